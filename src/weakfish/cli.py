@@ -1,0 +1,185 @@
+"""The command line: one thin command per verb. Heavy libraries are imported by the verb that needs them.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 fine, 1 a check failed, 2 wrong use or bad input,
+3 an engine or a service failed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+from weakfish import __version__
+from weakfish.errors import Busy, WeakfishError
+from weakfish.project import Project
+
+Work = Callable[[Project], object]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="weakfish")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Events in; labels nobody typed out, with the evidence that they can be trusted.
+
+    `weakfish run` brings everything up to date and `weakfish status` says where it stands; the other commands are the
+    stages of dvc.yaml, in the order in which data takes them.
+    """
+
+
+@cli.command()
+@click.argument("stages", nargs=-1)
+def run(stages: tuple[str, ...]) -> None:
+    """Bring the pipeline up to date (`dvc repro`), then say what was done.
+
+    STAGES limits the run to these stages and what they need.
+    """
+    from weakfish import pipeline
+
+    pipeline.run(Project.find(), stages)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def status(as_json: bool) -> None:
+    """Say what is stale, and what the last run concluded."""
+    from weakfish import pipeline
+
+    pipeline.status(Project.find(), as_json)
+
+
+@cli.command()
+def fetch() -> None:
+    """Fetch the raw data into data/raw."""
+    from weakfish.sources import ingest as sources
+
+    _stage("fetch", sources.fetch)
+
+
+@cli.command()
+def ingest() -> None:
+    """Read raw data into data/staged, by month, and gold labels into data/gold."""
+    from weakfish.sources import ingest as sources
+
+    _stage("ingest", sources.ingest)
+
+
+@cli.command()
+@click.argument("table")
+def validate(table: str) -> None:
+    """Check TABLE (events, labels/<task>) and write a verdict. Succeeds whatever it finds; the gate acts."""
+    from weakfish.checks.validate import validate as work
+
+    _stage(_named("validate", table), lambda project: work(project, table))
+
+
+@cli.command()
+def accept() -> None:
+    """Let checked events into data/events and set bad rows aside, or fail as the gate."""
+    from weakfish.checks import gates
+
+    _stage("accept", gates.accept, always_render=True)
+
+
+@cli.command()
+def vote() -> None:
+    """Apply the labeling functions to the events."""
+    from weakfish.labeling.vote import vote as work
+
+    _stage("vote", work)
+
+
+@cli.command()
+def label() -> None:
+    """Fit the label models on the votes and write probabilistic labels."""
+    from weakfish.labeling.label import label as work
+
+    _stage("label", work)
+
+
+@cli.command()
+@click.argument("table")
+def gate(table: str) -> None:
+    """Stop here, with exit code 1, if a critical check of TABLE failed."""
+    from weakfish.checks import gates
+
+    _stage(_named("gate", table), lambda project: gates.gate(project, table), always_render=True)
+
+
+@cli.command()
+def evaluate() -> None:
+    """Measure the labels against gold labels, and what a classifier learns from them."""
+    from weakfish.evaluation.evaluate import evaluate as work
+
+    _stage("evaluate", work)
+
+
+@cli.command()
+def report() -> None:
+    """Render reports/index.html from what is there, and print its stages."""
+    from weakfish.pipeline import UNDER_RUN
+    from weakfish.report.page import render
+    from weakfish.report.summary import print_summary
+
+    root = Project.find().root
+    _stage("report", lambda project: render(project.root))
+    if UNDER_RUN not in os.environ:
+        print_summary(root)
+    click.echo(root / "reports" / "index.html")
+
+
+def _named(verb: str, table: str) -> str:
+    return f"{verb}_{table.replace('/', '_')}"
+
+
+def _stage(name: str, work: Work, always_render: bool = False) -> None:
+    """Run a stage under its record; a stage that fails leaves a red page, a gate leaves a page in any case."""
+    from weakfish import runs
+
+    project = Project.find()
+    render = always_render
+    try:
+        with runs.recorded(project, name):
+            work(project)
+    except Busy:
+        raise
+    except BaseException:
+        render = True
+        raise
+    finally:
+        if render:
+            from weakfish.report import page
+
+            page.render(project.root)
+
+
+def main() -> None:
+    """Entry point: errors become one sentence on stderr and an exit code; ``--debug`` shows tracebacks."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        cli.main(prog_name="weakfish", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("weakfish: interrupted.", err=True)
+        code = 130
+    except WeakfishError as error:
+        if debug:
+            raise
+        click.echo(f"weakfish: {error}", err=True)
+        code = error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        sentence = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        click.echo(
+            f"weakfish: unexpected {sentence}; run it again with `weakfish --debug` and report what it shows.", err=True
+        )
+        code = WeakfishError.exit_code
+    else:
+        code = 0
+    sys.exit(code)

@@ -1,0 +1,67 @@
+"""All errors that Weakfish raises on purpose, as one tree; the exit code of a command is that of its error.
+
+WeakfishError                 3  an engine or a service failed
+|-- CheckFailed               1  a check failed: the data is readable and is not good enough
+`-- UserError                 2  wrong use or bad input
+    |-- ParamsError              params.yaml or a setting of a source
+    |-- UnknownName              a table, task, function or verb that does not exist; suggests the nearest
+    |-- SourceError              raw data that cannot be fetched or read
+    |-- TableError               a table that is missing, truncated or breaks its contract
+    |-- LabelingFunctionError    a labeling function that raises or returns what is not a vote
+    `-- Busy                     another command works on the same outs
+
+Every message is one sentence that says what is wrong, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WeakfishError(Exception):
+    """An engine or a service failed; the base of everything that Weakfish raises on purpose."""
+
+    exit_code = 3
+
+
+class CheckFailed(WeakfishError):
+    """A check failed: nothing downstream may use the data."""
+
+    exit_code = 1
+
+
+class UserError(WeakfishError):
+    """Wrong use, or input that cannot be worked with."""
+
+    exit_code = 2
+
+
+class ParamsError(UserError):
+    """``params.yaml`` is malformed, or holds a setting that cannot be used."""
+
+
+class SourceError(UserError):
+    """Raw data could not be fetched or read."""
+
+
+class TableError(UserError):
+    """A table is missing, truncated, or not what its contract says."""
+
+
+class LabelingFunctionError(UserError):
+    """A labeling function raised, or returned what is not a vote."""
+
+
+class Busy(UserError):
+    """Another command is at work on the same outs."""
+
+
+class UnknownName(UserError):
+    """A name that does not exist; the message lists what does and suggests the nearest."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], where: str) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}."
+        super().__init__(f"There is no {kind} {name!r} in {where}; {hint}")

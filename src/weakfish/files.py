@@ -1,0 +1,68 @@
+"""Files that appear whole or not at all: write beside, then rename; JSON in one canonical form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from weakfish.errors import TableError
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder`` that replaces it when the block ends well, and vanishes otherwise."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{folder.name}.part-"
+    for left in folder.parent.glob(f"{prefix}*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    part.chmod(0o755)
+    try:
+        yield part
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """Yield a path beside ``file`` that replaces it when the block ends well, and vanishes otherwise."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part-{os.getpid()}")
+    try:
+        yield part
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write ``content`` in canonical form: sorted keys, two spaces, one newline at the end, no NaN."""
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    with whole_file(file) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file; raises `TableError` when it is missing or cut off."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise TableError(f"{file} does not exist; run `dvc repro`, which makes it.") from error
+    except ValueError as error:
+        raise TableError(f"{file} is not JSON ({error}); delete it and run `dvc repro`.") from error
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

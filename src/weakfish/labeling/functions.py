@@ -1,0 +1,128 @@
+"""Columnar labeling functions: `votes` turns an Ibis condition into a Snorkel ``LabelingFunction``.
+
+The same object votes on a whole column (`ColumnarLabelingFunction.votes`) and on one data point (by calling it),
+so it works in the engine and in Snorkel's own tools alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, cast
+
+import ibis
+import ibis.expr.types as ir
+import pandas as pd
+import pyarrow as pa
+from snorkel.labeling import LabelingFunction
+
+from weakfish import compute
+from weakfish.errors import LabelingFunctionError
+
+ABSTAIN = -1
+"""The vote of a labeling function that does not know; the number is Snorkel's."""
+
+VOTE = pa.int8()
+"""The Arrow type of a vote: `ABSTAIN`, or the position of a class in the task's ``classes``."""
+
+Condition = Callable[[ir.Table], ir.BooleanValue]
+
+
+class ColumnarLabelingFunction(LabelingFunction):
+    """A labeling function that votes for one class where a condition on the columns holds, and abstains elsewhere.
+
+    Parameters
+    ----------
+    name
+        The name under which votes are stored.
+    condition
+        Takes the events as an Ibis table, returns a boolean column. Null counts as "does not hold".
+    label
+        The class voted for.
+
+    Attributes
+    ----------
+    schema : pyarrow.Schema or None
+        Types of the events' columns, used when the function is called on one data point. Without it the types are
+        inferred from the values, and a missing value counts as a missing string.
+    """
+
+    def __init__(self, name: str, condition: Condition, label: int) -> None:
+        super().__init__(name=name, f=condition)
+        self.label = label
+        self.schema: pa.Schema | None = None
+        self.__doc__ = condition.__doc__
+        self.__module__ = condition.__module__
+
+    def votes(self, events: ir.Table) -> ir.IntegerValue:
+        """One vote per row of ``events``, int8.
+
+        Raises
+        ------
+        LabelingFunctionError
+            When the condition raises, or is not a boolean column of ``events``.
+        """
+        try:
+            condition = self._f(events)
+        except Exception as error:
+            raise LabelingFunctionError(
+                f"Labeling function {self.name!r} ({self.__module__}) raised {type(error).__name__}: {error}; "
+                "it gets the events as an Ibis table and returns a boolean column."
+            ) from error
+        if not isinstance(condition, ir.BooleanValue):
+            kind = condition.type() if isinstance(condition, ir.Value) else type(condition).__name__
+            raise LabelingFunctionError(
+                f"Labeling function {self.name!r} ({self.__module__}) returned {kind}, which is not a vote; "
+                "@votes functions return a boolean column."
+            )
+        vote = ibis.ifelse(condition.fill_null(False), self.label, ABSTAIN)
+        return cast(ir.IntegerValue, vote.cast("int8"))
+
+    def __call__(self, x: Any) -> int:
+        """The vote on one data point: a pandas Series, a mapping, a named tuple, or an object with attributes."""
+        engine = _row_engine()
+        row = engine.from_arrow(_one_row(x, self.schema))
+        return int(engine.run(row.select(vote=self.votes(row)))["vote"][0].as_py())
+
+
+def votes(label: int) -> Callable[[Condition], ColumnarLabelingFunction]:
+    """Make a columnar labeling function of a condition: it votes ``label`` where the condition holds.
+
+    >>> @votes(SPAM)
+    ... def shouts_in_subject(mail):
+    ...     '''Subjects in capitals: bulk senders shout.'''
+    ...     return (mail.subject == mail.subject.upper()) & (mail.subject.length() > 8)
+    """
+
+    def wrap(condition: Condition) -> ColumnarLabelingFunction:
+        return ColumnarLabelingFunction(condition.__name__, condition, label)
+
+    return wrap
+
+
+@cache
+def _row_engine() -> compute.Engine:
+    return compute.connect()
+
+
+def _one_row(x: Any, schema: pa.Schema | None) -> pa.Table:
+    values = {str(name): _or_none(value) for name, value in _fields(x).items()}
+    if schema is not None:
+        known = [field for field in schema if field.name in values]
+        return pa.table({field.name: pa.array([values[field.name]], field.type) for field in known})
+    columns = {name: pa.array([value]) for name, value in values.items()}
+    return pa.table({name: c.cast(pa.string()) if pa.types.is_null(c.type) else c for name, c in columns.items()})
+
+
+def _fields(x: Any) -> Mapping[Any, Any]:
+    if isinstance(x, pd.Series):
+        return x.to_dict()
+    if isinstance(x, Mapping):
+        return x
+    if hasattr(x, "_asdict"):
+        return cast(Mapping[Any, Any], x._asdict())
+    return cast(Mapping[Any, Any], vars(x))
+
+
+def _or_none(value: Any) -> Any:
+    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value

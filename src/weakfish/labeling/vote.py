@@ -1,0 +1,138 @@
+"""The `vote` verb: events through the labeling functions into ``data/votes/<task>/<function>/<partition>.parquet``.
+
+A votes file has one column, ``vote`` (int8), row by row as the events partition of the same name; its metadata hold a
+fingerprint of that partition's keys. Columnar functions run together in one pass of the engine, plain Snorkel functions
+row by row; one partition at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from snorkel.labeling import LabelingFunction
+
+from weakfish import compute
+from weakfish.compute import Engine
+from weakfish.errors import LabelingFunctionError, WeakfishError
+from weakfish.files import whole_folder
+from weakfish.labeling.functions import VOTE, ColumnarLabelingFunction
+from weakfish.labeling.load import check_vote, load_functions
+from weakfish.project import Project
+from weakfish.runs import Progress, write_ledger
+from weakfish.tables import partitions, read_partition, write_partition
+
+FINGERPRINT = b"weakfish.keys"
+"""Metadata of a votes file: the SHA-256 of the keys of the events that it votes on, in order."""
+
+
+def vote(project: Project) -> None:
+    """Apply the labeling functions of every task to ``data/events``.
+
+    Raises
+    ------
+    LabelingFunctionError
+        When a function raises or returns what is not a vote; names the function and the row.
+    """
+    events = partitions(project.table("events"))
+    total = 0
+    with whole_folder(project.data / "votes") as folder:
+        schema = pq.read_schema(next(iter(events.values())))
+        tasks = {task: load_functions(project, task, schema) for task in project.params.tasks}
+        progress = Progress(
+            "vote: votes",
+            sum(pq.read_metadata(file).num_rows for file in events.values()) * sum(map(len, tasks.values())),
+        )
+        engine = compute.connect()
+        for partition, file in events.items():
+            rows = read_partition(file)
+            total += rows.num_rows
+            for task, functions in tasks.items():
+                votes = apply_functions(engine, functions, rows, project.params.events.key, project.task(task).classes)
+                for name, column in votes.items():
+                    table = pa.table(
+                        {"vote": column}, metadata={FINGERPRINT: fingerprint(rows[project.params.events.key])}
+                    )
+                    write_partition(folder / task / name, partition, table)
+                    progress.add(rows.num_rows)
+    write_ledger(project, "vote", rows_in=total, rows_out=total)
+
+
+def apply_functions(
+    engine: Engine, functions: Sequence[LabelingFunction], rows: pa.Table, key: str, classes: Sequence[str]
+) -> dict[str, pa.Array]:
+    """The votes (int8) of each function on ``rows``, by name, in the order of ``rows``."""
+    columnar = [function for function in functions if isinstance(function, ColumnarLabelingFunction)]
+    votes = _columnar_votes(engine, columnar, rows) if columnar else {}
+    for function in functions:
+        if not isinstance(function, ColumnarLabelingFunction):
+            votes[function.name] = _row_votes(function, rows, key, classes)
+    return {function.name: votes[function.name] for function in functions}
+
+
+def fingerprint(keys: pa.ChunkedArray) -> str:
+    """The SHA-256 of keys in order."""
+    digest = hashlib.sha256()
+    for key in keys.to_pylist():
+        digest.update(f"{key}\n".encode())
+    return digest.hexdigest()
+
+
+def _columnar_votes(
+    engine: Engine, functions: Sequence[ColumnarLabelingFunction], rows: pa.Table
+) -> dict[str, pa.Array]:
+    """One pass for all functions; the position of each row travels along, since engines may reorder."""
+    position = "_position"
+    table = engine.from_arrow(rows.append_column(position, pa.array(np.arange(rows.num_rows))))
+    columns = {function.name: function.votes(table) for function in functions}
+    try:
+        found = engine.run(table.select(table[position], **columns))
+    except WeakfishError as error:
+        raise _culprit(engine, functions, rows, error) from error
+    found = found.sort_by(position)
+    if found.num_rows != rows.num_rows:
+        raise LabelingFunctionError(
+            f"A columnar labeling function made {found.num_rows} votes of {rows.num_rows} rows; "
+            "conditions keep the rows of their table."
+        )
+    return {function.name: found[function.name].combine_chunks() for function in functions}
+
+
+def _culprit(
+    engine: Engine, functions: Sequence[ColumnarLabelingFunction], rows: pa.Table, error: WeakfishError
+) -> WeakfishError:
+    """The error with the name of the function that the engine cannot run."""
+    table = engine.from_arrow(rows)
+    for function in functions:
+        try:
+            engine.run(table.select(vote=function.votes(table)))
+        except WeakfishError as own:
+            return LabelingFunctionError(
+                f"Labeling function {function.name!r} ({function.__module__}) cannot be computed: {own}"
+            )
+    return error
+
+
+def _row_votes(function: LabelingFunction, rows: pa.Table, key: str, classes: Sequence[str]) -> pa.Array:
+    """Row by row, as Snorkel's ``PandasLFApplier`` does, but a fault names the function and the row."""
+    votes = []
+    for _, row in rows.to_pandas(types_mapper=_nullable).iterrows():
+        try:
+            vote = function(row)
+        except Exception as error:
+            raise LabelingFunctionError(
+                f"Labeling function {function.name!r} ({function._f.__module__}) raised {type(error).__name__} "
+                f"on row {row[key]!r}: {error}; make it return -1 where it cannot tell."
+            ) from error
+        votes.append(check_vote(vote, function.name, f"{function._f.__module__}, row {row[key]!r}", classes))
+    return pa.array(votes, VOTE)
+
+
+def _nullable(kind: pa.DataType) -> object:
+    """Keep integers integers where some are null; other types as pandas has them."""
+    import pandas as pd
+
+    return pd.Int64Dtype() if pa.types.is_int64(kind) else None

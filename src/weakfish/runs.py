@@ -1,0 +1,115 @@
+"""What each stage did: its ledger (row counts, no clock, an out of the stage) and its run record (clock and outcome).
+
+A lock goes with the record, so that a stage is at work only once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from weakfish.errors import Busy, WeakfishError
+from weakfish.files import read_json, write_json
+from weakfish.project import Project
+
+INTERRUPTED = 130
+
+
+def write_ledger(
+    project: Project,
+    stage: str,
+    *,
+    rows_in: int | None,
+    rows_out: int | None,
+    quarantined: int | None = None,
+    reasons: Mapping[str, int] | None = None,
+) -> None:
+    """Write a stage's row counts; ``reasons`` counts quarantined rows by the check that they failed."""
+    counts = {"rows_in": rows_in, "rows_out": rows_out, "quarantined": quarantined}
+    write_json(project.ledger(stage), {"stage": stage, **counts, "reasons": dict(reasons or {})})
+
+
+def record_file(project: Project, stage: str) -> Path:
+    """The file of a stage's last run."""
+    return project.root / ".weakfish" / "runs" / f"{stage}.json"
+
+
+def read_records(project: Project) -> dict[str, dict[str, Any]]:
+    """The last run of every stage, by name."""
+    return {file.stem: read_json(file) for file in sorted(record_file(project, "").parent.glob("*.json"))}
+
+
+@contextmanager
+def recorded(project: Project, stage: str) -> Iterator[None]:
+    """Record when the block began and ended and how; raises `Busy` while another process runs the same stage."""
+    with locked(project, stage):
+        started, clock = _now(), time.monotonic()
+        record: dict[str, object] = {
+            "stage": stage,
+            "started_at": started,
+            "finished_at": None,
+            "exit_code": None,
+            "message": None,
+        }
+        file = record_file(project, stage)
+        write_json(file, {**record, "seconds": 0.0})
+        outcome: dict[str, object] = {"exit_code": INTERRUPTED, "message": "It was interrupted."}
+        try:
+            yield
+            outcome = {"exit_code": 0, "message": None}
+        except WeakfishError as error:
+            outcome = {"exit_code": error.exit_code, "message": str(error)}
+            raise
+        except Exception as error:
+            outcome = {"exit_code": WeakfishError.exit_code, "message": f"{type(error).__name__}: {error}"}
+            raise
+        finally:
+            seconds = round(time.monotonic() - clock, 2)
+            write_json(file, {**record, **outcome, "finished_at": _now(), "seconds": seconds})
+
+
+@contextmanager
+def locked(project: Project, work: str) -> Iterator[None]:
+    """Hold the lock of a piece of work; raises `Busy` while another process holds it."""
+    file = project.root / ".weakfish" / "locks" / f"{work}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            raise Busy(
+                f"`weakfish {work}` is already at work here, in process {stream.read().strip()}; wait for it to end."
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Progress:
+    """Says on stderr how far a piece of work is, once it takes longer than a second; then at most once a second."""
+
+    def __init__(self, what: str, total: int | None = None) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self._said = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """Count work done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self._said >= 1:
+            self._said = now
+            of = f" of {self.total:,}" if self.total else ""
+            print(f"{self.what}: {self.done:,}{of}", file=sys.stderr, flush=True)

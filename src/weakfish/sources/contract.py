@@ -1,0 +1,59 @@
+"""What a source of raw events must offer; `sources/` in a project holds the implementations.
+
+A source gets the ``source`` section of ``params.yaml`` and yields Arrow batches of one schema; what becomes of
+them (partitions, gold labels, quarantine) is the engine's business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+
+class Source(ABC):
+    """A reader of raw data.
+
+    Parameters
+    ----------
+    settings
+        The ``source`` section of ``params.yaml`` without ``reader``.
+
+    Raises
+    ------
+    ParamsError
+        When a setting is missing or cannot be used.
+    """
+
+    schema: ClassVar[pa.Schema]
+    """Columns of every batch: the key (string), the event time (UTC, microseconds; null where unknown), the rest."""
+
+    gold: ClassVar[str | None] = None
+    """The column of `schema` that holds gold labels (string, null where unknown). It never reaches the events table."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+
+    def fetch(self, raw: Path) -> None:  # noqa: B027  a default that does nothing
+        """Put the raw data into the empty folder ``raw``; sources that read in place keep this default.
+
+        Raises
+        ------
+        SourceError
+            When the data cannot be had, or is not what was asked for.
+        """
+
+    @abstractmethod
+    def read(self, raw: Path) -> Iterator[pa.RecordBatch]:
+        """Yield every raw event once, as batches of `schema`, in an order that repeats.
+
+        A row that can be read only in part is yielded with nulls: checks decide what becomes of it. Nothing is dropped.
+
+        Raises
+        ------
+        SourceError
+            When the raw data is missing or cannot be read; names the file and the place in it.
+        """

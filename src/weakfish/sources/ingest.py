@@ -1,0 +1,139 @@
+"""Raw events into ``data/staged`` by month of event time, and gold labels, apart from them, into ``data/gold``.
+
+Every row that the source yields comes out once; one partition at a time is held in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weakfish.errors import ParamsError
+from weakfish.files import whole_folder
+from weakfish.project import Project
+from weakfish.runs import Progress, write_ledger
+from weakfish.sources.contract import Source
+from weakfish.tables import UNDATED, Contract, month, write_partition
+
+GOLD_LABEL = "label"
+"""The label column of ``data/gold``; the other is the events' key."""
+
+
+def source(project: Project) -> Source:
+    """The project's source, made with its settings."""
+    return _reader(project)(project.params.source.settings)
+
+
+def events_contract(project: Project) -> Contract:
+    """The contract of the events table: the source's columns without gold."""
+    reader = _reader(project)
+    columns = pa.schema([field for field in reader.schema if field.name != reader.gold])
+    return Contract("events", columns, project.params.events.key, project.params.events.time)
+
+
+def _reader(project: Project) -> type[Source]:
+    name = project.params.source.reader
+    reader = project.import_object(name, "source.reader")
+    if not (isinstance(reader, type) and issubclass(reader, Source)):
+        raise ParamsError(
+            f"params.yaml: source.reader names {name!r}, which is not a source; derive it from weakfish.sources.Source."
+        )
+    return reader
+
+
+def fetch(project: Project) -> None:
+    """Fill ``data/raw``; a failed fetch leaves nothing behind."""
+    with whole_folder(project.data / "raw") as raw:
+        source(project).fetch(raw)
+    write_ledger(project, "fetch", rows_in=None, rows_out=None)
+
+
+def ingest(project: Project) -> None:
+    """Read ``data/raw`` through the project's source into ``data/staged`` and ``data/gold``."""
+    reader = source(project)
+    contract = events_contract(project)
+    progress = Progress("ingest: rows")
+    staged_rows = 0
+    with (
+        whole_folder(project.data / "gold") as gold,
+        whole_folder(project.staged("events")) as staged,
+        _Spill(staged / "spill") as spill,
+    ):
+        for batch in reader.read(project.data / "raw"):
+            rows = pa.Table.from_batches([batch])
+            _check_batch(rows, reader, contract)
+            spill.add(rows, month(rows[contract.time]))
+            progress.add(rows.num_rows)
+        for name, rows in spill.partitions():
+            rows = contract.in_order(rows)
+            write_partition(staged, name, rows.select(contract.schema.names))
+            staged_rows += rows.num_rows
+            if reader.gold:
+                _write_gold(gold, name, rows, _Gold(contract, reader.gold, project.params.gold.split_time))
+    write_ledger(project, "ingest", rows_in=progress.done, rows_out=staged_rows)
+
+
+def _check_batch(rows: pa.Table, reader: Source, contract: Contract) -> None:
+    whole = Contract(contract.name, reader.schema, contract.key, contract.time)
+    whole.check(rows, f"A batch of {type(reader).__name__}")
+
+
+@dataclass(frozen=True)
+class _Gold:
+    contract: Contract
+    column: str
+    split: datetime
+
+
+def _write_gold(folder: Path, partition: str, rows: pa.Table, gold: _Gold) -> None:
+    """Split the known gold labels of a partition at the split time; undated rows belong to neither side."""
+    known = rows.filter(pc.is_valid(rows[gold.column]))
+    labels = pa.table({gold.contract.key: known[gold.contract.key], GOLD_LABEL: known[gold.column]})
+    if partition == UNDATED:
+        parts = {UNDATED: labels}
+    else:
+        split = pa.scalar(gold.split, rows[gold.contract.time].type)
+        late = pc.greater_equal(known[gold.contract.time], split)
+        parts = {"dev": labels.filter(pc.invert(late)), "test": labels.filter(late)}
+    for part, table in parts.items():
+        if table.num_rows:
+            write_partition(folder / part, partition, table)
+
+
+class _Spill:
+    """Rows by partition in Arrow streams on disk, so that memory is bounded by one partition."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, pa.RecordBatchStreamWriter] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> _Spill:
+        self._folder.mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+        for file in self._folder.iterdir():
+            file.unlink()
+        self._folder.rmdir()
+
+    def add(self, rows: pa.Table, names: pa.Array) -> None:
+        for name in pc.unique(names).to_pylist():
+            if name not in self._writers:
+                self._writers[name] = self._open.enter_context(
+                    pa.ipc.new_stream(self._folder / f"{name}.arrow", rows.schema)
+                )
+            self._writers[name].write_table(rows.filter(pc.equal(names, name)))
+
+    def partitions(self) -> Iterator[tuple[str, pa.Table]]:
+        self._open.close()
+        for name in sorted(self._writers):
+            with pa.OSFile(str(self._folder / f"{name}.arrow")) as file:
+                yield name, pa.ipc.open_stream(file).read_all()

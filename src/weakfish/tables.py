@@ -1,0 +1,109 @@
+"""Tables are folders of Parquet, one file per partition; this is how they are named, read, checked and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from weakfish.errors import TableError
+
+TIME = pa.timestamp("us", tz="UTC")
+"""The type of every time column."""
+
+UNDATED = "undated"
+"""The partition of rows whose event time is not known."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a table promises: its name, columns, key and time column (UTC, microseconds)."""
+
+    name: str
+    schema: pa.Schema
+    key: str
+    time: str
+
+    def __post_init__(self) -> None:
+        for column, kind in ((self.key, "key"), (self.time, "event time")):
+            if column not in self.schema.names:
+                raise TableError(
+                    f"The {kind} of {self.name} is {column!r} in params.yaml, which is not among its columns "
+                    f"({', '.join(self.schema.names)}); correct events.{'key' if kind == 'key' else 'time'}."
+                )
+        if self.schema.field(self.time).type != TIME:
+            raise TableError(
+                f"Column {self.time} of {self.name} is {self.schema.field(self.time).type}, not {TIME}; "
+                "convert it in the source."
+            )
+
+    def check(self, table: pa.Table | pa.RecordBatch, where: str) -> None:
+        """Raise `TableError` unless ``table`` has exactly these columns and types, in this order."""
+        if table.schema.equals(self.schema):
+            return
+        expected = {field.name: field.type for field in self.schema}
+        found = {field.name: field.type for field in table.schema}
+        wrong = [f"{name} is missing" for name in expected if name not in found]
+        wrong += [f"{name} is not expected" for name in found if name not in expected]
+        wrong += [
+            f"{name} is {found[name]} instead of {kind}"
+            for name, kind in expected.items()
+            if found.get(name, kind) != kind
+        ]
+        raise TableError(
+            f"{where} breaks the contract of {self.name}: {'; '.join(wrong) or 'the order of columns differs'}."
+        )
+
+    def in_order(self, table: pa.Table) -> pa.Table:
+        """The rows by event time, then key; rows alike in both stay as they come."""
+        return table.sort_by([(self.time, "ascending"), (self.key, "ascending")])
+
+
+def month(times: pa.Array) -> pa.Array:
+    """The partition of each time: ``2002-08``, or `UNDATED` where it is null."""
+    return pc.fill_null(pc.strftime(times, format="%Y-%m", locale="C"), UNDATED)
+
+
+def partitions(folder: Path) -> dict[str, Path]:
+    """Partition names and files of a table, by name; raises `TableError` when there are none."""
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise TableError(f"Table {folder} holds no partition; run `dvc repro`, which makes it.")
+    return {file.stem: file for file in files}
+
+
+def read_partition(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """One partition; raises `TableError` when the file is missing, cut off, or lacks a column."""
+    try:
+        return pq.ParquetFile(file).read(columns=_known(file, columns))
+    except FileNotFoundError as error:
+        raise TableError(f"{file} does not exist; run `dvc repro`, which makes it.") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableError(
+            f"{file} is not readable Parquet ({str(error).splitlines()[0]}); delete it and run `dvc repro`."
+        ) from error
+
+
+def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """All partitions of a table, in the order of their names."""
+    return pa.concat_tables([read_partition(file, columns) for file in partitions(folder).values()])
+
+
+def write_partition(folder: Path, name: str, table: pa.Table) -> None:
+    """Write one partition; the same rows in the same order give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.combine_chunks(), folder / f"{name}.parquet", compression="zstd")
+
+
+def _known(file: Path, columns: Sequence[str] | None) -> list[str] | None:
+    if columns is None:
+        return None
+    present = pq.read_schema(file).names
+    missing = [column for column in columns if column not in present]
+    if missing:
+        raise TableError(f"{file} has no column {', '.join(missing)}; it has {', '.join(present)}.")
+    return list(columns)

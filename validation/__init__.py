@@ -1,0 +1,1 @@
+"""What must hold of each table: Great Expectations, one module per table, named after it."""
