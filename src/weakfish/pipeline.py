@@ -25,6 +25,9 @@ NEXT = (
     "Tighten an expectation in validation/ until it fails, run again, and see what DataOps would see.",
 )
 
+REASONS = 3
+"""How many reasons why a stage is stale are shown to people; JSON has all."""
+
 UNDER_RUN = "WEAKFISH_RUN"
 """Set for stages under `weakfish run`, which prints the summary itself."""
 
@@ -75,11 +78,12 @@ def status(project: Project, as_json: bool) -> None:
         click.echo(json.dumps({"stale": stale, "verdict": last.verdict, "sentences": list(last.sentences)}, indent=2))
         return
     print_summary(project.root)
-    click.echo(f"\nLast run: {last.verdict}. " + " ".join(last.sentences))
+    click.echo()
     if not stale:
         click.echo("Nothing is stale.")
     for stage, why in stale.items():
-        click.echo(f"Stale: {stage} ({'; '.join(why)})")
+        more = f"; {len(why) - REASONS} more" if len(why) > REASONS else ""
+        click.echo(f"Stale: {stage} ({'; '.join(why[:REASONS])}{more})")
 
 
 def _dvc(project: Project, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:

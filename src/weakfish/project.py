@@ -24,7 +24,7 @@ class Project:
     """A folder with a ``dvc.yaml`` and a ``params.yaml``.
 
     A table's name is its path below ``data/``, its suite's below ``validation/`` and its verdict's below
-    ``reports/validation/``: ``events``, ``labels/spam``.
+    ``reports/validation/``: ``events``, ``labels/<task>``.
     """
 
     root: Path

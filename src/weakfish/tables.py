@@ -76,16 +76,27 @@ def partitions(folder: Path) -> dict[str, Path]:
     return {file.stem: file for file in files}
 
 
-def read_partition(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """One partition; raises `TableError` when the file is missing, cut off, or lacks a column."""
+def open_partition(file: Path) -> pq.ParquetFile:
+    """A partition's Parquet file, its schema and metadata read; raises `TableError` when it is missing or cut off."""
     try:
-        return pq.ParquetFile(file).read(columns=_known(file, columns))
+        return pq.ParquetFile(file)
     except FileNotFoundError as error:
         raise TableError(f"{file} does not exist; run `dvc repro`, which makes it.") from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise TableError(
-            f"{file} is not readable Parquet ({str(error).splitlines()[0]}); delete it and run `dvc repro`."
-        ) from error
+        raise _unreadable(file, error) from error
+
+
+def read_partition(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """One partition; raises `TableError` when the file is missing, cut off, or lacks a column."""
+    parquet = open_partition(file)
+    present = parquet.schema_arrow.names
+    missing = [column for column in columns or () if column not in present]
+    if missing:
+        raise TableError(f"{file} has no column {', '.join(missing)}; it has {', '.join(present)}.")
+    try:
+        return parquet.read(columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(file, error) from error
 
 
 def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -99,11 +110,6 @@ def write_partition(folder: Path, name: str, table: pa.Table) -> None:
     pq.write_table(table.combine_chunks(), folder / f"{name}.parquet", compression="zstd")
 
 
-def _known(file: Path, columns: Sequence[str] | None) -> list[str] | None:
-    if columns is None:
-        return None
-    present = pq.read_schema(file).names
-    missing = [column for column in columns if column not in present]
-    if missing:
-        raise TableError(f"{file} has no column {', '.join(missing)}; it has {', '.join(present)}.")
-    return list(columns)
+def _unreadable(file: Path, error: Exception) -> TableError:
+    reason = str(error).splitlines()[0].rstrip(".")
+    return TableError(f"{file} is not readable Parquet ({reason}); delete it and run `dvc repro`.")

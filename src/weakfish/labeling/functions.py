@@ -88,10 +88,10 @@ class ColumnarLabelingFunction(LabelingFunction):
 def votes(label: int) -> Callable[[Condition], ColumnarLabelingFunction]:
     """Make a columnar labeling function of a condition: it votes ``label`` where the condition holds.
 
-    >>> @votes(SPAM)
-    ... def shouts_in_subject(mail):
-    ...     '''Subjects in capitals: bulk senders shout.'''
-    ...     return (mail.subject == mail.subject.upper()) & (mail.subject.length() > 8)
+    >>> @votes(FRAUD)
+    ... def is_large_and_new(order):
+    ...     '''A first order that is large: thieves spend a card while they can.'''
+    ...     return (order.amount > 200) & (order.orders_before == 0)
     """
 
     def wrap(condition: Condition) -> ColumnarLabelingFunction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Sequence
+from numbers import Integral
 
 import pyarrow as pa
 from snorkel.labeling import LabelingFunction
@@ -47,13 +48,13 @@ def load_functions(project: Project, task: str, schema: pa.Schema | None = None)
 
 def check_vote(vote: object, function: str, where: str, classes: Sequence[str]) -> int:
     """``vote`` as a number, or `LabelingFunctionError`: -1 abstains, the others are positions in ``classes``."""
-    if isinstance(vote, bool) or not isinstance(vote, int) or not -1 <= vote < len(classes):
+    if isinstance(vote, bool) or not isinstance(vote, Integral) or not -1 <= int(vote) < len(classes):
         numbers = ", ".join(f"{number} ({name})" for number, name in enumerate(classes))
         raise LabelingFunctionError(
             f"Labeling function {function!r} returned {vote!r} ({where}), which is not a vote; "
             f"a vote is -1 (abstain), {numbers}."
         )
-    return vote
+    return int(vote)
 
 
 def source_hash(function: LabelingFunction) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from weakfish.errors import TableError
 from weakfish.labeling.load import load_functions
@@ -71,7 +70,7 @@ def label_matrices(project: Project, task: str) -> Iterator[tuple[str, LabelMatr
 def _column(project: Project, table: str, partition: str, expected: str) -> Votes:
     file = project.table(table) / f"{partition}.parquet"
     votes = read_partition(file, ["vote"])
-    if (pq.read_schema(file).metadata or {}).get(FINGERPRINT, b"").decode() != expected:
+    if (votes.schema.metadata or {}).get(FINGERPRINT, b"").decode() != expected:
         raise TableError(
             f"{file} holds votes on other events than data/events/{partition}.parquet; run `dvc repro vote`."
         )

@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from snorkel.labeling import LabelingFunction
 
 from weakfish import compute
@@ -23,7 +23,7 @@ from weakfish.labeling.functions import VOTE, ColumnarLabelingFunction
 from weakfish.labeling.load import check_vote, load_functions
 from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger
-from weakfish.tables import partitions, read_partition, write_partition
+from weakfish.tables import open_partition, partitions, read_partition, write_partition
 
 FINGERPRINT = b"weakfish.keys"
 """Metadata of a votes file: the SHA-256 of the keys of the events that it votes on, in order."""
@@ -40,12 +40,11 @@ def vote(project: Project) -> None:
     events = partitions(project.table("events"))
     total = 0
     with whole_folder(project.data / "votes") as folder:
-        schema = pq.read_schema(next(iter(events.values())))
+        opened = [open_partition(file) for file in events.values()]
+        schema = opened[0].schema_arrow.remove_metadata()
         tasks = {task: load_functions(project, task, schema) for task in project.params.tasks}
-        progress = Progress(
-            "vote: votes",
-            sum(pq.read_metadata(file).num_rows for file in events.values()) * sum(map(len, tasks.values())),
-        )
+        rows_expected = sum(parquet.metadata.num_rows for parquet in opened)
+        progress = Progress("vote: votes", rows_expected * sum(map(len, tasks.values())))
         engine = compute.connect()
         for partition, file in events.items():
             rows = read_partition(file)
@@ -111,15 +110,17 @@ def _culprit(
             engine.run(table.select(vote=function.votes(table)))
         except WeakfishError as own:
             return LabelingFunctionError(
-                f"Labeling function {function.name!r} ({function.__module__}) cannot be computed: {own}"
+                f"Labeling function {function.name!r} ({function.__module__}) cannot be computed: {own} "
+                "Correct its condition."
             )
     return error
 
 
 def _row_votes(function: LabelingFunction, rows: pa.Table, key: str, classes: Sequence[str]) -> pa.Array:
-    """Row by row, as Snorkel's ``PandasLFApplier`` does, but a fault names the function and the row."""
+    """Row by row over pandas Series, as Snorkel's appliers do; nulls are None and integers stay integers."""
     votes = []
-    for _, row in rows.to_pandas(types_mapper=_nullable).iterrows():
+    for values in rows.to_pylist():
+        row = pd.Series(values, dtype=object)
         try:
             vote = function(row)
         except Exception as error:
@@ -129,10 +130,3 @@ def _row_votes(function: LabelingFunction, rows: pa.Table, key: str, classes: Se
             ) from error
         votes.append(check_vote(vote, function.name, f"{function._f.__module__}, row {row[key]!r}", classes))
     return pa.array(votes, VOTE)
-
-
-def _nullable(kind: pa.DataType) -> object:
-    """Keep integers integers where some are null; other types as pandas has them."""
-    import pandas as pd
-
-    return pd.Int64Dtype() if pa.types.is_int64(kind) else None

@@ -40,9 +40,9 @@ class DuckDBEngine:
         try:
             return self.connection.to_pyarrow(expression)
         except duckdb.Error as error:
-            raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}") from error
+            raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
 
 
 def first_line(error: Exception) -> str:
     """The engine's message without the query that it repeats."""
-    return str(error).strip().splitlines()[0]
+    return str(error).strip().splitlines()[0].rstrip(".")

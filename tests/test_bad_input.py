@@ -1,0 +1,203 @@
+"""What bad input gets: one clear sentence on stderr, the right exit code, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from projects import BIN, contents, replace, tiny, weakfish, write
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project with all stages up to its labels done."""
+    root = tiny(tmp_path_factory.mktemp("built") / "orders")
+    for stage in (["ingest"], ["validate", "events"], ["accept"], ["vote"], ["label"]):
+        assert weakfish(root, *stage).returncode == 0
+    return root
+
+
+@pytest.fixture
+def project(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "orders"))
+
+
+def refused(root: Path, *arguments: str, code: int = 2) -> str:
+    """The one sentence with which a command is refused; ``data/`` stays as it was."""
+    before = contents(root / "data")
+    result = weakfish(root, *arguments)
+    assert result.returncode == code, result.stderr
+    assert contents(root / "data") == before
+    lines = [line for line in result.stderr.splitlines() if line]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("weakfish: ")
+    assert lines[0].endswith((".", "?"))
+    return lines[0]
+
+
+def test_a_command_outside_of_a_project_says_so(tmp_path: Path) -> None:
+    assert "is in no Weakfish project" in refused(tmp_path, "vote")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("events: {", "events: {{", "params.yaml, line "),
+        ("seed: 1", "seed: one", "tasks.fraud.label_model.seed cannot be used"),
+        ("lr: 0.01, ", "", "tasks.fraud.label_model.lr is missing"),
+        ("bootstrap: 10", "bootstrap: 10, bootstrp: 3", "evaluate.bootstrp is not a setting that anything reads"),
+        ("[0.5, 0.5]", "[0.5, 0.4]", "must add up to 1, it adds up to 0.9"),
+        ("[fine, fraud]", "[fine, fraud, odd]", "has 2 numbers for 3 classes"),
+        ("key: order_id", "key: ../../x", "events.key cannot be used"),
+    ],
+)
+def test_malformed_params_name_the_line_or_the_setting(project: Path, old: str, new: str, expected: str) -> None:
+    replace(project / "params.yaml", old, new)
+    sentence = refused(project, "label")
+    assert "params.yaml" in sentence
+    assert expected in sentence
+
+
+def test_a_key_that_is_no_column_is_refused_by_ingest(project: Path) -> None:
+    replace(project / "params.yaml", "key: order_id", "key: order")
+    assert "which is not among its columns" in refused(project, "ingest")
+
+
+def test_an_unknown_table_is_refused_with_the_nearest_name(project: Path) -> None:
+    assert "did you mean 'events'?" in refused(project, "validate", "event")
+
+
+def test_an_unknown_labeling_function_is_refused_with_the_nearest_name(project: Path) -> None:
+    replace(project / "params.yaml", "functions: all", "functions: [is_large, is_smal]")
+    assert "no labeling function 'is_smal'" in refused(project, "vote")
+    assert "did you mean 'is_small'?" in refused(project, "vote")
+
+
+def test_an_unknown_command_is_wrong_use(project: Path) -> None:
+    result = weakfish(project, "lable")
+    assert result.returncode == 2
+    assert "No such command" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("order.amount > 200", "order.amont > 200", "'is_large' (labeling_functions.orders) raised AttributeError"),
+        (
+            "order.amount > 200",
+            "order.amount + 200",
+            "'is_large' (labeling_functions.orders) returned int64, which is not a vote",
+        ),
+        ("order.amount > 200", "None", "returned NoneType, which is not a vote"),
+        (
+            "order.amount > 200",
+            "order.note.cast('int64') > 200",
+            "'is_large' (labeling_functions.orders) cannot be computed",
+        ),
+        ("0 if order.note", "None if order.note", "'is_a_book' returned None (labeling_functions.orders, row 'o01')"),
+        ("0 if order.note", "2 if order.note", "'is_a_book' returned 2"),
+        ("0 if order.note", "0.0 if order.note", "'is_a_book' returned 0.0"),
+        (
+            "0 if order.note",
+            "1 / 0 if order.note",
+            "'is_a_book' (labeling_functions.orders) raised ZeroDivisionError on row 'o01'",
+        ),
+        ("@votes(0)", "@votes(7)", "'is_small' returned 7"),
+        ("def is_small", "def is_large", "is_large"),
+    ],
+)
+def test_a_labeling_function_at_fault_is_named_with_its_row(project: Path, old: str, new: str, expected: str) -> None:
+    replace(project / "labeling_functions/orders.py", old, new)
+    if "def " in new:
+        write(
+            project / "labeling_functions/more.py",
+            "from weakfish.labeling import votes\n\n@votes(1)\ndef is_large(o):\n    return o.amount > 1\n",
+        )
+        assert "is defined in labeling_functions.more and in labeling_functions.orders" in refused(project, "vote")
+    else:
+        assert expected in refused(project, "vote")
+
+
+def test_a_package_that_is_not_installed_is_named(project: Path) -> None:
+    replace(project / "labeling_functions/orders.py", "from weakfish", "import no_such_package\nfrom weakfish")
+    assert "a package that is not installed (no_such_package)" in refused(project, "vote")
+
+
+def test_a_module_with_a_syntax_error_is_named(project: Path) -> None:
+    replace(project / "labeling_functions/orders.py", "def is_large(order):", "def is_large(order:")
+    assert "labeling_functions.orders cannot be imported: SyntaxError" in refused(project, "vote")
+
+
+@pytest.mark.parametrize("stage", [["vote"], ["label"], ["validate", "labels/fraud"]])
+def test_a_truncated_parquet_file_is_named(project: Path, stage: list[str]) -> None:
+    table = {"vote": "events", "label": "votes/fraud/is_large", "validate": "labels/fraud"}[stage[0]]
+    file = project / "data" / table / "2024-02.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    sentence = refused(project, *stage)
+    assert f"{table}/2024-02.parquet is not readable Parquet" in sentence
+
+
+def test_a_missing_table_says_what_makes_it(project: Path) -> None:
+    shutil.rmtree(project / "data/votes/fraud/is_large")
+    assert "is_large/2024-01.parquet does not exist; run `dvc repro`" in refused(project, "label")
+
+
+def test_votes_on_other_events_are_refused(project: Path) -> None:
+    votes = project / "data/votes/fraud/is_large"
+    shutil.copy(votes / "2024-01.parquet", votes / "2024-02.parquet")
+    assert "holds votes on other events" in refused(project, "label")
+
+
+def test_a_verdict_on_other_data_opens_no_gate(project: Path) -> None:
+    (project / "data/staged/2024-02.parquet").unlink()
+    assert "about other data" in refused(project, "accept", code=1)
+
+
+def test_a_source_that_breaks_its_schema_is_refused(project: Path) -> None:
+    replace(project / "sources/orders.py", '("amount", pa.int64())', '("amount", pa.string())')
+    result = weakfish(project, "ingest")
+    assert result.returncode in (2, 3)
+    assert "Traceback" not in result.stderr
+
+
+def test_a_traceback_is_shown_only_on_request(project: Path) -> None:
+    replace(project / "params.yaml", "seed: 1", "seed: one")
+    assert "Traceback" in weakfish(project, "--debug", "label").stderr
+
+
+def test_the_second_of_two_commands_at_once_is_refused_and_the_first_unharmed(project: Path) -> None:
+    write(project / "labeling_functions/slow.py", "import time\ntime.sleep(6)\n")
+    before = contents(project / "data/votes")
+    first = subprocess.Popen([BIN / "weakfish", "vote"], cwd=project, stderr=subprocess.PIPE)
+    try:
+        lock = project / ".weakfish/locks/vote.lock"
+        deadline = time.monotonic() + 30
+        while str(first.pid) not in (lock.read_text() if lock.exists() else "") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        second = weakfish(project, "vote")
+    finally:
+        first.communicate(timeout=60)
+    assert first.returncode == 0
+    assert second.returncode == 2
+    assert re.search(r"`weakfish vote` is already at work here, in process \d+; wait", second.stderr)
+    assert contents(project / "data/votes") == before
+
+
+def test_a_killed_stage_leaves_the_old_table_and_the_next_run_cleans_up(project: Path) -> None:
+    write(project / "labeling_functions/slow.py", "import time\ntime.sleep(60)\n")
+    before = contents(project / "data/votes")
+    killed = subprocess.Popen([BIN / "weakfish", "vote"], cwd=project)
+    deadline = time.monotonic() + 30
+    while not list((project / "data").glob(".votes.part-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    assert contents(project / "data/votes") == before
+    (project / "labeling_functions/slow.py").unlink()
+    assert weakfish(project, "vote").returncode == 0
+    assert not list((project / "data").glob(".votes.part-*"))
+    assert contents(project / "data/votes") == before

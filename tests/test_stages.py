@@ -1,0 +1,152 @@
+"""The stages one by one, on the tiny project: what each makes, and that no row is lost on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from projects import contents, replace, tiny, weakfish
+
+from weakfish.tables import TIME, read_table
+
+STAGES = (
+    ["ingest"],
+    ["validate", "events"],
+    ["accept"],
+    ["vote"],
+    ["label"],
+    ["validate", "labels/fraud"],
+    ["gate", "labels/fraud"],
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tiny(tmp_path_factory.mktemp("tiny") / "orders")
+    for stage in STAGES:
+        result = weakfish(root, *stage)
+        assert result.returncode == 0, result.stderr
+    return root
+
+
+def test_events_are_staged_by_month_in_order_without_gold(done: Path) -> None:
+    files = sorted(file.name for file in (done / "data/staged").iterdir())
+    assert files == ["2024-01.parquet", "2024-02.parquet", "undated.parquet"]
+    staged = read_table(done / "data/staged")
+    assert staged.column_names == ["order_id", "placed_at", "amount", "note"]
+    assert staged.schema.field("placed_at").type == TIME
+    assert staged["order_id"].to_pylist() == [f"o{number:02}" for number in [*range(1, 30), 0]]
+
+
+def test_gold_is_split_at_the_split_time_and_undated_gold_kept_apart(done: Path) -> None:
+    dev, test = read_table(done / "data/gold/dev"), read_table(done / "data/gold/test")
+    known = [number for number in range(1, 30) if number % 3 != 2]
+    assert dev["order_id"].to_pylist() == [f"o{number:02}" for number in known if number < 16]
+    assert test["order_id"].to_pylist() == [f"o{number:02}" for number in known if number >= 16]
+    assert read_table(done / "data/gold/undated").to_pylist() == [{"order_id": "o00", "label": "fine"}]
+
+
+def test_staged_is_accepted_plus_quarantined_with_every_reason(done: Path) -> None:
+    staged, events = read_table(done / "data/staged"), read_table(done / "data/events")
+    aside = read_table(done / "data/quarantine/events")
+    assert staged.num_rows == 30 == events.num_rows + aside.num_rows
+    assert aside["order_id"].to_pylist() == ["o00"]
+    assert aside["reasons"].to_pylist() == [["column_values_to_not_be_null(placed_at): No time, no place."]]
+    ledger = json.loads((done / "reports/ledger/accept.json").read_text())
+    assert ledger["reasons"] == {"column_values_to_not_be_null(placed_at)": 1}
+
+
+def test_a_partition_without_bad_rows_keeps_its_bytes(done: Path) -> None:
+    for month in ("2024-01", "2024-02"):
+        assert (done / f"data/events/{month}.parquet").read_bytes() == (
+            done / f"data/staged/{month}.parquet"
+        ).read_bytes()
+
+
+def test_a_verdict_is_canonical_and_names_rows_by_key(done: Path) -> None:
+    file = done / "reports/validation/events.json"
+    before = file.read_bytes()
+    assert weakfish(done, "validate", "events").returncode == 0
+    assert file.read_bytes() == before
+    verdict = json.loads(before)
+    found = {check["check"]: (check["status"], check["keys"]) for check in verdict["checks"]}
+    assert verdict["verdict"] == "warned"
+    assert found == {
+        "column_values_to_be_between(amount)": ("passed", []),
+        "column_values_to_not_be_null(amount)": ("warned", ["o05"]),
+        "column_values_to_not_be_null(placed_at)": ("quarantined", ["o00"]),
+    }
+    assert (done / "reports/gx/events/index.html").is_file()
+
+
+def test_votes_stand_in_the_order_of_the_events(done: Path) -> None:
+    events = read_table(done / "data/events")
+    expected = [1 if amount is not None and amount > 200 else -1 for amount in events["amount"].to_pylist()]
+    assert read_table(done / "data/votes/fraud/is_large")["vote"].to_pylist() == expected
+    books = [0 if note == "book" else -1 for note in events["note"].to_pylist()]
+    assert read_table(done / "data/votes/fraud/is_a_book")["vote"].to_pylist() == books
+
+
+def test_labels_hold_probabilities_of_both_models_and_say_what_is_covered(done: Path) -> None:
+    labels = read_table(done / "data/labels/fraud")
+    names = ["p_fine", "p_fraud", "majority_fine", "majority_fraud", "covered", "n_votes"]
+    assert labels.column_names == ["order_id", "placed_at", *names]
+    for row in labels.to_pylist():
+        assert row["p_fine"] + row["p_fraud"] == pytest.approx(1)
+        assert row["covered"] == (row["n_votes"] > 0)
+    assert pq.read_schema(done / "data/labels/fraud/2024-01.parquet").field("placed_at").type == TIME
+
+
+def test_an_order_without_votes_has_the_class_balance(done: Path, tmp_path: Path) -> None:
+    root = tiny(tmp_path / "orders")
+    replace(root / "params.yaml", "[0.5, 0.5]", "[0.7, 0.3]")
+    replace(
+        root / "labeling_functions/orders.py", 'order.note == "book"', 'order.note == "book" and order.amount != 110'
+    )
+    for stage in STAGES[:5]:
+        assert weakfish(root, *stage).returncode == 0
+    labels = {row["order_id"]: row for row in read_table(root / "data/labels/fraud").to_pylist()}
+    row = labels["o11"]
+    assert (row["covered"], row["n_votes"]) == (False, 0)
+    assert (row["p_fine"], row["p_fraud"]) == (pytest.approx(0.7), pytest.approx(0.3))
+
+
+def test_the_manifest_says_what_made_the_labels(done: Path) -> None:
+    manifest = json.loads((done / "data/labels/fraud.manifest.json").read_text())
+    assert (
+        set(manifest["functions"])
+        == {"buys_gift_cards", "is_large", "is_small", "is_a_book"}
+        == set(manifest["weights"])
+    )
+    assert set(manifest["events"]) == {"2024-01", "2024-02"}
+    assert manifest["settings"]["label_model"]["seed"] == 1
+
+
+def test_the_summary_agrees_with_snorkels_own_analysis(done: Path) -> None:
+    import numpy as np
+    from snorkel.labeling import LFAnalysis
+
+    summary = json.loads((done / "reports/labeling_functions.json").read_text())["tasks"]["fraud"]
+    columns = [
+        read_table(done / f"data/votes/fraud/{function['name']}")["vote"].to_numpy()
+        for function in summary["functions"]
+    ]
+    analysis = LFAnalysis(np.stack(columns, axis=1).astype(float))
+    assert [f["coverage"] for f in summary["functions"]] == pytest.approx(list(analysis.lf_coverages()))
+    assert [f["overlaps"] for f in summary["functions"]] == pytest.approx(list(analysis.lf_overlaps()))
+    assert [f["conflicts"] for f in summary["functions"]] == pytest.approx(list(analysis.lf_conflicts()))
+
+
+def test_labels_do_not_depend_on_raw_or_gold(done: Path, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(done, root)
+    before = {table: contents(root / "data" / table) for table in ("votes", "labels")}
+    for table in ("gold", "staged", "votes", "labels"):
+        shutil.rmtree(root / "data" / table)
+    for stage in (["vote"], ["label"]):
+        assert weakfish(root, *stage).returncode == 0
+    assert {table: contents(root / "data" / table) for table in ("votes", "labels")} == before
