@@ -58,10 +58,7 @@ def test_every_part_has_its_place_in_the_order() -> None:
 )
 def test_the_engine_knows_no_domain(file: str) -> None:
     text = (SOURCE / file).read_text(encoding="utf-8").lower()
-    text = text.replace("@votes(spam)", "")
-    assert not re.search(
-        r"\b(e?mails?|spam|ham|message_id|received_at|senders?|inbox)\b", text.split("def shouts_in_subject")[0]
-    )
+    assert not re.search(r"\b(e?mails?|spam|ham|message_id|received_at|senders?|inbox)\b", text)
 
 
 @pytest.mark.parametrize("file", [str(file.relative_to(SOURCE)) for file in FILES])
