@@ -99,7 +99,7 @@ def _summary(project: Project, task: str, model: LabelModel, votes: Votes) -> di
                 "name": function.name,
                 "module": module_of(function),
                 "kind": "columnar" if isinstance(function, ColumnarLabelingFunction) else "row",
-                "doc": " ".join((function.__doc__ or function._f.__doc__ or "").split()),
+                "doc": " ".join((function._f.__doc__ or "").split()),
                 "polarity": [classes[label] for label in sorted(set(own[mine].tolist()))],
                 "coverage": _share(mine),
                 "overlaps": _share(mine & (number_of_votes > 1)),

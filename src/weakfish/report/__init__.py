@@ -1,0 +1,1 @@
+"""Everything the pipeline leaves behind -> one offline page (`page`), and a summary for a terminal (`summary`)."""

@@ -1,0 +1,186 @@
+"""The overall verdict: what failed or warned, in sentences, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from weakfish.report.inputs import Inputs, Problem, read
+from weakfish.report.records import Check, Verdict
+from weakfish.report.stages import Stop, count_checks, find_stop, outdated, pending, validating
+from weakfish.report.words import clause, count, percent
+
+SHOWN = 6
+"""Failed checks that the verdict names; the table of checks has them all."""
+
+
+@dataclass(frozen=True)
+class Overall:
+    """The verdict on everything.
+
+    Attributes
+    ----------
+    verdict
+        ``passed``, ``warned``, ``failed``, or ``empty`` when nothing has run. A pipeline at work is ``warned``.
+    headline
+        The verdict in a few words.
+    what
+        Sentences that say what failed or warned.
+    todo
+        Sentences that say what to do about it; words between backticks are commands or names.
+    """
+
+    verdict: str
+    headline: str
+    what: tuple[str, ...] = ()
+    todo: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is the matter, then what to do."""
+        return (*self.what, *self.todo)
+
+
+def overall(root: Path) -> Overall:
+    """The verdict on whatever lies below ``root``."""
+    return judge(read(root))
+
+
+def judge(inputs: Inputs) -> Overall:
+    """`overall`, of inputs that are already read."""
+    stop = find_stop(inputs)
+    failed = _failed_verdicts(inputs, stop)
+    if inputs.problems or failed or (stop and stop.state == "failed"):
+        return _failed(inputs, stop, failed)
+    if stop:
+        return _running(inputs, stop)
+    if not (inputs.verdicts or inputs.runs or inputs.ledgers):
+        return Overall(
+            "empty",
+            "Nothing has run yet",
+            todo=("Run `dvc repro` in the project's folder; this page is made again at its end.",),
+        )
+    waiting = pending(inputs)
+    more = (f"Not run yet: {', '.join(waiting)}.",) if waiting else ()
+    found = _warned(inputs) or _passed(inputs)
+    return replace(found, headline=f"{found.headline}{' so far' if waiting else ''}", what=(*found.what, *more))
+
+
+def current_verdicts(inputs: Inputs, stop: Stop | None) -> list[Verdict]:
+    """The verdicts that the last run reached."""
+    return [verdict for table, verdict in inputs.verdicts.items() if not outdated(inputs, stop, validating(table))]
+
+
+def _describe(check: Check, why: bool) -> str:
+    reason = f" {check.why}" if why and check.why else ""
+    return f"`{check.check}` {_found(check)}.{reason}"
+
+
+def _found(check: Check) -> str:
+    aside = ", set aside" if check.status == "quarantined" else ""
+    if check.error:
+        return f"could not be run: {clause(check.error)}"
+    if check.unexpected:
+        share = f" ({percent(check.unexpected_share)})" if check.unexpected_share is not None else ""
+        return f"does not hold for {count(check.unexpected, 'row')}{share}{aside}"
+    return f"does not hold{aside}"
+
+
+def _failed(inputs: Inputs, stop: Stop | None, failed: list[Verdict]) -> Overall:
+    what = [f"`{problem.file}` cannot be read: {clause(problem.reason)}." for problem in inputs.problems]
+    todo = [_repair(problem) for problem in inputs.problems]
+    headlines = ["Failed: not all of the last run can be read"] if inputs.problems else []
+    for verdict in failed:
+        headlines.append(f"Failed: {verdict.table} is not fit for use")
+        what += _about(verdict)
+        todo += [_advice(verdict)]
+    if stop and stop.state == "failed":
+        if stop.run and not (failed and stop.run.exit_code == 1):
+            headlines.insert(0, f"Failed: {stop.stage} stopped")
+            what.insert(0, _ending(stop))
+            todo.append("Do what the message says.")
+        left = list(inputs.stages)[stop.position + 1 :]
+        what += [f"Not run: {', '.join(left)}."] if left else []
+        todo.append("Then run `dvc repro`: it goes on from there.")
+    return Overall("failed", headlines[0], tuple(what), tuple(dict.fromkeys(todo)))
+
+
+def _ending(stop: Stop) -> str:
+    code = stop.run.exit_code if stop.run else None
+    if code is None:
+        return f"`{stop.stage}` began and never ended: it was killed."
+    message = stop.run.message if stop.run else None
+    return f"`{stop.stage}` ended with exit code {code}" + (
+        f": {clause(message)}." if message else ", without a message."
+    )
+
+
+def _about(verdict: Verdict) -> list[str]:
+    bad = _of(verdict, "failed")
+    lines = [f"{verdict.table}: {_describe(check, why=True)}" for check in bad[:SHOWN]]
+    if len(bad) > SHOWN:
+        lines.append(f"{verdict.table}: {count(len(bad) - SHOWN, 'more check')} failed; see the table of checks.")
+    limit, share = verdict.max_quarantined_share, verdict.quarantined_share
+    if limit is not None and share is not None and share > limit:
+        lines.append(
+            f"{verdict.table}: {percent(share)} of the rows are bad; at most {percent(limit)} may be set aside."
+        )
+    return lines or [f"{verdict.table}: the verdict is failed, and names no check."]
+
+
+def _advice(verdict: Verdict) -> str:
+    return (
+        f"Look up the bad rows of {verdict.table} by the keys that the checks name. "
+        "If the data is wrong, correct its source; "
+        f"if the data is right, correct the expectation in `validation/{verdict.table}.py`."
+    )
+
+
+def _repair(problem: Problem) -> str:
+    if problem.file.startswith("dvc."):
+        return f"Repair `{problem.file}`, or take it from git."
+    return f"Delete `{problem.file}` and run `dvc repro`."
+
+
+def _running(inputs: Inputs, stop: Stop) -> Overall:
+    left = len(inputs.stages) - stop.position - 1
+    what = (f"`{stop.stage}` was at work when this page was made; {count(left, 'stage')} come after it.",)
+    return Overall(
+        "warned", "Still running", what, ("Wait: this page is made again at the end. No verdict stands until then.",)
+    )
+
+
+def _warned(inputs: Inputs) -> Overall | None:
+    warnings = [
+        f"{verdict.table}: {_describe(check, why=False)}"
+        for verdict in inputs.verdicts.values()
+        for check in _of(verdict, "warned", "quarantined")
+    ]
+    if not warnings:
+        return None
+    left = len(warnings) - SHOWN
+    more = (f"{count(left, 'more check')} did not hold; see the table of checks.",) if left > 0 else ()
+    todo = "Nothing is stopped. Look at the checks below: is the data still what you think it is?"
+    return Overall("warned", "Passed with warnings", (*warnings[:SHOWN], *more, _tally(inputs)), (todo,))
+
+
+def _passed(inputs: Inputs) -> Overall:
+    said = _tally(inputs) or f"{count(len(inputs.runs), 'stage')} ran to the end; there are no verdicts."
+    return Overall("passed", "Passed", (said,), ("Nothing to do.",))
+
+
+def _tally(inputs: Inputs) -> str:
+    counts = [count_checks(verdict) for verdict in inputs.verdicts.values()]
+    if not counts:
+        return ""
+    passed, total = sum(count[0] for count in counts), sum(map(sum, counts))
+    part = "All" if passed == total else f"{passed:,} of"
+    return f"{part} {count(total, 'check')} on {count(len(counts), 'table')} passed."
+
+
+def _failed_verdicts(inputs: Inputs, stop: Stop | None) -> list[Verdict]:
+    return [verdict for verdict in current_verdicts(inputs, stop) if verdict.verdict == "failed"]
+
+
+def _of(verdict: Verdict, *statuses: str) -> list[Check]:
+    return [check for check in verdict.checks if check.status in statuses]

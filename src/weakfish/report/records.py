@@ -1,0 +1,194 @@
+"""The shapes of what other stages leave in ``reports/`` and ``.weakfish/runs/``; unknown keys are ignored.
+
+Every field that a reader can do without has a default, so that a report is made of whatever there is.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+Status = Literal["passed", "noted", "quarantined", "warned", "failed"]
+Severity = Literal["critical", "warning", "info"]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+"""A number to show; NaN and infinities, which JSON should not hold, count as missing."""
+
+Time = Annotated[datetime, AfterValidator(_utc)]
+
+
+class Record(BaseModel):
+    """Base of all shapes."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Check(Record):
+    """One check of a verdict. ``quarantined``: its bad rows were set aside, within the limit."""
+
+    check: str
+    severity: Severity = "critical"
+    status: Status
+    why: str | None = None
+    observed: Any = None
+    unexpected: int | None = None
+    unexpected_share: Number = None
+    keys: list[Any] | None = None
+    error: str | None = None
+
+
+class Verdict(Record):
+    """``reports/validation/<table>.json``."""
+
+    table: str
+    verdict: Literal["passed", "warned", "failed"]
+    rows: int | None = None
+    quarantined: int | None = None
+    quarantined_share: Number = None
+    max_quarantined_share: Number = None
+    checks: list[Check] = []
+
+
+class Ledger(Record):
+    """``reports/ledger/<stage>.json``."""
+
+    rows_in: int | None = None
+    rows_out: int | None = None
+    quarantined: int | None = None
+    reasons: dict[str, int] = {}
+
+
+class Run(Record):
+    """``.weakfish/runs/<stage>.json``; no ``exit_code``: at work, or killed."""
+
+    started_at: Time
+    finished_at: Time | None = None
+    seconds: Number = None
+    exit_code: int | None = None
+    message: str | None = None
+
+
+class Function(Record):
+    """One labeling function of a task."""
+
+    name: str
+    module: str | None = None
+    kind: str | None = None
+    doc: str | None = None
+    polarity: list[str] = []
+    coverage: Number = None
+    overlaps: Number = None
+    conflicts: Number = None
+    weight: Number = None
+
+
+class Partition(Record):
+    """Labels of one partition; ``mean`` is the mean probability per class of the covered rows."""
+
+    partition: str
+    rows: int
+    covered: int
+    mean: dict[str, Number] = {}
+
+
+class TaskLabels(Record):
+    """One task of ``reports/labeling_functions.json``."""
+
+    classes: list[str] = []
+    class_balance: dict[str, Number] = {}
+    rows: int | None = None
+    covered: int | None = None
+    functions: list[Function] = []
+    by_partition: list[Partition] = []
+
+
+class Labels(Record):
+    """``reports/labeling_functions.json``."""
+
+    tasks: dict[str, TaskLabels]
+
+
+class Metric(Record):
+    """A metric: its value, the worst over the seeds, and its bootstrap interval; no value for a ``reason``.
+
+    The worst is the ``minimum``, or the ``maximum`` where less is better.
+    """
+
+    value: Number = None
+    minimum: Number = None
+    maximum: Number = None
+    interval: tuple[Number, Number] | None = None
+    reason: str | None = None
+
+
+class Empirical(Record):
+    """How often a labeling function is right where it votes."""
+
+    votes: int | None = None
+    accuracy: Number = None
+
+
+class TaskMetrics(Record):
+    """One task of ``reports/metrics.json``."""
+
+    test_rows: int | None = None
+    dev_rows: int | None = None
+    models: dict[str, dict[str, Metric]] = {}
+    functions: dict[str, dict[str, Empirical]] = {}
+
+
+class Metrics(Record):
+    """``reports/metrics.json``."""
+
+    tasks: dict[str, TaskMetrics]
+
+
+class Gate(Record):
+    """``reports/gates/<table>.json``: exists while the table's gate is open."""
+
+    table: str
+
+
+class LockedOut(Record):
+    """One out of a stage in ``dvc.lock``."""
+
+    path: str
+    md5: str | None = None
+    size: int | None = None
+    nfiles: int | None = None
+
+
+class LockedStage(Record):
+    """One stage of ``dvc.lock``."""
+
+    outs: list[LockedOut] = []
+
+
+class Lock(Record):
+    """``dvc.lock``."""
+
+    stages: dict[str, LockedStage] = {}
+
+
+class Stage(Record):
+    """One stage of ``dvc.yaml``."""
+
+    desc: str | None = None
+
+
+class Pipeline(Record):
+    """``dvc.yaml``."""
+
+    stages: dict[str, Stage] = {}

@@ -1,0 +1,142 @@
+"""The pipeline end to end on the real corpus, as a fresh clone runs it."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import textwrap
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from projects import clone, command, contents, weakfish
+
+from weakfish.tables import partitions, read_partition, read_table, write_partition
+
+STAGES = ["fetch", "ingest", "validate_events", "accept", "vote", "label", "validate_labels_spam", "gate_labels_spam"]
+STAGES += ["evaluate", "report"]
+
+
+@pytest.fixture(scope="module")
+def second(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another clone, run up to its labels; only the package, checked by its hash, is not fetched again."""
+    root = clone(tmp_path_factory.mktemp("second") / "elsewhere")
+    shutil.copytree(demo / "data/raw", root / "data/raw")
+    for stage in (["ingest"], ["validate", "events"], ["accept"], ["vote"], ["label"]):
+        result = weakfish(root, *stage)
+        assert result.returncode == 0, result.stderr
+    return root
+
+
+def test_every_message_is_accounted_for(demo: Path) -> None:
+    staged = read_table(demo / "data/staged", ["message_id"])
+    events = read_table(demo / "data/events", ["message_id"])
+    aside = read_table(demo / "data/quarantine/events", ["message_id", "reasons"])
+    assert staged.num_rows == 6046 == events.num_rows + aside.num_rows
+    assert set(staged["message_id"].to_pylist()) == set(
+        events["message_id"].to_pylist() + aside["message_id"].to_pylist()
+    )
+    assert all(aside["reasons"].to_pylist())
+    assert read_table(demo / "data/labels/spam").num_rows == events.num_rows
+
+
+def test_the_first_run_ends_with_stages_metrics_and_what_to_try(demo: Path) -> None:
+    printed = (demo / ".weakfish/first-run.txt").read_text(encoding="utf-8")
+    assert all(stage in printed for stage in STAGES)
+    assert "AUC" in printed
+    assert "Next:" in printed
+    assert "Nothing changed" not in printed
+
+
+def test_nothing_is_left_to_do_after_a_run(demo: Path) -> None:
+    result = command(demo, "dvc", "repro")
+    assert result.returncode == 0, result.stderr
+    assert "Data and pipelines are up to date" in result.stdout + result.stderr
+    assert json.loads(weakfish(demo, "status", "--json").stdout)["stale"] == {}
+    again = weakfish(demo, "run")
+    assert "Nothing changed" in again.stdout
+
+
+def test_two_clones_make_the_same_bytes(demo: Path, second: Path) -> None:
+    for table in ("staged", "gold", "events", "quarantine", "votes", "labels"):
+        assert contents(demo / "data" / table) == contents(second / "data" / table), table
+
+
+def test_labels_and_votes_depend_on_neither_raw_nor_gold(second: Path) -> None:
+    before = {table: contents(second / "data" / table) for table in ("votes", "labels")}
+    shutil.rmtree(second / "data/raw")
+    for part in ("dev", "test"):
+        permute(second / "data/gold" / part)
+    remake(second)
+    assert {table: contents(second / "data" / table) for table in ("votes", "labels")} == before
+    shutil.rmtree(second / "data/gold")
+    remake(second)
+    assert {table: contents(second / "data" / table) for table in ("votes", "labels")} == before
+
+
+def permute(folder: Path) -> None:
+    """Shuffle the gold labels among their messages."""
+    for name, file in partitions(folder).items():
+        gold = read_partition(file)
+        labels = gold["label"].to_pylist()
+        random.Random(1).shuffle(labels)  # noqa: S311  a test's shuffle
+        write_partition(folder, name, pa.table({"message_id": gold["message_id"], "label": labels}))
+
+
+def remake(root: Path) -> None:
+    """Make votes and labels anew from nothing but events."""
+    for table in ("votes", "labels"):
+        shutil.rmtree(root / "data" / table)
+    for stage in ("vote", "label"):
+        result = weakfish(root, stage)
+        assert result.returncode == 0, result.stderr
+
+
+def test_the_labels_teach_a_text_classifier(demo: Path) -> None:
+    models = json.loads((demo / "reports/metrics.json").read_text())["tasks"]["spam"]["models"]
+    assert models["text_weak"]["auc"]["minimum"] >= 0.972
+    assert models["text_gold"]["auc"]["minimum"] >= models["text_weak"]["auc"]["minimum"] - 0.02
+
+
+def test_there_are_labeling_functions_of_both_kinds_and_each_says_why(demo: Path) -> None:
+    summary = json.loads((demo / "reports/labeling_functions.json").read_text())["tasks"]["spam"]
+    kinds = [function["kind"] for function in summary["functions"]]
+    assert len(kinds) >= 16
+    assert kinds.count("row") >= 2
+    assert kinds.count("columnar") > len(kinds) / 2
+    assert all(function["doc"] for function in summary["functions"])
+    assert {label for function in summary["functions"] for label in function["polarity"]} == {"ham", "spam"}
+
+
+def test_a_message_of_the_corpus_is_in_no_tracked_file(demo: Path, events: pa.Table) -> None:
+    tracked = "\n".join(
+        text for name in command(demo, "git", "ls-files").stdout.split() if (text := readable(demo / name)) is not None
+    )
+    folded = " ".join(tracked.split()).lower()
+    for body in events["body"].to_pylist():
+        words = (body or "").lower().split()
+        for start in range(0, len(words) - 8, 8):
+            assert " ".join(words[start : start + 8]) not in folded
+
+
+def readable(file: Path) -> str | None:
+    """The text of a file, or nothing where it is not text."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def test_help_is_quick_and_imports_no_engine(demo: Path) -> None:
+    code = """
+        import sys, weakfish.cli
+        from click.testing import CliRunner
+        assert CliRunner().invoke(weakfish.cli.cli, ["--help"]).exit_code == 0
+        print({"torch", "pandas", "great_expectations", "feast", "ibis", "snorkel", "sklearn"} & set(sys.modules))
+        """
+    assert command(demo, "python", "-c", textwrap.dedent(code)).stdout.strip() == "set()"
+    started = time.monotonic()
+    assert weakfish(demo, "--help").returncode == 0
+    assert time.monotonic() - started < 5  # a second on an idle machine; this bounds only what went badly wrong

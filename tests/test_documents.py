@@ -1,0 +1,60 @@
+"""The documents do not drift: every command and every block of code in them runs, every link leads somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from projects import REPOSITORY, command
+
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+
+
+@pytest.fixture(scope="module")
+def checkout(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's clone as `make demo` leaves it: with an environment in `.venv`, which is this one."""
+    root = Path(shutil.copytree(demo, tmp_path_factory.mktemp("checkout") / "weakfish", symlinks=True))
+    (root / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    (root / ".venv/.ready").touch()
+    for file in ("requirements.lock", "pyproject.toml"):
+        os.utime(root / file, (0, 0))
+    return root
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """The blocks of code of one language in all documents, with the name of the document."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [(file.name, block) for file in DOCUMENTS for block in pattern.findall(file.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(("document", "script"), blocks("sh"))
+def test_commands_run_as_written(checkout: Path, document: str, script: str) -> None:
+    script = re.sub(r"^make test\b", "make --dry-run test", script, flags=re.MULTILINE)  # this is that run
+    result = command(checkout, "bash", "-euo", "pipefail", "-c", script)
+    assert result.returncode == 0, f"{document}: {result.stdout}{result.stderr}"
+    assert "Installing" not in result.stdout
+
+
+@pytest.mark.parametrize(("document", "code"), blocks("python"))
+def test_code_runs_as_written(checkout: Path, document: str, code: str) -> None:
+    result = command(checkout, "python", "-c", code)
+    assert result.returncode == 0, f"{document}: {result.stderr}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_readme_names_every_command_target_and_document() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for page in (REPOSITORY / "docs").glob("*.md"):
+        assert f"docs/{page.name}" in readme
+    targets = re.findall(r"make (\w+)", readme)
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)

@@ -1,0 +1,546 @@
+"""The report: what it says in which state, that it is one safe offline file, and that a browser shows it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from browser import Browser, BrowserFailed, browse
+from projects import git
+
+from weakfish.report.collect import overall
+from weakfish.report.page import render
+from weakfish.report.stages import StageRow, stage_rows
+from weakfish.report.summary import print_summary
+
+STAGES = (
+    "ingest",
+    "validate_events",
+    "accept",
+    "label",
+    "validate_labels_fraud",
+    "gate_labels_fraud",
+    "evaluate",
+    "report",
+)
+START = datetime(2024, 5, 1, 8, 0, tzinfo=UTC)
+HOSTILE = (
+    "</style></title><script>document.title='owned'</script>"
+    """<img src=x onerror="document.title='owned'">'"`&{{ 7*7 }}"""
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browse() as browser:
+        yield browser
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project whose last run went well."""
+    pipeline = {stage: {"cmd": f"weakfish {stage}", "desc": f"What {stage} is for"} for stage in STAGES}
+    write(tmp_path, "dvc.yaml", {"stages": pipeline})
+    outs = {"accept": ["data/events", "reports/ledger/accept.json"], "label": ["data/labels"]}
+    lock = {
+        stage: {"outs": [{"path": path, "md5": "0123456789abcdef.dir", "size": 2048}]}
+        for stage, (path, *_) in outs.items()
+    }
+    write(tmp_path, "dvc.lock", {"schema": "2.0", "stages": lock})
+    for number, stage in enumerate(STAGES):
+        run(tmp_path, stage, number)
+        write(tmp_path, f"reports/ledger/{stage}.json", {"stage": stage, "rows_in": 1200, "rows_out": 1200})
+    reasons = {"not_null(placed_at)": 30, "unique(order_id)": 5}
+    accepted = {"stage": "accept", "rows_in": 1200, "rows_out": 1167, "quarantined": 33, "reasons": reasons}
+    write(tmp_path, "reports/ledger/accept.json", accepted)
+    verdict(
+        tmp_path, "events", "passed", check("unique(order_id)"), check("mean(amount)", severity="info", status="noted")
+    )
+    verdict(tmp_path, "labels/fraud", "passed", check("between(p_fraud)"))
+    write(tmp_path, "reports/gates/labels/fraud.json", {"table": "labels/fraud", "verdict": "passed"})
+    write(tmp_path, "reports/labeling_functions.json", {"tasks": {"fraud": labels()}})
+    write(tmp_path, "reports/metrics.json", {"tasks": {"fraud": metrics()}})
+    for name, points in plots().items():
+        write(tmp_path, f"reports/plots/{name}.json", points)
+    return tmp_path
+
+
+def write(root: Path, file: str, content: Any) -> Path:
+    path = root / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content) if path.suffix == ".json" else yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def run(root: Path, stage: str, minute: int, exit_code: int | None = 0, message: str | None = None) -> None:
+    began = START + timedelta(minutes=minute)
+    ended = None if exit_code is None else (began + timedelta(seconds=9)).isoformat()
+    times = {"started_at": began.isoformat(), "finished_at": ended, "seconds": 9.0 if ended else 0.0}
+    write(root, f".weakfish/runs/{stage}.json", {"stage": stage, "exit_code": exit_code, "message": message, **times})
+
+
+def check(name: str, **changes: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "unexpected": 0,
+        "unexpected_share": 0.0,
+        "observed": None,
+        "keys": [],
+        "error": None,
+        "arguments": {},
+    }
+    return {"check": name, "severity": "critical", "status": "passed", "why": "It matters.", **found, **changes}
+
+
+def verdict(root: Path, table: str, outcome: str, *checks: dict[str, Any], **changes: Any) -> None:
+    content = {
+        "table": table,
+        "verdict": outcome,
+        "rows": 1200,
+        "quarantined": 0,
+        "quarantined_share": 0.0,
+        "checks": checks,
+    }
+    write(root, f"reports/validation/{table}.json", {**content, "max_quarantined_share": 0.05, **changes})
+
+
+def labels() -> dict[str, Any]:
+    shares = {"coverage": 0.25, "overlaps": 0.1, "conflicts": 0.05, "weight": 0.8}
+    functions = [
+        {
+            "name": "large_amount",
+            "module": "rules",
+            "kind": "columnar",
+            "doc": "Thieves buy big.",
+            "polarity": ["fraud"],
+            **shares,
+        },
+        {
+            "name": "never_votes",
+            "module": "rules",
+            "kind": "row",
+            "doc": None,
+            "polarity": [],
+            **dict.fromkeys(shares, 0.0),
+        },
+    ]
+    parts = [
+        {"partition": "2024-01", "rows": 700, "covered": 630, "mean": {"fine": 0.9, "fraud": 0.1}},
+        {"partition": "2024-02", "rows": 467, "covered": 0, "mean": {"fine": None, "fraud": None}},
+        {"partition": "2024-03", "rows": 0, "covered": 0, "mean": {}},
+    ]
+    balance = {"fine": 0.9, "fraud": 0.1}
+    return {
+        "classes": ["fine", "fraud"],
+        "class_balance": balance,
+        "rows": 1167,
+        "covered": 630,
+        "functions": functions,
+        "by_partition": parts,
+    }
+
+
+def metrics() -> dict[str, Any]:
+    def metric(value: float) -> dict[str, Any]:
+        return {"value": value, "minimum": value - 0.001, "interval": [value - 0.01, value + 0.01]}
+
+    names = ("accuracy", "f1", "auc", "coverage")
+    models = {"label_model": 0.9412, "text_weak": 0.9731}
+    functions = {"large_amount": {"dev": {"votes": 40, "accuracy": 0.91}, "test": {"votes": 0, "accuracy": None}}}
+    values = {model: {name: metric(value) for name in names} for model, value in models.items()}
+    return {"test_rows": 300, "dev_rows": 600, "models": values, "functions": functions}
+
+
+def plots() -> dict[str, list[dict[str, Any]]]:
+    steps = [step / 10 for step in range(11)]
+    return {
+        "roc": [{"model": "text_weak", "fpr": step, "tpr": step**0.5} for step in steps],
+        "calibration": [{"model": "text_weak", "mean_predicted": step, "fraction_positive": step**2} for step in steps],
+        "share_over_time": [
+            {"model": "text_weak", "partition": f"2024-0{month}", "share": 0.1 * month} for month in (1, 2, 3)
+        ],
+    }
+
+
+def fail_gate(root: Path) -> None:
+    """The gate of the events fails; what later stages made before still lies about."""
+    bad = check(
+        "unique(order_id)",
+        status="failed",
+        unexpected=7,
+        unexpected_share=0.006,
+        keys=["o-17", "o-18"],
+        why="Joins multiply.",
+    )
+    verdict(root, "events", "failed", bad, check("not_null(amount)"))
+    run(root, "validate_events", 60)
+    run(root, "accept", 61, exit_code=1, message="The gate of events is shut: unique(order_id) failed on 7 rows.")
+    (root / "reports/ledger/accept.json").unlink()
+
+
+def html(root: Path) -> str:
+    return render(root).read_text(encoding="utf-8")
+
+
+def shown(browser: Browser, selector: str) -> str:
+    text = browser.evaluate(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
+    assert isinstance(text, str)
+    return text
+
+
+def states(root: Path, since: datetime | None = None) -> dict[str, str]:
+    return {row.stage: row.state for row in stage_rows(root, since)}
+
+
+def test_a_browser_without_network_shows_a_good_run_and_asks_for_nothing(root: Path, browser: Browser) -> None:
+    browser.open(render(root))
+    assert shown(browser, "h1") == "Passed"
+    assert "0.973" in shown(browser, "#metrics-1")
+    assert "97.2%" not in shown(browser, "#quarantine")
+    assert len(browser.requested()) == 1
+    assert browser.complaints() == []
+
+
+def test_the_page_refers_to_nothing_outside_itself(root: Path) -> None:
+    page = html(root)
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", page)
+    assert set(re.findall(r'(?:src|href)="([^#"][^"]*)"', page)) == {"data:,"}
+    assert "<script" not in page
+
+
+def test_a_failed_gate_makes_the_page_red_and_says_what_to_do(root: Path, browser: Browser) -> None:
+    fail_gate(root)
+    browser.open(render(root))
+    assert shown(browser, "h1") == "Failed: events is not fit for use"
+    assert "unique(order_id) does not hold for 7 rows (0.6%). Joins multiply." in shown(browser, ".what")
+    assert "validation/events.py" in shown(browser, ".todo")
+    assert "o-17" in shown(browser, "#checks tr.failed")
+    red, green, blue = map(
+        int, re.findall(r"\d+", browser.evaluate("getComputedStyle(document.querySelector('h1')).color"))[:3]
+    )
+    assert red > 2 * green
+    assert red > 2 * blue
+
+
+def test_stages_after_a_failed_one_are_not_run_and_have_no_figures(root: Path) -> None:
+    fail_gate(root)
+    rows = {row.stage: row for row in stage_rows(root)}
+    assert [row.state for row in rows.values()] == ["run", "run", "failed", *["not run"] * 5]
+    assert rows["label"] == StageRow("label", None, None, None, None, None, None, None, "not run", None)
+
+
+def test_sections_of_stages_that_were_not_reached_are_tagged(root: Path, browser: Browser) -> None:
+    fail_gate(root)
+    browser.open(render(root))
+    for heading in ("#h-metrics-1", "#h-labels-1"):
+        assert "from an earlier run" in shown(browser, heading)
+    assert "from an earlier run" in shown(browser, ".tables li:last-child")
+    assert "from an earlier run" not in shown(browser, ".tables li:first-child")
+    assert "0.973" not in shown(browser, "#verdict")
+
+
+def test_nothing_of_a_good_run_is_tagged(root: Path) -> None:
+    assert "from an earlier run" not in html(root)
+
+
+def test_a_first_gate_that_fails_has_only_a_verdict_and_a_ledger(tmp_path: Path) -> None:
+    write(tmp_path, "dvc.yaml", {"stages": {stage: {} for stage in STAGES}})
+    verdict(tmp_path, "events", "failed", check("unique(order_id)", status="failed", unexpected=7))
+    write(
+        tmp_path,
+        "reports/ledger/ingest.json",
+        {"stage": "ingest", "rows_in": 9, "rows_out": 9, "quarantined": None, "reasons": {}},
+    )
+    assert overall(tmp_path).verdict == "failed"
+    assert states(tmp_path)["accept"] == "failed"
+    assert "Failed: events is not fit for use" in html(tmp_path)
+
+
+def test_too_many_bad_rows_are_named_with_the_limit(root: Path) -> None:
+    verdict(root, "events", "failed", check("a", status="failed"), quarantined=90, quarantined_share=0.075)
+    assert "events: 7.5% of the rows are bad; at most 5.0% may be set aside." in overall(root).what
+
+
+def test_a_later_gate_fails_and_earlier_sections_stay_current(root: Path) -> None:
+    verdict(root, "labels/fraud", "failed", check("mean(p_fraud)", status="failed", observed=0.7))
+    assert states(root)["gate_labels_fraud"] == "failed"
+    assert states(root)["label"] == "run"
+    page = html(root)
+    assert page.count("from an earlier run") == page.count('<h2 id="h-metrics-1">') + 1  # the heading, and accuracy
+
+
+def test_warnings_and_rows_set_aside_warn(root: Path) -> None:
+    aside = check("not_null(placed_at)", status="quarantined", unexpected=30, unexpected_share=0.025)
+    verdict(
+        root,
+        "events",
+        "warned",
+        aside,
+        check("share(amount)", severity="warning", status="warned", unexpected=1, unexpected_share=1e-5),
+    )
+    found = overall(root)
+    assert found.verdict == "warned"
+    assert found.what[:2] == (
+        "events: `not_null(placed_at)` does not hold for 30 rows (2.5%), set aside.",
+        "events: `share(amount)` does not hold for 1 row (<0.1%).",
+    )
+    row = next(row for row in stage_rows(root) if row.stage == "validate_events")
+    assert (row.passed, row.warned, row.failed) == (0, 2, 0)
+
+
+def test_a_stage_that_stopped_fails_the_page_with_its_message(root: Path) -> None:
+    run(root, "label", 70, exit_code=2, message="Labeling function 'x' raised KeyError.")
+    found = overall(root)
+    assert found.verdict == "failed"
+    assert found.what[0] == "`label` ended with exit code 2: Labeling function 'x' raised KeyError."
+    assert "raised KeyError" in html(root)
+
+
+def test_the_report_stage_itself_never_fails_the_page(root: Path) -> None:
+    run(root, "report", 70, exit_code=3, message="No disk.")
+    assert overall(root).verdict == "passed"
+    run(root, "report", 70, exit_code=None)
+    assert overall(root).verdict == "passed"
+
+
+def test_a_stage_that_was_killed_fails_the_page(root: Path) -> None:
+    run(root, "label", 70, exit_code=None)
+    assert overall(root).what[0] == "`label` began and never ended: it was killed."
+    assert states(root)["evaluate"] == "not run"
+
+
+def test_a_stage_at_work_is_no_verdict_yet(root: Path) -> None:
+    run(root, "label", 70, exit_code=None)
+    lock = root / ".weakfish/locks/label.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(str(os.getpid()))
+    assert (overall(root).verdict, overall(root).headline) == ("warned", "Still running")
+    assert (states(root)["label"], states(root)["evaluate"]) == ("running", "not run")
+
+
+def test_a_gate_that_renders_before_it_exits_has_failed(root: Path) -> None:
+    fail_gate(root)
+    run(root, "accept", 61, exit_code=None)
+    lock = root / ".weakfish/locks/accept.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(str(os.getpid()))
+    assert (overall(root).verdict, states(root)["accept"]) == ("failed", "failed")
+    assert "Not run: label, validate_labels_fraud, gate_labels_fraud, evaluate, report." in overall(root).what
+
+
+def test_a_failed_stage_whose_outs_dvc_has_brought_back_is_cached(root: Path) -> None:
+    run(root, "accept", 61, exit_code=1, message="The gate was shut.")
+    assert states(root)["accept"] == "failed"
+    (root / "data/events").mkdir(parents=True)
+    assert states(root)["accept"] == "cached"
+    assert overall(root).verdict == "passed"
+
+
+def test_stages_that_did_not_run_since_are_cached(root: Path) -> None:
+    found = states(root, since=START + timedelta(minutes=3))
+    assert found == {stage: "cached" if place < 3 else "run" for place, stage in enumerate(STAGES)}
+
+
+def test_stages_without_a_record_are_cached_if_their_outs_exist(root: Path) -> None:
+    for stage in ("accept", "label"):
+        (root / f".weakfish/runs/{stage}.json").unlink()
+    (root / "data/events").mkdir(parents=True)
+    assert (states(root)["accept"], states(root)["label"]) == ("cached", "not run")
+
+
+def test_stage_rows_hold_counts_of_rows_and_checks(root: Path) -> None:
+    rows = {row.stage: row for row in stage_rows(root)}
+    assert rows["accept"] == StageRow(
+        "accept", 1200, 1167, 33, None, None, None, 9.0, "run", START + timedelta(minutes=2)
+    )
+    assert (rows["validate_events"].passed, rows["validate_labels_fraud"].passed) == (2, 1)
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_the_window(root: Path, browser: Browser, width: int, scheme: Any) -> None:
+    fail_gate(root)
+    long = "a_name_that_nothing_breaks_" * 6
+    verdict(root, long, "failed", check(f"unique({long})", status="failed", keys=[long], why=long, error=long))
+    browser.open(render(root), width=width, scheme=scheme)
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_dark_and_light_differ(root: Path, browser: Browser) -> None:
+    colours = []
+    schemes: tuple[Any, Any] = ("light", "dark")
+    for scheme in schemes:
+        browser.open(render(root), scheme=scheme)
+        colours.append(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert colours[0] != colours[1]
+
+
+def test_tables_and_pictures_say_what_they_are(root: Path, browser: Browser) -> None:
+    fail_gate(root)
+    browser.open(render(root))
+    assert browser.evaluate("[...document.querySelectorAll('table')].every(t => t.caption?.textContent.trim())")
+    assert browser.evaluate("[...document.querySelectorAll('th')].every(t => t.scope)")
+    pictures = "svg:not([aria-hidden=true])"
+    assert browser.evaluate(f"[...document.querySelectorAll('{pictures}')].length") == 5
+    assert browser.evaluate(
+        f"[...document.querySelectorAll('{pictures}')].every(s => s.role == 'img' && s.querySelector('title'))"
+    )
+    assert browser.evaluate("[...document.querySelectorAll('.scroll')].every(s => s.tabIndex == 0)")
+    assert browser.evaluate("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
+
+
+def test_hostile_strings_are_shown_and_do_nothing(root: Path, browser: Browser) -> None:
+    write(root, "dvc.yaml", {"stages": {**{stage: {"desc": HOSTILE} for stage in STAGES[:-1]}, HOSTILE: {}}})
+    aside = check(
+        HOSTILE, status="quarantined", unexpected=1, keys=[HOSTILE, {"a": HOSTILE}], why=HOSTILE, error=HOSTILE
+    )
+    verdict(root, HOSTILE.replace("/", ""), "warned", aside)
+    hostile = json.loads(json.dumps({"tasks": {"fraud": labels()}}).replace("fraud", "@").replace("large_amount", "@@"))
+    hostile["tasks"]["@"]["functions"][0]["doc"] = hostile["tasks"]["@"]["by_partition"][0]["partition"] = "@"
+    for file, content in {"labeling_functions": hostile, "metrics": {"tasks": {"@": metrics()}}}.items():
+        write(root, f"reports/{file}.json", json.loads(json.dumps(content).replace("@", json.dumps(HOSTILE)[1:-1])))
+    write(root, "reports/ledger/accept.json", {"quarantined": 1, "reasons": {HOSTILE: 1}})
+    run(root, "label", 70, exit_code=2, message=HOSTILE)
+    browser.open(render(root))
+    assert browser.evaluate("document.title") == "Failed: label stopped · Weakfish report"
+    assert browser.evaluate("document.querySelectorAll('script, img, iframe, object').length") == 0
+    assert HOSTILE.replace("`", "") in shown(browser, "#verdict").replace("`", "")
+    assert browser.evaluate("document.body.textContent").count("document.title='owned'") > 20
+    assert browser.complaints() == []
+
+
+def test_values_that_might_quote_a_row_are_not_shown(root: Path) -> None:
+    checks = [
+        check(f"c{n}", status="warned", unexpected=None, observed=value)
+        for n, value in enumerate(["Dear sir", ["Dear sir"], 41.25])
+    ]
+    verdict(root, "events", "warned", *checks)
+    page = html(root)
+    assert "Dear sir" not in page
+    assert "41.25" in page
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        *("dvc.yaml", "dvc.lock", ".weakfish", "reports/validation", "reports/ledger", "reports/gates"),
+        *("reports/labeling_functions.json", "reports/metrics.json", "reports/plots"),
+    ],
+)
+def test_the_page_is_made_of_whatever_there_is(root: Path, gone: str) -> None:
+    (root / gone).rename(root / "elsewhere")
+    assert re.search("<span>Passed( so far)?<", html(root))
+
+
+def test_a_run_that_has_not_come_to_its_end_passed_so_far(root: Path) -> None:
+    (root / ".weakfish/runs/evaluate.json").unlink()
+    found = overall(root)
+    assert (found.verdict, found.headline) == ("passed", "Passed so far")
+    assert found.what[-1] == "Not run yet: evaluate."
+
+
+def test_without_anything_the_page_says_how_to_begin(tmp_path: Path) -> None:
+    assert overall(tmp_path).verdict == "empty"
+    assert "Run <code>dvc repro</code>" in html(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"tasks": ', "[]", '"text"', "[" * 100_000, '{"tasks": {"x": 7}}', "\x00", '{"verdict": "perhaps"}']
+)
+@pytest.mark.parametrize(
+    "file",
+    [
+        "reports/validation/events.json",
+        "reports/metrics.json",
+        "reports/labeling_functions.json",
+        ".weakfish/runs/label.json",
+    ],
+)
+def test_a_file_that_cannot_be_read_fails_the_page(root: Path, file: str, text: str) -> None:
+    (root / file).write_text(text)
+    found = overall(root)
+    assert found.verdict == "failed"
+    assert f"`{file}` cannot be read" in found.what[0]
+    assert f"Delete `{file}` and run `dvc repro`." in found.todo
+    assert file in html(root)
+
+
+@pytest.mark.parametrize("file", ["dvc.yaml", "dvc.lock"])
+def test_a_pipeline_file_that_cannot_be_read_fails_the_page(root: Path, file: str) -> None:
+    (root / file).write_bytes(b"stages: [\xff")
+    assert overall(root).todo[0] == f"Repair `{file}`, or take it from git."
+    html(root)
+
+
+def test_bytes_that_are_not_text_and_folders_in_place_of_files_fail_the_page(root: Path) -> None:
+    (root / "reports/metrics.json").write_bytes(b"\xff\xfe")
+    (root / "reports/plots/roc.json").unlink()
+    (root / "reports/plots/roc.json").mkdir()
+    assert [line.split("`")[1] for line in overall(root).what] == ["reports/metrics.json", "reports/plots/roc.json"]
+    html(root)
+
+
+def test_numbers_that_are_none_are_left_out(root: Path) -> None:
+    content = json.dumps({"tasks": {"fraud": metrics()}}).replace("0.9731", "NaN").replace("0.9412", "Infinity")
+    (root / "reports/metrics.json").write_text(content)
+    (root / "reports/plots/roc.json").write_text('[{"model": "m", "fpr": NaN, "tpr": 0.5}, {"model": "m"}, {}]')
+    assert "nan" not in re.findall(r'(?:x|y|cx|cy|width|height|d)="([^"]*)"', html(root).lower())
+
+
+def test_a_model_without_metrics_says_why(root: Path) -> None:
+    nothing = {"value": None, "minimum": None, "interval": None, "reason": "No test row is of class fraud."}
+    write(
+        root, "reports/metrics.json", {"tasks": {"fraud": {"models": {"text_weak": {"auc": nothing, "f1": nothing}}}}}
+    )
+    assert html(root).count("No test row is of class fraud.") == 1
+
+
+def test_the_same_inputs_give_the_same_page_and_nothing_is_left_beside_it(root: Path) -> None:
+    assert html(root) == html(root)
+    assert [file.name for file in (root / "reports").iterdir() if file.name.startswith(".")] == []
+
+
+def test_data_versions_tell_what_changed_since_the_commit(root: Path) -> None:
+    git(root, "init", "--quiet")
+    git(root, "add", "dvc.lock")
+    git(root, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "m")
+    lock = (root / "dvc.lock").read_text()
+    (root / "dvc.lock").write_text(lock.replace("0123456789abcdef", "fedcba9876543210", 1))
+    page = html(root)
+    assert re.search(r'data/events.*fedcba98.*2\.0 kB.*class="warn">changed<', page)
+    assert re.search(r"data/labels.*01234567.*>same<", page)
+
+
+def test_the_summary_is_plain_and_fits_a_hundred_columns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = io.StringIO()
+    print_summary(root, since=START + timedelta(minutes=3), file=out)
+    lines = out.getvalue().splitlines()
+    assert "\x1b" not in out.getvalue()
+    assert max(map(len, lines)) <= 100
+    words = [line.split() for line in lines]
+    assert ["accept", "1,200", "1,167", "33", "cached"] in words
+    assert ["evaluate", "1,200", "1,200", "9.0", "run"] in words
+    assert ["Label", "model", "0.941", "0.941", "0.941"] in words
+    assert "Passed" in lines
+
+
+def test_the_summary_of_a_failed_run_has_no_metrics(root: Path) -> None:
+    fail_gate(root)
+    out = io.StringIO()
+    print_summary(root, file=out)
+    assert "Label model" not in out.getvalue()
+    assert "Failed: events is not fit for use" in out.getvalue()
+
+
+def test_without_chromium_the_browser_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(BrowserFailed, match="apt-get install chromium"), browse():
+        pass
