@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from browser import browse
 from projects import clone, command, contents, weakfish
 
 from weakfish.tables import partitions, read_partition, read_table, write_partition
@@ -140,3 +141,11 @@ def test_help_is_quick_and_imports_no_engine(demo: Path) -> None:
     started = time.monotonic()
     assert weakfish(demo, "--help").returncode == 0
     assert time.monotonic() - started < 5  # a second on an idle machine; this bounds only what went badly wrong
+
+
+def test_the_page_of_the_run_opens_without_a_network_and_shows_the_verdict(demo: Path) -> None:
+    with browse() as browser:
+        browser.open(demo / "reports/index.html")
+        assert browser.evaluate("document.querySelector('h1').innerText").startswith("Passed")
+        assert [url for url in browser.requested() if not url.startswith("file:")] == []
+        assert browser.complaints() == []

@@ -79,7 +79,7 @@ def _environment() -> Environment:
     )
     environment.globals |= {
         "charts": charts,
-        "model_name": sections.model_name,
+        "model_name": words.model_name,
         "metric_names": sections.metric_names,
         "reason": sections.reason,
     }

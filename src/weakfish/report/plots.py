@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from weakfish.report.charts import Series, colour, over_time, square
 from weakfish.report.inputs import Inputs
-from weakfish.report.sections import model_name
+from weakfish.report.words import model_name
 
 POINTS = 200
 """Points that a line is drawn with, at most."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from weakfish.report.words import MODELS
+
 Status = Literal["passed", "noted", "quarantined", "warned", "failed"]
 Severity = Literal["critical", "warning", "info"]
 
@@ -140,12 +142,18 @@ class Empirical(Record):
     accuracy: Number = None
 
 
+def _in_order(models: dict[str, dict[str, Metric]]) -> dict[str, dict[str, Metric]]:
+    """Models as people expect them: first the labels, then what learned from them, then the ceiling."""
+    known = [name for name in MODELS if name in models]
+    return {name: models[name] for name in (*known, *sorted(set(models) - set(known)))}
+
+
 class TaskMetrics(Record):
     """One task of ``reports/metrics.json``."""
 
     test_rows: int | None = None
     dev_rows: int | None = None
-    models: dict[str, dict[str, Metric]] = {}
+    models: Annotated[dict[str, dict[str, Metric]], AfterValidator(_in_order)] = {}
     functions: dict[str, dict[str, Empirical]] = {}
 
 

@@ -10,17 +10,10 @@ from typing import Any
 from weakfish.report.inputs import Inputs
 from weakfish.report.records import Check, Ledger, Metric, TaskLabels, TaskMetrics, Verdict
 from weakfish.report.stages import Stop, outdated, validating
-from weakfish.report.words import percent
+from weakfish.report.words import model_name, percent
 
 BADNESS = ("failed", "warned", "quarantined", "noted", "passed")
 SEVERITIES = ("critical", "warning", "info")
-MODELS = {
-    "gold": "Gold labels",
-    "majority_vote": "Majority vote",
-    "label_model": "Label model",
-    "text_weak": "Text classifier, weak labels",
-    "text_gold": "Text classifier, gold labels (ceiling)",
-}
 METRICS = {
     "auc": "AUC",
     "f1": "F1",
@@ -149,11 +142,6 @@ def metric_names(metrics: TaskMetrics) -> dict[str, str]:
 def reason(model: dict[str, Metric]) -> str | None:
     """Why a model has no metrics, or not all of them."""
     return next((metric.reason for metric in model.values() if metric.reason), None)
-
-
-def model_name(name: str) -> str:
-    """A model's name for people."""
-    return MODELS.get(name, name.replace("_", " ").capitalize())
 
 
 def when(time: datetime) -> str:

@@ -16,8 +16,9 @@ from rich.text import Text
 from weakfish.report.collect import Overall, judge
 from weakfish.report.inputs import Inputs, read
 from weakfish.report.records import Metric
-from weakfish.report.sections import METRICS, Task, model_name, tasks
+from weakfish.report.sections import METRICS, Task, tasks
 from weakfish.report.stages import StageRow, find_stop, rows
+from weakfish.report.words import model_name
 
 WIDTH = 100
 COLUMNS = ("rows in", "rows out", "quarantined", "passed", "warned", "failed", "seconds")

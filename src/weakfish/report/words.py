@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+MODELS = {
+    "gold": "Gold labels",
+    "majority_vote": "Majority vote",
+    "label_model": "Label model",
+    "text_weak": "Text classifier, weak labels",
+    "text_gold": "Text classifier, gold labels (ceiling)",
+}
+"""What models of the metrics are called, in the order in which they are shown."""
+
 
 def shorten(text: str, limit: int = 300) -> str:
     """The text on one line, cut at ``limit`` characters."""
@@ -51,3 +60,8 @@ def size(value: int | None) -> str:
     while number >= 999.95 and len(units) > 1:
         number, units = number / 1000, units[1:]
     return f"{number:.0f} B" if units[0] == "B" else f"{number:.1f} {units[0]}"
+
+
+def model_name(name: str) -> str:
+    """A model's name for people."""
+    return MODELS.get(name, name.replace("_", " ").capitalize())
