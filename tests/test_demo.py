@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from browser import browse
-from projects import clone, command, contents, weakfish
+from projects import clone, command, contents, replace, weakfish
 
 from weakfish.tables import partitions, read_partition, read_table, write_partition
 
@@ -149,3 +149,16 @@ def test_the_page_of_the_run_opens_without_a_network_and_shows_the_verdict(demo:
         assert browser.evaluate("document.querySelector('h1').innerText").startswith("Passed")
         assert [url for url in browser.requested() if not url.startswith("file:")] == []
         assert browser.complaints() == []
+
+
+def test_a_package_with_another_hash_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    root = clone(tmp_path / "weakfish")
+    replace(root / "params.yaml", "sha256: 8d159827", "sha256: 00000000")
+    result = weakfish(root, "run")
+    assert result.returncode == 2
+    assert "Stage fetch failed:" in result.stderr
+    assert "sha256" in result.stderr.lower() or "SHA-256" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list((root / "data").glob("*raw*"))
+    assert not (root / "data/staged").exists()
+    assert "Failed" in (root / "reports/index.html").read_text(encoding="utf-8")
