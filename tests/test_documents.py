@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -58,3 +59,22 @@ def test_the_readme_names_every_command_target_and_document() -> None:
     targets = re.findall(r"make (\w+)", readme)
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_the_figures_on_label_quality_are_those_of_the_run(demo: Path) -> None:
+    models = json.loads((demo / "reports/metrics.json").read_text())["tasks"]["spam"]["models"]
+    page = (REPOSITORY / "docs/labels.md").read_text(encoding="utf-8")
+    names = {
+        "majority vote": "majority_vote",
+        "label model": "label_model",
+        "text, weak labels": "text_weak",
+        "text, gold labels": "text_gold",
+    }
+    for title, name in names.items():
+        row = re.search(rf"^\| {title} \|([^\n]*)\|$", page, re.MULTILINE)
+        assert row, title
+        found = models[name]
+        expected = [found[measure]["value"] for measure in ("accuracy", "accuracy_covered", "f1", "auc")]
+        expected += [*found["auc"]["interval"], found["auc"]["minimum"], found["brier"]["value"]]
+        quoted = [float(figure) for figure in re.findall(r"\d\.\d+", row[1])]
+        assert quoted == pytest.approx(expected, abs=0.005)  # another processor may round another way

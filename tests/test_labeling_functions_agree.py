@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,10 +84,9 @@ def edge_rows() -> pa.Table:
 
 
 @pytest.fixture(autouse=True)
-def _schema(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _schema(monkeypatch: pytest.MonkeyPatch) -> None:
     for function in COLUMNAR:
         monkeypatch.setattr(function, "schema", SCHEMA)
-    return
 
 
 @pytest.fixture(scope="module")

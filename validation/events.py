@@ -51,9 +51,11 @@ EXPECTATIONS = [
     ),
     gxe.ExpectColumnValuesToNotBeNull(
         column="relay_ip",
-        mostly=0.9,
+        mostly=0.85,
         severity="warning",
-        meta={"why": "The relay is a key of features; a fall means that the parsing of Received headers broke."},
+        meta={
+            "why": "Local mail has no relay, about 13 % here; fewer relays mean that the parsing of Received headers broke."
+        },
     ),
     gxe.ExpectColumnValuesToMatchRegex(
         column="sender",

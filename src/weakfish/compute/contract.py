@@ -11,7 +11,7 @@ import pyarrow as pa
 
 
 class Engine(Protocol):
-    """Runs Ibis expressions. Rows come out in the order of the input unless the expression orders them."""
+    """Runs Ibis expressions. Rows come out in any order unless the expression orders them, whatever the input."""
 
     def read(self, files: Sequence[Path]) -> ir.Table:
         """A table of Parquet files of one schema, in the order given; raises `TableError` where one is unreadable."""

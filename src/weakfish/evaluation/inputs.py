@@ -1,0 +1,118 @@
+"""What an evaluation reads, side by side: votes, published labels, text, and the gold labels of dev and test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weakfish.errors import TableError
+from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
+from weakfish.labeling.matrix import Votes, read_label_matrix
+from weakfish.project import Project
+from weakfish.tables import month, read_table
+
+UNKNOWN = -1
+"""The gold label of a row that has none."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Rows are events, in the order of ``data/events``, in every array.
+
+    Attributes
+    ----------
+    classes, functions : list of str
+    votes : numpy.ndarray, int8, (rows, functions)
+    published : Predictions
+        The label model's, as they stand in ``data/labels``.
+    dev, test : numpy.ndarray, int64, (rows,)
+        Gold labels of either part, `UNKNOWN` for all other rows.
+    earlier : numpy.ndarray, bool, (rows,)
+        Events before the split time.
+    partitions : list of str
+        The partition (month) of each event.
+    texts : list of list of str
+        One list per column of text; missing text is empty.
+    """
+
+    classes: list[str]
+    functions: list[str]
+    votes: Votes
+    published: Predictions
+    dev: Ints
+    test: Ints
+    earlier: Bools
+    partitions: list[str]
+    texts: list[list[str]]
+
+
+def read_inputs(project: Project, task: str) -> Inputs:
+    """Read everything that the evaluation of a task needs.
+
+    Raises
+    ------
+    TableError
+        When a table is missing or cut off, labels are of other events than votes, or gold labels are of no class.
+    """
+    classes = project.task(task).classes
+    key = project.params.events.key
+    matrix = read_label_matrix(project, task)
+    texts = project.params.evaluate.text
+    events = read_table(project.table("events"), texts)
+    split = pa.scalar(project.params.gold.split_time, matrix.times.type)
+    return Inputs(
+        classes=classes,
+        functions=matrix.names,
+        votes=matrix.votes,
+        published=_published(project.table(f"labels/{task}"), key, matrix.keys, classes),
+        dev=gold_labels(project.table("gold/dev"), key, matrix.keys, classes),
+        test=gold_labels(project.table("gold/test"), key, matrix.keys, classes),
+        earlier=pc.less(matrix.times, split).to_numpy(),
+        partitions=month(matrix.times).to_pylist(),
+        texts=[_text(events[column], column) for column in texts],
+    )
+
+
+def gold_labels(folder: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[str]) -> Ints:
+    """The gold label of each key as a position in ``classes``; `UNKNOWN` where there is none, or no folder.
+
+    Raises
+    ------
+    TableError
+        When the table holds a label that is no class of the task.
+    """
+    if not any(folder.glob("*.parquet")):
+        return np.full(len(keys), UNKNOWN)
+    gold = read_table(folder, [key, "label"])
+    strangers = sorted(set(pc.unique(gold["label"]).to_pylist()) - {*classes, None})
+    if strangers:
+        raise TableError(
+            f"{folder} holds the label {strangers[0]!r}, which is none of the task's classes ({', '.join(classes)}); "
+            "correct tasks.<task>.classes in params.yaml or what the source yields."
+        )
+    numbers = pc.index_in(gold["label"], pa.array(classes))
+    found = pc.take(numbers, pc.index_in(keys, gold[key].combine_chunks()))
+    labels: Ints = pc.fill_null(found, UNKNOWN).to_numpy().astype(np.int64)
+    return labels
+
+
+def _published(folder: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[str]) -> Predictions:
+    labels = read_table(folder, [key, "covered", *(f"p_{name}" for name in classes)])
+    if not labels[key].equals(keys):
+        raise TableError(f"{folder} holds labels of other events than data/votes; run `dvc repro label`.")
+    probabilities: Floats = np.stack([labels[f"p_{name}"].to_numpy() for name in classes], axis=1)
+    return Predictions(probabilities, labels["covered"].to_numpy())
+
+
+def _text(column: pa.ChunkedArray, name: str) -> list[str]:
+    if not pa.types.is_string(column.type):
+        raise TableError(
+            f"Column {name} of the events is {column.type}, not text; correct evaluate.text in params.yaml."
+        )
+    texts: list[str] = pc.fill_null(column, "").to_pylist()
+    return texts

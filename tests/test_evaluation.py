@@ -1,0 +1,295 @@
+"""Metrics, their spread and the text classifier, on predictions and label matrices small enough to check."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sklearn.metrics as skl
+
+from weakfish.errors import TableError
+from weakfish.evaluation import plots, text
+from weakfish.evaluation.evaluate import assess
+from weakfish.evaluation.functions import empirical
+from weakfish.evaluation.inputs import UNKNOWN, Inputs, gold_labels
+from weakfish.evaluation.measures import MEASURES, Predictions, auc, measure
+from weakfish.evaluation.models import vote_shares
+from weakfish.evaluation.spread import missing, resamples, spread
+from weakfish.labeling.model import fit, probabilities
+from weakfish.params import EvaluateParams, TaskParams
+
+BINARY = ["no", "yes"]
+THREE = ["red", "green", "blue"]
+SETTINGS = EvaluateParams(text=["words"], seeds=[1, 2], bootstrap=50)
+
+
+def task(classes: list[str]) -> TaskParams:
+    balance = [1 / len(classes)] * len(classes)
+    return TaskParams(
+        classes=classes,
+        label_model={"class_balance": balance, "n_epochs": 100, "lr": 0.01, "l2": 0.0, "seed": 1},
+    )
+
+
+def certain(probabilities: np.ndarray) -> Predictions:
+    return Predictions(probabilities, np.ones(len(probabilities), dtype=bool))
+
+
+def drawn(classes: int, rows: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Gold labels, and probabilities that lean towards them, with scores that repeat."""
+    generator = np.random.default_rng(seed)
+    gold = generator.integers(classes, size=rows)
+    scores = generator.integers(1, 9, size=(rows, classes)) + 3.0 * np.eye(classes)[gold]
+    return gold, scores / scores.sum(axis=1, keepdims=True)
+
+
+def value(gold: np.ndarray, predictions: Predictions, name: str) -> float:
+    return float(measure(gold, predictions, np.ones((1, len(gold))))[name][0])
+
+
+def inputs(classes: list[str], rows: int = 240, seed: int = 3) -> Inputs:
+    """Events whose words tell their class, five functions that are mostly right, one month of dev and one of test."""
+    generator = np.random.default_rng(seed)
+    gold = generator.integers(len(classes), size=rows)
+    votes = np.full((rows, 5), -1, dtype=np.int8)
+    for column in range(5):
+        voted = generator.random(rows) < 0.7
+        wrong = generator.random(rows) < 0.15
+        votes[voted, column] = np.where(wrong, (gold + 1) % len(classes), gold)[voted]
+    votes[0] = votes[-1] = -1
+    earlier = np.arange(rows) < rows // 2
+    model = fit(votes, task(classes))
+    words = [f"{' '.join(generator.choice([f'{classes[label]}{n}' for n in range(9)], 6))} common" for label in gold]
+    return Inputs(
+        classes=classes,
+        functions=[f"function_{column}" for column in range(5)],
+        votes=votes,
+        published=Predictions(probabilities(model, votes), (votes != -1).any(axis=1)),
+        dev=np.where(earlier, gold, UNKNOWN),
+        test=np.where(earlier, UNKNOWN, gold),
+        earlier=earlier,
+        partitions=["2024-01" if before else "2024-02" for before in earlier],
+        texts=[words],
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_measures_equal_those_of_scikit_learn(classes: int) -> None:
+    gold, proba = drawn(classes)
+    predictions = certain(proba)
+    decided = predictions.decided()
+    average = {"average": "binary", "pos_label": 1} if classes == 2 else {"average": "macro"}
+    labels = None if classes == 2 else list(range(classes))
+    sure = decided >= 0
+    expected = {
+        "accuracy": skl.accuracy_score(gold, decided),
+        "accuracy_covered": skl.accuracy_score(gold[sure], decided[sure]),
+        "coverage": sure.mean(),
+        "auc": skl.roc_auc_score(gold, proba[:, 1] if classes == 2 else proba, multi_class="ovr"),
+        "brier": skl.brier_score_loss(gold, proba[:, 1] if classes == 2 else proba),
+        "log_loss": skl.log_loss(gold, proba),
+    }
+    found = {name: value(gold, predictions, name) for name in MEASURES}
+    if classes == 2:
+        expected["f1"] = skl.f1_score(gold == 1, decided == 1)
+    else:
+        expected["f1"] = skl.f1_score(gold, decided, labels=labels, **average)
+    assert found == pytest.approx(expected)
+
+
+def test_a_weighting_measures_as_the_rows_that_it_repeats() -> None:
+    gold, proba = drawn(3, rows=60)
+    weights = resamples(60, 4, seed=8)
+    found = measure(gold, certain(proba), weights)
+    for number, weighting in enumerate(weights):
+        rows = np.repeat(np.arange(60), weighting.astype(int))
+        alone = measure(gold[rows], certain(proba[rows]), np.ones((1, len(rows))))
+        assert {name: found[name][number] for name in MEASURES} == pytest.approx(
+            {name: alone[name][0] for name in MEASURES}
+        )
+
+
+def test_auc_counts_ties_half() -> None:
+    positive = np.array([True, False, True, False])
+    assert auc(positive, np.array([0.5, 0.5, 0.5, 0.5]), np.ones((1, 4))).tolist() == [0.5]
+    assert auc(positive, np.array([0.9, 0.5, 0.5, 0.1]), np.ones((1, 4))).tolist() == [0.875]
+
+
+def test_uncovered_and_tied_rows_are_undecided_and_count_as_wrong_among_all() -> None:
+    proba = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.3, 0.7]])
+    predictions = Predictions(proba, np.array([True, True, True, False]))
+    gold = np.array([0, 1, 1, 1])
+    assert predictions.decided().tolist() == [0, 1, -1, -1]
+    assert value(gold, predictions, "coverage") == 0.5
+    assert value(gold, predictions, "accuracy") == 0.5
+    assert value(gold, predictions, "accuracy_covered") == 1.0
+    assert value(gold, predictions, "f1") == pytest.approx(0.5)  # one of three found, no false alarm
+
+
+def test_vote_shares_decide_as_the_majority_and_have_no_say_without_votes() -> None:
+    votes = np.array([[1, 1, 0], [-1, 0, 1], [-1, -1, -1], [2, -1, -1]], dtype=np.int8)
+    shares = vote_shares(votes, 3)
+    assert shares.decided().tolist() == [1, -1, -1, 2]
+    assert shares.covered.tolist() == [True, True, False, True]
+    assert shares.probabilities[0].tolist() == [1 / 3, 2 / 3, 0]
+    assert shares.probabilities[2].tolist() == [1 / 3] * 3
+
+
+@pytest.mark.parametrize("classes", [BINARY, THREE])
+def test_the_bootstrap_interval_holds_the_value_and_repeats(classes: list[str]) -> None:
+    gold, proba = drawn(len(classes))
+    samples = resamples(len(gold), 400, seed=5)
+    found = spread(gold, {5: certain(proba)}, 5, samples, classes)
+    for name in ("accuracy", "f1", "auc", "brier", "log_loss"):
+        low, high = found[name]["interval"]
+        assert low < found[name]["value"] < high, name
+    again = spread(gold, {5: certain(proba)}, 5, resamples(len(gold), 400, seed=5), classes)
+    assert json.dumps(again) == json.dumps(found)
+
+
+def test_the_worst_over_the_seeds_is_the_least_of_a_score_and_the_most_of_a_loss() -> None:
+    gold, proba = drawn(2)
+    good, bad = certain(proba), certain(proba[:, ::-1])
+    found = spread(gold, {1: good, 2: bad}, 1, resamples(len(gold), 20, seed=1), BINARY)
+    assert found["accuracy"]["minimum"] == round(value(gold, bad, "accuracy"), 6)
+    assert found["accuracy"]["value"] == round(value(gold, good, "accuracy"), 6)
+    assert found["log_loss"]["maximum"] == round(value(gold, bad, "log_loss"), 6)
+
+
+def test_a_class_that_test_lacks_gives_null_with_the_reason() -> None:
+    gold, proba = drawn(3)
+    few = gold < 2
+    found = spread(gold[few], {1: certain(proba[few])}, 1, resamples(int(few.sum()), 20, seed=1), THREE)
+    for name in ("auc", "f1"):
+        assert found[name]["value"] is None
+        assert found[name]["interval"] is None
+        assert "blue" in found[name]["reason"]
+    assert found["accuracy"]["value"] is not None
+
+
+def test_no_test_rows_at_all_give_null_with_the_reason() -> None:
+    nothing = certain(np.zeros((0, 2)))
+    found = spread(np.zeros(0, dtype=np.int64), {1: nothing}, 1, resamples(0, 20, seed=1), BINARY)
+    assert {entry["value"] for entry in found.values()} == {None}
+    assert all("gold" in entry["reason"] for entry in found.values())
+
+
+def test_a_model_that_decides_nothing_has_no_accuracy_on_covered_rows() -> None:
+    gold = np.array([0, 1])
+    silent = Predictions(np.full((2, 2), 0.5), np.array([False, False]))
+    found = spread(gold, {1: silent}, 1, resamples(2, 20, seed=1), BINARY)
+    assert found["accuracy_covered"]["value"] is None
+    assert found["coverage"]["value"] == 0
+
+
+def test_empirical_accuracy_counts_votes_on_rows_with_gold_labels_alone() -> None:
+    votes = np.array([[1, -1], [0, -1], [1, -1], [1, -1]], dtype=np.int8)
+    parts = {"dev": np.array([1, 1, UNKNOWN, UNKNOWN]), "test": np.array([UNKNOWN, UNKNOWN, 1, UNKNOWN])}
+    found = empirical(["first", "silent"], votes, parts)
+    assert found["first"]["dev"] == {"votes": 2, "correct": 1, "accuracy": 0.5}
+    assert found["first"]["test"] == {"votes": 1, "correct": 1, "accuracy": 1.0}
+    assert found["silent"]["test"] == {"votes": 0, "correct": 0, "accuracy": None}
+
+
+def test_gold_labels_may_lack_rows_hold_others_or_not_exist(tmp_path: Path) -> None:
+    keys = pa.chunked_array([["a", "b"], ["c"]])
+    assert gold_labels(tmp_path, "key", keys, BINARY).tolist() == [UNKNOWN] * 3
+    pq.write_table(pa.table({"key": ["c", "stranger", "a"], "label": ["yes", "no", None]}), tmp_path / "p.parquet")
+    assert gold_labels(tmp_path, "key", keys, BINARY).tolist() == [UNKNOWN, UNKNOWN, 1]
+
+
+def test_a_gold_label_that_is_no_class_is_refused_by_name(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"key": ["a"], "label": ["perhaps"]}), tmp_path / "p.parquet")
+    with pytest.raises(TableError, match=r"perhaps.*no, yes"):
+        gold_labels(tmp_path, "key", pa.chunked_array([["a"]]), BINARY)
+
+
+def test_the_text_classifier_repeats_itself_and_differs_between_seeds() -> None:
+    rows = inputs(BINARY)
+    features = text.features(rows.texts, rows.earlier)
+    soft = np.eye(2)[np.where(rows.earlier, rows.dev, 0)] * 0.8 + 0.1
+    learned = [text.learn(features[rows.earlier], soft[rows.earlier], seed, features) for seed in (1, 1, 2)]
+    assert np.array_equal(learned[0], learned[1])
+    assert not np.array_equal(learned[0], learned[2])
+
+
+@pytest.mark.parametrize("texts", [[""] * 20, [f"word{number}" for number in range(20)]])
+def test_text_that_teaches_nothing_gives_the_reason(texts: list[str]) -> None:
+    features = text.features([texts], np.arange(20) < 2)
+    assert "share no words" in str(text.learn(features[:10], np.eye(2)[np.arange(10) % 2], 1, features))
+
+
+def test_one_class_alone_teaches_nothing_and_says_so() -> None:
+    features = text.features([["same words"] * 10], np.ones(10, dtype=bool))
+    assert "one class only" in str(text.learn(features, np.eye(2)[np.zeros(10, dtype=int)], 1, features))
+
+
+@pytest.mark.parametrize("classes", [BINARY, THREE])
+def test_an_assessment_measures_all_models_and_repeats_to_the_byte(classes: list[str]) -> None:
+    found = assess(inputs(classes), task(classes), SETTINGS)
+    models = found.metrics["models"]
+    assert list(models) == ["majority_vote", "label_model", "text_weak", "text_gold"]
+    assert (found.metrics["dev_rows"], found.metrics["test_rows"], found.rows) == (120, 120, 240)
+    for model in models.values():
+        assert set(model) == set(MEASURES)
+        assert model["auc"]["value"] > 0.8
+        assert model["auc"]["minimum"] <= model["auc"]["value"]
+    assert models["label_model"]["coverage"]["value"] < 1 == models["text_weak"]["coverage"]["value"]
+    again = assess(inputs(classes), task(classes), SETTINGS)
+    assert json.dumps([again.metrics, again.plots]) == json.dumps([found.metrics, found.plots])
+
+
+def test_what_trains_on_weak_labels_reads_no_gold_and_no_later_votes() -> None:
+    rows = inputs(BINARY)
+    swapped = replace(rows, dev=np.where(rows.dev == UNKNOWN, UNKNOWN, 1 - rows.dev))
+    later = rows.votes.copy()
+    later[~rows.earlier] = -1
+    silent = replace(rows, votes=later)
+    weak, weak_swapped, weak_silent = (
+        assess(of, task(BINARY), SETTINGS).metrics["models"]["text_weak"] for of in (rows, swapped, silent)
+    )
+    assert weak == weak_swapped == weak_silent
+
+
+def test_models_that_cannot_be_had_are_null_with_the_reason() -> None:
+    rows = inputs(BINARY)
+    no_gold = replace(rows, dev=np.full(240, UNKNOWN))
+    assert assess(no_gold, task(BINARY), SETTINGS).metrics["models"]["text_gold"]["auc"]["value"] is None
+    all_later = replace(rows, earlier=np.zeros(240, dtype=bool))
+    weak = assess(all_later, task(BINARY), SETTINGS).metrics["models"]["text_weak"]
+    assert weak == missing("No event before the split is covered by a labeling function.")
+
+
+def test_plots_are_flat_records_with_a_series_per_model() -> None:
+    found = assess(inputs(BINARY), task(BINARY), SETTINGS).plots
+    fields: dict[str, set[str]] = {
+        "roc": {"model", "fpr", "tpr"},
+        "calibration": {"model", "mean_predicted", "fraction_positive", "rows"},
+        "share_over_time": {"model", "partition", "share", "rows"},
+    }
+    for name, expected in fields.items():
+        assert {frozenset(point) for point in found[name]} == {frozenset(expected)}
+    models = {"majority_vote", "label_model", "text_weak", "text_gold"}
+    assert {point["model"] for point in found["roc"]} == models
+    assert {point["model"] for point in found["share_over_time"]} == {"gold", *models}
+    assert {point["partition"] for point in found["share_over_time"] if point["model"] == "text_weak"} == {"2024-02"}
+
+
+def test_calibration_holds_every_covered_row_once() -> None:
+    gold, proba = drawn(2)
+    proba[0] = (0.0, 1.0)
+    covered = np.arange(len(gold)) % 7 > 0
+    points: list[dict[str, Any]] = plots.calibration(gold, {"model": Predictions(proba, covered)})
+    assert sum(point["rows"] for point in points) == covered.sum()
+    observed = sum(point["fraction_positive"] * point["rows"] for point in points)
+    assert observed == pytest.approx(gold[covered].sum(), abs=1e-3)
+
+
+def test_there_is_no_roc_curve_where_one_side_is_empty() -> None:
+    assert plots.roc(np.ones(5, dtype=np.int64), {"model": certain(np.full((5, 2), 0.5))}) == []
