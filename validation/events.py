@@ -53,9 +53,7 @@ EXPECTATIONS = [
         column="relay_ip",
         mostly=0.85,
         severity="warning",
-        meta={
-            "why": "Local mail has no relay, about 13 % here; fewer relays mean that the parsing of Received headers broke."
-        },
+        meta={"why": "Local mail has no relay, 13 % here; fewer relays mean that parsing Received headers broke."},
     ),
     gxe.ExpectColumnValuesToMatchRegex(
         column="sender",
