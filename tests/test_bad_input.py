@@ -46,10 +46,10 @@ def test_a_command_outside_of_a_project_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("events: {", "events: {{", "params.yaml, line "),
+        ("events:\n  key", "events: [\n  key", "params.yaml, line "),
         ("seed: 1", "seed: one", "tasks.fraud.label_model.seed cannot be used"),
         ("lr: 0.01, ", "", "tasks.fraud.label_model.lr is missing"),
-        ("bootstrap: 10", "bootstrap: 10, bootstrp: 3", "evaluate.bootstrp is not a setting that anything reads"),
+        ("bootstrap: 50", "bootstrap: 50\n  bootstrp: 3", "evaluate.bootstrp is not a setting that anything reads"),
         ("[0.5, 0.5]", "[0.5, 0.4]", "must add up to 1, it adds up to 0.9"),
         ("[fine, fraud]", "[fine, fraud, odd]", "has 2 numbers for 3 classes"),
         ("key: order_id", "key: ../../x", "events.key cannot be used"),
@@ -128,7 +128,7 @@ def test_a_package_that_is_not_installed_is_named(project: Path) -> None:
 
 
 def test_a_module_with_a_syntax_error_is_named(project: Path) -> None:
-    replace(project / "labeling_functions/orders.py", "def is_large(order):", "def is_large(order:")
+    replace(project / "labeling_functions/orders.py", "def is_large(order: ir.Table)", "def is_large(order: ir.Table")
     assert "labeling_functions.orders cannot be imported: SyntaxError" in refused(project, "vote")
 
 

@@ -56,7 +56,7 @@ def test_the_readme_names_every_command_target_and_document() -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     for page in (REPOSITORY / "docs").glob("*.md"):
         assert f"docs/{page.name}" in readme
-    targets = re.findall(r"make (\w+)", readme)
+    targets = re.findall(r"`make (\w+)`", readme)
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 

@@ -109,7 +109,7 @@ def _one_row(x: Any, schema: pa.Schema | None) -> pa.Table:
     values = {str(name): _or_none(value) for name, value in _fields(x).items()}
     if schema is not None:
         known = [field for field in schema if field.name in values]
-        return pa.table({field.name: pa.array([values[field.name]], field.type) for field in known})
+        return pa.table({field.name: pa.array([values[field.name]]).cast(field.type) for field in known})
     columns = {name: pa.array([value]) for name, value in values.items()}
     return pa.table({name: c.cast(pa.string()) if pa.types.is_null(c.type) else c for name, c in columns.items()})
 

@@ -13,12 +13,13 @@ from snorkel.labeling import LabelingFunction
 from weakfish.errors import LabelingFunctionError, UnknownName
 from weakfish.labeling.functions import ColumnarLabelingFunction
 from weakfish.project import Project
+from weakfish.tables import open_partition
 
 FOLDER = "labeling_functions"
 
 
-def load_functions(project: Project, task: str, schema: pa.Schema | None = None) -> list[LabelingFunction]:
-    """The labeling functions of ``task``; columnar ones know ``schema``, the types of the events' columns.
+def load_functions(project: Project, task: str) -> list[LabelingFunction]:
+    """The labeling functions of ``task``; columnar ones know the columns' types from ``data/events``, if it is there.
 
     Raises
     ------
@@ -36,7 +37,7 @@ def load_functions(project: Project, task: str, schema: pa.Schema | None = None)
             if name not in found:
                 raise UnknownName("labeling function", name, found, f"{FOLDER}/ (params.yaml: tasks.{task}.functions)")
         found = {name: found[name] for name in wanted}
-    classes = project.task(task).classes
+    classes, schema = project.task(task).classes, _events_schema(project)
     for function in found.values():
         if isinstance(function, ColumnarLabelingFunction):
             function.schema = schema
@@ -67,6 +68,11 @@ def source_hash(function: LabelingFunction) -> str:
 def module_of(function: LabelingFunction) -> str:
     """The name of the module that defines ``function``."""
     return str(function._f.__module__)
+
+
+def _events_schema(project: Project) -> pa.Schema | None:
+    file = next(iter(sorted(project.table("events").glob("*.parquet"))), None)
+    return open_partition(file).schema_arrow.remove_metadata() if file else None
 
 
 def _all(project: Project) -> dict[str, LabelingFunction]:

@@ -40,10 +40,8 @@ def vote(project: Project) -> None:
     events = partitions(project.table("events"))
     total = 0
     with whole_folder(project.data / "votes") as folder:
-        opened = [open_partition(file) for file in events.values()]
-        schema = opened[0].schema_arrow.remove_metadata()
-        tasks = {task: load_functions(project, task, schema) for task in project.params.tasks}
-        rows_expected = sum(parquet.metadata.num_rows for parquet in opened)
+        tasks = {task: load_functions(project, task) for task in project.params.tasks}
+        rows_expected = sum(open_partition(file).metadata.num_rows for file in events.values())
         progress = Progress("vote: votes", rows_expected * sum(map(len, tasks.values())))
         engine = compute.connect()
         for partition, file in events.items():
