@@ -30,6 +30,7 @@ lock: ## Pin the newest dependencies that fit into requirements.lock
 	rm -rf .venv-lock
 
 clean: ## Remove what the pipeline made, but not its versions in the DVC cache
+	-@$(BIN)/weakfish online stop
 	rm -rf data/[!R]* reports/[!R]* .weakfish
 
 .venv/.ready: requirements.lock pyproject.toml

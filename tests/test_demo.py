@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,19 +18,34 @@ from projects import clone, command, contents, replace, weakfish
 
 from weakfish.tables import partitions, read_partition, read_table, write_partition
 
+VIEWS = ["sender_activity", "relay_activity", "list_activity"]
 STAGES = ["fetch", "ingest", "validate_events", "accept", "vote", "label", "validate_labels_spam", "gate_labels_spam"]
-STAGES += ["evaluate", "report"]
+STAGES += ["features", *(f"{verb}_features_{view}" for view in VIEWS for verb in ("validate", "gate")), "publish"]
+STAGES += ["training_set", "validate_training_spam", "gate_training_spam", "evaluate", "report"]
+MADE = ("staged", "gold", "events", "quarantine", "votes", "labels", "known_labels", "features", "training")
 
 
 @pytest.fixture(scope="module")
 def second(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another clone, run up to its labels; only the package, checked by its hash, is not fetched again."""
+    """Another clone, run up to its training set; only the package, checked by its hash, is not fetched again."""
     root = clone(tmp_path_factory.mktemp("second") / "elsewhere")
     shutil.copytree(demo / "data/raw", root / "data/raw")
-    for stage in (["ingest"], ["validate", "events"], ["accept"], ["vote"], ["label"]):
+    stages = (["ingest"], ["validate", "events"], ["accept"], ["vote"], ["label"], ["features"], ["training-set"])
+    for stage in stages:
         result = weakfish(root, *stage)
         assert result.returncode == 0, result.stderr
     return root
+
+
+@pytest.fixture(scope="module")
+def copy(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The demo's clone, to be changed: it has no server yet, and publishes when it is first run."""
+    root = Path(shutil.copytree(demo, tmp_path_factory.mktemp("copy") / "weakfish", symlinks=True))
+    shutil.rmtree(root / "data/online")
+    result = weakfish(root, "publish")
+    assert result.returncode == 0, result.stderr
+    yield root
+    weakfish(root, "online", "stop")
 
 
 def test_every_message_is_accounted_for(demo: Path) -> None:
@@ -51,17 +68,43 @@ def test_the_first_run_ends_with_stages_metrics_and_what_to_try(demo: Path) -> N
     assert "Nothing changed" not in printed
 
 
-def test_nothing_is_left_to_do_after_a_run(demo: Path) -> None:
-    result = command(demo, "dvc", "repro")
+def test_nothing_is_left_to_do_after_a_run_but_to_probe_the_server(copy: Path) -> None:
+    lock = (copy / "dvc.lock").read_bytes()
+    result = command(copy, "dvc", "repro")
     assert result.returncode == 0, result.stderr
-    assert "Data and pipelines are up to date" in result.stdout + result.stderr
-    assert json.loads(weakfish(demo, "status", "--json").stdout)["stale"] == {}
-    again = weakfish(demo, "run")
+    assert stages_run(result.stdout) == ["publish"]
+    assert (copy / "dvc.lock").read_bytes() == lock
+    assert json.loads(weakfish(copy, "status", "--json").stdout)["stale"] == {}
+    again = weakfish(copy, "run")
     assert "Nothing changed" in again.stdout
 
 
+def test_a_lost_online_store_is_filled_again_and_nothing_else_is_run(copy: Path) -> None:
+    lock, before = (copy / "dvc.lock").read_bytes(), published(copy)
+    assert before["entities"]
+    assert weakfish(copy, "online", "stop").returncode == 0
+    shutil.rmtree(copy / "data/online")
+    result = command(copy, "dvc", "repro")
+    assert result.returncode == 0, result.stderr
+    assert stages_run(result.stdout) == ["publish"]
+    assert (copy / "dvc.lock").read_bytes() == lock
+    assert published(copy) == before
+
+
+def stages_run(printed: str) -> list[str]:
+    """The stages that DVC says it ran."""
+    return re.findall(r"^Running stage '(\w+)'", printed, re.MULTILINE)
+
+
+def published(root: Path) -> dict[str, object]:
+    """What the online store says of one entity, and how much it holds."""
+    entity = json.loads(weakfish(root, "online", "get", "sender_domain=yahoo.com", "--json").stdout)
+    status = json.loads(weakfish(root, "online", "status", "--json").stdout)
+    return {"entities": status["keys"], "entity": entity}
+
+
 def test_two_clones_make_the_same_bytes(demo: Path, second: Path) -> None:
-    for table in ("staged", "gold", "events", "quarantine", "votes", "labels"):
+    for table in MADE:
         assert contents(demo / "data" / table) == contents(second / "data" / table), table
 
 
@@ -93,6 +136,11 @@ def remake(root: Path) -> None:
     for stage in ("vote", "label"):
         result = weakfish(root, stage)
         assert result.returncode == 0, result.stderr
+
+
+def test_features_add_to_what_text_tells(demo: Path) -> None:
+    models = json.loads((demo / "reports/metrics.json").read_text())["tasks"]["spam"]["models"]
+    assert models["both_weak"]["auc"]["minimum"] > models["text_weak"]["auc"]["value"]
 
 
 def test_the_labels_teach_a_text_classifier(demo: Path) -> None:

@@ -7,23 +7,25 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from projects import REPOSITORY, command
+from projects import REPOSITORY, command, weakfish
 
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 
 
 @pytest.fixture(scope="module")
-def checkout(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkout(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The demo's clone as `make demo` leaves it: with an environment in `.venv`, which is this one."""
     root = Path(shutil.copytree(demo, tmp_path_factory.mktemp("checkout") / "weakfish", symlinks=True))
     (root / ".venv").symlink_to(sys.prefix, target_is_directory=True)
     (root / ".venv/.ready").touch()
     for file in ("requirements.lock", "pyproject.toml"):
         os.utime(root / file, (0, 0))
-    return root
+    yield root
+    weakfish(root, "online", "stop")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -69,6 +71,10 @@ def test_the_figures_on_label_quality_are_those_of_the_run(demo: Path) -> None:
         "label model": "label_model",
         "text, weak labels": "text_weak",
         "text, gold labels": "text_gold",
+        "features, weak labels": "features_weak",
+        "features, gold labels": "features_gold",
+        "text and features, weak labels": "both_weak",
+        "text and features, gold labels": "both_gold",
     }
     for title, name in names.items():
         row = re.search(rf"^\| {title} \|([^\n]*)\|$", page, re.MULTILINE)

@@ -14,7 +14,7 @@ import pytest
 import sklearn.metrics as skl
 
 from weakfish.errors import TableError
-from weakfish.evaluation import plots, text
+from weakfish.evaluation import plots, tabular, text
 from weakfish.evaluation.evaluate import assess
 from weakfish.evaluation.functions import empirical
 from weakfish.evaluation.inputs import UNKNOWN, Inputs, gold_labels
@@ -53,8 +53,11 @@ def value(gold: np.ndarray, predictions: Predictions, name: str) -> float:
     return float(measure(gold, predictions, np.ones((1, len(gold))))[name][0])
 
 
-def inputs(classes: list[str], rows: int = 240, seed: int = 3) -> Inputs:
-    """Events whose words tell their class, five functions that are mostly right, one month of dev and one of test."""
+def inputs(classes: list[str], rows: int = 240, seed: int = 3, with_features: bool = False) -> Inputs:
+    """Events whose words tell their class, five functions that are mostly right, one month of dev and one of test.
+
+    The first of two features tells the class too, on three rows of four.
+    """
     generator = np.random.default_rng(seed)
     gold = generator.integers(len(classes), size=rows)
     votes = np.full((rows, 5), -1, dtype=np.int8)
@@ -74,9 +77,17 @@ def inputs(classes: list[str], rows: int = 240, seed: int = 3) -> Inputs:
         dev=np.where(earlier, gold, UNKNOWN),
         test=np.where(earlier, UNKNOWN, gold),
         earlier=earlier,
+        days=np.arange(rows) / 4,
         partitions=["2024-01" if before else "2024-02" for before in earlier],
         texts=[words],
+        features=known(gold, generator) if with_features else None,
     )
+
+
+def known(gold: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    found = np.stack([gold + 0.3 * generator.standard_normal(len(gold)), generator.random(len(gold))], axis=1)
+    found[generator.random(len(gold)) < 0.25, 0] = np.nan
+    return found
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -245,16 +256,84 @@ def test_an_assessment_measures_all_models_and_repeats_to_the_byte(classes: list
     assert json.dumps([again.metrics, again.plots]) == json.dumps([found.metrics, found.plots])
 
 
+@pytest.mark.parametrize("classes", [BINARY, THREE])
+def test_with_a_training_set_classifiers_learn_from_features_and_from_both(classes: list[str]) -> None:
+    found = assess(inputs(classes, with_features=True), task(classes), SETTINGS)
+    models = found.metrics["models"]
+    of_text, of_features, of_both = ([f"{what}_weak", f"{what}_gold"] for what in ("text", "features", "both"))
+    assert list(models) == ["majority_vote", "label_model", *of_text, *of_features, *of_both]
+    for name in (*of_features, *of_both):
+        assert set(models[name]) == set(MEASURES)
+        assert models[name]["auc"]["value"] > (0.75 if len(classes) == 2 else 0.6)
+        assert models[name]["coverage"]["value"] == 1
+    again = assess(inputs(classes, with_features=True), task(classes), SETTINGS)
+    assert json.dumps([again.metrics, again.plots]) == json.dumps([found.metrics, found.plots])
+
+
+def test_features_become_numbers_and_counts_of_nothing_are_zero() -> None:
+    features = pa.table(
+        {
+            "count": pa.array([3, None], pa.int64()),
+            "share": pa.array([0.5, None], pa.float64()),
+            "seen_at": pa.array([0, 1], pa.timestamp("us", tz="UTC")),
+            "flag": [True, False],
+            "name": ["a", "b"],
+        }
+    )
+    found = tabular.numbers(features)
+    assert found[0].tolist() == [3, 0.5, 1]
+    assert found[1, [0, 2]].tolist() == [0, 0]
+    assert np.isnan(found[1, 1])
+
+
+def test_a_missing_value_counts_as_the_usual_one_and_teaches_nothing() -> None:
+    generator = np.random.default_rng(4)
+    gold = generator.integers(2, size=400)
+    values = np.where(gold == 1, np.nan, 1.0)[:, None]  # that it is missing would tell all
+    found = tabular.learn(tabular.Examples(values, np.eye(2)[gold], np.zeros(400)), 1, values)
+    assert not isinstance(found, str)
+    assert np.ptp(found[:, 1]) == 0
+
+
+def test_late_examples_count_more_than_early_ones() -> None:
+    values = np.tile([0.0, 1.0], 200)[:, None]
+    days = np.repeat([0.0, 300.0], 200)
+    gold = np.where(days > 0, values[:, 0], 1 - values[:, 0]).astype(int)  # what it means has turned round
+    found = tabular.learn(tabular.Examples(values, np.eye(2)[gold], days), 1, np.array([[0.0], [1.0]]))
+    assert not isinstance(found, str)
+    assert found[:, 1].round().tolist() == [0, 1]
+
+
+def test_a_training_set_without_numbers_gives_the_reason() -> None:
+    rows = replace(inputs(BINARY), features=np.zeros((240, 0)))
+    found = assess(rows, task(BINARY), SETTINGS).metrics["models"]
+    assert "no feature" in found["features_weak"]["auc"]["reason"]
+    assert found["both_weak"]["auc"]["value"] > 0.8  # it still has text
+
+
+def test_text_in_both_is_not_trusted_for_what_it_knows_by_heart() -> None:
+    generator = np.random.default_rng(5)
+    gold = generator.integers(2, size=300)
+    words = [[f"row{number} row{number} common" for number in range(300)]]  # seen once each: they tell nothing new
+    features = text.features(words, np.ones(300, dtype=bool))
+    told = np.where(generator.random(300) < 0.9, gold, 1 - gold)[:, None].astype(float)
+    said = text.learn(features, np.eye(2)[gold], 1, features)
+    assert not isinstance(said, str)
+    examples = tabular.Examples(told, np.eye(2)[gold], np.zeros(300))
+    found = tabular.stack(examples, features, 1, told, np.full_like(said, 0.5))
+    assert not isinstance(found, str)
+    assert ((found[:, 1] > 0.5) == (told[:, 0] > 0.5)).mean() > 0.95
+
+
 def test_what_trains_on_weak_labels_reads_no_gold_and_no_later_votes() -> None:
-    rows = inputs(BINARY)
+    rows = inputs(BINARY, with_features=True)
     swapped = replace(rows, dev=np.where(rows.dev == UNKNOWN, UNKNOWN, 1 - rows.dev))
     later = rows.votes.copy()
     later[~rows.earlier] = -1
     silent = replace(rows, votes=later)
-    weak, weak_swapped, weak_silent = (
-        assess(of, task(BINARY), SETTINGS).metrics["models"]["text_weak"] for of in (rows, swapped, silent)
-    )
-    assert weak == weak_swapped == weak_silent
+    models = [assess(of, task(BINARY), SETTINGS).metrics["models"] for of in (rows, swapped, silent)]
+    for name in ("text_weak", "features_weak", "both_weak"):
+        assert models[0][name] == models[1][name] == models[2][name]
 
 
 def test_models_that_cannot_be_had_are_null_with_the_reason() -> None:

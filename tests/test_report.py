@@ -518,13 +518,13 @@ def test_data_versions_tell_what_changed_since_the_commit(root: Path) -> None:
     assert re.search(r"data/labels.*01234567.*>same<", page)
 
 
-def test_the_summary_is_plain_and_fits_a_hundred_columns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_summary_is_plain_and_fits_110_columns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     out = io.StringIO()
     print_summary(root, since=START + timedelta(minutes=3), file=out)
     lines = out.getvalue().splitlines()
     assert "\x1b" not in out.getvalue()
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 110
     words = [line.split() for line in lines]
     assert ["accept", "1,200", "1,167", "33", "cached"] in words
     assert ["evaluate", "1,200", "1,200", "9.0", "run"] in words
@@ -544,3 +544,122 @@ def test_without_chromium_the_browser_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(BrowserFailed, match="apt-get install chromium"), browse():
         pass
+
+
+def features(root: Path) -> None:
+    """What the features, publish and training_set stages leave behind, all of one version."""
+    pipeline = yaml.safe_load((root / "dvc.yaml").read_text())
+    stages = {**pipeline["stages"], **{stage: {"cmd": stage} for stage in ("features", "publish", "training_set")}}
+    order = [*STAGES[:-2], "features", "publish", "training_set", *STAGES[-2:]]
+    write(root, "dvc.yaml", {"stages": {stage: stages[stage] for stage in order}})
+    for stage in ("features", "publish", "training_set"):
+        run(root, stage, 6)
+    partitions = {name: {"rows": 500} for name in ("2024-01", "2024-02", "2024-03")}
+    table = {"view": "customer_activity", "entity": "customer", "features": ["orders_30d", "gift_share"], "rows": 1500}
+    write(
+        root,
+        "data/features/customer_activity.manifest.json",
+        {**table, "partitions": partitions, "data_version": "f1", "as_of": "2024-03-31T12:00:00+00:00"},
+    )
+    view = {"rows": 1500, "entities": 321, "last_row_at": "2024-03-31T07:00:00+00:00", "data_version": "f1"}
+    as_of = "2024-03-31T12:00:00+00:00"
+    write(
+        root,
+        "reports/publish.json",
+        {"version": "abcdef0123", "as_of": as_of, "views": {"customer_activity": view}},
+    )
+    columns = {"customer_activity__orders_30d": "int64", "customer_activity__gift_share": "double"}
+    write(
+        root,
+        "data/training/fraud.manifest.json",
+        {
+            "rows": 1000,
+            "columns": columns,
+            "nulls": {"customer_activity__orders_30d": 240, "customer_activity__gift_share": 310},
+            "data": {"events": "e1", "features/customer_activity": "f1", "labels/fraud": "l1"},
+            "functions": {"is_large": "ab"},
+            "feature_service": "fraud_v1",
+            "versions": {"feast": "0.67.0"},
+        },
+    )
+
+
+def test_features_say_what_is_offline_what_is_published_and_how_fresh_it_is(root: Path, browser: Browser) -> None:
+    features(root)
+    browser.open(render(root))
+    section = shown(browser, "#features")
+    assert "Published as of 2024-03-31 12:00: version abcdef01, 1 view." in section
+    row = shown(browser, "#features tbody tr").split()
+    assert row[:2] == ["customer_activity", "customer"]
+    assert {"1,500", "321", "24.0%", "2024-01", "2024-03"} <= set(row)
+    assert row[-2:] == ["5", "hours"]
+    assert "another version" not in section
+    assert browser.complaints() == []
+
+
+def test_training_sets_say_what_made_them(root: Path, browser: Browser) -> None:
+    features(root)
+    browser.open(render(root))
+    section = shown(browser, "#training")
+    assert "1,000 rows, one per label, with 2 features of the service fraud_v1" in section
+    assert "labels from 1 labeling function" in section
+    assert "features/customer_activity" in section
+    assert "0.67.0" in section
+    assert "other versions" not in section
+
+
+def test_what_was_made_from_other_versions_is_said(root: Path, browser: Browser) -> None:
+    features(root)
+    manifest = root / "data/features/customer_activity.manifest.json"
+    manifest.write_text(manifest.read_text().replace('"f1"', '"f2"'))
+    browser.open(render(root))
+    assert "what is published is another version" in shown(browser, "#features")
+    assert "Made from other versions" in shown(browser, "#training")
+
+
+def test_features_of_stages_that_were_not_reached_are_tagged(root: Path) -> None:
+    features(root)
+    assert "from an earlier run" not in html(root)
+    fail_gate(root)
+    page = html(root)
+    for section in ("features", "training"):
+        assert "from an earlier run" in page[page.index(f'<section id="{section}"') :].split("</section>")[0]
+
+
+def test_features_that_are_not_published_say_so(root: Path) -> None:
+    features(root)
+    (root / "reports/publish.json").unlink()
+    (root / "data/training/fraud.manifest.json").unlink()
+    page = html(root)
+    assert "Nothing is published yet" in page
+    assert 'id="training"' not in page
+
+
+def test_a_project_without_features_has_no_sections_of_them(root: Path) -> None:
+    page = html(root)
+    assert 'id="features"' not in page
+    assert 'id="training"' not in page
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["data/features/customer_activity.manifest.json", "reports/publish.json", "data/training/fraud.manifest.json"],
+)
+def test_a_manifest_that_is_cut_off_fails_the_page_and_is_named(root: Path, file: str) -> None:
+    features(root)
+    (root / file).write_text('{"rows": 1')
+    assert overall(root).verdict == "failed"
+    assert file in html(root)
+
+
+def test_hostile_names_of_features_stay_text(root: Path) -> None:
+    features(root)
+    manifest = root / "data/training/fraud.manifest.json"
+    content = json.loads(manifest.read_text())
+    write(
+        root,
+        "data/training/fraud.manifest.json",
+        {**content, "columns": {HOSTILE: HOSTILE}, "feature_service": HOSTILE},
+    )
+    assert "<img" not in html(root)
+    assert "<script" not in html(root)

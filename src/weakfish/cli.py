@@ -15,6 +15,7 @@ import click
 from weakfish import __version__
 from weakfish.errors import Busy, WeakfishError
 from weakfish.project import Project
+from weakfish.store.commands import online
 
 Work = Callable[[Project], object]
 
@@ -110,6 +111,30 @@ def gate(table: str) -> None:
 
 
 @cli.command()
+def features() -> None:
+    """Compute the features of every view from events and lagged labels."""
+    from weakfish.features.build import build_features
+
+    _stage("features", build_features)
+
+
+@cli.command()
+def publish() -> None:
+    """Bring the online store up to date; when nothing changed, a probe of the server is all that runs."""
+    from weakfish.store.publish import publish as work
+
+    _stage("publish", work)
+
+
+@cli.command()
+def training_set() -> None:
+    """Join labels to events, with the features that were known at each event's time."""
+    from weakfish.training.build import build_training_sets
+
+    _stage("training_set", build_training_sets)
+
+
+@cli.command()
 def evaluate() -> None:
     """Measure the labels against gold labels, and what a classifier learns from them."""
     from weakfish.evaluation.evaluate import evaluate as work
@@ -131,6 +156,9 @@ def report() -> None:
     click.echo(root / "reports" / "index.html")
 
 
+cli.add_command(online)
+
+
 def _named(verb: str, table: str) -> str:
     return f"{verb}_{table.replace('/', '_')}"
 
@@ -142,8 +170,7 @@ def _stage(name: str, work: Work, always_render: bool = False) -> None:
     project = Project.find()
     render = always_render
     try:
-        with runs.recorded(project, name):
-            work(project)
+        runs.run_recorded(project, name, work)
     except Busy:
         raise
     except BaseException:

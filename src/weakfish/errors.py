@@ -2,12 +2,15 @@
 
 WeakfishError                 3  an engine or a service failed
 |-- CheckFailed               1  a check failed: the data is readable and is not good enough
+|-- StoreError                3  the online store or its registry cannot be reached or used
 `-- UserError                 2  wrong use or bad input
     |-- ParamsError              params.yaml or a setting of a source
     |-- UnknownName              a table, task, function or verb that does not exist; suggests the nearest
     |-- SourceError              raw data that cannot be fetched or read
     |-- TableError               a table that is missing, truncated or breaks its contract
     |-- LabelingFunctionError    a labeling function that raises or returns what is not a vote
+    |-- FeatureError             a transform that raises or returns what is not a feature of the past
+    |-- TrainingError            labels, features and Feast definitions that do not fit together
     `-- Busy                     another command works on the same outs
 
 Every message is one sentence that says what is wrong, where, and what to do about it.
@@ -31,6 +34,10 @@ class CheckFailed(WeakfishError):
     exit_code = 1
 
 
+class StoreError(WeakfishError):
+    """The online store, its server or its registry failed."""
+
+
 class UserError(WeakfishError):
     """Wrong use, or input that cannot be worked with."""
 
@@ -51,6 +58,14 @@ class TableError(UserError):
 
 class LabelingFunctionError(UserError):
     """A labeling function raised, or returned what is not a vote."""
+
+
+class FeatureError(UserError):
+    """A transform raised, or returned what is not a feature of the past."""
+
+
+class TrainingError(UserError):
+    """Labels, features and the definitions of the feature store do not fit together."""
 
 
 class Busy(UserError):

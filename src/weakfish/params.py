@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -83,11 +83,15 @@ class LabelModelParams(Section):
 
 
 class TaskParams(Section):
-    """One labeling task over the events."""
+    """One labeling task over the events.
+
+    ``feature_service`` names the Feast service of its training set; ``<task>_v1`` where it is not set.
+    """
 
     classes: list[Name] = Field(min_length=2)
     functions: Literal["all"] | list[str] = "all"
     label_model: LabelModelParams
+    feature_service: Name | None = None
 
     @model_validator(mode="after")
     def _balance_fits_classes(self) -> TaskParams:
@@ -99,6 +103,29 @@ class TaskParams(Section):
         if abs(sum(balance) - 1) > 1e-9:
             raise ValueError(f"label_model.class_balance must add up to 1, it adds up to {sum(balance):g}")
         return self
+
+
+class FeaturesParams(Section):
+    """When feature rows stand and when labels are known."""
+
+    boundary_hours: int = Field(default=1, gt=0)
+    labeling_delay_hours: int = Field(default=24, ge=0)
+
+    @property
+    def boundary(self) -> timedelta:
+        """The distance between the times at which feature rows may stand."""
+        return timedelta(hours=self.boundary_hours)
+
+    @property
+    def labeling_delay(self) -> timedelta:
+        """How long after its event a label is known."""
+        return timedelta(hours=self.labeling_delay_hours)
+
+
+class PublishParams(Section):
+    """What the online store answers for: the ``last`` accepted event, ``now``, or a time (UTC where it has no zone)."""
+
+    as_of: Literal["last", "now"] | datetime = "last"
 
 
 class EvaluateParams(Section):
@@ -117,6 +144,8 @@ class Params(Section):
     gold: GoldParams
     validation: dict[str, ValidationParams] = {}
     tasks: dict[Name, TaskParams] = Field(min_length=1)
+    features: FeaturesParams = FeaturesParams()
+    publish: PublishParams = PublishParams()
     evaluate: EvaluateParams
 
 

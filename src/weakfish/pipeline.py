@@ -72,7 +72,7 @@ def status(project: Project, as_json: bool) -> None:
     output, _ = dvc.communicate()
     if dvc.returncode:
         raise WeakfishError("DVC could not tell the state of the pipeline; its message stands above.")
-    stale = {stage: _why(changes) for stage, changes in json.loads(output or "{}").items()}
+    stale = {stage: why for stage, changes in json.loads(output or "{}").items() if (why := _why(changes))}
     last = overall(project.root)
     if as_json:
         click.echo(json.dumps({"stale": stale, "verdict": last.verdict, "sentences": list(last.sentences)}, indent=2))
@@ -101,6 +101,8 @@ def _why(changes: Sequence[Any]) -> list[str]:
     """DVC's account of a stale stage as short phrases: ``params.yaml: tasks modified``."""
     why: list[str] = []
     for change in changes:
+        if change == "always changed":  # a stage that probes for itself whether there is something to do
+            continue
         if isinstance(change, str):
             why.append(change)
             continue

@@ -9,7 +9,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,23 +46,25 @@ def read_records(project: Project) -> dict[str, dict[str, Any]]:
     return {file.stem: read_json(file) for file in sorted(record_file(project, "").parent.glob("*.json"))}
 
 
-@contextmanager
-def recorded(project: Project, stage: str) -> Iterator[None]:
-    """Record when the block began and ended and how; raises `Busy` while another process runs the same stage."""
+def run_recorded(project: Project, stage: str, work: Callable[[Project], object]) -> None:
+    """Run a stage's work under its lock, and record when it began and ended and how.
+
+    Work that returns False had nothing to do: the record of the run that did it stands.
+
+    Raises
+    ------
+    Busy
+        While another process runs the same stage.
+    """
     with locked(project, stage):
-        started, clock = _now(), time.monotonic()
-        record: dict[str, object] = {
-            "stage": stage,
-            "started_at": started,
-            "finished_at": None,
-            "exit_code": None,
-            "message": None,
-        }
         file = record_file(project, stage)
-        write_json(file, {**record, "seconds": 0.0})
+        before = read_json(file) if file.exists() else None
+        record: dict[str, object] = {"stage": stage, "started_at": _now(), "finished_at": None}
+        write_json(file, {**record, "exit_code": None, "message": None, "seconds": 0.0})
         outcome: dict[str, object] = {"exit_code": INTERRUPTED, "message": "It was interrupted."}
+        clock, idle = time.monotonic(), False
         try:
-            yield
+            idle = work(project) is False
             outcome = {"exit_code": 0, "message": None}
         except WeakfishError as error:
             outcome = {"exit_code": error.exit_code, "message": str(error)}
@@ -72,7 +74,9 @@ def recorded(project: Project, stage: str) -> Iterator[None]:
             raise
         finally:
             seconds = round(time.monotonic() - clock, 2)
-            write_json(file, {**record, **outcome, "finished_at": _now(), "seconds": seconds})
+            if not (idle and before and before["exit_code"] == 0):
+                before = {**record, **outcome, "finished_at": _now(), "seconds": seconds}
+            write_json(file, before)
 
 
 @contextmanager

@@ -47,11 +47,20 @@ def validate(project: Project, table: str) -> Verdict:
 
     docs = project.reports / "gx" / table
     checks = gx.run(table.replace("/", "_"), expectations, rows.to_pandas(), docs)
-    keys = rows[project.params.events.key].to_pylist()
+    keys = _keys(project, rows)
     verdict = Verdict.of(table, data_version(project.staged(table)), rows.num_rows, checks, _max_share(project, table))
     _write_mask(project.mask(table), verdict.checks, {name: part.num_rows for name, part in parts.items()}, keys)
     verdict.write(project, keys)
     return verdict
+
+
+def _keys(project: Project, rows: pa.Table) -> list[Any]:
+    """What names a row: the events' key, or in tables that have none, as features, the first two columns."""
+    key = project.params.events.key
+    if key in rows.column_names:
+        return list(rows[key].to_pylist())
+    columns = [rows[name].cast(pa.string()).to_pylist() for name in rows.column_names[:2]]
+    return ["@".join(map(str, parts)) for parts in zip(*columns, strict=True)]
 
 
 def suite(project: Project, table: str) -> list[Any]:

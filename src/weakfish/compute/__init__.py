@@ -3,6 +3,6 @@
 Code outside this package speaks Ibis; what only one engine understands stays in that engine's folder.
 """
 
-from weakfish.compute.contract import Engine, connect
+from weakfish.compute.contract import Engine, Fold, connect
 
-__all__ = ["Engine", "connect"]
+__all__ = ["Engine", "Fold", "connect"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import ibis.expr.types as ir
 import pyarrow as pa
+
+Fold = Literal["sum", "first", "last"]
+"""How a column runs up: the total of whole numbers, the group's first value, or the latest value that is not null."""
 
 
 class Engine(Protocol):
@@ -19,6 +22,19 @@ class Engine(Protocol):
 
     def from_arrow(self, table: pa.Table) -> ir.Table:
         """A table of data in memory."""
+        ...
+
+    def keep(self, expression: ir.Table) -> ir.Table:
+        """The rows of ``expression``, computed once and kept in the engine; raises `WeakfishError` like `run`."""
+        ...
+
+    def accumulate(self, changes: Sequence[ir.Table], group: str, order: str, folds: Mapping[str, Fold]) -> ir.Table:
+        """What changes add up to: one row per ``group`` and ``order`` (int64) that any change has, in no order.
+
+        Each column of ``folds`` runs up over the rows of its group in their order, itself included. A change has
+        ``group``, ``order`` (together unique in it) and some of the columns; the others it leaves as they are. Each
+        group's first row has the ``first`` and ``last`` columns. Totals are exact.
+        """
         ...
 
     def run(self, expression: ir.Table) -> pa.Table:

@@ -12,7 +12,7 @@ from weakfish.evaluation import plots
 from weakfish.evaluation.functions import empirical
 from weakfish.evaluation.inputs import UNKNOWN, Inputs, read_inputs
 from weakfish.evaluation.measures import Predictions
-from weakfish.evaluation.models import BySeed, TextModels, label_models, vote_shares
+from weakfish.evaluation.models import BySeed, Classifiers, label_models, vote_shares
 from weakfish.evaluation.spread import missing, resamples, spread
 from weakfish.files import write_json
 from weakfish.params import EvaluateParams, TaskParams
@@ -58,13 +58,12 @@ def assess(inputs: Inputs, task: TaskParams, settings: EvaluateParams) -> Evalua
     -------
     Evaluation
         Its ``metrics`` hold ``dev_rows`` and ``test_rows`` (events with a gold label), ``models``, by model and
-        measure (see `spread.spread`): ``majority_vote``, ``label_model``, ``text_weak`` and ``text_gold``; and
-        ``functions``, by labeling function and part of gold (see `functions.empirical`). The models are measured on
-        test alone.
+        measure (see `spread.spread`): ``majority_vote``, ``label_model``, ``text_weak`` and ``text_gold``, and with a
+        training set ``features_weak``, ``features_gold``, ``both_weak`` and ``both_gold``; and ``functions``, by
+        labeling function and part of gold (see `functions.empirical`). The models are measured on test alone.
     """
     seed = task.label_model.seed
     seeds = list(dict.fromkeys([seed, *settings.seeds]))
-    texts = TextModels(inputs)
     everywhere: dict[str, BySeed] = {
         "majority_vote": dict.fromkeys([seed], vote_shares(inputs.votes, len(inputs.classes))),
         "label_model": label_models(inputs, task, seeds),
@@ -74,7 +73,9 @@ def assess(inputs: Inputs, task: TaskParams, settings: EvaluateParams) -> Evalua
         name: {number: predictions.at(test) for number, predictions in by_seed.items()}
         for name, by_seed in everywhere.items()
     }
-    on_test |= {"text_weak": texts.on_weak_labels(task, seeds), "text_gold": texts.on_gold_labels(seeds)}
+    classifiers = Classifiers(inputs)
+    learned = {"weak": classifiers.on_weak_labels(task, seeds), "gold": classifiers.on_gold_labels(seeds)}
+    on_test |= {f"{what}_{labels}": learned[labels][what] for what in learned["weak"] for labels in learned}
     gold = inputs.test[test]
     samples = resamples(len(gold), settings.bootstrap, seed)
     return Evaluation(

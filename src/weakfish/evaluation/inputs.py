@@ -1,4 +1,4 @@
-"""What an evaluation reads, side by side: votes, published labels, text, and the gold labels of dev and test."""
+"""What an evaluation reads, side by side: votes, published labels, text, features, gold labels of dev and test."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import pyarrow.compute as pc
 
 from weakfish.errors import TableError
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
+from weakfish.evaluation.tabular import numbers
 from weakfish.labeling.matrix import Votes, read_label_matrix
 from weakfish.project import Project
 from weakfish.tables import month, read_table
 
 UNKNOWN = -1
 """The gold label of a row that has none."""
+
+MICROSECONDS = 86_400_000_000
+"""Of a day."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,14 @@ class Inputs:
         Gold labels of either part, `UNKNOWN` for all other rows.
     earlier : numpy.ndarray, bool, (rows,)
         Events before the split time.
+    days : numpy.ndarray, float64, (rows,)
+        Event times, in days since 1970.
     partitions : list of str
         The partition (month) of each event.
     texts : list of list of str
         One list per column of text; missing text is empty.
+    features : numpy.ndarray, float64, (rows, features), or None
+        The task's training set as numbers, see `tabular.numbers`; None where there is no training set.
     """
 
     classes: list[str]
@@ -47,8 +55,10 @@ class Inputs:
     dev: Ints
     test: Ints
     earlier: Bools
+    days: Floats
     partitions: list[str]
     texts: list[list[str]]
+    features: Floats | None = None
 
 
 def read_inputs(project: Project, task: str) -> Inputs:
@@ -57,7 +67,8 @@ def read_inputs(project: Project, task: str) -> Inputs:
     Raises
     ------
     TableError
-        When a table is missing or cut off, labels are of other events than votes, or gold labels are of no class.
+        When a table is missing or cut off, labels or training set are of other events than votes, or gold labels are
+        of no class.
     """
     classes = project.task(task).classes
     key = project.params.events.key
@@ -73,8 +84,10 @@ def read_inputs(project: Project, task: str) -> Inputs:
         dev=gold_labels(project.table("gold/dev"), key, matrix.keys, classes),
         test=gold_labels(project.table("gold/test"), key, matrix.keys, classes),
         earlier=pc.less(matrix.times, split).to_numpy(),
+        days=matrix.times.cast(pa.int64()).to_numpy() / MICROSECONDS,
         partitions=month(matrix.times).to_pylist(),
         texts=[_text(events[column], column) for column in texts],
+        features=_features(project, task, matrix.keys),
     )
 
 
@@ -107,6 +120,22 @@ def _published(folder: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[
         raise TableError(f"{folder} holds labels of other events than data/votes; run `dvc repro label`.")
     probabilities: Floats = np.stack([labels[f"p_{name}"].to_numpy() for name in classes], axis=1)
     return Predictions(probabilities, labels["covered"].to_numpy())
+
+
+def _features(project: Project, task: str, keys: pa.ChunkedArray) -> Floats | None:
+    folder = project.table(f"training/{task}")
+    if not any(folder.glob("*.parquet")):
+        return None
+    rows = read_table(folder)
+    if not rows[project.params.events.key].equals(keys):
+        raise TableError(f"{folder} holds other events than data/votes; run `dvc repro training_set`.")
+    return numbers(rows.drop_columns(_labels(project, task)))
+
+
+def _labels(project: Project, task: str) -> list[str]:
+    """The columns of a training set that are no features."""
+    contract = project.params.events
+    return [contract.key, contract.time, *(f"p_{name}" for name in project.task(task).classes), "covered", "n_votes"]
 
 
 def _text(column: pa.ChunkedArray, name: str) -> list[str]:

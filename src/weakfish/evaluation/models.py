@@ -1,4 +1,4 @@
-"""The four models under evaluation, each as its predictions of the test rows for every seed."""
+"""The models under evaluation, each as its predictions of the test rows for every seed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from weakfish.evaluation import tabular, text
 from weakfish.evaluation.inputs import UNKNOWN, Inputs
 from weakfish.evaluation.measures import Bools, Floats, Predictions
-from weakfish.evaluation.text import features, learn
 from weakfish.labeling.functions import ABSTAIN
 from weakfish.labeling.matrix import Votes
 from weakfish.labeling.model import covered, fit, probabilities
@@ -35,16 +35,20 @@ def label_models(inputs: Inputs, task: TaskParams, seeds: Sequence[int]) -> BySe
     return published | {seed: _labels(inputs.votes, inputs.votes, task, seed) for seed in others}
 
 
-class TextModels:
-    """The text classifier on test rows, trained on earlier ones; the text becomes features once."""
+class Classifiers:
+    """What learns from labels: classifiers of test rows, trained on earlier ones. Text becomes features once.
+
+    They go by what they read: ``text``, and where there is a training set ``features`` and ``both``. A reason stands in
+    the place of one that cannot be had.
+    """
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
-        self._features = features(inputs.texts, inputs.earlier)
-        self._test = self._features[inputs.test != UNKNOWN]
+        self._words = text.features(inputs.texts, inputs.earlier)
+        self._test = inputs.test != UNKNOWN
 
-    def on_weak_labels(self, task: TaskParams, seeds: Sequence[int]) -> BySeed | str:
-        """Trained on soft labels of covered rows before the split, or the reason why it cannot be.
+    def on_weak_labels(self, task: TaskParams, seeds: Sequence[int]) -> dict[str, BySeed | str]:
+        """Trained on soft labels of covered rows before the split.
 
         Each seed goes through the whole chain. The label model behind it is fitted on votes before the split alone, so
         that nothing later has any part in what is tested.
@@ -52,23 +56,42 @@ class TextModels:
         votes = self._inputs.votes[self._inputs.earlier]
         rows = self._inputs.earlier & covered(self._inputs.votes)
         if not rows.any():
-            return "No event before the split is covered by a labeling function."
+            return dict.fromkeys(self._kinds, "No event before the split is covered by a labeling function.")
         soft = {seed: _labels(votes, self._inputs.votes[rows], task, seed).probabilities for seed in seeds}
         return self._learn(rows, soft)
 
-    def on_gold_labels(self, seeds: Sequence[int]) -> BySeed | str:
-        """Trained on the gold labels of dev: the ceiling; or the reason why it cannot be."""
+    def on_gold_labels(self, seeds: Sequence[int]) -> dict[str, BySeed | str]:
+        """Trained on the gold labels of dev: the ceiling."""
         rows = self._inputs.dev != UNKNOWN
         labels = np.eye(len(self._inputs.classes))[self._inputs.dev[rows]]
         return self._learn(rows, dict.fromkeys(seeds, labels))
 
-    def _learn(self, rows: Bools, soft: dict[int, Floats]) -> BySeed | str:
-        found = {seed: learn(self._features[rows], labels, seed, self._test) for seed, labels in soft.items()}
-        reasons = [outcome for outcome in found.values() if isinstance(outcome, str)]
-        if reasons:
-            return reasons[0]
-        everywhere = np.ones(self._test.shape[0], dtype=bool)
-        return {seed: Predictions(p, everywhere) for seed, p in found.items() if not isinstance(p, str)}
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        return ("text",) if self._inputs.features is None else ("text", "features", "both")
+
+    def _learn(self, rows: Bools, soft: dict[int, Floats]) -> dict[str, BySeed | str]:
+        by_seed = {seed: self._outcomes(rows, labels, seed) for seed, labels in soft.items()}
+        return {kind: _together({seed: outcomes[kind] for seed, outcomes in by_seed.items()}) for kind in self._kinds}
+
+    def _outcomes(self, rows: Bools, soft: Floats, seed: int) -> dict[str, Floats | str]:
+        words, known, test = self._words, self._inputs.features, self._test
+        said = text.learn(words[rows], soft, seed, words[test])
+        if known is None:
+            return {"text": said}
+        examples = tabular.Examples(known[rows], soft, self._inputs.days[rows])
+        features = tabular.learn(examples, seed, known[test])
+        both = said if isinstance(said, str) else tabular.stack(examples, words[rows], seed, known[test], said)
+        return {"text": said, "features": features, "both": both}
+
+
+def _together(outcomes: dict[int, Floats | str]) -> BySeed | str:
+    found: BySeed = {}
+    for seed, outcome in outcomes.items():
+        if isinstance(outcome, str):
+            return outcome
+        found[seed] = Predictions(outcome, np.ones(len(outcome), dtype=bool))
+    return found
 
 
 def _labels(votes: Votes, rows: Votes, task: TaskParams, seed: int) -> Predictions:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +48,7 @@ def fit(votes: Votes, task: TaskParams, seed: int | None = None) -> LabelModel:
     settings = task.label_model
     model = LabelModel(cardinality=len(task.classes), verbose=False)
     logging.getLogger("root").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _one_thread():
         warnings.simplefilter("ignore")  # Snorkel's progress bar and torch's own deprecations
         model.fit(
             votes,
@@ -59,6 +61,19 @@ def fit(votes: Votes, task: TaskParams, seed: int | None = None) -> LabelModel:
             progress_bar=False,
         )
     return model
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: the matrices are tiny, and threads that wait for each other cost more than they bring."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def probabilities(model: LabelModel, votes: Votes) -> Probabilities:

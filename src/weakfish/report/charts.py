@@ -15,7 +15,7 @@ from weakfish.report.records import Metric, Partition
 from weakfish.report.svg import Scale, el, line, linear, path, picture, rect, text, ticks
 
 WIDE, SQUARE = 720, 360
-COLOURS = 6
+COLOURS = 9
 """Colours that the style sheet has; further series begin again at the first."""
 
 

@@ -10,9 +10,24 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from weakfish.report.records import Gate, Labels, Ledger, Lock, Metrics, Pipeline, Run, Stage, Verdict
+from weakfish.report.records import (
+    FeatureTable,
+    Gate,
+    Labels,
+    Ledger,
+    Lock,
+    Metrics,
+    Pipeline,
+    Published,
+    Run,
+    Stage,
+    TrainingSet,
+    Verdict,
+)
 
 T = TypeVar("T")
+
+MANIFEST = ".manifest.json"
 
 Points = list[dict[str, Any]]
 """The content of a plot file: flat records."""
@@ -31,7 +46,7 @@ class Inputs:
     """What there is to report; mappings are empty where nothing is.
 
     ``stages`` is in the pipeline's order; ``verdicts`` and ``gates`` go by table, ``ledgers`` and ``runs`` by stage,
-    ``plots`` by file name without suffix.
+    ``plots`` by file name without suffix, ``features`` by view, ``training`` by task.
     """
 
     root: Path
@@ -44,6 +59,9 @@ class Inputs:
     labels: Labels
     metrics: Metrics
     plots: dict[str, Points]
+    features: dict[str, FeatureTable]
+    published: Published | None
+    training: dict[str, TrainingSet]
     problems: tuple[Problem, ...]
 
 
@@ -64,6 +82,9 @@ def read(root: Path) -> Inputs:
         labels=reader.file("reports/labeling_functions.json", Labels) or Labels(tasks={}),
         metrics=reader.file("reports/metrics.json", Metrics) or Metrics(tasks={}),
         plots=reader.folder("reports/plots", Points),
+        features=reader.manifests("data/features", FeatureTable),
+        published=reader.file("reports/publish.json", Published),
+        training=reader.manifests("data/training", TrainingSet),
         problems=tuple(reader.problems),
     )
 
@@ -78,6 +99,12 @@ class _Reader:
         base = self.root / folder
         files = sorted(file for file in base.rglob("*.json") if not file.name.startswith("."))
         read = {file.relative_to(base).with_suffix("").as_posix(): self._read(file, shape) for file in files}
+        return {name: content for name, content in read.items() if content is not None}
+
+    def manifests(self, folder: str, shape: type[T]) -> dict[str, T]:
+        """The manifests in a folder, by the table that each is about."""
+        files = sorted((self.root / folder).glob(f"*{MANIFEST}"))
+        read = {file.name.removesuffix(MANIFEST): self._read(file, shape) for file in files}
         return {name: content for name, content in read.items() if content is not None}
 
     def file(self, file: str, shape: type[T]) -> T | None:

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 import weakfish
 from weakfish.files import whole_file
-from weakfish.report import charts, plots, sections, stages, versions, words
+from weakfish.report import charts, features, plots, sections, stages, versions, words
 from weakfish.report.collect import Overall, judge
 from weakfish.report.inputs import Inputs, read
 
@@ -49,6 +49,9 @@ def _context(inputs: Inputs) -> dict[str, Any]:
         "quarantines": sections.quarantines(inputs, stop),
         "tasks": sections.tasks(inputs, stop),
         "plots": {task: _plots(inputs, task) for task in (*inputs.labels.tasks, *inputs.metrics.tasks)},
+        "views": features.views(inputs, stop),
+        "published": features.published(inputs, stop),
+        "trainings": features.trainings(inputs, stop),
         "versions": versions.versions(inputs),
         "colours": plots.models(inputs),
     }
@@ -86,6 +89,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "code": _code,
         "when": sections.when,
+        "duration": features.duration,
         "observed": sections.observed,
         "shorten": words.shorten,
         "breakable": _breakable,

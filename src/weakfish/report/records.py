@@ -60,6 +60,7 @@ class Verdict(Record):
     quarantined: int | None = None
     quarantined_share: Number = None
     max_quarantined_share: Number = None
+    data_version: str | None = None
     checks: list[Check] = []
 
 
@@ -167,6 +168,46 @@ class Gate(Record):
     """``reports/gates/<table>.json``: exists while the table's gate is open."""
 
     table: str
+
+
+class FeatureTable(Record):
+    """``data/features/<view>.manifest.json``; ``partitions`` by name, whatever is said of each."""
+
+    entity: str | None = None
+    features: list[str] = []
+    rows: int | None = None
+    as_of: Time | None = None
+    partitions: dict[str, Any] = {}
+    data_version: str | None = None
+
+
+class PublishedView(Record):
+    """What the online store got of one view."""
+
+    rows: int | None = None
+    entities: int | None = None
+    last_row_at: Time | None = None
+    data_version: str | None = None
+
+
+class Published(Record):
+    """``reports/publish.json``; ``as_of`` is the time that the online store answers for."""
+
+    version: str
+    as_of: Time | None = None
+    views: dict[str, PublishedView] = {}
+
+
+class TrainingSet(Record):
+    """``data/training/<task>.manifest.json``; ``nulls`` counts them per feature, ``data`` has the tables' versions."""
+
+    rows: int | None = None
+    columns: dict[str, str] = {}
+    nulls: dict[str, int] = {}
+    data: dict[str, str] = {}
+    functions: dict[str, str] = {}
+    feature_service: str | None = None
+    versions: dict[str, str] = {}
 
 
 class LockedOut(Record):

@@ -169,7 +169,12 @@ def _rows_fact(quarantine: Quarantine) -> Fact:
 def _auc_fact(task: Task) -> list[Fact]:
     models = task.metrics.models if task.metrics else {}
     name = next(
-        (name for name in ("text_weak", "label_model", *models) if name in models and "auc" in models[name]), None
+        (
+            name
+            for name in ("both_weak", "text_weak", "label_model", *models)
+            if name in models and "auc" in models[name]
+        ),
+        None,
     )
     value = models[name]["auc"].value if name else None
     return [Fact(f"AUC of {task.name}", f"{value:.3f}", model_name(name).lower())] if name and value is not None else []

@@ -20,7 +20,7 @@ from weakfish.report.sections import METRICS, Task, tasks
 from weakfish.report.stages import StageRow, find_stop, rows
 from weakfish.report.words import model_name
 
-WIDTH = 100
+WIDTH = 110
 COLUMNS = ("rows in", "rows out", "quarantined", "passed", "warned", "failed", "seconds")
 SHOWN = ("auc", "f1", "coverage")
 TONES = {

@@ -6,8 +6,12 @@ MODELS = {
     "gold": "Gold labels",
     "majority_vote": "Majority vote",
     "label_model": "Label model",
-    "text_weak": "Text classifier, weak labels",
-    "text_gold": "Text classifier, gold labels (ceiling)",
+    "text_weak": "Classifier on text, weak labels",
+    "features_weak": "Classifier on features, weak labels",
+    "both_weak": "Classifier on text and features, weak labels",
+    "text_gold": "Classifier on text, gold labels (ceiling)",
+    "features_gold": "Classifier on features, gold labels (ceiling)",
+    "both_gold": "Classifier on text and features, gold labels (ceiling)",
 }
 """What models of the metrics are called, in the order in which they are shown."""
 

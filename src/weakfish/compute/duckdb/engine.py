@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +13,8 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from weakfish.compute.contract import Fold
+from weakfish.compute.duckdb.accumulate import accumulated
 from weakfish.errors import TableError, WeakfishError
 
 
@@ -20,11 +24,13 @@ class DuckDBEngine:
     def __init__(self) -> None:
         self.connection = ibis.duckdb.connect()
         self.connection.raw_sql("SET TimeZone = 'UTC'")
+        self._kept = 0
 
     def read(self, files: Sequence[Path]) -> ir.Table:
         """See `Engine.read`."""
         try:
-            return cast(ir.Table, self.connection.read_parquet([str(file) for file in files]))
+            with _quiet():
+                return cast(ir.Table, self.connection.read_parquet([str(file) for file in files]))
         except (duckdb.Error, FileNotFoundError) as error:
             names = ", ".join(file.name for file in files)
             raise TableError(
@@ -35,12 +41,49 @@ class DuckDBEngine:
         """See `Engine.from_arrow`."""
         return ibis.memtable(table)
 
+    def keep(self, expression: ir.Table) -> ir.Table:
+        """See `Engine.keep`."""
+        self._kept += 1
+        try:
+            with _quiet():
+                return self.connection.create_table(f"weakfish_kept_{self._kept}", expression, temp=True)
+        except duckdb.Error as error:
+            raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
+
+    def accumulate(self, changes: Sequence[ir.Table], group: str, order: str, folds: Mapping[str, Fold]) -> ir.Table:
+        """See `Engine.accumulate`."""
+        names = [f"weakfish_change_{number}" for number in range(len(changes))]
+        self._kept += 1
+        name = f"weakfish_kept_{self._kept}"
+        try:
+            with _quiet():
+                for view, change in zip(names, changes, strict=True):
+                    self.connection.create_view(view, change, overwrite=True)
+            batches = accumulated(self.connection.con, names, group, order, folds)
+            for number, batch in enumerate(batches):
+                self.connection.con.register("weakfish_batch", batch)
+                start = f"INSERT INTO {name}" if number else f"CREATE TEMP TABLE {name} AS"
+                self.connection.con.execute(f"{start} FROM weakfish_batch")
+            self.connection.con.unregister("weakfish_batch")
+        except duckdb.Error as error:
+            raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
+        with _quiet():
+            return self.connection.table(name)
+
     def run(self, expression: ir.Table) -> pa.Table:
         """See `Engine.run`."""
         try:
             return self.connection.to_pyarrow(expression)
         except duckdb.Error as error:
             raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ibis 12 itself calls what DuckDB 2 deprecates."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"fetch_arrow_table\(\) is deprecated", category=DeprecationWarning)
+        yield
 
 
 def first_line(error: Exception) -> str:

@@ -1,0 +1,197 @@
+"""Features as of the times of a spine, through Feast: every row once, in order, in the types that were stored.
+
+Works around what Feast 0.67 does with entity frames: rows come back in any order, whole numbers with nulls turn into
+floats in pandas, and rows that share entity, event time and created time would be chosen among at random.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weakfish.errors import TrainingError
+from weakfish.tables import TIME, open_partition, partitions, read_table
+from weakfish.training.definitions import implied, reason, views
+from weakfish.training.spine import TIMESTAMP
+
+if TYPE_CHECKING:
+    from feast import FeatureService, FeatureStore
+
+CREATED = "created"
+ROW = "row_of_the_spine"
+"""The column that numbers the rows of a frame, to put them back in order."""
+
+NULLABLE = {
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
+"""How columns with nulls enter pandas without turning into floats or objects."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a feature service takes and gives.
+
+    Attributes
+    ----------
+    entities, requests : list of str
+        Columns that a frame needs: entity keys, and what on-demand views ask of the moment itself.
+    schema : pyarrow.Schema
+        The features, named ``<view>__<feature>``, in the service's order, in the types that were stored.
+    views, on_demand : list
+        Feast's views; ``views`` are those with Parquet behind them, also those that only on-demand views read.
+    """
+
+    service: FeatureService
+    entities: list[str]
+    requests: list[str]
+    schema: pa.Schema
+    views: list[Any]
+    on_demand: list[Any]
+
+    @property
+    def columns(self) -> list[str]:
+        """What a frame needs besides ``event_timestamp``, each once."""
+        return [name for name in dict.fromkeys([*self.entities, *self.requests]) if name != TIMESTAMP]
+
+
+def describe(store: FeatureStore, service: FeatureService) -> Asked:
+    """What a service takes and gives, after a look at the Parquet behind it.
+
+    Raises
+    ------
+    TableError
+        When the Parquet of a view is missing or cut off.
+    TrainingError
+        When it lacks a feature, or holds two rows of one entity, event time and created time.
+    """
+    stored, on_demand = views(store, service)
+    known = {view.name for view in stored}
+    behind = [view for view in implied(store, on_demand) if view.name not in known]
+    fields = [field for view in stored for field in _stored_fields(view)]
+    for view in behind:
+        _stored_fields(view)
+    for view in on_demand:
+        fields += [
+            pa.field(f"{view.projection.name_to_use()}__{field.name}", _arrow(view.name, field))
+            for field in view.projection.features
+        ]
+    return Asked(
+        service,
+        entities=list(dict.fromkeys(key for view in [*stored, *behind] for key in _join_keys(view))),
+        requests=list(dict.fromkeys(name for view in on_demand for name in view.get_request_data_schema())),
+        schema=pa.schema(fields),
+        views=[*stored, *behind],
+        on_demand=on_demand,
+    )
+
+
+def retrieve(store: FeatureStore, asked: Asked, frame: pa.Table) -> pa.Table:
+    """The features of every row of ``frame`` as of its ``event_timestamp``, in the order of the rows.
+
+    A value is that of the last feature row with event time and created time at or before it; null where there is none.
+
+    Parameters
+    ----------
+    frame
+        ``event_timestamp`` and ``asked.columns``; entities may be null.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns as in ``asked.schema``.
+
+    Raises
+    ------
+    TrainingError
+        When Feast fails, loses or repeats rows, or a feature is not of its type.
+    """
+    rows = frame.append_column(ROW, pa.array(range(frame.num_rows), pa.int64()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Feast's and Ibis' own deprecations
+        try:
+            job = store.get_historical_features(
+                rows.to_pandas(types_mapper=NULLABLE.get),
+                asked.service,
+                full_feature_names=True,
+                filter_by_created_timestamp=True,
+            )
+            found = job.to_arrow().sort_by(ROW)
+        except Exception as error:
+            raise TrainingError(
+                f"Feast could not retrieve feature service {asked.service.name!r}: {reason(error)}; correct what "
+                "it names in feature_repo/ or run `dvc repro`."
+            ) from error
+    if found[ROW].to_pylist() != list(range(frame.num_rows)) or not _same(found[TIMESTAMP], frame[TIMESTAMP]):
+        raise TrainingError(
+            f"Feast returned {found.num_rows} rows for {frame.num_rows} of feature service {asked.service.name!r}, or "
+            "others than were asked for; use the duckdb offline store in feature_repo/feature_store.yaml."
+        )
+    return pa.table([_typed(found, field) for field in asked.schema], schema=asked.schema)
+
+
+def table_of(view: Any) -> str:
+    """The name of the table that a view reads: the last part of its path below ``data/features``."""
+    return f"features/{Path(view.batch_source.path).name}"
+
+
+def _stored_fields(view: Any) -> list[pa.Field]:
+    folder = Path(view.batch_source.path)
+    files = list(partitions(folder).values())
+    schema = open_partition(files[0]).schema_arrow
+    keys = [*view.join_keys, TIMESTAMP, CREATED]
+    wanted = [*keys, *(field.name for field in view.projection.features)]
+    missing = [name for name in wanted if name not in schema.names]
+    if missing:
+        raise TrainingError(
+            f"View {view.name!r} has {missing[0]!r} in feature_repo/definitions.py, but data/{table_of(view)} "
+            "has not; run `dvc repro features`, or correct the view."
+        )
+    rows = read_table(folder, keys)
+    if rows.group_by(keys).aggregate([]).num_rows != rows.num_rows:
+        raise TrainingError(
+            f"data/{table_of(view)} holds several rows of one {', '.join(keys)}, among which nothing can choose; "
+            "run `dvc repro features`."
+        )
+    name = view.projection.name_to_use()
+    return [pa.field(f"{name}__{field.name}", schema.field(field.name).type) for field in view.projection.features]
+
+
+def _join_keys(view: Any) -> list[str]:
+    renamed = view.projection.join_key_map
+    return [renamed.get(key, key) for key in view.join_keys]
+
+
+def _arrow(view: str, field: Any) -> pa.DataType:
+    from feast.types import UnixTimestamp, from_feast_to_pyarrow_type
+
+    if field.dtype == UnixTimestamp:
+        return TIME
+    kind: pa.DataType = from_feast_to_pyarrow_type(field.dtype)
+    return kind
+
+
+def _typed(found: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+    if field.name not in found.column_names:
+        raise TrainingError(f"Feast did not return {field.name!r}; correct its view in feature_repo/definitions.py.")
+    column = found[field.name]
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise TrainingError(
+            f"{field.name} came back as {column.type} and is declared {field.type} ({reason(error)}); correct its "
+            "type in feature_repo/definitions.py or what its function returns."
+        ) from error
+
+
+def _same(times: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
+    return bool(times.cast(TIME).combine_chunks().equals(others.cast(TIME).combine_chunks()))

@@ -1,0 +1,493 @@
+"""Publishing: online equals offline, nothing runs twice, what is gone is gone, and nothing is half-published."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import redis
+from feast import FeatureStore
+from projects import contents, replace, write
+from stores import AS_OF, DEFINITIONS, dump, port, python, redis_server, report, set_as_of, shop, table
+
+from weakfish.errors import Busy, StoreError, TableError, UserError
+from weakfish.project import Project
+from weakfish.store import keys
+from weakfish.store.publish import publish
+from weakfish.tables import read_table
+
+NOT_FOUND = 3  # FieldStatus of Feast
+PUBLISH = "from weakfish.store.publish import publish; print(publish(project))"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as client:
+        yield client
+
+
+@pytest.fixture
+def store(shared: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
+    """Debian's redis-server, empty, and named by the environment."""
+    shared.flushall()
+    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(shared)}")
+    for name in ("USER", "PASSWORD", "TLS"):
+        monkeypatch.delenv(f"WEAKFISH_REDIS_{name}", raising=False)
+    return shared
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return shop(tmp_path / "shop")
+
+
+def offline(project: Project, view: str, entity: str, until: datetime) -> dict[str, dict[str, Any]]:
+    """The last row of every entity until a time, from Parquet, by brute force."""
+    rows = read_table(project.table("features") / view).to_pylist()
+    past = sorted((row for row in rows if row["event_timestamp"] <= until), key=lambda row: row["event_timestamp"])
+    return {row[entity]: row for row in past}
+
+
+def online(project: Project, view: str, entity: str, names: list[str], features: list[str]) -> dict[str, Any]:
+    """What Feast's SDK returns, with statuses and event times."""
+    feast = FeatureStore(repo_path=str(project.root / "feature_repo"))
+    response = feast.get_online_features([f"{view}:{f}" for f in features], [{entity: name} for name in names])
+    found = response.to_dict(include_event_timestamps=True)
+    result = dict(zip(response.proto.metadata.feature_names.val, response.proto.results, strict=True))
+    for position, name in enumerate(names):
+        found.setdefault("statuses", {})[name] = {f: result[f].statuses[position] for f in features}
+    return found
+
+
+def assert_online_is_offline(project: Project, until: datetime) -> None:
+    tables = {"buyer_orders": "buyer", "buyer_refunds": "buyer", "shop_orders": "shop"}
+    for view, entity in tables.items():
+        expected = offline(project, view, entity, until)
+        features = report(project)["views"][view]["features"]
+        names = [*sorted({row[entity] for row in read_table(project.table("features") / view).to_pylist()}), "nobody"]
+        found = online(project, view, entity, names, features)
+        assert report(project)["views"][view]["entities"] == len(expected)
+        for position, name in enumerate(names):
+            if name not in expected:
+                assert set(found["statuses"][name].values()) == {NOT_FOUND}, f"{name} is NOT_FOUND"
+                continue
+            for feature in features:
+                want, got = expected[name][feature], found[feature][position]
+                if isinstance(want, datetime):  # Feast keeps times to the second
+                    want, got = want.replace(microsecond=0), got.replace(tzinfo=got.tzinfo or UTC)
+                assert got == want or (want is None and got is None), (view, name, feature)
+                assert type(got) is type(want)
+                seconds = found[f"{feature}__ts"][position]
+                assert seconds == math.floor(expected[name]["event_timestamp"].timestamp())
+
+
+def test_online_equals_offline_for_every_entity_and_feature(project: Project, store: redis.Redis) -> None:
+    assert publish(project)
+    assert_online_is_offline(project, AS_OF)
+
+
+@pytest.mark.parametrize("as_of", [AS_OF - timedelta(microseconds=1), datetime(2024, 1, 14, 3, tzinfo=UTC)])
+def test_going_back_in_time_brings_back_old_values_and_forgets_entities_not_seen_yet(
+    project: Project, store: redis.Redis, as_of: datetime
+) -> None:
+    publish(project)
+    assert publish(set_as_of(project, as_of.isoformat()))
+    assert_online_is_offline(project, as_of)
+    assert report(project)["as_of"] == as_of.isoformat()
+
+
+def test_a_process_of_its_own_in_another_time_zone_makes_no_noise_and_no_difference(
+    project: Project, store: redis.Redis
+) -> None:
+    as_of = datetime(2024, 1, 15, 2, tzinfo=UTC)
+    set_as_of(project, "2024-01-15T02:00:00")
+    result = python(project, PUBLISH, TZ="America/New_York")
+    assert (result.stdout, result.returncode) == ("True\n", 0)
+    assert [line for line in result.stderr.splitlines() if not line.startswith("publish ")] == []
+    assert_online_is_offline(Project(project.root), as_of)
+
+
+def test_publishing_again_does_nothing_and_leaves_the_same_reports(project: Project, store: redis.Redis) -> None:
+    publish(project)
+    before, held = contents(project.reports), dump(store)
+    for file in project.reports.rglob("*.json"):
+        file.unlink()  # as DVC does
+    assert not publish(project)
+    assert contents(project.reports) == before
+    assert dump(store) == held
+
+
+def test_the_probe_imports_neither_feast_nor_pandas_and_takes_less_than_a_second(
+    project: Project, store: redis.Redis
+) -> None:
+    publish(project)
+    begin = time.monotonic()
+    result = python(
+        project,
+        f"{PUBLISH}; import sys; print([m for m in ('feast', 'pandas', 'pyarrow', 'ibis') if m in sys.modules])",
+    )
+    assert result.stdout == "False\n[]\n", result.stderr
+    assert time.monotonic() - begin < 3  # half a second on an idle machine
+
+
+@pytest.mark.parametrize("loss", ["all", "a key", "a row", "the marker", "registry", "damaged registry"])
+def test_what_was_lost_is_made_again(project: Project, store: redis.Redis, loss: str) -> None:
+    publish(project)
+    registry = project.data / "registry/registry.db"
+    held = dump(store)
+    key = next(key for key in held if keys.join_keys(key, "shop") == ("buyer",))
+    {
+        "all": lambda: store.flushall(),
+        "a key": lambda: store.delete(key),
+        "a row": lambda: store.hdel(key, "_ts:buyer_orders"),
+        "the marker": lambda: store.delete(keys.marker("shop")),
+        "registry": registry.unlink,
+        "damaged registry": lambda: registry.write_bytes(b"not a registry" * 50),
+    }[loss]()
+    assert publish(project)
+    assert dump(store) == held
+    assert FeatureStore(repo_path=str(project.root / "feature_repo")).list_feature_views()
+    assert not publish(project)
+
+
+def test_another_server_is_filled_and_the_first_one_left(
+    project: Project, store: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(project)
+    held = dump(store)
+    with redis_server(tmp_path / "other") as other:
+        monkeypatch.setenv("WEAKFISH_REDIS", f"localhost:{port(other)}")
+        assert publish(project)
+        assert dump(other) == held == dump(store)
+
+
+def test_only_the_view_that_changed_is_filled_again(project: Project, store: redis.Redis) -> None:
+    publish(project)
+    before = {view: content["data_version"] for view, content in report(project)["views"].items()}
+    untouched = {key: row for key, row in dump(store).items() if keys.join_keys(key, "shop") == ("shop",)}
+    for key, row in untouched.items():
+        store.hset(key, mapping=dict.fromkeys(row, b"kept"))
+    table(project.root, "buyer_orders", "buyer", [f"b{number}" for number in range(3, 12)], shift=50)
+    assert publish(project)
+    kept = {key: row for key, row in dump(store).items() if keys.join_keys(key, "shop") == ("shop",)}
+    assert all(value == b"kept" for row in kept.values() for value in row.values())
+    after = {view: content["data_version"] for view, content in report(project)["views"].items()}
+    assert {view for view in after if after[view] != before[view]} == {"buyer_orders"}
+    assert set(online(project, "buyer_orders", "buyer", ["b0"], ["orders_7d"])["statuses"]["b0"].values()) == {
+        NOT_FOUND
+    }
+    expected = offline(project, "buyer_orders", "buyer", AS_OF)
+    found = online(project, "buyer_orders", "buyer", list(expected), ["mean_30d"])
+    assert found["mean_30d"] == [row["mean_30d"] for row in expected.values()]  # same event times, corrected values
+
+
+def test_a_view_that_was_removed_or_renamed_or_lost_a_field_is_gone_online(
+    project: Project, store: redis.Redis
+) -> None:
+    publish(project)
+    definitions = project.root / "feature_repo/definitions.py"
+    text = definitions.read_text(encoding="utf-8")
+    text = text.replace('name="shop_orders"', 'name="shop_sales"')
+    text = text.replace(
+        'name="buyer_refunds", entities=[buyer]', 'name="buyer_refunds", online=False, entities=[buyer]'
+    )
+    definitions.write_text(text, encoding="utf-8")
+    table(
+        project.root, "buyer_orders", "buyer", [f"b{number}" for number in range(12)], columns=["orders_7d", "is_new"]
+    )
+    assert publish(project)
+    fields = {
+        ("buyer",): set(keys.fields("buyer_orders", ["orders_7d", "is_new"])),
+        ("shop",): set(keys.fields("shop_sales", ["orders_7d", "mean_30d", "first_seen_at", "is_new"])),
+    }
+    for key, row in dump(store).items():
+        kind = keys.join_keys(key, "shop")
+        if kind:
+            assert set(row) == fields[kind]
+    names = {view.name for view in FeatureStore(repo_path=str(project.root / "feature_repo")).list_feature_views()}
+    assert names == {"buyer_orders", "buyer_refunds", "shop_sales"}
+
+
+def test_a_field_that_was_added_or_retyped_is_served(project: Project, store: redis.Redis) -> None:
+    table(project.root, "shop_orders", "shop", ["s0", "s1"], columns=["orders_7d"])
+    publish(project)
+    table(project.root, "shop_orders", "shop", ["s0", "s1"], columns=["orders_7d", "mean_30d"])
+    for file in sorted((project.table("features") / "shop_orders").glob("*.parquet")):
+        part = pq.read_table(file)
+        at = part.schema.get_field_index("orders_7d")
+        pq.write_table(part.set_column(at, "orders_7d", part["orders_7d"].cast(pa.float64())), file)
+    manifest = project.table("features") / "shop_orders.manifest.json"
+    content = json.loads(manifest.read_text())
+    content["columns"]["orders_7d"] = "double"
+    content["data_version"] = "retyped"
+    manifest.write_text(json.dumps(content))
+    assert publish(project)
+    found = online(project, "shop_orders", "shop", ["s0"], ["orders_7d", "mean_30d"])
+    assert found["orders_7d"] == [1000.0]
+    assert type(found["orders_7d"][0]) is float
+
+
+@pytest.mark.parametrize("name", ["op", "shop2", "work*shop", "hop"])
+def test_keys_of_another_project_are_left_alone_whatever_its_name(
+    project: Project, store: redis.Redis, tmp_path: Path, name: str
+) -> None:
+    project_key = b"\x01\0\0\0\x02\0\0\0\x05\0\0\0buyer\x02\0\0\0\x02\0\0\0b1" + name.encode()
+    strangers = {project_key: {b"_ts:buyer_orders": b"x"}, b"plain" + name.encode(): b"text", b"shop": b"text"}
+    for key, value in strangers.items():
+        if isinstance(value, dict):
+            store.hset(key, mapping=value)
+        else:
+            store.set(key, value)
+    publish(project)
+    table(project.root, "buyer_orders", "buyer", ["b9", "b8"])
+    publish(project)
+    feast = FeatureStore(repo_path=str(project.root / "feature_repo"))
+    assert {key: value for key, value in dump(store).items() if key in strangers} == strangers
+    feast.teardown()
+    assert dump(store) == strangers
+
+
+def test_a_publisher_killed_before_its_commit_has_changed_nothing(project: Project, store: redis.Redis) -> None:
+    publish(project)
+    held = dump(store)
+    table(project.root, "buyer_orders", "buyer", ["b1", "b2"], shift=9)
+    result = python(project, KILLED.format(limit=10_000, at=1))
+    assert result.returncode == -signal.SIGKILL
+    claim = store.get(keys.lock("shop"))
+    assert {key: value for key, value in dump(store).items() if key != keys.lock("shop").encode()} == held
+    assert claim is not None
+    assert publish(project)
+    assert_online_is_offline(project, AS_OF)
+    assert store.get(keys.lock("shop")) is None
+
+
+def test_a_publisher_killed_between_its_parts_is_repaired_by_the_next(project: Project, store: redis.Redis) -> None:
+    publish(project)
+    for view, entity in (("buyer_orders", "buyer"), ("shop_orders", "shop")):
+        table(project.root, view, entity, ["b1", "b2", "b3", "b4"], shift=9)
+    result = python(project, KILLED.format(limit=2, at=3))
+    assert result.returncode == -signal.SIGKILL
+    marker = json.loads(store.get(keys.marker("shop")) or b"{}")
+    assert marker["version"] == "under way"
+    assert publish(project)
+    assert_online_is_offline(project, AS_OF)
+    assert not publish(project)
+
+
+KILLED = """
+import os, signal
+from weakfish.store import transaction
+from weakfish.store.publish import publish
+transaction.LIMIT = {limit}
+execute, calls = transaction.Transaction._execute, []
+def killed(self, marker):
+    calls.append(marker)
+    if len(calls) == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    execute(self, marker)
+transaction.Transaction._execute = killed
+publish(project)
+"""
+
+
+def test_publishing_in_parts_gives_the_same(
+    project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(project)
+    held = dump(store)
+    store.flushall()
+    monkeypatch.setattr("weakfish.store.transaction.LIMIT", 3)
+    publish(project)
+    assert dump(store) == held
+
+
+def test_readers_see_the_old_rows_or_the_new_and_never_a_gap(project: Project, store: redis.Redis) -> None:
+    publish(project)
+    key = next(k for k in dump(store) if keys.join_keys(k, "shop") == ("buyer",) and b"b1" in k)
+    fields = [keys.feature_field("buyer_orders", "mean_30d"), keys.feature_field("buyer_refunds", "mean_30d")]
+    seen, stop = set(), threading.Event()
+
+    def watch() -> None:
+        reader = redis.Redis(port=port(store))
+        while not stop.is_set():
+            seen.add(tuple(reader.hmget(key, fields)))
+        reader.close()
+
+    before = tuple(store.hmget(key, fields))
+    table(project.root, "buyer_orders", "buyer", [f"b{number}" for number in range(12)], shift=3)
+    table(project.root, "buyer_refunds", "buyer", [f"b{number}" for number in range(0, 12, 2)], shift=3)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    publish(project)
+    stop.set()
+    watcher.join()
+    assert seen <= {before, tuple(store.hmget(key, fields))}
+
+
+def test_a_server_out_of_memory_keeps_the_old_values(project: Project, store: redis.Redis) -> None:
+    publish(project)
+    held, registry = dump(store), (project.data / "registry/registry.db").read_bytes()
+    table(project.root, "buyer_orders", "buyer", ["b1", "b2"], shift=9)
+    try:
+        store.config_set("maxmemory", "1")
+        with pytest.raises(StoreError, match=r"out of memory and took nothing; give it more \(maxmemory\)"):
+            publish(project)
+    finally:
+        store.config_set("maxmemory", "0")
+    assert dump(store) == held
+    assert (project.data / "registry/registry.db").read_bytes() == registry
+    assert publish(project)
+
+
+def test_a_server_that_runs_out_of_memory_in_the_commit_keeps_old_values_and_registry(
+    project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from weakfish.store.transaction import Transaction
+
+    publish(project)
+    held, registry = dump(store), (project.data / "registry/registry.db").read_bytes()
+    table(project.root, "buyer_orders", "buyer", ["b1", "b2"], shift=9)
+    execute = Transaction._execute
+
+    def short(self: Transaction, marker: Any) -> None:
+        store.config_set("maxmemory", "1")
+        execute(self, marker)
+
+    monkeypatch.setattr(Transaction, "_execute", short)
+    with pytest.raises(StoreError, match="out of memory"):
+        publish(project)
+    store.config_set("maxmemory", "0")
+    assert dump(store) == held
+    assert (project.data / "registry/registry.db").read_bytes() == registry
+
+
+def test_the_second_of_two_publishers_on_a_server_is_told_who_works(
+    project: Project, store: redis.Redis, tmp_path: Path
+) -> None:
+    publish(project)
+    table(project.root, "buyer_orders", "buyer", ["b1", "b2"], shift=9)
+    store.set(keys.lock("shop"), json.dumps({"host": "elsewhere", "pid": 7, "token": "x"}), ex=30)
+    with pytest.raises(StoreError, match="Process 7 on elsewhere is publishing to this online store; wait"):
+        publish(project)
+    store.delete(keys.lock("shop"))
+    assert publish(project)
+
+
+def test_the_second_of_two_publishers_in_a_project_is_refused(project: Project, store: redis.Redis) -> None:
+    from weakfish.runs import locked
+
+    with locked(project, "online publish"), pytest.raises(Busy, match="already at work"):
+        publish(project)
+
+
+def test_a_claim_that_was_lost_stops_the_commit(
+    project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from weakfish.store.transaction import Transaction
+
+    commit = Transaction.commit
+
+    def late(self: Transaction, marker: Any) -> None:
+        store.set(keys.lock("shop"), "another")
+        commit(self, marker)
+
+    monkeypatch.setattr(Transaction, "commit", late)
+    with pytest.raises(StoreError, match="Another publisher took over"):
+        publish(project)
+    assert store.get(keys.marker("shop")) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "expected"),
+    [
+        ("buyer = Entity", "1 / 0; buyer = Entity", UserError, "definitions.py cannot be imported: ZeroDivisionError"),
+        ('here, "shop_orders")', 'here, "shops")', TableError, "shops.manifest.json does not exist; run `dvc repro`"),
+        ('name="shop_orders"', 'name="buyer_orders"', UserError, "Feast does not accept feature_repo"),
+        (DEFINITIONS.split('"""')[2].replace("\n    ", "\n"), "\n", UserError, "defines a FeatureView; add one"),
+    ],
+)
+def test_definitions_that_cannot_be_used_are_named_and_change_nothing(
+    project: Project, store: redis.Redis, old: str, new: str, error: type[Exception], expected: str
+) -> None:
+    publish(project)
+    held, registry = dump(store), (project.data / "registry/registry.db").read_bytes()
+    file = project.root / "feature_repo/definitions.py"
+    if "FeatureView; add" in expected:
+        write(file, '"""Nothing."""\n')
+    else:
+        replace(file, old, new)
+    with pytest.raises(error, match=expected):
+        publish(project)
+    assert dump(store) == held
+    assert (project.data / "registry/registry.db").read_bytes() == registry
+
+
+def test_a_table_that_is_gone_or_cut_off_is_named_and_changes_nothing(project: Project, store: redis.Redis) -> None:
+    publish(project)
+    held = dump(store)
+    file = project.table("features") / "shop_orders/2024-01.parquet"
+    whole = file.read_bytes()
+    file.unlink()
+    with pytest.raises(
+        TableError, match=r"shop_orders/2024-01.parquet is gone, nothing was published; run `dvc repro`"
+    ):
+        publish(project)
+    file.write_bytes(whole[:-20])
+    manifest = project.table("features") / "shop_orders.manifest.json"
+    manifest.write_text(manifest.read_text().replace('"data_version": "', '"data_version": "x'))
+    with pytest.raises(TableError, match="is not readable Parquet"):
+        publish(project)
+    assert dump(store) == held
+
+
+def test_rows_after_now_wait_until_they_are_due(project: Project, store: redis.Redis) -> None:
+    now = set_as_of(project, "now")
+    assert publish(now)
+    assert not publish(now)
+    marker = json.loads(store.get(keys.marker("shop")) or b"{}")
+    assert marker["due"] is None
+    store.set(keys.marker("shop"), json.dumps({**marker, "due": "2024-02-10T08:30:00+00:00"}))
+    assert publish(now)
+
+
+def test_keys_are_laid_out_as_feast_does() -> None:
+    from feast.infra.key_encoding_utils import serialize_entity_key
+    from feast.infra.online_stores.helpers import _mmh3
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    entity = EntityKey(join_keys=["shop", "buyer"], entity_values=[Value(string_val="ä" * 42), Value(int64_val=63)])
+    key = serialize_entity_key(entity, 3) + b"shop"
+    assert keys.join_keys(key, "shop") == ("buyer", "shop")
+    assert keys.join_keys(key, "op") is None
+    assert keys.join_keys(key + b"x", "shop") is None
+    assert keys.join_keys(b"", "shop") is None
+    assert keys.feature_field("view", "feature") == _mmh3("view:feature")
+
+
+def test_two_processes_at_once_leave_a_whole_store(project: Project, store: redis.Redis) -> None:
+    code = "from pathlib import Path\nfrom weakfish.project import Project\n"
+    code += f"project = Project(Path({str(project.root)!r}))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", f"{code}\n{PUBLISH}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    outcomes = [process.communicate(timeout=120) for process in processes]
+    codes = sorted(process.returncode for process in processes)
+    assert codes[0] == 0
+    assert codes[1] in (0, 1)
+    if codes[1]:
+        assert any(b"already at work" in stderr for _, stderr in outcomes)
+    assert_online_is_offline(project, AS_OF)
