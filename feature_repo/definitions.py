@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from feast import Entity, FeatureService, FeatureView, Field, RequestSource, ValueType
 from feast.on_demand_feature_view import on_demand_feature_view
-from feast.types import Bool, Float64, Int64, UnixTimestamp
+from feast.types import Bool, Float64, Int64, String, UnixTimestamp
 
 from weakfish.project import Project
 from weakfish.store.views import view_schema, view_source
@@ -51,14 +51,18 @@ list_activity = FeatureView(
 
 message = RequestSource(
     name="message",
-    description="The message in hand; received_at in UTC, as a time with zone or as whole seconds since 1970",
+    description="The message in hand; times in UTC, with zone or as whole seconds since 1970; what it lacks is null",
     schema=[
         Field(name="received_at", dtype=UnixTimestamp),
+        Field(name="sent_at", dtype=UnixTimestamp),
         Field(name="n_links", dtype=Int64),
         Field(name="n_images", dtype=Int64),
         Field(name="n_recipients", dtype=Int64),
         Field(name="size_bytes", dtype=Int64),
         Field(name="is_html", dtype=Bool),
+        Field(name="has_attachment", dtype=Bool),
+        Field(name="content_type", dtype=String),
+        Field(name="charset", dtype=String),
     ],
 )
 
@@ -72,14 +76,29 @@ message = RequestSource(
         Field(name="day_of_week", dtype=Int64),
         Field(name="hours_since_first_seen", dtype=Float64),
         Field(name="hours_since_last_seen", dtype=Float64),
+        Field(name="hours_since_sent", dtype=Float64),
+        Field(name="links", dtype=Int64),
+        Field(name="images", dtype=Int64),
+        Field(name="recipients", dtype=Int64),
         Field(name="links_per_kilobyte", dtype=Float64),
         Field(name="images_per_kilobyte", dtype=Float64),
         Field(name="kilobytes", dtype=Float64),
         Field(name="is_bulk", dtype=Bool),
+        Field(name="carries_attachment", dtype=Bool),
+        Field(name="holds_html", dtype=Bool),
+        Field(name="is_html_alone", dtype=Bool),
+        Field(name="is_plain_text", dtype=Bool),
+        Field(name="is_multipart", dtype=Bool),
+        Field(name="is_ascii", dtype=Bool),
+        Field(name="declares_charset", dtype=Bool),
     ],
 )
 def request_features(inputs: pd.DataFrame) -> pd.DataFrame:
-    """Times of day and ages at ``received_at``; sizes and densities; a sender not seen before has no age."""
+    """Times of day and ages at ``received_at``; sizes and densities; how the message is made.
+
+    A sender not seen before has no age, and a message that claims no time of its own was not sent any hours ago. Clocks
+    that are wrong give hours below 0, which tells something of the sender too.
+    """
     import pandas as pd  # Feast ships this function without its module
 
     def seconds(values: pd.Series) -> pd.Series:
@@ -96,10 +115,21 @@ def request_features(inputs: pd.DataFrame) -> pd.DataFrame:
     features["day_of_week"] = ((received // 86400 + 3) % 7).astype("Int64")  # Monday is 0; 1970 began on a Thursday
     features["hours_since_first_seen"] = (received - seconds(inputs["first_seen_at"])) / 3600
     features["hours_since_last_seen"] = (received - seconds(inputs["last_seen_at"])) / 3600
+    features["hours_since_sent"] = (received - seconds(inputs["sent_at"])) / 3600
+    for name in ("links", "images", "recipients"):
+        features[name] = inputs[f"n_{name}"].astype("Int64")
     features["links_per_kilobyte"] = inputs["n_links"] / kilobytes.clip(lower=1)
     features["images_per_kilobyte"] = inputs["n_images"] / kilobytes.clip(lower=1)
     features["kilobytes"] = kilobytes
     features["is_bulk"] = inputs["n_recipients"] > 1
+    features["carries_attachment"] = inputs["has_attachment"]
+    features["holds_html"] = inputs["is_html"]
+    content, charset = inputs["content_type"].fillna(""), inputs["charset"].fillna("")
+    features["is_html_alone"] = content == "text/html"
+    features["is_plain_text"] = content == "text/plain"
+    features["is_multipart"] = content.str.startswith("multipart/")
+    features["is_ascii"] = charset == "us-ascii"
+    features["declares_charset"] = charset != ""
     return features
 
 

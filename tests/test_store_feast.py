@@ -26,7 +26,8 @@ from weakfish.store import keys
 from weakfish.store.publish import publish
 
 SERVICE = "spam_v1"
-MESSAGE = {"n_links": 3, "n_images": 0, "n_recipients": 2, "size_bytes": 5000, "is_html": True}
+MESSAGE = {"n_links": 3, "n_images": 0, "n_recipients": 2, "size_bytes": 5000, "is_html": True, "has_attachment": False}
+MESSAGE |= {"content_type": "text/html", "charset": None, "sent_at": None}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_the_whole_service_is_the_same_online_and_in_history(feast: FeatureStore
     history = feast.get_historical_features(frame, service, full_feature_names=True, filter_by_created_timestamp=True)
     offline = history.to_df().set_index("sender_domain").loc[[row["sender_domain"] for row in asked]]
     features = [name for name in online.columns if "__" in name]
-    assert len(features) == 3 * 5 + 8
+    assert len(features) == 3 * 5 + 19
     for feature in features:
         for got, want in zip(online[feature], offline[feature], strict=True):
             if pd.isna(want):
@@ -98,6 +99,14 @@ def test_request_features_count_in_whole_seconds_utc(feast: FeatureStore) -> Non
     assert found["kilobytes"] == [5000 / 1024] * 3
     assert found["links_per_kilobyte"] == [3 / (5000 / 1024)] * 3
     assert found["is_bulk"] == [True] * 3
+    made = ("links", "recipients", "holds_html", "is_html_alone", "is_plain_text", "declares_charset", "hours_since_sent")
+    sent_at = received_at + timedelta(hours=2)
+    message = [{**row, "sent_at": sent_at, "charset": "us-ascii"} for row in rows(received_at)[:1]]
+    message += [{**message[0], "sent_at": None, "charset": None}]
+    known = feast.get_online_features([f"request_features:{name}" for name in made], message).to_dict()
+    assert [known[name] for name in made[:5]] == [[3, 3], [2, 2], [True, True], [True, True], [False, False]]
+    assert known["declares_charset"] == [True, False]
+    assert known["hours_since_sent"] == [-2, None]
     seconds = int(received_at.timestamp())
     assert feast.get_online_features(asked, rows(seconds)).to_dict() == found
 

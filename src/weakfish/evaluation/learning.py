@@ -1,4 +1,4 @@
-"""How a classifier learns from soft labels and what a seed draws, the same for every kind of classifier here."""
+"""How a classifier learns from soft labels, the same for every kind of classifier here."""
 
 from __future__ import annotations
 
@@ -7,18 +7,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from weakfish.evaluation.measures import Floats, Ints
-
-TRAINED_SHARE = 0.9
-"""Each seed trains on its own random nine tenths of the rows: what differs between seeds is the data."""
+from weakfish.evaluation.measures import Floats
 
 NEGLIGIBLE = 1e-6
 """A class with a smaller probability than this does not become a training example."""
-
-
-def drawn(rows: int, seed: int) -> Ints:
-    """The rows that a seed trains on, in order."""
-    return np.sort(np.random.default_rng(seed).permutation(rows)[: round(rows * TRAINED_SHARE)])
 
 
 def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats | str:

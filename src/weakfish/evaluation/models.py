@@ -76,7 +76,7 @@ class Classifiers:
 
     def _outcomes(self, rows: Bools, soft: Floats, seed: int) -> dict[str, Floats | str]:
         words, known, test = self._words, self._inputs.features, self._test
-        said = text.learn(words[rows], soft, seed, words[test])
+        said = text.learn(words[rows], soft, words[test])
         if known is None:
             return {"text": said}
         examples = tabular.Examples(known[rows], soft, self._inputs.days[rows])

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.evaluation import text
-from weakfish.evaluation.learning import drawn, fit_predict
-from weakfish.evaluation.measures import Floats, Ints
+from weakfish.evaluation.learning import fit_predict
+from weakfish.evaluation.measures import Floats
 
 SETTINGS: dict[str, Any] = {
     "max_iter": 60,
@@ -24,9 +24,11 @@ SETTINGS: dict[str, Any] = {
     "max_leaf_nodes": 6,
     "min_samples_leaf": 40,
     "l2_regularization": 5.0,
+    "max_features": 0.5,
     "early_stopping": False,
 }
-"""Of scikit-learn's ``HistGradientBoostingClassifier``, chosen on dev; docs/labels.md says how."""
+"""Of scikit-learn's ``HistGradientBoostingClassifier``, chosen on dev; docs/labels.md says how. Each split may ask half
+of the features, which a seed draws."""
 
 FOLDS = 3
 """Parts of the training rows, each of which is read by a text classifier that has not learned from it."""
@@ -56,18 +58,22 @@ class Examples:
     soft: Floats
     days: Floats
 
-    def at(self, rows: Ints) -> Examples:
-        """Some of the rows."""
-        return Examples(self.features[rows], self.soft[rows], self.days[rows])
-
 
 def learn(examples: Examples, seed: int, rows: Floats) -> Floats | str:
-    """Train on the examples that ``seed`` draws, late ones above all, and predict ``rows``.
+    """Train on the examples, late ones above all, and predict ``rows``.
 
     See `learning.fit_predict`. An example counts half as much as one that is `HALF_LIFE` days younger: the past of an
     entity grows, so that the same features mean something else later.
     """
-    return _fit(examples.at(drawn(len(examples.soft), seed)), seed, rows)
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    if not examples.features.shape[1]:
+        return "The training set has no feature that is a number, so there is nothing to learn from."
+    usual = _means(examples.features)
+    known, rows = (np.where(np.isnan(values), usual, values) for values in (examples.features, rows))
+    weights = 0.5 ** ((examples.days.max(initial=0.0) - examples.days) / HALF_LIFE)
+    soft = examples.soft * (weights * len(weights) / max(weights.sum(), FLOOR))[:, None]
+    return fit_predict(HistGradientBoostingClassifier(random_state=seed, **SETTINGS), known, soft, rows)
 
 
 def stack(examples: Examples, words: Any, seed: int, rows: Floats, said: Floats) -> Floats | str:
@@ -81,33 +87,19 @@ def stack(examples: Examples, words: Any, seed: int, rows: Floats, said: Floats)
     words
         Of the examples, as `text.features` makes them.
     said : (rows, classes)
-        What the text classifier, trained with the same seed, says of ``rows``.
+        What the text classifier, trained on the same examples, says of ``rows``.
     """
-    kept = drawn(len(examples.soft), seed)
-    examples, words = examples.at(kept), words[kept]
     soft = examples.soft
     own = np.zeros_like(soft)
-    part = np.random.default_rng(seed).permutation(len(kept)) % FOLDS
+    part = np.random.default_rng(seed).permutation(len(soft)) % FOLDS
     for number in range(FOLDS):
-        read = text.fit(words[part != number], soft[part != number], words[part == number])
+        read = text.learn(words[part != number], soft[part != number], words[part == number])
         if isinstance(read, str):
             return read
         own[part == number] = read
     both = replace(examples, features=np.hstack([_log_odds(own), examples.features]))
-    stacked = _fit(both, seed, np.hstack([_log_odds(said), rows]))
+    stacked = learn(both, seed, np.hstack([_log_odds(said), rows]))
     return stacked if isinstance(stacked, str) else _geometric_mean(stacked, said)
-
-
-def _fit(examples: Examples, seed: int, rows: Floats) -> Floats | str:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    if not examples.features.shape[1]:
-        return "The training set has no feature that is a number, so there is nothing to learn from."
-    usual = _means(examples.features)
-    known, rows = (np.where(np.isnan(values), usual, values) for values in (examples.features, rows))
-    weights = 0.5 ** ((examples.days.max(initial=0.0) - examples.days) / HALF_LIFE)
-    soft = examples.soft * (weights * len(weights) / max(weights.sum(), FLOOR))[:, None]
-    return fit_predict(HistGradientBoostingClassifier(random_state=seed, **SETTINGS), known, soft, rows)
 
 
 def _means(examples: Floats) -> Floats:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from weakfish.evaluation.learning import drawn, fit_predict
+from weakfish.evaluation.learning import fit_predict
 from weakfish.evaluation.measures import Bools, Floats
 
 COLUMNS = 2**18
@@ -54,14 +54,8 @@ def _tfidf(column: Sequence[str], train: Bools, kind: dict[str, Any]) -> Any:
     return TfidfTransformer(sublinear_tf=True).fit(counts[train]).transform(counts)
 
 
-def learn(examples: Any, soft: Floats, seed: int, rows: Any) -> Floats | str:
-    """Train on the examples that ``seed`` draws and predict ``rows``, see `learning.fit_predict`."""
-    kept = drawn(len(soft), seed)
-    return fit(examples[kept], soft[kept], rows)
-
-
-def fit(examples: Any, soft: Floats, rows: Any) -> Floats | str:
-    """Train on all examples and predict ``rows``, see `learning.fit_predict`."""
+def learn(examples: Any, soft: Floats, rows: Any) -> Floats | str:
+    """Train on the examples and predict ``rows``, see `learning.fit_predict`."""
     from sklearn.linear_model import LogisticRegression
 
     if not examples.shape[1]:
