@@ -21,7 +21,7 @@ from weakfish.evaluation.inputs import UNKNOWN, Inputs, gold_labels
 from weakfish.evaluation.measures import MEASURES, Predictions, auc, measure
 from weakfish.evaluation.models import vote_shares
 from weakfish.evaluation.spread import missing, resamples, spread
-from weakfish.labeling.model import fit, probabilities
+from weakfish.labeling.modeling.model import fit, probabilities
 from weakfish.params import EvaluateParams, TaskParams
 
 BINARY = ["no", "yes"]

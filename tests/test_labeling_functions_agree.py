@@ -17,7 +17,7 @@ from snorkel.labeling import LabelingFunction
 from sources.mail import MailSource
 from weakfish import compute
 from weakfish.labeling import ABSTAIN, ColumnarLabelingFunction
-from weakfish.labeling.vote import apply_functions
+from weakfish.labeling.voting.vote import apply_functions
 
 FOLDER = Path(__file__).resolve().parent.parent / "labeling_functions"
 SCHEMA = pa.schema([field for field in MailSource.schema if field.name != MailSource.gold])

@@ -99,7 +99,15 @@ def test_request_features_count_in_whole_seconds_utc(feast: FeatureStore) -> Non
     assert found["kilobytes"] == [5000 / 1024] * 3
     assert found["links_per_kilobyte"] == [3 / (5000 / 1024)] * 3
     assert found["is_bulk"] == [True] * 3
-    made = ("links", "recipients", "holds_html", "is_html_alone", "is_plain_text", "declares_charset", "hours_since_sent")
+    made = (
+        "links",
+        "recipients",
+        "holds_html",
+        "is_html_alone",
+        "is_plain_text",
+        "declares_charset",
+        "hours_since_sent",
+    )
     sent_at = received_at + timedelta(hours=2)
     message = [{**row, "sent_at": sent_at, "charset": "us-ascii"} for row in rows(received_at)[:1]]
     message += [{**message[0], "sent_at": None, "charset": None}]

@@ -88,7 +88,7 @@ def accept() -> None:
 @cli.command()
 def vote() -> None:
     """Apply the labeling functions to the events."""
-    from weakfish.labeling.vote import vote as work
+    from weakfish.labeling.voting.vote import vote as work
 
     _stage("vote", work)
 
@@ -96,7 +96,7 @@ def vote() -> None:
 @cli.command()
 def label() -> None:
     """Fit the label models on the votes and write probabilistic labels."""
-    from weakfish.labeling.label import label as work
+    from weakfish.labeling.modeling.label import label as work
 
     _stage("label", work)
 

@@ -9,7 +9,7 @@ from weakfish.evaluation.inputs import UNKNOWN
 from weakfish.evaluation.measures import Ints
 from weakfish.evaluation.spread import rounded
 from weakfish.labeling.functions import ABSTAIN
-from weakfish.labeling.matrix import Votes
+from weakfish.labeling.votes_file import Votes
 
 
 def empirical(names: Sequence[str], votes: Votes, gold: Mapping[str, Ints]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from weakfish.errors import TableError
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
 from weakfish.evaluation.tabular import numbers
-from weakfish.labeling.matrix import Votes, read_label_matrix
+from weakfish.labeling.matrix import read_label_matrix
+from weakfish.labeling.votes_file import Votes
 from weakfish.project import Project
 from weakfish.tables import month, read_table
 

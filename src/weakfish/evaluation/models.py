@@ -10,8 +10,8 @@ from weakfish.evaluation import tabular, text
 from weakfish.evaluation.inputs import UNKNOWN, Inputs
 from weakfish.evaluation.measures import Bools, Floats, Predictions
 from weakfish.labeling.functions import ABSTAIN
-from weakfish.labeling.matrix import Votes
-from weakfish.labeling.model import covered, fit, probabilities
+from weakfish.labeling.modeling.model import covered, fit, probabilities
+from weakfish.labeling.votes_file import Votes
 from weakfish.params import TaskParams
 
 BySeed = dict[int, Predictions]

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.features.rows import KNOWN_AT
-from weakfish.labeling.matrix import LabelMatrix, Votes, label_matrices
-from weakfish.labeling.model import covered, fit, probabilities
+from weakfish.labeling.matrix import LabelMatrix, label_matrices
+from weakfish.labeling.modeling.model import covered, fit, probabilities
+from weakfish.labeling.votes_file import Votes
 from weakfish.project import Project
 from weakfish.tables import TIME, UNDATED, write_partition
 

@@ -22,9 +22,6 @@ from weakfish.errors import LabelingFunctionError
 ABSTAIN = -1
 """The vote of a labeling function that does not know; the number is Snorkel's."""
 
-VOTE = pa.int8()
-"""The Arrow type of a vote: `ABSTAIN`, or the position of a class in the task's ``classes``."""
-
 Condition = Callable[[ir.Table], ir.BooleanValue]
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from weakfish.errors import TableError
+from weakfish.labeling.functions import ABSTAIN
 from weakfish.labeling.load import load_functions
-from weakfish.labeling.vote import FINGERPRINT, fingerprint
+from weakfish.labeling.votes_file import Votes, fingerprint, read_votes
 from weakfish.project import Project
 from weakfish.tables import partitions, read_partition
-
-Votes = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class LabelMatrix:
     names : list of str
         The labeling functions, one per column.
     votes : numpy.ndarray, int8, (rows, functions)
-        -1 abstains; others are positions in the task's classes.
+        -1 abstains, as does a function that failed; others are positions in the task's classes.
     """
 
     keys: pa.ChunkedArray
@@ -63,16 +62,10 @@ def label_matrices(project: Project, task: str) -> Iterator[tuple[str, LabelMatr
     for partition, file in partitions(project.table("events")).items():
         rows = read_partition(file, [key, time])
         expected = fingerprint(rows[key])
-        columns = [_column(project, f"votes/{task}/{name}", partition, expected) for name in names]
+        columns = [_column(project.table(f"votes/{task}/{name}") / file.name, expected) for name in names]
         yield partition, LabelMatrix(rows[key], rows[time], names, np.stack(columns, axis=1))
 
 
-def _column(project: Project, table: str, partition: str, expected: str) -> Votes:
-    file = project.table(table) / f"{partition}.parquet"
-    votes = read_partition(file, ["vote"])
-    if (votes.schema.metadata or {}).get(FINGERPRINT, b"").decode() != expected:
-        raise TableError(
-            f"{file} holds votes on other events than data/events/{partition}.parquet; run `dvc repro vote`."
-        )
-    column: Votes = votes["vote"].to_numpy()
+def _column(file: Path, keys: str) -> Votes:
+    column: Votes = pc.fill_null(read_votes(file, keys), ABSTAIN).to_numpy()
     return column

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from weakfish.errors import LabelingFunctionError
 from weakfish.labeling.functions import ABSTAIN
-from weakfish.labeling.matrix import Votes
+from weakfish.labeling.votes_file import Votes
 from weakfish.params import TaskParams
 
 if TYPE_CHECKING:

@@ -1,13 +1,10 @@
 """The `vote` verb: events through the labeling functions into ``data/votes/<task>/<function>/<partition>.parquet``.
 
-A votes file has one column, ``vote`` (int8), row by row as the events partition of the same name; its metadata hold a
-fingerprint of that partition's keys. Columnar functions run together in one pass of the engine, plain Snorkel functions
-row by row; one partition at a time.
+Columnar functions run together in one pass of the engine, plain Snorkel functions row by row; one partition at a time.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,14 +16,12 @@ from weakfish import compute
 from weakfish.compute import Engine
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.files import whole_folder
-from weakfish.labeling.functions import VOTE, ColumnarLabelingFunction
+from weakfish.labeling.functions import ColumnarLabelingFunction
 from weakfish.labeling.load import check_vote, load_functions
+from weakfish.labeling.votes_file import VOTE, fingerprint, write_votes
 from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger
-from weakfish.tables import open_partition, partitions, read_partition, write_partition
-
-FINGERPRINT = b"weakfish.keys"
-"""Metadata of a votes file: the SHA-256 of the keys of the events that it votes on, in order."""
+from weakfish.tables import open_partition, partitions, read_partition
 
 
 def vote(project: Project) -> None:
@@ -44,16 +39,14 @@ def vote(project: Project) -> None:
         rows_expected = sum(open_partition(file).metadata.num_rows for file in events.values())
         progress = Progress("vote: votes", rows_expected * sum(map(len, tasks.values())))
         engine = compute.connect()
-        for partition, file in events.items():
+        for file in events.values():
             rows = read_partition(file)
             total += rows.num_rows
+            keys = fingerprint(rows[project.params.events.key])
             for task, functions in tasks.items():
                 votes = apply_functions(engine, functions, rows, project.params.events.key, project.task(task).classes)
                 for name, column in votes.items():
-                    table = pa.table(
-                        {"vote": column}, metadata={FINGERPRINT: fingerprint(rows[project.params.events.key])}
-                    )
-                    write_partition(folder / task / name, partition, table)
+                    write_votes(folder / task / name / file.name, column, keys)
                     progress.add(rows.num_rows)
     write_ledger(project, "vote", rows_in=total, rows_out=total)
 
@@ -68,14 +61,6 @@ def apply_functions(
         if not isinstance(function, ColumnarLabelingFunction):
             votes[function.name] = _row_votes(function, rows, key, classes)
     return {function.name: votes[function.name] for function in functions}
-
-
-def fingerprint(keys: pa.ChunkedArray) -> str:
-    """The SHA-256 of keys in order."""
-    digest = hashlib.sha256()
-    for key in keys.to_pylist():
-        digest.update(f"{key}\n".encode())
-    return digest.hexdigest()
 
 
 def _columnar_votes(

@@ -12,8 +12,9 @@ from weakfish.errors import WeakfishError
 from weakfish.files import sha256, whole_folder, write_json
 from weakfish.labeling.functions import ABSTAIN, ColumnarLabelingFunction
 from weakfish.labeling.load import load_functions, module_of, source_hash
-from weakfish.labeling.matrix import LabelMatrix, Votes, label_matrices, read_label_matrix
-from weakfish.labeling.model import covered, fit, majority, probabilities
+from weakfish.labeling.matrix import LabelMatrix, label_matrices, read_label_matrix
+from weakfish.labeling.modeling.model import covered, fit, majority, probabilities
+from weakfish.labeling.votes_file import Votes
 from weakfish.project import Project
 from weakfish.runs import write_ledger
 from weakfish.tables import TIME, partitions, write_partition
