@@ -17,7 +17,7 @@ from snorkel.labeling import LabelingFunction
 from sources.mail import MailSource
 from weakfish import compute
 from weakfish.labeling import ABSTAIN, ColumnarLabelingFunction
-from weakfish.labeling.voting.vote import apply_functions
+from weakfish.labeling.voting.workers import Applied
 
 FOLDER = Path(__file__).resolve().parent.parent / "labeling_functions"
 SCHEMA = pa.schema([field for field in MailSource.schema if field.name != MailSource.gold])
@@ -96,8 +96,8 @@ def real(events: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
 
 
 def column_votes(rows: pa.Table) -> dict[str, np.ndarray]:
-    votes = apply_functions(compute.connect(), COLUMNAR, rows, "message_id", CLASSES)
-    return {name: column.to_numpy() for name, column in votes.items()}
+    applied = Applied(compute.connect(), COLUMNAR, rows.schema.remove_metadata(), "message_id", CLASSES)
+    return {name: votes for name, (votes, _) in applied.to(rows).items()}
 
 
 @pytest.mark.parametrize("function", COLUMNAR, ids=lambda function: function.name)

@@ -86,8 +86,14 @@ def accept() -> None:
 
 
 @cli.command()
-def vote() -> None:
+@click.option("--explain-plan", is_flag=True, help="Say which searches of text are done in one scan and which are not.")
+def vote(explain_plan: bool) -> None:
     """Apply the labeling functions to the events."""
+    if explain_plan:
+        from weakfish.labeling.voting.explain_plan import explain_plan as explain
+
+        explain(Project.find())
+        return
     from weakfish.labeling.voting.vote import vote as work
 
     _stage("vote", work)

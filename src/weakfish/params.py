@@ -72,24 +72,39 @@ class ValidationParams(Section):
 class LabelModelParams(Section):
     """Settings of Snorkel's ``LabelModel``.
 
-    ``class_balance`` is the share of each class before any vote, in the order of the task's classes.
+    ``class_balance`` is the share of each class before any vote, in the order of the task's classes. ``method`` says
+    whose probabilities become labels, ``refit`` when the model is fitted anew, and ``fitted_through``, which goes with
+    ``never``, the last partition that it may see.
     """
 
     class_balance: list[Annotated[float, Field(gt=0, lt=1)]]
     n_epochs: int = Field(gt=0)
     lr: float = Field(gt=0)
     l2: float = Field(ge=0)
-    seed: int
+    seed: int = Field(ge=0, lt=1 << 32)
+    method: Literal["snorkel", "majority", "auto"] = "snorkel"
+    refit: Literal["always", "monthly", "never"] = "always"
+    fitted_through: str | None = None
+
+    @model_validator(mode="after")
+    def _fitted_through_goes_with_never(self) -> LabelModelParams:
+        if self.refit == "never" and self.fitted_through is None:
+            raise ValueError("refit: never needs fitted_through, the last partition that the model may see; add it")
+        if self.refit != "never" and self.fitted_through is not None:
+            raise ValueError("fitted_through is read only with refit: never; remove it or set refit")
+        return self
 
 
 class TaskParams(Section):
     """One labeling task over the events.
 
+    ``max_faults`` is the number of rows on which each labeling function may raise before the vote stage fails.
     ``feature_service`` names the Feast service of its training set; ``<task>_v1`` where it is not set.
     """
 
     classes: list[Name] = Field(min_length=2)
     functions: Literal["all"] | list[str] = "all"
+    max_faults: int = Field(default=0, ge=0)
     label_model: LabelModelParams
     feature_service: Name | None = None
 
@@ -103,6 +118,12 @@ class TaskParams(Section):
         if abs(sum(balance) - 1) > 1e-9:
             raise ValueError(f"label_model.class_balance must add up to 1, it adds up to {sum(balance):g}")
         return self
+
+
+class VotesParams(Section):
+    """How much of computed votes is kept in ``.weakfish/votes``."""
+
+    max_cache_megabytes: int = Field(default=1024, ge=0)
 
 
 class FeaturesParams(Section):
@@ -144,6 +165,7 @@ class Params(Section):
     gold: GoldParams
     validation: dict[str, ValidationParams] = {}
     tasks: dict[Name, TaskParams] = Field(min_length=1)
+    votes: VotesParams = VotesParams()
     features: FeaturesParams = FeaturesParams()
     publish: PublishParams = PublishParams()
     evaluate: EvaluateParams

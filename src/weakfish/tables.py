@@ -19,6 +19,10 @@ UNDATED = "undated"
 """The partition of rows whose event time is not known."""
 
 
+ROWS_IN_A_GROUP = 131_072
+"""Rows of a row group in a partition's file: what one process works on at a time."""
+
+
 @dataclass(frozen=True)
 class Contract:
     """What a table promises: its name, columns, key and time column (UTC, microseconds)."""
@@ -79,7 +83,7 @@ def partitions(folder: Path) -> dict[str, Path]:
 def open_partition(file: Path) -> pq.ParquetFile:
     """A partition's Parquet file, its schema and metadata read; raises `TableError` when it is missing or cut off."""
     try:
-        return pq.ParquetFile(file)
+        return pq.ParquetFile(file, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise TableError(f"{file} does not exist; run `dvc repro`, which makes it.") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -107,7 +111,8 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def write_partition(folder: Path, name: str, table: pa.Table) -> None:
     """Write one partition; the same rows in the same order give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.combine_chunks(), folder / f"{name}.parquet", compression="zstd")
+    file = folder / f"{name}.parquet"
+    pq.write_table(table.combine_chunks(), file, row_group_size=ROWS_IN_A_GROUP, compression="zstd")
 
 
 def _unreadable(file: Path, error: Exception) -> TableError:

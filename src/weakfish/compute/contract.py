@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -34,6 +34,14 @@ class Engine(Protocol):
         Each column of ``folds`` runs up over the rows of its group in their order, itself included. A change has
         ``group``, ``order`` (together unique in it) and some of the columns; the others it leaves as they are. Each
         group's first row has the ``first`` and ``last`` columns. Totals are exact.
+        """
+        ...
+
+    def prepare(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
+        """A query over tables of ``schema``, compiled once: what it returns runs it on one table after the other.
+
+        ``build`` makes the query of an unbound table with the columns of ``schema``; tables in memory that it refers to
+        are loaded once. Running raises `WeakfishError` like `run`.
         """
         ...
 

@@ -22,20 +22,21 @@ from weakfish.errors import LabelingFunctionError
 ABSTAIN = -1
 """The vote of a labeling function that does not know; the number is Snorkel's."""
 
-Condition = Callable[[ir.Table], ir.BooleanValue]
+Condition = Callable[[ir.Table], ir.BooleanValue | Mapping[int, ir.BooleanValue]]
 
 
 class ColumnarLabelingFunction(LabelingFunction):
-    """A labeling function that votes for one class where a condition on the columns holds, and abstains elsewhere.
+    """A labeling function that votes where conditions on the columns hold, and abstains elsewhere.
 
     Parameters
     ----------
     name
         The name under which votes are stored.
     condition
-        Takes the events as an Ibis table, returns a boolean column. Null counts as "does not hold".
+        Takes the events as an Ibis table. Returns a boolean column, or where ``label`` is None one for each class that
+        the function votes for; the first that holds wins. Null counts as "does not hold".
     label
-        The class voted for.
+        The class voted for; None where ``condition`` names the classes itself.
 
     Attributes
     ----------
@@ -44,36 +45,50 @@ class ColumnarLabelingFunction(LabelingFunction):
         inferred from the values, and a missing value counts as a missing string.
     """
 
-    def __init__(self, name: str, condition: Condition, label: int) -> None:
+    def __init__(self, name: str, condition: Condition, label: int | None = None) -> None:
         super().__init__(name=name, f=condition)
         self.label = label
         self.schema: pa.Schema | None = None
         self.__doc__ = condition.__doc__
         self.__module__ = condition.__module__
 
-    def votes(self, events: ir.Table) -> ir.IntegerValue:
-        """One vote per row of ``events``, int8.
+    def conditions(self, events: ir.Table) -> dict[int, ir.BooleanValue]:
+        """What must hold for each class that the function votes for, the first that holds wins.
 
         Raises
         ------
         LabelingFunctionError
-            When the condition raises, or is not a boolean column of ``events``.
+            When the condition raises, or does not return boolean columns of ``events``.
         """
         try:
-            condition = self._f(events)
+            found = self._f(events)
         except Exception as error:
             raise LabelingFunctionError(
                 f"Labeling function {self.name!r} ({self.__module__}) raised {type(error).__name__}: {error}; "
                 "it gets the events as an Ibis table and returns a boolean column."
             ) from error
-        if not isinstance(condition, ir.BooleanValue):
-            kind = condition.type() if isinstance(condition, ir.Value) else type(condition).__name__
-            raise LabelingFunctionError(
-                f"Labeling function {self.name!r} ({self.__module__}) returned {kind}, which is not a vote; "
-                "@votes functions return a boolean column."
-            )
-        vote = ibis.ifelse(condition.fill_null(False), self.label, ABSTAIN)
-        return cast(ir.IntegerValue, vote.cast("int8"))
+        named = {self.label: found} if self.label is not None else found
+        if not isinstance(named, Mapping):
+            raise self._no_vote(named, "with @votes() it returns {class: boolean column}.")
+        for condition in named.values():
+            if not isinstance(condition, ir.BooleanValue):
+                raise self._no_vote(condition, "@votes functions return a boolean column.")
+        return dict(named)
+
+    def votes(self, events: ir.Table) -> ir.IntegerValue:
+        """One vote per row of ``events``, int8; raises like `conditions`."""
+        branches = [(condition.fill_null(False), label) for label, condition in self.conditions(events).items()]
+        if not branches:
+            raise self._no_vote({}, "it votes for at least one class.")
+        return cast(ir.IntegerValue, ibis.cases(*branches, else_=ABSTAIN).cast("int8"))
+
+    def _no_vote(self, found: object, advice: str) -> LabelingFunctionError:
+        kind = (
+            found.type() if isinstance(found, ir.Value) else found if isinstance(found, str) else type(found).__name__
+        )
+        return LabelingFunctionError(
+            f"Labeling function {self.name!r} ({self.__module__}) returned {kind}, which is not a vote; {advice}"
+        )
 
     def __call__(self, x: Any) -> int:
         """The vote on one data point: a pandas Series, a mapping, a named tuple, or an object with attributes."""
@@ -82,13 +97,20 @@ class ColumnarLabelingFunction(LabelingFunction):
         return int(engine.run(row.select(vote=self.votes(row)))["vote"][0].as_py())
 
 
-def votes(label: int) -> Callable[[Condition], ColumnarLabelingFunction]:
+def votes(label: int | None = None) -> Callable[[Condition], ColumnarLabelingFunction]:
     """Make a columnar labeling function of a condition: it votes ``label`` where the condition holds.
 
     >>> @votes(FRAUD)
     ... def is_large_and_new(order):
     ...     '''A first order that is large: thieves spend a card while they can.'''
     ...     return (order.amount > 200) & (order.orders_before == 0)
+
+    Without ``label`` the condition names the classes that it votes for, and the first that holds wins.
+
+    >>> @votes()
+    ... def tells_by_age(account):
+    ...     '''Old accounts are seldom stolen, accounts of an hour seldom honest.'''
+    ...     return {HONEST: account.days > 1000, FRAUD: account.hours < 1}
     """
 
     def wrap(condition: Condition) -> ColumnarLabelingFunction:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Sequence
 from numbers import Integral
 
+import ibis
 import pyarrow as pa
 from snorkel.labeling import LabelingFunction
 
@@ -37,11 +38,12 @@ def load_functions(project: Project, task: str) -> list[LabelingFunction]:
             if name not in found:
                 raise UnknownName("labeling function", name, found, f"{FOLDER}/ (params.yaml: tasks.{task}.functions)")
         found = {name: found[name] for name in wanted}
-    classes, schema = project.task(task).classes, _events_schema(project)
+    classes, schema = project.task(task).classes, events_schema(project)
     for function in found.values():
         if isinstance(function, ColumnarLabelingFunction):
             function.schema = schema
-            check_vote(function.label, function.name, f"{function.__module__}, @votes", classes)
+            for label in _labels(function, schema):
+                check_vote(label, function.name, f"{function.__module__}, @votes", classes)
     if not found:
         raise LabelingFunctionError(f"There are no labeling functions in {FOLDER}/; add one, see docs/labeling.md.")
     return list(found.values())
@@ -58,6 +60,12 @@ def check_vote(vote: object, function: str, where: str, classes: Sequence[str]) 
     return int(vote)
 
 
+def _labels(function: ColumnarLabelingFunction, schema: pa.Schema | None) -> list[int]:
+    if function.label is not None:
+        return [function.label]
+    return list(function.conditions(ibis.table(ibis.Schema.from_pyarrow(schema)))) if schema else []
+
+
 def source_hash(function: LabelingFunction) -> str:
     """A hash of the module that defines ``function``, helpers included."""
     module = inspect.getmodule(function._f)
@@ -70,7 +78,8 @@ def module_of(function: LabelingFunction) -> str:
     return str(function._f.__module__)
 
 
-def _events_schema(project: Project) -> pa.Schema | None:
+def events_schema(project: Project) -> pa.Schema | None:
+    """The columns and types of ``data/events``, from its first partition; None where there is none."""
     file = next(iter(sorted(project.table("events").glob("*.parquet"))), None)
     return open_partition(file).schema_arrow.remove_metadata() if file else None
 

@@ -1,12 +1,14 @@
 """A votes file: the votes of one labeling function on one partition of the events, ``data/votes/<task>/<function>``.
 
 It has one column, ``vote`` (int8), row by row as the events partition of the same name; null where the function failed
-on the row. Its metadata hold a fingerprint of that partition's keys.
+on the row. Its metadata hold a fingerprint of that partition's keys, and what the function failed with.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +18,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weakfish.errors import TableError
-from weakfish.tables import read_partition
+from weakfish.tables import open_partition, read_partition
 
 VOTE = pa.int8()
 """The Arrow type of a vote: -1 abstains, others are positions in the task's ``classes``."""
 
 FINGERPRINT = b"weakfish.keys"
 """Metadata of a votes file: `fingerprint` of the keys of the events that it votes on."""
+
+FAULTS = b"weakfish.faults"
+"""Metadata of a votes file: the `Faults` as JSON; absent where there are none."""
+
+EXAMPLES = 5
+"""How many failed rows of a function are kept by name."""
+
+FAILED = -128
+"""In arrays of votes, a row on which the function raised; null in a votes file."""
 
 Votes = npt.NDArray[np.int8]
 
@@ -38,11 +49,44 @@ def fingerprint(keys: pa.ChunkedArray) -> str:
     return digest.hexdigest()
 
 
-def write_votes(file: Path, votes: pa.Array, keys: str) -> None:
-    """Write votes (int8, null where the function failed); ``keys`` is the `fingerprint` of the events' keys."""
+@dataclass
+class Faults:
+    """Rows on which a function raised.
+
+    Attributes
+    ----------
+    count : int
+    exception : str
+        The first, as ``Type: message``.
+    rows : list of str
+        Keys of the first rows, at most `EXAMPLES`.
+    """
+
+    count: int = 0
+    exception: str = ""
+    rows: list[str] = field(default_factory=list)
+
+    def add(self, other: Faults) -> None:
+        """Count the faults of later rows."""
+        self.count += other.count
+        self.exception = self.exception or other.exception
+        self.rows = (self.rows + other.rows)[:EXAMPLES]
+
+
+def write_votes(file: Path, votes: Votes, keys: str, faults: Faults) -> None:
+    """Write votes, `FAILED` where the function raised; ``keys`` is the `fingerprint` of the events' keys."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table({"vote": votes.cast(VOTE)}, metadata={FINGERPRINT: keys})
-    pq.write_table(table, file, compression="zstd")
+    metadata = {FINGERPRINT: keys.encode()}
+    if faults.count:
+        metadata[FAULTS] = json.dumps(asdict(faults)).encode()
+    column = pa.array(votes, VOTE, mask=votes == FAILED)
+    pq.write_table(pa.table({"vote": column}, metadata=metadata), file, compression="zstd", write_page_checksum=True)
+
+
+def read_faults(file: Path) -> Faults:
+    """What the function failed with on the partition."""
+    found = (open_partition(file).schema_arrow.metadata or {}).get(FAULTS)
+    return Faults(**json.loads(found)) if found else Faults()
 
 
 def read_votes(file: Path, keys: str) -> pa.Array:

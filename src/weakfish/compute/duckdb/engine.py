@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import duckdb
 import ibis
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
 
@@ -69,6 +70,26 @@ class DuckDBEngine:
             raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
         with _quiet():
             return self.connection.table(name)
+
+    def prepare(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
+        """See `Engine.prepare`."""
+        self._kept += 1
+        name = f"weakfish_given_{self._kept}"
+        expression = build(ibis.table(ibis.Schema.from_pyarrow(schema), name=name))
+        in_memory = {table: self.keep(table.to_expr()).op() for table in expression.op().find(ops.InMemoryTable)}
+        query = self.connection.compile(expression.op().replace(in_memory).to_expr())
+        con = self.connection.con
+
+        def run(table: pa.Table) -> pa.Table:
+            con.register(name, table)
+            try:
+                return con.sql(query).to_arrow_table()
+            except duckdb.Error as error:
+                raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
+            finally:
+                con.unregister(name)
+
+        return run
 
     def run(self, expression: ir.Table) -> pa.Table:
         """See `Engine.run`."""

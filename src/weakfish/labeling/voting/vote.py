@@ -1,115 +1,171 @@
 """The `vote` verb: events through the labeling functions into ``data/votes/<task>/<function>/<partition>.parquet``.
 
-Columnar functions run together in one pass of the engine, plain Snorkel functions row by row; one partition at a time.
+The votes of one function on one partition are a piece. Pieces that were computed before, from equal functions and equal
+columns, come from the cache; the others are computed together, a row group at a time.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-from snorkel.labeling import LabelingFunction
-
-from weakfish import compute
-from weakfish.compute import Engine
-from weakfish.errors import LabelingFunctionError, WeakfishError
-from weakfish.files import whole_folder
-from weakfish.labeling.functions import ColumnarLabelingFunction
-from weakfish.labeling.load import check_vote, load_functions
-from weakfish.labeling.votes_file import VOTE, fingerprint, write_votes
+from weakfish.errors import LabelingFunctionError
+from weakfish.files import whole_file, whole_folder, write_json
+from weakfish.labeling.identity import Identity, examine
+from weakfish.labeling.load import load_functions
+from weakfish.labeling.votes_file import Faults, read_faults, write_votes
+from weakfish.labeling.voting.cache import Contents, Pieces, piece_key
+from weakfish.labeling.voting.workers import Outcome, Unit, joined, run
 from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger
-from weakfish.tables import open_partition, partitions, read_partition
+from weakfish.tables import open_partition, partitions
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The votes of a function on a partition: which, where its events lie, and where the cache has it or will.
+
+    ``keys`` is the fingerprint of the events' keys.
+    """
+
+    function: str
+    partition: str
+    events: Path
+    keys: str
+    cached: Path
 
 
 def vote(project: Project) -> None:
     """Apply the labeling functions of every task to ``data/events``.
 
+    Says on stdout how much was computed. ``reports/votes.json`` has what functions failed with.
+
     Raises
     ------
     LabelingFunctionError
-        When a function raises or returns what is not a vote; names the function and the row.
+        When a function cannot be computed, raises on more rows than ``tasks.<task>.max_faults``, or returns what is not
+        a vote; names the function and rows.
     """
     events = partitions(project.table("events"))
-    total = 0
+    contents, pieces = Contents(project), Pieces(project)
+    faults = {}
     with whole_folder(project.data / "votes") as folder:
-        tasks = {task: load_functions(project, task) for task in project.params.tasks}
-        rows_expected = sum(open_partition(file).metadata.num_rows for file in events.values())
-        progress = Progress("vote: votes", rows_expected * sum(map(len, tasks.values())))
-        engine = compute.connect()
-        for file in events.values():
-            rows = read_partition(file)
-            total += rows.num_rows
-            keys = fingerprint(rows[project.params.events.key])
-            for task, functions in tasks.items():
-                votes = apply_functions(engine, functions, rows, project.params.events.key, project.task(task).classes)
-                for name, column in votes.items():
-                    write_votes(folder / task / name / file.name, column, keys)
-                    progress.add(rows.num_rows)
-    write_ledger(project, "vote", rows_in=total, rows_out=total)
+        for task in project.params.tasks:
+            wanted, missing = _pieces(project, task, events, contents, pieces)
+            contents.save(list(events.values()))
+            _compute(project, task, missing)
+            print(_summary(task, wanted, missing))
+            faults[task] = _faults(wanted)
+            _check(project, task, faults[task])
+            for piece in wanted:
+                file = folder / task / piece.function / piece.events.name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(piece.cached, file)
+    pieces.bound(project.params.votes.max_cache_megabytes)
+    write_json(
+        project.reports / "votes.json",
+        {
+            "tasks": {
+                task: {"faults": {name: asdict(found) for name, found in by.items()}} for task, by in faults.items()
+            }
+        },
+    )
+    rows = sum(open_partition(file).metadata.num_rows for file in events.values())
+    write_ledger(project, "vote", rows_in=rows, rows_out=rows)
 
 
-def apply_functions(
-    engine: Engine, functions: Sequence[LabelingFunction], rows: pa.Table, key: str, classes: Sequence[str]
-) -> dict[str, pa.Array]:
-    """The votes (int8) of each function on ``rows``, by name, in the order of ``rows``."""
-    columnar = [function for function in functions if isinstance(function, ColumnarLabelingFunction)]
-    votes = _columnar_votes(engine, columnar, rows) if columnar else {}
-    for function in functions:
-        if not isinstance(function, ColumnarLabelingFunction):
-            votes[function.name] = _row_votes(function, rows, key, classes)
-    return {function.name: votes[function.name] for function in functions}
+def _pieces(
+    project: Project, task: str, events: dict[str, Path], contents: Contents, cache: Pieces
+) -> tuple[list[Piece], list[Piece]]:
+    """All pieces of a task, and those that have to be computed."""
+    schema = open_partition(next(iter(events.values()))).schema_arrow.remove_metadata()
+    identities = {function.name: examine(function, project, schema) for function in load_functions(project, task)}
+    classes, key = len(project.task(task).classes), project.params.events.key
+    wanted, missing = [], []
+    for partition, file in events.items():
+        keys = contents.keys(file, key)
+        for name, identity in identities.items():
+            held = piece_key(identity.digest, _read(contents, file, identity, key), keys, classes)
+            piece = Piece(name, partition, file, keys, cache.file(held))
+            wanted.append(piece)
+            if not (identity.certain and cache.holds(held, keys)):
+                missing.append(piece)
+    return wanted, missing
 
 
-def _columnar_votes(
-    engine: Engine, functions: Sequence[ColumnarLabelingFunction], rows: pa.Table
-) -> dict[str, pa.Array]:
-    """One pass for all functions; the position of each row travels along, since engines may reorder."""
-    position = "_position"
-    table = engine.from_arrow(rows.append_column(position, pa.array(np.arange(rows.num_rows))))
-    columns = {function.name: function.votes(table) for function in functions}
-    try:
-        found = engine.run(table.select(table[position], **columns))
-    except WeakfishError as error:
-        raise _culprit(engine, functions, rows, error) from error
-    found = found.sort_by(position)
-    if found.num_rows != rows.num_rows:
+def _read(contents: Contents, file: Path, identity: Identity, key: str) -> list[str]:
+    return contents.of(file, identity.columns or [key])
+
+
+def _compute(project: Project, task: str, missing: Sequence[Piece]) -> None:
+    """Compute pieces and put each into the cache as soon as it is whole."""
+    by_file: dict[Path, list[Piece]] = defaultdict(list)
+    for piece in missing:
+        by_file[piece.events].append(piece)
+    units, groups = [], {}
+    for file, pieces in by_file.items():
+        groups[file] = open_partition(file).metadata.num_row_groups
+        names = tuple(piece.function for piece in pieces)
+        units += [Unit(task, file, group, names) for group in range(groups[file])]
+    progress = Progress(f"vote: votes of {task}", sum(map(_votes, units)))
+    done: dict[Path, dict[int, Outcome]] = defaultdict(dict)
+    for unit, outcome in run(project, units):
+        done[unit.file][unit.group] = outcome
+        progress.add(_votes(unit))
+        if len(done[unit.file]) == groups[unit.file]:
+            _keep(by_file[unit.file], done.pop(unit.file))
+
+
+def _votes(unit: Unit) -> int:
+    return len(unit.functions) * int(open_partition(unit.file).metadata.row_group(unit.group).num_rows)
+
+
+def _keep(pieces: Sequence[Piece], groups: dict[int, Outcome]) -> None:
+    for piece in pieces:
+        votes, faults = joined([groups[group][piece.function] for group in sorted(groups)])
+        with whole_file(piece.cached) as part:
+            write_votes(part, votes, piece.keys, faults)
+
+
+def _summary(task: str, wanted: Sequence[Piece], missing: Sequence[Piece]) -> str:
+    """How much of the work was done: ``1 of 20 labeling functions, 18 of 18 partitions: 18 of 360 pieces computed``."""
+
+    def of(attribute: str) -> str:
+        some, every = ({getattr(piece, attribute) for piece in pieces} for pieces in (missing, wanted))
+        return f"{len(some)} of {len(every)}"
+
+    functions, parts = of("function"), of("partition")
+    return (
+        f"{task}: {functions} labeling functions, {parts} partitions: {len(missing)} of {len(wanted)} pieces computed."
+    )
+
+
+def _faults(wanted: Sequence[Piece]) -> dict[str, Faults]:
+    """What each function failed with, in the order of partitions; functions that did not are left out."""
+    found: dict[str, Faults] = defaultdict(Faults)
+    for piece in wanted:
+        found[piece.function].add(read_faults(piece.cached))
+    return {name: faults for name, faults in found.items() if faults.count}
+
+
+def _check(project: Project, task: str, faults: dict[str, Faults]) -> None:
+    allowed = project.task(task).max_faults
+    modules = {function.name: function._f.__module__ for function in load_functions(project, task)}
+    over = [
+        f"{name!r} ({modules[name]}) raised {found.exception.rstrip('.')} on {_rows(found)}"
+        for name, found in faults.items()
+        if found.count > allowed
+    ]
+    if over:
         raise LabelingFunctionError(
-            f"A columnar labeling function made {found.num_rows} votes of {rows.num_rows} rows; "
-            "conditions keep the rows of their table."
+            f"Labeling function {'; '.join(over)}; make it return -1 where it cannot tell, or allow faults: "
+            f"tasks.{task}.max_faults in params.yaml is {allowed}."
         )
-    return {function.name: found[function.name].combine_chunks() for function in functions}
 
 
-def _culprit(
-    engine: Engine, functions: Sequence[ColumnarLabelingFunction], rows: pa.Table, error: WeakfishError
-) -> WeakfishError:
-    """The error with the name of the function that the engine cannot run."""
-    table = engine.from_arrow(rows)
-    for function in functions:
-        try:
-            engine.run(table.select(vote=function.votes(table)))
-        except WeakfishError as own:
-            return LabelingFunctionError(
-                f"Labeling function {function.name!r} ({function.__module__}) cannot be computed: {own} "
-                "Correct its condition."
-            )
-    return error
-
-
-def _row_votes(function: LabelingFunction, rows: pa.Table, key: str, classes: Sequence[str]) -> pa.Array:
-    """Row by row over pandas Series, as Snorkel's appliers do; nulls are None and integers stay integers."""
-    votes = []
-    for values in rows.to_pylist():
-        row = pd.Series(values, dtype=object)
-        try:
-            vote = function(row)
-        except Exception as error:
-            raise LabelingFunctionError(
-                f"Labeling function {function.name!r} ({function._f.__module__}) raised {type(error).__name__} "
-                f"on row {row[key]!r}: {error}; make it return -1 where it cannot tell."
-            ) from error
-        votes.append(check_vote(vote, function.name, f"{function._f.__module__}, row {row[key]!r}", classes))
-    return pa.array(votes, VOTE)
+def _rows(faults: Faults) -> str:
+    examples = ", ".join(map(repr, faults.rows)) + (", ..." if faults.count > len(faults.rows) else "")
+    return f"{faults.count:,} {'row' if faults.count == 1 else 'rows'} ({examples})"

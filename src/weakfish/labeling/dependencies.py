@@ -1,0 +1,179 @@
+"""All that Python code depends on, found by following names: source, values, packages with their versions."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import inspect
+import re
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+PLAIN = (str, bytes, int, float, complex, bool, type(None), type(...), range, Path, enum.Enum)
+"""Values that their representation tells in full."""
+
+DEPTH = 20
+"""How deep objects may be nested before they count as not examined."""
+
+
+class Dependencies:
+    """Collects what code and values depend on, in the order in which it is found.
+
+    Attributes
+    ----------
+    parts : list of str
+        One text per piece of source, value or package; equal lists mean equal dependencies.
+    certain : bool
+        Whether everything could be examined.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.parts: list[str] = []
+        self.certain = True
+        self._root = root
+        self._seen: dict[int, Any] = {}
+
+    def add(self, value: Any, depth: int = 0) -> None:
+        """Add a value: code with all that it names, containers and objects with all that they hold."""
+        if isinstance(value, PLAIN):
+            self.parts.append(f"{type(value).__name__} {value!r}")
+        elif id(value) in self._seen or depth > DEPTH:
+            self.certain &= id(value) in self._seen
+        else:
+            self._seen[id(value)] = value  # kept, so that no other object gets its id
+            self._add_new(value, depth + 1)
+
+    def _add_new(self, value: Any, depth: int) -> None:
+        if isinstance(value, types.ModuleType):
+            self._add_module(value, depth)
+        elif isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType)) or not self._is_ours(value):
+            self._add_foreign(value, depth)
+        elif isinstance(value, types.FunctionType):
+            self._add_function(value, depth)
+        elif isinstance(value, type):
+            self._add_class(value, depth)
+        else:
+            self._add_object(value, depth)
+
+    def _add_module(self, module: types.ModuleType, depth: int) -> None:
+        if not self._holds(module):
+            self.parts.append(_package(module.__name__))
+            return
+        self.parts.append(inspect.getsource(module))
+        for item in list(vars(module).values()):
+            if isinstance(item, types.ModuleType) or self._holds(inspect.getmodule(item)):
+                self.add(item, depth)
+
+    def _add_function(self, function: types.FunctionType, depth: int) -> None:
+        try:
+            self.parts.append(inspect.getsource(function))
+        except (OSError, TypeError):
+            self.parts.append(repr(function.__code__.co_code))
+        scope = inspect.getclosurevars(function)
+        names = {**_named(function), **scope.nonlocals}
+        for name in sorted(names):
+            self.parts.append(name)
+            self.add(names[name], depth)
+        for default in (function.__defaults__, function.__kwdefaults__):
+            self.add(default, depth)
+
+    def _add_class(self, kind: type, depth: int) -> None:
+        self.parts.append(f"class {kind.__qualname__}")
+        for base in kind.__bases__:
+            self.add(base, depth)
+        for name, item in vars(kind).items():
+            if not (name.startswith("__") and name.endswith("__")) or isinstance(item, types.FunctionType):
+                self.parts.append(name)
+                self.add(getattr(item, "__func__", item), depth)
+
+    def _add_foreign(self, value: Any, depth: int) -> None:
+        """What another package defines: its version tells code and classes; of objects, their contents count too."""
+        kind = value if isinstance(value, type) else type(value)
+        owner = getattr(value, "__module__", None)
+        self.parts.append(
+            f"{_package(str(owner or kind.__module__))} {getattr(value, '__qualname__', kind.__qualname__)}"
+        )
+        if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType)):
+            self._add_object(value, depth)
+
+    def _add_object(self, value: Any, depth: int) -> None:
+        inner = _contents(value)
+        if inner is None:
+            self.certain = False
+            return
+        self.parts.append(f"{type(value).__module__}.{type(value).__qualname__}")
+        if self._is_ours(type(value)):
+            self.add(type(value), depth)
+        for item in inner:
+            self.add(item, depth)
+
+    def _is_ours(self, value: Any) -> bool:
+        return self._holds(inspect.getmodule(value if isinstance(value, (type, types.FunctionType)) else type(value)))
+
+    def _holds(self, module: types.ModuleType | None) -> bool:
+        """Whether the project owns a module: what is installed inside its folder, as in ``.venv``, is not its own."""
+        file = getattr(module, "__file__", None)
+        return bool(file) and Path(file).is_relative_to(self._root) and "site-packages" not in Path(file).parts
+
+
+def _named(function: types.FunctionType) -> dict[str, Any]:
+    """The globals that a function and the functions inside it name."""
+    return {name: function.__globals__[name] for name in _names(function.__code__) if name in function.__globals__}
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _contents(value: Any) -> list[Any] | None:
+    """What an object holds, in a fixed order; None where that cannot be told."""
+    if isinstance(value, re.Pattern):
+        return [value.pattern, value.flags]
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    if isinstance(value, Mapping):
+        return [part for item in value.items() for part in item]
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, types.MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+        return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
+    if isinstance(value, (pd.Series, pd.DataFrame, pd.Index)):
+        return [hashlib.sha256(pd.util.hash_pandas_object(value).to_numpy().tobytes()).hexdigest()]
+    if isinstance(value, (staticmethod, classmethod)):
+        return [value.__func__]
+    if isinstance(value, property):
+        return [value.fget]
+    held = getattr(value, "__dict__", None)
+    return None if held is None else [part for item in sorted(held.items()) for part in item]
+
+
+def _package(module: str) -> str:
+    """The distribution that a module belongs to, with its version; the standard library goes with Python's own."""
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names or top == "builtins":
+        return module
+    try:
+        return " ".join(f"{name}=={version(name)}" for name in sorted(set(_distributions().get(top, [])))) or module
+    except PackageNotFoundError:
+        return module
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()

@@ -1,0 +1,143 @@
+"""Many patterns, one pass over each text: Arrow strings in, one boolean array per pattern out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from weakfish.labeling.voting.syntax import Unlifted
+from weakfish.labeling.voting.translate import Needle
+
+Booleans = npt.NDArray[np.bool_]
+
+
+def is_installed() -> bool:
+    """Whether the automaton's library is there; without it all searches stay with the engine."""
+    try:
+        import hyperscan  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+class Automaton:
+    """Needles compiled together.
+
+    Parameters
+    ----------
+    needles
+        What to look for; those that no text can match are allowed.
+
+    Attributes
+    ----------
+    needles
+        Those that are looked for, each with its form that the library accepts: itself, or a doubtful one.
+    refused
+        Those that are not, and why.
+    """
+
+    def __init__(self, needles: Iterable[Needle]) -> None:
+        self.needles: Mapping[Needle, Needle] = {needle: needle for needle in needles}
+        self.refused: Mapping[Needle, str] = {}
+        try:
+            self._database = _compiled(list(self.needles))
+        except _Refusal:
+            self._settle_one_by_one()
+
+    def _settle_one_by_one(self) -> None:
+        accepted, refused = {}, {}
+        for needle in self.needles:
+            try:
+                accepted[needle] = _settled(needle)
+            except Unlifted as reason:
+                refused[needle] = str(reason)
+        self.needles, self.refused = accepted, refused
+        self._database = _compiled(list(accepted.values()))
+
+    def hits(self, texts: pa.ChunkedArray) -> Booleans:
+        """Whether each of ``needles`` (first axis) is in each text (second axis); for nulls it says nothing."""
+        chunks = [self._chunk_hits(chunk) for chunk in texts.chunks]
+        return np.concatenate(chunks, axis=1) if chunks else np.zeros((len(self.needles), 0), bool)
+
+    def _chunk_hits(self, texts: pa.Array) -> Booleans:
+        if pa.types.is_dictionary(texts.type):
+            each = self._chunk_hits(texts.dictionary)
+            known = texts.indices.fill_null(len(texts.dictionary)).to_numpy(zero_copy_only=False)
+            return np.pad(each, ((0, 0), (0, 1)))[:, known]
+        if not pa.types.is_string(texts.type) and not pa.types.is_large_string(texts.type):
+            texts = texts.cast(pa.large_string())
+        found = np.zeros((len(self.needles), len(texts)), bool)
+        if self._database is not None:
+            needles, rows = self._scan(texts)
+            found[needles, rows] = True
+        return found
+
+    def _scan(self, texts: pa.Array) -> tuple[list[int], list[int]]:
+        """The needle and the row of each hit, straight from the bytes of the column."""
+        _, ends, characters = texts.buffers()
+        if characters is None or not characters.size:
+            return [], []
+        width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+        offsets = np.frombuffer(ends, width)[texts.offset : texts.offset + len(texts) + 1].tolist()
+        text, scan = memoryview(characters), self._database.scan
+        needles: list[int] = []
+        rows: list[int] = []
+
+        def note(needle: int, _start: int, _end: int, _flags: int, row: int) -> None:
+            needles.append(needle)
+            rows.append(row)
+
+        for row, (start, end) in enumerate(pairwise(offsets)):
+            if start < end:
+                scan(text[start:end], note, 0, row)  # named arguments would double the cost of a short text
+        return needles, rows
+
+
+class _Refusal(Exception):
+    """The library does not compile a pattern."""
+
+
+def _settled(needle: Needle) -> Needle:
+    """``needle`` as the library accepts it: as it is, or else as a doubtful one, which finds too much at most."""
+    reasons = []
+    for candidate in (needle, needle.doubted()):
+        try:
+            _compiled([candidate])
+        except _Refusal as reason:
+            reasons.append(str(reason).rstrip("."))
+        else:
+            return candidate
+    raise Unlifted(f"is refused by the automaton: {reasons[0]}")
+
+
+def _compiled(needles: Sequence[Needle]) -> Any:
+    """The library's database, or None where there is nothing to look for; a needle's number is its position."""
+    import hyperscan
+
+    written = {number: needle.written for number, needle in enumerate(needles) if needle.written is not None}
+    if not written:
+        return None
+    database = hyperscan.Database()
+    try:
+        database.compile(
+            expressions=[pattern.encode() for pattern in written.values()],
+            ids=list(written),
+            elements=len(written),
+            flags=[_flags(needles[number]) for number in written],
+        )
+    except hyperscan.error as reason:
+        raise _Refusal(str(reason)) from reason
+    return database
+
+
+def _flags(needle: Needle) -> int:
+    import hyperscan
+
+    flags = hyperscan.HS_FLAG_SINGLEMATCH
+    flags |= hyperscan.HS_FLAG_UTF8 if needle.utf8 else 0
+    return int(flags | (hyperscan.HS_FLAG_PREFILTER if needle.doubtful else 0))

@@ -1,0 +1,194 @@
+"""Labeling functions at work on row groups of the events: in this process and, where it is worth it, in others too.
+
+Other processes get names, never functions: each imports the project's functions itself.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from snorkel.labeling import LabelingFunction
+
+from weakfish import compute
+from weakfish.compute import Engine
+from weakfish.errors import LabelingFunctionError, WeakfishError
+from weakfish.labeling.functions import ColumnarLabelingFunction
+from weakfish.labeling.identity import columns_read
+from weakfish.labeling.load import load_functions
+from weakfish.labeling.votes_file import Faults, Votes
+from weakfish.labeling.voting.plan import VotePlan, compile_plan
+from weakfish.labeling.voting.rows import Batch, row_votes
+from weakfish.project import Project
+from weakfish.tables import open_partition
+
+Outcome = dict[str, tuple[Votes, Faults]]
+"""Votes and faults by function."""
+
+BATCH_ROWS = 32_768
+"""Rows in memory at a time, in each process."""
+
+WORTH_A_PROCESS = 6.0
+"""Estimated seconds of work from which on other processes help: each takes some to start."""
+
+BYTES_A_SECOND = 250e6
+VOTES_A_SECOND = 200e3
+"""Of stored columns and of row functions, roughly; only the estimate depends on them."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Functions of a task to be applied to one row group of a partition."""
+
+    task: str
+    file: Path
+    group: int
+    functions: tuple[str, ...]
+
+
+class Worker:
+    """Applies the functions of a project, with whatever can be prepared once prepared once."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._engine = compute.connect()
+        self._applied: dict[tuple[str, tuple[str, ...]], Applied] = {}
+
+    def work(self, unit: Unit) -> Outcome:
+        """The votes on a unit's rows, in their order."""
+        parquet = open_partition(unit.file)
+        applied = self._functions(unit, parquet.schema_arrow)
+        first = sum(parquet.metadata.row_group(group).num_rows for group in range(unit.group))
+        parts = []
+        for batch in parquet.iter_batches(BATCH_ROWS, [unit.group], applied.columns):
+            parts.append(applied.to(pa.Table.from_batches([batch]), first))
+            first += batch.num_rows
+        return {name: joined([part[name] for part in parts]) for name in unit.functions}
+
+    def seconds(self, unit: Unit) -> float:
+        """About how long a unit takes."""
+        parquet = open_partition(unit.file)
+        applied = self._functions(unit, parquet.schema_arrow)
+        group = parquet.metadata.row_group(unit.group)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        read = sum(column.total_uncompressed_size for column in columns if column.path_in_schema in applied.columns)
+        return read / BYTES_A_SECOND + len(applied.by_row) * group.num_rows / VOTES_A_SECOND
+
+    def _functions(self, unit: Unit, schema: pa.Schema) -> Applied:
+        key = (unit.task, unit.functions)
+        if key not in self._applied:
+            found = {function.name: function for function in load_functions(self._project, unit.task)}
+            task = self._project.task(unit.task)
+            functions = [found[name] for name in unit.functions]
+            self._applied[key] = Applied(self._engine, functions, schema, self._project.params.events.key, task.classes)
+        return self._applied[key]
+
+
+class Applied:
+    """Functions made ready for batches of a schema."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        functions: Sequence[LabelingFunction],
+        schema: pa.Schema,
+        key: str,
+        classes: Sequence[str],
+    ) -> None:
+        columnar = [function for function in functions if isinstance(function, ColumnarLabelingFunction)]
+        self.by_row = [function for function in functions if not isinstance(function, ColumnarLabelingFunction)]
+        self.plan: VotePlan | None = compile_plan(engine, columnar, schema.remove_metadata()) if columnar else None
+        self._key, self._classes = key, classes
+        read = {key, *(self.plan.columns if self.plan else ())}
+        read |= {name for function in self.by_row for name in columns_read(function, schema.names)}
+        self.columns = [name for name in schema.names if name in read]
+
+    def to(self, rows: pa.Table, first: int = 0) -> Outcome:
+        """The votes on a batch that starts with row ``first`` of its partition."""
+        found: Outcome = {}
+        if self.plan:
+            found = {name: (votes, Faults()) for name, votes in self.plan.votes(rows).items()}
+        if self.by_row:
+            keys = rows[self._key].to_pylist()
+            found |= row_votes(self.by_row, Batch(rows, first), keys, self._classes)
+        for name, (votes, _) in found.items():
+            if len(votes) != rows.num_rows:
+                raise LabelingFunctionError(
+                    f"Labeling function {name!r} made {len(votes)} votes on {rows.num_rows} rows; "
+                    "conditions keep the rows of their table."
+                )
+        return found
+
+
+def run(project: Project, units: Sequence[Unit]) -> Iterator[tuple[Unit, Outcome]]:
+    """Apply functions, each unit once, in any order.
+
+    Raises
+    ------
+    LabelingFunctionError
+        When a function cannot be computed, or returns what is not a vote.
+    WeakfishError
+        When a worker process ends before its work.
+    """
+    here = Worker(project)
+    processes = min(os.cpu_count() or 1, len(units)) - 1
+    if processes < 1 or sum(map(here.seconds, units)) < WORTH_A_PROCESS:
+        yield from ((unit, here.work(unit)) for unit in units)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _start, (project.root,)) as pool:
+        try:
+            yield from _shared(pool, here, deque(units), 2 * processes)
+        except BrokenProcessPool as error:
+            raise WeakfishError(
+                "A worker process ended before its work, perhaps for want of memory; run the stage again, "
+                "what was computed is kept."
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _shared(pool: ProcessPoolExecutor, here: Worker, waiting: deque[Unit], most: int) -> Iterator[tuple[Unit, Outcome]]:
+    """Other processes have ``most`` units at hand at any time, and this one works too."""
+    running: dict[Future[Outcome], Unit] = {}
+    while waiting or running:
+        while waiting and len(running) < most:
+            unit = waiting.popleft()
+            running[pool.submit(_work, unit)] = unit
+        if waiting:
+            unit = waiting.popleft()
+            yield unit, here.work(unit)
+        done = wait(running, 0 if waiting else None, FIRST_COMPLETED).done
+        for future in done:
+            yield running.pop(future), future.result()
+
+
+def joined(parts: Sequence[tuple[Votes, Faults]]) -> tuple[Votes, Faults]:
+    """The votes and faults of rows that follow each other."""
+    faults = Faults()
+    for _, part in parts:
+        faults.add(part)
+    votes: Votes = np.concatenate([votes for votes, _ in parts]) if parts else np.zeros(0, np.int8)
+    return votes, faults
+
+
+_worker: Worker | None = None
+
+
+def _start(root: Path) -> None:
+    global _worker
+    _worker = Worker(Project(root))
+
+
+def _work(unit: Unit) -> Outcome:
+    if _worker is None:
+        raise WeakfishError("A worker process was not started as one; this is a defect of Weakfish.")
+    return _worker.work(unit)
