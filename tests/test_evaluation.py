@@ -21,7 +21,8 @@ from weakfish.evaluation.inputs import UNKNOWN, Inputs, gold_labels
 from weakfish.evaluation.measures import MEASURES, Predictions, auc, measure
 from weakfish.evaluation.models import vote_shares
 from weakfish.evaluation.spread import missing, resamples, spread
-from weakfish.labeling.modeling.model import fit, probabilities
+from weakfish.labeling.modeling.model import fit
+from weakfish.labeling.modeling.sums import Sums
 from weakfish.params import EvaluateParams, TaskParams
 
 BINARY = ["no", "yes"]
@@ -67,13 +68,13 @@ def inputs(classes: list[str], rows: int = 240, seed: int = 3, with_features: bo
         votes[voted, column] = np.where(wrong, (gold + 1) % len(classes), gold)[voted]
     votes[0] = votes[-1] = -1
     earlier = np.arange(rows) < rows // 2
-    model = fit(votes, task(classes))
+    model = fit(Sums.of(votes, len(classes)), task(classes))
     words = [f"{' '.join(generator.choice([f'{classes[label]}{n}' for n in range(9)], 6))} common" for label in gold]
     return Inputs(
         classes=classes,
         functions=[f"function_{column}" for column in range(5)],
         votes=votes,
-        published=Predictions(probabilities(model, votes), (votes != -1).any(axis=1)),
+        published=Predictions(model.probabilities(votes), (votes != -1).any(axis=1)),
         dev=np.where(earlier, gold, UNKNOWN),
         test=np.where(earlier, UNKNOWN, gold),
         earlier=earlier,

@@ -91,11 +91,11 @@ def test_votes_stand_in_the_order_of_the_events(done: Path) -> None:
 
 def test_labels_hold_probabilities_of_both_models_and_say_what_is_covered(done: Path) -> None:
     labels = read_table(done / "data/labels/fraud")
-    names = ["p_fine", "p_fraud", "majority_fine", "majority_fraud", "covered", "n_votes"]
+    names = ["p_fine", "p_fraud", "majority_fine", "majority_fraud", "covered", "n_votes", "label"]
     assert labels.column_names == ["order_id", "placed_at", *names]
     for row in labels.to_pylist():
         assert row["p_fine"] + row["p_fraud"] == pytest.approx(1)
-        assert row["covered"] == (row["n_votes"] > 0)
+        assert row["covered"] == (row["n_votes"] > 0) == (row["label"] is not None)
     assert pq.read_schema(done / "data/labels/fraud/2024-01.parquet").field("placed_at").type == TIME
 
 
@@ -109,17 +109,16 @@ def test_an_order_without_votes_has_the_class_balance(done: Path, tmp_path: Path
         assert weakfish(root, *stage).returncode == 0
     labels = {row["order_id"]: row for row in read_table(root / "data/labels/fraud").to_pylist()}
     row = labels["o11"]
-    assert (row["covered"], row["n_votes"]) == (False, 0)
+    assert (row["covered"], row["n_votes"], row["label"]) == (False, 0, None)
     assert (row["p_fine"], row["p_fraud"]) == (pytest.approx(0.7), pytest.approx(0.3))
 
 
 def test_the_manifest_says_what_made_the_labels(done: Path) -> None:
     manifest = json.loads((done / "data/labels/fraud.manifest.json").read_text())
-    assert (
-        set(manifest["functions"])
-        == {"buys_gift_cards", "is_large", "is_small", "is_a_book"}
-        == set(manifest["weights"])
-    )
+    assert set(manifest["functions"]) == {"buys_gift_cards", "is_large", "is_small", "is_a_book"}
+    (model,) = manifest["models"]
+    assert (model["fitted_through"], model["partitions"], model["rows"]) == ("2024-02", ["2024-01", "2024-02"], 29)
+    assert (len(model["mu"]), len(model["weights"]), manifest["method"]) == (8, 4, "snorkel")
     assert set(manifest["events"]) == {"2024-01", "2024-02"}
     assert manifest["settings"]["label_model"]["seed"] == 1
 

@@ -170,7 +170,7 @@ def project(
     labels = labels.append_column("covered", pa.array([True] * len(events)))
     labels = labels.append_column("n_votes", pa.array([2] * len(events), pa.int32()))
     write_table(root, "labels/fraud", labels, "placed_at")
-    functions = {"is_large": {"module": "labeling_functions.orders", "source_sha256": "ab"}}
+    functions = {"is_large": {"module": "labeling_functions.orders", "identity": "ab"}}
     write(root / "data/labels/fraud.manifest.json", json.dumps({"functions": functions}))
     write_view(root, "customer_activity", customers)
     write_view(root, "shop_activity", shops)

@@ -14,6 +14,7 @@ import click
 
 from weakfish import __version__
 from weakfish.errors import Busy, WeakfishError
+from weakfish.labeling.commands import explain, labels
 from weakfish.project import Project
 from weakfish.store.commands import online
 
@@ -162,6 +163,8 @@ def report() -> None:
     click.echo(root / "reports" / "index.html")
 
 
+cli.add_command(explain)
+cli.add_command(labels)
 cli.add_command(online)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from weakfish.errors import ParamsError, UnknownName, UserError
+from weakfish.errors import ParamsError, UnknownName, UserError, WeakfishError
 
 if TYPE_CHECKING:
     from weakfish.params import Params, TaskParams
@@ -107,6 +107,8 @@ class Project:
                 else "no such file"
             )
             raise UserError(f"Module {name} cannot be imported: {what}; add it, or correct the name.") from error
+        except WeakfishError:
+            raise
         except Exception as error:
             raise UserError(
                 f"Module {name} cannot be imported: {type(error).__name__}: {error}; correct it there."

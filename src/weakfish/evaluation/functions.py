@@ -8,8 +8,7 @@ from typing import Any
 from weakfish.evaluation.inputs import UNKNOWN
 from weakfish.evaluation.measures import Ints
 from weakfish.evaluation.spread import rounded
-from weakfish.labeling.functions import ABSTAIN
-from weakfish.labeling.votes_file import Votes
+from weakfish.labeling.votes_file import ABSTAIN, Votes
 
 
 def empirical(names: Sequence[str], votes: Votes, gold: Mapping[str, Ints]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -9,9 +9,9 @@ import numpy as np
 from weakfish.evaluation import tabular, text
 from weakfish.evaluation.inputs import UNKNOWN, Inputs
 from weakfish.evaluation.measures import Bools, Floats, Predictions
-from weakfish.labeling.functions import ABSTAIN
-from weakfish.labeling.modeling.model import covered, fit, probabilities
-from weakfish.labeling.votes_file import Votes
+from weakfish.labeling.modeling.choice import learn
+from weakfish.labeling.modeling.model import covered
+from weakfish.labeling.votes_file import ABSTAIN, Votes
 from weakfish.params import TaskParams
 
 BySeed = dict[int, Predictions]
@@ -95,5 +95,5 @@ def _together(outcomes: dict[int, Floats | str]) -> BySeed | str:
 
 
 def _labels(votes: Votes, rows: Votes, task: TaskParams, seed: int) -> Predictions:
-    """Probabilities of ``rows`` from a label model fitted on ``votes``."""
-    return Predictions(probabilities(fit(votes, task, seed), rows), covered(rows))
+    """Probabilities of ``rows`` by the method that is chosen for ``votes``."""
+    return Predictions(learn(votes, task, seed).probabilities(rows), covered(rows))

@@ -1,11 +1,12 @@
 """Labels as they were known: the lagged relation, the only way by which features get at labels.
 
-The labels of a month come from a label model that was fitted on the votes on earlier months alone, and are known a
-delay after their event. Written to ``data/known_labels/<task>``, a partition per partition of the events.
+The labels of a month come from a label model that was fitted on the covered rows of earlier months alone, and are known
+a delay after their event. Written to ``data/known_labels/<task>``, a partition per partition of the events.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,12 @@ import pyarrow.compute as pc
 
 from weakfish.features.rows import KNOWN_AT
 from weakfish.labeling.matrix import LabelMatrix, label_matrices
-from weakfish.labeling.modeling.model import covered, fit, probabilities
-from weakfish.labeling.votes_file import Votes
+from weakfish.labeling.modeling.choice import choose
+from weakfish.labeling.modeling.model import covered
+from weakfish.labeling.modeling.refit import MIN_HISTORY
+from weakfish.labeling.modeling.tally import Tally
 from weakfish.project import Project
 from weakfish.tables import TIME, UNDATED, write_partition
-
-MIN_HISTORY = 100
-"""Covered earlier events below which no label model is fitted, so that a month's labels stay unknown."""
 
 
 def write_known_labels(project: Project, task: str, folder: Path) -> int:
@@ -31,26 +31,29 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
     the events on which a function voted, in months before which at least `MIN_HISTORY` such events lie; other
     partitions are empty.
     """
-    earlier: list[Votes] = []
+    classes = len(project.task(task).classes)
+    earlier: Tally | None = None
     through, rows = "", 0
     for partition, matrix in label_matrices(project, task):
         if partition == UNDATED:
             continue
+        earlier = earlier or Tally.none(len(matrix.names), classes)
         known = _known(project, task, matrix, earlier, through)
         write_partition(folder, partition, known)
-        earlier.append(matrix.votes[covered(matrix.votes)])
+        earlier += Tally.of(matrix.votes, classes)
         through, rows = partition, rows + known.num_rows
     return rows
 
 
-def _known(project: Project, task: str, matrix: LabelMatrix, earlier: list[Votes], through: str) -> pa.Table:
+def _known(project: Project, task: str, matrix: LabelMatrix, earlier: Tally, through: str) -> pa.Table:
     settings = project.task(task)
     voted = covered(matrix.votes) & matrix.times.is_valid().to_numpy()
-    if sum(len(votes) for votes in earlier) < MIN_HISTORY:
+    if earlier.sums.covered < MIN_HISTORY:
         voted[:] = False
     posterior = np.empty((0, len(settings.classes)))
     if voted.any():
-        posterior = probabilities(fit(np.concatenate(earlier), settings), matrix.votes[voted])
+        of_covered = replace(earlier.sums, rows=earlier.sums.covered)
+        posterior = choose(of_covered, earlier.patterns, settings, through=through).probabilities(matrix.votes[voted])
     keep = pa.array(voted)
     times = matrix.times.filter(keep).cast(TIME)
     delay = pa.scalar(project.params.features.labeling_delay, pa.duration("us"))

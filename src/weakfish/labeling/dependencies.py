@@ -122,7 +122,9 @@ class Dependencies:
     def _holds(self, module: types.ModuleType | None) -> bool:
         """Whether the project owns a module: what is installed inside its folder, as in ``.venv``, is not its own."""
         file = getattr(module, "__file__", None)
-        return bool(file) and Path(file).is_relative_to(self._root) and "site-packages" not in Path(file).parts
+        if not file:
+            return False
+        return Path(file).is_relative_to(self._root) and "site-packages" not in Path(file).parts
 
 
 def _named(function: types.FunctionType) -> dict[str, Any]:

@@ -17,10 +17,8 @@ import pyarrow as pa
 from snorkel.labeling import LabelingFunction
 
 from weakfish import compute
-from weakfish.errors import LabelingFunctionError
-
-ABSTAIN = -1
-"""The vote of a labeling function that does not know; the number is Snorkel's."""
+from weakfish.errors import LabelingFunctionError, WeakfishError
+from weakfish.labeling.votes_file import ABSTAIN
 
 Condition = Callable[[ir.Table], ir.BooleanValue | Mapping[int, ir.BooleanValue]]
 
@@ -49,6 +47,7 @@ class ColumnarLabelingFunction(LabelingFunction):
         super().__init__(name=name, f=condition)
         self.label = label
         self.schema: pa.Schema | None = None
+        self._queries: dict[pa.Schema, Callable[[pa.Table], pa.Table]] = {}
         self.__doc__ = condition.__doc__
         self.__module__ = condition.__module__
 
@@ -62,6 +61,8 @@ class ColumnarLabelingFunction(LabelingFunction):
         """
         try:
             found = self._f(events)
+        except WeakfishError:
+            raise
         except Exception as error:
             raise LabelingFunctionError(
                 f"Labeling function {self.name!r} ({self.__module__}) raised {type(error).__name__}: {error}; "
@@ -92,9 +93,12 @@ class ColumnarLabelingFunction(LabelingFunction):
 
     def __call__(self, x: Any) -> int:
         """The vote on one data point: a pandas Series, a mapping, a named tuple, or an object with attributes."""
-        engine = _row_engine()
-        row = engine.from_arrow(_one_row(x, self.schema))
-        return int(engine.run(row.select(vote=self.votes(row)))["vote"][0].as_py())
+        row = _one_row(x, self.schema)
+        if row.schema not in self._queries:
+            self._queries[row.schema] = _row_engine().prepare(
+                row.schema, lambda rows: rows.select(vote=self.votes(rows))
+            )
+        return int(self._queries[row.schema](row)["vote"][0].as_py())
 
 
 def votes(label: int | None = None) -> Callable[[Condition], ColumnarLabelingFunction]:

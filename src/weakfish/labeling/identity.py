@@ -104,7 +104,7 @@ def _content(table: ops.InMemoryTable) -> str:
 def columns_read(function: LabelingFunction, columns: list[str]) -> list[str]:
     """The columns that a row function may read: those that its source names, or all where that cannot be told.
 
-    It can be told of a function without preprocessors that uses its data point as ``x.column`` or ``x["column"]`` alone.
+    It can be told of a function without preprocessors that uses its data point only as ``x.column`` or ``x["column"]``.
     """
     named = None if function._pre else _names_read(function._f)
     return columns if named is None or not named <= set(columns) else [name for name in columns if name in named]

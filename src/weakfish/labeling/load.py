@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -64,13 +62,6 @@ def _labels(function: ColumnarLabelingFunction, schema: pa.Schema | None) -> lis
     if function.label is not None:
         return [function.label]
     return list(function.conditions(ibis.table(ibis.Schema.from_pyarrow(schema)))) if schema else []
-
-
-def source_hash(function: LabelingFunction) -> str:
-    """A hash of the module that defines ``function``, helpers included."""
-    module = inspect.getmodule(function._f)
-    source = inspect.getsource(module if module is not None else function._f)
-    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def module_of(function: LabelingFunction) -> str:

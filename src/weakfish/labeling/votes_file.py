@@ -20,8 +20,11 @@ import pyarrow.parquet as pq
 from weakfish.errors import TableError
 from weakfish.tables import open_partition, read_partition
 
+ABSTAIN = -1
+"""The vote of a labeling function that does not know; the number is Snorkel's."""
+
 VOTE = pa.int8()
-"""The Arrow type of a vote: -1 abstains, others are positions in the task's ``classes``."""
+"""The Arrow type of a vote: `ABSTAIN`, or the position of a class in the task's ``classes``."""
 
 FINGERPRINT = b"weakfish.keys"
 """Metadata of a votes file: `fingerprint` of the keys of the events that it votes on."""

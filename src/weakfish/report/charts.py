@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from weakfish.report.records import Metric, Partition
+from weakfish.report.label_records import Partition
+from weakfish.report.records import Metric
 from weakfish.report.svg import Scale, el, line, linear, path, picture, rect, text, ticks
 
 WIDE, SQUARE = 720, 360
@@ -69,7 +70,7 @@ def labels_over_time(task: str, classes: Sequence[str], partitions: Sequence[Par
         drawn += _stack(part, classes, share, x, width, f"url(#hatch-{_slug(task)})")
     names = [part.partition for part in partitions]
     title = f"Labels of {task} over time: rows, mean probability per class, and uncovered share, by partition"
-    return picture(title, WIDE, 346, *drawn, *_names(names, left, step, bottom + 20))
+    return picture(title, WIDE, 346, *drawn, *column_names(names, left, step, bottom + 20))
 
 
 def intervals(title: str, models: Sequence[tuple[str, int, Metric]]) -> Markup:
@@ -125,13 +126,24 @@ def over_time(title: str, partitions: Sequence[str], series: Sequence[Series]) -
     left, right, top, bottom = 62.0, WIDE - 20.0, 18.0, 240.0
     step = (right - left) / max(len(partitions), 1)
     y = linear(0, 1, bottom, top)
-    drawn = [*_share_axis(y, left, right), *_names(partitions, left, step, bottom + 20)]
+    drawn = [*_share_axis(y, left, right), *column_names(partitions, left, step, bottom + 20)]
     return picture(title, WIDE, 270, *drawn, *_lines(series, lambda value: left + step * (value + 0.5), y, dots=True))
 
 
 def colour(place: int) -> int:
     """The number of a colour in the style sheet."""
     return place % COLOURS
+
+
+def column_names(names: Sequence[str], left: float, step: float, y: float) -> list[Markup]:
+    """Names of partitions below their columns: as many as fit, and of those as many again as fit on a phone."""
+    widest = max(map(len, names), default=1)
+    stride = max(1, -(-int(widest * 7.5 + 8) // max(int(step), 1)))
+    phone = stride * max(1, -(-int(widest * 14 + 8) // max(int(step * stride), 1)))
+    shown = range(0, len(names), stride)
+    return [
+        text(left + step * (i + 0.5), y, names[i], "axis" if i % phone == 0 else "axis minor", "middle") for i in shown
+    ]
 
 
 def _lines(series: Sequence[Series], x: Scale, y: Scale, dots: bool) -> list[Markup]:
@@ -199,17 +211,6 @@ def _share_axis(share: Scale, left: float, right: float) -> list[Markup]:
             text(left - 8, share(tick) + 4, f"{tick:.0%}", "axis", "end"),
         ]
     return drawn
-
-
-def _names(names: Sequence[str], left: float, step: float, y: float) -> list[Markup]:
-    """Names of partitions below their columns: as many as fit, and of those as many again as fit on a phone."""
-    widest = max(map(len, names), default=1)
-    stride = max(1, -(-int(widest * 7.5 + 8) // max(int(step), 1)))
-    phone = stride * max(1, -(-int(widest * 14 + 8) // max(int(step * stride), 1)))
-    shown = range(0, len(names), stride)
-    return [
-        text(left + step * (i + 0.5), y, names[i], "axis" if i % phone == 0 else "axis minor", "middle") for i in shown
-    ]
 
 
 def _slug(name: str) -> str:

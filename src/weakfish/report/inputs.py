@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from weakfish.report.label_records import Labels, VotesReport
 from weakfish.report.records import (
     FeatureTable,
     Gate,
-    Labels,
     Ledger,
     Lock,
     Metrics,
@@ -57,6 +57,7 @@ class Inputs:
     runs: dict[str, Run]
     gates: dict[str, Gate]
     labels: Labels
+    votes: VotesReport
     metrics: Metrics
     plots: dict[str, Points]
     features: dict[str, FeatureTable]
@@ -80,6 +81,7 @@ def read(root: Path) -> Inputs:
         runs=runs,
         gates=reader.folder("reports/gates", Gate),
         labels=reader.file("reports/labeling_functions.json", Labels) or Labels(tasks={}),
+        votes=reader.file("reports/votes.json", VotesReport) or VotesReport(),
         metrics=reader.file("reports/metrics.json", Metrics) or Metrics(tasks={}),
         plots=reader.folder("reports/plots", Points),
         features=reader.manifests("data/features", FeatureTable),

@@ -12,7 +12,19 @@ from markupsafe import Markup, escape
 
 import weakfish
 from weakfish.files import whole_file
-from weakfish.report import charts, features, plots, sections, stages, versions, words
+from weakfish.report import (
+    accuracies,
+    charts,
+    features,
+    function_charts,
+    functions,
+    notes,
+    plots,
+    sections,
+    stages,
+    versions,
+    words,
+)
 from weakfish.report.collect import Overall, judge
 from weakfish.report.inputs import Inputs, read
 
@@ -49,6 +61,7 @@ def _context(inputs: Inputs) -> dict[str, Any]:
         "quarantines": sections.quarantines(inputs, stop),
         "tasks": sections.tasks(inputs, stop),
         "plots": {task: _plots(inputs, task) for task in (*inputs.labels.tasks, *inputs.metrics.tasks)},
+        "functions": functions.pages(inputs, stop),
         "views": features.views(inputs, stop),
         "published": features.published(inputs, stop),
         "trainings": features.trainings(inputs, stop),
@@ -82,6 +95,9 @@ def _environment() -> Environment:
     )
     environment.globals |= {
         "charts": charts,
+        "function_charts": function_charts,
+        "accuracies": accuracies,
+        "notes": notes.notes,
         "model_name": words.model_name,
         "metric_names": sections.metric_names,
         "reason": sections.reason,

@@ -1,32 +1,27 @@
 """The shapes of what other stages leave in ``reports/`` and ``.weakfish/runs/``; unknown keys are ignored.
 
-Every field that a reader can do without has a default, so that a report is made of whatever there is.
+Those of labels are in `label_records`. Every field that a reader can do without has a default, so that a report is made
+of whatever there is.
 """
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel
 
+from weakfish.report.base import SHAPE, Number
+from weakfish.report.label_records import Empirical
 from weakfish.report.words import MODELS
 
 Status = Literal["passed", "noted", "quarantined", "warned", "failed"]
 Severity = Literal["critical", "warning", "info"]
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
-
-Number = Annotated[float | None, BeforeValidator(_finite)]
-"""A number to show; NaN and infinities, which JSON should not hold, count as missing."""
 
 Time = Annotated[datetime, AfterValidator(_utc)]
 
@@ -34,7 +29,7 @@ Time = Annotated[datetime, AfterValidator(_utc)]
 class Record(BaseModel):
     """Base of all shapes."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = SHAPE
 
 
 class Check(Record):
@@ -83,46 +78,6 @@ class Run(Record):
     message: str | None = None
 
 
-class Function(Record):
-    """One labeling function of a task."""
-
-    name: str
-    module: str | None = None
-    kind: str | None = None
-    doc: str | None = None
-    polarity: list[str] = []
-    coverage: Number = None
-    overlaps: Number = None
-    conflicts: Number = None
-    weight: Number = None
-
-
-class Partition(Record):
-    """Labels of one partition; ``mean`` is the mean probability per class of the covered rows."""
-
-    partition: str
-    rows: int
-    covered: int
-    mean: dict[str, Number] = {}
-
-
-class TaskLabels(Record):
-    """One task of ``reports/labeling_functions.json``."""
-
-    classes: list[str] = []
-    class_balance: dict[str, Number] = {}
-    rows: int | None = None
-    covered: int | None = None
-    functions: list[Function] = []
-    by_partition: list[Partition] = []
-
-
-class Labels(Record):
-    """``reports/labeling_functions.json``."""
-
-    tasks: dict[str, TaskLabels]
-
-
 class Metric(Record):
     """A metric: its value, the worst over the seeds, and its bootstrap interval; no value for a ``reason``.
 
@@ -134,13 +89,6 @@ class Metric(Record):
     maximum: Number = None
     interval: tuple[Number, Number] | None = None
     reason: str | None = None
-
-
-class Empirical(Record):
-    """How often a labeling function is right where it votes."""
-
-    votes: int | None = None
-    accuracy: Number = None
 
 
 def _in_order(models: dict[str, dict[str, Metric]]) -> dict[str, dict[str, Metric]]:

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from weakfish.report.inputs import Inputs
-from weakfish.report.records import Check, Ledger, Metric, TaskLabels, TaskMetrics, Verdict
+from weakfish.report.label_records import TaskLabels
+from weakfish.report.records import Check, Ledger, Metric, TaskMetrics, Verdict
 from weakfish.report.stages import Stop, outdated, validating
 from weakfish.report.words import model_name, percent
 

@@ -67,7 +67,7 @@ def manifest(project: Project, task: str, asked: Asked, rows: int, nulls: dict[s
         "columns": {field.name: str(field.type) for field in asked.schema},
         "data": {name: data_version(project.table(name)) for name in tables},
         "manifests": {name: sha256(file) for name, file in manifests.items() if file.is_file()},
-        "functions": {name: made["source_sha256"] for name, made in read_json(labels)["functions"].items()},
+        "functions": {name: made["identity"] for name, made in read_json(labels)["functions"].items()},
         "label_model": project.task(task).label_model.model_dump(mode="json"),
         "feature_service": asked.service.name,
         "views": {view.name: version(view) for view in [*asked.views, *asked.on_demand]},

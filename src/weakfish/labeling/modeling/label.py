@@ -1,128 +1,128 @@
-"""The `label` verb: votes into a label model, ``data/labels/<task>``, a manifest, and a summary of each function."""
+"""The `label` verb: votes into label models, ``data/labels/<task>``, a manifest, and a summary of each function.
+
+Two passes over the votes, partition by partition: one adds up what the models are fitted on, one writes labels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
+from snorkel.labeling import LabelingFunction
 
-from weakfish.errors import WeakfishError
 from weakfish.files import sha256, whole_folder, write_json
-from weakfish.labeling.functions import ABSTAIN, ColumnarLabelingFunction
-from weakfish.labeling.load import load_functions, module_of, source_hash
-from weakfish.labeling.matrix import LabelMatrix, label_matrices, read_label_matrix
-from weakfish.labeling.modeling.model import covered, fit, majority, probabilities
-from weakfish.labeling.votes_file import Votes
+from weakfish.labeling.identity import identity_of
+from weakfish.labeling.load import load_functions, module_of
+from weakfish.labeling.matrix import VotesOfPartition, label_matrix, votes_of
+from weakfish.labeling.modeling.choice import Chosen, choose
+from weakfish.labeling.modeling.refit import Fit, schedule
+from weakfish.labeling.modeling.summary import summary
+from weakfish.labeling.modeling.tally import Tally
+from weakfish.labeling.modeling.write import Columns, write_labels
 from weakfish.project import Project
 from weakfish.runs import write_ledger
-from weakfish.tables import TIME, partitions, write_partition
-
-if TYPE_CHECKING:
-    from snorkel.labeling.model import LabelModel
+from weakfish.tables import partitions
 
 PACKAGES = ("duckdb", "ibis-framework", "numpy", "snorkel", "torch")
 """Packages on whose version the labels depend."""
 
+WORKERS = 2
+"""Partitions that are in memory at once."""
+
+KEPT = 1 << 28
+"""Bytes of votes that stay in memory from the first pass to the second, so that small projects read them once."""
+
 
 def label(project: Project) -> None:
-    """Fit a label model per task and write its labels.
+    """Fit the label models of each task and write its labels.
 
-    ``data/labels/<task>``: the events' key and time, per class ``p_<class>`` (label model) and ``majority_<class>``
-    (majority vote), ``covered`` (any function voted) and ``n_votes``. A row without votes has the class balance as
-    its probabilities, and ``covered`` false.
+    ``data/labels/<task>``: the events' key and time, per class ``p_<class>`` (the chosen method) and
+    ``majority_<class>`` (majority vote), ``covered`` (any function voted), ``n_votes``, and ``label``: the most
+    probable class, by `ties.decide` where several are. A row without votes has the class balance as its probabilities,
+    ``covered`` false and no ``label``.
     """
-    summaries = {}
-    rows = 0
-    with whole_folder(project.data / "labels") as folder:
+    summaries, rows = {}, 0
+    with whole_folder(project.data / "labels") as folder, ThreadPoolExecutor(WORKERS) as pool:
+        events = partitions(project.table("events"))
+        hashes = {name: pool.submit(sha256, file) for name, file in events.items()}
         for task in project.params.tasks:
-            matrix = read_label_matrix(project, task)
-            model = fit(matrix.votes, project.task(task))
-            by_partition = []
-            for partition, part in label_matrices(project, task):
-                labels = _labels(project, task, model, part)
-                write_partition(folder / task, partition, labels)
-                by_partition.append(_partition_summary(partition, labels, project.task(task).classes))
-            write_json(folder / f"{task}.manifest.json", manifest(project, task, model))
-            summaries[task] = _summary(project, task, model, matrix.votes) | {"by_partition": by_partition}
-            rows = matrix.votes.shape[0]
-            if sum(part["rows"] for part in by_partition) != rows:
-                raise WeakfishError(
-                    f"Task {task} has labels for other rows than {rows} events; this is a defect of Weakfish."
-                )
+            work = _Task(project, task, list(events), pool)
+            found = work.write(folder / task)
+            hashed = {name: future.result() for name, future in hashes.items()}
+            write_json(folder / f"{task}.manifest.json", work.manifest(hashed))
+            summaries[task] = found
+            rows = found["rows"]
     write_json(project.reports / "labeling_functions.json", {"tasks": summaries})
     write_ledger(project, "label", rows_in=rows, rows_out=rows)
 
 
-def _labels(project: Project, task: str, model: LabelModel, matrix: LabelMatrix) -> pa.Table:
-    classes = project.task(task).classes
-    posterior, most = probabilities(model, matrix.votes), majority(matrix.votes, len(classes))
-    columns = {project.params.events.key: matrix.keys, project.params.events.time: matrix.times.cast(TIME)}
-    columns |= {f"p_{name}": pa.array(posterior[:, number]) for number, name in enumerate(classes)}
-    columns |= {f"majority_{name}": pa.array(most[:, number]) for number, name in enumerate(classes)}
-    columns["covered"] = pa.array(covered(matrix.votes))
-    columns["n_votes"] = pa.array((matrix.votes != ABSTAIN).sum(axis=1), pa.int32())
-    return pa.table(columns)
+class _Task:
+    """The labels of one task."""
 
+    def __init__(self, project: Project, task: str, names: list[str], pool: ThreadPoolExecutor) -> None:
+        self.project, self.task, self.pool = project, task, pool
+        self.settings = project.task(task)
+        self.functions: list[LabelingFunction] = load_functions(project, task)
+        self.names = [function.name for function in self.functions]
+        self.kept: dict[str, VotesOfPartition] = {}
+        found = list(pool.map(self._tally, names))
+        self.tallies = dict(zip(names, (tally for tally, _ in found), strict=True))
+        self.faults = [sum(column) for column in zip(*(faults for _, faults in found), strict=True)]
+        covered = {name: tally.sums.covered for name, tally in self.tallies.items()}
+        self.fits = schedule(self.settings.label_model, covered, task)
+        self.chosen = [self._choose(fit, tally) for fit, tally in zip(self.fits, self._seen(), strict=True)]
 
-def manifest(project: Project, task: str, model: LabelModel) -> dict[str, Any]:
-    """What made the labels: functions, data, settings, versions, and the fitted parameters."""
-    functions = load_functions(project, task)
-    return {
-        "task": task,
-        "functions": {
-            function.name: {"module": module_of(function), "source_sha256": source_hash(function)}
-            for function in functions
-        },
-        "events": {name: sha256(file) for name, file in partitions(project.table("events")).items()},
-        "settings": project.task(task).model_dump(mode="json"),
-        "versions": {package: version(package) for package in PACKAGES},
-        "weights": dict(zip([function.name for function in functions], _weights(model), strict=True)),
-    }
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the labels of all partitions into ``folder``; returns the summary of the task."""
+        by_name = {name: chosen for fit, chosen in zip(self.fits, self.chosen, strict=True) for name in fit.labels}
+        written = self.pool.map(lambda name: self._label(folder, name, by_name[name]), self.tallies)
+        parts = dict(zip(self.tallies, written, strict=True))
+        return summary(self.settings, self.functions, self.tallies, self.faults, parts, self.chosen[-1])
 
+    def manifest(self, events: dict[str, str]) -> dict[str, Any]:
+        """What made the labels; the parameters of a model stand in the order of its ``functions``."""
+        return {
+            "task": self.task,
+            "functions": {
+                function.name: {"module": module_of(function), "identity": identity_of(function, self.project)}
+                for function in self.functions
+            },
+            "events": events,
+            "settings": self.settings.model_dump(mode="json"),
+            "versions": {package: version(package) for package in PACKAGES},
+            "method": self.chosen[-1].method,
+            "why": self.chosen[-1].why,
+            "models": [
+                chosen.model.to_json()
+                | {"functions": self.names, "method": chosen.method, "partitions": list(fit.labels)}
+                for fit, chosen in zip(self.fits, self.chosen, strict=True)
+            ],
+        }
 
-def _weights(model: LabelModel) -> list[float]:
-    return [float(weight) for weight in model.get_weights()]
+    def _tally(self, partition: str) -> tuple[Tally, list[int]]:
+        part = votes_of(self.project, self.task, self.names, partition)
+        if part.votes.nbytes + sum(kept.votes.nbytes for kept in list(self.kept.values())) <= KEPT:
+            self.kept[partition] = part
+        return Tally.of(part.votes, len(self.settings.classes)), part.faults
 
+    def _seen(self) -> Iterable[Tally]:
+        """What each fit sees; fits see ever more partitions, in the order of their names."""
+        nothing = Tally.none(len(self.names), len(self.settings.classes))
+        before = [0, *(len(fit.sees) for fit in self.fits)]
+        more = [fit.sees[start:] for fit, start in zip(self.fits, before, strict=False)]
+        steps = [sum((self.tallies[name] for name in names), nothing) for names in more]
+        return accumulate(steps)
 
-def _summary(project: Project, task: str, model: LabelModel, votes: Votes) -> dict[str, Any]:
-    """Coverage, overlaps, conflicts (shares of all rows, as Snorkel's ``LFAnalysis`` has them), polarity and weight."""
-    classes = project.task(task).classes
-    voted = votes != ABSTAIN
-    number_of_votes = voted.sum(axis=1)
-    functions = []
-    for column, (function, weight) in enumerate(zip(load_functions(project, task), _weights(model), strict=True)):
-        own, mine = votes[:, column], voted[:, column]
-        disagree = (voted & (votes != own[:, None])).any(axis=1)
-        functions.append(
-            {
-                "name": function.name,
-                "module": module_of(function),
-                "kind": "columnar" if isinstance(function, ColumnarLabelingFunction) else "row",
-                "doc": " ".join((function._f.__doc__ or "").split()),
-                "polarity": [classes[label] for label in sorted(set(own[mine].tolist()))],
-                "coverage": _share(mine),
-                "overlaps": _share(mine & (number_of_votes > 1)),
-                "conflicts": _share(mine & disagree),
-                "weight": weight,
-            }
-        )
-    balance = dict(zip(classes, project.task(task).label_model.class_balance, strict=True))
-    return {
-        "classes": classes,
-        "class_balance": balance,
-        "rows": len(votes),
-        "covered": int(covered(votes).sum()),
-        "functions": functions,
-    }
+    def _choose(self, fit: Fit, tally: Tally) -> Chosen:
+        return choose(tally.sums, tally.patterns, self.settings, through=fit.through)
 
-
-def _share(rows: Any) -> float:
-    return float(np.mean(rows))
-
-
-def _partition_summary(partition: str, labels: pa.Table, classes: list[str]) -> dict[str, Any]:
-    seen = labels["covered"].to_numpy()
-    mean = {name: float(labels[f"p_{name}"].to_numpy()[seen].mean()) if seen.any() else None for name in classes}
-    return {"partition": partition, "rows": labels.num_rows, "covered": int(seen.sum()), "mean": mean}
+    def _label(self, folder: Path, partition: str, chosen: Chosen) -> dict[str, Any]:
+        contract = self.project.params.events
+        matrix = label_matrix(self.project, self.task, self.names, partition, self.kept.pop(partition, None))
+        names = Columns(contract.key, contract.time, self.settings.classes)
+        seed = self.settings.label_model.seed
+        return write_labels(folder / f"{partition}.parquet", matrix, chosen, seed, names)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 LAST = 0x10FFFF
 FIRST_BEYOND_ASCII = 0x80
+LAST_BYTE = 0xFF
 
 Range = tuple[int, int]
 
@@ -69,6 +70,11 @@ class Characters:
         kept = ~(~self | _LOWER)
         return kept | Characters.these("".join(letter.lower() for letter in _UPPER_LETTERS if letter in self))
 
+    def as_bytes(self) -> Characters:
+        """The bytes that the set's characters can consist of, and others beyond ASCII."""
+        ascii_only = ((low, min(high, FIRST_BEYOND_ASCII - 1)) for low, high in self.ranges if low < FIRST_BEYOND_ASCII)
+        return Characters.of([*ascii_only, (FIRST_BEYOND_ASCII, LAST_BYTE)])
+
     def as_pattern(self) -> str:
         """The set in the syntax of the automaton; it must not be empty."""
         if len(self.ranges) == 1 and self.ranges[0][0] == self.ranges[0][1]:
@@ -79,7 +85,7 @@ class Characters:
 def _escaped(code: int) -> str:
     if chr(code).isascii() and chr(code).isalnum():
         return chr(code)
-    return f"\\x{code:02x}" if code < FIRST_BEYOND_ASCII else f"\\x{{{code:x}}}"
+    return f"\\x{code:02x}" if code <= LAST_BYTE else f"\\x{{{code:x}}}"
 
 
 _LOWER_LETTERS = "abcdefghijklmnopqrstuvwxyz"

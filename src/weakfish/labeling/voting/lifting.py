@@ -22,7 +22,7 @@ class Lifting:
     reading
         The text columns with what to look for in them.
     hits, judged
-        By search: the boolean column that answers it, and for some the column of the rows that the engine judges.
+        By search: the boolean column that answers it, and those that tell which rows the engine judges.
     searches
         All searches, each once per function, in the order of the functions.
     """
@@ -33,7 +33,7 @@ class Lifting:
         wanted = self._wanted([search for searches in found.values() for search in searches], events)
         self.reading = Reading(wanted.values())
         self.hits: dict[ops.Node, str] = {}
-        self.judged: dict[ops.Node, str] = {}
+        self.judged: dict[ops.Node, list[str]] = {}
         for search, lifted in wanted.items():
             self._why[search] = self._decided(search, lifted)
         self.searches = [self._account(function, search) for function, these in found.items() for search in these]
@@ -51,20 +51,22 @@ class Lifting:
 
     def _decided(self, search: ops.Node, lifted: Lifted) -> str:
         """Why the search, or some rows of it, are the engine's."""
+        why = []
         try:
-            self.hits[search] = self.reading.name(lifted.column, lifted.needle)
-            if self.reading.is_doubtful(lifted.column, lifted.needle):
-                self.judged[search] = self.hits[search]
-                return "the engine judges the hits of a pattern that the automaton knows only roughly"
-            if lifted.needle.twins:
-                self.judged[search] = self.reading.name(lifted.column, TWINS_NEEDLE)
-                return "the engine judges texts with İ, ı, ſ or K"
+            self.hits[search] = hit = self.reading.name(lifted.column, lifted.needle)
         except Unlifted as reason:
             return str(reason)
-        return ""
+        self.judged[search] = judged = []
+        if self.reading.is_doubtful(lifted.column, lifted.needle):
+            judged.append(hit)
+            why.append("hits, for the automaton knows the pattern only roughly")
+        if lifted.needle.twins:
+            judged.append(self.reading.name(lifted.column, TWINS_NEEDLE))
+            why.append("texts with İ, ı, ſ or K")
+        return "the engine judges " + " and ".join(why) if why else ""
 
     def _account(self, function: str, search: ops.Node) -> Search:
         column, pattern = named(search)
         hit = self.hits.get(search)
-        rechecked = hit is not None and self.judged.get(search) == hit
+        rechecked = hit in self.judged.get(search, [])
         return Search(function, column, pattern, kind_of(search), hit is not None, rechecked, self._why[search])

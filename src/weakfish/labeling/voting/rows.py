@@ -6,7 +6,7 @@ Functions with preprocessors, and those that a `Row` cannot serve, get the Serie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -106,7 +106,7 @@ def _votes(
 ) -> tuple[Votes, Faults]:
     votes = np.empty(len(keys), np.int8)
     faults, most = Faults(), len(classes)
-    rows = map(batch.series, range(len(keys))) if function._pre else batch.rows
+    rows: Iterable[Row | pd.Series] = map(batch.series, range(len(keys))) if function._pre else batch.rows
     for number, row in enumerate(rows):
         try:
             vote = function(row)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, cast
 
 import ibis
@@ -114,7 +116,11 @@ def lift(search: ops.Node, events: ops.Node) -> Lifted:
 
 
 def rewritten(
-    expression: ir.Value, events: ops.Node, table: ir.Table, hits: Mapping[ops.Node, str], twins: Mapping[ops.Node, str]
+    expression: ir.Value,
+    events: ops.Node,
+    table: ir.Table,
+    hits: Mapping[ops.Node, str],
+    judged: Mapping[ops.Node, Sequence[str]],
 ) -> ir.Value:
     """``expression`` over ``table`` in place of ``events``, with columns for searches.
 
@@ -122,20 +128,22 @@ def rewritten(
     ----------
     hits
         The boolean column that answers each lifted search, by search.
-    twins
-        For some of them, the boolean column of the rows which the engine itself judges; the same column as in ``hits``
-        says that it judges the hits.
+    judged
+        The boolean columns of the rows that the engine itself judges, by search.
     """
 
     def change(node: ops.Node, arguments: Mapping[str, Any]) -> ops.Node:
         if node == events:
             return table.op()
         if isinstance(node, ops.Field) and node.rel == events and node.name not in table.columns:
-            return node  # of a search that goes
+            return node  # only lifted searches refer to it, and they go
         changed = node.__recreate__(arguments) if arguments else node
         if node not in hits:
             return changed
         hit = table[hits[node]]
-        return (ibis.cases((table[twins[node]], changed.to_expr()), else_=hit) if node in twins else hit).op()
+        if not judged[node]:
+            return hit.op()
+        unsure = reduce(or_, (table[name] for name in judged[node]))
+        return ibis.cases((unsure, changed.to_expr()), else_=hit).op()
 
     return cast(ir.Value, expression.op().replace(change).to_expr())

@@ -28,6 +28,15 @@ TWINS = "\u0130\u0131\u017f\u212a"
 """The characters beyond ASCII with an ASCII letter for their other case (İ, ı, ſ, K), in the engine's ``lower`` and
 ``upper`` and in RE2's ``(?i)``; found by trying every code point, and a test tries them again."""
 
+WIDEST = 64
+"""Room for more characters beyond ASCII than this makes the automaton slow to compile: ``.{0,300}`` takes seconds."""
+
+LONGEST_WRITTEN_OUT = 1000
+"""Patterns with longer repeated groups can take seconds or hours to compile."""
+
+LONGEST = 4
+"""The bytes of the longest character in UTF-8."""
+
 _BEFORE: dict[Case, Callable[[Characters], Characters]] = {
     "lower": Characters.before_lower,
     "upper": Characters.before_upper,
@@ -70,14 +79,47 @@ def needle(kind: Kind, pattern: str, case: Case) -> Needle:
     if _matches_nothing(tree):
         raise Unlifted("can match empty text")
     _refuse_late_starts(tree, nothing_before=True)
-    sets = list(_sets(tree))
-    written = _written(tree)
-    return Needle(written, not all(each.is_ascii for each in sets), folds or case in _BEFORE)
+    if _length(tree) > LONGEST_WRITTEN_OUT:
+        raise Unlifted("repeats groups so often that the automaton would take long to compile")
+    twins = folds or case in _BEFORE
+    if _width(tree) > WIDEST:
+        return Needle(_written(_rough(tree)), twins=twins, doubtful=True)
+    return Needle(_written(tree), utf8=_width(tree) > 0, twins=twins)
 
 
 def _refuse_partial_sets(tree: Node) -> None:
     if not all(each.treats_all_beyond_ascii_alike for each in _sets(tree)):
         raise Unlifted("looks for letters beyond ASCII where their case was changed")
+
+
+def _width(node: Node) -> int:
+    """How many characters beyond ASCII the pattern has room for, its repetitions written out."""
+    if isinstance(node, Characters):
+        return int(not node.is_ascii)
+    if isinstance(node, Repeat):
+        return _width(node.part) * (node.high or node.low or 1)
+    return 0 if isinstance(node, Edge) else sum(map(_width, node.parts))
+
+
+def _length(node: Node, repeated: bool = False) -> int:
+    """How many characters long the pattern is with its repeated groups written out."""
+    if isinstance(node, Repeat):
+        again = node.high or max(node.low, 1)
+        if isinstance(node.part, Characters):
+            return again if repeated else 1
+        return again * _length(node.part, repeated or again > 1)
+    return 1 if isinstance(node, Characters | Edge) else sum(_length(part, repeated) for part in node.parts)
+
+
+def _rough(node: Node) -> Node:
+    """A tree over bytes that finds all that the tree over characters does, and more: a character has 1 to 4 bytes."""
+    if isinstance(node, Characters):
+        return node if node.is_ascii else Repeat(node.as_bytes(), 1, LONGEST)
+    if isinstance(node, Repeat) and isinstance(node.part, Characters) and not node.part.is_ascii:
+        return Repeat(node.part.as_bytes(), node.low, node.high and node.high * LONGEST)
+    if isinstance(node, Repeat):
+        return replace(node, part=_rough(node.part))
+    return node if isinstance(node, Edge) else type(node)(tuple(map(_rough, node.parts)))
 
 
 def _sets(node: Node) -> list[Characters]:

@@ -51,7 +51,7 @@ def vote(project: Project) -> None:
     """
     events = partitions(project.table("events"))
     contents, pieces = Contents(project), Pieces(project)
-    faults = {}
+    faults: dict[str, dict[str, Faults]] = {}
     with whole_folder(project.data / "votes") as folder:
         for task in project.params.tasks:
             wanted, missing = _pieces(project, task, events, contents, pieces)
@@ -59,20 +59,13 @@ def vote(project: Project) -> None:
             _compute(project, task, missing)
             print(_summary(task, wanted, missing))
             faults[task] = _faults(wanted)
+            _report(project, faults)
             _check(project, task, faults[task])
             for piece in wanted:
                 file = folder / task / piece.function / piece.events.name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(piece.cached, file)
     pieces.bound(project.params.votes.max_cache_megabytes)
-    write_json(
-        project.reports / "votes.json",
-        {
-            "tasks": {
-                task: {"faults": {name: asdict(found) for name, found in by.items()}} for task, by in faults.items()
-            }
-        },
-    )
     rows = sum(open_partition(file).metadata.num_rows for file in events.values())
     write_ledger(project, "vote", rows_in=rows, rows_out=rows)
 
@@ -149,6 +142,15 @@ def _faults(wanted: Sequence[Piece]) -> dict[str, Faults]:
     for piece in wanted:
         found[piece.function].add(read_faults(piece.cached))
     return {name: faults for name, faults in found.items() if faults.count}
+
+
+def _report(project: Project, faults: dict[str, dict[str, Faults]]) -> None:
+    """Write ``reports/votes.json``, before anything is refused for what stands in it."""
+    tasks = {
+        task: {"faults": {name: asdict(found) for name, found in by_function.items()}}
+        for task, by_function in faults.items()
+    }
+    write_json(project.reports / "votes.json", {"tasks": tasks})
 
 
 def _check(project: Project, task: str, faults: dict[str, Faults]) -> None:

@@ -79,8 +79,8 @@ class Worker:
         applied = self._functions(unit, parquet.schema_arrow)
         group = parquet.metadata.row_group(unit.group)
         columns = [group.column(number) for number in range(group.num_columns)]
-        read = sum(column.total_uncompressed_size for column in columns if column.path_in_schema in applied.columns)
-        return read / BYTES_A_SECOND + len(applied.by_row) * group.num_rows / VOTES_A_SECOND
+        read = [column.total_uncompressed_size for column in columns if column.path_in_schema in applied.columns]
+        return float(sum(read) / BYTES_A_SECOND + len(applied.by_row) * group.num_rows / VOTES_A_SECOND)
 
     def _functions(self, unit: Unit, schema: pa.Schema) -> Applied:
         key = (unit.task, unit.functions)

@@ -1,0 +1,72 @@
+"""A task in ``reports/labeling_functions.json``: each function, each partition, and what speaks for which model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from snorkel.labeling import LabelingFunction
+
+from weakfish.labeling.functions import ColumnarLabelingFunction
+from weakfish.labeling.load import module_of
+from weakfish.labeling.modeling.choice import Chosen
+from weakfish.labeling.modeling.tally import Tally
+from weakfish.params import TaskParams
+
+
+def summary(
+    task: TaskParams,
+    functions: Sequence[LabelingFunction],
+    tallies: Mapping[str, Tally],
+    faults: Sequence[int],
+    parts: Mapping[str, dict[str, Any]],
+    chosen: Chosen,
+) -> dict[str, Any]:
+    """The figures of a task.
+
+    ``tallies``, and what ``write_labels`` returned in ``parts``, go by partition; ``faults`` counts failed rows of each
+    function; ``chosen`` is the model of the last partition. Coverage, overlaps and conflicts are shares of all rows, as
+    Snorkel's ``LFAnalysis`` has them.
+    """
+    whole = Tally.total(tallies.values(), len(functions), len(task.classes))
+    names = [function.name for function in functions]
+    return {
+        "classes": task.classes,
+        "class_balance": dict(zip(task.classes, task.label_model.class_balance, strict=True)),
+        "rows": whole.sums.rows,
+        "covered": whole.sums.covered,
+        "method": chosen.method,
+        "why": chosen.why,
+        "signals": chosen.signals.to_json(names, chosen.model.losses),
+        "functions": _functions(task, functions, whole, faults, chosen),
+        "by_partition": [
+            {"partition": name} | parts[name] | {"votes": dict(zip(names, _votes(tally, len(names)), strict=True))}
+            for name, tally in tallies.items()
+        ],
+    }
+
+
+def _functions(
+    task: TaskParams, functions: Sequence[LabelingFunction], whole: Tally, faults: Sequence[int], chosen: Chosen
+) -> list[dict[str, Any]]:
+    votes, rows = _votes(whole, len(functions)), max(1, whole.sums.rows)
+    return [
+        {
+            "name": function.name,
+            "module": module_of(function),
+            "kind": "columnar" if isinstance(function, ColumnarLabelingFunction) else "row",
+            "doc": " ".join((function._f.__doc__ or "").split()),
+            "polarity": [name for name, count in zip(task.classes, votes[number], strict=True) if count],
+            "coverage": sum(votes[number]) / rows,
+            "overlaps": int(whole.overlaps[number]) / rows,
+            "conflicts": int(whole.conflicts[number]) / rows,
+            "weight": chosen.model.weights[number],
+            "faults": faults[number],
+        }
+        for number, function in enumerate(functions)
+    ]
+
+
+def _votes(tally: Tally, functions: int) -> list[list[int]]:
+    found: list[list[int]] = tally.sums.votes.reshape(functions, -1).tolist()
+    return found

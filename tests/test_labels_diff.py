@@ -1,0 +1,221 @@
+"""What moved labels between a git revision and the work tree, and which edit each group of them is put down to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from labelled import commit, edit, labelled, repro
+from projects import command, contents, git, weakfish, write
+
+from weakfish.errors import UserError
+from weakfish.files import write_json
+from weakfish.labeling.modeling.model import FittedModel
+from weakfish.labeling.why.causes import Cause, Edits, causes
+from weakfish.labeling.why.diff import EXAMPLES, diff
+from weakfish.labeling.why.manifest import Maker
+from weakfish.project import Project
+from weakfish.tables import write_partition
+
+NOBODY, FINE, FRAUD = -1, 0, 1
+
+
+def maker(names: Sequence[str], accuracies: Sequence[float], method: str = "snorkel") -> Maker:
+    """Functions that are right that often, for either class."""
+    mu = [[[right, 1 - right], [1 - right, right]] for right in accuracies]
+    model = FittedModel(np.array(mu, np.float32).reshape(-1, 2), np.array([0.5, 0.5]), list(accuracies), rows=100)
+    return Maker(model, list(names), method, ["all"], seed=1)
+
+
+def causes_of(old: Maker, new: Maker, before: Any, after: Any, labels: list[int], **edits: list[str]) -> list[Cause]:
+    keys = pa.chunked_array([[f"k{row}" for row in range(len(labels))]])
+    named = Edits(edits.get("changed", []), edits.get("added", []), edits.get("removed", []))
+    votes = (np.array(before, np.int8), np.array(after, np.int8))
+    return causes(old, new, votes, keys, np.array(labels), named)
+
+
+def test_a_label_is_put_down_to_the_one_function_whose_new_votes_give_it() -> None:
+    made = maker("abc", [0.9, 0.6, 0.6])
+    before = [[0, -1, -1], [-1, 0, -1], [0, 0, -1]]
+    after = [[1, 1, -1], [-1, -1, -1], [-1, -1, -1]]
+    found = causes_of(made, made, before, after, [FRAUD, NOBODY, NOBODY], changed=["a", "b"])
+    assert found == [Cause("function", ("a",)), Cause("function", ("b",)), Cause("several")]
+
+
+def test_functions_that_would_each_have_done_it_are_all_named() -> None:
+    made = maker("abc", [0.8, 0.8, 0.8])
+    found = causes_of(made, made, [[-1, -1, -1]], [[1, 1, -1]], [FRAUD], changed=["a", "b"])
+    assert found == [Cause("any", ("a", "b"))]
+
+
+def test_added_and_removed_functions_are_causes_too() -> None:
+    old, new = maker("abc", [0.7, 0.7, 0.7]), maker("bcd", [0.7, 0.7, 0.95])
+    before = [[-1, 0, -1], [1, -1, -1]]
+    after = [[0, -1, 1], [-1, -1, -1]]
+    found = causes_of(old, new, before, after, [FRAUD, NOBODY], added=["d"], removed=["a"])
+    assert found == [Cause("function", ("d",)), Cause("function", ("a",))]
+
+
+def test_new_votes_of_functions_that_nobody_edited_are_the_events_doing() -> None:
+    made = maker("abc", [0.7, 0.7, 0.7])
+    found = causes_of(made, made, [[-1, 0, -1]], [[-1, 1, 1]], [FRAUD], changed=["a"])
+    assert found == [Cause("events")]
+
+
+def test_what_the_old_model_does_not_do_with_any_of_the_new_votes_is_the_refit() -> None:
+    old, new = maker("abc", [0.9, 0.6, 0.6]), maker("abc", [0.6, 0.9, 0.6])
+    found = causes_of(old, new, [[0, 1, -1]], [[0, 1, -1]], [FRAUD], changed=["c"])
+    assert found == [Cause("refit")]
+
+
+def test_the_method_that_made_the_old_labels_judges() -> None:
+    old, new = maker("abc", [0.99, 0.6, 0.6], "majority"), maker("abc", [0.99, 0.6, 0.6])
+    found = causes_of(old, new, [[0, -1, 1]], [[0, 1, 1]], [FRAUD], changed=["b"])
+    assert found == [Cause("function", ("b",))]
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two labelled commits, the second with the edits."""
+    root = labelled(tmp_path_factory.mktemp("edited") / "orders")
+    edit(root)
+    repro(root)
+    return root
+
+
+def test_each_group_of_labels_is_put_down_to_the_edit_that_moved_it(edited: Path) -> None:
+    found = diff(Project(edited), "fraud", "HEAD~1")
+    groups = [
+        (group["change"], group["from"], group["to"], group["cause"]["kind"], group["cause"]["functions"])
+        for group in found["groups"]
+    ]
+    examples = [sorted(group["examples"]) for group in found["groups"]]
+    assert list(zip(groups, examples, strict=True)) == [
+        (("appeared", None, "fraud", "function", ["is_large"]), ["large", "larger"]),
+        (("appeared", None, "fine", "events", []), ["coming"]),
+        (("appeared", None, "fine", "function", ["is_a_toy"]), ["toy"]),
+        (("appeared", None, "fraud", "events", []), ["changing"]),
+        (("vanished", "fine", None, "events", []), ["leaving"]),
+        (("vanished", "fine", None, "function", ["is_a_book"]), ["book"]),
+    ]
+    assert [group["count"] for group in found["groups"]] == [2, 1, 1, 1, 1, 1]
+    assert (found["flipped"], found["appeared"], found["vanished"]) == (0, 5, 2)
+    assert found["rows"] == {"old": 31, "new": 31}
+    assert found["functions"] == {"changed": ["is_large"], "added": ["is_a_toy"], "removed": ["is_a_book"]}
+    assert found["commit"] == git(edited, "rev-parse", "HEAD~1").strip()
+    assert found["causes_unknown"] is None
+
+
+def test_nothing_in_the_work_tree_changes_and_programs_get_json(edited: Path) -> None:
+    before = contents(edited / "data"), git(edited, "status", "--porcelain"), (edited / "dvc.lock").read_bytes()
+    result = weakfish(edited, "labels", "diff", "HEAD~1", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == diff(Project(edited), "fraud", "HEAD~1")
+    after = contents(edited / "data"), git(edited, "status", "--porcelain"), (edited / "dvc.lock").read_bytes()
+    assert before == after
+
+
+def test_people_get_a_sentence_and_a_table(edited: Path) -> None:
+    result = weakfish(edited, "labels", "diff", "HEAD~1")
+    assert result.returncode == 0, result.stderr
+    assert "0 flipped, 5 appeared, 2 vanished; 31 events then, 31 now." in " ".join(result.stdout.split())
+    assert "Labeling functions changed: is_large." in result.stdout
+    assert "the events changed" in result.stdout
+
+
+def test_the_same_revision_differs_in_nothing(edited: Path) -> None:
+    found = diff(Project(edited), "fraud", "HEAD")
+    assert (found["groups"], found["flipped"], found["rows"]) == ([], 0, {"old": 31, "new": 31})
+
+
+@pytest.mark.parametrize("revision", ["nowhere", "HEAD~9", "--help", "HEAD:dvc.lock"])
+def test_a_revision_that_git_does_not_know_is_one_sentence(edited: Path, revision: str) -> None:
+    with pytest.raises(
+        UserError, match=r"Git does not know the revision '.*' in .*; `git log` lists those that there are\.$"
+    ):
+        diff(Project(edited), "fraud", revision)
+
+
+def test_a_revision_that_the_cache_lost_is_one_sentence_and_exit_code_2(edited: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(edited, tmp_path / "orders"))
+    shutil.rmtree(root / ".dvc/cache")
+    result = weakfish(root, "labels", "diff", "HEAD~1")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "DVC's cache no longer holds data/labels" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_what_the_cache_lost_comes_from_a_remote_even_one_younger_than_the_revision(
+    edited: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(edited, tmp_path / "orders"))
+    expected = diff(Project(root), "fraud", "HEAD~1")
+    shutil.copytree(root / ".dvc/cache", tmp_path / "remote")
+    shutil.rmtree(root / ".dvc/cache")
+    assert (
+        command(root, "dvc", "remote", "add", "--quiet", "--default", "here", str(tmp_path / "remote")).returncode == 0
+    )
+    assert diff(Project(root), "fraud", "HEAD~1") == expected
+
+
+def test_a_project_may_be_a_folder_of_a_larger_repository(edited: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(edited, tmp_path / "company/shop"))
+    shutil.rmtree(root / ".git")
+    git(tmp_path / "company", "init", "--quiet")
+    commit(tmp_path / "company")
+    found = diff(Project(root), "fraud", "HEAD")
+    assert (found["groups"], found["rows"]) == ([], {"old": 31, "new": 31})
+
+
+def test_a_revision_before_the_pipeline_is_one_sentence(edited: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(edited, tmp_path / "orders"))
+    git(root, "checkout", "--quiet", "--orphan", "early")
+    git(root, "rm", "--quiet", "--cached", "-r", ".dvc", "dvc.lock")
+    commit_of(root, "early")
+    git(root, "checkout", "--quiet", "--force", "master") if "master" in git(root, "branch") else git(
+        root, "checkout", "--quiet", "--force", "main"
+    )
+    with pytest.raises(UserError, match="At early "):
+        diff(Project(root), "fraud", "early")
+
+
+def commit_of(root: Path, message: str) -> None:
+    git(root, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", message)
+
+
+def test_flips_of_labels_in_the_older_form_are_counted_without_causes(edited: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(edited, tmp_path / "orders"))
+    labels = pa.table(
+        {
+            "order_id": ["large", "book", "uncovered"],
+            "p_fine": [0.9, 0.8, 0.5],
+            "p_fraud": [0.1, 0.2, 0.5],
+            "covered": [True, True, False],
+        }
+    )
+    shutil.rmtree(root / "data/labels")
+    write_partition(root / "data/labels/fraud", "2024-01", labels)
+    settings = {"classes": ["fine", "fraud"], "label_model": {"seed": 1}}
+    older = {"settings": settings, "functions": {}, "events": {}, "versions": {}}
+    write_json(root / "data/labels/fraud.manifest.json", older)
+    write(root / "dvc.yaml", "stages: {label: {cmd: 'true', outs: [data/labels]}}")
+    result = command(root, "dvc", "commit", "--quiet", "--force")
+    assert result.returncode == 0, result.stderr
+    commit(root)
+    git(root, "checkout", "--quiet", "HEAD~1", "--", "dvc.yaml", "dvc.lock")
+    assert command(root, "dvc", "checkout", "--quiet", "data/labels").returncode == 0
+    found = diff(Project(root), "fraud", "HEAD")
+    moved = {(group["change"], group["from"], group["to"]): group for group in found["groups"]}
+    assert moved["flipped", "fine", "fraud"]["examples"] == ["large"]
+    assert moved["vanished", "fine", None]["examples"] == ["book"]
+    assert moved["flipped", "fine", "fraud"]["cause"] is None
+    assert found["flipped"] == 1
+    assert "have an older form" in found["causes_unknown"]
+    assert len(moved["appeared", None, "fraud"]["examples"]) == EXAMPLES < moved["appeared", None, "fraud"]["count"]

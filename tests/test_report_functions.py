@@ -1,0 +1,532 @@
+"""The labeling-function section of the report: its figures are those of the files, its pictures show them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Browser, browse
+
+from weakfish.params import TaskParams
+from weakfish.report.label_records import Copies, Faults, Function, Partition, Signals, TaskLabels
+from weakfish.report.page import render
+from weakfish.report.words import decimal, integer, percent
+
+CLASSES = ["good", "bad"]
+MONTHS = [f"2024-{month:02}" for month in range(1, 13)]
+ROWS = 1000
+HOSTILE = (
+    "</style></title><script>document.title='owned'</script>"
+    """<img src=x onerror="document.title='owned'">'"`&{{ 7*7 }}"""
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browse() as browser:
+        yield browser
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with 42 functions of all kinds."""
+    save(tmp_path, labels(42), gold(42))
+    return tmp_path
+
+
+def save(root: Path, labels: dict[str, Any] | None, gold: dict[str, Any] | None, faults: Any = None) -> None:
+    files = {
+        "labeling_functions": labels and {"tasks": {"fraud": labels}},
+        "metrics": gold and {"tasks": {"fraud": {"functions": gold}}},
+        "votes": faults and {"tasks": {"fraud": {"faults": faults}}},
+    }
+    (root / "reports").mkdir(exist_ok=True)
+    for name, content in files.items():
+        if content:
+            (root / f"reports/{name}.json").write_text(json.dumps(content))
+
+
+def name(number: int) -> str:
+    return f"function_number_{number:02}_looks_here"
+
+
+def labels(functions: int, months: list[str] = MONTHS) -> dict[str, Any]:
+    """Functions of which the first 15 vote good and the others bad; each with another coverage and weight."""
+    made = [
+        {
+            "name": name(n),
+            "module": f"functions.part_{n % 3}",
+            "kind": "row" if n % 5 == 0 else "columnar",
+            "doc": f"Reason number {n}: people who mean harm leave this trace.",
+            "polarity": [CLASSES[n >= 15]],
+            "coverage": (n + 1) / 100,
+            "overlaps": (n + 1) / 150,
+            "conflicts": (n + 1) / 400,
+            "weight": 0.55 + n / 200,
+            "faults": 0,
+        }
+        for n in range(functions)
+    ]
+    parts = [
+        {
+            "partition": month,
+            "rows": ROWS,
+            "covered": ROWS - 20 * place,
+            "mean": {"good": 0.7, "bad": 0.3},
+            "votes": {name(n): _votes(n, place) for n in range(functions)},
+        }
+        for place, month in enumerate(months)
+    ]
+    signals = {
+        "disagreement": 0.0312,
+        "sensitivity": 0.0456,
+        "unexplained": 0.1234,
+        "unstable": 0.0078,
+        "shift": 0.0211,
+        "converged": True,
+        "losses": [[0, 4.5], [10, 1.25], [499, 0.375]],
+        "copies": [
+            {"functions": [name(3), name(7)], "residual": 0.6},
+            {"functions": [name(20), name(2)], "residual": 0.9},
+        ],
+        "at_clamp": 2,
+    }
+    whole = {"rows": ROWS * len(months), "covered": sum(part["covered"] for part in parts)}
+    return {
+        "classes": CLASSES,
+        "class_balance": {"good": 0.5, "bad": 0.5},
+        **whole,
+        "method": "snorkel",
+        "why": ["Nothing speaks against the label model."],
+        "signals": signals,
+        "functions": made,
+        "by_partition": parts,
+    }
+
+
+def _votes(number: int, place: int) -> list[int]:
+    count = 10 * (number + 1) + place
+    return [count, 0] if number < 15 else [0, count]
+
+
+def gold(functions: int) -> dict[str, Any]:
+    """On dev each is 0.2 better than learned, but number 5, which is 0.2 worse; on test the first ten do not vote."""
+
+    def dev(n: int) -> float:
+        return round((0.35 if n == 5 else 0.75) + n / 200, 4)
+
+    def test(n: int) -> dict[str, Any]:
+        return {"votes": 0, "accuracy": None} if n < 10 else {"votes": 30 + n, "accuracy": 0.8}
+
+    return {name(n): {"dev": {"votes": 100 + n, "accuracy": dev(n)}, "test": test(n)} for n in range(functions)}
+
+
+def html(root: Path) -> str:
+    return render(root).read_text(encoding="utf-8")
+
+
+def table(browser: Browser, selector: str) -> list[list[str]]:
+    rows = f"[...document.querySelectorAll('{selector} tbody tr')]"
+    found: list[list[str]] = browser.evaluate(f"{rows}.map(r => [...r.children].map(c => c.innerText.trim()))")
+    return found
+
+
+def titles(browser: Browser, selector: str) -> list[str]:
+    found: list[str] = browser.evaluate(f"[...document.querySelectorAll('{selector} > title')].map(t => t.textContent)")
+    return found
+
+
+def section(browser: Browser) -> str:
+    text = browser.evaluate("document.querySelector('#functions-1')?.innerText ?? ''")
+    assert isinstance(text, str)
+    return text
+
+
+def test_every_function_stands_in_the_table_with_the_figures_of_the_files(root: Path, browser: Browser) -> None:
+    browser.open(render(root))
+    made, measured = {one["name"]: one for one in labels(42)["functions"]}, gold(42)
+    rows = table(browser, ".functions")
+    assert len(rows) == 42
+    for row in rows:
+        called, *_ = row[0].splitlines()
+        one, seen = made[called], measured[called]
+        assert row[0].splitlines()[1:] == [one["doc"], f"{one['module']}, {one['kind']}"]
+        assert row[1] == one["polarity"][0]
+        shares = [percent(one[key]) for key in ("coverage", "overlaps", "conflicts")]
+        assert row[2:6] == [*shares, decimal(one["weight"])]
+        for cell, part in zip(row[6:8], ("dev", "test"), strict=True):
+            accuracy, votes = seen[part]["accuracy"], seen[part]["votes"]
+            assert cell.split() == (["–"] if accuracy is None else [percent(accuracy), integer(votes), "votes"])
+        assert row[8] == "0"
+
+
+def test_functions_are_sorted_by_class_then_coverage_in_table_and_heat_map_alike(root: Path, browser: Browser) -> None:
+    browser.open(render(root))
+    expected = [name(n) for n in (*range(14, -1, -1), *range(41, 14, -1))]
+    assert [row[0].splitlines()[0] for row in table(browser, ".functions")] == expected
+    assert titles(browser, ".heat .ground") == expected
+    drawn = browser.evaluate("[...document.querySelectorAll('.heat text.name')].map(t => t.textContent)")
+    assert drawn == expected
+
+
+def test_the_heat_map_has_a_cell_for_all_votes_and_shades_grow_with_coverage(root: Path, browser: Browser) -> None:
+    browser.open(render(root))
+    cells = "[...document.querySelectorAll('.heat rect:not(.ground):not(.void)')]"
+    found = browser.evaluate(f"{cells}.map(c => [c.textContent, c.classList[0], +c.getAttribute('fill-opacity')])")
+    assert len(found) == 42 * 12
+    seen = {}
+    for title, colour, opacity in found:
+        called, month, share, rows, count, kind = re.fullmatch(
+            r"(\w+), ([\d-]+): ([\d.]+%) of ([\d,]+) rows, ([\d,]+) (\w+)", title
+        ).groups()  # type: ignore[union-attr]  a title that does not match fails the test as well
+        seen[called, month] = (int(count), opacity)
+        assert (percent(int(count) / ROWS), "1,000") == (share, rows)
+        assert colour == f"h{CLASSES.index(kind)}"
+    for part in labels(42)["by_partition"]:
+        assert {called: [seen[called, part["partition"]][0]] for called in part["votes"]} == {
+            called: [sum(votes)] for called, votes in part["votes"].items()
+        }
+    by_count = sorted(seen.values())
+    assert [opacity for _, opacity in by_count] == sorted(opacity for _, opacity in by_count)
+    assert by_count[0][1] < by_count[-1][1] / 3
+
+
+def test_the_uncovered_share_of_each_partition_is_drawn_and_told(root: Path, browser: Browser) -> None:
+    browser.open(render(root))
+    shares = [percent(20 * place / ROWS) for place in range(12)]
+    said = [f"{month}: {share} of 1,000 rows are uncovered" for month, share in zip(MONTHS, shares, strict=True)]
+    assert titles(browser, ".heat .void") == said
+    browser.evaluate("document.querySelector('.dense').closest('details').open = true")
+    assert table(browser, ".dense")[0] == ["covered by none", *shares]
+
+
+def test_votes_for_several_classes_share_a_cell_by_their_number(root: Path, browser: Browser) -> None:
+    made = labels(3, MONTHS[:1])
+    made["functions"][0]["polarity"] = CLASSES
+    made["by_partition"][0]["votes"][name(0)] = [30, 10]
+    save(root, made, None)
+    browser.open(render(root))
+    cells = "[...document.querySelectorAll('.heat rect')].filter(c => c.textContent.includes('30 good, 10 bad'))"
+    (good, bad) = browser.evaluate(f"{cells}.map(c => [c.classList[0], +c.getAttribute('width')])")
+    assert (good[0], bad[0]) == ("h0", "h1")
+    assert good[1] / bad[1] == pytest.approx(3, rel=0.02)
+    assert "votes for several classes" in browser.evaluate("document.querySelector('.heat').textContent")
+
+
+def test_dots_lie_where_their_accuracies_are(root: Path, browser: Browser) -> None:
+    measured = gold(42)
+    browser.open(render(root))
+    figure = "[...document.querySelectorAll('figure')].find(f => f.textContent.includes('On gold, dev'))"
+    marks = f"[...{figure}.querySelectorAll('.mark')].map(m => [m.textContent, m.getBBox()])"
+    found = browser.evaluate(f"{marks}.map(([t, b]) => [t, b.x + b.width / 2, b.y + b.height / 2])")
+    line = f"{figure}.querySelector('.diagonal')"
+    x1, y1, x2, y2 = browser.evaluate(f"['x1', 'y1', 'x2', 'y2'].map(a => +{line}.getAttribute(a))")
+    assert len(found) == 42
+    for title, x, y in found:
+        called = title.split(":")[0]
+        number = int(called.split("_")[2])
+        learned, accuracy = 0.55 + number / 200, measured[called]["dev"]["accuracy"]
+        assert title == f"{called}: learned {learned:.3f}, on gold {accuracy:.3f} of {100 + number} votes"
+        # The diagonal goes from 0.5, where the axis of learned accuracy begins, to 1.
+        assert x == pytest.approx(x2 - (1 - learned) * (x2 - x1) / 0.5, abs=0.2)
+        assert y == pytest.approx(y2 - (1 - accuracy) * (y2 - y1) / 0.5, abs=0.2)
+
+
+def test_a_function_far_from_the_others_is_named_and_names_do_not_overlap(root: Path, browser: Browser) -> None:
+    browser.open(render(root))
+    assert f"Farthest from the others: {name(5)}." in section(browser)
+    crowd = gold(42)
+    for n in range(0, 42, 3):
+        crowd[name(n)]["dev"]["accuracy"] = 0.5 + n / 1000
+    save(root, None, crowd)
+    browser.open(render(root))
+    boxes = browser.evaluate(
+        "[...document.querySelectorAll('.chart:not(.heat) text.name')].filter(t => !t.classList.contains('axis'))"
+        ".map(t => t.getBoundingClientRect()).map(b => [b.left, b.top + 2, b.right, b.bottom - 2])"
+    )
+    assert len(boxes) >= 5
+    for a, b in itertools.combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def test_the_choice_of_the_model_is_told_with_its_signals(root: Path, browser: Browser) -> None:
+    browser.open(render(root))
+    text = section(browser)
+    assert "Labels are those of Snorkel's label model" in text
+    assert "Nothing speaks against the label model." in text
+    figures = browser.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('.signals > div')]"
+        ".map(d => [d.querySelector('dt').textContent, d.querySelector('b').textContent]))"
+    )
+    assert figures == {
+        "disagreement": "3.1%",
+        "sensitivity": "4.6%",
+        "unexplained": "12.3%",
+        "unstable": "0.8%",
+        "shift": "2.1%",
+        "near-duplicates": "2",
+        "functions at the clamp": "2",
+        "loss": "converged",
+    }
+    assert "Loss of the label model, 4.500 at first and 0.375 after 499 epochs." in text
+    made = labels(42)
+    made["method"], made["signals"]["converged"] = "majority", False
+    save(root, made, None)
+    browser.open(render(root))
+    assert "Labels are those of majority vote" in section(browser)
+    assert "still falling" in section(browser)
+
+
+def test_near_duplicates_are_told_closest_first_and_many_fold(root: Path, browser: Browser) -> None:
+    browser.open(render(root))
+    rows = table(browser, ".copies")
+    assert [row[0].splitlines() for row in rows] == [[name(20), name(2)], [name(3), name(7)]]
+    assert [row[1] for row in rows] == ["0.900", "0.600"]
+    assert rows[0][3].splitlines() == ["21.0%", "3.0%"]
+    assert "drop the one that is right less often" in section(browser)
+    made = labels(42)
+    made["signals"]["copies"] = [{"functions": [name(n), name(n + 1)], "residual": 0.9 - n / 100} for n in range(20)]
+    save(root, made, None)
+    assert "<summary>12 more pairs</summary>" in html(root)
+    made["signals"]["copies"] = []
+    save(root, made, None)
+    assert "None: no two functions agree" in html(root)
+
+
+def test_faults_are_named_with_keys_and_without_what_the_exception_said(root: Path, browser: Browser) -> None:
+    fault = {"count": 3, "exception": "ValueError: invalid literal for int(): 'Dear sir'", "rows": ["o-17", "o-18"]}
+    save(root, None, None, faults={name(4): fault})
+    browser.open(render(root))
+    assert f"{name(4)} failed on 3 rows (ValueError)." in section(browser)
+    ((called, count, kind, keys),) = table(browser, ".faults")
+    assert (called, count, kind, keys.split()) == (name(4), "3", "ValueError", ["o-17", "o-18"])
+    assert next(row for row in table(browser, ".functions") if row[0].startswith(name(4)))[8] == "3"
+    assert "Dear sir" not in html(root)
+
+
+def test_faults_that_only_the_summary_counts_are_shown(root: Path) -> None:
+    made = labels(42)
+    made["functions"][6]["faults"] = 1
+    save(root, made, None)
+    assert f"<code>{name(6)}</code> failed on 1 row." in html(root)
+
+
+def test_functions_that_failed_before_there_were_labels_are_shown(tmp_path: Path, browser: Browser) -> None:
+    save(tmp_path, None, None, faults={"reads_badly": {"count": 9, "exception": "KeyError", "rows": ["o-1"]}})
+    browser.open(render(tmp_path))
+    assert "reads_badly failed on 9 rows (KeyError)." in section(browser)
+    assert "never vote" not in section(browser)
+
+
+def test_what_stands_out_is_said(root: Path) -> None:
+    made, measured = labels(42), gold(42)
+    made["functions"][0] |= {"polarity": [], "coverage": 0.0}
+    made["functions"][8]["weight"] = 0.41
+    measured[name(9)]["dev"] = {"votes": 40, "accuracy": 0.25}
+    measured[name(10)]["dev"] = {"votes": 4, "accuracy": 0.25}
+    for part in made["by_partition"][9:]:
+        part["votes"][name(30)] = [0, 0]
+    for part in made["by_partition"]:
+        part["votes"][name(31)] = [0, 1 if part["partition"] == "2024-02" else 0]
+    save(root, made, measured)
+    said = re.findall(r"<li>(.*?)</li>", html(root).split("What stands out")[1].split("</ul>")[0])
+    assert said == [
+        f"<code>{name(0)}</code> never votes.",
+        f"<code>{name(9)}</code> is wrong more often than right on dev gold: 25.0% of 40 votes.",
+        f"The label model trusts <code>{name(8)}</code> less than chance: learned 0.410, prior 0.500.",
+        f"<code>{name(5)}</code> is wrong more often than right on dev gold: 37.5% of 105 votes.",
+        f"<code>{name(30)}</code> voted last in 2024-09: on 31.4% of rows until then, on none of 3,000 since.",
+    ]
+
+
+def test_a_summary_of_an_older_version_still_makes_a_section(root: Path, browser: Browser) -> None:
+    made = labels(42)
+    for key in ("method", "why", "signals"):
+        del made[key]
+    for one in made["functions"]:
+        del one["faults"]
+    for part in made["by_partition"]:
+        del part["votes"]
+    save(root, made, None)
+    browser.open(render(root))
+    assert len(table(browser, ".functions")) == 42
+    text = section(browser)
+    for absent in ("Votes over time", "Near-duplicates", "Label model or majority vote", "None", "nan"):
+        assert absent not in text
+
+
+def test_without_gold_there_are_no_accuracies(root: Path, browser: Browser) -> None:
+    (root / "reports/metrics.json").unlink()
+    browser.open(render(root))
+    assert {len(row) for row in table(browser, ".functions")} == {7}
+    assert "Learned against empirical accuracy" not in section(browser)
+    assert len(table(browser, ".copies")[0]) == 5
+
+
+def test_two_functions_with_gold_make_no_scatter(root: Path) -> None:
+    save(root, None, gold(2))
+    assert "Learned against empirical accuracy" not in html(root)
+
+
+@pytest.mark.parametrize("width", [1300, 1100, 420, 320])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_forty_functions_and_seventy_partitions_fit_the_window(
+    root: Path, browser: Browser, width: int, scheme: Any
+) -> None:
+    made = labels(42, [f"{2018 + n // 12}-{n % 12 + 1:02}" for n in range(70)])
+    text = json.dumps(made).replace(name(41), "a_name_that_nothing_breaks_" * 6)
+    save(root, json.loads(text), gold(42), faults={name(2): {"count": 2, "exception": "E" * 300, "rows": ["k" * 300]}})
+    browser.open(render(root), width=width, scheme=scheme)
+    browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    assert "the last 60 of 70 partitions" in section(browser)
+    outside = browser.evaluate(
+        "[...document.querySelectorAll('#functions-1 svg')].filter(s => s.getBoundingClientRect().width).flatMap(s => "
+        "[...s.querySelectorAll('text')].filter(t => { const b = t.getBBox(), v = s.viewBox.baseVal;"
+        " return t.getClientRects().length && !t.hasAttribute('transform')"
+        " && (b.x < -1 || b.x + b.width > v.width + 1 || b.y < -4 || b.y + b.height > v.height + 4); }))"
+        ".map(t => t.textContent)"
+    )
+    assert outside == []
+
+
+def test_pictures_are_svg_with_names_and_the_navigation_leads_there(root: Path, browser: Browser) -> None:
+    browser.open(render(root))
+    pictures = "[...document.querySelectorAll('#functions-1 svg:not([aria-hidden=true])')]"
+    assert browser.evaluate(f"{pictures}.length") == 5
+    assert browser.evaluate(
+        f"{pictures}.every(s => s.role == 'img' && s.ariaLabel == s.querySelector('title').textContent)"
+    )
+    assert browser.evaluate(
+        "[...document.querySelectorAll('nav a, section a')].every(a => document.querySelector(a.hash))"
+    )
+    assert (
+        browser.evaluate("document.querySelector('nav a[href=\"#functions-1\"]').textContent") == "Labeling functions"
+    )
+    assert browser.evaluate("document.querySelectorAll('script, img, iframe, object').length") == 0
+    assert browser.evaluate("[...document.querySelectorAll('table')].every(t => t.caption?.textContent.trim())")
+    assert (browser.requested(), browser.complaints()) == ([(root / "reports/index.html").as_uri()], [])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_classes_differ_in_form_and_stand_out_from_the_page(root: Path, browser: Browser, scheme: Any) -> None:
+    made = labels(42)
+    made["classes"] = [f"class {n}" for n in range(9)]
+    for n, one in enumerate(made["functions"]):
+        one["polarity"] = [f"class {n % 9}"]
+    save(root, made, gold(42))
+    browser.open(render(root), scheme=scheme)
+    forms = browser.evaluate(
+        "[...document.querySelectorAll('#functions-1 .form .mark')].map(m => m.outerHTML.split(' ')[0])"
+    )
+    assert len(set(forms[:4])) == 3  # circle, rect, and two polygons
+    polygons = browser.evaluate(
+        "[...document.querySelectorAll('#functions-1 .form polygon')].map(p => p.points.length)"
+    )
+    assert polygons[:2] == [4, 3]
+    colours = browser.evaluate(
+        "[...Array(9).keys()].map(n => getComputedStyle(document.querySelector(`.mark.h${n}`)).fill)"
+    )
+    page = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert len(set(colours)) == 9
+    assert all(contrast(colour, page) >= 3 for colour in colours)  # WCAG 2.2, 1.4.11
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2.2 defines it."""
+
+    def luminance(colour: str) -> float:
+        shares = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+        linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+        return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_hostile_names_of_functions_classes_and_reasons_stay_text(root: Path, browser: Browser) -> None:
+    made = json.loads(
+        json.dumps(labels(5)).replace(name(1), "@").replace('"bad"', '"@@"').replace("Reason number 2", "@")
+    )
+    made["functions"][0]["polarity"] = ["@@"]
+    made["why"] = ["@"]
+    text = json.dumps(made).replace("@@", "@").replace("@", json.dumps(HOSTILE)[1:-1])
+    fault = {"count": 1, "exception": HOSTILE, "rows": [HOSTILE]}
+    save(root, json.loads(text), gold(5), faults={HOSTILE: fault})
+    browser.open(render(root))
+    assert browser.evaluate("document.title") != "owned"
+    assert browser.evaluate("document.querySelectorAll('script, img, iframe, object').length") == 0
+    assert browser.evaluate("document.body.textContent").count("document.title='owned'") > 10
+    assert browser.complaints() == []
+
+
+def test_labels_of_an_earlier_run_are_tagged(root: Path, browser: Browser) -> None:
+    (root / "dvc.yaml").write_text(
+        json.dumps({"stages": {"vote": {"cmd": "v"}, "label": {"cmd": "l"}, "evaluate": {"cmd": "e"}}})
+    )
+    runs = root / ".weakfish/runs"
+    runs.mkdir(parents=True)
+    stopped = {"started_at": "2024-05-01T08:00:00+00:00", "finished_at": "2024-05-01T08:00:09+00:00", "exit_code": 2}
+    (runs / "vote.json").write_text(json.dumps({"stage": "vote", "seconds": 9.0, "message": "It raised.", **stopped}))
+    browser.open(render(root))
+    assert "from an earlier run" in browser.evaluate("document.querySelector('#h-functions-1').innerText")
+    assert "how often a function is right where it votes on gold, from an earlier run" in section(browser)
+
+
+def test_partitions_without_rows_and_files_without_order_change_nothing(root: Path) -> None:
+    made = labels(42)
+    page = html(root)
+    shuffled = copy.deepcopy(made)
+    shuffled["functions"].reverse()
+    shuffled["signals"]["copies"].reverse()
+    save(root, shuffled, None)
+    assert html(root) == page
+    made["by_partition"].append(
+        {"partition": "2025-01", "rows": 0, "covered": 0, "mean": {}, "votes": {name(0): [0, 0]}}
+    )
+    save(root, made, None)
+    assert "2025-01: 0.0% of 0 rows are uncovered" in html(root)
+
+
+def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
+    import numpy as np
+    from snorkel.labeling import LabelingFunction
+
+    from weakfish.labeling import votes_file
+    from weakfish.labeling.modeling.choice import choose
+    from weakfish.labeling.modeling.summary import summary
+    from weakfish.labeling.modeling.tally import Tally
+
+    settings = {"class_balance": [0.5, 0.5], "n_epochs": 200, "lr": 0.01, "l2": 0.0, "seed": 1}
+    task = TaskParams.model_validate({"classes": CLASSES, "label_model": settings})
+    dice = np.random.default_rng(1)
+    truth = dice.integers(0, 2, (2000, 1))
+    votes = np.where(dice.random((2000, 5)) < 0.7, truth, 1 - truth).astype(np.int8)
+    votes[dice.random((2000, 5)) < 0.3] = -1
+    votes[:, 3] = votes[:, 0]
+    tally = Tally.of(votes, 2)
+    functions = [LabelingFunction(name(n), lambda row: -1) for n in range(5)]
+    parts = {"2024-01": {"rows": 2000, "covered": 1990, "mean": {"good": 0.5, "bad": 0.5}}}
+    chosen = choose(tally.sums, tally.patterns, task)
+    written = json.loads(json.dumps(summary(task, functions, {"2024-01": tally}, [0, 0, 2, 0, 0], parts, chosen)))
+    read = TaskLabels.model_validate(written)
+    assert [function.faults.count for function in read.functions] == [0, 0, 2, 0, 0]
+    assert read.signals is not None
+    assert (name(0), name(3)) in [pair.functions for pair in read.signals.copies]
+    shapes = (
+        (TaskLabels, written),
+        (Signals, written["signals"]),
+        (Function, written["functions"][0]),
+        (Partition, written["by_partition"][0]),
+        (Copies, written["signals"]["copies"][0]),
+        (Faults, asdict(votes_file.Faults())),
+    )
+    for shape, content in shapes:
+        assert set(shape.model_fields) <= set(content)
