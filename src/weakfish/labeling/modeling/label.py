@@ -14,7 +14,8 @@ from typing import Any
 
 from snorkel.labeling import LabelingFunction
 
-from weakfish.files import sha256, whole_folder, write_json
+from weakfish.files import whole_folder, write_json
+from weakfish.labeling.contents import Contents
 from weakfish.labeling.identity import identity_of
 from weakfish.labeling.load import load_functions, module_of
 from weakfish.labeling.matrix import VotesOfPartition, label_matrix, votes_of
@@ -48,7 +49,8 @@ def label(project: Project) -> None:
     summaries, rows = {}, 0
     with whole_folder(project.data / "labels") as folder, ThreadPoolExecutor(WORKERS) as pool:
         events = partitions(project.table("events"))
-        hashes = {name: pool.submit(sha256, file) for name, file in events.items()}
+        contents = Contents(project)
+        hashes = {name: pool.submit(contents.file, file) for name, file in events.items()}
         for task in project.params.tasks:
             work = _Task(project, task, list(events), pool)
             found = work.write(folder / task)
@@ -56,6 +58,7 @@ def label(project: Project) -> None:
             write_json(folder / f"{task}.manifest.json", work.manifest(hashed))
             summaries[task] = found
             rows = found["rows"]
+        contents.save(list(events.values()))
     write_json(project.reports / "labeling_functions.json", {"tasks": summaries})
     write_ledger(project, "label", rows_in=rows, rows_out=rows)
 

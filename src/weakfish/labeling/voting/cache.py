@@ -15,18 +15,13 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from weakfish.errors import WeakfishError
-from weakfish.files import read_json, write_json
-from weakfish.labeling.votes_file import fingerprint, read_votes
+from weakfish.labeling.votes_file import read_votes
 from weakfish.project import Project
-from weakfish.tables import open_partition, read_partition
 
 PACKAGES = ("duckdb", "hyperscan", "ibis-framework", "numpy", "pandas", "pyarrow", "snorkel")
 """Packages whose versions the votes may depend on."""
-
-PART = 1 << 22
 
 
 class Pieces:
@@ -62,47 +57,6 @@ class Pieces:
                 file.unlink(missing_ok=True)
 
 
-class Contents:
-    """Hashes of stored columns, remembered while a file's time and size stay what they were.
-
-    The hash is that of the column's chunks as they lie in the Parquet file: nothing is decoded.
-    """
-
-    def __init__(self, project: Project) -> None:
-        self._file = project.root / ".weakfish" / "contents.json"
-        try:
-            self._known: dict[str, dict[str, Any]] = read_json(self._file)
-        except WeakfishError:
-            self._known = {}
-
-    def of(self, file: Path, columns: Sequence[str]) -> list[str]:
-        """One hash per column."""
-        known = self._entry(file)["columns"]
-        missing = [name for name in columns if name not in known]
-        if missing:
-            known.update(_column_hashes(file, missing))
-        return [known[name] for name in columns]
-
-    def keys(self, file: Path, key: str) -> str:
-        """The fingerprint of a partition's keys."""
-        entry = self._entry(file)
-        if entry["keys"] is None:
-            entry["keys"] = fingerprint(read_partition(file, [key])[key])
-        return str(entry["keys"])
-
-    def save(self, files: Sequence[Path]) -> None:
-        """Remember what is known of these files, and nothing else."""
-        write_json(self._file, {str(file): self._known[str(file)] for file in files if str(file) in self._known})
-
-    def _entry(self, file: Path) -> dict[str, Any]:
-        state = file.stat()
-        stamp = [state.st_mtime_ns, state.st_size, state.st_ino]
-        entry = self._known.get(str(file))
-        if entry is None or entry["stamp"] != stamp:
-            entry = self._known[str(file)] = {"stamp": stamp, "columns": {}, "keys": None}
-        return entry
-
-
 def piece_key(identity: str, contents: Sequence[str], keys: str, classes: int) -> str:
     """The key of a function's votes on a partition; ``classes`` is how many the task has."""
     parts = [identity, *contents, keys, str(classes), engine_version()]
@@ -126,22 +80,3 @@ def _version(package: str) -> str:
         return version(package)
     except ModuleNotFoundError:
         return "absent"
-
-
-def _column_hashes(file: Path, names: Sequence[str]) -> dict[str, str]:
-    parquet = open_partition(file)
-    metadata = parquet.metadata
-    digests = {name: hashlib.sha256(str(parquet.schema_arrow.field(name).type).encode()) for name in names}
-    with file.open("rb") as stream:
-        for group in range(metadata.num_row_groups):
-            for number in range(metadata.num_columns):
-                chunk = metadata.row_group(group).column(number)
-                digest = digests.get(chunk.path_in_schema.partition(".")[0])
-                if digest is None:
-                    continue
-                start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
-                digest.update(f"{group} {chunk.num_values}".encode())
-                stream.seek(start)
-                for done in range(0, chunk.total_compressed_size, PART):
-                    digest.update(stream.read(min(PART, chunk.total_compressed_size - done)))
-    return {name: digest.hexdigest() for name, digest in digests.items()}

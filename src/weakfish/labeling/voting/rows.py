@@ -6,8 +6,8 @@ Functions with preprocessors, and those that a `Row` cannot serve, get the Serie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,14 @@ import pyarrow as pa
 from snorkel.labeling import LabelingFunction
 
 from weakfish.labeling.load import check_vote
-from weakfish.labeling.votes_file import FAILED, Faults, Votes
+from weakfish.labeling.votes_file import ABSTAIN, FAILED, Faults, Votes
 
 SERIES = frozenset(dir(pd.Series))
 """What a Series answers itself: a column of such a name is reached by ``row["name"]`` alone."""
+
+
+FEW = 12
+"""Columns up to which all are put into each row."""
 
 
 class Batch:
@@ -50,16 +54,25 @@ class Batch:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """All rows."""
-        return [Row(self, number) for number in range(self._table.num_rows)]
+        """All rows; few columns are put into them at once, of many each is when it is asked for."""
+        rows = range(self._table.num_rows)
+        names = [name for name in self.names if name not in SERIES]
+        if len(names) > FEW:
+            return [Row(self, number, {}) for number in rows]
+        values = zip(*map(self.column, names), strict=True) if names else ((),) * len(rows)
+        return [Row(self, number, dict(zip(names, row, strict=True))) for number, row in zip(rows, values, strict=True)]
 
 
 class Row:
-    """One row, read as a pandas Series is: ``row.column``, ``row["column"]``, ``row.get("column")`` and the rest."""
+    """One row, read as a pandas Series is: ``row.column``, ``row["column"]``, ``row.get("column")`` and the rest.
 
-    def __init__(self, batch: Batch, number: int) -> None:
-        self._batch = batch
-        self._number = number
+    Columns lie in its ``__dict__``, so that reading one costs what reading any attribute does.
+    """
+
+    def __init__(self, batch: Batch, number: int, known: dict[str, Any]) -> None:
+        self.__dict__ = known
+        known["_batch"] = batch
+        known["_number"] = number
 
     def __getattr__(self, name: str) -> Any:
         batch = self.__dict__["_batch"]
@@ -104,30 +117,48 @@ def row_votes(
 def _votes(
     function: LabelingFunction, batch: Batch, keys: Sequence[object], classes: Sequence[str]
 ) -> tuple[Votes, Faults]:
-    votes = np.empty(len(keys), np.int8)
-    faults, most = Faults(), len(classes)
-    rows: Iterable[Row | pd.Series] = map(batch.series, range(len(keys))) if function._pre else batch.rows
-    for number, row in enumerate(rows):
+    found: list[Any] = []
+    failed: list[int] = []
+    faults, vote = Faults(), _plain_call(function)
+    rows: Iterator[Row | pd.Series] = map(batch.series, range(len(keys))) if function._pre else iter(batch.rows)
+    while len(found) < len(keys):
+        number = len(found)
         try:
-            vote = function(row)
+            for row in rows:
+                number = len(found)
+                found.append(vote(row))
         except Exception as error:
-            vote = _second_try(function, batch, number, row)
-            if vote is FAILED:
-                votes[number] = FAILED
+            again = _second_try(function, batch, number)
+            if again is None:
+                failed.append(number)
                 faults.add(Faults(1, f"{type(error).__name__}: {error}", [str(keys[number])]))
-                continue
-        if type(vote) is not int or not -1 <= vote < most:
-            where = f"{function._f.__module__}, row {keys[number]!r}"
-            vote = check_vote(vote, function.name, where, classes)
-        votes[number] = vote
+            found.append(ABSTAIN if again is None else again[0])
+    votes = _checked(found, function, keys, classes)
+    votes[failed] = FAILED
     return votes, faults
 
 
-def _second_try(function: LabelingFunction, batch: Batch, number: int, row: Row | pd.Series) -> Any:
-    """The vote on the Series, where it was the `Row` that the function could not use."""
-    if isinstance(row, pd.Series):
-        return FAILED
+def _plain_call(function: LabelingFunction) -> Callable[[Any], Any]:
+    """What ``function(row)`` comes to, without the calls between."""
+    plain = not function._pre and type(function).__call__ is LabelingFunction.__call__
+    call: Callable[[Any], Any] = function._f if plain else function
+    return partial(call, **function._resources) if plain and function._resources else call
+
+
+def _second_try(function: LabelingFunction, batch: Batch, number: int) -> tuple[Any] | None:
+    """The vote on the Series, where it was the `Row` that the function could not use; None where it raises too."""
+    if function._pre:
+        return None
     try:
-        return function(batch.series(number))
+        return (function(batch.series(number)),)
     except Exception:
-        return FAILED
+        return None
+
+
+def _checked(found: list[Any], function: LabelingFunction, keys: Sequence[object], classes: Sequence[str]) -> Votes:
+    if not found or (set(map(type, found)) == {int} and min(found) >= ABSTAIN and max(found) < len(classes)):
+        return np.array(found, np.int8)
+    rows = (f"{function._f.__module__}, row {key!r}" for key in keys)
+    return np.array(
+        [check_vote(vote, function.name, where, classes) for vote, where in zip(found, rows, strict=True)], np.int8
+    )

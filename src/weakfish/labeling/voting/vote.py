@@ -14,10 +14,11 @@ from pathlib import Path
 
 from weakfish.errors import LabelingFunctionError
 from weakfish.files import whole_file, whole_folder, write_json
+from weakfish.labeling.contents import Contents
 from weakfish.labeling.identity import Identity, examine
 from weakfish.labeling.load import load_functions
 from weakfish.labeling.votes_file import Faults, read_faults, write_votes
-from weakfish.labeling.voting.cache import Contents, Pieces, piece_key
+from weakfish.labeling.voting.cache import Pieces, piece_key
 from weakfish.labeling.voting.workers import Outcome, Unit, joined, run
 from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger

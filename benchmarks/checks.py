@@ -1,0 +1,94 @@
+"""Whether both sides gave the same: compared in full, in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.projects import TASK
+
+
+def votes(root: str, theirs: str) -> dict[str, Any]:
+    """Compare the first votes in ``root`` with those in a file, one column per function; count vote patterns."""
+    other = pq.ParquetFile(theirs).read()
+    different = {
+        name: int((_first(Path(root), name, other.num_rows) != other[name].to_numpy()).sum())
+        for name in other.column_names
+    }
+    return {"equal": not any(different.values()), "different": different, "patterns": _patterns(Path(root))}
+
+
+def _first(root: Path, function: str, rows: int) -> npt.NDArray[np.int8]:
+    parts: list[npt.NDArray[np.int8]] = []
+    for file in sorted((root / "data/votes" / TASK / function).glob("*.parquet")):
+        parts.append(_votes(file))
+        if sum(map(len, parts)) >= rows:
+            break
+    return np.concatenate(parts)[:rows]
+
+
+def _votes(file: Path) -> npt.NDArray[np.int8]:
+    column = pq.ParquetFile(file).read(["vote"])["vote"]
+    if column.null_count:
+        raise ValueError(f"{file} has {column.null_count} faults, where the benchmark has none.")
+    found: npt.NDArray[np.int8] = column.to_numpy().astype(np.int8)
+    return found
+
+
+def labels(root: str, ours: str, theirs: str) -> dict[str, Any]:
+    """Compare probabilities in a folder with those in a file, bit for bit; count the vote patterns in ``root``."""
+    other = pq.ParquetFile(theirs).read()
+    parts = [pq.ParquetFile(file).read(other.column_names) for file in sorted(Path(ours).glob("*.parquet"))]
+    equal = all(_same_bits(pa.concat_tables(parts)[name], other[name]) for name in other.column_names)
+    return {"equal": equal, "patterns": _patterns(Path(root))}
+
+
+def _same_bits(ours: pa.ChunkedArray, theirs: pa.ChunkedArray) -> bool:
+    mine, other = ours.to_numpy().view(np.int64), theirs.to_numpy().view(np.int64)
+    return mine.shape == other.shape and bool((mine == other).all())
+
+
+def folders(ours: str, theirs: str, whole: bool = False) -> dict[str, Any]:
+    """Compare all votes and labels of one project with those in another, which may have more unless ``whole``."""
+    mine, others = (set(_tables(Path(root))) for root in (ours, theirs))
+    equal = mine == others if whole else mine <= others
+    for name in sorted(mine & others):
+        equal &= pq.ParquetFile(Path(ours) / name).read().equals(pq.ParquetFile(Path(theirs) / name).read())
+    return {"equal": equal, "files": len(mine)}
+
+
+def _tables(root: Path) -> Iterator[str]:
+    for folder in ("data/votes", "data/labels"):
+        yield from (str(file.relative_to(root)) for file in (root / folder).rglob("*.parquet"))
+
+
+def engine_votes(root: str, rows: int) -> dict[str, Any]:
+    """Compare pattern functions with the engine's own search, one pattern at a time, on the first rows."""
+    import duckdb
+
+    from benchmarks.functions.patterns import PATTERNS
+    from benchmarks.theirs import head
+
+    texts = head(Path(root), ["body"], rows)
+    different = {}
+    for name, (label, pattern) in PATTERNS.items():
+        found = duckdb.execute("SELECT regexp_matches(body, ?) AS hit FROM texts", [pattern]).fetchnumpy()["hit"]
+        expected = np.where(found, label, -1)
+        different[name] = int((_first(Path(root), f"pattern_{name}", texts.num_rows) != expected).sum())
+    return {"equal": not any(different.values()), "different": different}
+
+
+def _patterns(root: Path) -> int:
+    """How many distinct rows the label matrix has."""
+    functions = sorted((root / "data/votes" / TASK).iterdir())
+    seen: set[bytes] = set()
+    for file in sorted(functions[0].glob("*.parquet")):
+        rows = np.stack([_votes(folder / file.name) for folder in functions], axis=1)
+        seen |= {row.tobytes() for row in np.unique(rows.view(f"V{rows.shape[1]}"))}
+    return len(seen)
