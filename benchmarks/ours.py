@@ -97,6 +97,8 @@ def _heavy_for_votes() -> None:
     import duckdb  # noqa: F401
     import ibis.backends.duckdb  # noqa: F401
 
+    import weakfish.params  # noqa: F401
+
     with contextlib.suppress(ImportError):
         import hyperscan  # noqa: F401
 

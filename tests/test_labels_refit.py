@@ -16,6 +16,7 @@ import pytest
 from projects import REPOSITORY, contents, replace, tiny
 
 from weakfish.errors import ParamsError, TableError
+from weakfish.files import write_json
 from weakfish.labeling.matrix import read_label_matrix
 from weakfish.labeling.modeling.label import label
 from weakfish.labeling.modeling.model import FittedModel, fit
@@ -59,6 +60,8 @@ def write_month(root: Path, name: str, rows: int = 70) -> None:
         votes = np.where(random.random(rows) < 0.6, votes, -1).astype(np.int8)
         print_of_keys = fingerprint(pa.chunked_array([keys]))
         write_votes(root / f"data/votes/fraud/{function}/{name}.parquet", votes, print_of_keys, Faults())
+    made = {function: {"module": "labeling_functions.orders", "identity": "ab"} for function in FUNCTIONS}
+    write_json(root / "data/votes/fraud.manifest.json", {"task": "fraud", "functions": made})
 
 
 def project(root: Path, settings: str, *months: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import cycle, islice
 
@@ -19,6 +19,7 @@ from weakfish import compute
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.labeling import votes
 from weakfish.labeling.functions import ColumnarLabelingFunction
+from weakfish.labeling.voting import automaton
 from weakfish.labeling.voting.plan import compile_plan
 from weakfish.labeling.voting.translate import TWINS
 
@@ -175,10 +176,25 @@ def test_only_the_characters_known_as_twins_have_an_ascii_letter_for_their_other
     assert "".join(sorted(c for (c,) in found)) == TWINS
 
 
+@pytest.fixture(autouse=True)
+def _forget_the_automaton() -> Iterator[None]:
+    yield
+    automaton.is_usable.cache_clear()
+
+
 def test_without_the_automaton_the_votes_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hyperscan", None)
+    automaton.is_usable.cache_clear()
     plan = plan_that_agrees([function(LIFTED["any case"])], ROWS)
-    assert [search.why for search in plan.searches] == ["waits for hyperscan, which is not installed"]
+    assert [search.why for search in plan.searches] == ["waits for a hyperscan that finds what it must"]
+
+
+def test_an_automaton_that_misses_a_known_match_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    automaton.is_usable.cache_clear()
+    assert automaton.is_usable()
+    monkeypatch.setattr(automaton, "KNOWN_TEXT", b"nothing of the kind")
+    automaton.is_usable.cache_clear()
+    assert not automaton.is_usable()
 
 
 def test_the_plan_names_the_columns_that_the_functions_read() -> None:

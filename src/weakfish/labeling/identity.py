@@ -48,13 +48,6 @@ class Identity:
     certain: bool = True
 
 
-def identity_of(function: LabelingFunction, project: Project) -> str:
-    """The digest of `examine`, for functions of a project that has events."""
-    from weakfish.labeling.load import events_schema
-
-    return examine(function, project, events_schema(project)).digest
-
-
 def examine(function: LabelingFunction, project: Project, schema: pa.Schema) -> Identity:
     """The identity of a function on events of ``schema``.
 

@@ -14,10 +14,9 @@ from typing import Any
 
 from snorkel.labeling import LabelingFunction
 
-from weakfish.files import whole_folder, write_json
+from weakfish.files import read_json, whole_folder, write_json
 from weakfish.labeling.contents import Contents
-from weakfish.labeling.identity import identity_of
-from weakfish.labeling.load import load_functions, module_of
+from weakfish.labeling.load import load_functions
 from weakfish.labeling.matrix import VotesOfPartition, label_matrix, votes_of
 from weakfish.labeling.modeling.choice import Chosen, choose
 from weakfish.labeling.modeling.refit import Fit, schedule
@@ -90,10 +89,7 @@ class _Task:
         """What made the labels; the parameters of a model stand in the order of its ``functions``."""
         return {
             "task": self.task,
-            "functions": {
-                function.name: {"module": module_of(function), "identity": identity_of(function, self.project)}
-                for function in self.functions
-            },
+            "functions": read_json(self.project.table("votes") / f"{self.task}.manifest.json")["functions"],
             "events": events,
             "settings": self.settings.model_dump(mode="json"),
             "versions": {package: version(package) for package in PACKAGES},

@@ -58,8 +58,8 @@ def _writer(file: Path, schema: pa.Schema, names: Columns) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         file,
         schema,
-        compression="zstd",
-        compression_level=1,
+        compression={name: "lz4" if name == names.key else "zstd" for name in schema.names},
+        compression_level={name: 1 for name in schema.names if name != names.key},
         use_dictionary=[name for name in schema.names if name not in (names.key, names.time)],
         column_encoding={names.time: "DELTA_BINARY_PACKED"},
         write_statistics=[names.key, names.time],

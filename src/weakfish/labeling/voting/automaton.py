@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -16,13 +17,25 @@ from weakfish.labeling.voting.translate import Needle
 Booleans = npt.NDArray[np.bool_]
 
 
-def is_installed() -> bool:
-    """Whether the automaton's library is there; without it all searches stay with the engine."""
+KNOWN_PATTERN = (
+    rb"(?i)\bI[\t\n\f\r ]+(think|guess|suppose|wonder|tried|believe|mean|don't|can't|haven't|didn't|was|thought)\b"
+)
+KNOWN_TEXT = b" wttw   wtww \n\t \t  \t\t\n\n \n \n\nI was x x x x x x x"
+"""A match that Vectorscan 5.4.12 misses, which is in versions 0.7.30 to 0.9.1 of the ``hyperscan`` package."""
+
+
+@cache
+def is_usable() -> bool:
+    """Whether the library is there and finds what it must; without it all searches stay with the engine."""
     try:
-        import hyperscan  # noqa: F401
+        import hyperscan
     except ImportError:
         return False
-    return True
+    found: list[int] = []
+    database = hyperscan.Database()
+    database.compile(expressions=[KNOWN_PATTERN], ids=[0], elements=1, flags=[hyperscan.HS_FLAG_SINGLEMATCH])
+    database.scan(KNOWN_TEXT, lambda *match: found.append(match[0]))
+    return bool(found)
 
 
 class Automaton:
@@ -94,7 +107,7 @@ class Automaton:
 
         for row, (start, end) in enumerate(pairwise(offsets)):
             if start < end:
-                scan(text[start:end], note, 0, row)  # named arguments would double the cost of a short text
+                scan(text[start:end].tobytes(), note, 0, row)  # named arguments would double the cost of a short text
         return needles, rows
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
-from weakfish.labeling.voting.automaton import is_installed
+from weakfish.labeling.voting.automaton import is_usable
 from weakfish.labeling.voting.reading import Reading
 from weakfish.labeling.voting.searches import Lifted, Search, kind_of, lift, named, searches_in
 from weakfish.labeling.voting.syntax import Unlifted
@@ -43,8 +43,8 @@ class Lifting:
         for search in searches:
             try:
                 wanted[search] = lift(search, events)
-                if not is_installed():
-                    raise Unlifted("waits for hyperscan, which is not installed")
+                if not is_usable():
+                    raise Unlifted("waits for a hyperscan that finds what it must")
             except Unlifted as reason:
                 self._why[search] = str(reason)
         return {search: lifted for search, lifted in wanted.items() if search not in self._why}

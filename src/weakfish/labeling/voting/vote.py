@@ -9,20 +9,25 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from weakfish.errors import LabelingFunctionError
 from weakfish.files import whole_file, whole_folder, write_json
 from weakfish.labeling.contents import Contents
 from weakfish.labeling.identity import Identity, examine
-from weakfish.labeling.load import load_functions
+from weakfish.labeling.load import load_functions, module_of
 from weakfish.labeling.votes_file import Faults, read_faults, write_votes
 from weakfish.labeling.voting.cache import Pieces, piece_key
 from weakfish.labeling.voting.workers import Outcome, Unit, joined, run
 from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger
 from weakfish.tables import open_partition, partitions
+
+HASHING = 2
+"""Partitions whose contents are hashed at once."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Piece:
     partition: str
     events: Path
     keys: str
+    identity: str
     cached: Path
 
 
@@ -62,6 +68,7 @@ def vote(project: Project) -> None:
             faults[task] = _faults(wanted)
             _report(project, faults)
             _check(project, task, faults[task])
+            write_json(folder / f"{task}.manifest.json", manifest(project, task, wanted))
             for piece in wanted:
                 file = folder / task / piece.function / piece.events.name
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -78,12 +85,15 @@ def _pieces(
     schema = open_partition(next(iter(events.values()))).schema_arrow.remove_metadata()
     identities = {function.name: examine(function, project, schema) for function in load_functions(project, task)}
     classes, key = len(project.task(task).classes), project.params.events.key
+    columns = sorted({name for identity in identities.values() for name in identity.columns} | {key})
+    with ThreadPoolExecutor(HASHING) as pool:  # hashing and reading leave the interpreter to others
+        list(pool.map(lambda file: (contents.of(file, columns), contents.keys(file, key)), events.values()))
     wanted, missing = [], []
     for partition, file in events.items():
         keys = contents.keys(file, key)
         for name, identity in identities.items():
             held = piece_key(identity.digest, _read(contents, file, identity, key), keys, classes)
-            piece = Piece(name, partition, file, keys, cache.file(held))
+            piece = Piece(name, partition, file, keys, identity.digest, cache.file(held))
             wanted.append(piece)
             if not (identity.certain and cache.holds(held, keys)):
                 missing.append(piece)
@@ -135,6 +145,16 @@ def _summary(task: str, wanted: Sequence[Piece], missing: Sequence[Piece]) -> st
     return (
         f"{task}: {functions} labeling functions, {parts} partitions: {len(missing)} of {len(wanted)} pieces computed."
     )
+
+
+def manifest(project: Project, task: str, wanted: Sequence[Piece]) -> dict[str, Any]:
+    """What voted: the module and the identity of each function."""
+    identities = {piece.function: piece.identity for piece in wanted}
+    functions = load_functions(project, task)
+    made = {
+        function.name: {"module": module_of(function), "identity": identities[function.name]} for function in functions
+    }
+    return {"task": task, "functions": made}
 
 
 def _faults(wanted: Sequence[Piece]) -> dict[str, Faults]:

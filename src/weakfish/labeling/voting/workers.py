@@ -5,17 +5,20 @@ Other processes get names, never functions: each imports the project's functions
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from snorkel.labeling import LabelingFunction
 
 from weakfish import compute
@@ -33,8 +36,9 @@ from weakfish.tables import open_partition
 Outcome = dict[str, tuple[Votes, Faults]]
 """Votes and faults by function."""
 
-BATCH_ROWS = 32_768
-"""Rows in memory at a time, in each process."""
+LEAST_ROWS = 32_768
+BATCH_BYTES = 32 << 20
+"""Rows in memory at a time, in each process: at least so many, and no more than take so much."""
 
 WORTH_A_PROCESS = 6.0
 """Estimated seconds of work from which on other processes help: each takes some to start."""
@@ -68,7 +72,7 @@ class Worker:
         applied = self._functions(unit, parquet.schema_arrow)
         first = sum(parquet.metadata.row_group(group).num_rows for group in range(unit.group))
         parts = []
-        for batch in parquet.iter_batches(BATCH_ROWS, [unit.group], applied.columns):
+        for batch in parquet.iter_batches(_batch_rows(parquet, unit.group, applied), [unit.group], applied.columns):
             parts.append(applied.to(pa.Table.from_batches([batch]), first))
             first += batch.num_rows
         return {name: joined([part[name] for part in parts]) for name in unit.functions}
@@ -77,10 +81,9 @@ class Worker:
         """About how long a unit takes."""
         parquet = open_partition(unit.file)
         applied = self._functions(unit, parquet.schema_arrow)
-        group = parquet.metadata.row_group(unit.group)
-        columns = [group.column(number) for number in range(group.num_columns)]
-        read = [column.total_uncompressed_size for column in columns if column.path_in_schema in applied.columns]
-        return float(sum(read) / BYTES_A_SECOND + len(applied.by_row) * group.num_rows / VOTES_A_SECOND)
+        rows = parquet.metadata.row_group(unit.group).num_rows
+        read = _bytes(parquet, unit.group, applied.columns)
+        return float(read / BYTES_A_SECOND + len(applied.by_row) * rows / VOTES_A_SECOND)
 
     def _functions(self, unit: Unit, schema: pa.Schema) -> Applied:
         key = (unit.task, unit.functions)
@@ -107,9 +110,9 @@ class Applied:
         self.by_row = [function for function in functions if not isinstance(function, ColumnarLabelingFunction)]
         self.plan: VotePlan | None = compile_plan(engine, columnar, schema.remove_metadata()) if columnar else None
         self._key, self._classes = key, classes
-        read = {key, *(self.plan.columns if self.plan else ())}
-        read |= {name for function in self.by_row for name in columns_read(function, schema.names)}
-        self.columns = [name for name in schema.names if name in read]
+        read = {name for function in self.by_row for name in columns_read(function, schema.names)}
+        read |= {*(self.plan.columns if self.plan else ()), *([key] if self.by_row else [])}
+        self.columns = [name for name in schema.names if name in (read or {key})]
 
     def to(self, rows: pa.Table, first: int = 0) -> Outcome:
         """The votes on a batch that starts with row ``first`` of its partition."""
@@ -146,7 +149,7 @@ def run(project: Project, units: Sequence[Unit]) -> Iterator[tuple[Unit, Outcome
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _start, (project.root,)) as pool:
         try:
-            yield from _shared(pool, here, deque(units), 2 * processes)
+            yield from _shared(pool, here, deque(units), processes)
         except BrokenProcessPool as error:
             raise WeakfishError(
                 "A worker process ended before its work, perhaps for want of memory; run the stage again, "
@@ -156,19 +159,33 @@ def run(project: Project, units: Sequence[Unit]) -> Iterator[tuple[Unit, Outcome
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _shared(pool: ProcessPoolExecutor, here: Worker, waiting: deque[Unit], most: int) -> Iterator[tuple[Unit, Outcome]]:
-    """Other processes have ``most`` units at hand at any time, and this one works too."""
-    running: dict[Future[Outcome], Unit] = {}
-    while waiting or running:
-        while waiting and len(running) < most:
+def _shared(
+    pool: ProcessPoolExecutor, here: Worker, waiting: deque[Unit], processes: int
+) -> Iterator[tuple[Unit, Outcome]]:
+    """Each process takes the next unit as soon as it has done one, and so does this one."""
+    done: SimpleQueue[tuple[Unit, Future[Outcome]]] = SimpleQueue()
+
+    def submit() -> None:
+        with contextlib.suppress(IndexError):
             unit = waiting.popleft()
-            running[pool.submit(_work, unit)] = unit
-        if waiting:
+            pool.submit(_work, unit).add_done_callback(lambda future: take_next(unit, future))
+
+    def take_next(unit: Unit, future: Future[Outcome]) -> None:
+        done.put((unit, future))
+        submit()
+
+    left = len(waiting)
+    for _ in range(processes):
+        submit()
+    while left:
+        with contextlib.suppress(IndexError):
             unit = waiting.popleft()
             yield unit, here.work(unit)
-        done = wait(running, 0 if waiting else None, FIRST_COMPLETED).done
-        for future in done:
-            yield running.pop(future), future.result()
+            left -= 1
+        while left and (not waiting or not done.empty()):
+            unit, future = done.get()
+            yield unit, future.result()
+            left -= 1
 
 
 def joined(parts: Sequence[tuple[Votes, Faults]]) -> tuple[Votes, Faults]:
@@ -178,6 +195,21 @@ def joined(parts: Sequence[tuple[Votes, Faults]]) -> tuple[Votes, Faults]:
         faults.add(part)
     votes: Votes = np.concatenate([votes for votes, _ in parts]) if parts else np.zeros(0, np.int8)
     return votes, faults
+
+
+def _bytes(parquet: pq.ParquetFile, number: int, names: Sequence[str]) -> int:
+    """What columns of a row group take in memory, about."""
+    group = parquet.metadata.row_group(number)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema in names)
+
+
+def _batch_rows(parquet: pq.ParquetFile, number: int, applied: Applied) -> int:
+    """Rows of a batch, the fewer the more they hold; row functions turn each value into an object."""
+    rows = parquet.metadata.row_group(number).num_rows
+    if applied.by_row or not rows:
+        return LEAST_ROWS
+    return max(LEAST_ROWS, int(rows * BATCH_BYTES / max(1, _bytes(parquet, number, applied.columns))))
 
 
 _worker: Worker | None = None
