@@ -116,7 +116,8 @@ def test_an_edited_function_reruns_only_what_depends_on_it(project: Path) -> Non
     assert "run" in states["vote"]
     after = contents(project / "data/votes")
     assert {name for name in before if before[name] != after[name]} <= {
-        f"fraud/is_large/2024-0{month}.parquet" for month in (1, 2)
+        "fraud.manifest.json",
+        *(f"fraud/is_large/2024-0{month}.parquet" for month in (1, 2)),
     }
 
 
