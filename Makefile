@@ -24,7 +24,7 @@ check: env ## Check format, lint and types
 
 bench: bench-labels ## Measure all that the documentation claims about speed, on an idle machine
 
-bench-labels: env ## Measure votes and labels on millions of rows (a quarter of an hour, 6 GB below TMPDIR)
+bench-labels: env ## Measure votes and labels on millions of rows (a quarter of an hour, 8 GB below TMPDIR)
 	@$(BIN)/python -m benchmarks.labels
 
 lock: ## Pin the newest dependencies that fit into requirements.lock

@@ -46,7 +46,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(FIGURES)}")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows; below 1 nothing is kept")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the label model; else nothing is kept")
-    parser.add_argument("--work", type=Path, help="where to make events and projects; 6 GB at scale 1")
+    parser.add_argument("--work", type=Path, help="where to make events and projects; 8 GB at scale 1")
     parser.add_argument("--events", type=Path, default=CORPUS, help="the corpus to amplify")
     options = parser.parse_args()
     for name in options.names:

@@ -47,10 +47,10 @@ class Contents:
 
     def keys(self, file: Path, key: str) -> str:
         """The fingerprint of a partition's keys."""
-        entry = self._entry(file)
-        if entry["keys"] is None:
-            entry["keys"] = fingerprint(read_partition(file, [key])[key])
-        return str(entry["keys"])
+        known = self._entry(file)["keys"]
+        if key not in known:
+            known[key] = fingerprint(read_partition(file, [key])[key])
+        return str(known[key])
 
     def save(self, files: Sequence[Path]) -> None:
         """Remember what is known of these files, and nothing else."""
@@ -60,8 +60,8 @@ class Contents:
         state = file.stat()
         stamp = [state.st_mtime_ns, state.st_size, state.st_ino]
         entry = self._known.get(str(file))
-        if entry is None or entry.get("stamp") != stamp or "file" not in entry:
-            entry = self._known[str(file)] = {"stamp": stamp, "columns": {}, "keys": None, "file": None}
+        if entry is None or entry["stamp"] != stamp:
+            entry = self._known[str(file)] = {"stamp": stamp, "columns": {}, "keys": {}, "file": None}
         return entry
 
 
