@@ -113,7 +113,8 @@ def votes_of(project: Project, task: str, names: Sequence[str], partition: str) 
         if prints[-1] != prints[0] or table.num_rows != votes.shape[1]:
             raise _about_others(_odd_one(project, partition, files, file))
         faults.append(table["vote"].null_count)
-        votes[number] = pc.fill_null(table["vote"], ABSTAIN).to_numpy()
+        column = pc.fill_null(table["vote"], ABSTAIN) if faults[-1] else table["vote"]
+        votes[number] = column.to_numpy()
     return VotesOfPartition(votes.T, faults, prints[0])
 
 

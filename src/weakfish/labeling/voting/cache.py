@@ -34,9 +34,9 @@ class Pieces:
         """Where the piece of a key lies, or would."""
         return self._folder / key[:2] / f"{key}.parquet"
 
-    def holds(self, key: str, keys: str) -> bool:
-        """Whether the piece is there and whole, and about the events with the fingerprint ``keys``."""
-        file = self.file(key)
+    @staticmethod
+    def holds(file: Path, keys: str) -> bool:
+        """Whether a piece is there and whole, and about the events with the fingerprint ``keys``."""
         if not file.exists():
             return False
         try:

@@ -26,8 +26,8 @@ from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger
 from weakfish.tables import open_partition, partitions
 
-HASHING = 2
-"""Partitions whose contents are hashed at once."""
+READING = 2
+"""Files that are hashed or read at once."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,19 @@ def _pieces(
     identities = {function.name: examine(function, project, schema) for function in load_functions(project, task)}
     classes, key = len(project.task(task).classes), project.params.events.key
     columns = sorted({name for identity in identities.values() for name in identity.columns} | {key})
-    with ThreadPoolExecutor(HASHING) as pool:  # hashing and reading leave the interpreter to others
+    with ThreadPoolExecutor(READING) as pool:  # hashing and reading leave the interpreter to others
         list(pool.map(lambda file: (contents.of(file, columns), contents.keys(file, key)), events.values()))
-    wanted, missing = [], []
+    wanted = []
     for partition, file in events.items():
         keys = contents.keys(file, key)
         for name, identity in identities.items():
             held = piece_key(identity.digest, _read(contents, file, identity, key), keys, classes)
-            piece = Piece(name, partition, file, keys, identity.digest, cache.file(held))
-            wanted.append(piece)
-            if not (identity.certain and cache.holds(held, keys)):
-                missing.append(piece)
-    return wanted, missing
+            wanted.append(Piece(name, partition, file, keys, identity.digest, cache.file(held)))
+    with ThreadPoolExecutor(READING) as pool:
+        held = pool.map(
+            lambda piece: identities[piece.function].certain and cache.holds(piece.cached, piece.keys), wanted
+        )
+        return wanted, [piece for piece, is_held in zip(wanted, held, strict=True) if not is_held]
 
 
 def _read(contents: Contents, file: Path, identity: Identity, key: str) -> list[str]:
