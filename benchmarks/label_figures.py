@@ -195,9 +195,9 @@ FIGURES = {
     "votes_columnar": Group(votes_columnar, 16),
     "votes_40_patterns": Group(votes_40_patterns, 8),
     "votes_rows": Group(votes_rows, 4),
-    "label_model": Group(label_model, 20),
+    "label_model": Group(label_model, 26),
     "labels_end_to_end": Group(labels_end_to_end, 26),
-    "one_function_edited": Group(one_function_edited, 16),
-    "one_text_function_edited": Group(one_text_function_edited, 16),
+    "one_function_edited": Group(one_function_edited, 20),
+    "one_text_function_edited": Group(one_text_function_edited, 20),
 }
 """The figures of `make bench-labels`, and the number of partitions that each takes: a million rows are four."""

@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from weakfish.store import keys
 from weakfish.store.claim import Claim
-from weakfish.store.online import Rows
+from weakfish.store.online.store import Rows
 from weakfish.store.probe import UNDER_WAY, Marker
 
 LIMIT = 10_000

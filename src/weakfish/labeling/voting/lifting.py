@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
+import pyarrow as pa
 
+from weakfish.compute import Engine
 from weakfish.labeling.voting.automaton import is_usable
 from weakfish.labeling.voting.reading import Reading
+from weakfish.labeling.voting.recheck import Recheck
 from weakfish.labeling.voting.searches import Lifted, Search, kind_of, lift, named, searches_in
 from weakfish.labeling.voting.syntax import Unlifted
 from weakfish.labeling.voting.translate import TWINS_NEEDLE
@@ -19,24 +23,44 @@ class Lifting:
 
     Attributes
     ----------
-    reading
-        The text columns with what to look for in them.
-    hits, judged
-        By search: the boolean column that answers it, and those that tell which rows the engine judges.
+    hits
+        By lifted search: the boolean column that answers it.
     searches
         All searches, each once per function, in the order of the functions.
     """
 
-    def __init__(self, votes: Mapping[str, ir.Value], events: ops.Node) -> None:
+    def __init__(self, engine: Engine, votes: Mapping[str, ir.Value], events: ir.Table) -> None:
         found = {function: searches_in(vote) for function, vote in votes.items()}
         self._why: dict[ops.Node, str] = {}
-        wanted = self._wanted([search for searches in found.values() for search in searches], events)
-        self.reading = Reading(wanted.values())
+        wanted = self._wanted([search for searches in found.values() for search in searches], events.op())
+        self._reading = Reading(wanted.values())
         self.hits: dict[ops.Node, str] = {}
-        self.judged: dict[ops.Node, list[str]] = {}
+        self._doubted: dict[ops.Node, tuple[str, tuple[str, ...]]] = {}
         for search, lifted in wanted.items():
             self._why[search] = self._decided(search, lifted)
         self.searches = [self._account(function, search) for function, these in found.items() for search in these]
+        self._rechecks = self._settled(engine, events)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that `answers` makes."""
+        return list(dict.fromkeys(self.hits.values()))
+
+    def answers(self, batch: pa.Table) -> dict[str, pa.Array]:
+        """The answers to all lifted searches on a batch; null where the text is."""
+        found = self._reading.answers(batch)
+        for recheck in self._rechecks:
+            found |= recheck.answers(batch, found)
+        return {name: found[name] for name in self.names}
+
+    def _settled(self, engine: Engine, events: ir.Table) -> list[Recheck]:
+        """Give searches in doubt columns of their own, one recheck for those that are in doubt on the same rows."""
+        groups: dict[tuple[str, tuple[str, ...]], dict[str, tuple[ops.Node, str]]] = defaultdict(dict)
+        for number, (search, doubt) in enumerate(self._doubted.items()):
+            hit = self.hits[search]
+            self.hits[search] = name = f"{hit}_rechecked_{number}"
+            groups[doubt][name] = (search, hit)
+        return [Recheck(engine, events, column, doubts, group) for (column, doubts), group in groups.items()]
 
     def _wanted(self, searches: list[ops.Node], events: ops.Node) -> dict[ops.Node, Lifted]:
         wanted = {}
@@ -51,22 +75,23 @@ class Lifting:
 
     def _decided(self, search: ops.Node, lifted: Lifted) -> str:
         """Why the search, or some rows of it, are the engine's."""
-        why = []
+        why, doubts = [], []
         try:
-            self.hits[search] = hit = self.reading.name(lifted.column, lifted.needle)
+            self.hits[search] = hit = self._reading.name(lifted.column, lifted.needle)
         except Unlifted as reason:
             return str(reason)
-        self.judged[search] = judged = []
-        if self.reading.is_doubtful(lifted.column, lifted.needle):
-            judged.append(hit)
+        if self._reading.is_doubtful(lifted.column, lifted.needle):
+            doubts.append(hit)
             why.append("hits, for the automaton knows the pattern only roughly")
         if lifted.needle.twins:
-            judged.append(self.reading.name(lifted.column, TWINS_NEEDLE))
+            doubts.append(self._reading.name(lifted.column, TWINS_NEEDLE))
             why.append("texts with İ, ı, ſ or K")
+        if doubts:
+            self._doubted[search] = (lifted.column, tuple(doubts))
         return "the engine judges " + " and ".join(why) if why else ""
 
     def _account(self, function: str, search: ops.Node) -> Search:
         column, pattern = named(search)
         hit = self.hits.get(search)
-        rechecked = hit in self.judged.get(search, [])
+        rechecked = hit in self._doubted.get(search, ("", ()))[1]
         return Search(function, column, pattern, kind_of(search), hit is not None, rechecked, self._why[search])

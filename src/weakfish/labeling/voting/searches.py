@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from typing import Any, cast
 
-import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
@@ -115,35 +112,16 @@ def lift(search: ops.Node, events: ops.Node) -> Lifted:
     return Lifted(column.name, needle(cast(Kind, kind), pattern.value, case))
 
 
-def rewritten(
-    expression: ir.Value,
-    events: ops.Node,
-    table: ir.Table,
-    hits: Mapping[ops.Node, str],
-    judged: Mapping[ops.Node, Sequence[str]],
-) -> ir.Value:
-    """``expression`` over ``table`` in place of ``events``, with columns for searches.
-
-    Parameters
-    ----------
-    hits
-        The boolean column that answers each lifted search, by search.
-    judged
-        The boolean columns of the rows that the engine itself judges, by search.
-    """
+def rewritten(expression: ir.Value, events: ops.Node, table: ir.Table, hits: Mapping[ops.Node, str]) -> ir.Value:
+    """``expression`` over ``table`` in place of ``events``; ``hits`` are the columns that answer searches."""
 
     def change(node: ops.Node, arguments: Mapping[str, Any]) -> ops.Node:
         if node == events:
             return table.op()
+        if node in hits:
+            return table[hits[node]].op()
         if isinstance(node, ops.Field) and node.rel == events and node.name not in table.columns:
             return node  # only lifted searches refer to it, and they go
-        changed = node.__recreate__(arguments) if arguments else node
-        if node not in hits:
-            return changed
-        hit = table[hits[node]]
-        if not judged[node]:
-            return hit.op()
-        unsure = reduce(or_, (table[name] for name in judged[node]))
-        return ibis.cases((unsure, changed.to_expr()), else_=hit).op()
+        return node.__recreate__(arguments) if arguments else node
 
     return cast(ir.Value, expression.op().replace(change).to_expr())

@@ -95,10 +95,10 @@ def _pieces(
             held = piece_key(identity.digest, _read(contents, file, identity, key), keys, classes)
             wanted.append(Piece(name, partition, file, keys, identity.digest, cache.file(held)))
     with ThreadPoolExecutor(READING) as pool:
-        held = pool.map(
+        there = pool.map(
             lambda piece: identities[piece.function].certain and cache.holds(piece.cached, piece.keys), wanted
         )
-        return wanted, [piece for piece, is_held in zip(wanted, held, strict=True) if not is_held]
+        return wanted, [piece for piece, is_there in zip(wanted, there, strict=True) if not is_there]
 
 
 def _read(contents: Contents, file: Path, identity: Identity, key: str) -> list[str]:
@@ -117,11 +117,15 @@ def _compute(project: Project, task: str, missing: Sequence[Piece]) -> None:
         units += [Unit(task, file, group, names) for group in range(groups[file])]
     progress = Progress(f"vote: votes of {task}", sum(map(_votes, units)))
     done: dict[Path, dict[int, Outcome]] = defaultdict(dict)
-    for unit, outcome in run(project, units):
-        done[unit.file][unit.group] = outcome
-        progress.add(_votes(unit))
-        if len(done[unit.file]) == groups[unit.file]:
-            _keep(by_file[unit.file], done.pop(unit.file))
+    with ThreadPoolExecutor(1) as writer:  # while others compute
+        kept = []
+        for unit, outcome in run(project, units):
+            done[unit.file][unit.group] = outcome
+            progress.add(_votes(unit))
+            if len(done[unit.file]) == groups[unit.file]:
+                kept.append(writer.submit(_keep, by_file[unit.file], done.pop(unit.file)))
+        for each in kept:
+            each.result()
 
 
 def _votes(unit: Unit) -> int:
