@@ -80,6 +80,11 @@ def partitions(folder: Path) -> dict[str, Path]:
     return {file.stem: file for file in files}
 
 
+def schema_of(folder: Path) -> pa.Schema:
+    """The columns and types of a table, as its first partition has them; raises `TableError` when there is none."""
+    return open_partition(next(iter(partitions(folder).values()))).schema_arrow.remove_metadata()
+
+
 def open_partition(file: Path) -> pq.ParquetFile:
     """A partition's Parquet file, its schema and metadata read; raises `TableError` when it is missing or cut off."""
     try:

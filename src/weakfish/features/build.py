@@ -21,7 +21,7 @@ from weakfish.features.views import Transform, View, check_view, load_transforms
 from weakfish.files import sha256, whole_folder, write_json
 from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger
-from weakfish.tables import UNDATED, open_partition, partitions, write_partition
+from weakfish.tables import UNDATED, partitions, schema_of, write_partition
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -70,7 +70,7 @@ def _event_files(project: Project) -> list[Path]:
 
 
 def _events_schema(project: Project) -> ibis.Schema:
-    return ibis.Schema.from_pyarrow(open_partition(_event_files(project)[0]).schema_arrow)
+    return ibis.Schema.from_pyarrow(schema_of(project.table("events")))
 
 
 def _past(project: Project, made: Transform, schema: ibis.Schema) -> Past:

@@ -12,7 +12,7 @@ from snorkel.labeling import LabelingFunction
 from weakfish.errors import LabelingFunctionError, UnknownName
 from weakfish.labeling.functions import ColumnarLabelingFunction
 from weakfish.project import Project
-from weakfish.tables import open_partition
+from weakfish.tables import schema_of
 
 FOLDER = "labeling_functions"
 
@@ -70,9 +70,9 @@ def module_of(function: LabelingFunction) -> str:
 
 
 def events_schema(project: Project) -> pa.Schema | None:
-    """The columns and types of ``data/events``, from its first partition; None where there is none."""
-    file = next(iter(sorted(project.table("events").glob("*.parquet"))), None)
-    return open_partition(file).schema_arrow.remove_metadata() if file else None
+    """The columns and types of ``data/events``; None where there is none."""
+    folder = project.table("events")
+    return schema_of(folder) if any(folder.glob("*.parquet")) else None
 
 
 def _all(project: Project) -> dict[str, LabelingFunction]:

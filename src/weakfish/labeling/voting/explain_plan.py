@@ -11,7 +11,7 @@ from weakfish.labeling.functions import ColumnarLabelingFunction
 from weakfish.labeling.load import load_functions
 from weakfish.labeling.voting.plan import Search, compile_plan
 from weakfish.project import Project
-from weakfish.tables import open_partition, partitions
+from weakfish.tables import schema_of
 
 WIDEST = 60
 
@@ -24,8 +24,7 @@ def explain_plan(project: Project) -> None:
     TableError
         When there are no events, whose columns the functions are compiled for.
     """
-    events = next(iter(partitions(project.table("events")).values()))
-    schema = open_partition(events).schema_arrow.remove_metadata()
+    schema = schema_of(project.table("events"))
     console = Console()
     for task in project.params.tasks:
         functions = load_functions(project, task)

@@ -24,7 +24,7 @@ from weakfish.labeling.voting.cache import Pieces, piece_key
 from weakfish.labeling.voting.workers import Outcome, Unit, joined, run
 from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger
-from weakfish.tables import open_partition, partitions
+from weakfish.tables import open_partition, partitions, schema_of
 
 READING = 2
 """Files that are hashed or read at once."""
@@ -82,7 +82,7 @@ def _pieces(
     project: Project, task: str, events: dict[str, Path], contents: Contents, cache: Pieces
 ) -> tuple[list[Piece], list[Piece]]:
     """All pieces of a task, and those that have to be computed."""
-    schema = open_partition(next(iter(events.values()))).schema_arrow.remove_metadata()
+    schema = schema_of(project.table("events"))
     identities = {function.name: examine(function, project, schema) for function in load_functions(project, task)}
     classes, key = len(project.task(task).classes), project.params.events.key
     columns = sorted({name for identity in identities.values() for name in identity.columns} | {key})
