@@ -4,7 +4,7 @@ BIN := .venv/bin
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check bench bench-labels lock clean
+.PHONY: help env demo test check bench bench-labels bench-store lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,10 +22,13 @@ check: env ## Check format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: bench-labels ## Measure all that the documentation claims about speed, on an idle machine
+bench: bench-labels bench-store ## Measure all that the documentation claims about speed, on an idle machine
 
 bench-labels: env ## Measure votes and labels on millions of rows (a quarter of an hour, 8 GB below TMPDIR)
 	@$(BIN)/python -m benchmarks.labels
+
+bench-store: env ## Measure the feature store against plain Feast's (some minutes, 1 GB below TMPDIR)
+	@$(BIN)/python -m benchmarks.store
 
 lock: ## Pin the newest dependencies that fit into requirements.lock
 	$(PYTHON) -m venv .venv-lock

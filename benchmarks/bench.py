@@ -1,4 +1,4 @@
-"""What all figures of one run share: the scale, a folder to work in, and amplified events, made once."""
+"""What all figures of one run share: the scale, a folder to work in, and for labels amplified events, made once."""
 
 from __future__ import annotations
 
@@ -20,15 +20,33 @@ LEAST_MONTH_ROWS = 500
 
 
 @dataclass(frozen=True)
-class Bench:
-    """One run.
+class Run:
+    """One run of any group.
+
+    Attributes
+    ----------
+    work : Path
+        Where data and projects are made.
+    scale : float
+        Share of the rows that a full run has.
+    """
+
+    work: Path
+    scale: float
+
+    def scaled(self, rows: int, least: int = 20) -> int:
+        """A number of rows at the run's scale, ``least`` at least."""
+        return max(least, round(rows * self.scale))
+
+
+@dataclass(frozen=True)
+class Bench(Run):
+    """One run of the group about labels.
 
     Attributes
     ----------
     corpus : Path
         The folder of real events.
-    work : Path
-        Where amplified events and projects are made.
     epochs : int
         Of the label model.
     months : int
@@ -36,8 +54,6 @@ class Bench:
     """
 
     corpus: Path
-    work: Path
-    scale: float
     epochs: int
     months: int
 
@@ -62,10 +78,6 @@ class Bench:
     def rows(self, months: int) -> int:
         """The rows of a project on ``months`` months, at the run's scale."""
         return self.scaled_months(months) * self.month_rows
-
-    def scaled(self, rows: int) -> int:
-        """A number of rows at the run's scale, 20 at least."""
-        return max(20, round(rows * self.scale))
 
     def sizes(self) -> dict[str, Any]:
         """What every figure on amplified events tells."""

@@ -1,6 +1,6 @@
 """A figure is one line of JSON; the lines of the last full run are kept in ``benchmarks/results.jsonl``.
 
-The table in ``docs/benchmarks.md`` is made of them, whenever a line is kept.
+The tables in ``docs/benchmarks.md`` are made of them, whenever a line is kept; a comment above each names its figures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from benchmarks.process import REPOSITORY
 
 RESULTS = REPOSITORY / "benchmarks/results.jsonl"
 PAGE = REPOSITORY / "docs/benchmarks.md"
-TABLE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(?P<head><!-- figures:(?P<names>[\w\s]*)-->\n).*?(?=<!-- end -->)", re.DOTALL)
+SHRINKING = ("s", "ms")
+"""Units of which less is better."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Figure:
     Attributes
     ----------
     ours, theirs : float
-        In ``unit``: a rate such as ``votes/s``, or seconds, ``s``.
+        In ``unit``: a rate such as ``votes/s``, or a time, ``s`` or ``ms``; theirs is None where nothing compares.
     equal : bool
         Whether both gave the same result, compared in full.
     rows : int
@@ -38,7 +40,7 @@ class Figure:
 
     name: str
     ours: float
-    theirs: float
+    theirs: float | None
     unit: str
     equal: bool
     rows: int
@@ -47,9 +49,11 @@ class Figure:
     sizes: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def ratio(self) -> float:
-        """How many times better ours is: rates grow, seconds shrink."""
-        return self.theirs / self.ours if self.unit == "s" else self.ours / self.theirs
+    def ratio(self) -> float | None:
+        """How many times better ours is: rates grow, times shrink."""
+        if self.theirs is None:
+            return None
+        return self.theirs / self.ours if self.unit in SHRINKING else self.ours / self.theirs
 
     def line(self) -> str:
         """The figure as one line of JSON."""
@@ -71,27 +75,33 @@ def keep(figures: Sequence[Figure]) -> None:
     old = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
     lines = {json.loads(line)["name"]: line for line in old} | {figure.name: figure.line() for figure in figures}
     RESULTS.write_text("\n".join(lines.values()) + "\n", encoding="utf-8")
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(TABLE.sub(lambda _: table(), page), encoding="utf-8")
+    PAGE.write_text(quoted(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def table() -> str:
-    """The kept lines as a table in Markdown."""
+def quoted(page: str) -> str:
+    """A page with its tables made anew of the kept lines."""
+    return TABLE.sub(lambda found: found["head"] + table(found["names"].split()), page)
+
+
+def table(names: Sequence[str]) -> str:
+    """The kept lines of these figures, in this order, as a table in Markdown."""
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+    kept = {line["name"]: line for line in map(json.loads, lines)}
     rows = ["| name | ours | theirs | ratio | rows | MB ours | MB theirs |", "|---|---|---|---|---|---|---|"]
-    for line in map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines()):
-        cells = [f"`{line['name']}`", *(f"{_spelled(line[side])} {line['unit']}" for side in ("ours", "theirs"))]
-        cells += [f"{line['ratio']:.3g}", _spelled(line["rows"])]
+    for line in (kept[name] for name in names if name in kept):
+        cells = [f"`{line['name']}`", *(_spelled(line[side], f" {line['unit']}") for side in ("ours", "theirs"))]
+        cells += ["-" if line["ratio"] is None else f"{line['ratio']:.3g}", _spelled(line["rows"])]
         cells += [_spelled(line["peak_rss_mb"][side]) for side in ("ours", "theirs")]
         rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows) + "\n" if rows[2:] else ""
 
 
-def _spelled(number: float | None) -> str:
+def _spelled(number: float | None, unit: str = "") -> str:
     if number is None:
         return "-"
-    return f"{number:,.0f}" if number >= 100 else f"{number:g}"
+    return (f"{number:,.0f}" if number >= 100 else f"{number:g}") + unit
 
 
-def _rounded(number: float) -> float:
+def _rounded(number: float | None) -> float | None:
     """Four digits that count."""
-    return float(f"{number:.4g}")
+    return None if number is None else float(f"{number:.4g}")

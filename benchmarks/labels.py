@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.bench import Bench
-from benchmarks.figures import keep
+from benchmarks.command import measure, parsed, parser
 from benchmarks.label_figures import FIGURES
 from benchmarks.process import REPOSITORY
 
@@ -28,31 +28,17 @@ def main() -> int:
         return 2
     names = options.names or list(FIGURES)
     months = max(FIGURES[name].months for name in names)
-    equal = True
+    kept = (options.scale, options.epochs, options.events) == (1, EPOCHS, CORPUS)
     with tempfile.TemporaryDirectory(prefix="weakfish-bench-", dir=options.work) as work:
-        bench = Bench(options.events, Path(work), options.scale, options.epochs, months)
-        for name in names:
-            print(name, file=sys.stderr, flush=True)
-            figure = FIGURES[name].measure(bench, FIGURES[name].months)
-            print(figure.line(), flush=True)
-            equal &= figure.equal
-            if (options.scale, options.epochs, options.events) == (1, EPOCHS, CORPUS):
-                keep([figure])
-    return 0 if equal else 1
+        bench = Bench(Path(work), options.scale, options.events, options.epochs, months)
+        return measure(names, lambda name: FIGURES[name].measure(bench, FIGURES[name].months), kept)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.labels", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(FIGURES)}")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the rows; below 1 nothing is kept")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the label model; else nothing is kept")
-    parser.add_argument("--work", type=Path, help="where to make events and projects; 8 GB at scale 1")
-    parser.add_argument("--events", type=Path, default=CORPUS, help="the corpus to amplify")
-    options = parser.parse_args()
-    for name in options.names:
-        if name not in FIGURES:
-            parser.error(f"{name!r} is not a figure; they are {', '.join(FIGURES)}")
-    return options
+    made = parser("labels", __doc__.splitlines()[0], FIGURES, "8 GB")
+    made.add_argument("--epochs", type=int, default=EPOCHS, help="of the label model; else nothing is kept")
+    made.add_argument("--events", type=Path, default=CORPUS, help="the corpus to amplify")
+    return parsed(made, FIGURES)
 
 
 if __name__ == "__main__":

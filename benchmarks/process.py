@@ -53,7 +53,7 @@ def run(side: str, **arguments: Any) -> Done:
                 output, _ = process.communicate(timeout=POLL_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                children |= {pid: _peak_mb(pid) for pid in _descendants(process.pid)}
+                children |= {pid: peak_mb(pid) for pid in descendants(process.pid)}
     finally:
         process.kill()
     if process.returncode:
@@ -63,7 +63,7 @@ def run(side: str, **arguments: Any) -> Done:
     return Done(result, round(own + sum(children.values()), 1))
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Processes below ``pid``, on Linux; elsewhere they are not counted."""
     found = []
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -71,7 +71,7 @@ def _descendants(pid: int) -> list[int]:
             children = [int(child) for child in file.read_text().split()]
         except OSError:
             continue
-        found += [below for child in children for below in (child, *_descendants(child))]
+        found += [below for child in children for below in (child, *descendants(child))]
     return found
 
 
@@ -80,7 +80,7 @@ def resident_mb() -> float:
     return round(_status_mb(os.getpid(), "VmRSS"), 1)
 
 
-def _peak_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
     """``VmHWM``: unlike ``ru_maxrss``, it does not begin with the size of the process that started this one."""
     return _status_mb(pid, "VmHWM")
 
@@ -94,9 +94,10 @@ def _status_mb(pid: int, name: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def _own_peak_mb() -> float:
+def own_peak_mb() -> float:
+    """The peak of this process, in MB."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return _peak_mb(os.getpid()) or own / (1024**2 if sys.platform == "darwin" else 1024)
+    return peak_mb(os.getpid()) or own / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:
@@ -106,7 +107,7 @@ def main() -> None:
     os.dup2(2, 1)
     module, _, function = name.partition(":")
     result = getattr(importlib.import_module(module), function)(**json.loads(arguments))
-    print(json.dumps([result, _own_peak_mb()]), file=answer, flush=True)
+    print(json.dumps([result, own_peak_mb()]), file=answer, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Bool, Float64, Int64, String, UnixTimestamp
 
 from weakfish.project import Project
-from weakfish.store.views import view_schema, view_source
+from weakfish.store.views import label_view, view_schema, view_source
 
 here = Project.find(Path(__file__).parent)
 
@@ -132,6 +132,14 @@ def request_features(inputs: pd.DataFrame) -> pd.DataFrame:
     features["declares_charset"] = charset != ""
     return features
 
+
+labelled_message = Entity(
+    name="labelled_message",
+    join_keys=["message_id"],
+    value_type=ValueType.STRING,
+    description="A message with a label; keys no features",
+)
+spam_labels = label_view(here, "spam", labelled_message)
 
 spam_v1 = FeatureService(
     name="spam_v1",

@@ -14,6 +14,7 @@ ORDER = (
     "files",
     "params",
     "project",
+    "revisions",
     "runs",
     "tables",
     "compute",

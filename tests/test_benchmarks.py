@@ -15,7 +15,7 @@ import pytest
 from projects import REPOSITORY, command
 
 from benchmarks.amplify import amplify
-from benchmarks.figures import PAGE, RESULTS, TABLE, Figure, keep, table
+from benchmarks.figures import PAGE, RESULTS, TABLE, Figure, keep, quoted
 from benchmarks.label_figures import FIGURES
 from benchmarks.texts import Texts
 from sources.mail import MailSource
@@ -139,20 +139,24 @@ def test_a_corpus_that_is_too_small_is_refused(events: Path, tmp_path: Path) -> 
 def test_kept_lines_are_replaced_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.figures.RESULTS", tmp_path / "results.jsonl")
     monkeypatch.setattr("benchmarks.figures.PAGE", tmp_path / "page.md")
-    (tmp_path / "page.md").write_text("Figures:\n\n<!-- figures -->\nold\n<!-- end -->\n\nEnd.\n")
+    marks = "<!-- figures: b\na -->\nold\n<!-- end -->\n\nMore:\n<!-- figures: c -->\n<!-- end -->"
+    (tmp_path / "page.md").write_text(f"Figures:\n\n{marks}\n\nEnd.\n")
     slow = Figure("a", 10.0, 20.0, "s", True, 5, 1.0, None)
     keep([slow, Figure("b", 30.0, 10.0, "rows/s", True, 5, 1.0, 2.0)])
-    keep([Figure("a", 5.0, 20.0, "s", True, 5, 1.0, None)])
+    keep([Figure("a", 5.0, 20.0, "s", True, 5, 1.0, None), Figure("c", 2.0, None, "ms", True, 5, 1.0, None)])
     kept = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert [(line["name"], line["ratio"]) for line in kept] == [("a", 4.0), ("b", 3.0)]
+    assert [(line["name"], line["ratio"]) for line in kept] == [("a", 4.0), ("b", 3.0), ("c", None)]
     page = (tmp_path / "page.md").read_text()
-    assert "| `a` | 5 s | 20 s | 4 | 5 | 1 | - |" in page
+    assert "| `a` | 5 s | 20 s | 4 | 5 | 1 | - |\n<!-- end -->\n\nMore" in page
+    assert "| `c` | 2 ms | - | - | 5 | 1 | - |\n<!-- end -->\n\nEnd" in page
+    assert page.index("`b`") < page.index("`a`")
     assert "old" not in page
     assert page.startswith("Figures:")
     assert page.endswith("<!-- end -->\n\nEnd.\n")
 
 
-def test_the_page_quotes_the_kept_lines() -> None:
-    found = TABLE.search(PAGE.read_text(encoding="utf-8"))
-    assert found is not None
-    assert found[0] == (table() if RESULTS.exists() else "")
+def test_the_page_quotes_all_kept_lines() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == quoted(page)
+    kept = {json.loads(line)["name"] for line in RESULTS.read_text(encoding="utf-8").splitlines()}
+    assert kept <= {name for found in TABLE.finditer(page) for name in found["names"].split()}

@@ -626,6 +626,50 @@ def test_features_of_stages_that_were_not_reached_are_tagged(root: Path) -> None
         assert "from an earlier run" in page[page.index(f'<section id="{section}"') :].split("</section>")[0]
 
 
+def audited(root: Path, **rows: int) -> None:
+    """What the audit said of the published view; what is not equal is about a customer."""
+    file = root / "reports/publish.json"
+    content = json.loads(file.read_text())
+    bad = {kind: count for kind, count in rows.items() if kind not in ("equal", "newer")}
+    first = {kind: [{"customer": "c7"}] for kind in bad}
+    view = {"rows": rows, "features": {"orders_30d": {**rows, "first": first}, "gift_share": {"equal": 321}}}
+    view |= {"first": first, "sample": {"rows": 100, "different": 0, "first": []}}
+    write(root, "reports/publish.json", {**content, "audit": {"passed": not bad, "views": {"customer_activity": view}}})
+
+
+def test_published_features_say_that_all_were_audited(root: Path, browser: Browser) -> None:
+    features(root)
+    audited(root, equal=319, newer=2)
+    browser.open(render(root))
+    section = shown(browser, "#audit")
+    assert "Version abcdef0123 as of 2024-03-31 12:00. passed" in " ".join(section.split())
+    row = " ".join(shown(browser, "#audit tbody tr").split())
+    assert row == "customer_activity 1,500 321 2024-03-31 07:00 319 0 0 0 0 2 100 of 100"
+    assert overall(root).verdict == "passed"
+    assert browser.complaints() == []
+
+
+def test_an_audit_that_failed_fails_the_page_and_names_the_first_keys(root: Path, browser: Browser) -> None:
+    features(root)
+    audited(root, equal=320, different=1)
+    browser.open(render(root))
+    assert overall(root).verdict == "failed"
+    assert "customer_activity: 1 different" in shown(browser, "#verdict")
+    assert "customer=c7" in shown(browser, "#audit")
+    assert "orders_30d" in shown(browser, "#audit details[open]")
+    assert browser.complaints() == []
+
+
+def test_published_features_of_a_revision_say_so(root: Path) -> None:
+    features(root)
+    file = root / "reports/publish.json"
+    revision = {"name": "v1.2", "commit": "0123456789abcdef"}
+    write(root, "reports/publish.json", {**json.loads(file.read_text()), "revision": revision})
+    page = html(root)
+    assert "This is the revision v1.2 (0123456)" in page
+    assert "Nothing was audited" in page
+
+
 def test_features_that_are_not_published_say_so(root: Path) -> None:
     features(root)
     (root / "reports/publish.json").unlink()

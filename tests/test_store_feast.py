@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 import redis
 from feast import FeatureStore
+from label_tables import label_table
 from projects import BIN, REPOSITORY, command
 from stores import AS_OF, COLUMNS, dump, free_port, port, redis_server, shop, table
 
-from weakfish.errors import StoreError
 from weakfish.project import Project
 from weakfish.store import keys
-from weakfish.store.publish import publish
+from weakfish.store.publishing.publish import publish
 
 SERVICE = "spam_v1"
 MESSAGE = {"n_links": 3, "n_images": 0, "n_recipients": 2, "size_bytes": 5000, "is_html": True, "has_attachment": False}
@@ -40,8 +40,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
 def project(tmp_path_factory: pytest.TempPathFactory, store: redis.Redis) -> Iterator[Project]:
     """This repository's own definitions over small tables, published."""
     found = shop(tmp_path_factory.mktemp("repository") / "project")
-    for file in ("definitions.py", "feature_store.yaml"):
-        shutil.copy(REPOSITORY / "feature_repo" / file, found.root / "feature_repo")
+    for file in ("feature_repo/definitions.py", "feature_repo/feature_store.yaml", "params.yaml"):
+        shutil.copy(REPOSITORY / file, found.root / file)
+    label_table(found, "spam", ["m1", "m2"])
     shutil.rmtree(found.table("features"))
     columns = [*COLUMNS, "last_seen_at"]
     table(found.root, "sender_activity", "sender_domain", [f"d{number}.org" for number in range(9)], columns)
@@ -151,22 +152,6 @@ def test_a_push_by_feast_is_served(project: Project, feast: FeatureStore, store:
     for key in dump(store):
         if b"192.0.2.77" in key:
             store.delete(key)
-
-
-def test_labels_are_refused(feast: FeatureStore) -> None:
-    from feast import Field
-    from feast.labeling.label_view import LabelView
-    from feast.types import Float64
-
-    view = feast.get_feature_view("list_activity")
-    labels = LabelView(
-        name="labels",
-        entities=[feast.get_entity("list_id")],
-        schema=[Field(name="p", dtype=Float64)],
-        source=view.source,
-    )
-    with pytest.raises(StoreError, match="labels holds labels, and labels are never served"):
-        feast._get_provider().online_store.online_write_batch(feast.config, labels, [], None)
 
 
 @contextlib.contextmanager

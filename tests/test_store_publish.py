@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,17 +18,19 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 from feast import FeatureStore
+from forks import ended, forked
 from projects import contents, replace, write
 from stores import AS_OF, DEFINITIONS, dump, port, python, redis_server, report, set_as_of, shop, table
 
 from weakfish.errors import Busy, StoreError, TableError, UserError
 from weakfish.project import Project
 from weakfish.store import keys
-from weakfish.store.publish import publish
+from weakfish.store.publishing.changes import Changes, Counts
+from weakfish.store.publishing.publish import publish
 from weakfish.tables import read_table
 
 NOT_FOUND = 3  # FieldStatus of Feast
-PUBLISH = "from weakfish.store.publish import publish; print(publish(project))"
+PUBLISH = "from weakfish.store.publishing.publish import publish; print(publish(project) is not None)"
 
 
 @pytest.fixture(scope="module")
@@ -176,13 +177,14 @@ def test_another_server_is_filled_and_the_first_one_left(
 def test_only_the_view_that_changed_is_filled_again(project: Project, store: redis.Redis) -> None:
     publish(project)
     before = {view: content["data_version"] for view, content in report(project)["views"].items()}
-    untouched = {key: row for key, row in dump(store).items() if keys.join_keys(key, "shop") == ("shop",)}
-    for key, row in untouched.items():
-        store.hset(key, mapping=dict.fromkeys(row, b"kept"))
     table(project.root, "buyer_orders", "buyer", [f"b{number}" for number in range(3, 12)], shift=50)
-    assert publish(project)
-    kept = {key: row for key, row in dump(store).items() if keys.join_keys(key, "shop") == ("shop",)}
-    assert all(value == b"kept" for row in kept.values() for value in row.values())
+    outcome = publish(project)
+    assert outcome
+    assert outcome.counts == {
+        "buyer_orders": Counts(written=9, removed=3),
+        "buyer_refunds": Counts(unchanged=6),
+        "shop_orders": Counts(unchanged=3),
+    }
     after = {view: content["data_version"] for view, content in report(project)["views"].items()}
     assert {view for view in after if after[view] != before[view]} == {"buyer_orders"}
     assert set(online(project, "buyer_orders", "buyer", ["b0"], ["orders_7d"])["statuses"]["b0"].values()) == {
@@ -191,6 +193,29 @@ def test_only_the_view_that_changed_is_filled_again(project: Project, store: red
     expected = offline(project, "buyer_orders", "buyer", AS_OF)
     found = online(project, "buyer_orders", "buyer", list(expected), ["mean_30d"])
     assert found["mean_30d"] == [row["mean_30d"] for row in expected.values()]  # same event times, corrected values
+
+
+def test_only_rows_that_changed_are_written(project: Project, store: redis.Redis) -> None:
+    publish(project)
+    held = dump(store)
+    file = project.table("features") / "buyer_orders/2024-02.parquet"
+    part = pq.read_table(file)
+    values = part["orders_7d"].to_pylist()
+    place = part["buyer"].to_pylist().index("b0")
+    values[place] = 4321
+    pq.write_table(part.set_column(part.schema.get_field_index("orders_7d"), "orders_7d", pa.array(values)), file)
+    manifest = project.table("features") / "buyer_orders.manifest.json"
+    manifest.write_text(manifest.read_text().replace('"data_version": "', '"data_version": "x'))
+    store.config_resetstat()
+    outcome = publish(project)
+    assert store.info("commandstats")["cmdstat_hset"]["calls"] == 1
+    assert outcome
+    assert outcome.counts["buyer_orders"] == Counts(written=1, unchanged=11)
+    marker = keys.marker("shop").encode()
+    changed = {key for key, row in dump(store).items() if row != held[key]}
+    assert {keys.join_keys(key, "shop") for key in changed - {marker}} == {("buyer",)}
+    assert len(changed - {marker}) == 1
+    assert online(project, "buyer_orders", "buyer", ["b0"], ["orders_7d"])["orders_7d"] == [4321]
 
 
 def test_a_view_that_was_removed_or_renamed_or_lost_a_field_is_gone_online(
@@ -263,8 +288,7 @@ def test_a_publisher_killed_before_its_commit_has_changed_nothing(project: Proje
     publish(project)
     held = dump(store)
     table(project.root, "buyer_orders", "buyer", ["b1", "b2"], shift=9)
-    result = python(project, KILLED.format(limit=10_000, at=1))
-    assert result.returncode == -signal.SIGKILL
+    assert ended(forked(lambda: killed(project, limit=10_000, at=1))) == -signal.SIGKILL
     claim = store.get(keys.lock("shop"))
     assert {key: value for key, value in dump(store).items() if key != keys.lock("shop").encode()} == held
     assert claim is not None
@@ -277,29 +301,32 @@ def test_a_publisher_killed_between_its_parts_is_repaired_by_the_next(project: P
     publish(project)
     for view, entity in (("buyer_orders", "buyer"), ("shop_orders", "shop")):
         table(project.root, view, entity, ["b1", "b2", "b3", "b4"], shift=9)
-    result = python(project, KILLED.format(limit=2, at=3))
-    assert result.returncode == -signal.SIGKILL
+    assert ended(forked(lambda: killed(project, limit=2, at=3))) == -signal.SIGKILL
     marker = json.loads(store.get(keys.marker("shop")) or b"{}")
-    assert marker["version"] == "under way"
-    assert publish(project)
+    assert marker["version"] == report(project)["version"]
+    assert (marker["under_way"]["view"], marker["under_way"]["rows"]) == ("buyer_orders", 2)
+    outcome = publish(project)
+    assert outcome
+    assert (outcome.counts["buyer_orders"].written, outcome.counts["buyer_orders"].unchanged) == (0, 4)
     assert_online_is_offline(project, AS_OF)
     assert not publish(project)
 
 
-KILLED = """
-import os, signal
-from weakfish.store import transaction
-from weakfish.store.publish import publish
-transaction.LIMIT = {limit}
-execute, calls = transaction.Transaction._execute, []
-def killed(self, marker):
-    calls.append(marker)
-    if len(calls) == {at}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    execute(self, marker)
-transaction.Transaction._execute = killed
-publish(project)
-"""
+def killed(project: Project, limit: int, at: int) -> None:
+    """Publish in parts of ``limit`` rows, and be killed before the transaction number ``at``."""
+    transaction, calls = Changes._transaction, []
+
+    def counted(self: Changes, *arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        transaction(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("weakfish.store.publishing.changes.LIMIT", limit)
+        patch.setattr("weakfish.store.publishing.contents.ROWS", limit)
+        patch.setattr(Changes, "_transaction", counted)
+        publish(project)
 
 
 def test_publishing_in_parts_gives_the_same(
@@ -308,7 +335,8 @@ def test_publishing_in_parts_gives_the_same(
     publish(project)
     held = dump(store)
     store.flushall()
-    monkeypatch.setattr("weakfish.store.transaction.LIMIT", 3)
+    monkeypatch.setattr("weakfish.store.publishing.changes.LIMIT", 3)
+    monkeypatch.setattr("weakfish.store.publishing.contents.ROWS", 3)
     publish(project)
     assert dump(store) == held
 
@@ -354,18 +382,16 @@ def test_a_server_out_of_memory_keeps_the_old_values(project: Project, store: re
 def test_a_server_that_runs_out_of_memory_in_the_commit_keeps_old_values_and_registry(
     project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from weakfish.store.transaction import Transaction
-
     publish(project)
     held, registry = dump(store), (project.data / "registry/registry.db").read_bytes()
     table(project.root, "buyer_orders", "buyer", ["b1", "b2"], shift=9)
-    execute = Transaction._execute
+    execute = Changes._transaction
 
-    def short(self: Transaction, marker: Any) -> None:
+    def short(self: Changes, *arguments: Any) -> None:
         store.config_set("maxmemory", "1")
-        execute(self, marker)
+        execute(self, *arguments)
 
-    monkeypatch.setattr(Transaction, "_execute", short)
+    monkeypatch.setattr(Changes, "_transaction", short)
     with pytest.raises(StoreError, match="out of memory"):
         publish(project)
     store.config_set("maxmemory", "0")
@@ -395,15 +421,13 @@ def test_the_second_of_two_publishers_in_a_project_is_refused(project: Project, 
 def test_a_claim_that_was_lost_stops_the_commit(
     project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from weakfish.store.transaction import Transaction
+    commit = Changes.commit
 
-    commit = Transaction.commit
-
-    def late(self: Transaction, marker: Any) -> None:
+    def late(self: Changes, marker: Any) -> None:
         store.set(keys.lock("shop"), "another")
         commit(self, marker)
 
-    monkeypatch.setattr(Transaction, "commit", late)
+    monkeypatch.setattr(Changes, "commit", late)
     with pytest.raises(StoreError, match="Another publisher took over"):
         publish(project)
     assert store.get(keys.marker("shop")) is None
@@ -478,16 +502,7 @@ def test_keys_are_laid_out_as_feast_does() -> None:
 
 
 def test_two_processes_at_once_leave_a_whole_store(project: Project, store: redis.Redis) -> None:
-    code = "from pathlib import Path\nfrom weakfish.project import Project\n"
-    code += f"project = Project(Path({str(project.root)!r}))"
-    processes = [
-        subprocess.Popen([sys.executable, "-c", f"{code}\n{PUBLISH}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    outcomes = [process.communicate(timeout=120) for process in processes]
-    codes = sorted(process.returncode for process in processes)
+    codes = sorted(map(ended, [forked(lambda: publish(project)) for _ in range(2)]))
     assert codes[0] == 0
-    assert codes[1] in (0, 1)
-    if codes[1]:
-        assert any(b"already at work" in stderr for _, stderr in outcomes)
+    assert codes[1] in (0, Busy.exit_code)
     assert_online_is_offline(project, AS_OF)

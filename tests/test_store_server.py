@@ -20,10 +20,12 @@ from stores import dump, free_port, port, python, redis_server, shop
 
 from weakfish.errors import StoreError, UserError
 from weakfish.project import Project
-from weakfish.store import keys, server
-from weakfish.store.address import Address, explained, external
+from weakfish.store import keys
 from weakfish.store.commands import online
-from weakfish.store.publish import publish
+from weakfish.store.connection import server
+from weakfish.store.connection.address import Address, explained
+from weakfish.store.connection.where import external
+from weakfish.store.publishing.publish import publish
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,10 @@ def test_it_starts_once_on_loopback_and_never_on_the_usual_port(project: Project
 
 
 def test_it_outlives_the_process_that_started_it(project: Project) -> None:
-    assert python(project, "from weakfish.store import server; print(server.start(project).pid)").returncode == 0
+    assert (
+        python(project, "from weakfish.store.connection import server; print(server.start(project).pid)").returncode
+        == 0
+    )
     assert server.running(project) == server.start(project)
 
 
@@ -184,14 +189,6 @@ def test_stopping_and_deleting_then_publishing_restores_what_is_served(project: 
     assert not publish(project), "after a restart the data are there"
 
 
-@pytest.mark.parametrize("value", ["redis://h:1", "h:p", "h:70000", "h:0", "user@h:1", "h:1/2", "a b:1", "h:6379:1"])
-def test_a_malformed_address_is_refused_without_repeating_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEAKFISH_REDIS", value)
-    with pytest.raises(UserError, match="WEAKFISH_REDIS is not of the form host:port") as error:
-        external()
-    assert value not in str(error.value)
-
-
 def test_addresses_are_read_from_the_environment_and_hide_their_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert external() is None
     monkeypatch.setenv("WEAKFISH_REDIS", "[::1]:7000")
@@ -252,34 +249,6 @@ def test_a_user_with_a_password_publishes_over_the_listed_commands_and_no_secret
     assert secret not in status.output
 
 
-def test_tls_is_spoken_where_it_is_asked_for(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key, certificate, number = tmp_path / "key.pem", tmp_path / "cert.pem", free_port()
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *names]
-    subprocess.run([*request, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    tls = ["--tls-port", str(number), "--tls-cert-file", str(key.with_name("cert.pem")), "--tls-key-file", str(key)]
-    with redis_server(tmp_path / "redis", *tls, "--tls-auth-clients", "no"):
-        monkeypatch.setenv("WEAKFISH_REDIS", f"localhost:{number}")
-        with pytest.raises(StoreError):
-            _ping()
-        monkeypatch.setenv("WEAKFISH_REDIS_TLS", "1")
-        with pytest.raises(StoreError, match="certificate"):
-            _ping()
-        monkeypatch.setenv("WEAKFISH_REDIS_TLS", str(certificate))
-        assert _ping()
-
-
-def _ping() -> bool:
-    address = external()
-    assert address is not None
-    client = address.client()
-    try:
-        with explained(address):
-            return bool(client.ping())
-    finally:
-        client.close()
-
-
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -338,7 +307,7 @@ def test_nothing_heavy_is_imported_for_the_commands_themselves(project: Project)
 
 
 def test_waiting_for_a_stop_does_not_need_the_parent(project: Project) -> None:
-    code = "from weakfish.store import server; server.start(project); print(server.stop(project))"
+    code = "from weakfish.store.connection import server; server.start(project); print(server.stop(project))"
     begin = time.monotonic()
     assert subprocess.run([sys.executable, "-c", "pass"], check=True).returncode == 0
     assert python(project, code).stdout == "True\n"

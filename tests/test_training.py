@@ -57,7 +57,7 @@ STORE = """
     project: orders
     provider: local
     registry: {path: ../data/registry/registry.db}
-    offline_store: {type: duckdb}
+    offline_store: {type: weakfish.store.offline.AsOfOfflineStore}
     online_store: {type: weakfish.store.online.ProjectRedisOnlineStore}
     entity_key_serialization_version: 3
 """
@@ -415,6 +415,11 @@ def test_settings_that_feast_refuses_are_one_sentence(made: Project) -> None:
     refused(made, TrainingError, "feature_repo")
 
 
+def test_an_offline_store_that_may_lose_rows_is_refused(made: Project) -> None:
+    replace(made.root / "feature_repo/feature_store.yaml", "weakfish.store.offline.AsOfOfflineStore", "duckdb")
+    refused(made, TrainingError, "'duckdb'", "weakfish.store.offline.AsOfOfflineStore")
+
+
 def test_a_label_view_is_no_feature(made: Project) -> None:
     with (made.root / "feature_repo/definitions.py").open("a") as file:
         file.write(
@@ -425,7 +430,7 @@ def test_a_label_view_is_no_feature(made: Project) -> None:
             'fraud_v1 = FeatureService(name="fraud_v1", features=[labels])\n'
         )
     replace(made.root / "feature_repo/definitions.py", "import Float64", "import String, Float64")
-    refused(made, TrainingError, "label view", "labels")
+    refused(made, UserError, "label view", "labels")
 
 
 def test_labels_of_other_events_are_refused(made: Project) -> None:

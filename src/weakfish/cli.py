@@ -17,6 +17,7 @@ from weakfish.errors import Busy, WeakfishError
 from weakfish.labeling.commands import explain, labels
 from weakfish.project import Project
 from weakfish.store.commands import online
+from weakfish.store.serve.command import serve
 
 Work = Callable[[Project], object]
 
@@ -126,11 +127,38 @@ def features() -> None:
 
 
 @cli.command()
-def publish() -> None:
-    """Bring the online store up to date; when nothing changed, a probe of the server is all that runs."""
-    from weakfish.store.publish import publish as work
+@click.option("--rollback", metavar="REV", help="Go back to what git and DVC have of this revision.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def publish(rollback: str | None, as_json: bool) -> None:
+    """Bring the online store up to date; when nothing changed, a probe of the server is all that runs.
 
-    _stage("publish", work)
+    It ends with an audit; a difference is exit code 1.
+    """
+    from weakfish.store.publishing.account import of_publication
+    from weakfish.store.publishing.publish import publish as work
+
+    def publish_and_say(project: Project) -> bool:
+        outcome = work(project, rollback)
+        click.echo(of_publication(outcome, as_json))
+        return outcome is not None
+
+    _stage("publish", publish_and_say)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def audit(as_json: bool) -> None:
+    """Compare every entity and feature of the online store with the feature tables; a difference is exit code 1."""
+    from weakfish.report import page
+    from weakfish.store.publishing.account import of_audit
+    from weakfish.store.publishing.publish import audit as work
+    from weakfish.store.publishing.publish import check
+
+    project = Project.find()
+    found = work(project)
+    click.echo(of_audit(found, as_json))
+    page.render(project.root)
+    check(found)
 
 
 @cli.command()
@@ -166,6 +194,7 @@ def report() -> None:
 cli.add_command(explain)
 cli.add_command(labels)
 cli.add_command(online)
+cli.add_command(serve)
 
 
 def _named(verb: str, table: str) -> str:

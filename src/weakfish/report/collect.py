@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from weakfish.report.inputs import Inputs, Problem, read
+from weakfish.report.published import audit_failure
 from weakfish.report.records import Check, Verdict
 from weakfish.report.stages import Stop, count_checks, find_stop, outdated, pending, validating
 from weakfish.report.words import clause, count, percent
@@ -50,8 +51,9 @@ def judge(inputs: Inputs) -> Overall:
     """`overall`, of inputs that are already read."""
     stop = find_stop(inputs)
     failed = _failed_verdicts(inputs, stop)
-    if inputs.problems or failed or (stop and stop.state == "failed"):
-        return _failed(inputs, stop, failed)
+    online = audit_failure(inputs, stop)
+    if inputs.problems or failed or online or (stop and stop.state == "failed"):
+        return _failed(inputs, stop, failed, online)
     if stop:
         return _running(inputs, stop)
     if not (inputs.verdicts or inputs.runs or inputs.ledgers):
@@ -86,7 +88,7 @@ def _found(check: Check) -> str:
     return f"does not hold{aside}"
 
 
-def _failed(inputs: Inputs, stop: Stop | None, failed: list[Verdict]) -> Overall:
+def _failed(inputs: Inputs, stop: Stop | None, failed: list[Verdict], online: str | None) -> Overall:
     what = [f"`{problem.file}` cannot be read: {clause(problem.reason)}." for problem in inputs.problems]
     todo = [_repair(problem) for problem in inputs.problems]
     headlines = ["Failed: not all of the last run can be read"] if inputs.problems else []
@@ -94,6 +96,10 @@ def _failed(inputs: Inputs, stop: Stop | None, failed: list[Verdict]) -> Overall
         headlines.append(f"Failed: {verdict.table} is not fit for use")
         what += _about(verdict)
         todo += [_advice(verdict)]
+    if online:
+        headlines.append("Failed: what is served is not what was computed")
+        what.append(online)
+        todo.append("Run `weakfish publish`: it writes these rows again.")
     if stop and stop.state == "failed":
         if stop.run and not (failed and stop.run.exit_code == 1):
             headlines.insert(0, f"Failed: {stop.stage} stopped")

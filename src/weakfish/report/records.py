@@ -138,12 +138,56 @@ class PublishedView(Record):
     data_version: str | None = None
 
 
+class AuditCounts(Record):
+    """Rows or values by what the audit made of them; ``newer`` ones a service pushed, and they are no error."""
+
+    equal: int = 0
+    missing: int = 0
+    stale: int = 0
+    different: int = 0
+    unexpected: int = 0
+    newer: int = 0
+
+
+class AuditSample(Record):
+    """Rows that plain Feast read too, and how many of them otherwise than the table has them."""
+
+    rows: int = 0
+    different: int = 0
+    first: list[dict[str, Any]] = []
+
+
+class AuditedView(Record):
+    """What the audit found of one view; ``first`` names entities, by kind."""
+
+    rows: AuditCounts = AuditCounts()
+    features: dict[str, AuditCounts] = {}
+    first: dict[str, list[dict[str, Any]]] = {}
+    sample: AuditSample = AuditSample()
+
+
+class Audit(Record):
+    """The audit of what is published."""
+
+    passed: bool
+    views: dict[str, AuditedView] = {}
+
+
+class Rollback(Record):
+    """The revision that was gone back to."""
+
+    name: str
+    commit: str
+
+
 class Published(Record):
     """``reports/publish.json``; ``as_of`` is the time that the online store answers for."""
 
     version: str
     as_of: Time | None = None
+    revision: Rollback | None = None
     views: dict[str, PublishedView] = {}
+    audit: Audit | None = None
 
 
 class TrainingSet(Record):

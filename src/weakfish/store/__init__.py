@@ -1,1 +1,1 @@
-"""Feature rows into the online store and out of it: Feast's registry, its Redis plug-in, the embedded server."""
+"""Feast's plug-ins and what surrounds them: history offline, rows online, publishing, serving."""

@@ -20,21 +20,21 @@ def online() -> None:
 @online.command()
 def start() -> None:
     """Start the embedded server, if it does not run."""
-    from weakfish.store import server
-    from weakfish.store.address import VARIABLE, external
+    from weakfish.store.connection import server
 
-    named = external()
+    project = Project.find()
+    named = server.named(project)
     if named:
-        click.echo(f"{VARIABLE} names {named}: that server is used, and the embedded one is not started.")
+        click.echo(f"The settings name {named}: that is used, and the embedded server is not started.")
         return
-    found = server.start(Project.find())
+    found = server.start(project)
     click.echo(f"The embedded server answers at {found.address} (process {found.pid}).")
 
 
 @online.command()
 def stop() -> None:
     """Stop the embedded server; what it holds stays in data/online."""
-    from weakfish.store import server
+    from weakfish.store.connection import server
 
     click.echo("The embedded server was stopped." if server.stop(Project.find()) else "No embedded server runs.")
 
@@ -51,7 +51,9 @@ def status(as_json: bool) -> None:
         click.echo("The embedded server does not run; `weakfish online start` starts it, and so does publishing.")
         return
     click.echo(f"{found['server'].capitalize()} server at {found['address']}")
-    if found["version"] is None:
+    if found["under_way"]:
+        click.echo("A publication is under way or was cut off; `weakfish publish` goes on from there.")
+    if not found["version"]:
         click.echo("Nothing is published there; `weakfish publish` does it.")
         return
     current = "up to date" if found["current"] else "out of date: run `weakfish publish`"
@@ -70,10 +72,10 @@ def get(entities: tuple[str, ...], as_json: bool) -> None:
 
     KEY=VALUE names it by a join key, for example customer=42; more of them reach more views.
     """
-    from weakfish.store.address import explained
-    from weakfish.store.probe import read_marker, settings
+    from weakfish.store.connection.address import explained
+    from weakfish.store.connection.server import resolve
+    from weakfish.store.publishing.probe import read_marker, settings
     from weakfish.store.read import read_entities
-    from weakfish.store.server import resolve
 
     project = Project.find()
     named = _pairs(entities)
@@ -104,20 +106,23 @@ def _lines(view: str, row: dict[str, Any]) -> list[str]:
     if row["event_timestamp"] is None:
         return [f"{view}: no such entity ({entity}): {row['status']}"]
     hours = row["age_seconds"] / 3600
-    lines = [f"{view} ({entity}), as of {row['event_timestamp']}, {hours:,.1f} hours old"]
+    old = "" if row["status"] == "PRESENT" else f", older than the view allows: {row['status']}, nulls are served"
+    lines = [f"{view} ({entity}), as of {row['event_timestamp']}, {hours:,.1f} hours old{old}"]
     width = max(map(len, row["values"]))
     return lines + [f"  {name:{width}}  {'-' if value is None else value}" for name, value in row["values"].items()]
 
 
 def _status(project: Project) -> dict[str, Any]:
-    from weakfish.store import keys, probe, server
-    from weakfish.store.address import explained, external
+    from weakfish.store import keys
+    from weakfish.store.connection import server
+    from weakfish.store.connection.address import explained
+    from weakfish.store.publishing import probe
 
-    named = external()
+    named = server.named(project)
     found = None if named else server.running(project)
     address = named or (found.address if found else None)
     empty: dict[str, Any] = {"version": None, "as_of": None, "current": False, "views": {}, "keys": 0}
-    empty |= {"server": "external" if named else "embedded", "memory_bytes": None}
+    empty |= {"server": "external" if named else "embedded", "memory_bytes": None, "under_way": False}
     if address is None:
         return {**empty, "running": False, "address": None}
     name = probe.settings(project)["project"]
@@ -133,14 +138,20 @@ def _status(project: Project) -> dict[str, Any]:
         if marker is None:
             return result
         current = probe.is_current(project, client, name, marker)
-        return {**result, "version": marker.version, "as_of": marker.as_of, "current": current, "views": marker.views}
+        result |= {"under_way": marker.under_way is not None, "current": current}
+        return {**result, "version": marker.version, "as_of": marker.as_of, "views": marker.views}
 
 
 def _memory(client: Any) -> int | None:
     """Bytes in use; None where the user may not ask."""
     import redis
 
+    from weakfish.store.keys import is_cluster
+
     try:
+        if is_cluster(client):
+            parts = client.info("memory", target_nodes="primaries")
+            return sum(int(part["used_memory"]) for part in parts.values())
         return int(client.info("memory")["used_memory"])
     except (redis.exceptions.NoPermissionError, KeyError):
         return None

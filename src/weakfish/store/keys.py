@@ -1,7 +1,7 @@
 """How Feast lays rows out in Redis, with no need of Feast itself, so that a probe stays fast.
 
 A key is Feast's entity key (serialization version 3) followed by the project's name; a hash below it holds a field per
-view and feature, and a time per view. The project is told by parsing the key: names may end in one another.
+view and feature, and two of times per view. The project is told by parsing the key: names may end in one another.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import redis
+import redis.asyncio
 
 STRING = 2
 BATCH = 1_000
 
 
 def marker(project: str) -> str:
-    """The key of what was published last."""
-    return f"weakfish:publish:{project}"
+    """The key of what was published last; its braces put it into one slot of a cluster with the project's lock."""
+    return f"weakfish:publish:{{{project}}}"
 
 
 def lock(project: str) -> str:
     """The key that a publisher holds while it works."""
-    return f"weakfish:publishing:{project}"
+    return f"weakfish:publishing:{{{project}}}"
 
 
 def time_field(view: str) -> bytes:
@@ -31,9 +32,15 @@ def time_field(view: str) -> bytes:
     return f"_ts:{view}".encode()
 
 
+def created_field(view: str) -> bytes:
+    """The field that holds a view's row's event time and created time, each 8 bytes: ours, unknown to Feast."""
+    return f"_created:{view}".encode()
+
+
 def fields(view: str, features: Iterable[str]) -> Iterator[bytes]:
-    """The fields of a view's row, its time included."""
+    """The fields of a view's row, its times included."""
     yield time_field(view)
+    yield created_field(view)
     for feature in features:
         yield feature_field(view, feature)
 
@@ -71,6 +78,26 @@ def of_project(client: redis.Redis, project: str) -> Iterator[bytes]:
         if key not in seen and join_keys(key, project) is not None:
             seen.add(key)
             yield key
+
+
+def is_cluster(client: object) -> bool:
+    """Whether a client (sync or async) talks to a Redis Cluster, where a key lives on the node of its slot."""
+    return isinstance(client, (redis.RedisCluster, redis.asyncio.RedisCluster))
+
+
+def records(client: redis.Redis, project: str) -> Iterator[bytes]:
+    """All keys that Weakfish itself keeps of a project: its marker and what belongs to it, but not the lock."""
+    ending = f":{{{project}}}".encode()
+    held = lock(project).encode()
+    for key in client.scan_iter(match=b"weakfish:*" + _literally(ending) + b"*", count=10_000):
+        tail = key.partition(ending)[2]
+        if key != held and (not tail or tail.startswith(b":")):
+            yield key
+
+
+def size(client: redis.Redis) -> int:
+    """How many keys a store holds, whosever they are; on a cluster, of all primaries (the client asks just one)."""
+    return int(client.dbsize(target_nodes="primaries") if is_cluster(client) else client.dbsize())
 
 
 def batches(keys: Iterable[bytes], size: int = BATCH) -> Iterator[list[bytes]]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import redis
 from feast import FeatureStore, FeatureView
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 
-from weakfish.errors import StoreError, UnknownName, UserError, WeakfishError
+from weakfish.errors import UnknownName, UserError
 from weakfish.project import Project
-from weakfish.store.address import explained
-from weakfish.store.probe import Marker, repository, settings
-from weakfish.store.registry import quiet, views
-from weakfish.store.server import resolve
+from weakfish.store.connection.address import explained
+from weakfish.store.connection.server import resolve
+from weakfish.store.publishing.probe import Marker
+from weakfish.store.registry import open_store, quiet, views
 
-FOUND, NOT_FOUND = "PRESENT", "NOT_FOUND"
+NOT_FOUND = "NOT_FOUND"
 
 
 def read_entities(project: Project, entities: Mapping[str, str], marker: Marker | None) -> dict[str, dict[str, Any]]:
@@ -26,7 +24,7 @@ def read_entities(project: Project, entities: Mapping[str, str], marker: Marker 
 
     Each is ``{"entity", "status", "event_timestamp", "age_seconds", "values"}``; the age counts from the row's event
     time to the time that the store answers for. ``status`` is NOT_FOUND, with no values, for an entity that is not
-    there.
+    there, and OUTSIDE_MAX_AGE, with nulls, for a row beyond its view's time to live.
 
     Raises
     ------
@@ -36,7 +34,7 @@ def read_entities(project: Project, entities: Mapping[str, str], marker: Marker 
         When the store cannot be reached, or nothing was published yet.
     """
     with quiet(), explained(resolve(project)):
-        store = _open(project)
+        store = open_store(project)
         served = views(store)
         known = {key for view in served for key in view.join_keys}
         for key in entities:
@@ -45,43 +43,37 @@ def read_entities(project: Project, entities: Mapping[str, str], marker: Marker 
         reached = [view for view in served if set(view.join_keys) <= set(entities)]
         if not reached:
             raise UserError(f"No view is keyed by {', '.join(entities)} alone; name its other keys too.")
-        return {str(view.name): _row(project, store, view, entities, marker) for view in reached}
+        return _rows(store, reached, entities, _clock(project, marker))
 
 
-def _open(project: Project) -> FeatureStore:
-    file: Path = settings(project)["registry_file"]
-    if not file.exists():
-        raise StoreError(f"{file} does not exist, so nothing was published yet; run `weakfish publish`.")
-    try:
-        store = FeatureStore(repo_path=str(repository(project)))
-        store.list_feature_views()
-    except (WeakfishError, redis.RedisError):
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise StoreError(f"{file} is no registry that Feast can read ({reason}); run `weakfish publish`.") from error
-    return store
+def _rows(
+    store: FeatureStore, reached: Sequence[FeatureView], entities: Mapping[str, str], now: datetime
+) -> dict[str, dict[str, Any]]:
+    """The rows of views, all read in one request."""
+    asked = {key: [entities[key]] for view in reached for key in view.join_keys}
+    references = [f"{view.name}:{feature.name}" for view in reached for feature in view.features]
+    response = store.get_online_features(references, asked, full_feature_names=True)
+    results = dict(zip(response.proto.metadata.feature_names.val, response.proto.results, strict=True))
+    values = response.to_dict()
+    rows = {}
+    for view in reached:
+        named = {feature.name: f"{view.name}__{feature.name}" for feature in view.features}
+        one = results[next(iter(named.values()))]
+        keys = {key: entities[key] for key in view.join_keys}
+        shown = {name: _plain(values[column][0]) for name, column in named.items()}
+        rows[str(view.name)] = _row(keys, one.statuses[0], one.event_timestamps[0].ToDatetime(UTC), shown, now)
+    return rows
 
 
-def _row(
-    project: Project, store: FeatureStore, view: FeatureView, entities: Mapping[str, str], marker: Marker | None
-) -> dict[str, Any]:
-    keys = {key: entities[key] for key in view.join_keys}
-    names = [feature.name for feature in view.features]
-    response = store.get_online_features([f"{view.name}:{name}" for name in names], [keys])
-    proto = response.proto
-    results = dict(zip(proto.metadata.feature_names.val, proto.results, strict=True))
-    one = results[names[0]]
-    if one.statuses[0] == FieldStatus.NOT_FOUND:
+def _row(keys: dict[str, str], status: int, time: datetime, values: dict[str, Any], now: datetime) -> dict[str, Any]:
+    if status == FieldStatus.NOT_FOUND:
         return {"entity": keys, "status": NOT_FOUND, "event_timestamp": None, "age_seconds": None, "values": {}}
-    time = one.event_timestamps[0].ToDatetime(UTC)
-    values = {name: values[0] for name, values in response.to_dict().items() if name in names}
     return {
         "entity": keys,
-        "status": FieldStatus.Name(one.statuses[0]),
+        "status": FieldStatus.Name(status),
         "event_timestamp": time.isoformat(),
-        "age_seconds": (_clock(project, marker) - time).total_seconds(),
-        "values": {name: _plain(values[name]) for name in names},
+        "age_seconds": (now - time).total_seconds(),
+        "values": values,
     }
 
 

@@ -5,9 +5,9 @@ It is derived: a registry that is missing, damaged or of another version of Feas
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import feast
-import ibis
 from feast import Entity, FeatureService, FeatureStore, FeatureView
 from feast.data_source import DataSource
 from feast.labeling.label_view import LabelView
@@ -27,21 +26,29 @@ from feast.repo_config import load_repo_config
 from weakfish.errors import StoreError, UserError, WeakfishError
 from weakfish.files import sha256, whole_file, write_json
 from weakfish.project import Project
-from weakfish.store.probe import repository, settings, stamp_file
+from weakfish.store.publishing.probe import repository, settings, stamp_file
+from weakfish.store.refusals import refuse_registry
 
 KINDS = (DataSource, Entity, FeatureView, LabelView, OnDemandFeatureView, FeatureService, feast.Project)
 
 
 @contextmanager
-def new_registry(project: Project) -> Iterator[FeatureStore]:
+def new_registry(source: Project, project: Project) -> Iterator[FeatureStore]:
     """A Feast store on a registry of its own that holds just what the definitions say; gone after the block.
+
+    Parameters
+    ----------
+    source
+        The project whose definitions and settings are read.
+    project
+        The project beside whose registry the new one lies.
 
     Raises
     ------
     UserError
         When a definition cannot be imported, or Feast does not accept it.
     """
-    objects = definitions(project)
+    objects = definitions(source)
     file: Path = settings(project)["registry_file"]
     part = file.with_name(f".{file.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -49,10 +56,11 @@ def new_registry(project: Project) -> Iterator[FeatureStore]:
     try:
         with quiet():
             try:
-                config = load_repo_config(repository(project), repository(project) / "feature_store.yaml")
+                config = load_repo_config(repository(source), repository(source) / "feature_store.yaml")
                 config.registry.path = str(part)
                 store = FeatureStore(config=config)
                 store.apply(objects)
+                refuse_registry(store, source.root)
             except WeakfishError:
                 raise
             except Exception as error:
@@ -87,6 +95,7 @@ def replaced(project: Project, store: FeatureStore, version: str) -> Iterator[No
 
 def definitions(project: Project) -> list[Any]:
     """All Feast objects in the modules of the repository, each once."""
+    _import_from(project)
     found: dict[int, Any] = {}
     for file in sorted(repository(project).glob("*.py")):
         if file.name == "__init__.py":
@@ -105,10 +114,21 @@ def views(store: FeatureStore) -> list[FeatureView]:
     return sorted(found, key=lambda view: str(view.name))
 
 
+def _import_from(project: Project) -> None:
+    """Let definitions import the modules beside them, and not those of another project or revision."""
+    root = str(project.root)
+    if root in sys.path:
+        sys.path.remove(root)
+    sys.path.insert(0, root)
+    for name in [name for name in sys.modules if name.split(".")[0] == "feature_repo"]:
+        module = sys.modules[name]
+        places = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
+        if not any(str(place).startswith(f"{root}{os.sep}") for place in places):
+            del sys.modules[name]
+
+
 def _load(project: Project, file: Path) -> ModuleType:
     """Run a module of the repository anew, whatever was imported before."""
-    if str(project.root) not in sys.path:
-        sys.path.insert(0, str(project.root))
     spec = importlib.util.spec_from_file_location(f"feature_repo.{file.stem}", file)
     if spec is None or spec.loader is None:
         raise UserError(f"{file} cannot be imported; correct it there.")
@@ -133,16 +153,22 @@ def quiet() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _own_engine() -> Iterator[None]:
-    """Give Feast a DuckDB that ends with the block: one that is alive at exit lists all its objects on stderr."""
-    before = ibis.options.default_backend
-    ibis.options.default_backend = None
+def open_store(project: Project) -> FeatureStore:
+    """Feast on the registry that was published; raises `StoreError` when there is none that it can read."""
+    file: Path = settings(project)["registry_file"]
+    if not file.exists():
+        raise StoreError(f"{file} does not exist, so nothing was published yet; run `weakfish publish`.")
     try:
-        yield
-    finally:
-        ibis.options.default_backend = before
-        gc.collect()
+        with quiet():
+            store = FeatureStore(repo_path=str(repository(project)))
+            store.list_feature_views()
+    except WeakfishError:
+        raise
+    except Exception as error:
+        raise StoreError(
+            f"{file} is no registry that Feast can read ({_reason(error)}); run `weakfish publish`."
+        ) from error
+    return store
 
 
 class _Nowhere:
@@ -158,16 +184,3 @@ class _Nowhere:
 def _reason(error: BaseException) -> str:
     text = (str(error).splitlines() or [""])[0].rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def materialized(store: FeatureStore, view: FeatureView, start: Any, end: Any) -> None:
-    """Let Feast's engine hand a view's latest rows up to ``end`` to the online store; raises `StoreError`."""
-    import redis
-
-    try:
-        with quiet(), _own_engine():
-            store.materialize(start, end, feature_views=[view.name])
-    except (redis.RedisError, WeakfishError):
-        raise
-    except Exception as error:
-        raise StoreError(f"View {view.name} could not be published ({_reason(error)}); nothing was changed.") from error

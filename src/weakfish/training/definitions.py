@@ -35,11 +35,12 @@ def historical_store(project: Project) -> Iterator[FeatureStore]:
     TrainingError
         When Feast refuses the definitions or ``feature_store.yaml``.
     UserError
-        When the definitions cannot be imported.
+        When the definitions cannot be imported, or hand labels out as features.
     """
     from feast import FeatureStore, RepoConfig
     from feast.repo_config import load_repo_config
 
+    from weakfish.store.refusals import refuse_registry
     from weakfish.store.registry import definitions, quiet
 
     objects = definitions(project)
@@ -61,6 +62,7 @@ def historical_store(project: Project) -> Iterator[FeatureStore]:
             store.apply(objects)
         except Exception as error:
             raise TrainingError(f"Feast does not accept feature_repo ({reason(error)}); correct it there.") from error
+        refuse_registry(store, project.root)
         yield store
 
 
@@ -73,25 +75,13 @@ def feature_service(store: FeatureStore, name: str, task: str) -> FeatureService
 
 
 def views(store: FeatureStore, service: FeatureService) -> tuple[list[Any], list[Any]]:
-    """The feature views of a service, and its on-demand views, in the service's order.
-
-    Raises
-    ------
-    TrainingError
-        When the service holds a view of labels, which are no features.
-    """
-    from feast.labeling.label_view import LabelView
+    """The feature views of a service, and its on-demand views, in the service's order."""
     from feast.on_demand_feature_view import OnDemandFeatureView
 
     stored: list[Any] = []
     on_demand: list[Any] = []
     for projection in service.feature_view_projections:
         view = store.registry.get_any_feature_view(projection.name, store.project).with_projection(projection)
-        if isinstance(view, LabelView):
-            raise TrainingError(
-                f"Feature service {service.name!r} in {WHERE} holds the label view {projection.name!r}; labels come "
-                "from data/labels, so take it out of the service."
-            )
         (on_demand if isinstance(view, OnDemandFeatureView) else stored).append(view)
     return stored, on_demand
 

@@ -1,7 +1,7 @@
 """Features as of the times of a spine, through Feast: every row once, in order, in the types that were stored.
 
-Works around what Feast 0.67 does with entity frames: rows come back in any order, whole numbers with nulls turn into
-floats in pandas, and rows that share entity, event time and created time would be chosen among at random.
+The project's offline store sees to that (`weakfish.store.offline`); another store of Feast's is refused, since those
+lose rows, reorder them or turn whole numbers into floats. Arrow goes in and comes out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,15 +23,6 @@ if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
 
 CREATED = "created"
-ROW = "row_of_the_spine"
-"""The column that numbers the rows of a frame, to put them back in order."""
-
-NULLABLE = {
-    pa.int32(): pd.Int32Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-}
-"""How columns with nulls enter pandas without turning into floats or objects."""
 
 
 @dataclass(frozen=True)
@@ -111,35 +101,38 @@ def retrieve(store: FeatureStore, asked: Asked, frame: pa.Table) -> pa.Table:
     Raises
     ------
     TrainingError
-        When Feast fails, loses or repeats rows, or a feature is not of its type.
+        When Feast fails, a feature is not of its type, or the project's offline store is another than ours.
     """
-    rows = frame.append_column(ROW, pa.array(range(frame.num_rows), pa.int64()))
+    _check_store(store)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Feast's and Ibis' own deprecations
+        warnings.simplefilter("ignore")  # Feast's own deprecations
         try:
-            job = store.get_historical_features(
-                rows.to_pandas(types_mapper=NULLABLE.get),
-                asked.service,
-                full_feature_names=True,
-                filter_by_created_timestamp=True,
-            )
-            found = job.to_arrow().sort_by(ROW)
+            found = store.get_historical_features(
+                frame, asked.service, full_feature_names=True, filter_by_created_timestamp=True
+            ).to_arrow()
         except Exception as error:
             raise TrainingError(
                 f"Feast could not retrieve feature service {asked.service.name!r}: {reason(error)}; correct what "
                 "it names in feature_repo/ or run `dvc repro`."
             ) from error
-    if found[ROW].to_pylist() != list(range(frame.num_rows)) or not _same(found[TIMESTAMP], frame[TIMESTAMP]):
-        raise TrainingError(
-            f"Feast returned {found.num_rows} rows for {frame.num_rows} of feature service {asked.service.name!r}, or "
-            "others than were asked for; use the duckdb offline store in feature_repo/feature_store.yaml."
-        )
     return pa.table([_typed(found, field) for field in asked.schema], schema=asked.schema)
 
 
 def table_of(view: Any) -> str:
     """The name of the table that a view reads: the last part of its path below ``data/features``."""
     return f"features/{Path(view.batch_source.path).name}"
+
+
+def _check_store(store: FeatureStore) -> None:
+    from weakfish.store.offline import AsOfOfflineStoreConfig
+
+    configured = store.config.offline_store
+    if not isinstance(configured, AsOfOfflineStoreConfig):
+        ours = AsOfOfflineStoreConfig().type
+        raise TrainingError(
+            f"offline_store.type in feature_repo/feature_store.yaml is {configured.type!r}, which may lose or reorder "
+            f"rows; set it to {ours!r}."
+        )
 
 
 def _stored_fields(view: Any) -> list[pa.Field]:
@@ -191,7 +184,3 @@ def _typed(found: pa.Table, field: pa.Field) -> pa.ChunkedArray:
             f"{field.name} came back as {column.type} and is declared {field.type} ({reason(error)}); correct its "
             "type in feature_repo/definitions.py or what its function returns."
         ) from error
-
-
-def _same(times: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
-    return bool(times.cast(TIME).combine_chunks().equals(others.cast(TIME).combine_chunks()))

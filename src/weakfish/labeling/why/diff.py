@@ -18,8 +18,8 @@ from weakfish.errors import TableError
 from weakfish.labeling.votes_file import ABSTAIN, FINGERPRINT, Votes, fingerprint, read_votes
 from weakfish.labeling.why.causes import Cause, Edits, causes
 from weakfish.labeling.why.manifest import Manifest, read_manifest
-from weakfish.labeling.why.revision import Revision
 from weakfish.project import Project
+from weakfish.revisions import Revision
 from weakfish.tables import open_partition, partitions, read_partition
 
 EXAMPLES = 10

@@ -1,0 +1,1 @@
+"""Feature tables into the online store as versions: written by what changed, audited, undone."""

@@ -1,0 +1,161 @@
+"""What a store holds beyond what the tables have: rows of entities that are gone, fields of views that are gone.
+
+Keys that were read already are known by 8 bytes each, whatever their length, and are not asked for again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+
+import numpy as np
+import numpy.typing as npt
+
+from weakfish.store import keys
+from weakfish.store.publishing.comparing import Layout, Online
+
+Hashes = npt.NDArray[np.int64]
+Kind = tuple[str, ...]
+NONE: Hashes = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What a key holds beyond what the tables have: rows by view, with their fields, and fields of no view."""
+
+    key: bytes
+    rows: Mapping[str, Sequence[bytes]]
+    orphans: Sequence[bytes]
+
+
+class Known:
+    """The keys that views have in the tables, and in which of them the store has rows of other views.
+
+    Parameters
+    ----------
+    layouts
+        Of all views that are served.
+    read
+        The views whose keys are going to be added; of the others, all rows in the store are taken to be theirs.
+    """
+
+    def __init__(self, layouts: Mapping[str, Layout], read: Iterable[str]) -> None:
+        self.layouts = layouts
+        self.read = list(read)
+        self._keys: dict[str, list[Hashes]] = {view: [] for view in self.read}
+        self._present: dict[str, list[Hashes]] = {view: [] for view in self.read}
+
+    def others(self, view: str) -> list[str]:
+        """The other views whose rows lie in the same keys."""
+        kind = self.layouts[view].kind
+        return [other for other in self.read if other != view and self.layouts[other].kind == kind]
+
+    def times_of_others(self, view: str) -> list[bytes]:
+        """The fields to read along with a view's rows, so that `add` learns of the other views' rows there."""
+        return [self.layouts[other].fields[0] for other in self.others(view)]
+
+    def add(self, view: str, found: Sequence[bytes], times: Sequence[Sequence[bytes | None]]) -> None:
+        """Take keys of a view, and what the store has there in the fields `times_of_others`."""
+        hashes = hashed(found)
+        self._keys[view].append(hashes)
+        for place, other in enumerate(self.others(view)):
+            there = np.fromiter((row[place] is not None for row in times), np.bool_, len(found))
+            self._present[other].append(hashes[there])
+
+    def count(self, view: str) -> int:
+        """How many keys a view has."""
+        return sum(map(len, self._keys[view]))
+
+    def unknown(self) -> _Unknown:
+        """Which views have a row in a key, or may have, that is not in the tables."""
+        strays = {view: np.setdiff1d(_joined(self._present[view]), _joined(self._keys[view])) for view in self.read}
+        seen: dict[Kind, list[Hashes]] = {}
+        for view in self.read:
+            seen.setdefault(self.layouts[view].kind, []).extend(self._keys[view])
+        return _Unknown(self, strays, {kind: np.unique(_joined(found)) for kind, found in seen.items()})
+
+
+@dataclass(frozen=True)
+class _Unknown:
+    known: Known
+    strays: Mapping[str, Hashes]
+    seen: Mapping[Kind, Hashes]
+
+    def views(self, found: Sequence[bytes], kinds: Sequence[Kind]) -> list[list[str]]:
+        """For each key the views that may have a row there that is not theirs."""
+        hashes = hashed(found)
+        views: list[list[str]] = [[] for _ in found]
+        for kind, seen in self.seen.items():
+            mine = np.fromiter((each == kind for each in kinds), np.bool_, len(found))
+            new = mine & ~_among(hashes, seen)
+            for view, strays in self.strays.items():
+                if self.known.layouts[view].kind == kind:
+                    for place in np.flatnonzero(new | (mine & _among(hashes, strays))):
+                        views[place].append(view)
+        return views
+
+
+def leftovers(online: Online, project: str, known: Known, *, thorough: bool) -> Iterator[Leftover]:
+    """Look through a project's keys for rows that are in no view's keys, and for fields of no view.
+
+    ``thorough`` looks for such fields in all keys, not just in those of which something is not known.
+    """
+    unknown, layouts = known.unknown(), known.layouts
+    prefixes = {layout.kind: _prefix(layout.kind) for layout in layouts.values()}
+    for batch in keys.batches(online.keys(project)):
+        kinds = [_kind(key, project, prefixes) for key in batch]
+        views = unknown.views(batch, kinds)
+        asked = [thorough or kind not in prefixes for kind in kinds]
+        for kind in prefixes if not thorough else ():
+            mine = [place for place, each in enumerate(kinds) if each == kind and views[place]]
+            names = [view for view in layouts if layouts[view].kind == kind]
+            times = online.rows([batch[place] for place in mine], [layouts[view].fields[0] for view in names])
+            for place, row in zip(mine, times, strict=True):
+                there = [view for view, time in zip(names, row, strict=True) if time is not None]
+                asked[place] = not there or any(view in there for view in views[place])
+        places = list(compress(range(len(batch)), asked))
+        for place, present in zip(places, online.fields([batch[place] for place in places]), strict=True):
+            found = _leftover(batch[place], present, views[place], kinds[place], layouts)
+            if found.rows or found.orphans:
+                yield found
+
+
+def _leftover(
+    key: bytes, present: set[bytes], views: Sequence[str], kind: Kind, layouts: Mapping[str, Layout]
+) -> Leftover:
+    rows = {view: [field for field in layouts[view].fields if field in present] for view in views}
+    mine = [layout.fields for layout in layouts.values() if layout.kind == kind]
+    return Leftover(key, {view: found for view, found in rows.items() if found}, sorted(present.difference(*mine)))
+
+
+def hashed(found: Sequence[bytes]) -> Hashes:
+    """Keys by 8 bytes each; the same key gives the same number for as long as the process lives."""
+    return np.fromiter(map(hash, found), np.int64, len(found))
+
+
+def _joined(parts: Sequence[Hashes]) -> Hashes:
+    return np.concatenate([NONE, *parts])
+
+
+def _among(hashes: Hashes, ordered: Hashes) -> npt.NDArray[np.bool_]:
+    """Which of the numbers are in a sorted array."""
+    if not len(ordered):
+        return np.zeros(len(hashes), np.bool_)
+    places = np.minimum(np.searchsorted(ordered, hashes), len(ordered) - 1)
+    found: npt.NDArray[np.bool_] = ordered[places] == hashes
+    return found
+
+
+def _prefix(kind: Kind) -> bytes:
+    """How keys of these join keys begin."""
+    names = b"".join(struct.pack("<II", keys.STRING, len(name.encode())) + name.encode() for name in kind)
+    return struct.pack("<I", len(kind)) + names
+
+
+def _kind(key: bytes, project: str, prefixes: Mapping[Kind, bytes]) -> Kind:
+    for kind, prefix in prefixes.items():
+        if key.startswith(prefix):
+            return kind
+    return keys.join_keys(key, project) or ()

@@ -1,0 +1,277 @@
+"""Publishing cut off anywhere: killed, its server stopped, two at once; the next one goes on and leaves it whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from forks import ended, forked
+from servers import cluster
+from stores import dump, free_port, port, redis_server, report, shop, table
+
+from weakfish.errors import StoreError
+from weakfish.project import Project
+from weakfish.store import keys
+from weakfish.store.publishing.changes import Changes
+from weakfish.store.publishing.publish import audit, publish
+
+BUYERS = [f"b{number}" for number in range(30)]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as client:
+        yield client
+
+
+@pytest.fixture
+def store(shared: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
+    """Debian's redis-server, empty, and named by the environment."""
+    shared.flushall()
+    named(monkeypatch, port(shared))
+    return shared
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return shop(tmp_path / "shop")
+
+
+def named(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    for name in [name for name in os.environ if name.startswith("WEAKFISH_REDIS")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{number}")
+
+
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every publication be one of many parts."""
+    monkeypatch.setattr("weakfish.store.publishing.changes.LIMIT", 4)
+    monkeypatch.setattr("weakfish.store.publishing.contents.ROWS", 4)
+
+
+def counted(project: Project, die_at: int | None) -> int:
+    """Publish, and count what is sent to the server; the process kills itself at the number ``die_at``."""
+    sent = 0
+    send = socket.socket.sendall
+
+    def sendall(self: socket.socket, *arguments: Any) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        send(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "sendall", sendall)
+        publish(project)
+    return sent
+
+
+def edit(project: Project, number: int) -> None:
+    """Another version: other values, other buyers, and every second time another column."""
+    columns = ["orders_7d", "is_new", *(["last_seen_at"] if number % 2 else ["mean_30d"])]
+    table(project.root, "buyer_orders", "buyer", BUYERS[number % 3 * 4 :], columns, shift=number)
+    table(project.root, "shop_orders", "shop", [f"s{other}" for other in range(number % 5 + 1, 9)], shift=number)
+
+
+def test_a_publisher_killed_at_any_moment_is_carried_on_by_the_next(
+    project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_parts(monkeypatch)
+    publish(project)
+    edit(project, 0)
+    moments = counted(project, None)
+    assert moments > 20
+    under_way = 0
+    for seed in range(7):
+        edit(project, seed + 1)
+        die_at = random.Random(seed).randrange(1, moments)  # noqa: S311  a test's choice
+        assert ended(forked(lambda at=die_at: counted(project, at))) == -signal.SIGKILL  # type: ignore[misc]
+        marker = json.loads(store.get(keys.marker("shop")) or b"{}")
+        cut = marker["under_way"]
+        outcome = publish(project)
+        if cut:
+            under_way += 1
+            assert outcome
+            assert sum(counts.unchanged for counts in outcome.counts.values()) >= cut["rows"]
+        assert report(project)["audit"]["passed"]
+        assert audit(project).passed
+        assert not publish(project)
+    assert under_way >= 3
+    held = dump(store)
+    store.flushall()
+    publish(project)
+    assert dump(store) == held
+
+
+@contextmanager
+def restartable(folder: Path) -> Iterator[tuple[int, Callable[[], None], Callable[[], None]]]:
+    """A server that keeps every write on disk: its port, and what stops it hard and starts it again."""
+    program, number = shutil.which("redis-server"), free_port()
+    assert program
+    folder.mkdir()
+    arguments = [program, "--bind", "127.0.0.1", "--port", str(number), "--dir", str(folder), "--save", ""]
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        if running:  # stopped, by this process or by a fork of it
+            running[-1].wait(timeout=20)
+        running.append(
+            subprocess.Popen([*arguments, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL)
+        )
+        client, deadline = redis.Redis(port=number), time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                time.sleep(0.02)
+        client.close()
+
+    def stop() -> None:
+        os.kill(running[-1].pid, signal.SIGKILL)
+        with suppress(ChildProcessError):  # of a fork, whose server is its parent's child
+            running[-1].wait(timeout=20)
+
+    start()
+    try:
+        yield number, stop, start
+    finally:
+        stop()
+
+
+def cut_at(monkeypatch: pytest.MonkeyPatch, number: int, work: Callable[[], None]) -> None:
+    """Let something happen before a publication's n-th transaction."""
+    transaction, calls = Changes._transaction, []
+
+    def cut(self: Changes, *arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == number:
+            work()
+        transaction(self, *arguments)
+
+    monkeypatch.setattr(Changes, "_transaction", cut)
+
+
+def test_a_server_that_stops_and_comes_back_is_waited_for(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_parts(monkeypatch)
+    with restartable(tmp_path / "redis") as (number, stop, start):
+        named(monkeypatch, number)
+        publish(project)
+        edit(project, 1)
+
+        def stop_for_a_while() -> None:
+            stop()
+            threading.Timer(0.3, start).start()
+
+        cut_at(monkeypatch, 3, stop_for_a_while)
+        assert publish(project)
+        assert audit(project).passed
+
+
+def test_a_server_that_stays_away_is_an_error_and_the_next_publication_goes_on(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_parts(monkeypatch)
+    monkeypatch.setattr("weakfish.store.publishing.patience.WAITS", (0.05, 0.1))
+    with restartable(tmp_path / "redis") as (number, stop, start):
+        named(monkeypatch, number)
+        publish(project)
+        edit(project, 1)
+
+        def publish_until_it_stops() -> None:
+            with monkeypatch.context() as patch:
+                cut_at(patch, 3, stop)
+                try:
+                    publish(project)
+                except StoreError as error:
+                    (tmp_path / "error").write_text(str(error))
+                    raise
+
+        assert ended(forked(publish_until_it_stops)) == StoreError.exit_code
+        assert f"The online store at 127.0.0.1:{number} does not answer" in (tmp_path / "error").read_text()
+        start()
+        marker = json.loads(redis.Redis(port=number).get(keys.marker("shop")) or b"{}")
+        done = marker["under_way"]["rows"]
+        assert marker["version"] == report(project)["version"]
+        outcome = publish(project)
+        assert outcome
+        assert sum(counts.unchanged for counts in outcome.counts.values()) >= done + 4
+        assert audit(project).passed
+
+
+def test_a_server_that_lost_its_data_meanwhile_is_not_taken_for_whole(
+    project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_parts(monkeypatch)
+    publish(project)
+    edit(project, 1)
+    with monkeypatch.context() as patch:
+        cut_at(patch, 3, store.flushall)
+        with pytest.raises(StoreError, match=r"not as this publisher left it: it lost its data.* publish` again"):
+            publish(project)
+    assert publish(project)
+    assert audit(project).passed
+
+
+def test_of_two_checkouts_that_publish_at_once_one_wins_and_the_store_is_whole(
+    project: Project, store: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_parts(monkeypatch)
+    other = Project(Path(shutil.copytree(project.root, tmp_path / "other")))
+    edit(other, 1)
+    children = {forked(lambda each=each: publish(each)): each for each in (project, other)}  # type: ignore[misc]
+    codes = {each.root: ended(child) for child, each in children.items()}
+    assert set(codes.values()) <= {0, StoreError.exit_code}
+    assert 0 in codes.values()
+    version = json.loads(store.get(keys.marker("shop")) or b"{}")["version"]
+    winner = next(each for each in (project, other) if report_of(each) == version)
+    assert audit(winner).passed
+
+
+def test_on_a_cluster_a_killed_publication_is_carried_on_to_the_same_rows(
+    project: Project, store: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_parts(monkeypatch)
+    publish(project)
+    edit(project, 1)
+    publish(project)
+    held = dump(store)
+    table(project.root, "buyer_orders", "buyer", BUYERS[:3])
+    with (
+        cluster(tmp_path / "cluster") as (first, *_),
+        closing(redis.RedisCluster(host="127.0.0.1", port=first.port)) as nodes,
+    ):
+        monkeypatch.setenv("WEAKFISH_REDIS", f"cluster:127.0.0.1:{first.port}")
+        publish(project)
+        edit(project, 1)
+        moments = counted(project, None)
+        edit(project, 2)
+        publish(project)
+        edit(project, 1)
+        assert ended(forked(lambda: counted(project, moments * 2 // 3))) == -signal.SIGKILL
+        assert json.loads(nodes.get(keys.marker("shop")) or b"{}")["under_way"]
+        assert publish(project)
+        assert audit(project).passed
+        assert dump(nodes) == held
+        assert not publish(project)
+
+
+def report_of(project: Project) -> str | None:
+    file = project.reports / "publish.json"
+    return str(json.loads(file.read_text())["version"]) if file.exists() else None

@@ -1,0 +1,365 @@
+"""Reads while things change around them: the registry, the connection, threads and processes, the clock, a Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reading
+import redis
+import servers
+import stores
+from click.testing import CliRunner
+from feast import FeatureService, FeatureStore
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+from projects import write
+from reading import PROJECT, STALE, feast_store
+from stores import port, redis_server, shop
+
+from weakfish.store import keys
+from weakfish.store.commands import online
+from weakfish.store.online import clock
+from weakfish.store.publishing.publish import publish
+
+ASKED = {"driver_id": [0, 3, 77]}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, server: redis.Redis) -> Path:
+    folder: Path = tmp_path_factory.mktemp("repository")
+    reading.apply(folder, port(server))
+    reading.write(folder, port(server))
+    return folder
+
+
+@pytest.fixture
+def store(root: Path, server: redis.Redis) -> Iterator[FeatureStore]:
+    with feast_store(root, port(server)) as store:
+        yield store
+
+
+def rates(store: FeatureStore, driver: int) -> Any:
+    return store.get_online_features(["trips:rate"], {"driver_id": [driver]}).to_dict()["rate"][0]
+
+
+def names(store: FeatureStore, service: str) -> set[str]:
+    return set(store.get_online_features(store.get_feature_service(service), ASKED).to_dict())
+
+
+def service(*features: str) -> FeatureService:
+    return FeatureService(name="changing", features=[reading.trips[list(features)]])
+
+
+def test_a_registry_that_another_process_changed_is_read_at_once(tmp_path: Path, server: redis.Redis) -> None:
+    reading.apply(tmp_path, port(server), [*reading.OBJECTS, service("rate")])
+    with feast_store(tmp_path, port(server)) as store:
+        assert names(store, "changing") == {"driver_id", "rate"}
+        reading.apply(tmp_path, port(server), [service("rate", "name")])
+        store.refresh_registry()  # for get_feature_service; the read itself needs none
+        assert names(store, "changing") == {"driver_id", "rate", "name"}
+
+
+@pytest.mark.usefixtures("root")
+def test_references_follow_the_registry_without_a_refresh(tmp_path: Path, server: redis.Redis) -> None:
+    short = reading.ratings
+    reading.apply(tmp_path, port(server))
+    with feast_store(tmp_path, port(server)) as store:
+        asked = ["ratings:rate"]
+        assert _statuses(store, asked) == [FieldStatus.PRESENT, FieldStatus.OUTSIDE_MAX_AGE, FieldStatus.NOT_FOUND]
+        longer = reading._view("ratings", [reading.driver], reading.SCHEMA[:4])
+        longer.ttl = timedelta(days=30)
+        reading.apply(tmp_path, port(server), [longer])
+        assert _statuses(store, asked) == [FieldStatus.PRESENT, FieldStatus.PRESENT, FieldStatus.NOT_FOUND]
+        store.apply([short])  # in this very process
+        assert _statuses(store, asked) == [FieldStatus.PRESENT, FieldStatus.OUTSIDE_MAX_AGE, FieldStatus.NOT_FOUND]
+
+
+def _statuses(store: FeatureStore, references: list[str]) -> list[int]:
+    return list(store.get_online_features(references, ASKED).proto.results[1].statuses)
+
+
+def test_a_value_that_changed_is_read_by_the_next_request(store: FeatureStore, server: redis.Redis) -> None:
+    before = rates(store, 0)
+    key = next(key for key in server.scan_iter() if key.endswith(b"\0" * 8 + PROJECT.encode()))
+    field = keys.feature_field("trips", "rate")
+    kept = server.hget(key, field)
+    server.hset(key, field, Value(double_val=before + 1).SerializeToString())
+    assert rates(store, 0) == before + 1
+    server.hset(key, field, kept)
+    assert rates(store, 0) == before
+
+
+def test_a_connection_that_broke_is_made_anew(store: FeatureStore, server: redis.Redis) -> None:
+    before = rates(store, 0)
+    server.client_kill_filter(_type="normal", skipme=True)
+    assert rates(store, 0) == before
+
+
+def test_a_connection_that_broke_is_made_anew_in_an_event_loop(store: FeatureStore, server: redis.Redis) -> None:
+    async def ask() -> list[Any]:
+        try:
+            found = []
+            for _ in range(3):
+                response = await store.get_online_features_async(["trips:rate"], ASKED)
+                found.append(response.to_dict())
+                server.client_kill_filter(_type="normal", skipme=True)
+                await asyncio.sleep(0)
+            return found
+        finally:
+            await store._get_provider().online_store.close()
+
+    first, second, third = asyncio.run(ask())
+    assert first == second == third
+
+
+def test_a_server_that_is_gone_is_an_error_and_one_that_returns_is_read(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = stores.free_port()
+    monkeypatch.setattr(stores, "free_port", lambda: number)
+    with feast_store(root, number) as store:
+        with pytest.raises(redis.ConnectionError):
+            rates(store, 0)
+        for folder in ("one", "two"):
+            with redis_server(tmp_path / folder):
+                reading.write(root, number)
+                assert rates(store, 0) == 1 / 7
+            with pytest.raises(redis.ConnectionError):
+                rates(store, 0)
+
+
+def test_a_server_that_does_not_answer_is_a_timeout(tmp_path: Path, root: Path) -> None:
+    with redis_server(tmp_path / "slow") as client, feast_store(root, port(client)) as store:
+        rates(store, 0)
+        online = store._get_provider().online_store
+        for line in online._exchange._idle:
+            line.socket.settimeout(0.1)
+        client.execute_command("CLIENT", "PAUSE", 600, "ALL")
+        with pytest.raises(redis.TimeoutError):
+            rates(store, 0)
+        client.execute_command("CLIENT", "UNPAUSE")
+        assert rates(store, 0) is None  # and no answer to the request before
+
+
+def test_an_error_of_the_server_is_its_own(store: FeatureStore, server: redis.Redis) -> None:
+    key = store._get_provider().online_store._generate_redis_keys_for_entities(
+        store.config, [EntityKey(join_keys=["driver_id"], entity_values=[Value(int64_val=4711)])]
+    )[0]
+    server.set(key, "no hash")
+    try:
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            rates(store, 4711)
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            asyncio.run(_once(store, 4711))
+    finally:
+        server.delete(key)
+    assert rates(store, 0) == 1 / 7
+
+
+async def _once(store: FeatureStore, driver: int) -> Any:
+    try:
+        return (await store.get_online_features_async(["trips:rate"], {"driver_id": [driver]})).to_dict()["rate"][0]
+    finally:
+        await store._get_provider().online_store.close()
+
+
+def test_a_user_who_may_only_read_fields_is_enough(root: Path, server: redis.Redis) -> None:
+    server.acl_setuser("reader", enabled=True, passwords=["+secret"], keys=["*"], commands=["+ping", "+hmget"])
+    login = f"{port(server)},username=reader,password=secret"
+    with feast_store(root, login) as store:
+        assert _statuses(store, ["ratings:rate"])[1] == FieldStatus.OUTSIDE_MAX_AGE
+        assert asyncio.run(_once(store, 0)) == rates(store, 0) == 1 / 7
+    server.acl_deluser("reader")
+
+
+def test_values_that_are_damaged_raise_instead_of_being_served(store: FeatureStore, server: redis.Redis) -> None:
+    key = store._get_provider().online_store._generate_redis_keys_for_entities(
+        store.config, [EntityKey(join_keys=["driver_id"], entity_values=[Value(int64_val=4712)])]
+    )[0]
+    server.hset(key, keys.time_field("trips"), Timestamp(seconds=1).SerializeToString())
+    server.hset(key, keys.feature_field("trips", "rate"), b"\x29\x00")
+    try:
+        with pytest.raises(DecodeError):
+            rates(store, 4712)
+    finally:
+        server.delete(key)
+
+
+def test_threads_share_a_store_and_get_their_own_answers(store: FeatureStore) -> None:
+    want = {driver: rates(store, driver) for driver in (0, 2, 3, 5, 6, 77)}
+    wrong: list[Any] = []
+
+    def read(driver: int) -> None:
+        for _ in range(60):
+            if (got := rates(store, driver)) != want[driver]:
+                wrong.append((driver, got))
+
+    threads = [threading.Thread(target=read, args=(driver,)) for driver in want]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_requests_of_one_event_loop_get_their_own_answers(store: FeatureStore) -> None:
+    want = {driver: rates(store, driver) for driver in (0, 2, 3, 5, 6, 77)}
+
+    async def read() -> list[Any]:
+        async def one(driver: int) -> Any:
+            response = await store.get_online_features_async(["trips:rate"], {"driver_id": [driver]})
+            return response.to_dict()["rate"][0]
+
+        cancelled = [asyncio.ensure_future(one(driver)) for driver in want]
+        await asyncio.sleep(0.001)
+        for task in cancelled[::2]:
+            task.cancel()
+        await asyncio.gather(*cancelled, return_exceptions=True)
+        try:
+            return await asyncio.gather(*(one(driver) for driver in list(want) * 20))
+        finally:
+            await store._get_provider().online_store.close()
+
+    assert asyncio.run(read()) == list(want.values()) * 20
+
+
+def test_a_forked_process_speaks_on_lines_of_its_own(store: FeatureStore) -> None:
+    want = [rates(store, driver) for driver in (0, 3)]
+    lines = set(store._get_provider().online_store._exchange._idle)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        try:
+            got = [rates(store, driver) for driver in (0, 3)]
+            mine = set(store._get_provider().online_store._exchange._idle)
+            os.write(writer, json.dumps([got, len(mine & lines)]).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        assert json.loads(answer.read()) == [want, 0]
+    assert [rates(store, driver) for driver in (0, 3)] == want
+
+
+def _project(root: Path, as_of: str) -> Path:
+    write(root / "dvc.yaml", "stages: {}")
+    orders = (Path(__file__).parent / "orders/params.yaml").read_text(encoding="utf-8").split("\npublish:")[0]
+    write(root / "params.yaml", f"{orders}\npublish: {{as_of: {as_of}}}\n")
+    (root / "feature_repo").mkdir(exist_ok=True)
+    return root / "feature_repo"
+
+
+def _publish(server: redis.Redis, as_of: datetime | None) -> None:
+    server.set(keys.marker(PROJECT), json.dumps({"version": "1", "as_of": as_of.isoformat() if as_of else ""}))
+
+
+def test_a_cluster_is_read_as_one_server_is(tmp_path: Path, root: Path, store: FeatureStore) -> None:
+    with servers.cluster(tmp_path / "nodes") as nodes:
+        reading.write(root, nodes[0].port, redis_type="redis_cluster")
+        asked = {"driver_id": [*reading.DRIVERS, 0, 77], "place": (reading.PLACES * 3)[: len(reading.DRIVERS) + 2]}
+        with feast_store(root, nodes[0].port, redis_type="redis_cluster") as clustered:
+            for name in ("everything", "some", "python_too"):
+                want = store.get_online_features(store.get_feature_service(name), asked, True)
+                service = clustered.get_feature_service(name)
+                assert clustered.get_online_features(service, asked, True).proto == want.proto
+                assert asyncio.run(_whole(clustered, service, asked)).proto == want.proto
+
+
+async def _whole(store: FeatureStore, features: FeatureService, asked: dict[str, Any]) -> Any:
+    try:
+        return await store.get_online_features_async(features, asked, True)
+    finally:
+        await store._get_provider().online_store.close()
+
+
+@pytest.mark.parametrize("setting", ["last", "2024-05-06T07:08:09Z"])
+def test_the_clock_says_what_the_last_publication_answers_for(
+    tmp_path: Path, server: redis.Redis, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = clock.Clock(_project(tmp_path, setting), PROJECT)
+    published = datetime(2024, 5, 6, 7, 8, 9, 250_000, UTC)
+    _publish(server, published)
+    assert time.now(server) == round(published.timestamp() * 1e6) * 1_000
+    _publish(server, published + timedelta(days=1))
+    monkeypatch.setattr(clock, "PATIENCE", -1)
+    assert time.now(server) == round((published + timedelta(days=1)).timestamp() * 1e6) * 1_000
+    server.delete(keys.marker(PROJECT))
+
+
+def test_the_clock_says_now_when_it_is_told_so_or_nothing_was_published(
+    tmp_path: Path, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "PATIENCE", -1)
+    repository = _project(tmp_path, "now")
+    time = clock.Clock(repository, PROJECT)
+    _publish(server, STALE)
+    before = datetime.now(UTC).timestamp() * 1e9
+    assert time.now(server) >= before
+    _project(tmp_path, "last")  # the setting counts as it is now
+    assert time.now(server) == clock._nanoseconds(STALE)
+    _publish(server, None)
+    assert time.now(server) >= before
+    assert clock.Clock(tmp_path.parent, PROJECT).now(server) >= before  # in no project
+    server.delete(keys.marker(PROJECT))
+
+
+def test_rows_are_as_old_as_the_clock_says(tmp_path: Path, server: redis.Redis) -> None:
+    repository = _project(tmp_path, "last")
+    reading.apply(repository, port(server))
+    _publish(server, STALE + timedelta(hours=23))
+    with feast_store(repository, port(server)) as store:
+        response = store.get_online_features(["ratings:rate"], ASKED)
+        want = [FieldStatus.PRESENT, FieldStatus.PRESENT, FieldStatus.NOT_FOUND]
+        assert list(response.proto.results[1].statuses) == want
+        assert list(asyncio.run(_statuses_async(store))) == want
+    server.delete(keys.marker(PROJECT))
+
+
+async def _statuses_async(store: FeatureStore) -> Any:
+    try:
+        return (await store.get_online_features_async(["ratings:rate"], ASKED)).proto.results[1].statuses
+    finally:
+        await store._get_provider().online_store.close()
+
+
+def test_the_command_shows_what_is_too_old_and_what_is_not_there(
+    tmp_path: Path, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = shop(tmp_path / "project")
+    file = project.root / "feature_repo/definitions.py"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("[buyer], ttl=timedelta(0)", "[buyer], ttl=timedelta(days=2)", 1), encoding="utf-8")
+    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(server)}")
+    monkeypatch.chdir(project.root)
+    publish(project)
+
+    def views(buyer: str) -> Any:
+        said = CliRunner().invoke(online, ["get", f"buyer={buyer}", "--json"], catch_exceptions=False).output
+        return json.loads(said)["views"]
+
+    fresh, old, unknown = views("b0")["buyer_orders"], views("b4")["buyer_orders"], views("nobody")["buyer_orders"]
+    assert (fresh["status"], fresh["age_seconds"]) == ("PRESENT", 0)
+    assert (old["status"], set(old["values"].values())) == ("OUTSIDE_MAX_AGE", {None})
+    assert old["age_seconds"] > 2 * 86_400
+    assert (unknown["status"], unknown["event_timestamp"], unknown["values"]) == ("NOT_FOUND", None, {})
+    assert views("b4")["buyer_refunds"]["status"] == "PRESENT"  # as old, but its view has no time to live
+    said = CliRunner().invoke(online, ["get", "buyer=b4"], catch_exceptions=False).output
+    assert "older than the view allows: OUTSIDE_MAX_AGE" in said

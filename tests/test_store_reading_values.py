@@ -1,0 +1,54 @@
+"""Values and times are decoded for JSON just as Feast's feature server does it, whatever their bytes."""
+
+from __future__ import annotations
+
+import pytest
+from feast.feature_server_utils import _timestamp_to_str, _value_to_native
+from feast.protos.feast.types.Value_pb2 import Value
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weakfish.store.online.decode import native, natives, rfc3339
+
+EACH = st.one_of(
+    st.floats(width=64).map(lambda value: Value(double_val=value)),
+    st.floats(width=32).map(lambda value: Value(float_val=value)),
+    st.integers(-(2**63), 2**63 - 1).map(lambda value: Value(int64_val=value)),
+    st.integers(-(2**31), 2**31 - 1).map(lambda value: Value(int32_val=value)),
+    st.integers(-(2**63), 2**63 - 1).map(lambda value: Value(unix_timestamp_val=value)),
+    st.booleans().map(lambda value: Value(bool_val=value)),
+    st.text(max_size=200).map(lambda value: Value(string_val=value)),
+    st.binary(max_size=20).map(lambda value: Value(bytes_val=value)),
+    st.just(Value()),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(values=st.lists(EACH, max_size=8) | st.lists(st.floats().map(lambda value: Value(double_val=value)), max_size=9))
+def test_values_are_decoded_as_the_feature_server_does(values: list[Value]) -> None:
+    want = [_value_to_native(value) for value in values]
+    got = natives([value.SerializeToString() for value in values])
+    assert got == want
+    assert [type(value) for value in got] == [type(value) for value in want]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.binary(max_size=12) | st.builds(bytes.__add__, EACH.map(Value.SerializeToString), st.binary(max_size=2)))
+def test_any_bytes_are_decoded_or_refused_as_protobuf_does(data: bytes) -> None:
+    try:
+        want = _value_to_native(Value.FromString(data))
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            native(data)
+        return
+    got = native(data)
+    assert (got, type(got)) == (want, type(want))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seconds=st.integers(-62_135_596_800, 253_402_300_799), nanos=st.integers(0, 999_999_999), cut=st.integers(0, 9))
+def test_times_are_written_as_the_feature_server_does(seconds: int, nanos: int, cut: int) -> None:
+    time = Timestamp(seconds=seconds, nanos=nanos // 10**cut * 10**cut)
+    assert rfc3339((time.seconds, time.nanos)) == _timestamp_to_str(time)
