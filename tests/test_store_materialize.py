@@ -294,7 +294,7 @@ def test_a_view_that_feast_computes_is_written_too(client: redis.Redis, tmp_path
         udf_string="doubled",
         online=True,
     )
-    store = opened(tmp_path, one, offline_store="{type: dask}")
+    store = opened(tmp_path, one)
     store.materialize(begin(), END)
     last = table.to_pandas().sort_values("event_timestamp").groupby("user_id").last().reset_index()
     keys = pa.Table.from_pandas(last).select(["user_id", "shop"]).to_pylist()

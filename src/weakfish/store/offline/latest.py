@@ -126,7 +126,7 @@ def latest_stored(
     from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
     def wanted(source: Source) -> Wanted:
-        names = dict.fromkeys([*keys, *features, time, *([created] if created else [])])
+        names = _named(source, keys, features, time, created)
         found = {name: source.column(name) for name in names}
         if not keys:
             found[DUMMY_ENTITY_ID] = f"'{DUMMY_ENTITY_VAL}'"
@@ -155,13 +155,21 @@ def all_stored(
     from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
     def query(connection: duckdb.DuckDBPyConnection, source: Source) -> str:
-        names = dict.fromkeys([*keys, *features, time, *([created] if created else [])])
+        names = _named(source, keys, features, time, created)
         found = ", ".join(f"{source.column(name)} AS {quoted(name)}" for name in names)
         found += "" if keys else f", '{DUMMY_ENTITY_VAL}' AS {DUMMY_ENTITY_ID}"
         where = " AND ".join(conditions(source, Wanted([], {}, time, None, end, start)))
         return f"SELECT {found} FROM {source.scan} f WHERE {where}"  # noqa: S608
 
     return _reader(data_source, config, query, rows, mapped=False)
+
+
+def _named(
+    source: Source, keys: Sequence[str], features: Sequence[str], time: str, created: str | None
+) -> dict[str, None]:
+    """The columns that are asked for, each once; Feast means all of them where it names no feature."""
+    asked = dict.fromkeys([*keys, *features, time, *([created] if created else [])])
+    return asked if features else asked | dict.fromkeys(source.rest(list(asked)))
 
 
 def _reader(data_source: Any, config: Any, query: Query, rows: int, *, mapped: bool) -> pa.RecordBatchReader:
