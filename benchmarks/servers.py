@@ -63,6 +63,22 @@ def http_server(command: Sequence[str], folder: Path, port: int, environment: Ma
         yield server
 
 
+@contextmanager
+def apart(server: Server) -> Iterator[None]:
+    """Keep a server on the last processor for a block, so that clients on the first one never share it."""
+    before = os.sched_getaffinity(server.process.pid)
+    os.sched_setaffinity(server.process.pid, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(server.process.pid, before)
+
+
+def stay_apart() -> None:
+    """Keep this process, a client, on the first processor."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def free_port() -> int:
     """A loopback port on which nothing listens."""
     with socket.socket() as probe:

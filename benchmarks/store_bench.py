@@ -60,13 +60,19 @@ class StoreBench(Run):
         return project
 
     @cached_property
-    def served(self) -> int:
-        """The port of a server that holds `latest`, written by our engine."""
-        port = self.server("served").port
+    def serving(self) -> servers.Server:
+        """A server that holds `latest`, written by our engine."""
+        server = self.server("served")
+        port = server.port
         self.point(port)
         with session("store_sides:materialize", repo=self.latest.ours, port=port) as engine:
             engine.ask(until=store_data.present().isoformat())
-        return port
+        return server
+
+    @property
+    def served(self) -> int:
+        """The port of `serving`."""
+        return self.serving.port
 
     def point(self, port: int) -> None:
         """Let plain Feast's repository of `latest` name a server; ours is told by the environment."""

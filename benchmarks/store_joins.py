@@ -9,7 +9,7 @@ from benchmarks.session import ask, session
 from benchmarks.store_bench import StoreBench
 from benchmarks.store_data import FEATURES
 
-ROUNDS = 3
+ROUNDS = 7
 
 
 def pit_join_short(bench: StoreBench) -> Figure:

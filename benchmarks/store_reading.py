@@ -1,6 +1,7 @@
 """The figures about reading online: our store against Feast's and against the bare client, our server against Feast's.
 
 Both sides take turns, reading the same accounts from the same server; medians are over the readings of all rounds.
+Server and readers have a processor each: which of them the scheduler would put on one is chance, and doubles a reading.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ HELP = ("--no-access-log", "--max-requests", "100000000")
 
 def online_1(bench: StoreBench) -> Figure:
     """An SDK reading of one account against redis-py's ``HMGET`` of the same fields, median in ms."""
-    accounts, port = bench.accounts, bench.served
+    accounts, port = bench.accounts, bench.serving.port
     raw = {"project": store_projects.PROJECT, "view": store_projects.VIEW, "features": list(FEATURES)}
     with (
+        servers.apart(bench.serving),
         session("store_sides:reads", repo=bench.latest.ours, port=port, accounts=accounts) as ours,
         session("store_sides:raw_reads", light=True, port=port, accounts=accounts, **raw) as theirs,
     ):
@@ -41,6 +43,7 @@ def online_100(bench: StoreBench) -> Figure:
     accounts, port = bench.accounts, bench.served
     bench.point(port)
     with (
+        servers.apart(bench.serving),
         session("store_sides:reads", repo=bench.latest.ours, port=port, accounts=accounts) as ours,
         session("store_sides:reads", repo=bench.latest.plain, port=port, accounts=accounts) as theirs,
     ):

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks.servers import stay_apart
 from benchmarks.store_data import KEY, names
 from benchmarks.store_projects import SERVICE, VIEW
 
@@ -86,6 +87,7 @@ def reads(repo: str, port: int, accounts: int) -> Side:
     with ``to_dict()`` as ``dict_latencies``, and two digests: of all that the response says, and of the raw ``values``
     and times alone.
     """
+    stay_apart()
     store = _store(repo, port)
     service = store.get_feature_service(SERVICE)
     asked = yield {}
@@ -94,13 +96,13 @@ def reads(repo: str, port: int, accounts: int) -> Side:
         responses, latencies, dicts = [], [], []
         for entity_rows in rows:
             begin = time.perf_counter()
-            response = store.get_online_features(features=service, entity_rows=entity_rows)
-            proto = response.proto
-            middle = time.perf_counter()
-            response.to_dict()
-            dicts.append((time.perf_counter() - begin) * 1000)
-            latencies.append((middle - begin) * 1000)
+            proto = store.get_online_features(features=service, entity_rows=entity_rows).proto
+            latencies.append((time.perf_counter() - begin) * 1000)
             responses.append(proto)
+        for entity_rows in rows:
+            begin = time.perf_counter()
+            store.get_online_features(features=service, entity_rows=entity_rows).to_dict()
+            dicts.append((time.perf_counter() - begin) * 1000)
         whole, values = hashlib.sha256(), hashlib.sha256()
         for response in responses:
             by_name = dict(sorted(zip(response.metadata.feature_names.val, response.results, strict=True)))
@@ -129,6 +131,7 @@ def raw_reads(port: int, accounts: int, project: str, view: str, features: list[
         parts = [struct.pack("<II", 2, len(text)) + text for text in strings]  # 2 is a string
         return struct.pack("<I", 1) + b"".join(parts) + project.encode()
 
+    stay_apart()
     client = redis.Redis("127.0.0.1", port)
     fields = [*(feature_field(view, name) for name in features), time_field(view)]
     client.ping()

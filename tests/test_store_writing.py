@@ -371,7 +371,7 @@ def test_a_server_that_comes_back_in_time_gets_all_rows(tmp_path: Path, monkeypa
     try:
         client = redis.Redis(port=at)
         assert write(client, encoded(rows)) == Written(written=1_000)
-        assert up.is_set()
+        assert up.wait(60)
         assert client.dbsize() == 1_000
         client.close()
     finally:

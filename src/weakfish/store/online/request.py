@@ -18,6 +18,9 @@ from feast.value_type import ValueType
 Columns = dict[str, list[Any]]
 
 _HEAD = struct.Struct("<II").pack
+_SHORT = 128
+_KEY_HEADS = [_HEAD(Kind.STRING, length) for length in range(_SHORT)]
+_VALUE_HEADS = [Value(string_val="x" * length).SerializeToString()[: -length or None] for length in range(_SHORT)]
 _INT64 = struct.Struct("<IIq").pack
 _INT32 = struct.Struct("<IIi").pack
 _TEXTS = (ValueType.STRING, ValueType.UNKNOWN)
@@ -71,6 +74,11 @@ def key_column(values: Sequence[Any], kind: ValueType) -> KeyColumn | None:
 def _texts(values: Sequence[str]) -> KeyColumn | None:
     try:
         encoded = [value.encode() for value in values]
+        if max(map(len, encoded), default=0) < _SHORT:  # what stands before a text is made but once
+            return KeyColumn(
+                [_KEY_HEADS[len(value)] + value for value in encoded],
+                [_VALUE_HEADS[len(value)] + value for value in encoded],
+            )
         return KeyColumn(
             [_HEAD(Kind.STRING, len(value)) + value for value in encoded],
             [Value(string_val=value).SerializeToString() for value in values],
