@@ -180,9 +180,9 @@ def test_rows_of_one_entity_in_one_batch_leave_the_newest(client: redis.Redis) -
     assert count(client) == 499
 
 
-def test_force_writes_whatever_stands(client: redis.Redis) -> None:
+def test_until_the_end_of_time_writes_whatever_stands(client: redis.Redis) -> None:
     write(client, encoded([(1, NOON, NOON, 1)]))
-    assert write(client, encoded([(1, FAR[0], None, 2)]), force=True) == Written(written=1)
+    assert write(client, encoded([(1, FAR[0], None, 2)]), until=2**62) == Written(written=1)
     assert count(client) == 2
 
 
@@ -333,7 +333,7 @@ def test_a_cluster_takes_rows_by_their_slots_sync_and_async(slots: Any, client: 
 
     async def work() -> Written:
         async with redis.asyncio.RedisCluster(host="127.0.0.1", port=nodes[0].port) as own:
-            return await write_async(own, encoded(rows), force=True)
+            return await write_async(own, encoded(rows), until=2**62)
 
     assert asyncio.run(work()) == Written(written=402)
     names = [key(user) for user in range(400)]

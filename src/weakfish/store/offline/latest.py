@@ -107,69 +107,66 @@ def latest(
     )
 
 
-def latest_stored(
-    data_source: Any,
-    config: Any,
-    keys: Sequence[str],
-    features: Sequence[str],
-    time: str,
-    created: str | None,
-    end: datetime | None,
-    start: datetime | None,
-    rows: int = ROWS,
-) -> pa.RecordBatchReader:
-    """The last row of each entity of a Feast source, its columns named and typed as they are stored.
+@dataclass(frozen=True)
+class Pull:
+    """What Feast's pull hooks ask of a source.
 
-    See `latest`; this is what Feast's ``pull_latest_from_table_or_query`` asks for. A source without keys gives one
-    row, with the key that Feast has for views without entities.
+    Attributes
+    ----------
+    source : DataSource
+    config : RepoConfig
+    keys, features : sequence of str
+        The columns wanted, by their stored names; all of the source's where no feature is named, as Feast means it.
+    time, created : str
+        The time columns; ``created`` may be None.
+    start, end : datetime or None
+        Both included; None for no such bound.
     """
-    from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
-    def wanted(source: Source) -> Wanted:
-        names = _named(source, keys, features, time, created)
-        found = {name: source.column(name) for name in names}
-        if not keys:
-            found[DUMMY_ENTITY_ID] = f"'{DUMMY_ENTITY_VAL}'"
-        return Wanted(keys, found, time, created, end, start)
+    source: Any
+    config: Any
+    keys: Sequence[str]
+    features: Sequence[str]
+    time: str
+    created: str | None
+    start: datetime | None
+    end: datetime | None
 
-    return _reader(
-        data_source, config, lambda opened, source: newest(opened, source, wanted(source)), rows, mapped=False
-    )
+    def columns(self, opened: Source) -> dict[str, str]:
+        """An expression for each column that comes out; a source without keys gives the key that Feast has for it."""
+        from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+
+        named = [*self.keys, *self.features, self.time, *([self.created] if self.created else [])]
+        named += [] if self.features else opened.rest(named)
+        found = {name: opened.column(name) for name in named}
+        return found if self.keys else {**found, DUMMY_ENTITY_ID: f"'{DUMMY_ENTITY_VAL}'"}
 
 
-def all_stored(
-    data_source: Any,
-    config: Any,
-    keys: Sequence[str],
-    features: Sequence[str],
-    time: str,
-    created: str | None,
-    start: datetime | None,
-    end: datetime | None,
-    rows: int = ROWS,
-) -> pa.RecordBatchReader:
-    """Every row of a Feast source with an event time between ``start`` and ``end``, both included, None for no bound.
+def latest_stored(pull: Pull, rows: int = ROWS) -> pa.RecordBatchReader:
+    """The last row of each entity of a Feast source, in batches of ``rows``; one row for a source without keys.
+
+    See `latest`; columns are named and typed as they are stored.
+    """
+
+    def query(connection: duckdb.DuckDBPyConnection, opened: Source) -> str:
+        wanted = Wanted(pull.keys, pull.columns(opened), pull.time, pull.created, pull.end, pull.start)
+        return newest(connection, opened, wanted)
+
+    return _reader(pull.source, pull.config, query, rows, mapped=False)
+
+
+def all_stored(pull: Pull, rows: int = ROWS) -> pa.RecordBatchReader:
+    """Every row of a Feast source with an event time in the range, in batches of ``rows``.
 
     Columns are named and typed as they are stored; rows come file by file, in the order of their names.
     """
-    from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
-    def query(connection: duckdb.DuckDBPyConnection, source: Source) -> str:
-        names = _named(source, keys, features, time, created)
-        found = ", ".join(f"{source.column(name)} AS {quoted(name)}" for name in names)
-        found += "" if keys else f", '{DUMMY_ENTITY_VAL}' AS {DUMMY_ENTITY_ID}"
-        where = " AND ".join(conditions(source, Wanted([], {}, time, None, end, start)))
-        return f"SELECT {found} FROM {source.scan} f WHERE {where}"  # noqa: S608
+    def query(connection: duckdb.DuckDBPyConnection, opened: Source) -> str:
+        found = ", ".join(f"{column} AS {quoted(name)}" for name, column in pull.columns(opened).items())
+        where = " AND ".join(conditions(opened, Wanted([], {}, pull.time, None, pull.end, pull.start)))
+        return f"SELECT {found} FROM {opened.scan} f WHERE {where}"  # noqa: S608
 
-    return _reader(data_source, config, query, rows, mapped=False)
-
-
-def _named(
-    source: Source, keys: Sequence[str], features: Sequence[str], time: str, created: str | None
-) -> dict[str, None]:
-    """The columns that are asked for, each once; Feast means all of them where it names no feature."""
-    asked = dict.fromkeys([*keys, *features, time, *([created] if created else [])])
-    return asked if features else asked | dict.fromkeys(source.rest(list(asked)))
+    return _reader(pull.source, pull.config, query, rows, mapped=False)
 
 
 def _reader(data_source: Any, config: Any, query: Query, rows: int, *, mapped: bool) -> pa.RecordBatchReader:

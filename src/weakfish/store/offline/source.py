@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from weakfish.errors import TableError, UserError
-from weakfish.store.offline.session import explained, first_line, literal, quoted
+from weakfish.store.offline.session import first_line, literal, quoted
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 VIRTUAL = ("file_index", "file_row_number")
@@ -211,12 +211,6 @@ def read_parquet(found: list[Path], place: Path) -> str:
     names = ", ".join(literal(glob.escape(str(file))) for file in found)
     union = ", union_by_name = true" if len(found) > 1 else ""
     return f"read_parquet([{names}], hive_partitioning = {str(hive).lower()}{union})"
-
-
-def explained_columns(connection: duckdb.DuckDBPyConnection, query: str, what: str) -> dict[str, str]:
-    """The columns of a query and DuckDB's types of them."""
-    with explained(what):
-        return {name: str(kind) for name, kind, *_ in connection.execute(f"DESCRIBE {query}").fetchall()}
 
 
 def _hidden(path: Path) -> bool:

@@ -20,7 +20,7 @@ from pydantic import StrictStr
 
 from weakfish.errors import UserError
 from weakfish.store.offline.job import ArrowJob
-from weakfish.store.offline.latest import all_stored, latest_stored
+from weakfish.store.offline.latest import Pull, all_stored, latest_stored
 from weakfish.store.offline.plan import plan
 from weakfish.store.offline.write import append, append_logs
 
@@ -96,18 +96,17 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         end_date: datetime | None = None,
     ) -> ArrowJob:
         """See Feast's ``OfflineStore`` and `weakfish.store.offline.latest.latest_stored`."""
-        read = partial(
-            latest_stored,
+        pull = Pull(
             data_source,
             config,
             join_key_columns,
             feature_name_columns,
             timestamp_field,
             created_timestamp_column or None,
-            end_date,
             start_date,
+            end_date,
         )
-        return ArrowJob(read, repo=config.repo_path)
+        return ArrowJob(partial(latest_stored, pull), repo=config.repo_path)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -121,8 +120,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         end_date: datetime | None = None,
     ) -> ArrowJob:
         """See Feast's ``OfflineStore`` and `weakfish.store.offline.latest.all_stored`."""
-        read = partial(
-            all_stored,
+        pull = Pull(
             data_source,
             config,
             join_key_columns,
@@ -132,7 +130,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
             start_date,
             end_date,
         )
-        return ArrowJob(read, repo=config.repo_path)
+        return ArrowJob(partial(all_stored, pull), repo=config.repo_path)
 
     @staticmethod
     def offline_write_batch(

@@ -4,16 +4,6 @@ The features asked for come in, with Feast's registry; a `ReadPlan` goes out. Wi
 columns it gives a `Layout`: which hashes to ask for, and what the response says around the values. Feast's own
 functions resolve references, projections, join keys and aliases, so that they mean what they mean in Feast; no value
 is ever kept.
-
-For `weakfish serve`: `HonestReads` (reads.py), a base of the online store, answers without building protos.
-
-    answer: Answer = online_store.answer(config, features, entities, registry, project, full_feature_names=False)
-    answer: Answer = await online_store.answer_async(...)      # the same arguments
-
-``features`` is a `FeatureService` or a list of references, ``entities`` a mapping of column names to lists. `Answer`
-(response.py) has ``names: list[str]`` and ``columns: list[Column]`` in the response's order; a `Column` has
-``values`` (as `feast serve` writes them in JSON), ``statuses`` (numbers of `FieldStatus`), ``times`` ((seconds,
-nanos)) and ``view`` (its view's name, or None); the columns of one view share their lists of statuses and times.
 """
 
 from __future__ import annotations

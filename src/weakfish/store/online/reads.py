@@ -89,21 +89,6 @@ class HonestReads(RedisOnlineStore):
         plan, asked = self._planned(config, features, entities, registry, project, full_feature_names, versioned)
         return answers.answer(plan, asked, self._read(config, plan, asked))
 
-    async def answer_async(
-        self,
-        config: RepoConfig,
-        features: Any,
-        entities: Mapping[str, Any],
-        registry: Any,
-        project: str,
-        full_feature_names: bool = False,
-        include_feature_view_version_metadata: bool = False,
-    ) -> Answer:
-        """What `answer` says, from within an event loop."""
-        versioned = include_feature_view_version_metadata
-        plan, asked = self._planned(config, features, entities, registry, project, full_feature_names, versioned)
-        return answers.answer(plan, asked, await self._read_async(config, plan, asked))
-
     def online_read(
         self,
         config: RepoConfig,

@@ -104,7 +104,7 @@ def write_script(width: int) -> str:
     """The script that writes rows of so many fields, the two times among them; local variables hold them, no tables.
 
     Keys: the rows'. Arguments: field names (time, created, features), contents, a format of ``struct`` for every `PART`
-    fields, mode (``newer``, ``until``, ``force``), the time of ``until`` in seconds and nanoseconds, seconds until a
+    fields, mode (``newer``, ``until``), the time of ``until`` in seconds and nanoseconds, seconds until a
     key expires or 0, fields to be deleted. Answer: how many rows were written.
     """
     parts = []
@@ -114,7 +114,7 @@ def write_script(width: int) -> str:
         fields = ", ".join(f"names[{start + place}], v{place}" for place in range(1, count + 1))
         parts.append(f"  {values}, at = read(formats[{number + 1}], content, at)")
         if number == 0:
-            parts.append("  is_written = mode == 'force' or is_newer(key, v1, v2)")
+            parts.append("  is_written = is_newer(key, v1, v2)")
         parts.append(f"  if is_written then call('HSET', key, {fields}) end")
     names = ", ".join(f"v{place}" for place in range(1, min(PART, width) + 1))
     return _WRITE.replace("$LOCALS", names).replace("$PARTS", "\n".join(parts))

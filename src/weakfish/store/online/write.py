@@ -36,7 +36,6 @@ def write(
     client: Any,
     encoded: Encoded,
     *,
-    force: bool = False,
     until: int | None = None,
     gone: Sequence[bytes] = (),
     expire: int | None = None,
@@ -47,8 +46,6 @@ def write(
     ----------
     client
         A ``redis.Redis`` or ``redis.cluster.RedisCluster``.
-    force
-        Write whatever the store holds.
     until
         Microseconds since 1970: replace every stored row whose event time is not after it, and leave all others.
     gone
@@ -64,7 +61,7 @@ def write(
         When the server refuses what it is told.
     """
     done, script = Written(), write_script(len(encoded.fields()))
-    for window in windows(encoded, _settings(force, until, gone, expire), by_slot=keys.is_cluster(client)):
+    for window in windows(encoded, _settings(until, gone, expire), by_slot=keys.is_cluster(client)):
         done += _sum(window, sent(client, script, window, encoded.view))
     return done
 
@@ -74,7 +71,7 @@ def write_all(client: Any, batches: Iterable[Encoded], *, expire: int | None = N
 
     Raises what `write` raises, and what making a batch raises.
     """
-    by_slot, settings = keys.is_cluster(client), _settings(False, None, (), expire)
+    by_slot, settings = keys.is_cluster(client), _settings(None, (), expire)
 
     def made() -> Iterator[tuple[Encoded, list[Call]]]:
         for encoded in batches:
@@ -90,14 +87,13 @@ async def write_async(
     client: Any,
     encoded: Encoded,
     *,
-    force: bool = False,
     until: int | None = None,
     gone: Sequence[bytes] = (),
     expire: int | None = None,
 ) -> Written:
     """What `write` does, by a client of ``redis.asyncio``."""
     done, script = Written(), write_script(len(encoded.fields()))
-    for window in windows(encoded, _settings(force, until, gone, expire), by_slot=keys.is_cluster(client)):
+    for window in windows(encoded, _settings(until, gone, expire), by_slot=keys.is_cluster(client)):
         done += _sum(window, await sent_async(client, script, window, encoded.view))
     return done
 
@@ -106,7 +102,6 @@ def commands(
     pipe: Any,
     encoded: Encoded,
     *,
-    force: bool = False,
     until: int | None = None,
     gone: Sequence[bytes] = (),
     expire: int | None = None,
@@ -115,7 +110,7 @@ def commands(
 
     Each answer counts rows written. The scripts' text goes along, since a transaction cannot wait for one to be loaded.
     """
-    found = windows(encoded, _settings(force, until, gone, expire), by_slot=False)
+    found = windows(encoded, _settings(until, gone, expire), by_slot=False)
     return _queue(pipe, write_script(len(encoded.fields())), [call for window in found for call in window])
 
 
@@ -142,8 +137,8 @@ def _queue(pipe: Any, script: str, calls: Sequence[Call]) -> int:
     return len(calls)
 
 
-def _settings(force: bool, until: int | None, gone: Sequence[bytes], expire: int | None) -> list[Argument]:
-    mode = "force" if force else "newer" if until is None else "until"
+def _settings(until: int | None, gone: Sequence[bytes], expire: int | None) -> list[Argument]:
+    mode = "newer" if until is None else "until"
     return [mode, *_parts(until or 0), expire or 0, packed(gone)]
 
 
