@@ -1,4 +1,4 @@
-"""The pipeline on the real corpus, run once for all tests that look at what it makes."""
+"""What tests share: the pipeline on the real corpus, run once for all that look at what it makes; servers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import redis
 from projects import clone, weakfish
+from stores import named, port, redis_server
 
 from weakfish.tables import read_table
 
@@ -39,3 +41,18 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def events(demo: Path) -> pa.Table:
     """The accepted events of the real corpus."""
     return read_table(demo / "data/events")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    """Debian's redis-server, one for the tests of a file."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as client:
+        yield client
+
+
+@pytest.fixture
+def store(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
+    """Debian's redis-server, empty, and named by the environment."""
+    server.flushall()
+    named(monkeypatch, port(server))
+    return server

@@ -152,6 +152,13 @@ def feast_store(root: Path, port: int | str, online: str = OURS, **more: Any) ->
             client.close()
 
 
+def made(folder: Path, port: int) -> Path:
+    """The repository in ``folder``, applied, with its rows written by plain Feast."""
+    apply(folder, port)
+    write(folder, port)
+    return folder
+
+
 def apply(root: Path, port: int, objects: Sequence[Any] = OBJECTS) -> None:
     """Make the registry, or change it, as another process would."""
     root.mkdir(parents=True, exist_ok=True)

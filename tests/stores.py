@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 import redis
 from projects import write
 
@@ -170,6 +171,13 @@ def redis_server(folder: Path, *settings: str) -> Iterator[redis.Redis]:
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+def named(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the environment name the server on a port of this machine, and nothing else about it."""
+    for name in [name for name in os.environ if name.startswith("WEAKFISH_REDIS")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{number}")
 
 
 def port(client: redis.Redis) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import redis
 from click.testing import CliRunner
 from feast import FeatureStore
 from projects import contents
-from stores import AS_OF, COLUMNS, dump, port, redis_server, report, set_as_of, shop, table
+from stores import AS_OF, COLUMNS, dump, report, set_as_of, shop, table
 
 from weakfish.cli import cli
 from weakfish.errors import CheckFailed, StoreError
@@ -35,22 +33,6 @@ from weakfish.store.registry import open_store
 VIEW, FEATURE = "buyer_orders", "mean_30d"
 FIELD = keys.feature_field(VIEW, FEATURE)
 LATER = AS_OF + timedelta(hours=1)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as client:
-        yield client
-
-
-@pytest.fixture
-def store(shared: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    """Debian's redis-server, empty, and named by the environment."""
-    shared.flushall()
-    for name in [name for name in os.environ if name.startswith("WEAKFISH_REDIS")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(shared)}")
-    return shared
 
 
 @pytest.fixture

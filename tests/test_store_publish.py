@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,22 +30,6 @@ from weakfish.tables import read_table
 
 NOT_FOUND = 3  # FieldStatus of Feast
 PUBLISH = "from weakfish.store.publishing.publish import publish; print(publish(project) is not None)"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as client:
-        yield client
-
-
-@pytest.fixture
-def store(shared: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    """Debian's redis-server, empty, and named by the environment."""
-    shared.flushall()
-    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(shared)}")
-    for name in ("USER", "PASSWORD", "TLS"):
-        monkeypatch.delenv(f"WEAKFISH_REDIS_{name}", raising=False)
-    return shared
 
 
 @pytest.fixture

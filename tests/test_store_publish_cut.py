@@ -20,7 +20,7 @@ import pytest
 import redis
 from forks import ended, forked
 from servers import cluster
-from stores import dump, free_port, port, redis_server, report, shop, table
+from stores import dump, free_port, named, report, shop, table
 
 from weakfish.errors import StoreError
 from weakfish.project import Project
@@ -31,29 +31,9 @@ from weakfish.store.publishing.publish import audit, publish
 BUYERS = [f"b{number}" for number in range(30)]
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as client:
-        yield client
-
-
-@pytest.fixture
-def store(shared: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    """Debian's redis-server, empty, and named by the environment."""
-    shared.flushall()
-    named(monkeypatch, port(shared))
-    return shared
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return shop(tmp_path / "shop")
-
-
-def named(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    for name in [name for name in os.environ if name.startswith("WEAKFISH_REDIS")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{number}")
 
 
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reading import FRESH, KEYS, PLACES, REFERENCES, STALE, feast_store
-from stores import port, redis_server
+from stores import port
 
 from weakfish.store import keys
 from weakfish.store.online.decode import rfc3339
@@ -34,17 +34,8 @@ PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = FieldStatus.PRESENT, FieldStatus.NOT_FOUND
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, server: redis.Redis) -> Path:
-    folder: Path = tmp_path_factory.mktemp("repository")
-    reading.apply(folder, port(server))
-    reading.write(folder, port(server))
-    return folder
+    return reading.made(tmp_path_factory.mktemp("repository"), port(server))
 
 
 @pytest.fixture(scope="module")

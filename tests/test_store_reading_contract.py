@@ -63,8 +63,7 @@ READS = ("get_online_features", "get_online_features_async", "online_read", "onl
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureStore]:
     folder: Path = tmp_path_factory.mktemp("repository")
     with redis_server(folder / "redis") as client:
-        reading.apply(folder, port(client))
-        reading.write(folder, port(client))
+        reading.made(folder, port(client))
         with feast_store(folder, port(client)) as store:
             yield store
 

@@ -36,17 +36,8 @@ ASKED = {"driver_id": [0, 3, 77]}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, server: redis.Redis) -> Path:
-    folder: Path = tmp_path_factory.mktemp("repository")
-    reading.apply(folder, port(server))
-    reading.write(folder, port(server))
-    return folder
+    return reading.made(tmp_path_factory.mktemp("repository"), port(server))
 
 
 @pytest.fixture

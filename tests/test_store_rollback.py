@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import redis
 from click.testing import CliRunner
 from feast import FeatureStore
 from projects import command, git, replace
-from stores import AS_OF, dump, port, redis_server, report, set_as_of, shop, table
+from stores import AS_OF, dump, report, set_as_of, shop, table
 
 from weakfish.cli import cli
 from weakfish.errors import UserError
@@ -25,22 +23,6 @@ from weakfish.store.publishing.publish import audit, publish
 from weakfish.store.publishing.rollback import folder
 
 BUYERS = [f"b{number}" for number in range(12)]
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as client:
-        yield client
-
-
-@pytest.fixture
-def store(shared: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    """Debian's redis-server, empty, and named by the environment."""
-    shared.flushall()
-    for name in [name for name in os.environ if name.startswith("WEAKFISH_REDIS")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(shared)}")
-    return shared
 
 
 @pytest.fixture(scope="module")
