@@ -63,10 +63,28 @@ class GoldParams(Section):
         return datetime(self.split.year, self.split.month, self.split.day, tzinfo=UTC)
 
 
+class ChangeParams(Section):
+    """From where on a change against the accepted baseline is told of; docs/validation.md says how each is measured."""
+
+
+class LabelChecksParams(Section):
+    """From where on labels and labeling functions are told of; docs/validation.md says how each is measured."""
+
+
+class FeatureChecksParams(Section):
+    """From where on features are told of; docs/validation.md says how each is measured."""
+
+
 class ValidationParams(Section):
-    """Limits of one table's gate."""
+    """Limits of gates and checks.
+
+    ``max_quarantined_share`` is the largest share of staged events that may be set aside before their gate fails.
+    """
 
     max_quarantined_share: Share = 0.0
+    change: ChangeParams = ChangeParams()
+    labels: LabelChecksParams = LabelChecksParams()
+    features: FeatureChecksParams = FeatureChecksParams()
 
 
 class LabelModelParams(Section):
@@ -163,7 +181,7 @@ class Params(Section):
     events: EventsParams
     source: SourceParams
     gold: GoldParams
-    validation: dict[str, ValidationParams] = {}
+    validation: ValidationParams = ValidationParams()
     tasks: dict[Name, TaskParams] = Field(min_length=1)
     votes: VotesParams = VotesParams()
     features: FeaturesParams = FeaturesParams()

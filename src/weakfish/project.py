@@ -75,6 +75,20 @@ class Project:
         """The file that lists the rows of a table that failed critical checks."""
         return self.data / "masks" / f"{name}.parquet"
 
+    def profile(self, name: str) -> Path:
+        """The file of a table's columns in numbers, by partition."""
+        return self.data / "profiles" / f"{name}.json"
+
+    @property
+    def baseline(self) -> Path:
+        """The file of what was last accepted as good, in git."""
+        return self.root / "validation" / "baseline.json"
+
+    @property
+    def patches(self) -> Path:
+        """The folder of patches that let quarantined rows in, in git."""
+        return self.root / "validation" / "patches"
+
     def verdict(self, name: str) -> Path:
         """The file of a table's verdict."""
         return self.reports / "validation" / f"{name}.json"

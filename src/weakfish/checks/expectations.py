@@ -11,24 +11,25 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
 
-from weakfish.checks.verdict import Check, Status
+from weakfish.checks.check import NOT_HELD, Check, Rows, Severity, Status
 from weakfish.errors import UserError
 from weakfish.files import whole_folder
+from weakfish.tables import read_partition
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
-BY_SEVERITY = {"critical": Status.FAILED, "warning": Status.WARNED, "info": Status.NOTED}
 
-
-def run(name: str, expectations: Sequence[Any], frame: pd.DataFrame, docs: Path) -> list[Check]:
-    """Check ``frame`` (its index is 0, 1, ...) and write the library's own Data Docs into the folder ``docs``.
+def run(name: str, expectations: Sequence[Any], files: Mapping[str, Path], docs: Path) -> list[Check]:
+    """Check a table, given by its partitions, and write the library's own Data Docs into the folder ``docs``.
 
     Raises
     ------
@@ -50,6 +51,8 @@ def run(name: str, expectations: Sequence[Any], frame: pd.DataFrame, docs: Path)
         if strangers or not expectations:
             what = f"holds {strangers[0]!r}, which is not an expectation" if strangers else "is empty"
             raise UserError(f"EXPECTATIONS of the suite {name!r} {what}; see docs/validation.md.")
+        parts = {part: read_partition(file) for part, file in files.items()}
+        frame = pa.concat_tables(parts.values()).to_pandas()
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False}
         suite = gx.ExpectationSuite(name=name, expectations=list(expectations))
@@ -59,7 +62,8 @@ def run(name: str, expectations: Sequence[Any], frame: pd.DataFrame, docs: Path)
     (validation,) = result.run_results.values()
     maps = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
     by_rows = {_identity(item.configuration): isinstance(item, maps) for item in suite.expectations}
-    checks = [_check(item, by_rows[_identity(item.expectation_config)]) for item in validation.results]
+    sizes = {part: rows.num_rows for part, rows in parts.items()}
+    checks = [_check(item, by_rows[_identity(item.expectation_config)], sizes) for item in validation.results]
     return _numbered(sorted(checks, key=lambda check: (check.check, str(check.arguments))))
 
 
@@ -88,17 +92,17 @@ def _identity(configuration: Any) -> str:
     return f"{configuration.type} {sorted((name, repr(value)) for name, value in arguments.items())}"
 
 
-def _check(item: Any, by_rows: bool) -> Check:
+def _check(item: Any, by_rows: bool, sizes: Mapping[str, int]) -> Check:
     configuration, found = item.expectation_config, item.result
-    severity = str(getattr(configuration.severity, "value", configuration.severity))
+    severity: Severity = getattr(configuration.severity, "value", configuration.severity)
     arguments = {name: plain(value) for name, value in configuration.kwargs.items() if name != "batch_id"}
     error = _error(item.exception_info)
-    rows = tuple(sorted({int(row) for row in found.get("unexpected_index_list") or ()}))
+    rows = _by_partition(sorted({int(row) for row in found.get("unexpected_index_list") or ()}), sizes)
     status = Status.PASSED
     if error:
         status = Status.FAILED  # a check that could not be run proves nothing
     elif not item.success:
-        status = Status.QUARANTINED if by_rows and severity == "critical" else BY_SEVERITY[severity]
+        status = Status.QUARANTINED if by_rows and severity == "critical" else NOT_HELD[severity]
     unexpected = found.get("unexpected_count")
     share = unexpected / found["element_count"] if unexpected is not None and found.get("element_count") else None
     return Check(
@@ -112,8 +116,17 @@ def _check(item: Any, by_rows: bool) -> Check:
         unexpected=unexpected,
         unexpected_share=share,
         error=error,
-        rows=rows if status is not Status.PASSED else (),
+        rows=rows if status is not Status.PASSED else {},
     )
+
+
+def _by_partition(rows: Sequence[int], sizes: Mapping[str, int]) -> dict[str, Rows]:
+    """Positions in the table as positions in its partitions."""
+    starts = np.cumsum([0, *sizes.values()])
+    places = np.array(rows, np.int64)
+    owner = np.searchsorted(starts, places, side="right") - 1
+    found = {part: places[owner == number] - starts[number] for number, part in enumerate(sizes)}
+    return {part: of for part, of in found.items() if len(of)}
 
 
 def _name(expectation: str, arguments: dict[str, Any]) -> str:
@@ -134,7 +147,7 @@ def _numbered(checks: list[Check]) -> list[Check]:
     for check in checks:
         seen[check.check] += 1
         suffix = f" #{seen[check.check]}" if total[check.check] > 1 else ""
-        numbered.append(Check(**{**vars(check), "check": check.check + suffix}))
+        numbered.append(replace(check, check=check.check + suffix))
     return numbered
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from weakfish.checks.validate import MASK, data_version
+from weakfish.checks.rows import MASK
+from weakfish.checks.validate import data_version
 from weakfish.checks.verdict import require_open
 from weakfish.errors import WeakfishError
 from weakfish.files import whole_folder, write_json

@@ -1,30 +1,21 @@
-"""The `validate` verb: a table through its suite into a verdict, a row mask and Data Docs. It judges; gates act."""
+"""The `validate` verb: a table through its checks into a verdict, a row mask and Data Docs. It judges; gates act."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
-from weakfish.checks.verdict import Check, Status, Verdict
+from weakfish.checks.check import Check, Status
+from weakfish.checks.rows import names_of, write_mask
+from weakfish.checks.verdict import Verdict, first_rows
 from weakfish.errors import UnknownName, UserError
-from weakfish.files import sha256, whole_file
+from weakfish.files import sha256
 from weakfish.project import Project
-from weakfish.tables import partitions, read_partition
-
-MASK = pa.schema(
-    [
-        ("partition", pa.string()),
-        ("row", pa.int64()),
-        ("key", pa.string()),
-        ("check", pa.string()),
-        ("why", pa.string()),
-    ]
-)
-"""A row mask: one line per bad row and critical check; ``row`` counts from 0 within the partition."""
+from weakfish.tables import open_partition, partitions
 
 
 def validate(project: Project, table: str) -> Verdict:
@@ -41,26 +32,16 @@ def validate(project: Project, table: str) -> Verdict:
     """
     expectations = suite(project, table)
     files = partitions(project.staged(table))
-    parts = {name: read_partition(file) for name, file in files.items()}
-    rows = pa.concat_tables(parts.values())
     from weakfish.checks import expectations as gx  # imports the library, seconds
 
-    docs = project.reports / "gx" / table
-    checks = gx.run(table.replace("/", "_"), expectations, rows.to_pandas(), docs)
-    keys = _keys(project, rows)
-    verdict = Verdict.of(table, data_version(project.staged(table)), rows.num_rows, checks, _max_share(project, table))
-    _write_mask(project.mask(table), verdict.checks, {name: part.num_rows for name, part in parts.items()}, keys)
-    verdict.write(project, keys)
+    checks = gx.run(table.replace("/", "_"), expectations, files, project.reports / "gx" / table)
+    rows = sum(open_partition(file).metadata.num_rows for file in files.values())
+    limit = _max_share(project, table)
+    verdict = Verdict.of(table, data_version(project.staged(table)), rows, checks, limit)
+    names = _names(project, files, verdict.checks)
+    write_mask(project.mask(table), verdict.checks, names)
+    verdict.write(project, names)
     return verdict
-
-
-def _keys(project: Project, rows: pa.Table) -> list[Any]:
-    """What names a row: the events' key, or in tables that have none, as features, the first two columns."""
-    key = project.params.events.key
-    if key in rows.column_names:
-        return list(rows[key].to_pylist())
-    columns = [rows[name].cast(pa.string()).to_pylist() for name in rows.column_names[:2]]
-    return ["@".join(map(str, parts)) for parts in zip(*columns, strict=True)]
 
 
 def suite(project: Project, table: str) -> list[Any]:
@@ -83,23 +64,24 @@ def data_version(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _names(project: Project, files: Mapping[str, Path], checks: Sequence[Check]) -> dict[tuple[str, int], str]:
+    """The names of the rows that the mask lists or the verdict shows, by partition and position."""
+    wanted: dict[str, set[int]] = {}
+    for check in checks:
+        masked = check.severity == "critical" and check.status in (Status.QUARANTINED, Status.FAILED)
+        for partition, rows in check.rows.items() if masked else ():
+            wanted.setdefault(partition, set()).update(rows.tolist())
+        for partition, row in first_rows(check):
+            wanted.setdefault(partition, set()).add(row)
+    names: dict[tuple[str, int], str] = {}
+    for partition, of in wanted.items():
+        rows = np.array(sorted(of), np.int64)
+        found = names_of(project, files[partition], rows)
+        names |= {(partition, row): name for row, name in zip(rows.tolist(), found, strict=True)}
+    return names
+
+
 def _max_share(project: Project, table: str) -> float | None:
     if table != "events":  # only events have an `accept` step, which sets bad rows aside
         return None
-    limits = project.params.validation.get(table)
-    return limits.max_quarantined_share if limits else 0.0
-
-
-def _write_mask(file: Path, checks: list[Check] | Any, sizes: dict[str, int], keys: list[Any]) -> None:
-    places = [(name, row) for name, size in sizes.items() for row in range(size)]
-    lines = [
-        (*places[row], str(keys[row]), check.check, check.why)
-        for check in checks
-        if check.severity == "critical" and check.status in (Status.QUARANTINED, Status.FAILED)
-        for row in check.rows
-    ]
-    columns = zip(*sorted(lines), strict=True) if lines else [[] for _ in MASK]
-    with whole_file(file) as part:
-        pq.write_table(
-            pa.table(dict(zip(MASK.names, map(list, columns), strict=True)), schema=MASK), part, compression="zstd"
-        )
+    return project.params.validation.max_quarantined_share

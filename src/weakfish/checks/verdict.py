@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import Any
 
+from weakfish.checks.check import Check, Status
 from weakfish.errors import CheckFailed
 from weakfish.files import read_json, write_json
 from weakfish.project import Project
 
 KEYS_SHOWN = 20
 """How many keys of bad rows a verdict names per check; the mask names all."""
-
-
-class Status(StrEnum):
-    """What became of a check, from good to bad."""
-
-    PASSED = "passed"
-    NOTED = "noted"
-    """An info check did not hold."""
-    QUARANTINED = "quarantined"
-    """A critical check of rows did not hold; the rows are set aside and are few enough to go on."""
-    WARNED = "warned"
-    """A warning check did not hold."""
-    FAILED = "failed"
-    """A critical check did not hold, or a check could not be run: the gate stays shut."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One expectation and what it found.
-
-    ``rows`` are the positions of the bad rows in the table; they go into the mask, not into the verdict.
-    """
-
-    check: str
-    expectation: str
-    arguments: dict[str, Any]
-    severity: str
-    why: str
-    status: Status
-    observed: Any = None
-    unexpected: int | None = None
-    unexpected_share: float | None = None
-    error: str | None = None
-    rows: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -67,11 +34,11 @@ class Verdict:
 
         ``max_share`` is None for a table whose rows cannot be set aside.
         """
-        bad = {row for check in checks if check.status is Status.QUARANTINED for row in check.rows}
-        if max_share is None or len(bad) > max_share * rows:
-            shut = [replace(c, status=Status.FAILED) if c.status is Status.QUARANTINED else c for c in checks]
-            return cls(table, data_version, rows, len(bad), max_share, shut)
-        return cls(table, data_version, rows, len(bad), max_share, checks)
+        aside = [check for check in checks if check.status is Status.QUARANTINED]
+        bad = len({(partition, row) for check in aside for partition, of in check.rows.items() for row in of.tolist()})
+        if max_share is None or bad > max_share * rows:
+            checks = [replace(c, status=Status.FAILED) if c.status is Status.QUARANTINED else c for c in checks]
+        return cls(table, data_version, rows, bad, max_share, checks)
 
     @property
     def verdict(self) -> str:
@@ -88,8 +55,8 @@ class Verdict:
         found[Status.WARNED] += found.pop(Status.QUARANTINED, 0)
         return {str(status): found[status] for status in Status if status is not Status.QUARANTINED}
 
-    def write(self, project: Project, keys: Sequence[Any]) -> None:
-        """Write ``reports/validation/<table>.json``; ``keys`` holds the key of each row of the table."""
+    def write(self, project: Project, names: Mapping[tuple[str, int], str]) -> None:
+        """Write ``reports/validation/<table>.json``; ``names`` has the name of bad rows by partition and position."""
         content = {
             "table": self.table,
             "data_version": self.data_version,
@@ -99,15 +66,21 @@ class Verdict:
             "quarantined_share": self.quarantined / self.rows if self.rows else 0.0,
             "max_quarantined_share": self.max_quarantined_share,
             "counts": self.counts,
-            "checks": [_as_json(check, keys) for check in self.checks],
+            "checks": [_as_json(check, names) for check in self.checks],
         }
         write_json(project.verdict(self.table), content)
 
 
-def _as_json(check: Check, keys: Sequence[Any]) -> dict[str, Any]:
-    content = asdict(check)
-    shown = [keys[row] for row in content.pop("rows")[:KEYS_SHOWN]]
-    return {**content, "status": str(check.status), "keys": shown}
+def first_rows(check: Check) -> list[tuple[str, int]]:
+    """The first bad rows of a check, by partition and position: those that a verdict names."""
+    found = ((partition, row) for partition in sorted(check.rows) for row in check.rows[partition].tolist())
+    return list(islice(found, KEYS_SHOWN))
+
+
+def _as_json(check: Check, names: Mapping[tuple[str, int], str]) -> dict[str, Any]:
+    content = {item.name: getattr(check, item.name) for item in fields(check) if item.name != "rows"}
+    derived = {"status": str(check.status), "value": check.value, "by_partition": dict(check.by_partition)}
+    return {**content, **derived, "keys": [names[place] for place in first_rows(check)]}
 
 
 def require_open(project: Project, table: str, data_version: str) -> dict[str, Any]:
