@@ -4,10 +4,10 @@ BIN := .venv/bin
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check bench bench-labels bench-store lock clean
+.PHONY: help env demo test check bench bench-labels bench-store bench-validation lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: .venv/.ready ## Create .venv with the pinned dependencies
 
@@ -22,13 +22,16 @@ check: env ## Check format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: bench-labels bench-store ## Measure all that the documentation claims about speed, on an idle machine
+bench: bench-labels bench-store bench-validation ## Measure all that the documentation claims about speed, on an idle machine
 
 bench-labels: env ## Measure votes and labels on millions of rows (a quarter of an hour, 8 GB below TMPDIR)
 	@$(BIN)/python -m benchmarks.labels
 
 bench-store: env ## Measure the feature store against plain Feast's (some minutes, 1 GB below TMPDIR)
 	@$(BIN)/python -m benchmarks.store
+
+bench-validation: env ## Measure expectations on 10 million rows against Great Expectations (ten minutes, 10 GB below TMPDIR)
+	@$(BIN)/python -m benchmarks.validation
 
 lock: ## Pin the newest dependencies that fit into requirements.lock
 	$(PYTHON) -m venv .venv-lock

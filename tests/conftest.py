@@ -10,10 +10,25 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import redis
-from projects import clone, weakfish
+from projects import REPOSITORY, clone, weakfish
 from stores import named, port, redis_server
 
 from weakfish.tables import read_table
+
+os.environ.setdefault("WEAKFISH_ASSETS", str(REPOSITORY / ".weakfish" / "assets"))  # fetched once, not per project
+
+
+EARLY = ("test_labeling_functions_agree", "test_gates", "test_benchmarks", "test_features")
+"""Files of tests to begin with: the first makes the demo, which takes minutes; the others do without it meanwhile."""
+
+LONG = ("test_demo", "test_documents", "test_replay", "test_features_rows", "test_stages", "test_store_serve_running")
+"""Files that take longest of the others: none of them is left for the end, when one process would wait for it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of tests into the order in which two processes are done first."""
+    order = {name: place for place, name in enumerate((*EARLY, *LONG))}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def run_of_tests() -> str:

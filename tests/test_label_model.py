@@ -17,6 +17,8 @@ from snorkel.labeling.model import LabelModel, MajorityLabelVoter
 
 from weakfish.errors import LabelingFunctionError
 from weakfish.labeling.modeling import patterns as patterns_module
+from weakfish.labeling.modeling.alone import alone
+from weakfish.labeling.modeling.choice import Chosen, learn
 from weakfish.labeling.modeling.model import FittedModel, fit, majority
 from weakfish.labeling.modeling.patterns import BATCH, Patterns
 from weakfish.labeling.modeling.sums import Sums, indicators
@@ -234,3 +236,55 @@ def test_draws_never_change_with_the_process_or_the_type_of_the_key() -> None:
     assert draws(pa.array(["a", "ſ", "12"]), 1).tolist() == drawn
     assert draws(pa.array([12]), 1).tolist() == drawn[2:]
     assert draws(pa.array(["a"]), 2).tolist() != drawn[:1]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_votes_are_counted_against_the_majority_of_the_others(classes: int) -> None:
+    votes = votes_of(300, 5, classes)
+    expected = np.zeros((5, classes + 1, classes), np.int64)
+    for row in votes:
+        for function, vote in enumerate(row):
+            others = np.bincount([v for f, v in enumerate(row) if f != function and v >= 0], minlength=classes)
+            if (others == others.max()).sum() == 1:
+                expected[function, vote, others.argmax()] += 1
+    whole = Tally.of(votes, classes)
+    assert np.array_equal(whole.others, expected)
+    assert np.array_equal((Tally.of(votes[:100], classes) + Tally.of(votes[100:], classes)).others, expected)
+
+
+@pytest.mark.parametrize("balance", [[0.5, 0.5], [0.97, 0.03], [0.2, 0.3, 0.5]])
+def test_a_vote_settles_a_class_alone_if_no_votes_of_the_others_could_change_it(balance: list[float]) -> None:
+    votes = votes_of(400, 4, len(balance), coverage=0.4)
+    chosen = learn(votes, task(balance))
+    logs = np.log(chosen.model.mu).astype(float).reshape(4, len(balance), len(balance))
+    expected = np.zeros(4, np.int64)
+    for row in votes:
+        for one in np.flatnonzero(row >= 0):
+            wins = [
+                all(
+                    logs[one, row[one], label] - logs[one, row[one], other]
+                    > abs(np.log(balance[label] / balance[other]))
+                    + sum(
+                        abs(logs[f, row[f], label] - logs[f, row[f], other])
+                        for f in range(4)
+                        if row[f] >= 0 and f != one
+                    )
+                    for other in range(len(balance))
+                    if other != label
+                )
+                for label in range(len(balance))
+            ]
+            expected[one] += any(wins)
+    found = alone(chosen, Tally.of(votes, len(balance)).patterns)
+    assert expected.sum() > 0
+    assert np.array_equal(found.settled, expected)
+    assert found.rows == (votes >= 0).any(axis=1).sum()
+    assert found.differing / found.rows == chosen.signals.disagreement
+
+
+def test_under_a_majority_vote_only_lone_votes_settle_a_class() -> None:
+    votes = votes_of(400, 4, 2, coverage=0.4)
+    chosen = learn(votes, task([0.5, 0.5]))
+    found = alone(Chosen(chosen.model, "majority", [], chosen.signals), Tally.of(votes, 2).patterns)
+    lone = (votes >= 0).sum(axis=1) == 1
+    assert np.array_equal(found.settled, (votes[lone] >= 0).sum(axis=0))

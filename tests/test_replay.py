@@ -53,6 +53,10 @@ def times(events: pa.Table) -> list[datetime]:
 
 def seconds(value: Any) -> Any:
     """Times as Feast serves them, in whole seconds; missing values as None."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if value is None or isinstance(value, int | str):  # most values: millions are compared
+        return value
     if isinstance(value, pd.Timestamp | datetime):
         return math.floor(pd.Timestamp(value).timestamp()) if not pd.isna(value) else None
     return None if value is None or pd.isna(value) else value

@@ -9,15 +9,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 from weakfish import __version__
+from weakfish.checks.change.command import accept_baseline
+from weakfish.checks.quarantine.commands import quarantine
 from weakfish.errors import Busy, WeakfishError
 from weakfish.labeling.commands import explain, labels
 from weakfish.project import Project
 from weakfish.store.commands import online
 from weakfish.store.serve.command import serve
+
+if TYPE_CHECKING:
+    from weakfish.checks.failing import FailOn
 
 Work = Callable[[Project], object]
 
@@ -110,12 +117,28 @@ def label() -> None:
 
 
 @cli.command()
-@click.argument("table")
-def gate(table: str) -> None:
-    """Stop here, with exit code 1, if a critical check of TABLE failed."""
-    from weakfish.checks import gates
+@click.argument("table", required=False)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["critical", "warning", "info"]),
+    default="critical",
+    show_default=True,
+    help="The least severity that fails the gate.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
+    """Stop here, with exit code 1, if a critical check of TABLE failed.
 
-    _stage(_named("gate", table), lambda project: gates.gate(project, table), always_render=True)
+    Without TABLE, or with another --fail-on, it looks at verdicts (without TABLE: at all) and writes nothing, unless it
+    is DVC that runs it.
+    """
+    from weakfish.checks import gating
+
+    if table and gating.is_stage(table, fail_on):
+        work = partial(gating.gate_as_stage, table=table, fail_on=fail_on, as_json=as_json)
+        _stage(_named("gate", table), work, always_render=True)
+    else:
+        gating.gate_by_hand(Project.find(), table, fail_on, as_json)
 
 
 @cli.command()
@@ -191,9 +214,11 @@ def report() -> None:
     click.echo(root / "reports" / "index.html")
 
 
+cli.add_command(accept_baseline)
 cli.add_command(explain)
 cli.add_command(labels)
 cli.add_command(online)
+cli.add_command(quarantine)
 cli.add_command(serve)
 
 
@@ -202,7 +227,10 @@ def _named(verb: str, table: str) -> str:
 
 
 def _stage(name: str, work: Work, always_render: bool = False) -> None:
-    """Run a stage under its record; a stage that fails leaves a red page, a gate leaves a page in any case."""
+    """Run a stage under its record; a stage that fails leaves a red page, a gate leaves a page in any case.
+
+    Of a failure the webhook is told here, or by `weakfish run`, which sees stages that were killed too.
+    """
     from weakfish import runs
 
     project = Project.find()
@@ -211,14 +239,24 @@ def _stage(name: str, work: Work, always_render: bool = False) -> None:
         runs.run_recorded(project, name, work)
     except Busy:
         raise
-    except BaseException:
+    except BaseException as error:
         render = True
+        if isinstance(error, Exception):
+            _tell(project, name, error)
         raise
     finally:
         if render:
             from weakfish.report import page
 
             page.render(project.root)
+
+
+def _tell(project: Project, stage: str, error: Exception) -> None:
+    from weakfish.checks import webhook
+    from weakfish.pipeline import UNDER_RUN
+
+    if UNDER_RUN not in os.environ:
+        webhook.tell_of_stage(project, stage, getattr(error, "exit_code", WeakfishError.exit_code))
 
 
 def main() -> None:

@@ -64,15 +64,64 @@ class GoldParams(Section):
 
 
 class ChangeParams(Section):
-    """From where on a change against the accepted baseline is told of; docs/validation.md says how each is measured."""
+    """From where on a change against the accepted baseline is told of; docs/validation.md says how each is measured.
+
+    ``psi`` is the population stability index of a column above which it has drifted. ``null_share`` is by how much the
+    share of nulls may rise, ``new_categories`` the share of rows that may have values never seen, ``out_of_range`` the
+    share that may lie outside the accepted extremes. ``lost_rows`` and ``gained_rows`` are the shares of an accepted
+    partition's rows that may go or come. ``volume_factor`` is how many times more or fewer rows than usual a new
+    partition may have, ``cardinality_factor`` the same of distinct values. ``growing`` are patterns of columns that
+    grow by their nature, as counts since ever: their drift and range are info. ``drifted_columns`` is the share of a
+    training set's columns that may drift.
+    """
+
+    psi: float = Field(default=0.2, gt=0)
+    null_share: Share = 0.05
+    new_categories: Share = 0.01
+    out_of_range: Share = 0.01
+    lost_rows: Share = 0.01
+    gained_rows: Share = 0.01
+    volume_factor: float = Field(default=3.0, gt=1)
+    cardinality_factor: float = Field(default=3.0, gt=1)
+    growing: list[str] = []
+    drifted_columns: Share = 0.1
 
 
 class LabelChecksParams(Section):
-    """From where on labels and labeling functions are told of; docs/validation.md says how each is measured."""
+    """From where on labels and labeling functions are told of; docs/validation.md says how each is measured.
+
+    ``significance`` is the chance that any of all comparisons of a kind is told of though nothing changed. ``psi`` is
+    that of the rows on which a function votes, or conflicts, against the others. ``class_balance`` and ``uncovered``
+    are differences of shares. A silent function is told of where at least ``expected_votes`` are expected of it, and
+    one that votes on the share ``everywhere`` of rows. ``one_rule`` is the share of covered rows whose class a function
+    settles alone, ``at_clamp`` that of functions with an estimate at its bound, ``disagreement`` that of covered rows
+    on which label model and majority vote differ; ``rise`` is by how much these three may rise above what was accepted.
+    ``calibration_error`` is the mean distance of probabilities from what reviewed labels say.
+    """
+
+    significance: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    psi: Annotated[float, Field(gt=0)] = 0.1
+    class_balance: Share = 0.1
+    uncovered: Share = 0.05
+    expected_votes: int = Field(default=20, gt=0)
+    everywhere: Share = 0.95
+    one_rule: Share = 0.5
+    at_clamp: Share = 0.5
+    disagreement: Share = 0.25
+    rise: Share = 0.1
+    calibration_error: Share = 0.05
 
 
 class FeatureChecksParams(Section):
-    """From where on features are told of; docs/validation.md says how each is measured."""
+    """From where on features are told of; docs/validation.md says how each is measured.
+
+    ``max_age_hours`` is how old the newest row of a view may be when it is published; ``stale_after_hours`` from which
+    age of its newest row on an entity counts as stale, and ``max_stale_share`` how many entities may be (1 for all).
+    """
+
+    max_age_hours: float = Field(default=48, gt=0)
+    stale_after_hours: float = Field(default=720, gt=0)
+    max_stale_share: Share = 1.0
 
 
 class ValidationParams(Section):

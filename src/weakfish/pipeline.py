@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from weakfish.checks import webhook
 from weakfish.errors import CheckFailed, UserError, WeakfishError
 from weakfish.project import Project
 from weakfish.report.collect import overall
@@ -57,7 +58,9 @@ def run(project: Project, stages: Sequence[str]) -> None:
         }
         print_summary(project.root, since=started)
         if code:
-            raise _failure(project, ran)
+            stage, failure = _failure(project, ran)
+            webhook.tell_of_stage(project, stage, failure.exit_code)
+            raise failure
         if not ran:
             click.echo("\nNothing changed: every stage is as the last run left it.")
         click.echo("\nNext:\n" + "\n".join(f"  {number}. {step}" for number, step in enumerate(NEXT, 1)))
@@ -113,12 +116,12 @@ def _why(changes: Sequence[Any]) -> list[str]:
     return why
 
 
-def _failure(project: Project, ran: set[str]) -> WeakfishError:
-    """The error of the stage that failed, as its record has it."""
+def _failure(project: Project, ran: set[str]) -> tuple[str | None, WeakfishError]:
+    """The stage that failed, and its error as its record has it."""
     for name, record in read_records(project).items():
-        if name in ran and record["exit_code"]:
+        if name in ran and record["exit_code"] != 0:
             kind = {CheckFailed.exit_code: CheckFailed, UserError.exit_code: UserError}.get(
                 record["exit_code"], WeakfishError
             )
-            return kind(f"Stage {name} failed: {record['message']}")
-    return WeakfishError("`dvc repro` stopped outside of a stage; its message stands above.")
+            return name, kind(f"Stage {name} failed: {record['message'] or 'It was killed.'}")
+    return None, WeakfishError("`dvc repro` stopped outside of a stage; its message stands above.")

@@ -51,6 +51,8 @@ class Check:
         What it was asked with; JSON.
     against_baseline
         Whether it compares with the accepted baseline, so that `weakfish accept-baseline` is an answer to it.
+    found
+        What was found, as a sentence with its numbers; None where `observed` says all. Never text of a row.
     observed
         What was found, of the table as a whole: a number, a time, or a small JSON structure. Never text of a row.
     unexpected, unexpected_share
@@ -74,6 +76,7 @@ class Check:
     status: Status
     kind: Kind = "expectation"
     against_baseline: bool = False
+    found: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     observed: Any = None
     unexpected: int | None = None

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from weakfish.checks.check import Check, Status
+from weakfish.checks.rows import together
 from weakfish.errors import CheckFailed
 from weakfish.files import read_json, write_json
 from weakfish.project import Project
@@ -35,7 +36,8 @@ class Verdict:
         ``max_share`` is None for a table whose rows cannot be set aside.
         """
         aside = [check for check in checks if check.status is Status.QUARANTINED]
-        bad = len({(partition, row) for check in aside for partition, of in check.rows.items() for row in of.tolist()})
+        parts = {partition for check in aside for partition in check.rows}
+        bad = sum(len(together(check.rows[part] for check in aside if part in check.rows)) for part in parts)
         if max_share is None or bad > max_share * rows:
             checks = [replace(c, status=Status.FAILED) if c.status is Status.QUARANTINED else c for c in checks]
         return cls(table, data_version, rows, bad, max_share, checks)

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from weakfish.report.advice import for_all
+from weakfish.report.found import beyond, describe, kind_order, subject
 from weakfish.report.inputs import Inputs, Problem, read
 from weakfish.report.published import audit_failure
 from weakfish.report.records import Check, Verdict
 from weakfish.report.stages import Stop, count_checks, find_stop, outdated, pending, validating
 from weakfish.report.words import clause, count, percent
 
-SHOWN = 6
+SHOWN = 8
 """Failed checks that the verdict names; the table of checks has them all."""
+
+WARNED = ("warned", "quarantined")
+GRAVITY = ("critical", "warning", "info")
+
+ALIKE, NAMED = 2, 3
+"""Measured checks that ask the same and are told one by one; of more, one sentence names so many."""
+
+MANY = {
+    "drift": "columns drifted from what was accepted",
+    "nulls": "columns lack more values than accepted",
+    "range": "columns hold values outside of those accepted",
+    "categories": "columns have new values, or lack accepted ones",
+    "cardinality": "columns have far more or fewer different values than accepted",
+    "coverage": "labeling functions vote more or less often than accepted",
+    "conflicts": "labeling functions are contradicted more or less often than accepted",
+    "rule_died": "labeling functions fell silent",
+}
+"""What many such checks say together."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +94,6 @@ def current_verdicts(inputs: Inputs, stop: Stop | None) -> list[Verdict]:
     return [verdict for table, verdict in inputs.verdicts.items() if not outdated(inputs, stop, validating(table))]
 
 
-def _describe(check: Check, why: bool) -> str:
-    reason = f" {check.why}" if why and check.why else ""
-    return f"`{check.check}` {_found(check)}.{reason}"
-
-
-def _found(check: Check) -> str:
-    aside = ", set aside" if check.status == "quarantined" else ""
-    if check.error:
-        return f"could not be run: {clause(check.error)}"
-    if check.unexpected:
-        share = f" ({percent(check.unexpected_share)})" if check.unexpected_share is not None else ""
-        return f"does not hold for {count(check.unexpected, 'row')}{share}{aside}"
-    return f"does not hold{aside}"
-
-
 def _failed(inputs: Inputs, stop: Stop | None, failed: list[Verdict], online: str | None) -> Overall:
     what = [f"`{problem.file}` cannot be read: {clause(problem.reason)}." for problem in inputs.problems]
     todo = [_repair(problem) for problem in inputs.problems]
@@ -95,7 +101,7 @@ def _failed(inputs: Inputs, stop: Stop | None, failed: list[Verdict], online: st
     for verdict in failed:
         headlines.append(f"Failed: {verdict.table} is not fit for use")
         what += _about(verdict)
-        todo += [_advice(verdict)]
+        todo += for_all([(verdict, check) for check in _of(verdict, "failed")]) or [_look(verdict)]
     if online:
         headlines.append("Failed: what is served is not what was computed")
         what.append(online)
@@ -123,7 +129,7 @@ def _ending(stop: Stop) -> str:
 
 def _about(verdict: Verdict) -> list[str]:
     bad = _of(verdict, "failed")
-    lines = [f"{verdict.table}: {_describe(check, why=True)}" for check in bad[:SHOWN]]
+    lines = [f"{verdict.table}: {describe(check, why=True)}" for check in bad[:SHOWN]]
     if len(bad) > SHOWN:
         lines.append(f"{verdict.table}: {count(len(bad) - SHOWN, 'more check')} failed; see the table of checks.")
     limit, share = verdict.max_quarantined_share, verdict.quarantined_share
@@ -134,16 +140,12 @@ def _about(verdict: Verdict) -> list[str]:
     return lines or [f"{verdict.table}: the verdict is failed, and names no check."]
 
 
-def _advice(verdict: Verdict) -> str:
-    return (
-        f"Look up the bad rows of {verdict.table} by the keys that the checks name. "
-        "If the data is wrong, correct its source; "
-        f"if the data is right, correct the expectation in `validation/{verdict.table}.py`."
-    )
+def _look(verdict: Verdict) -> str:
+    return f"Run `weakfish validate {verdict.table}` again: a verdict that failed names a check."
 
 
 def _repair(problem: Problem) -> str:
-    if problem.file.startswith("dvc."):
+    if problem.file.startswith(("dvc.", "validation/")):
         return f"Repair `{problem.file}`, or take it from git."
     return f"Delete `{problem.file}` and run `dvc repro`."
 
@@ -157,22 +159,59 @@ def _running(inputs: Inputs, stop: Stop) -> Overall:
 
 
 def _warned(inputs: Inputs) -> Overall | None:
-    warnings = [
-        f"{verdict.table}: {_describe(check, why=False)}"
-        for verdict in inputs.verdicts.values()
-        for check in _of(verdict, "warned", "quarantined")
-    ]
-    if not warnings:
+    found = [(verdict, check) for verdict in inputs.verdicts.values() for check in _of(verdict, *WARNED)]
+    if not found:
         return None
-    left = len(warnings) - SHOWN
-    more = (f"{count(left, 'more check')} did not hold; see the table of checks.",) if left > 0 else ()
-    todo = "Nothing is stopped. Look at the checks below: is the data still what you think it is?"
-    return Overall("warned", "Passed with warnings", (*warnings[:SHOWN], *more, _tally(inputs)), (todo,))
+    found.sort(key=lambda pair: _importance([(pair[0].table, pair[1])]))
+    said = _sentences(found)
+    left = len(said) - SHOWN
+    more = (f"{left:,} more warnings; see Checks.",) if left > 1 else tuple(said[SHOWN:])
+    what = (*said[:SHOWN], *more, *_let_in(inputs), f"{_tally(inputs).removesuffix('.')}; nothing is stopped.")
+    return Overall("warned", "Passed with warnings", what, tuple(for_all(found)))
+
+
+def _sentences(found: list[tuple[Verdict, Check]]) -> list[str]:
+    """A sentence per check; one on all measured ones that ask the same, when they are many."""
+    alike: dict[str, list[tuple[str, Check]]] = {}
+    for verdict, check in found:
+        alike.setdefault(check.expectation or check.check, []).append((verdict.table, check))
+    said = []
+    for asked, checks in sorted(alike.items(), key=lambda item: _importance(item[1])):
+        many = len(checks) > ALIKE and checks[0][1].kind != "expectation"
+        said += [_all_of(asked, checks)] if many else [f"{table}: {describe(check)}" for table, check in checks]
+    return said
+
+
+def _importance(checks: list[tuple[str, Check]]) -> tuple[int, int, int]:
+    """By severity, then by kind; what stands alone before what many say alike."""
+    first = checks[0][1]
+    return GRAVITY.index(first.severity), kind_order(first), len(checks)
+
+
+def _all_of(asked: str, checks: list[tuple[str, Check]]) -> str:
+    number = f"{len(checks)} {MANY.get(asked, f'checks `{asked}` do not hold')}"
+    tables = Counter(table for table, _ in checks)
+    if len(tables) > 1:
+        return f"{number}: {', '.join(f'{rows} of {table}' for table, rows in tables.most_common())}."
+    first = sorted((check for _, check in checks), key=lambda check: (-beyond(check), check.check))[:NAMED]
+    named = [f"`{subject(check)}`" for check in first]
+    named += [f"{len(checks) - NAMED} more"] if len(checks) > NAMED else []
+    return f"{checks[0][0]}: {number}: {', '.join(named[:-1])} and {named[-1]}."
+
+
+def _let_in(inputs: Inputs) -> list[str]:
+    """What patches did to rows, of each stage that says so."""
+    ways = [
+        (stage, [(ledger.released, "released"), (ledger.repaired, "repaired")])
+        for stage, ledger in inputs.ledgers.items()
+    ]
+    told = [(stage, [f"{count(rows, 'row')} {how}" for rows, how in found if rows]) for stage, found in ways]
+    return [f"`{stage}` let in by patches: {' and '.join(said)}." for stage, said in told if said]
 
 
 def _passed(inputs: Inputs) -> Overall:
     said = _tally(inputs) or f"{count(len(inputs.runs), 'stage')} ran to the end; there are no verdicts."
-    return Overall("passed", "Passed", (said,), ("Nothing to do.",))
+    return Overall("passed", "Passed", (said, *_let_in(inputs)), ("Nothing to do.",))
 
 
 def _tally(inputs: Inputs) -> str:

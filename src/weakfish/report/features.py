@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from weakfish.report.feature_records import FeatureTable, Published, PublishedView, TrainingSet
 from weakfish.report.inputs import Inputs
-from weakfish.report.records import FeatureTable, Published, PublishedView, TrainingSet
 from weakfish.report.stages import Stop, outdated
+from weakfish.report.versions import Version, versions
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,27 @@ class Column:
 
 @dataclass(frozen=True)
 class Training:
-    """A training set; ``behind`` names tables of which it holds another version than the one that lies there."""
+    """A training set.
+
+    Attributes
+    ----------
+    behind
+        Tables of which it holds another version than the one that lies there.
+    out
+        The version of all training sets in ``dvc.lock``; None without one.
+    """
 
     name: str
     made: TrainingSet
     behind: list[str]
+    out: Version | None
     stale: bool
+
+    @property
+    def settings(self) -> str:
+        """The settings of the label model, in words."""
+        flat = {name: value for name, value in self.made.label_model.items() if isinstance(value, str | int | float)}
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(flat.items()))
 
     @property
     def columns(self) -> list[Column]:
@@ -83,7 +99,8 @@ def published(inputs: Inputs, stop: Stop | None) -> tuple[Published, bool] | Non
 def trainings(inputs: Inputs, stop: Stop | None) -> list[Training]:
     """The training sets, by task."""
     stale = outdated(inputs, stop, "training_set")
-    return [Training(name, made, _behind(inputs, made), stale) for name, made in sorted(inputs.training.items())]
+    out = next((out for out in versions(inputs) if out.path == "data/training"), None)
+    return [Training(name, made, _behind(inputs, made), out, stale) for name, made in sorted(inputs.training.items())]
 
 
 def duration(age: timedelta | None) -> str:

@@ -10,20 +10,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from weakfish.report.feature_records import FeatureTable, Published, TrainingSet
 from weakfish.report.label_records import Labels, VotesReport
-from weakfish.report.records import (
-    FeatureTable,
-    Gate,
-    Ledger,
-    Lock,
-    Metrics,
-    Pipeline,
-    Published,
-    Run,
-    Stage,
-    TrainingSet,
-    Verdict,
-)
+from weakfish.report.records import Accepted, Gate, Ledger, Lock, Metrics, Pipeline, Run, Stage, Verdict
 
 T = TypeVar("T")
 
@@ -63,6 +52,7 @@ class Inputs:
     features: dict[str, FeatureTable]
     published: Published | None
     training: dict[str, TrainingSet]
+    accepted: Accepted
     problems: tuple[Problem, ...]
 
 
@@ -87,6 +77,7 @@ def read(root: Path) -> Inputs:
         features=reader.manifests("data/features", FeatureTable),
         published=reader.file("reports/publish.json", Published),
         training=reader.manifests("data/training", TrainingSet),
+        accepted=reader.file("validation/baseline.json", Accepted) or Accepted(),
         problems=tuple(reader.problems),
     )
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-
 import weakfish
+from weakfish.checks.junit import write_junit
 from weakfish.files import whole_file
 from weakfish.report import (
-    accuracies,
-    charts,
+    checks,
+    drift,
+    facts,
     features,
-    function_charts,
     functions,
-    notes,
     plots,
     published,
     sections,
@@ -27,39 +22,40 @@ from weakfish.report import (
     words,
 )
 from weakfish.report.collect import Overall, judge
+from weakfish.report.history import accepted_revisions
 from weakfish.report.inputs import Inputs, read
+from weakfish.report.quarantine import quarantines
+from weakfish.report.templating import linked, script, style, template
 
 
 def render(root: Path) -> Path:
     """Write the page below ``root``, whole or not at all, and return its path.
 
-    Inputs that are missing leave their section out; inputs that cannot be read make the verdict ``failed``.
+    Inputs that are missing leave their section out; inputs that cannot be read make the verdict ``failed``. Beside it,
+    the same verdicts go into ``reports/junit.xml``.
     """
-    page = root / "reports" / "index.html"
-    html = _environment().get_template("page.html.j2").render(_context(read(root)))
+    inputs, page = read(root), root / "reports" / "index.html"
+    html = template("page.html.j2").render(_context(inputs))
     with whole_file(page) as part:
         # Lone surrogates, which JSON may hold, cannot be written.
         part.write_text(html, encoding="utf-8", errors="replace")
+    stop = stages.find_stop(inputs)
+    write_junit(root, earlier=[table.verdict.table for table in checks.tables(inputs, stop) if table.stale])
     return page
 
 
 def _context(inputs: Inputs) -> dict[str, Any]:
-    stop = stages.find_stop(inputs)
-    overall, tables = judge(inputs), sections.tables(inputs, stop)
-    open_checks, held_checks = sections.check_rows(tables)
+    stop, overall = stages.find_stop(inputs), judge(inputs)
     return {
         "version": weakfish.__version__,
         "revision": versions.revision(inputs.root),
-        "css": Markup(Path(__file__).with_name("page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
+        "css": style(),
+        "script": script(),
         "overall": overall,
-        "facts": sections.facts(inputs, stop),
         "descriptions": {name: stage.desc for name, stage in inputs.stages.items()},
         "messages": _messages(inputs, overall),
         "stages": stages.rows(inputs),
-        "tables": tables,
-        "open_checks": open_checks,
-        "held_checks": held_checks,
-        "quarantines": sections.quarantines(inputs, stop),
+        **_checks(inputs, stop, overall),
         "tasks": sections.tasks(inputs, stop),
         "plots": {task: _plots(inputs, task) for task in (*inputs.labels.tasks, *inputs.metrics.tasks)},
         "functions": functions.pages(inputs, stop),
@@ -70,6 +66,25 @@ def _context(inputs: Inputs) -> dict[str, Any]:
         "trainings": features.trainings(inputs, stop),
         "versions": versions.versions(inputs),
         "colours": plots.models(inputs),
+    }
+
+
+def _checks(inputs: Inputs, stop: stages.Stop | None, overall: Overall) -> dict[str, Any]:
+    history, tables = accepted_revisions(inputs.root), checks.tables(inputs, stop)
+    rows = checks.check_rows(tables, history)
+    bad = checks.by_severity(rows)
+    shown = [row for _, found in bad for alike in found for row in alike.rows]
+    return {
+        "what": linked(overall.what, shown),
+        "facts": facts.facts(inputs, stop, rows),
+        "tables": tables,
+        "history": history,
+        "bad_checks": bad,
+        "rule_checks": checks.by_rule(shown),
+        "held_checks": [row for row in rows if row.held],
+        "quarantines": quarantines(inputs, stop, rows),
+        "drifts": drift.drifts(inputs, rows, history),
+        "unaccepted": drift.unaccepted(inputs),
     }
 
 
@@ -85,47 +100,3 @@ def _plots(inputs: Inputs, task: str) -> dict[str, Any]:
     return {
         name: {"svg": draw(inputs, task), "legend": plots.legend(inputs, name, task)} for name, draw in drawn.items()
     }
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("weakfish", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {
-        "charts": charts,
-        "function_charts": function_charts,
-        "accuracies": accuracies,
-        "notes": notes.notes,
-        "model_name": words.model_name,
-        "metric_names": sections.metric_names,
-        "reason": sections.reason,
-    }
-    environment.filters |= {
-        "code": _code,
-        "when": sections.when,
-        "duration": features.duration,
-        "observed": sections.observed,
-        "shorten": words.shorten,
-        "breakable": _breakable,
-        "count": words.integer,
-        "share": words.percent,
-        "number": words.decimal,
-        "size": words.size,
-        "seconds": words.seconds,
-    }
-    return environment
-
-
-def _breakable(name: str) -> Markup:
-    """Escape a name, and let it break after underscores and brackets."""
-    return Markup(re.sub(r"([_(/])", r"\1<wbr>", str(escape(name))))  # noqa: S704  escaped above
-
-
-def _code(sentence: str) -> Markup:
-    """Escape a sentence, then set what stands between backticks as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704  escaped above

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from weakfish.report.feature_records import AuditCounts, AuditedView, PublishedView
 from weakfish.report.inputs import Inputs
-from weakfish.report.records import AuditCounts, AuditedView, PublishedView
 from weakfish.report.stages import Stop, outdated
 from weakfish.report.words import count
 

@@ -1,17 +1,16 @@
 """The shapes of what other stages leave in ``reports/`` and ``.weakfish/runs/``; unknown keys are ignored.
 
-Those of labels are in `label_records`. Every field that a reader can do without has a default, so that a report is made
-of whatever there is.
+Those of labels are in `label_records`, those of features in `feature_records`. Every field that a reader can do without
+has a default, so that a report is made of whatever there is.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
-from weakfish.report.base import SHAPE, Number
+from weakfish.report.base import SHAPE, Number, Time
 from weakfish.report.label_records import Empirical
 from weakfish.report.words import MODELS
 
@@ -19,11 +18,8 @@ Status = Literal["passed", "noted", "quarantined", "warned", "failed"]
 Severity = Literal["critical", "warning", "info"]
 
 
-def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-Time = Annotated[datetime, AfterValidator(_utc)]
+def _numbers(value: Any) -> Any:
+    return {} if value is None else value
 
 
 class Record(BaseModel):
@@ -33,17 +29,35 @@ class Record(BaseModel):
 
 
 class Check(Record):
-    """One check of a verdict. ``quarantined``: its bad rows were set aside, within the limit."""
+    """One check of a verdict; `weakfish.checks.check` says what its fields mean. Older verdicts lack the later ones."""
 
     check: str
     severity: Severity = "critical"
     status: Status
     why: str | None = None
+    expectation: str | None = None
+    kind: str = "expectation"
+    against_baseline: bool = False
+    arguments: dict[str, Any] = {}
+    found: str | None = None
     observed: Any = None
     unexpected: int | None = None
     unexpected_share: Number = None
+    threshold: Number = None
+    detects: str | None = None
+    value: Number = None
+    by_partition: Annotated[dict[str, Number], BeforeValidator(_numbers)] = {}
+    released: int = 0
     keys: list[Any] | None = None
     error: str | None = None
+
+    @property
+    def number(self) -> float | None:
+        """Its `value`; in older verdicts, which have none, what it would be."""
+        if self.value is not None or self.unexpected_share is not None:
+            return self.value if self.value is not None else self.unexpected_share
+        is_number = isinstance(self.observed, int | float) and not isinstance(self.observed, bool)
+        return float(self.observed) if is_number else None
 
 
 class Verdict(Record):
@@ -59,13 +73,25 @@ class Verdict(Record):
     checks: list[Check] = []
 
 
+class Patch(Record):
+    """A decision that lets rows in: its file, who decided, why, and how many rows it touches now."""
+
+    patch: str
+    who: str | None = None
+    why: str | None = None
+    rows: int | None = None
+
+
 class Ledger(Record):
-    """``reports/ledger/<stage>.json``."""
+    """``reports/ledger/<stage>.json``; ``released`` and ``repaired`` count the rows that ``patches`` let in."""
 
     rows_in: int | None = None
     rows_out: int | None = None
     quarantined: int | None = None
     reasons: dict[str, int] = {}
+    released: int | None = None
+    repaired: int | None = None
+    patches: list[Patch] = []
 
 
 class Run(Record):
@@ -118,88 +144,17 @@ class Gate(Record):
     table: str
 
 
-class FeatureTable(Record):
-    """``data/features/<view>.manifest.json``; ``partitions`` by name, whatever is said of each."""
+class AcceptedTable(Record):
+    """One table of the accepted baseline; ``through`` is the last accepted partition, None: all that there were."""
 
-    entity: str | None = None
-    features: list[str] = []
-    rows: int | None = None
-    as_of: Time | None = None
-    partitions: dict[str, Any] = {}
     data_version: str | None = None
+    through: str | None = None
 
 
-class PublishedView(Record):
-    """What the online store got of one view."""
+class Accepted(Record):
+    """``validation/baseline.json``, of which the page tells what was accepted, by table."""
 
-    rows: int | None = None
-    entities: int | None = None
-    last_row_at: Time | None = None
-    data_version: str | None = None
-
-
-class AuditCounts(Record):
-    """Rows or values by what the audit made of them; ``newer`` ones a service pushed, and they are no error."""
-
-    equal: int = 0
-    missing: int = 0
-    stale: int = 0
-    different: int = 0
-    unexpected: int = 0
-    newer: int = 0
-
-
-class AuditSample(Record):
-    """Rows that plain Feast read too, and how many of them otherwise than the table has them."""
-
-    rows: int = 0
-    different: int = 0
-    first: list[dict[str, Any]] = []
-
-
-class AuditedView(Record):
-    """What the audit found of one view; ``first`` names entities, by kind."""
-
-    rows: AuditCounts = AuditCounts()
-    features: dict[str, AuditCounts] = {}
-    first: dict[str, list[dict[str, Any]]] = {}
-    sample: AuditSample = AuditSample()
-
-
-class Audit(Record):
-    """The audit of what is published."""
-
-    passed: bool
-    views: dict[str, AuditedView] = {}
-
-
-class Rollback(Record):
-    """The revision that was gone back to."""
-
-    name: str
-    commit: str
-
-
-class Published(Record):
-    """``reports/publish.json``; ``as_of`` is the time that the online store answers for."""
-
-    version: str
-    as_of: Time | None = None
-    revision: Rollback | None = None
-    views: dict[str, PublishedView] = {}
-    audit: Audit | None = None
-
-
-class TrainingSet(Record):
-    """``data/training/<task>.manifest.json``; ``nulls`` counts them per feature, ``data`` has the tables' versions."""
-
-    rows: int | None = None
-    columns: dict[str, str] = {}
-    nulls: dict[str, int] = {}
-    data: dict[str, str] = {}
-    functions: dict[str, str] = {}
-    feature_service: str | None = None
-    versions: dict[str, str] = {}
+    tables: dict[str, AcceptedTable] = {}
 
 
 class LockedOut(Record):

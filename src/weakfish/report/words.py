@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 MODELS = {
     "gold": "Gold labels",
     "majority_vote": "Majority vote",
@@ -22,9 +24,14 @@ def shorten(text: str, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def told(text: str) -> str:
+    """A sentence of a check, with percent signs as this page sets them: at their number, which they never leave."""
+    return re.sub(r"(?<=\d)\s%", "%", shorten(text, 600))
+
+
 def clause(text: str) -> str:
     """The text as the end of a sentence that goes on to its own full stop."""
-    return shorten(text, 600).rstrip(".")
+    return told(text).rstrip(".")
 
 
 def count(number: int, noun: str) -> str:
@@ -69,3 +76,10 @@ def size(value: int | None) -> str:
 def model_name(name: str) -> str:
     """A model's name for people."""
     return MODELS.get(name, name.replace("_", " ").capitalize())
+
+
+def figure(value: float | None) -> str:
+    """A number of which only the size is known: three digits, or all of them before the point."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -13,6 +13,9 @@ from weakfish.labeling.modeling.patterns import Counts, Patterns
 from weakfish.labeling.modeling.sums import Sums
 from weakfish.labeling.votes_file import Votes
 
+Bools = npt.NDArray[np.bool_]
+Matrix = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -25,12 +28,15 @@ class Tally:
         All of them, or a sample where there are very many.
     overlaps, conflicts : numpy.ndarray, int64, (functions,)
         Rows on which the function votes and another one does too; or votes for another class.
+    others : numpy.ndarray, int64, (functions, classes + 1, classes)
+        Rows on which the other votes have one majority, by the function's own vote, abstaining last, and that majority.
     """
 
     sums: Sums
     patterns: Patterns
     overlaps: Counts
     conflicts: Counts
+    others: Counts
 
     @staticmethod
     def of(votes: Votes, cardinality: int) -> Tally:
@@ -45,7 +51,8 @@ class Tally:
         """The tally of no row."""
         zeros = np.zeros(functions, np.int64)
         empty = Patterns(np.empty((0, functions), np.int8), zeros[:0])
-        return Tally(Sums.none(functions, cardinality), empty, zeros, zeros)
+        others = np.zeros((functions, cardinality + 1, cardinality), np.int64)
+        return Tally(Sums.none(functions, cardinality), empty, zeros, zeros, others)
 
     @staticmethod
     def total(parts: Iterable[Tally], functions: int, cardinality: int) -> Tally:
@@ -54,12 +61,14 @@ class Tally:
 
     @staticmethod
     def _of_batch(sums: Sums, patterns: Patterns, cardinality: int) -> Tally:
-        votes = patterns.votes
-        voted = votes >= 0
-        classes = sum((votes == label).any(axis=1).astype(np.int64) for label in range(cardinality))
-        overlaps = _weighted(voted & (voted.sum(axis=1) > 1)[:, None], patterns.counts)
-        conflicts = _weighted(voted & (np.asarray(classes) > 1)[:, None], patterns.counts)
-        return Tally(sums, patterns, overlaps, conflicts)
+        own = [patterns.votes == label for label in range(cardinality)]
+        by_class = np.stack([voted.sum(axis=1) for voted in own], axis=1)
+        several = np.stack([by_class.sum(axis=1) > 1, (by_class > 0).sum(axis=1) > 1])
+        overlaps, conflicts = _counted(several, patterns.counts, patterns.votes >= 0)
+        leading = [_leading(by_class - alike) for alike in np.eye(cardinality + 1, cardinality, dtype=np.int64)]
+        kinds = zip(leading, [*own, patterns.votes < 0], strict=True)
+        others = np.stack([_counted(lead, patterns.counts, voted).T for lead, voted in kinds], axis=1)
+        return Tally(sums, patterns, overlaps, conflicts, others)
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -67,9 +76,26 @@ class Tally:
             self.patterns + other.patterns,
             self.overlaps + other.overlaps,
             self.conflicts + other.conflicts,
+            self.others + other.others,
         )
 
 
-def _weighted(rows: npt.NDArray[np.bool_], counts: Counts) -> Counts:
-    found: Counts = counts @ rows
+def _counted(kinds: Bools, counts: Counts, voted: Bools) -> Matrix:
+    """Rows of each kind (kinds, patterns) on which each function votes.
+
+    Single floats hold every count of a batch exactly (`BATCH` is below 2**24), and their product is many times faster
+    than that of integers.
+    """
+    found: Matrix = ((kinds * counts).astype(np.float32) @ voted.astype(np.float32)).astype(np.int64)
     return found
+
+
+def _leading(others: Matrix) -> Bools:
+    """Whether each class alone has the most votes in each pattern, (classes, patterns).
+
+    ``others`` are the votes by class, (patterns, classes), without that of a function: functions that vote alike have
+    the same others, so that this is asked once per class and not per function.
+    """
+    most = others == others.max(axis=1, keepdims=True, initial=1)
+    alone: Bools = most & (most.sum(axis=1) == 1)[:, None]
+    return alone.T

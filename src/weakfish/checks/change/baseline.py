@@ -1,0 +1,120 @@
+"""What was accepted as good: ``validation/baseline.json``, in git, moved only by `weakfish accept-baseline`.
+
+Of each table it holds the columns in numbers over all accepted partitions, the rows of each partition, what labels and
+metrics were, and how the checks stood. It holds no clock and no text of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from weakfish.checks.change.column import Column
+from weakfish.checks.change.profile import Profile
+from weakfish.errors import TableError, UserError
+from weakfish.files import read_json, write_json
+from weakfish.project import Project
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was accepted of one table.
+
+    Attributes
+    ----------
+    through
+        The last accepted partition; None when all that there were are accepted.
+    rows
+        Rows by accepted partition.
+    columns
+        The columns over these partitions.
+    rules, metrics
+        What labeling functions did, and what evaluation measured, where the table has such.
+    checks
+        ``{"status", "value"}`` by check.
+    """
+
+    data_version: str
+    verdict: str
+    through: str | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    rules: Any = None
+    metrics: Any = None
+    checks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, profile: Profile, through: str | None, **more: Any) -> Entry:
+        """The entry of a table's profile, restricted to the partitions up to ``through``."""
+        part = profile.through(through)
+        columns = {name: column.naming(column.frequent) for name, column in part.columns.items()}
+        return cls(through=through, rows=part.rows, columns=columns, **more)
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry as JSON; tables without rows have no profile."""
+        columns = {name: column.as_json() for name, column in self.columns.items()}
+        content = {
+            "data_version": self.data_version,
+            "through": self.through,
+            "verdict": self.verdict,
+            "profile": {"rows": dict(self.rows), "columns": columns} if self.columns else None,
+            "rules": self.rules,
+            "metrics": self.metrics,
+            "checks": {name: dict(check) for name, check in self.checks.items()},
+        }
+        return {name: value for name, value in content.items() if value is not None or name == "through"}
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Entry:
+        """The entry that `as_json` gave."""
+        profile = content.get("profile") or {"rows": {}, "columns": {}}
+        return cls(
+            data_version=content["data_version"],
+            verdict=content["verdict"],
+            through=content["through"],
+            rows=dict(sorted(profile["rows"].items())),
+            columns={name: Column.parse(column) for name, column in profile["columns"].items()},
+            rules=content.get("rules"),
+            metrics=content.get("metrics"),
+            checks=content["checks"],
+        )
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What was accepted, by table."""
+
+    tables: Mapping[str, Entry] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, project: Project) -> Baseline:
+        """What ``validation/baseline.json`` holds; nothing when there is no such file.
+
+        Raises
+        ------
+        UserError
+            When the file is not what `weakfish accept-baseline` writes.
+        """
+        if not project.baseline.exists():
+            return cls()
+        try:
+            return cls.parse(read_json(project.baseline))
+        except (AttributeError, KeyError, TypeError, ValueError, TableError) as error:
+            raise UserError(
+                f"{project.baseline} is not a baseline ({type(error).__name__}: {error}); "
+                "`git checkout validation/baseline.json` brings back the last one."
+            ) from error
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Baseline:
+        """The baseline that `write` wrote."""
+        return cls({name: Entry.parse(entry) for name, entry in sorted(content["tables"].items())})
+
+    def table(self, name: str) -> Entry | None:
+        """What was accepted of a table; None when nothing was."""
+        return self.tables.get(name)
+
+    def write(self, project: Project) -> None:
+        """Write ``validation/baseline.json``: the same tables, the same bytes."""
+        write_json(project.baseline, {"tables": {name: entry.as_json() for name, entry in self.tables.items()}})

@@ -1,0 +1,1 @@
+"""Rows that failed, and how they come back: patches under version control, repairs, waivers, the verbs."""

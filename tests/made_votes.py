@@ -1,0 +1,119 @@
+"""A project whose votes are made: six rules with known errors vote on orders of known kinds, and labels follow.
+
+A test bends the votes of some months, labels, and asks what the checks say.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from projects import REPOSITORY, write
+
+from weakfish.files import write_json
+from weakfish.labeling.modeling.label import label
+from weakfish.labeling.votes_file import Faults, fingerprint, write_votes
+from weakfish.project import Project
+from weakfish.tables import TIME, write_partition
+
+PARAMS = """
+    events: {key: order_id, time: placed_at}
+    source: {reader: "sources.orders:Orders"}
+    gold: {split: "2024-02-01"}
+    tasks:
+      fraud:
+        classes: [fine, fraud]
+        label_model: {class_balance: [0.5, 0.5], n_epochs: 100, lr: 0.01, l2: 0.1, seed: 1}
+    evaluate: {text: [note], seeds: [1], bootstrap: 10}
+    """
+
+RULES = ("is_large", "is_odd", "buys_gift_cards", "is_rushed", "is_small", "is_a_book")
+"""The first two vote for both classes, two more for fraud alone, two for fine alone."""
+
+RIGHT = (0.9, 0.8, 0.9, 0.85, 0.9, 0.85)
+"""How often each is right where it votes, of an order of either kind."""
+
+COVERAGE = 0.6
+"""On how many of the orders that it may vote on each does."""
+
+Votes = npt.NDArray[np.int8]
+Gold = npt.NDArray[np.int64]
+Bend = Callable[[Votes, Gold], Votes]
+"""What a test does to the votes of one rule in one month."""
+
+
+def project(root: Path) -> Project:
+    """The project, without votes; import its functions within `own_functions`."""
+    write(root / "params.yaml", PARAMS)
+    write(root / "dvc.yaml", "stages: {}\n")
+    lines = [f'{rule} = threshold("{rule}", 1, "amount", above=1, why="Made for a test.")' for rule in RULES]
+    write(root / "labeling_functions/made.py", "\n".join(["from weakfish.labeling import threshold", "", *lines, ""]))
+    return Project(root)
+
+
+def vote(
+    at: Project,
+    month: str,
+    *,
+    rows: int = 600,
+    fraud: float = 0.4,
+    seed: int = 0,
+    bends: Mapping[str, Bend] | None = None,
+    edited: tuple[str, ...] = (),
+) -> None:
+    """Orders of a month, of which the share ``fraud`` is fraud, and votes on them."""
+    random = np.random.default_rng([seed, *month.encode()])
+    gold = (random.random(rows) < fraud).astype(np.int64)
+    keys = pa.array([f"{month}-{number}" for number in range(rows)])
+    start = datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC)
+    times = pa.array([start + timedelta(hours=hour) for hour in range(rows)], TIME)
+    events = {"order_id": keys, "placed_at": times, "amount": pa.array([100] * rows)}
+    write_partition(at.table("events"), month, pa.table(events))
+    for number, rule in enumerate(RULES):
+        votes = _votes(random, gold, number)
+        votes = (bends or {}).get(rule, lambda votes, _: votes)(votes, gold)
+        file = at.table("votes") / "fraud" / rule / f"{month}.parquet"
+        write_votes(file, votes.astype(np.int8), fingerprint(pa.chunked_array([keys])), Faults())
+    made = {
+        rule: {"module": "labeling_functions.made", "identity": "new" if rule in edited else "old"} for rule in RULES
+    }
+    write_json(at.table("votes") / "fraud.manifest.json", {"task": "fraud", "functions": made})
+
+
+def _votes(random: np.random.Generator, gold: Gold, number: int) -> Votes:
+    said = np.where(random.random(len(gold)) < RIGHT[number], gold, 1 - gold)
+    votes = np.where(random.random(len(gold)) < COVERAGE, said, -1)
+    only = {2: 1, 3: 1, 4: 0, 5: 0}.get(number)
+    return np.where((votes == only) | (only is None), votes, -1).astype(np.int8)
+
+
+def labelled(at: Project) -> Project:
+    """The project with labels and the reports on them."""
+    with own_functions():
+        label(at)
+    return at
+
+
+@contextmanager
+def own_functions() -> Iterator[None]:
+    """Import the labeling functions of this project, not those of another that came before."""
+    path, others = list(sys.path), _taken_away()
+    sys.path[:] = [entry for entry in path if Path(entry).resolve() != REPOSITORY]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        _taken_away()
+        sys.modules.update(others)
+
+
+def _taken_away() -> dict[str, ModuleType]:
+    names = [name for name in sys.modules if name.split(".")[0] == "labeling_functions"]
+    return {name: sys.modules.pop(name) for name in names}

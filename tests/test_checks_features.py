@@ -1,0 +1,141 @@
+"""Checks of features: how old their rows are, and whether the online store serves what training read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import redis
+from stores import BEGIN, report, set_as_of, shop
+
+from weakfish.checks.check import Check
+from weakfish.checks.features import feature_checks
+from weakfish.checks.serving import serving_checks
+from weakfish.files import write_json
+from weakfish.project import Project
+from weakfish.store import keys
+from weakfish.store.publishing.publish import audit, publish
+from weakfish.tables import partitions
+
+NEWEST = BEGIN + timedelta(days=41, hours=11)
+"""The newest row of a buyer that `shop` writes."""
+
+VIEWS = ("buyer_orders", "buyer_refunds", "shop_orders")
+
+
+def ages(project: Project, view: str = VIEWS[0]) -> dict[str, Check]:
+    found = feature_checks(project, view, partitions(project.table("features") / view))
+    return {check.check: check for check in found}
+
+
+def served(project: Project) -> dict[str, Check]:
+    return {check.check: check for check in serving_checks(project, "fraud")}
+
+
+def trained(project: Project, versions: dict[str, str]) -> None:
+    """What a training set says that it was made of."""
+    data = {f"features/{view}": version for view, version in versions.items()}
+    write_json(project.table("training") / "fraud.manifest.json", {"data": {"events": "0", **data}})
+
+
+def params(project: Project, text: str) -> Project:
+    file = project.root / "params.yaml"
+    file.write_text(f"{file.read_text(encoding='utf-8').rstrip()}\n{text}\n", encoding="utf-8")
+    return Project(project.root)
+
+
+def key_of(store: redis.Redis, entity: str, name: str) -> bytes:
+    found = (key for key in store.scan_iter() if keys.join_keys(key, "shop") == (entity,))
+    return next(key for key in found if key.endswith(f"{name}shop".encode()))
+
+
+def test_rows_as_new_as_the_last_event_are_fresh(tmp_path: Path) -> None:
+    found = ages(shop(tmp_path / "shop"))
+    assert {name: check.status for name, check in found.items()} == {"freshness": "passed", "stale_entities": "passed"}
+    assert found["freshness"].observed == 0.0
+
+
+@pytest.mark.parametrize(("hours", "status"), [(48, "passed"), (49, "warned")])
+def test_rows_that_are_older_than_the_limit_when_published_are_a_warning(
+    hours: int, status: str, tmp_path: Path
+) -> None:
+    later = NEWEST + timedelta(hours=hours)
+    check = ages(set_as_of(shop(tmp_path / "shop"), f'"{later.isoformat()}"'))["freshness"]
+    assert (check.status, check.observed, check.threshold) == (status, hours, 48)
+
+
+def test_rows_after_the_time_that_is_answered_for_do_not_make_a_view_fresh(tmp_path: Path) -> None:
+    check = ages(set_as_of(shop(tmp_path / "shop"), '"2024-01-01T00:00:00"'))["freshness"]
+    assert (check.status, check.observed) == ("passed", 0.0)
+    found = ages(set_as_of(shop(tmp_path / "other"), '"2023-12-31T00:00:00"'))
+    assert found["freshness"].status == "warned"
+    assert found["freshness"].found == "There is no row until 2023-12-31 00:00 UTC, which publish.as_of asks for."
+    assert "stale_entities" not in found
+
+
+def test_now_is_the_clock_of_this_machine(tmp_path: Path) -> None:
+    check = ages(set_as_of(shop(tmp_path / "shop"), "now"))["freshness"]
+    assert check.status == "warned"
+    assert isinstance(check.observed, float)
+    assert check.observed == pytest.approx((datetime.now(UTC) - NEWEST) / timedelta(hours=1), abs=1)
+
+
+def test_too_many_entities_without_new_rows_are_a_warning(tmp_path: Path) -> None:
+    limits = "validation: {features: {stale_after_hours: 240, max_stale_share: 0.2}}"
+    check = ages(params(shop(tmp_path / "shop"), limits))["stale_entities"]
+    # b0, b3 and b7 have rows in those ten days; the rows of b1 and b11 are of later than the last event
+    assert check.found == "9 of 12 entities have no row since 2024-01-31 08:30 UTC."
+    assert (check.status, check.observed) == ("warned", pytest.approx(9 / 12, abs=1e-6))
+
+
+def test_what_is_served_equals_what_training_read(tmp_path: Path, store: redis.Redis) -> None:
+    project = shop(tmp_path / "shop")
+    assert publish(project)
+    trained(project, {view: report(project)["views"][view]["data_version"] for view in VIEWS})
+    found = served(project)
+    assert {check.status for check in found.values()} == {"passed"}
+    assert found.keys() == {
+        f"{what}({view})" for what in ("serving_equals_training", "serving_version") for view in VIEWS
+    }
+
+
+def test_a_value_and_a_row_that_are_served_otherwise_are_critical_and_named_by_key(
+    tmp_path: Path, store: redis.Redis
+) -> None:
+    project = shop(tmp_path / "shop")
+    assert publish(project)
+    trained(project, {view: report(project)["views"][view]["data_version"] for view in VIEWS})
+    store.hset(key_of(store, "buyer", "b3"), keys.feature_field("buyer_orders", "mean_30d"), b"\x00")
+    store.delete(key_of(store, "buyer", "b4"))
+    assert not audit(project).passed
+    found = served(project)
+    failed = {name for name, check in found.items() if check.status == "failed"}
+    assert failed == {"serving_equals_training(buyer_orders)", "serving_equals_training(buyer_refunds)"}
+    check = found["serving_equals_training(buyer_orders)"]
+    assert (check.unexpected, check.unexpected_share) == (2, 2 / 12)
+    assert check.arguments["rows"] == {"missing": 1, "stale": 0, "different": 1, "unexpected": 0}
+    assert check.arguments["features"]["mean_30d"] == {"missing": 1, "different": 1}
+    assert check.arguments["features"]["orders_7d"] == {"missing": 1}
+    assert check.found is not None
+    assert check.found.startswith("Of 12 rows online, 1 missing, 1 different; features: mean_30d (2), ")
+    assert check.found.endswith("; first: b4, b3.")
+
+
+def test_an_audit_of_other_rows_than_training_read_is_a_warning(tmp_path: Path, store: redis.Redis) -> None:
+    project = shop(tmp_path / "shop")
+    assert publish(project)
+    versions = {view: report(project)["views"][view]["data_version"] for view in VIEWS}
+    trained(project, versions | {"shop_orders": "f" * 64})
+    assert {name for name, check in served(project).items() if check.status != "passed"} == {
+        "serving_version(shop_orders)"
+    }
+    assert served(project)["serving_version(shop_orders)"].status == "warned"
+
+
+def test_what_nobody_audited_is_noted(tmp_path: Path) -> None:
+    project = shop(tmp_path / "shop")
+    trained(project, dict.fromkeys(VIEWS, "0"))
+    found = served(project)
+    assert {(check.status, check.severity) for check in found.values()} == {("noted", "info")}
+    assert found.keys() == {f"serving_equals_training({view})" for view in VIEWS}

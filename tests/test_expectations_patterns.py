@@ -1,0 +1,106 @@
+"""Python's regular expressions on another engine, and values by rank without sorting a table as a whole."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weakfish.checks.expectations.order import quantile, ranked
+from weakfish.checks.expectations.patterns import search, written
+
+PATTERNS = [
+    *(
+        r"^a",
+        r"b$",
+        r"^\d{2}$",
+        r"\w+@\w+\.com",
+        r"(?i)abc",
+        r"(?i)k",
+        r"(?i)ſ",
+        r"[^\s]x",
+        r"a.c",
+        r"\bfoo\b",
+        r"\Bfoo",
+    ),
+    *(r"(a|b$)c?", r"(foo|bar$)", r"\Aq\Z", r"x{2,}", r"", r"[\W_]+", r"(?=a)b", r"(a)\1", "é", "[à-ü]+$", "a{1001}"),
+    *(r"(?m)^b$", r"(?s)a.c", r"\S\D", "[a-z]*$", r"(a$|b)$", r"a$b", "[^a]", "^[0-9a-f]{32}$", "$", "^$", "a??b"),
+    *(
+        r"\x00",
+        "(?:(?:x{100}){100})",
+        "[]a]",
+        r"[\d-]",
+        r"\.",
+        "(?P<name>a)+?b",
+        "(?:a|)b",
+        "a*?$",
+        r"[^\W\d]",
+        "a|",
+        "x*+x",
+    ),
+]
+CHARACTERS = "abcxfo ob\n\t\x1c\x0b19_é²٣ſKİ@.com\x00-]qü\u2028\U0001f600"
+
+
+def texts() -> list[str | None]:
+    draw = random.Random(1)  # noqa: S311
+    made = ["".join(draw.choice(CHARACTERS) for _ in range(draw.randint(0, 7))) for _ in range(1500)]
+    special = ["", "foo", "a\n", "b\n", "12", "12\n", "٣٣", "ABC", "q\n", "x" * 1001, "a" * 1001, "deadbeef" * 4 + "\n"]
+    return [*made, *special, None]
+
+
+TEXTS = texts()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_is_found_where_python_finds_it(pattern: str) -> None:
+    found = search(pa.array(TEXTS, pa.string()), pattern)
+    expected = [text is not None and re.search(pattern, text) is not None for text in TEXTS]
+    assert [text for text, ours, theirs in zip(TEXTS, found.tolist(), expected, strict=True) if ours != theirs] == []
+
+
+def test_what_re2_lacks_or_understands_otherwise_is_left_to_python() -> None:
+    left = {
+        "(?i)ſ",
+        "(a|b$)c?",
+        "(?=a)b",
+        r"(a)\1",
+        "a{1001}",
+        "(?m)^b$",
+        "(?s)a.c",
+        "(a$|b)$",
+        "a$b",
+        "x*+x",
+        r"\Bfoo",
+    }
+    assert {pattern for pattern in PATTERNS if written(pattern) is None} == left
+
+
+numbers = st.floats(allow_nan=False) | st.sampled_from([0.0, -0.0, 1e-310, -1e-310])
+whole = st.integers(-(2**63), 2**63 - 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(numbers), min_size=1, max_size=4) | st.lists(st.lists(whole), min_size=1, max_size=4))
+def test_every_rank_is_found_in_sorted_partitions(parts: list[list[float]]) -> None:
+    kind = np.float64 if any(isinstance(value, float) for part in parts for value in part) else np.int64
+    arrays = [np.sort(np.array(part, kind)) for part in parts]
+    together = np.sort(np.concatenate(arrays))
+    assert [ranked(arrays, rank) for rank in range(len(together))] == together.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30),
+    st.sampled_from([0, 0.05, 0.25, 0.333, 0.5, 0.9, 1]),
+    st.sampled_from(["linear", "lower", "higher", "midpoint", "nearest"]),
+)
+def test_quantiles_are_those_of_numpy(values: list[float], share: float, method: str) -> None:
+    arrays = [np.sort(np.array(values[start::3], np.float64)) for start in range(3)]
+    expected = np.percentile(np.array(values), share * 100, method=method)
+    assert quantile(arrays, share, method) == pytest.approx(float(expected), rel=1e-14, abs=1e-300)
