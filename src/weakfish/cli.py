@@ -19,6 +19,7 @@ from weakfish.checks.change.command import accept_baseline
 from weakfish.checks.quarantine.commands import quarantine
 from weakfish.errors import Busy, WeakfishError
 from weakfish.labeling.commands import explain, labels
+from weakfish.labeling.writing.commands import lf
 from weakfish.project import Project
 from weakfish.store.commands import online
 from weakfish.store.serve.command import serve
@@ -217,6 +218,7 @@ def report() -> None:
 cli.add_command(accept_baseline)
 cli.add_command(explain)
 cli.add_command(labels)
+cli.add_command(lf)
 cli.add_command(online)
 cli.add_command(quarantine)
 cli.add_command(serve)

@@ -34,6 +34,9 @@ class Source(ABC):
     gold: ClassVar[str | None] = None
     """The column of `schema` that holds gold labels (string, null where unknown). It never reaches the events table."""
 
+    sets_aside: ClassVar[bool] = False
+    """Whether there may be raw rows that `read` cannot yield at all; then `set_aside` tells of them."""
+
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
 
@@ -57,3 +60,13 @@ class Source(ABC):
         SourceError
             When the raw data is missing or cannot be read; names the file and the place in it.
         """
+
+    def set_aside(self, folder: Path) -> int:
+        """Write what `read` could not yield, with the place of each, into the empty ``folder``, as Parquet.
+
+        Returns
+        -------
+        int
+            The raw rows that became no row of a batch: raw rows = rows yielded + these.
+        """
+        raise NotImplementedError

@@ -55,7 +55,10 @@ def fetch(project: Project) -> None:
 
 
 def ingest(project: Project) -> None:
-    """Read ``data/raw`` through the project's source into ``data/staged`` and ``data/gold``."""
+    """Read ``data/raw`` through the project's source into ``data/staged`` and ``data/gold``.
+
+    What a source that sets rows aside could not read goes into ``data/quarantine/raw``, and counts as quarantined.
+    """
     reader = source(project)
     contract = events_contract(project)
     progress = Progress("ingest: rows")
@@ -70,13 +73,21 @@ def ingest(project: Project) -> None:
             _check_batch(rows, reader, contract)
             spill.add(rows, month(rows[contract.time]))
             progress.add(rows.num_rows)
+        aside = _set_aside(project, reader)
         for name, rows in spill.partitions():
             rows = contract.in_order(rows)
             write_partition(staged, name, rows.select(contract.schema.names))
             staged_rows += rows.num_rows
             if reader.gold:
                 _write_gold(gold, name, rows, _Gold(contract, reader.gold, project.params.gold.split_time))
-    write_ledger(project, "ingest", rows_in=progress.done, rows_out=staged_rows)
+    write_ledger(project, "ingest", rows_in=progress.done + (aside or 0), rows_out=staged_rows, quarantined=aside)
+
+
+def _set_aside(project: Project, reader: Source) -> int | None:
+    if not reader.sets_aside:
+        return None
+    with whole_folder(project.data / "quarantine" / "raw") as folder:
+        return reader.set_aside(folder)
 
 
 def _check_batch(rows: pa.Table, reader: Source, contract: Contract) -> None:

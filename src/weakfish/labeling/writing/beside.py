@@ -1,0 +1,86 @@
+"""What a sample is compared with: the votes of the other functions, and gold labels of the dev part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weakfish.errors import TableError
+from weakfish.files import read_json
+from weakfish.labeling.contents import Contents
+from weakfish.labeling.matrix import votes_of
+from weakfish.labeling.votes_file import Votes
+from weakfish.labeling.writing.figures import UNKNOWN, Ints
+from weakfish.labeling.writing.sample import Places
+from weakfish.project import Project
+from weakfish.tables import read_table
+
+DEV = "gold/dev"
+"""The only gold labels that are read here: those of the test part are for `evaluate`."""
+
+
+@dataclass(frozen=True)
+class Others:
+    """Votes that lie in ``data/votes``, on the rows of a sample.
+
+    Attributes
+    ----------
+    names : list of str
+    votes : numpy.ndarray, int8, (rows, functions)
+        -1 abstains, as does a function that failed.
+    own : numpy.ndarray, int8, (rows,), or None
+        Those of the function of the same name as the one tried, which is not among the others.
+    """
+
+    names: list[str]
+    votes: Votes
+    own: Votes | None
+
+
+def others_votes(project: Project, task: str, places: Mapping[str, Places], tried: str) -> Others:
+    """The votes of all functions that voted last but the one ``tried``.
+
+    Raises
+    ------
+    TableError
+        When there are no votes, or they are about other events.
+    """
+    manifest = project.table("votes") / f"{task}.manifest.json"
+    if not manifest.is_file():
+        raise TableError(f"There are no votes in data/votes/{task}; run `dvc repro vote`, which makes them.")
+    names, contents, key = list(read_json(manifest)["functions"]), Contents(project), project.params.events.key
+    parts = [np.empty((0, len(names)), np.int8)]
+    for partition, chosen in places.items():
+        found = votes_of(project, task, names, partition)
+        file = project.table("events") / f"{partition}.parquet"
+        if found.fingerprint != contents.keys(file, key):
+            raise TableError(
+                f"Votes in data/votes/{task} are on other events than those of data/events/{file.name}; "
+                "run `dvc repro vote`."
+            )
+        parts.append(found.votes[chosen])
+    votes = np.concatenate(parts)
+    others = [column for column, name in enumerate(names) if name != tried]
+    own = votes[:, names.index(tried)] if tried in names else None
+    return Others([names[column] for column in others], votes[:, others], own)
+
+
+def dev_gold(project: Project, keys: pa.ChunkedArray, classes: list[str]) -> tuple[Ints, int]:
+    """The dev gold label of each key as a position in ``classes``, and on how many it is none of them.
+
+    Raises
+    ------
+    TableError
+        When the table is cut off.
+    """
+    folder, key = project.table(DEV), project.params.events.key
+    if not any(folder.glob("*.parquet")):
+        return np.full(len(keys), UNKNOWN), 0
+    gold = read_table(folder, [key, "label"])
+    labels = pc.take(gold["label"], pc.index_in(keys, gold[key].combine_chunks()))
+    found: Ints = pc.fill_null(pc.index_in(labels, pa.array(classes)), UNKNOWN).to_numpy().astype(np.int64)
+    return found, int(((found == UNKNOWN) & pc.is_valid(labels).to_numpy()).sum())

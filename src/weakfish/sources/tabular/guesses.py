@@ -1,0 +1,188 @@
+"""What the columns of a sample are: their types, and which may be key, time, text, entity or label, each with a reason.
+
+A sample's columns, as text, in; descriptions out. The rules are fixed: the same sample gives the same answers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weakfish.sources.tabular.settings import Kind, TabularSettings
+from weakfish.sources.tabular.types import convert
+
+NULLS = ("NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "\\N", "#N/A", "-", "?")
+"""Texts that often stand for null; they are taken so where the column's other values have a type."""
+
+GOOD = 0.99
+"""The share of a column's values that have to be of a type."""
+
+_KEY = re.compile(r"(^|_)(id|uuid|guid|key|number|no)$|id$")
+_TIME = re.compile(r"(^|_)(at|time|timestamp|date|datetime|created|when|ts|day)($|_)|^(time|date)|(time|date|stamp)$")
+_LABEL = re.compile(r"(^|_)(label|class|category|target|outcome|verdict|gold|truth|y)($|_)|^is_")
+_ENTITY = re.compile(
+    r"(^|_)(id|user|customer|account|client|device|host|ip|merchant|card|seller|author|domain|key)$|id$"
+)
+_KINDS: tuple[Kind, ...] = ("integer", "number", "date", "time")
+_SETTINGS = TabularSettings.model_construct(time_zone="UTC", null_values=("",))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the sample: ``header`` is its name in the files, ``distinct`` counts values in the sample."""
+
+    name: str
+    header: str
+    kind: Kind
+    values: int
+    nulls: int
+    distinct: int
+    length: float
+    words: float
+    null_values: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A column for a role, and why."""
+
+    column: str
+    reason: str
+
+
+def describe(name: str, header: str, texts: pa.Array) -> Column:
+    """Judge a column of texts."""
+    spare = pa.array(["", *NULLS])
+    given = texts.drop_null()
+    known = given.filter(pc.invert(pc.is_in(pc.utf8_trim_whitespace(given), spare)))
+    counts = pc.value_counts(known)
+    kind, reason = _kind(name, known, counts)
+    used: tuple[str, ...] = ()
+    if kind == "string":
+        known = texts.filter(pc.fill_null(pc.not_equal(texts, ""), False))
+        counts = pc.value_counts(known)
+    else:
+        present = set(pc.unique(pc.utf8_trim_whitespace(texts)).to_pylist())
+        used = tuple(text for text in NULLS if text in present)
+    length = pc.mean(pc.utf8_length(known)).as_py() or 0.0
+    words = (pc.mean(pc.count_substring_regex(known, r"\S+")).as_py()) or 0.0
+    nulls = len(texts) - len(known)
+    return Column(name, header, kind, len(known), nulls, len(counts), length, words, used, reason)
+
+
+def _kind(name: str, known: pa.Array, counts: pa.StructArray) -> tuple[Kind, str]:
+    if not len(known):
+        return "string", "it has no values in the sample"
+    distinct = set(pc.unique(pc.utf8_lower(pc.utf8_trim_whitespace(known))).to_pylist())
+    if distinct <= {"true", "false", "t", "f", "yes", "no", "y", "n"}:
+        return "boolean", f"its values are {', '.join(sorted(distinct))}"
+    if pc.any(pc.match_substring_regex(known, r"^\s*[+-]?0\d")).as_py() and not _date_like(known):
+        return "string", "some of its values begin with a zero, which a number would lose"
+    for kind in _KINDS:
+        bad = pc.sum(convert(known, kind, _SETTINGS).bad).as_py()
+        if bad <= (1 - GOOD) * len(known):
+            if kind == "integer" and _TIME.search(name) and _share(known, "time") >= GOOD:
+                return "time", "its values are seconds or milliseconds since 1970"
+            but = f", {bad} of {len(known):,} are not and become null" if bad else ""
+            return kind, f"its values are {_PLURAL[kind]}{but}"
+    return "string", f"its values are of no other type, as {shown_value(counts)}"
+
+
+_PLURAL = {"integer": "whole numbers", "number": "numbers", "date": "dates", "time": "times"}
+
+
+def _share(known: pa.Array, kind: Kind) -> float:
+    bad: int = pc.sum(convert(known, kind, _SETTINGS).bad).as_py()
+    return 1 - bad / len(known)
+
+
+def _date_like(known: pa.Array) -> bool:
+    return bool(pc.all(pc.match_substring_regex(known, r"^\s*\d{4}[-/]\d|^\s*[+-]?0?\.\d|^\s*[+-]?0\d*[.]")).as_py())
+
+
+def shown_value(counts: pa.StructArray) -> str:
+    """The most frequent value, the first of equals in their order."""
+    most = min(((-c, v) for v, c in zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)))
+    return repr(most[1][:40])
+
+
+def key(columns: list[Column]) -> Choice | None:
+    """The column that tells rows apart: no nulls, (nearly) no value twice, and a name or a place that says so."""
+    found = []
+    for place, column in enumerate(columns):
+        if column.kind not in ("string", "integer") or not column.values or column.nulls or _is_text(column):
+            continue
+        twice = column.values - column.distinct
+        named = bool(_KEY.search(column.name))
+        if (twice and not (named and twice <= 0.01 * column.values)) or not (named or place == 0):
+            continue
+        found.append((bool(twice), not named, place, column, twice))
+    if not found:
+        return None
+    *_, column, twice = min(found, key=lambda each: each[:3])
+    but = f"; {twice} of {column.values:,} values stand there again, checks will tell" if twice else ""
+    return Choice(column.name, f"no value is missing and each stands there once{but}")
+
+
+def time(columns: list[Column]) -> Choice | None:
+    """The column of event times: times before dates, fewer nulls before more, names that say so first."""
+    found = [
+        (column.kind != "time", not _TIME.search(column.name), column.nulls, place, column)
+        for place, column in enumerate(columns)
+        if column.kind in ("time", "date")
+    ]
+    if not found:
+        return None
+    column = min(found, key=lambda each: each[:4])[-1]
+    share = column.values / max(column.values + column.nulls, 1)
+    return Choice(column.name, f"{column.reason}, and {share:.0%} of rows have one")
+
+
+def texts(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+    """Columns of running text, the longest first."""
+    found = [column for column in columns if column.name not in taken and _is_text(column)]
+    found.sort(key=lambda column: (-column.length, column.name))
+    return tuple(
+        Choice(c.name, f"{c.words:.0f} words and {c.length:.0f} characters on average, {c.distinct:,} texts")
+        for c in found
+    )
+
+
+def _is_text(column: Column) -> bool:
+    return column.kind == "string" and column.words >= 3 and column.distinct > max(50, 0.2 * column.values)
+
+
+def labels(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+    """Columns of two to fifty values that may be classes, those whose name says so first."""
+    found = [
+        (not _LABEL.search(column.name), column.distinct, column.name, column)
+        for column in columns
+        if column.name not in taken
+        and (column.kind in ("string", "boolean") or (column.kind == "integer" and _LABEL.search(column.name)))
+        and 2 <= column.distinct <= min(50, max(column.values // 2, 2))
+    ]
+    ordered = [each[-1] for each in sorted(found, key=lambda each: each[:3])]
+    return tuple(
+        Choice(c.name, f"it has {c.distinct} values" + (", and its name says so" if _LABEL.search(c.name) else ""))
+        for c in ordered
+    )
+
+
+def entities(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+    """Columns whose values come back and are many: what rows are about, those whose name says so first."""
+    found = []
+    for place, column in enumerate(columns):
+        named = bool(_ENTITY.search(column.name))
+        right = column.kind == "string" or (column.kind == "integer" and named)
+        many = column.distinct >= (2 if named else 20)
+        if column.name in taken or not right or not many or column.values < 1.5 * column.distinct:
+            continue
+        found.append((not named, place, column))
+    return tuple(
+        Choice(c.name, f"{c.distinct:,} values, each on {c.values / c.distinct:.1f} rows on average")
+        for _, _, c in sorted(found, key=lambda each: each[:2])
+    )

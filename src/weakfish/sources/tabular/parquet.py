@@ -1,0 +1,108 @@
+"""Parquet as pieces of columns, a bounded number of rows at a time; rows that cannot be read are rejects by row group.
+
+Lines are rows here, counted from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from weakfish.errors import SourceError
+from weakfish.sources.tabular.files import RawFile
+from weakfish.sources.tabular.piece import Piece, tell_columns
+from weakfish.sources.tabular.rejects import Rejects, Tally
+from weakfish.sources.tabular.settings import TabularSettings
+
+ROWS = 1 << 14
+_BROKEN = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError, NotImplementedError)
+
+
+def read_parquet(file: RawFile, settings: TabularSettings, rejects: Rejects, tally: Tally) -> Iterator[Piece]:
+    """Yield the rows of a Parquet file.
+
+    Raises
+    ------
+    SourceError
+        When its footer cannot be read, or it has none of the columns, or one of them twice.
+    """
+    try:
+        parquet = pq.ParquetFile(file.path, page_checksum_verification=True)
+        groups = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
+        names = parquet.schema_arrow.names
+    except _BROKEN as error:
+        raise SourceError(
+            f"{file.name} is not readable Parquet ({_reason(error)}); bring the file again, or take it away."
+        ) from error
+    with parquet:
+        wanted = _wanted(names, file, settings)
+        tell_columns(names, file, settings, rejects)
+        if not groups:
+            rejects.note(file.name, "is empty: it has no rows")
+        first = 1
+        for number, rows in enumerate(groups):
+            tally.records += max(rows, 0)
+            tally.lines += max(rows, 0)
+            yield from _group(parquet, number, (first, rows), wanted, (file, rejects, tally))
+            first += rows
+
+
+def _wanted(names: list[str], file: RawFile, settings: TabularSettings) -> dict[str, str]:
+    """The file's name of each column of the settings that it has."""
+    wanted: dict[str, str] = {}
+    for name in names:
+        column = settings.column_of(name)
+        if column is None or (name != column and column in names):
+            continue
+        if column in wanted:
+            raise SourceError(
+                f"{file.name} has column {column!r} twice, as {wanted[column]!r} too; rename one of them."
+            )
+        wanted[column] = name
+    if not wanted:
+        raise SourceError(
+            f"{file.name} has none of source.columns, it has {', '.join(names[:20])}; correct them in params.yaml."
+        )
+    return wanted
+
+
+def _group(
+    parquet: pq.ParquetFile,
+    number: int,
+    place: tuple[int, int],
+    wanted: dict[str, str],
+    told: tuple[RawFile, Rejects, Tally],
+) -> Iterator[Piece]:
+    """The rows of a row group; what is lost of it is one reject that spans the rows."""
+    (first, rows), (file, rejects, tally) = place, told
+    done = 0
+    reason = "ends before all its rows are read"
+    batches = parquet.iter_batches(ROWS, row_groups=[number], columns=list(wanted.values()), use_threads=True)
+    while done < rows:
+        try:
+            batch = next(batches)
+            batch.validate(full=True)
+            columns = {column: batch.column(name) for column, name in wanted.items()}
+        except StopIteration:
+            break
+        except _BROKEN as error:
+            reason = f"cannot be read ({_reason(error)})"
+            break
+        if done + batch.num_rows > rows:
+            reason = f"holds more rows than the {rows} that the file states"
+            break
+        start = first + done
+        done += batch.num_rows
+        tally.rows += batch.num_rows
+        count = batch.num_rows
+        yield Piece(columns, count, lambda start=start, count=count: range(start, start + count))  # type: ignore[misc]
+    if done < rows:
+        rejects.line(file.name, first + done, f"row group {number + 1} {reason}", "", rows - done)
+        tally.rejected += rows - done
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".")[:200] if text else type(error).__name__

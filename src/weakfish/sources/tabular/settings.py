@@ -1,0 +1,144 @@
+"""The settings of a tabular source as a frozen, checked object; a setting that cannot be used is one sentence."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from weakfish.errors import ParamsError
+from weakfish.params import Name, Section
+from weakfish.tables import TIME
+
+Kind = Literal["string", "integer", "number", "boolean", "time", "date"]
+Format = Literal["csv", "jsonl", "parquet"]
+
+ARROW: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "time": TIME,
+    "date": pa.date32(),
+}
+"""The Arrow type of each kind of column."""
+
+MADE_KEY = "row_id"
+"""The column of keys that are made, where no column is the key."""
+
+MADE_TIME = "event_time"
+"""The column of event times, all of them null, where no column holds them."""
+
+
+class TabularSettings(Section):
+    """The ``source`` section of a tabular source.
+
+    ``path`` is a file, a glob or a directory, from the project's root or absolute. ``format`` is told from the file's
+    suffix where it is null, ``delimiter`` too (a tab for ``.tsv``), and ``encoding`` is UTF-8 unless a byte order mark
+    says otherwise. ``columns`` are the columns of the events and their types. Without ``key`` one is made from the
+    row's content, without ``time`` all events are undated. Times without a zone are of ``time_zone``. Values in
+    ``null_values`` are null, in every column.
+    """
+
+    path: str = Field(min_length=1)
+    format: Format | None = None
+    columns: dict[Name, Kind] = Field(min_length=1)
+    key: str | None = None
+    time: str | None = None
+    time_zone: str = "UTC"
+    delimiter: str | None = None
+    quote: str | None = '"'
+    encoding: str | None = None
+    gold: str | None = None
+    null_values: tuple[str, ...] = ("",)
+
+    @field_validator("delimiter", "quote")
+    @classmethod
+    def _one_plain_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n\0"):
+            raise ValueError("must be one ASCII character that is no line end")
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _a_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (OSError, ValueError) as error:  # unknown names are KeyErrors only to those who do not derive from them
+            raise ValueError("must be the name of a time zone, such as UTC or Europe/Berlin") from error
+        except KeyError as error:
+            raise ValueError("must be the name of a time zone, such as UTC or Europe/Berlin") from error
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _a_text_encoding(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            b"?".decode(value, "replace")  # Python's codecs that are no encodings of text, such as hex, raise here
+            return codecs.lookup(value).name
+        except (LookupError, ValueError) as error:
+            raise ValueError("must be the name of a text encoding, such as utf-8 or cp1252") from error
+
+    @model_validator(mode="after")
+    def _roles_are_columns(self) -> TabularSettings:
+        for role, kind in (("key", "string"), ("time", "time"), ("gold", "string")):
+            name = getattr(self, role)
+            if name is None:
+                continue
+            if name not in self.columns:
+                raise ValueError(f"{role} names {name!r}, which is not among columns ({', '.join(self.columns)})")
+            if self.columns[name] != kind:
+                raise ValueError(f"{role} names {name!r}, which must be a {kind}, not a {self.columns[name]}")
+        if self.gold is not None and self.gold == self.key:
+            raise ValueError(f"key and gold both name {self.gold!r}; gold never reaches the events table")
+        for role, made in (("key", MADE_KEY), ("time", MADE_TIME)):
+            if getattr(self, role) is None and made in self.columns:
+                raise ValueError(f"columns has {made!r}, which is the name of the {role} that is made; name another")
+        if self.delimiter is not None and self.delimiter == self.quote:
+            raise ValueError("delimiter and quote must differ")
+        return self
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the events: key and time that are made first, then as ``columns`` has them."""
+        made = [] if self.key else [(MADE_KEY, pa.string())]
+        made += [] if self.time else [(MADE_TIME, TIME)]
+        return pa.schema(made + [(name, ARROW[kind]) for name, kind in self.columns.items()])
+
+    def column_of(self, header: str) -> str | None:
+        """The column that a header of a file belongs to: its own name, else its plain form (``Order ID``: order_id)."""
+        for name in (header, header.strip(), plain(header)):
+            if name in self.columns:
+                return name
+        return None
+
+
+def plain(header: str) -> str:
+    """A header as the name of a column: small letters, digits and underscores, the first of them no digit."""
+    name = re.sub(r"\W+", "_", header.strip().lower()).strip("_") or "column"
+    return f"_{name}" if name[0].isdigit() else name
+
+
+def read_settings(settings: Mapping[str, Any]) -> TabularSettings:
+    """Check the settings of a source; raises `ParamsError` with one sentence."""
+    try:
+        return TabularSettings.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(["source", *(str(part) for part in first["loc"])])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(TabularSettings.model_fields)
+            raise ParamsError(
+                f"params.yaml: {setting} is not a setting of a tabular source; there are: {known}."
+            ) from None
+        if first["type"] == "missing":
+            raise ParamsError(f"params.yaml: {setting} is missing; add it.") from None
+        what = first["msg"].removeprefix("Value error, ").rstrip(".")
+        raise ParamsError(f"params.yaml: {setting} cannot be used: {what}; correct it there.") from None

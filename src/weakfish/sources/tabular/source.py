@@ -1,0 +1,130 @@
+"""CSV, JSON Lines and Parquet as a source: files that a setting names, linked into ``data/raw``, read as Arrow batches.
+
+A project's ``sources/`` names the source that its ``params.yaml`` describes in one line::
+
+    Events = tabular_source(Path(__file__).parents[1])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weakfish import params
+from weakfish.errors import SourceError
+from weakfish.project import Project
+from weakfish.sources.contract import Source
+from weakfish.sources.tabular.delimited import read_delimited
+from weakfish.sources.tabular.files import RawFile, find, format_of, link, listed
+from weakfish.sources.tabular.keys import Keys
+from weakfish.sources.tabular.lines import read_lines
+from weakfish.sources.tabular.parquet import read_parquet
+from weakfish.sources.tabular.piece import Piece, Reader
+from weakfish.sources.tabular.rejects import Rejects, Tally
+from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, read_settings
+from weakfish.sources.tabular.types import WHY, convert
+from weakfish.tables import TIME
+
+READERS: dict[str, Reader] = {"csv": read_delimited, "jsonl": read_lines, "parquet": read_parquet}
+
+
+class TabularSource(Source):
+    """Reads files of rows.
+
+    Parameters
+    ----------
+    settings
+        As in `settings.TabularSettings`.
+
+    Attributes
+    ----------
+    rejects
+        What could not be read, after `read`.
+    tallies
+        What became of the lines of each file, after `read`: lines = those of header, blanks, rows and rejects.
+
+    Raises
+    ------
+    ParamsError
+        When a setting is missing, unknown or cannot be used.
+    """
+
+    root: ClassVar[Path | None] = None
+    """The folder from which ``path`` counts; the project of the working directory where it is None."""
+
+    sets_aside: ClassVar[bool] = True
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self.options = read_settings(settings)
+        vars(self).update(schema=self.options.schema, gold=self.options.gold)  # before those of the class
+        self.rejects = Rejects()
+        self.tallies: dict[str, Tally] = {}
+
+    def fetch(self, raw: Path) -> None:
+        """Link (or copy) the files that ``path`` means into ``raw``, under names that stay when others come."""
+        root = self.root or Project.find().root
+        files = find(self.options.path, root)
+        for file in files:
+            format_of(file, self.options.format)
+        link(files, raw)
+
+    def read(self, raw: Path) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of all files in the order of their names, and within each as they stand there."""
+        self.rejects, self.tallies = Rejects(), {}
+        keys = Keys()
+        for file in listed(raw):
+            reader = READERS[format_of(file, self.options.format)]
+            tally = self.tallies[file.name] = Tally()
+            for piece in reader(file, self.options, self.rejects, tally):
+                if piece.rows:
+                    yield self._batch(piece, file, keys)
+
+    def set_aside(self, folder: Path) -> int:
+        """Write `rejects` and return how many records became no row."""
+        self.rejects.write(folder)
+        return sum(tally.rejected for tally in self.tallies.values())
+
+    def _batch(self, piece: Piece, file: RawFile, keys: Keys) -> pa.RecordBatch:
+        columns = {name: self._column(name, piece, file) for name in self.options.columns}
+        for bad in piece.bad:
+            self.rejects.value(file.name, piece.lines()[bad.row], bad.column, bad.reason, bad.raw)
+        if not self.options.time:
+            columns[MADE_TIME] = pa.nulls(piece.rows, TIME)
+        if not self.options.key:  # gold is no part of it: a label that is corrected makes no other event
+            columns[MADE_KEY] = keys.of([columns[name] for name in self.options.columns if name != self.options.gold])
+        return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
+
+    def _column(self, name: str, piece: Piece, file: RawFile) -> pa.Array:
+        kind = self.options.columns[name]
+        given = piece.columns.get(name)
+        if given is None and name in file.hive:
+            given = pa.repeat(pa.scalar(file.hive[name], pa.string()), piece.rows)
+        if given is None:
+            return pa.nulls(piece.rows, ARROW[kind])
+        try:
+            found = convert(given, kind, self.options)
+        except (pa.ArrowException, ValueError, OverflowError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise SourceError(
+                f"{file.name}: column {name!r} is of type {given.type}, which cannot be read as {kind} ({reason}); "
+                "change its type in source.columns."
+            ) from error
+        if pc.any(found.bad, min_count=0).as_py():
+            lines = piece.lines()
+            for row in pc.indices_nonzero(found.bad).to_pylist():
+                self.rejects.value(file.name, lines[row], name, WHY[kind], found.text(row))
+        return found.values
+
+
+def tabular_source(root: Path) -> type[TabularSource]:
+    """The class of the source that ``params.yaml`` in ``root`` describes, with its schema; raises `ParamsError`.
+
+    The engine asks a source's class for its columns before it makes one, so they have to be the class's own.
+    """
+    options = read_settings(params.load(root).source.settings)
+    return type("Tabular", (TabularSource,), {"root": root, "schema": options.schema, "gold": options.gold})

@@ -1,0 +1,156 @@
+"""A thousand malformed files: each is read or refused in a sentence, and every line of it is accounted for."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tabular import HEADER, accounted, line, put, source
+
+from weakfish.errors import ParamsError, SourceError
+from weakfish.sources.tabular import TabularSource, delimited, lines, piece
+
+SPICES = [
+    *(b'"', b"'", b",", b"\n", b"\r", b"\r\n", b"\0", b"\xff", b"\xc3", b"\xef\xbb\xbf", b"\xff\xfe", b"\t", b";"),
+    *(b'""', b'"\n', b',"', b'",', b"{", b"}", b"[", b"]", b'{"id":', b"null", b"NaN", b"1e999", b"\\ud800", b"\\"),
+    *(
+        b"\n\n",
+        b"\r\r",
+        b'\n"',
+        b"1,234",
+        b"9" * 25,
+        b"[" * 500,
+        b"x" * 3000,
+        b"\xe2\x80\xa8",
+        b"\x1a",
+        b"NA",
+        b'{"id":1}',
+    ),
+]
+COUNT = {"csv": 400, "jsonl": 350, "parquet": 250}
+
+
+def clean(kind: str, draw: random.Random) -> bytes:
+    """A small file without faults."""
+    rows = draw.randrange(0, 30)
+    if kind == "csv":
+        notes = ["a", '"b, ""c"""', '"d\ne"', 'it"s', ""]
+        return HEADER + b"".join(line(number, note=draw.choice(notes)) for number in range(rows))
+    records = [
+        {"id": f"o{n}", "at": "2024-01-05T10:00:00Z", "amount": n / 7, "count": n, "ok": True} for n in range(rows)
+    ]
+    if kind == "jsonl":
+        return "".join(json.dumps(record) + "\n" for record in records).encode()
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(records), stream, row_group_size=10, write_page_checksum=draw.random() < 0.5)
+    return stream.getvalue()
+
+
+def spoiled(content: bytes, draw: random.Random) -> bytes:
+    """A file with a few faults: bytes put in, taken out, changed, moved, cut off."""
+    for _ in range(draw.randrange(1, 6)):
+        place = draw.randrange(len(content) + 1)
+        match draw.randrange(6):
+            case 0 | 1:
+                content = content[:place] + draw.choice(SPICES) + content[place:]
+            case 2:
+                content = content[:place] + content[place + draw.randrange(1, 20) :]
+            case 3:
+                content = content[:place] + bytes([draw.randrange(256)]) + content[place + 1 :]
+            case 4:
+                content = content[:place] if draw.random() < 0.3 else content
+            case 5:
+                other = draw.randrange(len(content) + 1)
+                content = content[:place] + content[other : other + 40] + content[place:]
+    return content
+
+
+def packed(name: str, content: bytes, draw: random.Random) -> tuple[str, bytes]:
+    """Some of the files compressed, and some of those spoiled thereafter."""
+    pack = {".gz": lambda data: gzip.compress(data, mtime=0), ".bz2": bz2.compress, ".xz": lzma.compress}
+    suffix = draw.choice([*pack, *[""] * 12])
+    if not suffix or name.endswith("parquet"):
+        return name, content
+    content = pack[suffix](content)
+    return name + suffix, spoiled(content, draw) if draw.random() < 0.6 else content
+
+
+@pytest.mark.parametrize("kind", COUNT)
+def test_malformed_files_are_read_or_refused_and_every_line_is_accounted_for(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = refused = 0
+    for seed in range(COUNT[kind]):
+        draw = random.Random(f"{kind} {seed}")  # noqa: S311  the same files in every run
+        name, content = packed(f"a.{kind}", spoiled(clean(kind, draw), draw), draw)
+        put(tmp_path / str(seed), name, content)
+        found = outcomes(tmp_path / str(seed), name, source(), monkeypatch)
+        assert found[0] == found[1], f"seed {seed}: what is read depends on where blocks begin"
+        assert found[1] == found[2], f"seed {seed}: the fast and the exact way read differently"
+        read, refused = read + (found[0] is not None), refused + (found[0] is None)
+    assert read > COUNT[kind] / 8
+    assert refused > 0
+
+
+def test_csv_of_all_dialects_is_read_the_same_way_by_blocks_and_by_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(100):
+        draw = random.Random(f"dialect {seed}")  # noqa: S311
+        end, mark, quote = (
+            draw.choice(["\n", "\r\n", "\r"]),
+            draw.choice([",", ";", "\t"]),
+            draw.choice(['"', "'", None]),
+        )
+        names, q = ["id", "note"][: draw.choice([1, 1, 2])], quote or ""
+        values = ["a", "", f"{q}b{q}", f"{q}c{mark}{end}d{q}", f"{q}{q}", "é", f"x{q}y", "\ufeffz", " ", "f,g\th;i"]
+        written = [
+            mark.join(names),
+            *(mark.join(draw.choice(values) for _ in names) for _ in range(draw.randrange(20))),
+        ]
+        content = "".join(line + end for line in written).encode()
+        put(tmp_path / str(seed), "a.csv", spoiled(content, draw) if draw.random() < 0.7 else content)
+        key, encoding = draw.choice([None, "id"]), draw.choice([None, "latin-1"])
+        columns = dict.fromkeys(names, "string")
+        reader = source(columns=columns, key=key, time=None, delimiter=mark, quote=quote, encoding=encoding)
+        found = outcomes(tmp_path / str(seed), "a.csv", reader, monkeypatch)
+        assert found[0] == found[1] == found[2], f"seed {seed}"
+
+
+Outcome = tuple[list[dict[str, object]], list[str]] | None
+
+
+def outcomes(folder: Path, name: str, reader: TabularSource, monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
+    """What a file comes to in small blocks, that begin anywhere, in such as it fits into, and the exact way alone."""
+    found = []
+    for small in (24, 1 << 13):
+        with monkeypatch.context() as patch:
+            patch.setattr(piece, "SMALL", small)
+            patch.setattr(piece, "BLOCK", 32 * small)
+            found.append(outcome(folder, name, reader))
+    with monkeypatch.context() as patch:  # no block is fit for Arrow's readers
+        patch.setattr(delimited._Delimited, "_fast", lambda *_: None)
+        patch.setattr(lines._Lines, "_piece", lambda *_: None)
+        return [*found, outcome(folder, name, reader)]
+
+
+def outcome(folder: Path, name: str, reader: TabularSource) -> Outcome:
+    """Rows and rejects of a file, or None where it is refused."""
+    try:
+        rows = pa.Table.from_batches(reader.read(folder), reader.schema)
+    except (SourceError, ParamsError) as error:
+        message = str(error)
+        assert message.startswith(name), message
+        assert message.endswith("."), message
+        assert "\n" not in message, message
+        return None
+    accounted(reader, folder, rows.num_rows)
+    return rows.to_pylist(), sorted(map(str, reader.rejects.kept))

@@ -1,0 +1,134 @@
+"""What is inferred of files: types, key, time, text, entities and labels, each with a reason, the same every time."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tabular import put
+
+from weakfish.errors import SourceError
+from weakfish.sources.tabular import Inferred, TabularSource, infer
+
+WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "old", "ships", "sail")
+
+
+def tickets(rows: int, start: int = 0) -> str:
+    """Support tickets: text, a class on half of them, customers that come back."""
+    draw = random.Random(start)  # noqa: S311
+    lines = ["Ticket ID,opened_at,customer_id,subject,urgent,hours,zip,rating,category"]
+    for number in range(start, start + rows):
+        text = " ".join(draw.choices(WORDS, k=8))
+        lines.append(
+            f't{number},2024-01-{number % 28 + 1:02} 10:00:00,c{number % 40},"{text}, {number}",'
+            f"{draw.choice(['yes', 'no'])},"
+            f"{number / 7:.2f},0{number % 90 + 1000},{draw.choice(['1', '5', 'NA'])},{draw.choice(['bug', 'bill', ''])}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def of(inferred: Inferred) -> dict[str, str]:
+    return {column.name: column.kind for column in inferred.columns}
+
+
+def test_tickets_are_understood_and_their_settings_read_them(tmp_path: Path) -> None:
+    put(tmp_path, "in/a.csv", tickets(400))
+    put(tmp_path, "in/b.csv", tickets(400, 400))
+    found = infer("in/*.csv", tmp_path)
+    assert of(found) == {
+        "ticket_id": "string",
+        "opened_at": "time",
+        "customer_id": "string",
+        "subject": "string",
+        "urgent": "boolean",
+        "hours": "number",
+        "zip": "string",
+        "rating": "integer",
+        "category": "string",
+    }
+    assert (found.files, found.rows, found.delimiter, found.null_values) == (2, 800, ",", ("", "NA"))
+    assert found.key is not None
+    assert found.key.column == "ticket_id"
+    assert found.time is not None
+    assert found.time.column == "opened_at"
+    assert [choice.column for choice in found.texts] == ["subject"]
+    assert found.entities[0].column == "customer_id"
+    assert found.labels[0].column == "category"
+    assert all(choice.reason for choice in (*found.texts, *found.entities, *found.labels, found.key, found.time))
+    assert infer("in/*.csv", tmp_path) == found
+    reader = TabularSource(found.settings("in/*.csv", gold="category"))
+    rows = pa.Table.from_batches(reader.read(tmp_path / "in"), reader.schema)
+    assert rows.num_rows == 800
+    assert reader.rejects.kept == []
+    assert rows["rating"].null_count == sum(column.nulls for column in found.columns if column.name == "rating")
+
+
+def test_all_files_are_looked_at_up_to_a_bound(tmp_path: Path) -> None:
+    for number in range(120):
+        put(tmp_path, f"{number:03}.jsonl", json.dumps({"id": number, "n": 1 if number < 119 else "x y"}) + "\n")
+    found = infer(tmp_path)
+    assert (found.files, found.looked_at, found.rows) == (120, 50, 50)
+    assert of(found) == {"id": "integer", "n": "string"}
+
+
+def test_large_files_are_sampled(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", "id,n\n" + "".join(f"{n},{n % 3}\n" for n in range(100_000)))
+    assert infer(tmp_path / "a.csv").rows == 20_000
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_the_delimiter_is_told_from_the_lines(tmp_path: Path, mark: str) -> None:
+    put(tmp_path, "a.csv", f"id{mark}note\n" + "".join(f"{n}{mark}a, b\n" for n in range(20)))
+    found = infer(tmp_path / "a.csv")
+    assert (found.delimiter, list(of(found))) == (mark, ["id", "note"])
+
+
+def test_numbers_and_categories_without_key_time_or_text(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"amount": [n % 7 / 2 for n in range(100)], "kind": ["a", "b"] * 50, "empty": pa.nulls(100)}),
+        tmp_path / "a.parquet",
+    )
+    found = infer(tmp_path / "a.parquet")
+    assert of(found) == {"amount": "number", "kind": "string", "empty": "string"}
+    assert (found.key, found.time, found.texts) == (None, None, ())
+    assert [choice.column for choice in found.labels] == ["kind"]
+    reader = TabularSource(found.settings("a.parquet"))
+    assert reader.schema.names == ["row_id", "event_time", "amount", "kind", "empty"]
+    assert sum(batch.num_rows for batch in reader.read(tmp_path)) == 100
+
+
+def test_what_stands_in_bad_lines_does_not_stop_it(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", b'id,n,name\n1,2,J\xf6rg\n2,"x"y,z\n3,4\n4,5,b\n')
+    found = infer(tmp_path / "a.csv")
+    assert found.encoding == "cp1252"
+    assert of(found) == {"id": "integer", "n": "integer", "name": "string"}
+    assert any("line 3" in note for note in found.notes)
+
+
+def test_a_date_may_be_the_event_time_and_epochs_are_times(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", "day,created_at,n\n2024-01-01,1704067200,1704067200\n2024-01-02,1704153600,5\n")
+    found = infer(tmp_path / "a.csv")
+    assert of(found) == {"day": "date", "created_at": "time", "n": "integer"}
+    put(tmp_path, "b.csv", "day,n\n2024-01-01,1\n2024-01-02,2\n")
+    found = infer(tmp_path / "b.csv")
+    assert found.time is not None
+    assert found.time.column == "day"
+    assert found.settings("b.csv")["columns"]["day"] == "time"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.csv.gz"])
+def test_files_without_columns_are_refused(tmp_path: Path, name: str) -> None:
+    put(tmp_path, name, "")
+    with pytest.raises(SourceError):
+        infer(tmp_path / name)
+
+
+def test_files_of_several_formats_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", "id\n1\n")
+    put(tmp_path, "b.jsonl", "{}\n")
+    with pytest.raises(SourceError, match="several formats"):
+        infer(tmp_path)
