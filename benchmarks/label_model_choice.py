@@ -4,8 +4,8 @@
 
 One line of JSON per matrix and seed: accuracy on covered rows of each, ties by `weakfish.labeling.modeling.ties`,
 which of the two `auto` chose, and why. With ``--project``, subsets of that project's labeling functions on its dev gold
-labels follow; ``data/events``, ``data/votes`` and ``data/gold/dev`` must be there. The thresholds of `auto` were set on
-seeds 1 to 3; the lines in ``label_model_choice.jsonl`` are of others.
+labels follow; ``data/events``, ``data/votes`` and ``data/gold/<task>/dev`` must be there. The thresholds of `auto` were
+set on seeds 1 to 3; the lines in ``label_model_choice.jsonl`` are of others.
 """
 
 from __future__ import annotations
@@ -230,13 +230,14 @@ def synthetic(rows: int, seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:
 def of_project(root: Path, seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """The lines of subsets of a project's functions: all of them, and some drawn, with and without its l2."""
     from weakfish.evaluation.inputs import gold_labels
+    from weakfish.gold import folder
     from weakfish.labeling.matrix import read_label_matrix
     from weakfish.project import Project
 
     project = Project.find(root)
     for name, settings in project.params.tasks.items():
         matrix = read_label_matrix(project, name)
-        gold = gold_labels(project.data / "gold" / "dev", project.params.events.key, matrix.keys, settings.classes)
+        gold = gold_labels(folder(project, name, "dev"), project.params.events.key, matrix.keys, settings.classes)
         whole = Matrix(matrix.votes, gold, settings.label_model.class_balance)
         for l2 in sorted({0.0, settings.label_model.l2}):
             yield line(f"{name}_all", 0, whole, l2)

@@ -33,7 +33,15 @@ from weakfish.tables import read_table
 REMOVED = 4
 """How many functions are taken away."""
 
-FOLDERS = ("labeling_functions", "sources", "feature_repo", "validation", "data/events", "data/gold/dev", "data/votes")
+FOLDERS = (
+    "labeling_functions",
+    "sources",
+    "feature_repo",
+    "validation",
+    "data/events",
+    "data/gold/spam/dev",
+    "data/votes",
+)
 PASTED = "labeling_functions/suggested_{}.py"
 
 
@@ -122,7 +130,7 @@ def labels(root: Path, task: str) -> dict[str, np.ndarray]:
     project = Project(root)
     classes, key = project.task(task).classes, project.params.events.key
     rows = read_table(project.table(f"labels/{task}"), [key, "covered", "label"])
-    gold, _ = dev_gold(project, rows[key], classes)
+    gold, _ = dev_gold(project, task, rows[key])
     named = rows["label"].to_pylist()
     label = np.array([classes.index(name) if name in classes else -1 for name in named])
     return {"covered": rows["covered"].to_numpy(), "label": label, "gold": gold}

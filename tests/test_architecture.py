@@ -17,13 +17,14 @@ ORDER = (
     "revisions",
     "runs",
     "tables",
+    "gold",
     "compute",
     "sources",
     "checks",
     "labeling",
     "features",
 )
-ORDER += ("store", "training", "evaluation", "report", "pipeline", "cli")
+ORDER += ("store", "training", "evaluation", "report", "pipeline", "scaffold", "cli")
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -17,10 +17,11 @@ from snorkel.labeling import LabelingFunction
 from sources.mail import MailSource
 from weakfish import compute
 from weakfish.labeling import ABSTAIN, ColumnarLabelingFunction
+from weakfish.labeling.load import Classes
 from weakfish.labeling.voting.workers import Applied
 
 FOLDER = Path(__file__).resolve().parent.parent / "labeling_functions"
-SCHEMA = pa.schema([field for field in MailSource.schema if field.name != MailSource.gold])
+SCHEMA = pa.schema([field for field in MailSource.schema if field.name not in MailSource.gold.values()])
 CLASSES = ("ham", "spam")
 SAMPLED = 4
 """Real rows per vote of a function."""
@@ -96,7 +97,8 @@ def real(events: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
 
 
 def column_votes(rows: pa.Table) -> dict[str, np.ndarray]:
-    applied = Applied(compute.connect(), COLUMNAR, rows.schema.remove_metadata(), "message_id", CLASSES)
+    classes = {function.name: Classes("spam", CLASSES) for function in COLUMNAR}
+    applied = Applied(compute.connect(), COLUMNAR, rows.schema.remove_metadata(), "message_id", classes)
     return {name: votes for name, (votes, _) in applied.to(rows).items()}
 
 

@@ -102,7 +102,7 @@ def made(root: Path, **how: float) -> Project:
         write_partition(root / "data/events", month, table.drop_columns(["gold"]))
         part = "dev" if month < "2024-03" else "test"
         named = table.select(["order_id", "gold"]).rename_columns(["order_id", "label"])
-        write_partition(root / f"data/gold/{part}", month, named)
+        write_partition(root / f"data/gold/fraud/{part}", month, named)
     write_json(root / "data/features/customer_activity.manifest.json", {"entity": "customer"})
     relabelled(root)
     return Project(root)
@@ -215,7 +215,7 @@ def test_where_every_row_is_covered_it_says_so(tmp_path: Path, monkeypatch: pyte
 def test_gold_of_the_test_part_is_never_read(planted: Path, found: Suggestions, tmp_path: Path) -> None:
     root = tmp_path / "without"
     shutil.copytree(planted, root, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in (root / "data/gold/test").iterdir():
+    for file in (root / "data/gold/fraud/test").iterdir():
         file.write_bytes(b"not to be read")
     assert asked(root) == found
 

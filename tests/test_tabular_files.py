@@ -91,7 +91,7 @@ def test_folders_state_columns_and_a_column_of_the_file_goes_before(tmp_path: Pa
 
 def test_keys_that_are_made_are_the_rows_own_wherever_they_stand(tmp_path: Path) -> None:
     def keys(folder: str) -> list[str]:
-        rows, _ = read(tmp_path / folder, source(key=None, columns=COLUMNS | {"gold": "string"}, gold="gold"))
+        rows, _ = read(tmp_path / folder, source(key=None, columns=COLUMNS | {"gold": "string"}, gold={"kind": "gold"}))
         return [row["row_id"] for row in rows]
 
     header = HEADER.replace(b"\n", b",gold\n")
@@ -147,7 +147,7 @@ def test_delimiter_and_quote_are_settings(tmp_path: Path) -> None:
         ({"key": "nope"}, "key names 'nope', which is not among columns"),
         ({"key": "count"}, "key names 'count', which must be a string, not a integer"),
         ({"time": "note"}, "time names 'note', which must be a time"),
-        ({"gold": "id"}, "key and gold both name 'id'"),
+        ({"gold": {"kind": "id"}}, "key and gold both name 'id'"),
         ({"delimiter": ";;"}, "source.delimiter cannot be used: must be one ASCII character"),
         ({"delimiter": '"'}, "delimiter and quote must differ"),
         ({"encoding": "hex"}, "source.encoding cannot be used"),
@@ -184,7 +184,7 @@ def test_a_project_reads_its_files_through_the_pipeline(tmp_path: Path) -> None:
       columns: {order_id: string, placed_at: time, amount: integer, note: string, label: string}
       key: order_id
       time: placed_at
-      gold: label
+      gold: {fraud: label}
     """
     replace(root / "params.yaml", "  reader: sources.orders:Orders\n", textwrap.indent(textwrap.dedent(section), "  "))
     header = "order_id,placed_at,amount,note,label\n"
@@ -197,7 +197,7 @@ def test_a_project_reads_its_files_through_the_pipeline(tmp_path: Path) -> None:
         {"order_id": "o2", "amount": None},
         {"order_id": "o3", "amount": 7},
     ]
-    assert sorted(contents(root / "data/gold")) == ["dev/2024-01.parquet", "test/2024-02.parquet"]
+    assert sorted(contents(root / "data/gold")) == ["fraud/dev/2024-01.parquet", "fraud/test/2024-02.parquet"]
     aside = read_table(root / "data/quarantine/raw").select(["line", "kind", "column"]).to_pylist()
     assert sorted(aside, key=lambda reject: reject["line"]) == [
         {"line": 3, "kind": "value", "column": "amount"},

@@ -60,7 +60,7 @@ def test_tickets_are_understood_and_their_settings_read_them(tmp_path: Path) -> 
     assert found.labels[0].column == "category"
     assert all(choice.reason for choice in (*found.texts, *found.entities, *found.labels, found.key, found.time))
     assert infer("in/*.csv", tmp_path) == found
-    reader = TabularSource(found.settings("in/*.csv", gold="category"))
+    reader = TabularSource(found.settings("in/*.csv", gold={"kind": "category"}))
     rows = pa.Table.from_batches(reader.read(tmp_path / "in"), reader.schema)
     assert rows.num_rows == 800
     assert reader.rejects.kept == []

@@ -53,14 +53,31 @@ class SourceParams(Section):
 
 
 class GoldParams(Section):
-    """Where gold labels are split: dev lies before midnight UTC of this day, test from then on."""
+    """How gold labels are split into dev and test.
 
-    split: date
+    With ``split``, dev lies before midnight UTC of this day and test from then on. Without it, as events without times
+    need it, the share ``test_share`` of them is test, chosen by their keys.
+    """
+
+    split: date | None = None
+    test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> GoldParams:
+        if self.split is not None and self.test_share is not None:
+            raise ValueError("split and test_share are two ways to split; remove one")
+        return self
 
     @property
-    def split_time(self) -> datetime:
-        """The split as a time, UTC."""
-        return datetime(self.split.year, self.split.month, self.split.day, tzinfo=UTC)
+    def split_time(self) -> datetime | None:
+        """The split as a time, UTC; None where time does not split."""
+        day = self.split
+        return None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+    @property
+    def share_of_test(self) -> float:
+        """The share of rows that are test where time does not split."""
+        return 0.5 if self.test_share is None else self.test_share
 
 
 class ChangeParams(Section):
@@ -229,7 +246,7 @@ class Params(Section):
 
     events: EventsParams
     source: SourceParams
-    gold: GoldParams
+    gold: GoldParams = GoldParams()
     validation: ValidationParams = ValidationParams()
     tasks: dict[Name, TaskParams] = Field(min_length=1)
     votes: VotesParams = VotesParams()

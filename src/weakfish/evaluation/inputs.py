@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from weakfish.errors import TableError
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
 from weakfish.evaluation.tabular import numbers
+from weakfish.gold import GOLD_LABEL, folder, in_test
 from weakfish.labeling.matrix import read_label_matrix
 from weakfish.labeling.votes_file import Votes
 from weakfish.project import Project
@@ -38,7 +39,7 @@ class Inputs:
     dev, test : numpy.ndarray, int64, (rows,)
         Gold labels of either part, `UNKNOWN` for all other rows.
     earlier : numpy.ndarray, bool, (rows,)
-        Events before the split time.
+        Events that are not in the test part, labelled or not.
     days : numpy.ndarray, float64, (rows,)
         Event times, in days since 1970.
     partitions : list of str
@@ -76,15 +77,15 @@ def read_inputs(project: Project, task: str) -> Inputs:
     matrix = read_label_matrix(project, task)
     texts = project.params.evaluate.text
     events = read_table(project.table("events"), texts)
-    split = pa.scalar(project.params.gold.split_time, matrix.times.type)
+    late = in_test(project.params.gold, matrix.keys, matrix.times)
     return Inputs(
         classes=classes,
         functions=matrix.names,
         votes=matrix.votes,
         published=_published(project.table(f"labels/{task}"), key, matrix.keys, classes),
-        dev=gold_labels(project.table("gold/dev"), key, matrix.keys, classes),
-        test=gold_labels(project.table("gold/test"), key, matrix.keys, classes),
-        earlier=pc.less(matrix.times, split).to_numpy(),
+        dev=gold_labels(folder(project, task, "dev"), key, matrix.keys, classes),
+        test=gold_labels(folder(project, task, "test"), key, matrix.keys, classes),
+        earlier=pc.equal(late, False).fill_null(False).to_numpy(),
         days=matrix.times.cast(pa.int64()).to_numpy() / MICROSECONDS,
         partitions=month(matrix.times).to_pylist(),
         texts=[_text(events[column], column) for column in texts],
@@ -92,7 +93,7 @@ def read_inputs(project: Project, task: str) -> Inputs:
     )
 
 
-def gold_labels(folder: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[str]) -> Ints:
+def gold_labels(where: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[str]) -> Ints:
     """The gold label of each key as a position in ``classes``; `UNKNOWN` where there is none, or no folder.
 
     Raises
@@ -100,16 +101,16 @@ def gold_labels(folder: Path, key: str, keys: pa.ChunkedArray, classes: Sequence
     TableError
         When the table holds a label that is no class of the task.
     """
-    if not any(folder.glob("*.parquet")):
+    if not any(where.glob("*.parquet")):
         return np.full(len(keys), UNKNOWN)
-    gold = read_table(folder, [key, "label"])
-    strangers = sorted(set(pc.unique(gold["label"]).to_pylist()) - {*classes, None})
+    gold = read_table(where, [key, GOLD_LABEL])
+    strangers = sorted(set(pc.unique(gold[GOLD_LABEL]).to_pylist()) - {*classes, None})
     if strangers:
         raise TableError(
-            f"{folder} holds the label {strangers[0]!r}, which is none of the task's classes ({', '.join(classes)}); "
+            f"{where} holds the label {strangers[0]!r}, which is none of the task's classes ({', '.join(classes)}); "
             "correct tasks.<task>.classes in params.yaml or what the source yields."
         )
-    numbers = pc.index_in(gold["label"], pa.array(classes))
+    numbers = pc.index_in(gold[GOLD_LABEL], pa.array(classes))
     found = pc.take(numbers, pc.index_in(keys, gold[key].combine_chunks()))
     labels: Ints = pc.fill_null(found, UNKNOWN).to_numpy().astype(np.int64)
     return labels

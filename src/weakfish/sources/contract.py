@@ -31,8 +31,11 @@ class Source(ABC):
     schema: ClassVar[pa.Schema]
     """Columns of every batch: the key (string), the event time (UTC, microseconds; null where unknown), the rest."""
 
-    gold: ClassVar[str | None] = None
-    """The column of `schema` that holds gold labels (string, null where unknown). It never reaches the events table."""
+    gold: ClassVar[Mapping[str, str]] = {}
+    """By task, the column of `schema` that holds its gold labels: strings, null where unknown.
+
+    These columns never reach the events table.
+    """
 
     sets_aside: ClassVar[bool] = False
     """Whether there may be raw rows that `read` cannot yield at all; then `set_aside` tells of them."""

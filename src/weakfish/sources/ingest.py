@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.errors import ParamsError
+from weakfish.errors import ParamsError, UnknownName
 from weakfish.files import whole_folder
+from weakfish.gold import GOLD_LABEL, in_test
 from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger
 from weakfish.sources.contract import Source
 from weakfish.tables import UNDATED, Contract, month, write_partition
-
-GOLD_LABEL = "label"
-"""The label column of ``data/gold``; the other is the events' key."""
 
 
 def source(project: Project) -> Source:
@@ -33,7 +29,7 @@ def source(project: Project) -> Source:
 def events_contract(project: Project) -> Contract:
     """The contract of the events table: the source's columns without gold."""
     reader = _reader(project)
-    columns = pa.schema([field for field in reader.schema if field.name != reader.gold])
+    columns = pa.schema([field for field in reader.schema if field.name not in reader.gold.values()])
     return Contract("events", columns, project.params.events.key, project.params.events.time)
 
 
@@ -61,6 +57,7 @@ def ingest(project: Project) -> None:
     """
     reader = source(project)
     contract = events_contract(project)
+    _check_gold(project, reader)
     progress = Progress("ingest: rows")
     staged_rows = 0
     with (
@@ -78,8 +75,8 @@ def ingest(project: Project) -> None:
             rows = contract.in_order(rows)
             write_partition(staged, name, rows.select(contract.schema.names))
             staged_rows += rows.num_rows
-            if reader.gold:
-                _write_gold(gold, name, rows, _Gold(contract, reader.gold, project.params.gold.split_time))
+            for task, column in reader.gold.items():
+                _write_gold(project, gold / task, name, rows, column)
     write_ledger(project, "ingest", rows_in=progress.done + (aside or 0), rows_out=staged_rows, quarantined=aside)
 
 
@@ -95,23 +92,28 @@ def _check_batch(rows: pa.Table, reader: Source, contract: Contract) -> None:
     whole.check(rows, f"A batch of {type(reader).__name__}")
 
 
-@dataclass(frozen=True)
-class _Gold:
-    contract: Contract
-    column: str
-    split: datetime
+def _check_gold(project: Project, reader: Source) -> None:
+    for task, column in reader.gold.items():
+        if task not in project.params.tasks:
+            raise UnknownName("task", task, project.params.tasks, f"params.yaml ({type(reader).__name__} has its gold)")
+        if column not in reader.schema.names or reader.schema.field(column).type != pa.string():
+            raise ParamsError(
+                f"{type(reader).__name__} has gold labels of task {task} in {column!r}, which is no column of text "
+                f"among {', '.join(reader.schema.names)}; correct gold in the source."
+            )
 
 
-def _write_gold(folder: Path, partition: str, rows: pa.Table, gold: _Gold) -> None:
-    """Split the known gold labels of a partition at the split time; undated rows belong to neither side."""
-    known = rows.filter(pc.is_valid(rows[gold.column]))
-    labels = pa.table({gold.contract.key: known[gold.contract.key], GOLD_LABEL: known[gold.column]})
-    if partition == UNDATED:
-        parts = {UNDATED: labels}
-    else:
-        split = pa.scalar(gold.split, rows[gold.contract.time].type)
-        late = pc.greater_equal(known[gold.contract.time], split)
-        parts = {"dev": labels.filter(pc.invert(late)), "test": labels.filter(late)}
+def _write_gold(project: Project, folder: Path, partition: str, rows: pa.Table, column: str) -> None:
+    """Split the known gold labels of a partition; rows that the split puts on neither side are kept as undated."""
+    events = project.params.events
+    known = rows.filter(pc.is_valid(rows[column]))
+    labels = pa.table({events.key: known[events.key], GOLD_LABEL: known[column]})
+    late = in_test(project.params.gold, known[events.key], known[events.time])
+    parts = {
+        "dev": labels.filter(pc.invert(late)),
+        "test": labels.filter(late),
+        UNDATED: labels.filter(pc.is_null(late)),
+    }
     for part, table in parts.items():
         if table.num_rows:
             write_partition(folder / part, partition, table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -26,7 +26,7 @@ class Orders(Source):
             ("label", pa.string()),
         ]
     )
-    gold = "label"
+    gold: ClassVar = {"fraud": "label"}
 
     def read(self, raw: Path) -> Iterator[pa.RecordBatch]:
         """Yield batches of seven."""

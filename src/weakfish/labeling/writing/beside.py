@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from weakfish.errors import TableError
 from weakfish.files import read_json
+from weakfish.gold import GOLD_LABEL, folder
 from weakfish.labeling.contents import Contents
 from weakfish.labeling.matrix import votes_of
 from weakfish.labeling.votes_file import Votes
@@ -18,9 +19,6 @@ from weakfish.labeling.writing.figures import UNKNOWN, Ints
 from weakfish.labeling.writing.sample import Places
 from weakfish.project import Project
 from weakfish.tables import read_table
-
-DEV = "gold/dev"
-"""The only gold labels that are read here: those of the test part are for `evaluate`."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +67,20 @@ def others_votes(project: Project, task: str, places: Mapping[str, Places], trie
     return Others([names[column] for column in others], votes[:, others], own)
 
 
-def dev_gold(project: Project, keys: pa.ChunkedArray, classes: list[str]) -> tuple[Ints, int]:
-    """The dev gold label of each key as a position in ``classes``, and on how many it is none of them.
+def dev_gold(project: Project, task: str, keys: pa.ChunkedArray) -> tuple[Ints, int]:
+    """The dev gold label of each key as a position in the task's classes, and on how many it is none of them.
+
+    Those of the test part are for `evaluate` alone.
 
     Raises
     ------
     TableError
         When the table is cut off.
     """
-    folder, key = project.table(DEV), project.params.events.key
-    if not any(folder.glob("*.parquet")):
+    dev, key = folder(project, task, "dev"), project.params.events.key
+    if not any(dev.glob("*.parquet")):
         return np.full(len(keys), UNKNOWN), 0
-    gold = read_table(folder, [key, "label"])
-    labels = pc.take(gold["label"], pc.index_in(keys, gold[key].combine_chunks()))
-    found: Ints = pc.fill_null(pc.index_in(labels, pa.array(classes)), UNKNOWN).to_numpy().astype(np.int64)
+    gold, classes = read_table(dev, [key, GOLD_LABEL]), pa.array(project.task(task).classes)
+    labels = pc.take(gold[GOLD_LABEL], pc.index_in(keys, gold[key].combine_chunks()))
+    found: Ints = pc.fill_null(pc.index_in(labels, classes), UNKNOWN).to_numpy().astype(np.int64)
     return found, int(((found == UNKNOWN) & pc.is_valid(labels).to_numpy()).sum())

@@ -86,7 +86,7 @@ def count(
             rows = pa.Table.from_batches([batch])
             here = slice(first, first + rows.num_rows)
             targets = {"uncovered": ~labels.covered[here], "undecided": labels.undecided[here]}
-            gold, _ = dev_gold(project, rows[key], classes)
+            gold, _ = dev_gold(project, task, rows[key])
             votes = _votes(plan, rules, rows)
             _count(votes, kinds, targets, gold, counts, together, len(classes))
             first = here.stop

@@ -15,7 +15,7 @@ from snorkel.labeling import LabelingFunction
 
 from weakfish import compute
 from weakfish.errors import TableError, UnknownName
-from weakfish.labeling.load import events_schema
+from weakfish.labeling.load import classes_of, events_schema
 from weakfish.labeling.votes_file import ABSTAIN, FAILED, Faults, Votes
 from weakfish.labeling.voting.plan import Search
 from weakfish.labeling.voting.workers import LEAST_ROWS, Applied, joined
@@ -84,9 +84,10 @@ def try_function(
     schema = events_schema(project)
     if schema is None:
         raise TableError("There are no events in data/events to try it on; run `dvc repro accept`, which makes them.")
-    classes, key = project.task(task).classes, project.params.events.key
+    key = project.params.events.key
     candidate = find_function(project, task, name, schema)
     function = candidate.function
+    classes = {function.name: classes_of(project, task)}
     applied = Applied(compute.connect(), [function], schema, key, classes)
     shown = _shown(project, schema, applied, columns)
     sample = take_sample(project, list(dict.fromkeys([key, *applied.columns, *shown])), rows)
@@ -166,7 +167,9 @@ def _compared(
         others = others_votes(project, task, sample.places, tried)
     except TableError as error:
         notes.append(f"Not compared with other functions: {error}")
-    gold, strange = dev_gold(project, sample.rows[project.params.events.key], classes)
+    gold, strange = dev_gold(project, task, sample.rows[project.params.events.key])
     if strange:
-        notes.append(f"Labels in data/gold/dev that are no classes of the task are passed over: {strange:,} here.")
+        notes.append(
+            f"Labels in data/gold/{task}/dev that are no classes of the task are passed over: {strange:,} here."
+        )
     return Compared(votes, others.votes if others else silent, gold, classes), others, notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,16 @@ class Inferred:
     labels: tuple[Choice, ...]
     notes: tuple[str, ...]
 
-    def settings(self, path: str, gold: str | None = None) -> dict[str, Any]:
+    def settings(self, path: str, gold: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The ``source`` section that reads the files so; a key and gold are text, an event date is a time."""
         kinds: dict[str, str] = {column.name: column.kind for column in self.columns}
         kinds |= {choice.column: "string" for choice in [self.key] if choice}
         kinds |= {choice.column: "time" for choice in [self.time] if choice}
-        kinds |= {gold: "string"} if gold else {}
+        kinds |= dict.fromkeys((gold or {}).values(), "string")
         found: dict[str, Any] = {"path": path, "format": self.format, "columns": kinds}
         found |= {"key": self.key.column if self.key else None, "time": self.time.column if self.time else None}
         found |= {name: value for name in ("delimiter", "encoding") if (value := getattr(self, name)) is not None}
-        found |= {"gold": gold} if gold else {}
+        found |= {"gold": dict(gold)} if gold else {}
         return found | {"null_values": list(self.null_values)}
 
 

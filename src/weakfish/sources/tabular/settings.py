@@ -41,8 +41,8 @@ class TabularSettings(Section):
     ``path`` is a file, a glob or a directory, from the project's root or absolute. ``format`` is told from the file's
     suffix where it is null, ``delimiter`` too (a tab for ``.tsv``), and ``encoding`` is UTF-8 unless a byte order mark
     says otherwise. ``columns`` are the columns of the events and their types. Without ``key`` one is made from the
-    row's content, without ``time`` all events are undated. Times without a zone are of ``time_zone``. Values in
-    ``null_values`` are null, in every column.
+    row's content, without ``time`` all events are undated. ``gold`` names, by task, the column of its gold labels.
+    Times without a zone are of ``time_zone``. Values in ``null_values`` are null, in every column.
     """
 
     path: str = Field(min_length=1)
@@ -54,7 +54,7 @@ class TabularSettings(Section):
     delimiter: str | None = None
     quote: str | None = '"'
     encoding: str | None = None
-    gold: str | None = None
+    gold: dict[Name, str] = Field(default_factory=dict)
     null_values: tuple[str, ...] = ("",)
 
     @field_validator("delimiter", "quote")
@@ -88,16 +88,17 @@ class TabularSettings(Section):
 
     @model_validator(mode="after")
     def _roles_are_columns(self) -> TabularSettings:
-        for role, kind in (("key", "string"), ("time", "time"), ("gold", "string")):
-            name = getattr(self, role)
+        roles = {"key": (self.key, "string"), "time": (self.time, "time")}
+        roles |= {f"gold.{task}": (column, "string") for task, column in self.gold.items()}
+        for role, (name, kind) in roles.items():
             if name is None:
                 continue
             if name not in self.columns:
                 raise ValueError(f"{role} names {name!r}, which is not among columns ({', '.join(self.columns)})")
             if self.columns[name] != kind:
                 raise ValueError(f"{role} names {name!r}, which must be a {kind}, not a {self.columns[name]}")
-        if self.gold is not None and self.gold == self.key:
-            raise ValueError(f"key and gold both name {self.gold!r}; gold never reaches the events table")
+        if self.key in self.gold.values():
+            raise ValueError(f"key and gold both name {self.key!r}; gold never reaches the events table")
         for role, made in (("key", MADE_KEY), ("time", MADE_TIME)):
             if getattr(self, role) is None and made in self.columns:
                 raise ValueError(f"columns has {made!r}, which is the name of the {role} that is made; name another")

@@ -96,7 +96,8 @@ class TabularSource(Source):
         if not self.options.time:
             columns[MADE_TIME] = pa.nulls(piece.rows, TIME)
         if not self.options.key:  # gold is no part of it: a label that is corrected makes no other event
-            columns[MADE_KEY] = keys.of([columns[name] for name in self.options.columns if name != self.options.gold])
+            gold = self.gold.values()
+            columns[MADE_KEY] = keys.of([columns[name] for name in self.options.columns if name not in gold])
         return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
     def _column(self, name: str, piece: Piece, file: RawFile) -> pa.Array:
