@@ -422,7 +422,7 @@ def test_a_claim_that_was_lost_stops_the_commit(
         ("buyer = Entity", "1 / 0; buyer = Entity", UserError, "definitions.py cannot be imported: ZeroDivisionError"),
         ('here, "shop_orders")', 'here, "shops")', TableError, "shops.manifest.json does not exist; run `dvc repro`"),
         ('name="shop_orders"', 'name="buyer_orders"', UserError, "Feast does not accept feature_repo"),
-        (DEFINITIONS.split('"""')[2].replace("\n    ", "\n"), "\n", UserError, "defines a FeatureView; add one"),
+        (DEFINITIONS.split('"""')[2].replace("\n    ", "\n"), "\n", UserError, "defines a feature view; add one"),
     ],
 )
 def test_definitions_that_cannot_be_used_are_named_and_change_nothing(
@@ -431,7 +431,7 @@ def test_definitions_that_cannot_be_used_are_named_and_change_nothing(
     publish(project)
     held, registry = dump(store), (project.data / "registry/registry.db").read_bytes()
     file = project.root / "feature_repo/definitions.py"
-    if "FeatureView; add" in expected:
+    if "feature view; add" in expected:
         write(file, '"""Nothing."""\n')
     else:
         replace(file, old, new)

@@ -103,8 +103,8 @@ def definitions(project: Project) -> list[Any]:
         for value in vars(_load(project, file)).values():
             if isinstance(value, KINDS):
                 found[id(value)] = value
-    if not any(isinstance(value, FeatureView) for value in found.values()):
-        raise UserError(f"No module in {repository(project)} defines a FeatureView; add one to definitions.py.")
+    if not any(isinstance(value, FeatureView | OnDemandFeatureView) for value in found.values()):
+        raise UserError(f"No module in {repository(project)} defines a feature view; add one to definitions.py.")
     return list(found.values())
 
 

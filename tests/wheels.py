@@ -1,0 +1,67 @@
+"""An environment as a user has it: Weakfish from its wheel, and the libraries that it needs, away from the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+from projects import REPOSITORY
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment in the folder ``root``."""
+
+    root: Path
+
+    def run(self, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment in ``folder``."""
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        env |= {"PATH": os.pathsep.join([str(self.root / "bin"), os.environ["PATH"]]), "COLUMNS": "100"}
+        return subprocess.run(list(arguments), cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+    def must(self, folder: Path, *arguments: str) -> str:
+        """Run a program that has to succeed; what it prints."""
+        done = self.run(folder, *arguments)
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def install(folder: Path) -> Environment:
+    """Build the wheel from a copy of the sources and install it beside nothing but the pinned libraries.
+
+    The libraries are those of this environment, named by a path file, whose own path files (and with them the checkout,
+    which is installed in place) are not followed.
+    """
+    wheel = _wheel(folder)
+    root = folder / "environment"
+    venv.create(root, symlinks=True)
+    environment = Environment(root)
+    paths = {"base": str(root), "platbase": str(root)}
+    site = Path(sysconfig.get_path("purelib", vars=paths))
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    _pip("--python", str(root / "bin/python"), "install", "--no-deps", "--no-index", str(wheel))
+    found = environment.must(folder, "python", "-c", "import weakfish; print(weakfish.__file__)").strip()
+    assert Path(found).is_relative_to(site), found
+    return environment
+
+
+def _wheel(folder: Path) -> Path:
+    sources = folder / "sources"
+    shutil.copytree(REPOSITORY / "src", sources / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(REPOSITORY / name, sources / name)
+    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(sources))
+    return next(folder.glob("weakfish-*.whl"))
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
