@@ -71,6 +71,10 @@ def test_an_unknown_table_is_refused_with_the_nearest_name(project: Path) -> Non
     assert "did you mean 'events'?" in refused(project, "validate", "event")
 
 
+def test_an_unknown_stage_is_refused_with_the_nearest_name(project: Path) -> None:
+    assert "There is no stage 'vot' in dvc.yaml; did you mean 'vote'?" in refused(project, "run", "vot")
+
+
 def test_an_unknown_labeling_function_is_refused_with_the_nearest_name(project: Path) -> None:
     replace(project / "params.yaml", "functions: all", "functions: [is_large, is_smal]")
     assert "no labeling function 'is_smal'" in refused(project, "vote")

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from weakfish.checks import webhook
-from weakfish.errors import CheckFailed, UserError, WeakfishError
+from weakfish.errors import CheckFailed, UnknownName, UserError, WeakfishError
 from weakfish.project import Project
 from weakfish.report.collect import overall
 from weakfish.report.summary import print_summary
-from weakfish.runs import locked, read_records
+from weakfish.runs import forget_failures, locked, read_records
 
 NEXT = (
     "Open reports/index.html: the verdict, the checks, the labeling functions and the metrics on one page.",
@@ -38,6 +39,8 @@ def run(project: Project, stages: Sequence[str]) -> None:
 
     Raises
     ------
+    UnknownName
+        When one of ``stages`` is none of ``dvc.yaml``.
     WeakfishError
         Of the kind with which the failed stage ended (`CheckFailed`, `UserError`), or when DVC itself failed.
     Busy
@@ -45,11 +48,14 @@ def run(project: Project, stages: Sequence[str]) -> None:
     """
     with locked(project, "run"):
         project.params  # noqa: B018  a malformed file is our sentence, not DVC's
+        _check(project, stages)
         started = datetime.now(UTC)
         code = _dvc(project, "repro", *stages).wait()
         if code == 0:
             from weakfish.report.page import render
 
+            if not stages:
+                forget_failures(project, started)
             render(project.root)
         ran = {
             name
@@ -87,6 +93,17 @@ def status(project: Project, as_json: bool) -> None:
     for stage, why in stale.items():
         more = f"; {len(why) - REASONS} more" if len(why) > REASONS else ""
         click.echo(f"Stale: {stage} ({'; '.join(why[:REASONS])}{more})")
+
+
+def _check(project: Project, stages: Sequence[str]) -> None:
+    """Refuse names that are no stage; what is wrong with a malformed file is for DVC to say."""
+    try:
+        known = yaml.safe_load((project.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return
+    for stage in stages:
+        if stage.partition("@")[0] not in known:  # what follows is DVC's: of which of several
+            raise UnknownName("stage", stage, known, "dvc.yaml")
 
 
 def _dvc(project: Project, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:

@@ -55,6 +55,16 @@ def read_records(project: Project) -> dict[str, dict[str, Any]]:
     return {file.stem: read_json(file) for file in sorted(record_file(project, "").parent.glob("*.json"))}
 
 
+def forget_failures(project: Project, before: datetime) -> None:
+    """Drop the records of stages that failed, or were killed, before a time after which nothing is left to do.
+
+    A stage that failed by hand and was put right by undoing the edit is not run again, so nothing else would.
+    """
+    for stage, record in read_records(project).items():
+        if record["exit_code"] != 0 and datetime.fromisoformat(record["started_at"]) < before:
+            record_file(project, stage).unlink()
+
+
 def run_recorded(project: Project, stage: str, work: Callable[[Project], object]) -> None:
     """Run a stage's work under its lock, and record when it began and ended and how.
 
