@@ -1,23 +1,25 @@
 """Labeling functions are taken away, `weakfish lf suggest` is asked, and what it says is pasted unseen.
 
-    python -m benchmarks.lf_suggest --project PATH [--random 6] [--seed 11] [--rounds 2]
+    python -m benchmarks.lf_suggest --project PATH [--others 5] [--random 3] [--seed 11] [--rounds 2]
 
 A copy of the project's events, votes and dev gold is made below TMPDIR; its test gold is not copied. Four functions go:
-first the four whose loss uncovers most rows, then the worst of the others, then random fours. One line of JSON per four
-and round: how much of the lost coverage came back, at which estimated precision, and what dev gold says of it.
+first the four whose loss uncovers most rows, then the next worst that share at most two with any before, then random
+fours. One line of JSON per four and round: how much of the lost coverage came back, at which estimated precision, and
+what dev gold says of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
-import os
+import multiprocessing
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,47 +28,60 @@ import numpy as np
 import yaml
 
 from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.writing.beside import dev_gold
+from weakfish.labeling.writing.beside import DevGold
 from weakfish.project import Project
 from weakfish.tables import read_table
 
 REMOVED = 4
 """How many functions are taken away."""
 
-FOLDERS = (
-    "labeling_functions",
-    "sources",
-    "feature_repo",
-    "validation",
-    "data/events",
-    "data/gold/spam/dev",
-    "data/votes",
-)
+FOLDERS = ("labeling_functions", "sources", "feature_repo", "validation", "data/events", "data/votes")
 PASTED = "labeling_functions/suggested_{}.py"
 
 
-def worst(votes: np.ndarray, but: tuple[int, ...] = ()) -> tuple[int, ...]:
-    """The functions, `REMOVED` of them and none of ``but``, without which most rows have no vote."""
+def worst(votes: np.ndarray, apart_from: Sequence[tuple[int, ...]] = ()) -> tuple[int, ...] | None:
+    """The functions, `REMOVED` of them, without which most rows have no vote; None where no rows would lose theirs.
+
+    Those in ``apart_from`` share half of their functions with it at most.
+    """
     fires = votes >= 0
     few = fires[(fires.sum(axis=1) > 0) & (fires.sum(axis=1) <= REMOVED)]
     patterns = Counter(tuple(np.flatnonzero(row)) for row in few)
-    sets = np.array(list(combinations([place for place in range(votes.shape[1]) if place not in but], REMOVED)))
+    sets = np.array(list(combinations(range(votes.shape[1]), REMOVED)))
     inside = np.zeros((len(sets), votes.shape[1]), np.bool_)
     inside[np.arange(len(sets))[:, None], sets] = True
     lost = np.zeros(len(sets), np.int64)
     for pattern, rows in patterns.items():
         lost += rows * inside[:, list(pattern)].all(axis=1)
-    return tuple(int(place) for place in sets[lost.argmax()])
+    for other in apart_from:
+        lost[inside[:, list(other)].sum(axis=1) > REMOVED // 2] = 0
+    return tuple(int(place) for place in sets[lost.argmax()]) if lost.any() else None
+
+
+def fours(votes: np.ndarray, others: int, random: int, seed: int) -> list[tuple[str, tuple[int, ...]]]:
+    """The choices of functions to take away, each with what it is."""
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for number in range(others + 1):
+        four = worst(votes, [each for _, each in found])
+        if four is None:
+            break
+        found.append((f"worst but {number}" if number else "worst", four))
+    chance = np.random.default_rng(seed)
+    for number in range(1, random + 1):
+        chosen = chance.choice(votes.shape[1], REMOVED, replace=False)
+        found.append((f"random {number}", tuple(sorted(chosen.tolist()))))
+    return found
 
 
 def copied(project: Path, to: Path) -> Path:
     """What suggestions need of a project."""
-    for name in FOLDERS:
-        shutil.copytree(project / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("params.yaml", "dvc.yaml", "requirements.lock"):
+    gold = [str(folder.relative_to(project)) for folder in project.glob("data/gold/*/dev")]
+    for name in (*FOLDERS, *gold, ".weakfish/votes"):
+        if (project / name).is_dir():
+            shutil.copytree(project / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (to / "labeling_functions/__init__.py").touch()  # a package of that name elsewhere on the path would go first
+    for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(project / name, to / name)
-    if (project / ".weakfish/votes").is_dir():
-        shutil.copytree(project / ".weakfish/votes", to / ".weakfish/votes")
     (to / "data/features").mkdir()
     for file in (project / "data/features").glob("*.manifest.json"):
         shutil.copy(file, to / "data/features")
@@ -78,7 +93,7 @@ def measure(root: Path, task: str, functions: list[str], rounds: int, before: np
     vote(root, task, functions)
     without = labels(root, task)
     for number in range(1, rounds + 1):
-        found = json.loads(weakfish(root, "lf", "suggest", "--task", task, "--json"))
+        found = apart(_suggested, root, task)
         mine = [each for each in found["suggestions"] if each["for"] == "uncovered"]
         if found["code"] is None or not mine:
             yield {"round": number, "suggested": 0, **_compared(before, without, without, mine, found)}
@@ -121,8 +136,7 @@ def vote(root: Path, task: str, functions: list[str]) -> None:
     params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     params["tasks"][task]["functions"] = functions
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    weakfish(root, "vote")
-    weakfish(root, "label")
+    apart(_voted, root)
 
 
 def labels(root: Path, task: str) -> dict[str, np.ndarray]:
@@ -130,49 +144,51 @@ def labels(root: Path, task: str) -> dict[str, np.ndarray]:
     project = Project(root)
     classes, key = project.task(task).classes, project.params.events.key
     rows = read_table(project.table(f"labels/{task}"), [key, "covered", "label"])
-    gold, _ = dev_gold(project, task, rows[key])
+    gold, _ = DevGold(project, task).of(rows[key])
     named = rows["label"].to_pylist()
     label = np.array([classes.index(name) if name in classes else -1 for name in named])
     return {"covered": rows["covered"].to_numpy(), "label": label, "gold": gold}
 
 
-def weakfish(root: Path, *arguments: str) -> str:
-    """Run a command there; what it prints."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["weakfish", *arguments],
-        cwd=root,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return done.stdout
+def apart(work: Callable[..., Any], *arguments: object) -> Any:
+    """What ``work`` returns in a process of its own, which has imported no project's functions before."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["weakfish.labeling.voting.vote", "weakfish.labeling.modeling.label"])
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _voted(root: Path) -> None:
+    from weakfish.labeling.modeling.label import label
+    from weakfish.labeling.voting.vote import vote
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        vote(Project(root))
+        label(Project(root))
+
+
+def _suggested(root: Path, task: str) -> dict[str, Any]:
+    from weakfish.labeling.writing.suggest import suggest
+    from weakfish.labeling.writing.suggest_text import as_json
+
+    return as_json(suggest(Project(root), task))
 
 
 def main() -> None:
     """Print one line per four functions and round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--project", type=Path, required=True)
-    parser.add_argument("--random", type=int, default=6, help="how many random fours")
+    parser.add_argument("--task", help="without it all")
+    parser.add_argument("--others", type=int, default=5, help="how many fours that share two functions at most")
+    parser.add_argument("--random", type=int, default=3, help="how many random fours")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     project = Project(given.project.resolve())
-    for task in project.params.tasks:
+    for task in [given.task] if given.task else list(project.params.tasks):
         matrix = read_label_matrix(project, task)
-        random = np.random.default_rng(given.seed)
-        places = range(len(matrix.names))
-        first = worst(matrix.votes)
-        fours = [("worst", first), ("worst of the others", worst(matrix.votes, but=first))]
-        fours += [
-            (f"random {number}", tuple(sorted(random.choice(places, REMOVED, replace=False).tolist())))
-            for number in range(1, given.random + 1)
-        ]
         before = np.asarray((matrix.votes >= 0).any(axis=1))
-        for which, four in fours:
+        for which, four in fours(matrix.votes, given.others, given.random, given.seed):
             kept = [name for place, name in enumerate(matrix.names) if place not in four]
             head = {"task": task, "four": which, "removed": [matrix.names[place] for place in four]}
             with tempfile.TemporaryDirectory() as folder:

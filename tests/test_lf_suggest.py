@@ -17,8 +17,10 @@ from made_votes import own_functions
 from projects import write
 from scipy.sparse import csc_matrix
 
+from benchmarks import lf_suggest
 from weakfish.errors import UnknownName
 from weakfish.files import write_json
+from weakfish.labeling.matrix import read_label_matrix
 from weakfish.labeling.modeling.label import label
 from weakfish.labeling.voting.vote import vote
 from weakfish.labeling.writing import estimates
@@ -228,6 +230,34 @@ def test_dev_gold_has_no_part_in_what_is_suggested(planted: Path, found: Suggest
     assert [each.rule for each in without.suggestions] == [each.rule for each in found.suggestions]
     assert [each.low for each in without.suggestions] == [each.low for each in found.suggestions]
     assert not any(each.counts.gold for each in without.suggestions)
+
+
+def test_the_benchmark_takes_functions_away_and_counts_what_came_back(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lf_suggest, "REMOVED", 3)  # of six, so that a label model remains
+    with own_functions():
+        matrix = read_label_matrix(Project(planted), "fraud")
+        (_, first), (_, second), (_, by_chance) = lf_suggest.fours(matrix.votes, others=1, random=1, seed=11)
+        root = lf_suggest.copied(planted, tmp_path / "copy")
+    assert len(set(first) & set(second)) <= 1
+    assert len(set(by_chance)) == 3
+    assert not (root / "data/gold/fraud/test").exists(), "test gold stays where it is"
+    covered = (matrix.votes >= 0).any(axis=1)
+    kept = [place for place in range(RULES) if place not in first]
+    lost = covered & ~(matrix.votes[:, kept] >= 0).any(axis=1)
+    assert lost.sum() >= (covered & ~np.delete(matrix.votes >= 0, second, axis=1).any(axis=1)).sum() > 0
+    names = [matrix.names[place] for place in kept]
+    (line,) = lf_suggest.measure(root, "fraud", names, 1, covered)
+    assert (line["lost"], line["uncovered"]) == (lost.sum(), (~(matrix.votes[:, kept] >= 0).any(axis=1)).sum())
+    table = read_table(root / "data/events", ["note", "amount"])
+    planted_there = np.array(["gift" in note.lower() for note in table["note"].to_pylist()])
+    planted_there |= table["amount"].to_numpy() >= 500
+    assert line["regained"] >= 0.8 * (lost & planted_there).sum()
+    assert line["share"] == round(line["regained"] / line["lost"], 3)
+    assert line["estimate"] >= line["low"] >= 0.9
+    right, known = line["dev_gold"]
+    assert right >= 0.9 * known > 50
 
 
 def test_what_few_entities_share_is_not_quoted(planted: Path, found: Suggestions, tmp_path: Path) -> None:

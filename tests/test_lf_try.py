@@ -406,7 +406,6 @@ def test_a_draft_within_labeling_functions_finds_its_neighbours(project: Project
         ("drafts/amounts.py:votes_seven", LabelingFunctionError, "returned 7 ("),
         ("drafts/amounts.py:votes_for_a_third", LabelingFunctionError, "returned 2 (drafts/amounts.py, @votes)"),
         ("drafts/amounts.py:names_no_column", LabelingFunctionError, "raised AttributeError"),
-        ("drafts/amounts.py:constant", LabelingFunctionError, "reads no column of the events"),
         ("drafts/none.py:plain", UserError, "There is no Python file 'drafts/none.py'"),
         ("params.yaml:events", UserError, "There is no Python file 'params.yaml'"),
         (f"{'a' * 5000}.py:x", UserError, "There is no Python file"),

@@ -12,13 +12,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from in_process import run_here
 from projects import command, replace, tiny, weakfish, write
 from snorkel.labeling import LabelingFunction, PandasLFApplier, labeling_function
 from snorkel.preprocess import preprocessor
 
+from weakfish.labeling.load import Classes
 from weakfish.labeling.voting.rows import Batch, row_votes
 
-CLASSES = ("no", "yes", "maybe")
+CLASSES = Classes("task", ("no", "yes", "maybe"))
 
 
 def table(rows: int = 60) -> pa.Table:
@@ -130,7 +132,8 @@ def test_votes_are_those_of_the_pandas_applier(function: LabelingFunction) -> No
     frame = rows.to_pandas(integer_object_nulls=True)
     expected = PandasLFApplier([function]).apply(frame, progress_bar=False)[:, 0]
     keys = rows["key"].to_pylist()
-    first, last = (row_votes([function], Batch(part, at), keys[at : at + 30], CLASSES) for part, at in halves(rows))
+    classes = {function.name: CLASSES}
+    first, last = (row_votes([function], Batch(part, at), keys[at : at + 30], classes) for part, at in halves(rows))
     votes = np.concatenate([first[function.name][0], last[function.name][0]])
     assert votes.tolist() == expected.tolist()
     assert first[function.name][1].count == last[function.name][1].count == 0
@@ -142,7 +145,8 @@ def halves(rows: pa.Table) -> list[tuple[pa.Table, int]]:
 
 def test_a_function_that_raises_is_no_abstain() -> None:
     rows = table()
-    found, faults = row_votes([by_missing_values], Batch(rows), rows["key"].to_pylist(), CLASSES)["by_missing_values"]
+    keys, classes = rows["key"].to_pylist(), {"by_missing_values": CLASSES}
+    found, faults = row_votes([by_missing_values], Batch(rows), keys, classes)["by_missing_values"]
     assert set(found.tolist()) == {-128}
     assert faults.count == 60
     assert faults.exception == "AttributeError: 'Series' object has no attribute 'count_is_none'"
@@ -152,9 +156,7 @@ def test_a_function_that_raises_is_no_abstain() -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tiny(tmp_path_factory.mktemp("rows") / "orders")
-    for stage in (["ingest"], ["validate", "events"], ["accept"]):
-        result = weakfish(root, *stage)
-        assert result.returncode == 0, result.stderr
+    run_here(root, ["ingest"], ["validate", "events"], ["accept"])
     write(
         root / "labeling_functions/more.py",
         """
@@ -204,7 +206,7 @@ if __name__ == "__main__":
     file = Path(sys.argv[1])
     names = ("is_large", "is_a_book", "is_odd", "buys_gift_cards")
     groups = pq.read_metadata(file).num_row_groups
-    units = [workers.Unit("fraud", file, group, names) for group in range(groups)]
+    units = [workers.Unit(file, group, names) for group in range(groups)]
     project = Project(Path.cwd())
     alone = {unit.group: outcome for unit, outcome in workers.run(project, units)}
     workers.WORTH_A_PROCESS = 0.0

@@ -16,8 +16,10 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from weakfish.errors import WeakfishError
-from weakfish.labeling.votes_file import read_votes
+from weakfish.labeling.votes_file import ABSTAIN, read_votes
 from weakfish.project import Project
 
 PACKAGES = ("duckdb", "hyperscan", "ibis-framework", "numpy", "pandas", "pyarrow", "snorkel")
@@ -35,17 +37,18 @@ class Pieces:
         return self._folder / key[:2] / f"{key}.parquet"
 
     @staticmethod
-    def holds(file: Path, keys: str) -> bool:
-        """Whether a piece is there and whole, and about the events with the fingerprint ``keys``."""
+    def highest(file: Path, keys: str) -> int | None:
+        """The highest vote of a piece that is whole and about the events with the fingerprint ``keys``, or None."""
         if not file.exists():
-            return False
+            return None
         try:
-            read_votes(file, keys)
+            votes = read_votes(file, keys)
         except WeakfishError:
             file.unlink(missing_ok=True)
-            return False
+            return None
         os.utime(file)
-        return True
+        highest = pc.max(votes).as_py()
+        return ABSTAIN if highest is None else int(highest)
 
     def bound(self, megabytes: int) -> None:
         """Delete the pieces that were not used longest, until all are within a size."""
@@ -57,9 +60,9 @@ class Pieces:
                 file.unlink(missing_ok=True)
 
 
-def piece_key(identity: str, contents: Sequence[str], keys: str, classes: int) -> str:
-    """The key of a function's votes on a partition; ``classes`` is how many the task has."""
-    parts = [identity, *contents, keys, str(classes), engine_version()]
+def piece_key(identity: str, contents: Sequence[str], keys: str) -> str:
+    """The key of a function's votes on a partition, whatever tasks it votes in."""
+    parts = [identity, *contents, keys, engine_version()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from weakfish import compute
 from weakfish.labeling.functions import ColumnarLabelingFunction
-from weakfish.labeling.load import load_functions
+from weakfish.labeling.load import Voter, load_voters
 from weakfish.labeling.voting.plan import Search, compile_plan
 from weakfish.project import Project
 from weakfish.tables import schema_of
@@ -17,7 +19,7 @@ WIDEST = 60
 
 
 def explain_plan(project: Project) -> None:
-    """Print the searches of each task's columnar functions, and name the functions that run row by row.
+    """Print the searches of the columnar functions of all tasks, which are one plan, and count those that run by row.
 
     Raises
     ------
@@ -25,23 +27,27 @@ def explain_plan(project: Project) -> None:
         When there are no events, whose columns the functions are compiled for.
     """
     schema = schema_of(project.table("events"))
-    console = Console()
-    for task in project.params.tasks:
-        functions = load_functions(project, task)
-        columnar = [function for function in functions if isinstance(function, ColumnarLabelingFunction)]
-        searches = compile_plan(compute.connect(), columnar, schema).searches if columnar else []
-        console.print(_table(task, searches))
-        console.print(_summary(len(functions), len(columnar), searches), soft_wrap=True)
+    console, voters = Console(), load_voters(project)
+    functions = [voter.function for voter in voters.values()]
+    columnar = [function for function in functions if isinstance(function, ColumnarLabelingFunction)]
+    searches = compile_plan(compute.connect(), columnar, schema).searches if columnar else []
+    console.print(_table(list(project.params.tasks), voters, searches))
+    console.print(_summary(len(functions), len(columnar), searches), soft_wrap=True)
+    several = sum(len(voter.tasks) > 1 for voter in voters.values())
+    if several:
+        console.print(f"{several} of them vote in several tasks, once for all of these.", soft_wrap=True)
 
 
-def _table(task: str, searches: list[Search]) -> Table:
-    table = Table(title=f"{task}: searches of text", title_justify="left", box=box.SIMPLE, highlight=False)
-    for name in ("function", "column", "pattern", "where", "why"):
+def _table(tasks: list[str], voters: Mapping[str, Voter], searches: list[Search]) -> Table:
+    title = f"{', '.join(tasks)}: searches of text"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, highlight=False)
+    for name in (*(["tasks"] if len(tasks) > 1 else []), "function", "column", "pattern", "where", "why"):
         table.add_column(name, overflow="fold")
     for search in searches:
         where = "scan, then engine" if search.rechecked else "scan" if search.lifted else "engine"
         pattern = search.pattern if len(search.pattern) <= WIDEST else search.pattern[: WIDEST - 3] + "..."
-        table.add_row(search.function, search.column, repr(pattern)[1:-1], where, search.why)
+        of = [", ".join(voters[search.function].tasks)] if len(tasks) > 1 else []
+        table.add_row(*of, search.function, search.column, repr(pattern)[1:-1], where, search.why)
     return table
 
 

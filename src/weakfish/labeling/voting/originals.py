@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
 
 from weakfish.compute import Engine
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.labeling.functions import ColumnarLabelingFunction
+from weakfish.labeling.voting.recheck import ROW
 
 CHANGES_BY_ITSELF = (ops.Impure, ops.TimestampNow, ops.DateNow)
 LOOKS_AT_OTHER_ROWS = (ops.Reduction, ops.Analytic, ops.WindowFunction, ops.Relation)
@@ -45,7 +47,7 @@ class Originals:
 
     def check(self) -> None:
         """Raise `LabelingFunctionError` with the name of a function that the engine cannot run on no rows at all."""
-        nothing = self.schema.empty_table().select(self.columns)
+        nothing = self._numbered(self.schema.empty_table().select(self.columns))
         try:
             self._query(nothing.schema, self.votes)(nothing)
         except WeakfishError as error:
@@ -53,15 +55,21 @@ class Originals:
 
     def culprit(self, batch: pa.Table, error: WeakfishError) -> WeakfishError:
         """``error`` with the name of the function that the engine cannot run on ``batch``."""
+        rows = self._numbered(batch)
         for function, vote in zip(self.functions, self.votes, strict=True):
             try:
-                self._query(batch.schema, [vote])(batch)
+                self._query(rows.schema, [vote])(rows)
             except WeakfishError as own:
                 return LabelingFunctionError(
                     f"Labeling function {function.name!r} ({function.__module__}) cannot be computed: {own} "
                     "Correct its condition."
                 )
         return error
+
+    @staticmethod
+    def _numbered(batch: pa.Table) -> pa.Table:
+        """The batch with a column more: functions may read none, but the engine wants one."""
+        return batch if ROW in batch.column_names else batch.append_column(ROW, pa.array(np.arange(batch.num_rows)))
 
     def _query(self, schema: pa.Schema, votes: Sequence[ir.Value]) -> Callable[[pa.Table], pa.Table]:
         def build(table: ir.Table) -> ir.Table:

@@ -6,7 +6,7 @@ Functions with preprocessors, and those that a `Row` cannot serve, get the Serie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from snorkel.labeling import LabelingFunction
 
-from weakfish.labeling.load import check_vote
+from weakfish.labeling.load import Classes, check_vote
 from weakfish.labeling.votes_file import ABSTAIN, FAILED, Faults, Votes
 
 SERIES = frozenset(dir(pd.Series))
@@ -97,7 +97,7 @@ class Row:
 
 
 def row_votes(
-    functions: Sequence[LabelingFunction], batch: Batch, keys: Sequence[object], classes: Sequence[str]
+    functions: Sequence[LabelingFunction], batch: Batch, keys: Sequence[object], classes: Mapping[str, Classes]
 ) -> dict[str, tuple[Votes, Faults]]:
     """The votes of each function on a batch, `FAILED` where it raised.
 
@@ -105,18 +105,18 @@ def row_votes(
     ----------
     keys
         The key of each row, which names it in messages.
+    classes
+        By function, what it may vote for.
 
     Raises
     ------
     LabelingFunctionError
         When a function returns what is not a vote; names the function and the row.
     """
-    return {function.name: _votes(function, batch, keys, classes) for function in functions}
+    return {function.name: _votes(function, batch, keys, classes[function.name]) for function in functions}
 
 
-def _votes(
-    function: LabelingFunction, batch: Batch, keys: Sequence[object], classes: Sequence[str]
-) -> tuple[Votes, Faults]:
+def _votes(function: LabelingFunction, batch: Batch, keys: Sequence[object], classes: Classes) -> tuple[Votes, Faults]:
     found: list[Any] = []
     failed: list[int] = []
     faults, vote = Faults(), _plain_call(function)
@@ -155,8 +155,8 @@ def _second_try(function: LabelingFunction, batch: Batch, number: int) -> tuple[
         return None
 
 
-def _checked(found: list[Any], function: LabelingFunction, keys: Sequence[object], classes: Sequence[str]) -> Votes:
-    if not found or (set(map(type, found)) == {int} and min(found) >= ABSTAIN and max(found) < len(classes)):
+def _checked(found: list[Any], function: LabelingFunction, keys: Sequence[object], classes: Classes) -> Votes:
+    if not found or (set(map(type, found)) == {int} and min(found) >= ABSTAIN and max(found) < len(classes.names)):
         return np.array(found, np.int8)
     rows = (f"{function._f.__module__}, row {key!r}" for key in keys)
     return np.array(

@@ -1,52 +1,34 @@
 """The `vote` verb: events through the labeling functions into ``data/votes/<task>/<function>/<partition>.parquet``.
 
 The votes of one function on one partition are a piece. Pieces that were computed before, from equal functions and equal
-columns, come from the cache; the others are computed together, a row group at a time.
+columns, come from the cache; the others, whichever tasks they are for, are computed together, a row group at a time.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from weakfish.errors import LabelingFunctionError
 from weakfish.files import whole_file, whole_folder, write_json
 from weakfish.labeling.contents import Contents
-from weakfish.labeling.identity import Identity, examine
-from weakfish.labeling.load import load_functions, module_of
+from weakfish.labeling.load import Voter, load_functions, load_voters, module_of
 from weakfish.labeling.votes_file import Faults, read_faults, write_votes
-from weakfish.labeling.voting.cache import Pieces, piece_key
+from weakfish.labeling.voting.cache import Pieces
+from weakfish.labeling.voting.pieces import Piece, Wanted, wanted_pieces
 from weakfish.labeling.voting.workers import Outcome, Unit, joined, run
 from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger
-from weakfish.tables import open_partition, partitions, schema_of
-
-READING = 2
-"""Files that are hashed or read at once."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The votes of a function on a partition: which, where its events lie, and where the cache has it or will.
-
-    ``keys`` is the fingerprint of the events' keys.
-    """
-
-    function: str
-    partition: str
-    events: Path
-    keys: str
-    identity: str
-    cached: Path
+from weakfish.tables import open_partition, partitions
 
 
 def vote(project: Project) -> None:
-    """Apply the labeling functions of every task to ``data/events``.
+    """Apply the labeling functions of every task to ``data/events``, each function once.
 
     Says on stdout how much was computed. ``reports/votes.json`` has what functions failed with.
 
@@ -57,55 +39,27 @@ def vote(project: Project) -> None:
         a vote; names the function and rows.
     """
     events = partitions(project.table("events"))
-    contents, pieces = Contents(project), Pieces(project)
-    faults: dict[str, dict[str, Faults]] = {}
+    contents, cache, voters = Contents(project), Pieces(project), load_voters(project)
     with whole_folder(project.data / "votes") as folder:
-        for task in project.params.tasks:
-            wanted, missing = _pieces(project, task, events, contents, pieces)
-            contents.save(list(events.values()))
-            _compute(project, task, missing)
-            print(_summary(task, wanted, missing))
-            faults[task] = _faults(wanted)
-            _report(project, faults)
-            _check(project, task, faults[task])
-            write_json(folder / f"{task}.manifest.json", manifest(project, task, wanted))
-            for piece in wanted:
+        wanted = wanted_pieces(project, voters, events, contents, cache)
+        contents.save(list(events.values()))
+        _compute(project, voters, wanted.missing)
+        print("\n".join(_summary(wanted)))
+        faults = {task: _faults(pieces) for task, pieces in wanted.by_task.items()}
+        _report(project, faults)
+        for task, pieces in wanted.by_task.items():
+            _check(project, task, faults[task], voters)
+            write_json(folder / f"{task}.manifest.json", _manifest(project, task, pieces))
+            for piece in pieces:
                 file = folder / task / piece.function / piece.events.name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(piece.cached, file)
-    pieces.bound(project.params.votes.max_cache_megabytes)
+    cache.bound(project.params.votes.max_cache_megabytes)
     rows = sum(open_partition(file).metadata.num_rows for file in events.values())
     write_ledger(project, "vote", rows_in=rows, rows_out=rows)
 
 
-def _pieces(
-    project: Project, task: str, events: dict[str, Path], contents: Contents, cache: Pieces
-) -> tuple[list[Piece], list[Piece]]:
-    """All pieces of a task, and those that have to be computed."""
-    schema = schema_of(project.table("events"))
-    identities = {function.name: examine(function, project, schema) for function in load_functions(project, task)}
-    classes, key = len(project.task(task).classes), project.params.events.key
-    columns = sorted({name for identity in identities.values() for name in identity.columns} | {key})
-    with ThreadPoolExecutor(READING) as pool:  # hashing and reading leave the interpreter to others
-        list(pool.map(lambda file: (contents.of(file, columns), contents.keys(file, key)), events.values()))
-    wanted = []
-    for partition, file in events.items():
-        keys = contents.keys(file, key)
-        for name, identity in identities.items():
-            held = piece_key(identity.digest, _read(contents, file, identity, key), keys, classes)
-            wanted.append(Piece(name, partition, file, keys, identity.digest, cache.file(held)))
-    with ThreadPoolExecutor(READING) as pool:
-        there = pool.map(
-            lambda piece: identities[piece.function].certain and cache.holds(piece.cached, piece.keys), wanted
-        )
-        return wanted, [piece for piece, is_there in zip(wanted, there, strict=True) if not is_there]
-
-
-def _read(contents: Contents, file: Path, identity: Identity, key: str) -> list[str]:
-    return contents.of(file, identity.columns or [key])
-
-
-def _compute(project: Project, task: str, missing: Sequence[Piece]) -> None:
+def _compute(project: Project, voters: Mapping[str, Voter], missing: Sequence[Piece]) -> None:
     """Compute pieces and put each into the cache as soon as it is whole."""
     by_file: dict[Path, list[Piece]] = defaultdict(list)
     for piece in missing:
@@ -114,8 +68,9 @@ def _compute(project: Project, task: str, missing: Sequence[Piece]) -> None:
     for file, pieces in by_file.items():
         groups[file] = open_partition(file).metadata.num_row_groups
         names = tuple(piece.function for piece in pieces)
-        units += [Unit(task, file, group, names) for group in range(groups[file])]
-    progress = Progress(f"vote: votes of {task}", sum(map(_votes, units)))
+        units += [Unit(file, group, names) for group in range(groups[file])]
+    tasks = {task: None for piece in missing for task in voters[piece.function].tasks}
+    progress = Progress(f"vote: votes of {', '.join(tasks)}", sum(map(_votes, units)))
     done: dict[Path, dict[int, Outcome]] = defaultdict(dict)
     with ThreadPoolExecutor(1) as writer:  # while others compute
         kept = []
@@ -139,20 +94,25 @@ def _keep(pieces: Sequence[Piece], groups: dict[int, Outcome]) -> None:
             write_votes(part, votes, piece.keys, faults)
 
 
-def _summary(task: str, wanted: Sequence[Piece], missing: Sequence[Piece]) -> str:
+def _summary(wanted: Wanted) -> list[str]:
     """How much of the work was done: ``1 of 20 labeling functions, 18 of 18 partitions: 18 of 360 pieces computed``."""
+    missing, lines, computed = set(wanted.missing), [], 0
+    for task, pieces in wanted.by_task.items():
+        mine = [piece for piece in pieces if piece in missing]
+        functions, parts = (
+            f"{len({getattr(piece, name) for piece in mine})} of {len({getattr(piece, name) for piece in pieces})}"
+            for name in ("function", "partition")
+        )
+        lines.append(
+            f"{task}: {functions} labeling functions, {parts} partitions: {len(mine)} of {len(pieces)} pieces computed."
+        )
+        computed += len(mine)
+    if computed > len(missing):
+        lines.append(f"{len(missing)} pieces in all: a function of several tasks votes once for all of them.")
+    return lines
 
-    def of(attribute: str) -> str:
-        some, every = ({getattr(piece, attribute) for piece in pieces} for pieces in (missing, wanted))
-        return f"{len(some)} of {len(every)}"
 
-    functions, parts = of("function"), of("partition")
-    return (
-        f"{task}: {functions} labeling functions, {parts} partitions: {len(missing)} of {len(wanted)} pieces computed."
-    )
-
-
-def manifest(project: Project, task: str, wanted: Sequence[Piece]) -> dict[str, Any]:
+def _manifest(project: Project, task: str, wanted: Sequence[Piece]) -> dict[str, Any]:
     """What voted: the module and the identity of each function."""
     identities = {piece.function: piece.identity for piece in wanted}
     functions = load_functions(project, task)
@@ -179,11 +139,10 @@ def _report(project: Project, faults: dict[str, dict[str, Faults]]) -> None:
     write_json(project.reports / "votes.json", {"tasks": tasks})
 
 
-def _check(project: Project, task: str, faults: dict[str, Faults]) -> None:
+def _check(project: Project, task: str, faults: dict[str, Faults], voters: Mapping[str, Voter]) -> None:
     allowed = project.task(task).max_faults
-    modules = {function.name: function._f.__module__ for function in load_functions(project, task)}
     over = [
-        f"{name!r} ({modules[name]}) raised {found.exception.rstrip('.')} on {_rows(found)}"
+        f"{name!r} ({module_of(voters[name].function)}) raised {found.exception.rstrip('.')} on {_rows(found)}"
         for name, found in faults.items()
         if found.count > allowed
     ]

@@ -9,7 +9,7 @@ import contextlib
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from weakfish.compute import Engine
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.labeling.functions import ColumnarLabelingFunction
 from weakfish.labeling.identity import columns_read
-from weakfish.labeling.load import load_functions
+from weakfish.labeling.load import Classes, load_voters
 from weakfish.labeling.votes_file import Faults, Votes
 from weakfish.labeling.voting.plan import VotePlan, compile_plan
 from weakfish.labeling.voting.rows import Batch, row_votes
@@ -50,9 +50,8 @@ VOTES_A_SECOND = 200e3
 
 @dataclass(frozen=True)
 class Unit:
-    """Functions of a task to be applied to one row group of a partition."""
+    """Functions, of whichever tasks, to be applied to one row group of a partition."""
 
-    task: str
     file: Path
     group: int
     functions: tuple[str, ...]
@@ -64,7 +63,8 @@ class Worker:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._engine = compute.connect()
-        self._applied: dict[tuple[str, tuple[str, ...]], Applied] = {}
+        self._voters = load_voters(project)
+        self._applied: dict[tuple[str, ...], Applied] = {}
 
     def work(self, unit: Unit) -> Outcome:
         """The votes on a unit's rows, in their order."""
@@ -86,17 +86,17 @@ class Worker:
         return float(read / BYTES_A_SECOND + len(applied.by_row) * rows / VOTES_A_SECOND)
 
     def _functions(self, unit: Unit, schema: pa.Schema) -> Applied:
-        key = (unit.task, unit.functions)
-        if key not in self._applied:
-            found = {function.name: function for function in load_functions(self._project, unit.task)}
-            task = self._project.task(unit.task)
-            functions = [found[name] for name in unit.functions]
-            self._applied[key] = Applied(self._engine, functions, schema, self._project.params.events.key, task.classes)
-        return self._applied[key]
+        if unit.functions not in self._applied:
+            voters = {name: self._voters[name] for name in unit.functions}
+            functions = [voter.function for voter in voters.values()]
+            classes = {name: voter.classes for name, voter in voters.items()}
+            key = self._project.params.events.key
+            self._applied[unit.functions] = Applied(self._engine, functions, schema, key, classes)
+        return self._applied[unit.functions]
 
 
 class Applied:
-    """Functions made ready for batches of a schema."""
+    """Functions made ready for batches of a schema; ``classes`` says by name what each may vote for."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Applied:
         functions: Sequence[LabelingFunction],
         schema: pa.Schema,
         key: str,
-        classes: Sequence[str],
+        classes: Mapping[str, Classes],
     ) -> None:
         columnar = [function for function in functions if isinstance(function, ColumnarLabelingFunction)]
         self.by_row = [function for function in functions if not isinstance(function, ColumnarLabelingFunction)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -67,20 +68,31 @@ def others_votes(project: Project, task: str, places: Mapping[str, Places], trie
     return Others([names[column] for column in others], votes[:, others], own)
 
 
-def dev_gold(project: Project, task: str, keys: pa.ChunkedArray) -> tuple[Ints, int]:
-    """The dev gold label of each key as a position in the task's classes, and on how many it is none of them.
-
-    Those of the test part are for `evaluate` alone.
+class DevGold:
+    """The gold labels of a task's dev part, read once; those of the test part are for `evaluate` alone.
 
     Raises
     ------
     TableError
         When the table is cut off.
     """
-    dev, key = folder(project, task, "dev"), project.params.events.key
-    if not any(dev.glob("*.parquet")):
-        return np.full(len(keys), UNKNOWN), 0
-    gold, classes = read_table(dev, [key, GOLD_LABEL]), pa.array(project.task(task).classes)
-    labels = pc.take(gold[GOLD_LABEL], pc.index_in(keys, gold[key].combine_chunks()))
-    found: Ints = pc.fill_null(pc.index_in(labels, classes), UNKNOWN).to_numpy().astype(np.int64)
-    return found, int(((found == UNKNOWN) & pc.is_valid(labels).to_numpy()).sum())
+
+    def __init__(self, project: Project, task: str) -> None:
+        dev, key = folder(project, task, "dev"), project.params.events.key
+        self._keys, self._labels, self._known = pd.Index([]), np.empty(0, np.int64), np.empty(0, np.bool_)
+        if not any(dev.glob("*.parquet")):
+            return
+        gold = read_table(dev, [key, GOLD_LABEL])
+        places = pc.index_in(gold[GOLD_LABEL], pa.array(project.task(task).classes))
+        keys = pd.Index(gold[key].to_pandas())
+        first = ~keys.duplicated()
+        self._keys, self._known = keys[first], pc.is_valid(gold[GOLD_LABEL]).to_numpy()[first]
+        self._labels = pc.fill_null(places, UNKNOWN).to_numpy().astype(np.int64)[first]
+
+    def of(self, keys: pa.ChunkedArray) -> tuple[Ints, int]:
+        """The label of each key as a position in the task's classes, and on how many it is none of these."""
+        if not len(self._keys):
+            return np.full(len(keys), UNKNOWN), 0
+        places = self._keys.get_indexer(pd.Index(keys.to_pandas()))
+        found: Ints = np.where(places < 0, UNKNOWN, self._labels[places])
+        return found, int(((found == UNKNOWN) & (places >= 0) & self._known[places]).sum())

@@ -7,7 +7,7 @@ Words of one column for one class become one function, and so do values.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from scipy.sparse import csc_matrix, hstack  # type: ignore[import-untyped]
 
 from weakfish.labeling.writing.candidates import Candidate
 from weakfish.labeling.writing.code import GROUPED
-from weakfish.labeling.writing.estimates import Evidence, Floats, Precision, precision
+from weakfish.labeling.writing.estimates import Evidence, Floats, Precision, precision, untangled
 from weakfish.labeling.writing.labelled import FEW, Group, Kind, Labelled
 
 LEAST = 5
@@ -95,14 +95,13 @@ def choose(
     classes = range(len(settings.balance))
     if not targets.rows or not len(labelled.votes):
         return Choice([], [], [], [])
-    evidence = Evidence.of(labelled.probabilities, labelled.by_function, settings.balance)
-    if kind == "undecided":  # a row that is to be decided says nothing about itself
-        evidence = replace(evidence, weights=evidence.weights * ~labelled.undecided)
-        settings = replace(settings, wanted=(1 + settings.wanted) / 2)  # rows that are hard for others are hard for it
+    own = labelled.undecided if kind == "undecided" else None
+    evidence = Evidence.of(labelled.probabilities, labelled.by_function, settings.balance, own)
     held = np.asarray(labelled.covered.holds.sum(axis=0)).ravel()
     usable = np.flatnonzero((targets.counts >= FEW) & (held > 0) & (held <= MOST_HELD * len(labelled.votes)))
     counts, holds = targets.counts[usable], labelled.covered.holds[:, usable]
-    found = [precision(evidence, holds, label, counts, targets.rows) for label in classes]
+    free = untangled(evidence, holds)
+    found = [precision(evidence, holds, label, counts, targets.rows, free) for label in classes]
     estimates = [np.zeros(len(labelled.candidates)) for _ in classes]
     for label in classes:
         estimates[label][usable] = found[label].estimate

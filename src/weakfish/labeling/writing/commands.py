@@ -44,7 +44,7 @@ def try_(function: str, task: str | None, rows: int, examples: int, columns: str
 
     project = Project.find()
     wanted = [name.strip() for name in columns.split(",")] if columns else None
-    found = try_function(project, task_of(project, task), function, rows, examples, wanted)
+    found = try_function(project, _task_of(project, task, function), function, rows, examples, wanted)
     if as_json:
         click.echo(json.dumps(found.figures, indent=2))
         return
@@ -78,3 +78,14 @@ def suggest(task: str | None, precision: float, most: int, columns: str | None, 
         click.echo(json.dumps(suggest_text.as_json(found), indent=2))
         return
     suggest_text.print_suggestions(found)
+
+
+def _task_of(project: Project, task: str | None, function: str) -> str:
+    """The task asked for, the one that a function of `labeling_functions/` votes in, or the only one."""
+    if task is None and ":" not in function and len(project.params.tasks) > 1:
+        from weakfish.labeling.load import load_voters
+
+        voter = load_voters(project).get(function)
+        if voter and len(voter.tasks) == 1:
+            return voter.tasks[0]
+    return task_of(project, task)

@@ -14,7 +14,7 @@ from weakfish.labeling.load import events_schema
 from weakfish.labeling.modeling.model import majority
 from weakfish.labeling.votes_file import ABSTAIN, Votes
 from weakfish.labeling.voting.plan import VotePlan, compile_plan
-from weakfish.labeling.writing.beside import dev_gold
+from weakfish.labeling.writing.beside import DevGold
 from weakfish.labeling.writing.code import Rule, function_of
 from weakfish.labeling.writing.figures import UNKNOWN, Ints
 from weakfish.labeling.writing.labelled import Kind, labels_of
@@ -76,7 +76,7 @@ def count(
         return counts, together
     plan = compile_plan(compute.connect(), [function_of(rule) for rule in rules], schema)
     classes, key = project.task(task).classes, project.params.events.key
-    files = partitions(project.table("events"))
+    files, known = partitions(project.table("events")), DevGold(project, task)
     progress = Progress(
         "lf suggest: rows voted on", sum(open_partition(file).metadata.num_rows for file in files.values())
     )
@@ -86,7 +86,7 @@ def count(
             rows = pa.Table.from_batches([batch])
             here = slice(first, first + rows.num_rows)
             targets = {"uncovered": ~labels.covered[here], "undecided": labels.undecided[here]}
-            gold, _ = dev_gold(project, task, rows[key])
+            gold, _ = known.of(rows[key])
             votes = _votes(plan, rules, rows)
             _count(votes, kinds, targets, gold, counts, together, len(classes))
             first = here.stop

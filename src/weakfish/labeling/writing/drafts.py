@@ -16,8 +16,7 @@ from snorkel.labeling import LabelingFunction
 
 from weakfish.errors import LabelingFunctionError, UnknownName, UserError, WeakfishError
 from weakfish.labeling.functions import ColumnarLabelingFunction
-from weakfish.labeling.load import FOLDER, check_vote, load_functions, module_of
-from weakfish.labeling.voting.originals import columns_of
+from weakfish.labeling.load import FOLDER, check_vote, classes_of, load_functions, module_of
 from weakfish.project import Project
 
 AS_TRIED = "__as_tried"
@@ -49,27 +48,17 @@ def find_function(project: Project, task: str, name: str, schema: pa.Schema) -> 
     if not colon:
         known = {function.name: function for function in load_functions(project, task)}
         if name not in known:
-            raise UnknownName("labeling function", name, known, f"{FOLDER}/ (a draft is tried as FILE:FUNCTION)")
-        return _readable(Candidate(known[name], module_of(known[name])), schema)
+            here = f"{FOLDER}/ for task {task}" if len(project.params.tasks) > 1 else f"{FOLDER}/"
+            raise UnknownName("labeling function", name, known, f"{here} (a draft is tried as FILE:FUNCTION)")
+        return Candidate(known[name], module_of(known[name]))
     file = _inside(project, path)
     where = str(file.relative_to(project.root.resolve()))
     function = _named(_imported(project, file, where), inside, where)
     if isinstance(function, ColumnarLabelingFunction):
         function.schema = schema
         for label in function.conditions(ibis.table(ibis.Schema.from_pyarrow(schema))):
-            check_vote(label, function.name, f"{where}, @votes", project.task(task).classes)
-    return _readable(Candidate(function, where), schema)
-
-
-def _readable(candidate: Candidate, schema: pa.Schema) -> Candidate:
-    """The candidate, unless its condition is no condition on columns: the engine runs no query without any."""
-    events, function = ibis.table(ibis.Schema.from_pyarrow(schema)), candidate.function
-    if isinstance(function, ColumnarLabelingFunction) and not columns_of([function.votes(events)], events):
-        raise LabelingFunctionError(
-            f"Labeling function {function.name!r} ({candidate.where}) reads no column of the events, so it votes alike "
-            "on all of them; make its condition one on a column."
-        )
-    return candidate
+            check_vote(label, function.name, f"{where}, @votes", classes_of(project, task))
+    return Candidate(function, where)
 
 
 def _inside(project: Project, path: str) -> Path:

@@ -3,9 +3,10 @@
 A row's probability says how strongly its votes speak for a class. The rows on which a rule holds are a mixture of the
 class and the rest; the share of the class in it, which is the rule's precision, is what explains those votes best
 (maximum likelihood as in Saerens, Latinne and Decaestecker 2002, here with a whole posterior over a grid). Rows with
-few votes count most, since they are most like rows without any, and must bear the estimate out on their own. What
-remains of the difference is corrected for once more: how often all candidates hold on the target rows says which class
-balance these have.
+few votes count most, since they are most like rows without any, and must not contradict what all rows say. What remains
+of the difference is corrected for once more: how often all candidates hold on the target rows says which class balance
+these have. Undecided rows look alike to the functions whatever their class, so decided ones say too little of them:
+there their own few votes, too, must not contradict, and no estimate is above the mean probability of the decided rows.
 
 Not corrected for: rules that depend on the existing functions given the class, and labels that are wrong where votes
 are many. Both make estimates too good; nothing but gold shows it.
@@ -28,11 +29,12 @@ FADING = 0.7
 """What a row counts for with each more vote: rows with one vote count fully."""
 
 FEW_VOTES = 2
-"""Rows with at most so many votes must bear an estimate out on their own: a rule that is right only where many
-functions say so anyway is wrong where none does."""
+"""Rows with at most so many votes must bear an estimate out: a rule that is right only where many functions say so
+anyway is wrong where none does."""
 
 STRENGTH = 4.0
-"""Rows that the prior is worth, which expects of a rule what holds of all rows."""
+"""Rows that a prior is worth, which expects of a rule what holds of all rows, and of it where votes are few what holds
+of it everywhere."""
 
 PULL = 10.0
 """Rows that the class balance of covered rows is worth where that of target rows is estimated."""
@@ -62,19 +64,34 @@ class Evidence:
         Where which function votes for which class.
     balance : numpy.ndarray, float64, (classes,)
         What the probabilities would be without votes.
+    own : numpy.ndarray, float64, (rows,), or None
+        The weights of rows that are targets themselves, and count for nothing otherwise. They must bear estimates out,
+        and these are never above the mean probability of the other rows.
     """
 
     probabilities: Floats
     weights: Floats
     said: csr_matrix
     balance: Floats
+    own: Floats | None = None
 
     @staticmethod
-    def of(probabilities: Floats, by_function: npt.NDArray[np.int8], balance: Floats) -> Evidence:
-        """The evidence of rows with the votes ``by_function``, (rows, functions), each row with one or more."""
+    def of(
+        probabilities: Floats,
+        by_function: npt.NDArray[np.int8],
+        balance: Floats,
+        own: npt.NDArray[np.bool_] | None = None,
+    ) -> Evidence:
+        """The evidence of rows with the votes ``by_function``, (rows, functions), each row with one or more.
+
+        ``own`` says which rows are the targets themselves; None where none is.
+        """
         votes = (by_function >= 0).sum(axis=1)
         said = [csr_matrix(by_function == label, dtype=np.float32) for label in range(len(balance))]
-        return Evidence(probabilities, np.power(FADING, votes - 1.0), hstack(said).tocsr(), balance)
+        weights: Floats = np.power(FADING, votes - 1.0)
+        if own is None:
+            return Evidence(probabilities, weights, hstack(said).tocsr(), balance)
+        return Evidence(probabilities, weights * ~own, hstack(said).tocsr(), balance, weights * own)
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,7 @@ class Precision:
 
 
 def precision(
-    evidence: Evidence, holds: csc_matrix, label: int, targets: Floats, rows: int, there: float | None = None
+    evidence: Evidence, holds: csc_matrix, label: int, targets: Floats, rows: int, there: float | npt.NDArray[np.bool_]
 ) -> Precision:
     """The precision of candidates for the class ``label``.
 
@@ -114,32 +131,53 @@ def precision(
     rows
         How many target rows there are.
     there
-        The share of the class among target rows where it is known; None to estimate it from these candidates.
+        The share of the class among target rows; or which candidates it is to be estimated from (`untangled`).
     """
     estimate, low, weights, share = _judged(evidence, holds, label)
     rates = weights / max(float(evidence.weights.sum()), 1e-9)
     few = replace(evidence, weights=evidence.weights * (evidence.said.sum(axis=1).A1 <= FEW_VOTES))
-    among_few, *_ = _judged(few, holds, label)
-    if there is None:
-        free = ~_entangled(evidence, holds)
-        there = balance_of_targets(estimate[free], rates[free], share, targets[free], rows)
+    among_few, *_ = _judged(few, holds, label, estimate)
+    if not isinstance(there, float):
+        there = balance_of_targets(estimate[there], rates[there], share, targets[there], rows)
     least = np.minimum(estimate, among_few)
+    if evidence.own is not None:
+        themselves, *_ = _judged(replace(evidence, weights=evidence.own), holds, label, estimate)
+        least = np.minimum.reduce([least, themselves, _mean_probability(evidence, holds, label)])
     return Precision(_moved(least, share, there), _moved(np.minimum(low, least), share, there), share, there)
 
 
-def _judged(evidence: Evidence, holds: csc_matrix, label: int) -> tuple[Floats, Floats, Floats, float]:
-    """Of each candidate the precision on the evidence, its lower bound, the weight of its rows; the class's share."""
+def _judged(
+    evidence: Evidence, holds: csc_matrix, label: int, expected: Floats | None = None
+) -> tuple[Floats, Floats, Floats, float]:
+    """Of each candidate the precision on the evidence, its lower bound, the weight of its rows; the class's share.
+
+    ``expected`` is what the prior expects of each; None for the class's share.
+    """
     counts, said = _binned(evidence, label)
     share = float(GRID[np.argmax(counts.sum(axis=1).A1 @ said)])
-    prior = (STRENGTH * share - 1) * np.log(GRID) + (STRENGTH * (1 - share) - 1) * np.log(1 - GRID)
+    priors = _prior(np.full(holds.shape[1], share) if expected is None else expected)
     estimates, lows, weights = [np.empty(0)], [np.empty(0)], [np.empty(0)]
     for start in range(0, holds.shape[1], AT_ONCE):
         seen = np.asarray((counts @ holds[:, start : start + AT_ONCE]).todense()).T
-        estimate, low = _posterior(seen @ said + prior)
+        estimate, low = _posterior(seen @ said + priors[start : start + AT_ONCE])
         estimates.append(estimate)
         lows.append(low)
         weights.append(seen.sum(axis=1))
     return np.concatenate(estimates), np.concatenate(lows), np.concatenate(weights), share
+
+
+def _prior(expected: Floats) -> Floats:
+    """Logarithms of beta densities with these means, (candidates, grid)."""
+    mean = np.clip(expected, GRID[0], GRID[-1])[:, None]
+    found: Floats = (STRENGTH * mean - 1) * np.log(GRID) + (STRENGTH * (1 - mean) - 1) * np.log(1 - GRID)
+    return found
+
+
+def _mean_probability(evidence: Evidence, holds: csc_matrix, label: int) -> Floats:
+    """What the labels themselves say of the rows on which each candidate holds, 0 where there are none."""
+    weights = holds.T @ evidence.weights
+    found: Floats = (holds.T @ (evidence.weights * evidence.probabilities[:, label])) / np.maximum(weights, 1e-9)
+    return found
 
 
 def balance_of_targets(estimate: Floats, rates: Floats, share: float, targets: Floats, rows: int) -> float:
@@ -166,10 +204,10 @@ def balance_of_targets(estimate: Floats, rates: Floats, share: float, targets: F
     return (float(np.clip(found, 0.02, 0.98)) * rows + share * PULL) / (rows + PULL)
 
 
-def _entangled(evidence: Evidence, holds: csc_matrix) -> npt.NDArray[np.bool_]:
-    """Candidates on whose rows some function votes far more or less often than the rows' classes explain.
+def untangled(evidence: Evidence, holds: csc_matrix) -> npt.NDArray[np.bool_]:
+    """Candidates on whose rows no function votes far more or less often than the rows' classes explain.
 
-    They say over again what a function looks for, which rows without votes lack, or have, whatever their class.
+    Others say over again what a function looks for, which rows without votes lack, or have, whatever their class.
     """
     chances, said = evidence.probabilities, evidence.said
     rates = (said.T @ chances / np.maximum(chances.sum(axis=0), 1e-9)).T
@@ -179,7 +217,7 @@ def _entangled(evidence: Evidence, holds: csc_matrix) -> npt.NDArray[np.bool_]:
         seen, expected = (some.T @ said).toarray(), (some.T @ chances) @ rates
         far = (seen > EXPLAINED * expected) | (seen * EXPLAINED < expected)
         found.append((far & (np.abs(seen - expected) > 3 * np.sqrt(expected + 1))).any(axis=1))
-    return np.concatenate(found)
+    return ~np.concatenate(found)
 
 
 def _binned(evidence: Evidence, label: int) -> tuple[csr_matrix, Floats]:

@@ -19,7 +19,7 @@ from weakfish.labeling.load import classes_of, events_schema
 from weakfish.labeling.votes_file import ABSTAIN, FAILED, Faults, Votes
 from weakfish.labeling.voting.plan import Search
 from weakfish.labeling.voting.workers import LEAST_ROWS, Applied, joined
-from weakfish.labeling.writing.beside import Others, dev_gold, others_votes
+from weakfish.labeling.writing.beside import DevGold, Others, others_votes
 from weakfish.labeling.writing.drafts import find_function
 from weakfish.labeling.writing.examples import account, disagreeing, firing
 from weakfish.labeling.writing.figures import Compared, against_gold, against_others
@@ -167,7 +167,7 @@ def _compared(
         others = others_votes(project, task, sample.places, tried)
     except TableError as error:
         notes.append(f"Not compared with other functions: {error}")
-    gold, strange = dev_gold(project, task, sample.rows[project.params.events.key])
+    gold, strange = DevGold(project, task).of(sample.rows[project.params.events.key])
     if strange:
         notes.append(
             f"Labels in data/gold/{task}/dev that are no classes of the task are passed over: {strange:,} here."
