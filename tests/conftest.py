@@ -10,18 +10,24 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import redis
-from projects import REPOSITORY, clone, weakfish
+from browser import Browser, browse
+from projects import REPOSITORY, made, weakfish
 from stores import named, port, redis_server
 
 from weakfish.tables import read_table
 
 os.environ.setdefault("WEAKFISH_ASSETS", str(REPOSITORY / ".weakfish" / "assets"))  # fetched once, not per project
+for name in [name for name in os.environ if name.startswith("WEAKFISH_REDIS")]:
+    del os.environ[name]  # a developer's own store is nothing to test on
 
 
-EARLY = ("test_labeling_functions_agree", "test_gates", "test_benchmarks", "test_features")
-"""Files of tests to begin with: the first makes the demo, which takes minutes; the others do without it meanwhile."""
+EARLY = ("test_labeling_functions_agree", "test_own_data", "test_gates", "test_benchmarks", "test_features")
+"""Files of tests to begin with: the first makes the demo, which may take minutes; the others do without it."""
 
-LONG = ("test_demo", "test_documents", "test_replay", "test_features_rows", "test_stages", "test_store_serve_running")
+LONG = (
+    *("test_replay", "test_demo", "test_documents", "test_features_rows", "test_benchmarks_store", "test_quickstart"),
+    *("test_features_stream", "test_stages", "test_labels_diff", "test_bad_input", "test_init"),
+)
 """Files that take longest of the others: none of them is left for the end, when one process would wait for it."""
 
 
@@ -36,6 +42,23 @@ def run_of_tests() -> str:
     return os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _settings_are_left() -> Iterator[None]:
+    """Fail a file whose tests leave other settings in the environment: the next file of the process would have them."""
+    before = settings()
+    yield
+    after = settings()
+    for name in after:
+        del os.environ[name]
+    os.environ.update(before)
+    assert after == before, "the environment has other settings than before this file"
+
+
+def settings() -> dict[str, str]:
+    """What the environment tells Weakfish."""
+    return {name: value for name, value in os.environ.items() if name.startswith("WEAKFISH_")}
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A fresh clone of this repository in which `weakfish run` has run; tests leave it as it is."""
@@ -45,7 +68,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         printed = root / ".weakfish/first-run.txt"
         if not printed.exists():
-            result = weakfish(clone(root), "run")
+            result = weakfish(made(root), "run")
             assert result.returncode == 0, result.stdout + result.stderr
             printed.write_text(result.stdout, encoding="utf-8")
     yield root
@@ -71,3 +94,10 @@ def store(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     server.flushall()
     named(monkeypatch, port(server))
     return server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser without a network, one for the tests of a file."""
+    with browse() as browser:
+        yield browser

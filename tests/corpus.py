@@ -5,12 +5,8 @@ A copy has what `validate` and `label` read.
 
 from __future__ import annotations
 
-import importlib
 import shutil
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +20,7 @@ EVENTS, LABELS = "events", "labels/spam"
 THROUGH = "2002-08"
 """The last month before the corpus's own drift; gold labels are split there too."""
 
-OWN = ("labeling_functions", "sources", "validation")
-"""Packages of a project: tests of other projects in this process have imported others of these names."""
-
-SETTINGS = ("params.yaml", "dvc.yaml", *OWN)
+SETTINGS = ("params.yaml", "dvc.yaml", "labeling_functions", "sources", "validation")
 OF_EVENTS = ("data/staged",)
 OF_LABELS = ("data/events", "data/votes", "data/labels", "reports/labeling_functions.json")
 CACHE = ".weakfish/checks"
@@ -40,24 +33,6 @@ class Clean:
     root: Path
     baselines: dict[str | None, bytes]
     checks: dict[str | None, dict[str, dict[str, dict[str, Any]]]]
-
-
-@contextmanager
-def own_modules(root: Path) -> Iterator[None]:
-    """Import the project's packages from ``root``, whatever was imported before."""
-    path, others = list(sys.path), _taken_away()
-    sys.path.insert(0, str(root))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path[:] = path
-        _taken_away()
-        sys.modules.update(others)
-
-
-def _taken_away() -> dict[str, Any]:
-    return {name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] in OWN}
 
 
 def copy(source: Path, to: Path, *what: str) -> Project:

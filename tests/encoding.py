@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,8 +17,8 @@ import redis
 from feast import Entity, FeatureView, Field, FileSource, RepoConfig, types
 from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.utils import _convert_arrow_to_proto
-from servers import wait_until
-from stores import free_port, port
+from listening import listening
+from stores import port
 
 from weakfish.store.connection.process import program
 from weakfish.store.connection.server import NEVER
@@ -78,19 +77,13 @@ def read_by_feast(client: redis.Redis, one: FeatureView, entities: Any, project:
 @contextlib.contextmanager
 def server(kind: str, folder: Path, *settings: str, at: int | None = None) -> Iterator[redis.Redis]:
     """A client of a server on a loopback port: Debian's ``redis-server``, or the embedded ``valkey``."""
-    found = at or free_port()
     name = program() if kind == "valkey" else "redis-server"
-    arguments = [name, "--bind", "127.0.0.1", "--port", str(found), "--dir", str(folder), "--save", "", *settings]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(arguments, stdout=log, stderr=log)
-    client = redis.Redis(port=found, retry=NEVER)
-    try:
-        wait_until(client.ping)
+    common = ["--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *settings]
+    with (
+        listening(lambda found: [name, "--port", str(found), *common], folder, at) as (_, found),
+        redis.Redis(port=found, retry=NEVER) as client,
+    ):
         yield client
-    finally:
-        client.close()
-        process.terminate()
-        process.wait(timeout=20)
 
 
 def hashes(client: redis.Redis) -> dict[bytes, dict[bytes, bytes]]:

@@ -6,21 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
-from projects import command, git, write
+from projects import ORDERS, command, git, write
 
 from weakfish.tables import TIME, write_partition
-
-PARAMS = """
-    events: {key: order_id, time: placed_at}
-    source: {reader: "sources.orders:Orders"}
-    gold: {split: "2024-02-01"}
-    tasks:
-      fraud:
-        classes: [fine, fraud]
-        functions: all
-        label_model: {class_balance: [0.5, 0.5], n_epochs: 100, lr: 0.01, l2: 0.1, seed: 1, method: snorkel}
-    evaluate: {text: [note], seeds: [1], bootstrap: 10}
-    """
 
 PIPELINE = """
     stages:
@@ -73,7 +61,7 @@ FEBRUARY: dict[str, Order] = {
 
 def labelled(root: Path) -> Path:
     """The project at its first commit, labelled, in the new folder ``root``."""
-    write(root / "params.yaml", PARAMS)
+    write(root / "params.yaml", ORDERS)
     write(root / "dvc.yaml", PIPELINE)
     write(root / "labeling_functions/orders.py", FUNCTIONS)
     write(root / ".gitignore", "/data\n/reports\n/.weakfish\n__pycache__\n")

@@ -5,34 +5,21 @@ A test bends the votes of some months, labels, and asks what the checks say.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from projects import REPOSITORY, write
+from in_process import own_modules
+from projects import ORDERS, write
 
 from weakfish.files import write_json
 from weakfish.labeling.modeling.label import label
 from weakfish.labeling.votes_file import Faults, fingerprint, write_votes
 from weakfish.project import Project
 from weakfish.tables import TIME, write_partition
-
-PARAMS = """
-    events: {key: order_id, time: placed_at}
-    source: {reader: "sources.orders:Orders"}
-    gold: {split: "2024-02-01"}
-    tasks:
-      fraud:
-        classes: [fine, fraud]
-        label_model: {class_balance: [0.5, 0.5], n_epochs: 100, lr: 0.01, l2: 0.1, seed: 1}
-    evaluate: {text: [note], seeds: [1], bootstrap: 10}
-    """
 
 RULES = ("is_large", "is_odd", "buys_gift_cards", "is_rushed", "is_small", "is_a_book")
 """The first two vote for both classes, two more for fraud alone, two for fine alone."""
@@ -51,7 +38,7 @@ Bend = Callable[[Votes, Gold], Votes]
 
 def project(root: Path) -> Project:
     """The project, without votes; import its functions within `own_functions`."""
-    write(root / "params.yaml", PARAMS)
+    write(root / "params.yaml", ORDERS)
     write(root / "dvc.yaml", "stages: {}\n")
     lines = [f'{rule} = threshold("{rule}", 1, "amount", above=1, why="Made for a test.")' for rule in RULES]
     write(root / "labeling_functions/made.py", "\n".join(["from weakfish.labeling import threshold", "", *lines, ""]))
@@ -101,19 +88,5 @@ def labelled(at: Project) -> Project:
     return at
 
 
-@contextmanager
-def own_functions() -> Iterator[None]:
-    """Import the labeling functions of this project, not those of another that came before."""
-    path, others = list(sys.path), _taken_away()
-    sys.path[:] = [entry for entry in path if Path(entry).resolve() != REPOSITORY]
-    try:
-        yield
-    finally:
-        sys.path[:] = path
-        _taken_away()
-        sys.modules.update(others)
-
-
-def _taken_away() -> dict[str, ModuleType]:
-    names = [name for name in sys.modules if name.split(".")[0] == "labeling_functions"]
-    return {name: sys.modules.pop(name) for name in names}
+own_functions = own_modules
+"""To import the labeling functions of such a project, not those of another that came before."""

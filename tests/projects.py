@@ -7,28 +7,67 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from datetime import datetime
 from pathlib import Path
+
+import yaml
+
+from weakfish.project import Project
+from weakfish.runs import read_records
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
+NO_PART = ("tests/", "docs/", "benchmarks/", "dvc.lock", "data/", "reports/")
+"""What no stage is made of; the run itself writes the lock."""
+
+ORDERS = """
+    events: {key: order_id, time: placed_at}
+    source: {reader: "sources.orders:Orders"}
+    gold: {split: "2024-02-01"}
+    tasks:
+      fraud:
+        classes: [fine, fraud]
+        functions: all
+        label_model: {class_balance: [0.5, 0.5], n_epochs: 100, lr: 0.01, l2: 0.1, seed: 1, method: snorkel}
+    evaluate: {text: [note], seeds: [1], bootstrap: 10}
+    """
+"""params.yaml of a project about orders whose events a test makes itself."""
+
 
 def clone(to: Path) -> Path:
     """This repository as git sees it, uncommitted changes included, in the new folder ``to`` with one commit."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (REPOSITORY / name).is_file():
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, to / name)
+    for name in tracked():
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, to / name)
     git(to, "init", "--quiet")
     git(to, "add", "--all")
     git(to, "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "--quiet", "--message", "clone")
+    return to
+
+
+def tracked() -> list[str]:
+    """The files of this repository as git sees them, new ones included."""
+    listed = git(REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    return [name for name in filter(None, listed.split("\0")) if (REPOSITORY / name).is_file()]
+
+
+def made(to: Path) -> Path:
+    """A clone in which all stages are done but the publication: `make demo` has just done them here, of the same files.
+
+    Where that is not so, where a file was edited since above all, it is a clone and no more.
+    """
+    clone(to)
+    records = read_records(Project(REPOSITORY))
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    if stages.keys() - records.keys() - {"report"} or any(record["exit_code"] for record in records.values()):
+        return to
+    begun = min(datetime.fromisoformat(record["started_at"]) for record in records.values())
+    edited = max((REPOSITORY / name).stat().st_mtime for name in tracked() if not name.startswith(NO_PART))
+    if edited < begun.timestamp():
+        for name in ("data", "reports", ".weakfish", ".dvc/cache"):
+            left = shutil.ignore_patterns("online", "registry", "locks", "published", "assets")
+            shutil.copytree(REPOSITORY / name, to / name, dirs_exist_ok=True, ignore=left)
     return to
 
 

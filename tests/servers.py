@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 import redis
 from feast import FeatureStore
+from listening import free_port, listening
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
-from stores import free_port
 
 from weakfish.project import Project
 from weakfish.store import keys
@@ -83,24 +83,17 @@ def server(folder: Path, *settings: str, tls: Certificates | None = None) -> Ite
     """Debian's redis-server on a loopback port, which asks for certificates where ``tls`` says so; ended by its id."""
     program = shutil.which("redis-server")
     assert program, "redis-server is missing; `apt-get install redis-server` brings it"
-    folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
     first = [settings[0]] if settings and settings[0].endswith(".conf") else []
-    arguments = [program, *first, "--bind", "127.0.0.1", "--dir", str(folder), "--port", "0" if tls else str(port)]
-    if tls:
-        arguments += ["--tls-port", str(port), "--tls-ca-cert-file", str(tls.authority), "--tls-replication", "yes"]
-        arguments += ["--tls-cert-file", str(tls.server), "--tls-key-file", str(tls.key)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*arguments, *settings[len(first) :]], stdout=log, stderr=log)
-    try:
-        found = Server(process, port, tls)
-        with contextlib.closing(found.client()) as client:
-            wait_until(client.ping)
-        yield found
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(timeout=20)
+
+    def arguments(port: int) -> list[str]:
+        found = [program, *first, "--bind", "127.0.0.1", "--dir", str(folder), "--port", "0" if tls else str(port)]
+        if tls:
+            found += ["--tls-port", str(port), "--tls-ca-cert-file", str(tls.authority), "--tls-replication", "yes"]
+            found += ["--tls-cert-file", str(tls.server), "--tls-key-file", str(tls.key)]
+        return [*found, *settings[len(first) :]]
+
+    with listening(arguments, folder) as (process, port):
+        yield Server(process, port, tls)
 
 
 def wait_until(works: Callable[..., Any], *arguments: Any, seconds: float = 20) -> None:

@@ -25,8 +25,8 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.type_map import python_values_to_proto_values
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, Map, String, UnixTimestamp
+from listening import free_port
 from projects import BIN, write
-from stores import free_port
 
 from weakfish.project import Project
 

@@ -6,10 +6,8 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import redis
+from listening import Arguments, listening
 from projects import write
 
 from weakfish.files import sha256, write_json
@@ -138,39 +137,19 @@ def set_as_of(project: Project, value: str) -> Project:
     return Project(project.root)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
-def redis_server(folder: Path, *settings: str) -> Iterator[redis.Redis]:
-    """Debian's redis-server on a free loopback port; a client of it, and ended by its own process id."""
+def redis_server(folder: Path, *settings: str, at: int | None = None) -> Iterator[redis.Redis]:
+    """A client of Debian's redis-server on a loopback port, ``at`` or a free one."""
+    with listening(debian(folder, *settings), folder, at) as (_, found), redis.Redis(port=found) as client:
+        yield client
+
+
+def debian(folder: Path, *settings: str) -> Arguments:
+    """The command line of Debian's redis-server, which keeps nothing on disk but what ``settings`` say."""
     program = shutil.which("redis-server")
     assert program, "redis-server is missing; `apt-get install redis-server` brings it"
-    folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    arguments = [program, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", "", *settings]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(arguments, stdout=log, stderr=log)
-    try:
-        client = redis.Redis(port=port)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                client.ping()
-            except redis.AuthenticationError:
-                break
-            except redis.ConnectionError:
-                time.sleep(0.02)
-            else:
-                break
-        yield client
-        client.close()
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+    common = ["--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    return lambda port: [program, "--port", str(port), *common, *settings]
 
 
 def named(monkeypatch: pytest.MonkeyPatch, number: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browser import Browser, browse
+from browser import Browser
 from projects import contents
 
 from weakfish.checks.docs import assets
@@ -26,12 +26,6 @@ HOSTILE = (
     """<img src="https://example.org/x" onerror="document.title='owned'">&{{7*7}}$"""
 )
 WHY = f"Because {HOSTILE} matters."
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browse() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

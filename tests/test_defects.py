@@ -24,7 +24,6 @@ from corpus import (
     copied,
     copy,
     fired,
-    own_modules,
 )
 from defects import (
     DEFECTS,
@@ -43,6 +42,7 @@ from defects import (
     new_month,
     spam_share,
 )
+from in_process import own_modules
 
 from weakfish.labeling.modeling.label import label
 from weakfish.tables import partitions, read_partition

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from browser import browse
+from in_process import run_here
 from projects import clone, command, contents, replace, weakfish
 
 from weakfish.tables import partitions, read_partition, read_table, write_partition
@@ -135,9 +136,7 @@ def remake(root: Path) -> None:
     """Make votes and labels anew from nothing but events."""
     for table in ("votes", "labels"):
         shutil.rmtree(root / "data" / table)
-    for stage in ("vote", "label"):
-        result = weakfish(root, stage)
-        assert result.returncode == 0, result.stderr
+    run_here(root, ["vote"], ["label"])
 
 
 def test_features_add_to_what_text_tells(demo: Path) -> None:

@@ -42,10 +42,38 @@ def test_commands_run_as_written(checkout: Path, document: str, script: str) -> 
     assert "Installing" not in result.stdout
 
 
-@pytest.mark.parametrize(("document", "code"), blocks("python"))
-def test_code_runs_as_written(checkout: Path, document: str, code: str) -> None:
-    result = command(checkout, "python", "-c", code)
-    assert result.returncode == 0, f"{document}: {result.stderr}"
+EACH = """
+import json, sys, traceback
+from pathlib import Path
+codes, errors = (Path(name) for name in sys.argv[1:])
+found = []
+for code in json.loads(codes.read_text(encoding="utf-8")):
+    try:
+        exec(compile(code, "<document>", "exec"), {"__name__": "__main__"})
+        found.append(None)
+    except BaseException:
+        found.append(traceback.format_exc())
+errors.write_text(json.dumps(found), encoding="utf-8")
+"""
+"""Runs blocks of code, each with names of its own, and writes the traceback of each, null where it ran."""
+
+
+@pytest.fixture(scope="module")
+def errors(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str | None]:
+    """The traceback of each block of Python, None where it ran; one process imports the libraries for all of them."""
+    folder = tmp_path_factory.mktemp("code")
+    codes, errors = folder / "codes.json", folder / "errors.json"
+    codes.write_text(json.dumps([code for _, code in blocks("python")]), encoding="utf-8")
+    result = command(checkout, "python", "-c", EACH, str(codes), str(errors))
+    assert result.returncode == 0, result.stderr
+    found: list[str | None] = json.loads(errors.read_text(encoding="utf-8"))
+    assert len(found) == len(blocks("python"))
+    return found
+
+
+@pytest.mark.parametrize(("number", "document"), [*enumerate(name for name, _ in blocks("python"))])
+def test_code_runs_as_written(errors: list[str | None], number: int, document: str) -> None:
+    assert errors[number] is None, f"{document}: {errors[number]}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)

@@ -174,15 +174,26 @@ def test_the_worst_over_the_seeds_is_the_least_of_a_score_and_the_most_of_a_loss
     assert found["log_loss"]["maximum"] == round(value(gold, bad, "log_loss"), 6)
 
 
-def test_a_class_that_test_lacks_gives_null_with_the_reason() -> None:
-    gold, proba = drawn(3)
-    few = gold < 2
-    found = spread(gold[few], {1: certain(proba[few])}, 1, resamples(int(few.sum()), 20, seed=1), THREE)
+def test_a_class_of_two_that_test_lacks_gives_null_with_the_reason() -> None:
+    gold, proba = drawn(2)
+    few = gold == 0
+    found = spread(gold[few], {1: certain(proba[few])}, 1, resamples(int(few.sum()), 20, seed=1), BINARY)
     for name in ("auc", "f1"):
         assert found[name]["value"] is None
         assert found[name]["interval"] is None
-        assert "blue" in found[name]["reason"]
+        assert found[name]["reason"] == "No test row is of class yes."
     assert found["accuracy"]["value"] is not None
+
+
+def test_a_mean_over_classes_is_over_those_that_test_has_and_says_how_many() -> None:
+    gold, proba = drawn(3)
+    few = gold < 2
+    samples = resamples(int(few.sum()), 20, seed=1)
+    found = spread(gold[few], {1: certain(proba[few])}, 1, samples, THREE)
+    each = [float(auc(gold[few] == label, proba[few][:, label], np.ones((1, few.sum())))[0]) for label in (0, 1)]
+    assert found["auc"]["value"] == pytest.approx(np.mean(each), abs=1e-6)
+    assert {found[name]["classes"] for name in ("auc", "f1")} == {2}
+    assert all("classes" not in found[name] for name in ("accuracy", "brier", "coverage"))
 
 
 def test_no_test_rows_at_all_give_null_with_the_reason() -> None:
@@ -193,9 +204,9 @@ def test_no_test_rows_at_all_give_null_with_the_reason() -> None:
 
 
 def test_a_model_that_decides_nothing_has_no_accuracy_on_covered_rows() -> None:
-    gold = np.array([0, 1])
-    silent = Predictions(np.full((2, 2), 0.5), np.array([False, False]))
-    found = spread(gold, {1: silent}, 1, resamples(2, 20, seed=1), BINARY)
+    gold = np.arange(40) % 2
+    silent = Predictions(np.full((40, 2), 0.5), np.zeros(40, dtype=bool))
+    found = spread(gold, {1: silent}, 1, resamples(40, 20, seed=1), BINARY)
     assert found["accuracy_covered"]["value"] is None
     assert found["coverage"]["value"] == 0
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import run_here
 from labelled import labelled
 from projects import replace, weakfish
 
@@ -160,7 +161,7 @@ def test_a_task_is_asked_for_where_there_are_several(project: Path) -> None:
 
 def test_a_majority_vote_is_explained_by_its_counts(project: Path) -> None:
     replace(project / "params.yaml", "method: snorkel", "method: majority")
-    assert weakfish(project, "label").returncode == 0
+    run_here(project, ["label"])
     found = explained(project, "f00")
     assert found["votes"] == {"fine": 0, "fraud": 2}
     assert found["probabilities"] == {"fine": 0.0, "fraud": 1.0}

@@ -8,11 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from in_process import run_here
 from projects import contents, replace, tiny, weakfish, write
 
 from weakfish.tables import TIME, read_partition, read_table
 
-STAGES = (["ingest"], ["validate", "events"], ["accept"], ["vote"])
+STAGES = (["ingest"], ["validate", "events"], ["accept"], ["vote"], ["features"])
 TRANSFORMS = "feature_repo/transforms.py"
 
 
@@ -23,20 +24,19 @@ def run(root: Path, *stages: list[str]) -> None:
 
 
 def project(root: Path, orders: int = 30, days: int = 2) -> Path:
-    """The tiny project with so many orders, so many days apart, voted on."""
+    """The tiny project with so many orders, so many days apart."""
     tiny(root)
     replace(root / "sources/orders.py", "range(30)", f"range({orders})")
     replace(root / "sources/orders.py", "range(0, 30, 7)", f"range(0, {orders}, 7)")
     replace(root / "sources/orders.py", "days=2 * number", f"hours={24 * days} * number")
-    run(root, *STAGES)
     return root
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """270 orders, one a day, so that three months have enough before them to know labels."""
+    """270 orders, one a day, so that three months have enough before them to know labels; by processes of their own."""
     root = project(tmp_path_factory.mktemp("features") / "orders", 270, 1)
-    run(root, ["features"])
+    run(root, *STAGES)
     return root
 
 
@@ -102,7 +102,7 @@ def test_the_share_of_known_labels_is_their_mean_at_the_last_row(done: Path) -> 
 
 def test_later_events_and_votes_leave_known_labels_and_rows_that_stood(done: Path, tmp_path: Path) -> None:
     root = project(tmp_path / "orders", 290, 1)
-    run(root, ["features"])
+    run_here(root, *STAGES)
     for table in ("known_labels/fraud", "features/kind_activity"):
         before, after = contents(done / "data" / table), contents(root / "data" / table)
         whole = sorted(before)[:-1]  # the last month goes on
@@ -112,14 +112,14 @@ def test_later_events_and_votes_leave_known_labels_and_rows_that_stood(done: Pat
 
 def test_the_same_project_gives_the_same_bytes(done: Path, tmp_path: Path) -> None:
     root = project(tmp_path / "orders", 270, 1)
-    run(root, ["features"])
+    run_here(root, *STAGES)
     for table in ("known_labels", "features"):
         assert contents(root / "data" / table) == contents(done / "data" / table)
 
 
 def test_without_history_no_label_is_known_and_shares_are_null(tmp_path: Path) -> None:
     root = project(tmp_path / "orders")
-    run(root, ["features"])
+    run_here(root, *STAGES)
     assert read_table(root / "data/known_labels/fraud").num_rows == 0
     rows = read_table(root / "data/features/kind_activity")
     assert rows["fraud_share"].null_count == rows.num_rows > 0
@@ -163,7 +163,7 @@ def test_the_verdict_names_bad_rows_by_entity_and_time(done: Path) -> None:
         ]
         """,
     )
-    run(done, ["validate", "features/kind_activity"])
+    run_here(done, ["validate", "features/kind_activity"])
     verdict = json.loads((done / "reports/validation/features/kind_activity.json").read_text())
     first = read_table(done / "data/features/kind_activity").slice(0, 1).to_pylist()[0]
     assert verdict["checks"][0]["keys"][0] == f"{first['note']}@{first['event_timestamp']:%Y-%m-%d %H:%M:%S.%f}Z"

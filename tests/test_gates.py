@@ -138,7 +138,9 @@ def test_dvc_repro_says_so_when_another_one_is_at_work(project: Path) -> None:
 
     from projects import BIN
 
-    (project / "labeling_functions/slow.py").write_text("import time\ntime.sleep(8)\n")
+    go = project / "go"
+    slow = f"import os, time\nwhile not os.path.exists({str(go)!r}):\n    time.sleep(0.05)\n"
+    (project / "labeling_functions/slow.py").write_text(slow)
     first = subprocess.Popen(
         [BIN / "weakfish", "run"], cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -151,6 +153,7 @@ def test_dvc_repro_says_so_when_another_one_is_at_work(project: Path) -> None:
         ours = weakfish(project, "run")
         theirs = command(project, "dvc", "repro")
     finally:
+        go.touch()
         first.communicate(timeout=120)
     assert first.returncode == 0
     assert ours.returncode == 2

@@ -88,6 +88,21 @@ def test_fit_and_prediction_equal_snorkels_to_the_bit(functions: int, balance: l
     assert model.weights == [float(weight) for weight in expected.get_weights()]
 
 
+@pytest.mark.parametrize(("classes", "functions"), [(6, 3), (6, 12), (50, 4)])
+def test_six_and_fifty_classes_are_as_in_snorkel_though_no_function_votes_for_the_first(
+    classes: int, functions: int
+) -> None:
+    settings = task([1 / classes] * classes, epochs=30, l2=0.1)
+    votes = votes_of(900, functions, classes)
+    votes[votes == 0] = -1
+    expected = snorkel(votes, settings)
+    model = fit(Sums.of(votes[:400], classes) + Sums.of(votes[400:], classes), settings)
+    assert np.array_equal(model.mu, expected.mu.detach().numpy())
+    found = model.probabilities(votes)
+    assert np.array_equal(found, expected.predict_proba(votes))
+    assert (found[(votes >= 0).any(axis=1), 0] < 1 / classes).all()
+
+
 @pytest.mark.parametrize(("rows", "l2"), [(3, 0.0), (101, 1.0), (1000, 0.3), (10_001, 0.0)])
 def test_equal_with_any_number_of_rows_and_regularization(rows: int, l2: float) -> None:
     settings = task([0.3, 0.7], l2=l2)

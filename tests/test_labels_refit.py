@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from projects import REPOSITORY, contents, replace, tiny
+from in_process import own_modules
+from projects import contents, replace, tiny
 
 from weakfish.errors import ParamsError, TableError
 from weakfish.files import write_json
@@ -28,22 +27,13 @@ from weakfish.tables import TIME, read_table, write_partition
 FUNCTIONS = ("buys_gift_cards", "is_large", "is_small", "is_a_book")
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04")
 SEED = "seed: 1"
-PACKAGE = "labeling_functions"
 
 
 @pytest.fixture(autouse=True)
 def own_functions() -> Iterator[None]:
     """Each project imports the labeling functions of its own folder, not those of another that came before."""
-    path, others = list(sys.path), _taken_away()
-    sys.path[:] = [entry for entry in path if Path(entry).resolve() != REPOSITORY]
-    yield
-    sys.path[:] = path
-    _taken_away()
-    sys.modules.update(others)
-
-
-def _taken_away() -> dict[str, ModuleType]:
-    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == PACKAGE}
+    with own_modules():
+        yield
 
 
 def write_month(root: Path, name: str, rows: int = 70) -> None:

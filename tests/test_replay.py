@@ -70,24 +70,27 @@ def test_online_reads_through_time_equal_the_rows_that_training_joins(
     rows = {view: read_table(demo / "data/features" / view).to_pandas() for view in VIEWS}
     history = events.select(["received_at", *VIEWS.values()]).to_pandas()
     joined: list[tuple[str, datetime, str, dict[str, Any]]] = []
+    known: dict[str, dict[str, dict[str, Any]]] = {view: {} for view in VIEWS}
     before, read = datetime(1990, 1, 1, tzinfo=UTC), 0
     for time in times:
         store.materialize(start_date=before, end_date=time)
-        before = time
         for view, key in VIEWS.items():
             seen = sorted(history.loc[history.received_at <= time, key].dropna().unique())
             found = online(store, view, key, seen, rows[view])
-            expected = offline(rows[view], key, seen, time)
+            known[view] |= offline(rows[view], key, before, time)
+            nothing = dict.fromkeys(names_of(rows[view], key))
+            expected = {entity: known[view].get(entity, nothing) for entity in seen}
             assert found == expected, (view, time)
             read += len(seen)
             joined += [(view, time, entity, expected[entity]) for entity in seen]
+        before = time
     assert read > 100_000
     assert_historical(store, random.Random(2).sample(joined, SAMPLE), rows)  # noqa: S311  a test's choice
 
 
 def online(store: Any, view: str, key: str, entities: list[str], rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """What serving returns now."""
-    names = [name for name in rows.columns if name not in (key, "event_timestamp", "created")]
+    names = names_of(rows, key)
     if not entities:
         return {}
     answer = store.get_online_features([f"{view}:{name}" for name in names], {key: entities}).to_dict()
@@ -95,13 +98,17 @@ def online(store: Any, view: str, key: str, entities: list[str], rows: pd.DataFr
     return {entity: dict(zip(names, values, strict=True)) for entity, *values in zip(entities, *columns, strict=True)}
 
 
-def offline(rows: pd.DataFrame, key: str, entities: list[str], time: datetime) -> dict[str, dict[str, Any]]:
-    """The last row of each entity by then; all nulls where there is none."""
-    names = [name for name in rows.columns if name not in (key, "event_timestamp", "created")]
-    last = rows[(rows.event_timestamp <= time) & (rows.created <= time)].groupby(key).tail(1).set_index(key)
-    known = last[names].to_dict("index")
-    nothing = dict.fromkeys(names)
-    return {entity: {name: seconds(v) for name, v in known.get(entity, nothing).items()} for entity in entities}
+def offline(rows: pd.DataFrame, key: str, before: datetime, time: datetime) -> dict[str, dict[str, Any]]:
+    """The last row by ``time`` of each entity that has rows after ``before``: those of the others stand."""
+    assert rows.event_timestamp.equals(rows.created), "a row is known at its time"
+    new = rows[(rows.event_timestamp > before) & (rows.event_timestamp <= time)]
+    last = new.groupby(key).tail(1).set_index(key)[names_of(rows, key)].to_dict("index")
+    return {entity: {name: seconds(value) for name, value in row.items()} for entity, row in last.items()}
+
+
+def names_of(rows: pd.DataFrame, key: str) -> list[str]:
+    """The features of a view."""
+    return [name for name in rows.columns if name not in (key, "event_timestamp", "created")]
 
 
 def assert_historical(store: Any, joined: list[tuple[str, datetime, str, dict[str, Any]]], rows: Any) -> None:

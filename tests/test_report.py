@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,12 +36,6 @@ from weakfish.report.collect import overall
 from weakfish.report.page import render
 from weakfish.report.stages import StageRow, stage_rows
 from weakfish.report.summary import print_summary
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browse() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Browser, browse
+from browser import Browser
 from projects import git
 
 from reports import HOSTILE, check, good_run, html, measured, run, shown, verdict, write
@@ -25,12 +24,6 @@ from weakfish.report.summary import print_summary
 from weakfish.report.trends import over_partitions, since
 
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browse() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import copy
 import itertools
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Browser, browse
+from browser import Browser
 
 from weakfish.params import TaskParams
 from weakfish.report.label_records import Copies, Faults, Function, Partition, Signals, TaskLabels
@@ -26,12 +25,6 @@ HOSTILE = (
     "</style></title><script>document.title='owned'</script>"
     """<img src=x onerror="document.title='owned'">'"`&{{ 7*7 }}"""
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browse() as browser:
-        yield browser
 
 
 @pytest.fixture

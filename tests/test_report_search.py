@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from browser import Browser, browse
+from browser import Browser
 
 from reports import HOSTILE, check, good_run, measured, shown, verdict
 from weakfish.report.page import render
 
 SECTIONS = "[...document.querySelectorAll('main > section')].filter(s => s.offsetHeight).map(s => s.id)"
 MONTHS = {"2024-01": 0.01, "2024-02": 0.5}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browse() as browser:
-        yield browser
 
 
 @pytest.fixture

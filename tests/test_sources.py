@@ -21,7 +21,9 @@ def project(tmp_path: Path) -> Project:
     """The project about orders with the page's source, whose settings name a database of 100 tickets."""
     root = tiny(tmp_path / "tickets")
     (root / "sources/tickets.py").write_text(block(), encoding="utf-8")
-    replace(root / "params.yaml", "sources.orders:Orders", f"sources.tickets:Tickets\n  database: {tmp_path}/tickets.db")
+    replace(
+        root / "params.yaml", "sources.orders:Orders", f"sources.tickets:Tickets\n  database: {tmp_path}/tickets.db"
+    )
     replace(root / "params.yaml", "order_id", "ticket_id")
     replace(root / "params.yaml", "placed_at", "opened_at")
     replace(root / "params.yaml", "  fraud:\n    classes: [fine, fraud]", "  urgency:\n    classes: [low, high]")

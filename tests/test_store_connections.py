@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from listening import free_port
 from projects import contents, replace
 from servers import (
     Certificates,
@@ -19,7 +20,7 @@ from servers import (
     server,
     write_shop,
 )
-from stores import free_port, shop
+from stores import shop
 
 from weakfish.errors import StoreError, UserError
 from weakfish.project import Project

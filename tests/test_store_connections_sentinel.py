@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from listening import free_port
 from servers import (
     Watched,
     assert_written_read_and_torn_down,
@@ -17,7 +18,7 @@ from servers import (
     watched,
     write_shop,
 )
-from stores import free_port, shop
+from stores import shop
 
 from weakfish.errors import StoreError
 from weakfish.project import Project

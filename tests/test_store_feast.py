@@ -18,8 +18,9 @@ import pytest
 import redis
 from feast import FeatureStore
 from label_tables import label_table
+from listening import free_port
 from projects import BIN, REPOSITORY, command
-from stores import AS_OF, COLUMNS, dump, free_port, port, redis_server, shop, table
+from stores import AS_OF, COLUMNS, dump, port, redis_server, shop, table
 
 from weakfish.project import Project
 from weakfish.store import keys

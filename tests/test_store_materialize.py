@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -207,12 +206,11 @@ def test_a_run_that_loses_the_server_leaves_whole_rows_and_the_next_one_ends_it(
             if len(written) == 3:
                 other.shutdown(nosave=True)
 
-        monkeypatch.setattr(writing.Progress, "add", lambda self, count: stop(count))
-        with pytest.raises(StoreError, match="went away while view habits was being written"):
-            broken.materialize(begin(), END)
+        with monkeypatch.context() as patch:
+            patch.setattr(writing.Progress, "add", lambda self, count: stop(count))
+            with pytest.raises(StoreError, match="went away while view habits was being written"):
+                broken.materialize(begin(), END)
     assert sum(written) == 15
-    monkeypatch.undo()
-    os.environ["WEAKFISH_REDIS"] = f"127.0.0.1:{where}"
     with server("redis-server", tmp_path, "--appendonly", "yes", at=where) as other:
         assert len(hashes(other)) == 15
         assert hashes(other).items() <= expected.items()

@@ -8,19 +8,18 @@ import random
 import shutil
 import signal
 import socket
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import listening
 import pytest
 import redis
 from forks import ended, forked
 from servers import cluster
-from stores import dump, free_port, named, report, shop, table
+from stores import debian, dump, named, report, shop, table
 
 from weakfish.errors import StoreError
 from weakfish.project import Project
@@ -100,33 +99,19 @@ def test_a_publisher_killed_at_any_moment_is_carried_on_by_the_next(
 @contextmanager
 def restartable(folder: Path) -> Iterator[tuple[int, Callable[[], None], Callable[[], None]]]:
     """A server that keeps every write on disk: its port, and what stops it hard and starts it again."""
-    program, number = shutil.which("redis-server"), free_port()
-    assert program
-    folder.mkdir()
-    arguments = [program, "--bind", "127.0.0.1", "--port", str(number), "--dir", str(folder), "--save", ""]
-    running: list[subprocess.Popen[bytes]] = []
+    arguments = debian(folder, "--appendonly", "yes", "--appendfsync", "always")
+    first, number = listening.start(arguments, folder)
+    running = [first]
 
     def start() -> None:
-        if running:  # stopped, by this process or by a fork of it
-            running[-1].wait(timeout=20)
-        running.append(
-            subprocess.Popen([*arguments, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL)
-        )
-        client, deadline = redis.Redis(port=number), time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.02)
-        client.close()
+        running[-1].wait(timeout=20)  # stopped, by this process or by a fork of it
+        running.append(listening.start(arguments, folder, number)[0])
 
     def stop() -> None:
         os.kill(running[-1].pid, signal.SIGKILL)
         with suppress(ChildProcessError):  # of a fork, whose server is its parent's child
             running[-1].wait(timeout=20)
 
-    start()
     try:
         yield number, stop, start
     finally:

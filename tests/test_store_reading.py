@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import reading
 import redis
-from feast import FeatureService, FeatureStore
+from feast import FeatureService, FeatureStore, utils
 from feast.feature_server_utils import convert_response_to_dict
 from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.online_response import OnlineResponse
@@ -75,6 +75,11 @@ def outcome_async(store: FeatureStore, request: Request) -> Any:
         return asyncio.run(ask())
     except Exception as error:
         return type(error), str(error)
+
+
+def forget() -> None:
+    """Let Feast forget what it was asked: to its cache, a tuple is the list of the same features, which is no error."""
+    utils._feature_resolution_cache.clear()
 
 
 def answer(store: FeatureStore, request: Request) -> Answer:
@@ -262,10 +267,24 @@ WRONG: list[Request] = [
 
 @pytest.mark.parametrize("request_", WRONG, ids=lambda wrong: str(wrong)[:60])
 def test_a_wrong_request_raises_what_feast_raises(plain: FeatureStore, ours: FeatureStore, request_: Request) -> None:
+    forget()
     want = outcome(plain, request_)
     assert isinstance(want, tuple), want
     for got in (outcome(ours, request_), outcome_async(ours, request_)):
         assert got == want
+
+
+def test_a_tuple_of_features_is_refused_though_the_list_was_answered_before(
+    plain: FeatureStore, ours: FeatureStore
+) -> None:
+    entities = {"driver_id": [1]}
+    wrong: Request = {"features": ("trips:count",), "entity_rows": entities}
+    forget()
+    want = outcome(plain, wrong)
+    for ask in (outcome, outcome_async):
+        assert isinstance(ask(ours, {"features": ["trips:count"], "entity_rows": entities}), OnlineResponse)
+        assert isinstance(outcome(plain, {"features": ["trips:count"], "entity_rows": entities}), OnlineResponse)
+        assert ask(ours, wrong) == want
 
 
 def test_rows_that_lack_different_keys_are_refused_instead_of_mixed_up(ours: FeatureStore) -> None:

@@ -15,7 +15,6 @@ import pytest
 import reading
 import redis
 import servers
-import stores
 from click.testing import CliRunner
 from feast import FeatureService, FeatureStore
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
@@ -23,6 +22,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
+from listening import free_port
 from projects import write
 from reading import PROJECT, STALE, feast_store
 from stores import port, redis_server, shop
@@ -120,16 +120,13 @@ def test_a_connection_that_broke_is_made_anew_in_an_event_loop(store: FeatureSto
     assert first == second == third
 
 
-def test_a_server_that_is_gone_is_an_error_and_one_that_returns_is_read(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    number = stores.free_port()
-    monkeypatch.setattr(stores, "free_port", lambda: number)
+def test_a_server_that_is_gone_is_an_error_and_one_that_returns_is_read(tmp_path: Path, root: Path) -> None:
+    number = free_port()
     with feast_store(root, number) as store:
         with pytest.raises(redis.ConnectionError):
             rates(store, 0)
         for folder in ("one", "two"):
-            with redis_server(tmp_path / folder):
+            with redis_server(tmp_path / folder, at=number):
                 reading.write(root, number)
                 assert rates(store, 0) == 1 / 7
             with pytest.raises(redis.ConnectionError):

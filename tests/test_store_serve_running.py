@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import listening
 import pytest
-import redis
 from feast import FeatureService
 from projects import weakfish
 from serving import Answer, Site, apply, plain, quiet, repository, serving, until
-from stores import free_port
+from stores import debian
 
 from weakfish.project import Project
 
@@ -31,24 +31,12 @@ SLOW = 3.0
 class Store:
     """Debian's redis-server on a port of its own, which keeps its data when it is killed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.start()
+    def __init__(self, folder: Path, at: int | None = None) -> None:
+        self.folder, self.arguments = folder, debian(folder, "--appendonly", "yes", "--appendfsync", "always")
+        self.process, self.port = listening.start(self.arguments, folder, at)
 
     def start(self) -> None:
-        program = shutil.which("redis-server")
-        assert program
-        arguments = [program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
-        self.process = subprocess.Popen(
-            [*arguments, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL
-        )
-        with redis.Redis(port=self.port) as client:
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline:
-                with contextlib.suppress(redis.RedisError):
-                    if client.ping():
-                        return
-                time.sleep(0.02)
+        self.process, _ = listening.start(self.arguments, self.folder, self.port)
 
     def kill(self) -> None:
         self.process.kill()
@@ -183,12 +171,10 @@ def test_a_redis_that_is_stuck_holds_nobody_up_for_long(store: Store, site: Site
 
 
 def test_a_server_can_begin_without_its_redis(project: Project) -> None:
-    nowhere = free_port()
+    nowhere = listening.free_port()
     with serving(project, wait=503, WEAKFISH_REDIS=f"127.0.0.1:{nowhere}") as found:
         assert found.features(**TEN).status == 503
-        later = Store.__new__(Store)
-        later.folder, later.port = project.root, nowhere
-        later.start()
+        later = Store(project.root / "redis", nowhere)
         try:
             until(lambda: found.ask("/health").status == 200, found)
             assert found.features(**TEN).json["results"][1]["statuses"] == ["NOT_FOUND"]

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import redis
 from click.testing import CliRunner
+from listening import free_port
 from projects import contents
-from stores import dump, free_port, port, python, redis_server, shop
+from stores import dump, port, python, redis_server, shop
 
 from weakfish.errors import StoreError, UserError
 from weakfish.project import Project

@@ -21,9 +21,10 @@ from feast import types
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listening import free_port
 from redis.cluster import ClusterNode, RedisCluster
 from servers import cluster
-from stores import free_port, port
+from stores import port
 
 from weakfish.errors import StoreError
 from weakfish.store import keys

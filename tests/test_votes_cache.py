@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from in_process import run_here
 from projects import contents, replace, tiny, weakfish, write
 
 FUNCTIONS = "labeling_functions/orders.py"
@@ -19,9 +20,7 @@ FUNCTIONS = "labeling_functions/orders.py"
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny project with accepted events and votes."""
     root = tiny(tmp_path_factory.mktemp("votes") / "orders")
-    for stage in (["ingest"], ["validate", "events"], ["accept"], ["vote"]):
-        result = weakfish(root, *stage)
-        assert result.returncode == 0, result.stderr
+    run_here(root, ["ingest"], ["validate", "events"], ["accept"], ["vote"])
     return root
 
 

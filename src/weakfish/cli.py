@@ -21,6 +21,7 @@ from weakfish.errors import Busy, WeakfishError
 from weakfish.labeling.commands import explain, labels
 from weakfish.labeling.writing.commands import lf
 from weakfish.project import Project
+from weakfish.scaffold.commands import init, upgrade
 from weakfish.store.commands import online
 from weakfish.store.serve.command import serve
 
@@ -217,11 +218,13 @@ def report() -> None:
 
 cli.add_command(accept_baseline)
 cli.add_command(explain)
+cli.add_command(init)
 cli.add_command(labels)
 cli.add_command(lf)
 cli.add_command(online)
 cli.add_command(quarantine)
 cli.add_command(serve)
+cli.add_command(upgrade)
 
 
 def _named(verb: str, table: str) -> str:

@@ -186,7 +186,7 @@ class TaskParams(Section):
     ``feature_service`` names the Feast service of its training set; ``<task>_v1`` where it is not set.
     """
 
-    classes: list[Name] = Field(min_length=2)
+    classes: list[Name] = Field(min_length=2, max_length=50)
     functions: Literal["all"] | list[str] = "all"
     max_faults: int = Field(default=0, ge=0)
     label_model: LabelModelParams
@@ -234,9 +234,9 @@ class PublishParams(Section):
 
 
 class EvaluateParams(Section):
-    """What evaluation trains on and how often it repeats."""
+    """What evaluation trains on and how often it repeats; ``text`` names columns of text, if there are any."""
 
-    text: list[Name] = Field(min_length=1)
+    text: list[Name] = []
     seeds: list[int] = Field(min_length=1)
     bootstrap: int = Field(gt=0)
 

@@ -99,8 +99,8 @@ def _metrics(metrics: Mapping[str, Any], accepted: Mapping[str, Any]) -> Iterato
 
 def _metric(model: str, name: str, now: Mapping[str, Any], before: Mapping[str, Any], rows: int) -> Check:
     """Warned of where it fell below the accepted interval, and its own lies below the accepted value."""
-    value, low = now["value"], before["interval"][0]
-    fell = value is None or (value < low and now["interval"][1] < before["value"])
+    value, low = now["value"], (before["interval"] or [before["value"]])[0]
+    fell = value is None or (value < low and (now["interval"] or [value])[-1] < before["value"])
     found = f"{value:.3f} on {rows:,} reviewed rows" if value is not None else now["reason"].rstrip(".")
     return Check(
         check=f"metric({model}, {name})",
@@ -130,7 +130,7 @@ def _calibrated(model: str, bins: Sequence[Bin], limit: float) -> Check:
     rows, error, noise = sum(one["rows"] for one in bins), expected_calibration_error(bins), noise_level(bins)
     too_few, holds = noise > limit, error <= max(limit, noise)
     severity: Severity = "info" if model != LABELS or (too_few and holds) else "warning"
-    few = f"; {rows:,} rows are too few to tell {percent(limit)} from chance" if too_few else ""
+    few = f"; {rows:,} rows are too few to tell {percent(limit)} from chance" if too_few and holds else ""
     return Check(
         check=f"calibration({model})",
         expectation="calibration",

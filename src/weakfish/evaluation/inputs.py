@@ -41,13 +41,13 @@ class Inputs:
     earlier : numpy.ndarray, bool, (rows,)
         Events that are not in the test part, labelled or not.
     days : numpy.ndarray, float64, (rows,)
-        Event times, in days since 1970.
+        Event times, in days since 1970; of events without a time the mean of the others, 0 where all are.
     partitions : list of str
         The partition (month) of each event.
     texts : list of list of str
-        One list per column of text; missing text is empty.
+        One list per column of text, of which there may be none; missing text is empty.
     features : numpy.ndarray, float64, (rows, features), or None
-        The task's training set as numbers, see `tabular.numbers`; None where there is no training set.
+        The task's training set as numbers, see `tabular.numbers`; None where there is none, or none with features.
     """
 
     classes: list[str]
@@ -76,7 +76,7 @@ def read_inputs(project: Project, task: str) -> Inputs:
     key = project.params.events.key
     matrix = read_label_matrix(project, task)
     texts = project.params.evaluate.text
-    events = read_table(project.table("events"), texts)
+    events = read_table(project.table("events"), texts) if texts else {}
     late = in_test(project.params.gold, matrix.keys, matrix.times)
     return Inputs(
         classes=classes,
@@ -86,7 +86,7 @@ def read_inputs(project: Project, task: str) -> Inputs:
         dev=gold_labels(folder(project, task, "dev"), key, matrix.keys, classes),
         test=gold_labels(folder(project, task, "test"), key, matrix.keys, classes),
         earlier=pc.equal(late, False).fill_null(False).to_numpy(),
-        days=matrix.times.cast(pa.int64()).to_numpy() / MICROSECONDS,
+        days=_days(matrix.times),
         partitions=month(matrix.times).to_pylist(),
         texts=[_text(events[column], column) for column in texts],
         features=_features(project, task, matrix.keys),
@@ -116,6 +116,13 @@ def gold_labels(where: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[
     return labels
 
 
+def _days(times: pa.ChunkedArray) -> Floats:
+    microseconds = times.cast(pa.int64())
+    usual = pc.mean(microseconds).as_py() or 0
+    found: Floats = pc.fill_null(microseconds.cast(pa.float64()), float(usual)).to_numpy() / MICROSECONDS
+    return found
+
+
 def _published(folder: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[str]) -> Predictions:
     labels = read_table(folder, [key, "covered", *(f"p_{name}" for name in classes)])
     if not labels[key].equals(keys):
@@ -131,7 +138,8 @@ def _features(project: Project, task: str, keys: pa.ChunkedArray) -> Floats | No
     rows = read_table(folder)
     if not rows[project.params.events.key].equals(keys):
         raise TableError(f"{folder} holds other events than data/votes; run `dvc repro training_set`.")
-    return numbers(rows.drop_columns(_labels(project, task)))
+    features = rows.drop_columns(_labels(project, task))
+    return numbers(features) if features.num_columns else None
 
 
 def _labels(project: Project, task: str) -> list[str]:

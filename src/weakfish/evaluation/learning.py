@@ -12,12 +12,15 @@ from weakfish.evaluation.measures import Floats
 NEGLIGIBLE = 1e-6
 """A class with a smaller probability than this does not become a training example."""
 
+CLASSES = 3
+"""Of each example the most probable classes that count, so that fifty classes do not make fifty examples of each."""
+
 
 def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats | str:
     """Train on soft labels, predict other rows.
 
     Each example counts once for every class, weighted with the class's probability, which for a loss that is a sum over
-    examples is its expectation under the soft label.
+    examples is its expectation under the soft label. Of more than `CLASSES` classes, the least probable are left out.
 
     Parameters
     ----------
@@ -33,7 +36,7 @@ def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats | 
     -------
     numpy.ndarray, float64, (rows, classes), or the reason why nothing can be learned.
     """
-    weights = soft.T.ravel()
+    weights = _most_probable(soft).T.ravel()
     labels = np.repeat(np.arange(soft.shape[1]), len(soft))
     used = np.flatnonzero(weights > NEGLIGIBLE)
     if len(np.unique(labels[used])) < 2:
@@ -44,3 +47,14 @@ def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats | 
     probabilities = np.zeros((rows.shape[0], soft.shape[1]))
     probabilities[:, model.classes_] = found
     return probabilities
+
+
+def _most_probable(soft: Floats) -> Floats:
+    if soft.shape[1] <= CLASSES:
+        return soft
+    order = np.argsort(-soft, axis=1, kind="stable")[:, :CLASSES]
+    kept = np.zeros_like(soft)
+    np.put_along_axis(kept, order, np.take_along_axis(soft, order, axis=1), axis=1)
+    total = kept.sum(axis=1, keepdims=True)
+    found: Floats = kept * np.divide(soft.sum(axis=1, keepdims=True), total, out=np.zeros_like(total), where=total > 0)
+    return found

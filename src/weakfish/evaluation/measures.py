@@ -6,6 +6,7 @@ weighting (how often each row was drawn), so that all resamples are measured in 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,9 @@ FLOOR = 1e-6
 MEASURES = ("accuracy", "accuracy_covered", "auc", "brier", "coverage", "f1", "log_loss")
 LOSSES = ("brier", "log_loss")
 """Measures of which less is better."""
+
+OF_CLASS = ("auc", "f1", "precision", "recall")
+"""Measures of a single class."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +72,63 @@ def measure(gold: Ints, predictions: Predictions, weights: Floats) -> dict[str, 
         - ``accuracy``: of all rows; a row that is not decided (not covered, or a tie) counts as wrong.
         - ``accuracy_covered``: of the decided rows alone.
         - ``coverage``: the share of decided rows.
-        - ``f1``: of the last class when there are two, else the mean over classes (macro); an undecided row is a miss
-          of its own class and no false alarm for another.
-        - ``auc``: area under the ROC curve of the last class when there are two, else the mean of one class against
-          the rest (macro); all rows, those not covered with the probabilities that they have. Ties count half.
+        - ``f1``, ``auc``: of the last class when there are two, else the mean over classes (macro); see `per_class`.
         - ``brier``: mean squared error of the probabilities, summed over classes, halved for two classes (Brier 1950;
           the halved form is scikit-learn's).
         - ``log_loss``: mean negative log probability of the true class, in nats, probabilities of at least `FLOOR`.
     """
+    return overall(gold, predictions, weights) | macro(per_class(gold, predictions, weights))
+
+
+def overall(gold: Ints, predictions: Predictions, weights: Floats) -> dict[str, Floats]:
+    """Those of `measure` that are of all classes at once."""
     probabilities, decided = predictions.probabilities, predictions.decided()
     classes = probabilities.shape[1]
     truth = np.eye(classes)[gold]
     squares = ((probabilities - truth) ** 2).sum(axis=1) / (2 if classes == 2 else 1)
     losses = -np.log(np.maximum((probabilities * truth).sum(axis=1), FLOOR))
-    scored = [classes - 1] if classes == 2 else list(range(classes))
     right, sure, total = decided == gold, decided >= 0, weights.sum(axis=1)
     return {
         "accuracy": _ratio(weights @ right, total),
         "accuracy_covered": _ratio(weights @ right, weights @ sure),
-        "auc": np.mean([auc(gold == label, probabilities[:, label], weights) for label in scored], axis=0),
         "brier": _ratio(weights @ squares, total),
         "coverage": _ratio(weights @ sure, total),
-        "f1": np.mean([_f1(gold == label, decided == label, weights) for label in scored], axis=0),
         "log_loss": _ratio(weights @ losses, total),
+    }
+
+
+def per_class(
+    gold: Ints, predictions: Predictions, weights: Floats, scored: Sequence[int] | None = None
+) -> dict[str, Floats]:
+    """The figures of single classes, each (classes, weightings); ``scored`` are their positions.
+
+    Without ``scored`` it is the last class of two, else all.
+
+    - ``f1``, ``precision``, ``recall``: an undecided row is a miss of its own class and no false alarm for another.
+    - ``auc``: area under the ROC curve of the class against the rest; all rows, those not covered with the
+      probabilities that they have. Ties count half.
+    """
+    probabilities, decided = predictions.probabilities, predictions.decided()
+    classes = probabilities.shape[1]
+    if scored is None:
+        scored = [classes - 1] if classes == 2 else range(classes)
+    by_row = np.ascontiguousarray(weights.T)
+    found = [_one_class(gold == label, decided == label, probabilities[:, label], weights, by_row) for label in scored]
+    return {name: np.array([of[name] for of in found]).reshape(len(found), len(weights)) for name in OF_CLASS}
+
+
+def macro(found: Mapping[str, Floats]) -> dict[str, Floats]:
+    """The means over the classes of `per_class`."""
+    return {name: np.mean(found[name], axis=0) for name in ("auc", "f1")}
+
+
+def _one_class(positive: Bools, claimed: Bools, scores: Floats, weights: Floats, by_row: Floats) -> dict[str, Floats]:
+    hits, there, said = weights @ (positive & claimed), weights @ positive, weights @ claimed
+    return {
+        "auc": _auc(positive, scores, by_row),
+        "f1": np.where(there > 0, _ratio(2 * hits, there + said), np.nan),
+        "precision": _ratio(hits, said),
+        "recall": _ratio(hits, there),
     }
 
 
@@ -99,20 +137,32 @@ def auc(positive: Bools, scores: Floats, weights: Floats) -> Floats:
 
     NaN where positives or negatives have no weight. Shapes as in `measure`.
     """
+    return _auc(positive, scores, np.ascontiguousarray(weights.T))
+
+
+def _auc(positive: Bools, scores: Floats, by_row: Floats) -> Floats:
+    """`auc` of weights (rows, weightings), which are put into order row by row; sums of whole weights are exact."""
     order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
-    if not len(starts):
-        return np.full(len(weights), np.nan)
-    up = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
-    down = np.add.reduceat(weights[:, order] * ~positive[order], starts, axis=1)
-    below = np.cumsum(down, axis=1) - down / 2
-    return _ratio((up * below).sum(axis=1), up.sum(axis=1) * down.sum(axis=1))
+    there = positive[order]
+    if not there.any() or there.all():
+        return np.full(by_row.shape[1], np.nan)
+    starts = _cuts(scores[order], there)
+    drawn = by_row[order]
+    total = np.add.reduceat(drawn, starts, axis=0)
+    segments, first = np.unique(np.searchsorted(starts, np.flatnonzero(there), side="right") - 1, return_index=True)
+    up = np.zeros_like(total)
+    up[segments] = np.add.reduceat(drawn[there], first, axis=0)
+    down = total - up
+    below = np.cumsum(down, axis=0) - down / 2
+    return _ratio((up * below).sum(axis=0), up.sum(axis=0) * down.sum(axis=0))
 
 
-def _f1(positive: Bools, claimed: Bools, weights: Floats) -> Floats:
-    hits = weights @ (positive & claimed)
-    found = _ratio(2 * hits, weights @ positive + weights @ claimed)
-    return np.where(weights @ positive > 0, found, np.nan)
+def _cuts(scores: Floats, positive: Bools) -> Ints:
+    """Where runs of ordered rows start that can be counted together: alike in score, or negatives between positives."""
+    groups = np.flatnonzero(np.diff(scores, prepend=-np.inf))
+    held = np.unique(np.searchsorted(groups, np.flatnonzero(positive), side="right") - 1)
+    ends = np.append(groups, len(scores))[held + 1]
+    return np.unique(np.concatenate([[0], groups[held], ends[ends < len(scores)]]))
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from weakfish.evaluation.measures import LOSSES, MEASURES, Floats, Ints, Predictions, measure
+from weakfish.evaluation.measures import (
+    LOSSES,
+    MEASURES,
+    OF_CLASS,
+    Floats,
+    Ints,
+    Predictions,
+    macro,
+    overall,
+    per_class,
+)
+from weakfish.evaluation.support import Support, decides_too_little
 
 DIGITS = 6
 """Decimals of every reported figure; sums of floats agree to more than that between runs."""
@@ -16,7 +27,12 @@ DIGITS = 6
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap distribution between which the interval lies."""
 
-NEEDS_EVERY_CLASS = ("auc", "f1")
+OF_CLASSES = ("auc", "f1")
+
+SHARES_RIGHT = ("accuracy", "accuracy_covered")
+
+AT_ONCE = 1 << 22
+"""Weights of rows that are measured together, so that memory does not grow with their number."""
 
 
 def resamples(rows: int, number: int, seed: int) -> Floats:
@@ -49,18 +65,57 @@ def spread(
     -------
     dict
         By measure: ``value``; ``minimum`` over the seeds (``maximum`` for measures of which less is better: the worst
-        in both cases); ``interval``, a pair. All are null, with a ``reason``, where the measure does not exist.
+        in both cases); ``interval``, a pair, or null where resamples do not differ. All are null, with a ``reason``,
+        where rows cannot support the measure, see `support`. ``auc`` and ``f1`` of three classes or more are means
+        over ``classes`` of them, those that have rows enough.
     """
-    once = np.ones((1, len(gold)))
-    values = {number: measure(gold, predictions, once) for number, predictions in by_seed.items()}
-    sampled = measure(gold, by_seed[seed], samples)
-    absent = [name for label, name in enumerate(classes) if not (gold == label).any()]
-    return {
-        name: _entry(
-            name, values[seed][name][0], [found[name][0] for found in values.values()], sampled[name], absent, len(gold)
-        )
-        for name in MEASURES
+    return spread_by_class(gold, by_seed, seed, samples, classes)[0]
+
+
+def spread_by_class(
+    gold: Ints, by_seed: Mapping[int, Predictions], seed: int, samples: Floats, classes: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """`spread`, and the same of single classes: by class that rows can support, then by measure."""
+    support, once = Support.of(gold, classes), np.ones((1, len(gold)))
+    scored = [] if support.lacks_rows() else support.scored
+
+    def measured(predictions: Predictions, weights: Floats) -> dict[str, Floats]:
+        found = overall(gold, predictions, weights)
+        if not scored:
+            return found
+        each = per_class(gold, predictions, weights, scored)
+        return found | macro(each) | {_each(name): of for name, of in each.items()}
+
+    decided = int((by_seed[seed].decided() >= 0).sum())
+    reasons = _reasons(support, decided)
+    values = {number: measured(predictions, once) for number, predictions in by_seed.items()}
+    sampled = _sampled(lambda weights: measured(by_seed[seed], weights), samples)
+    found: dict[str, dict[str, Any]] = {}
+    for name in MEASURES:
+        if name in reasons:
+            found[name] = _null(name, reasons[name])
+            continue
+        of_seeds = [value[name][0] for value in values.values()]
+        rows = decided if name == "accuracy_covered" else len(gold)
+        found[name] = _entry(name, values[seed][name][0], of_seeds, sampled[name], rows)
+        if len(classes) > 2 and name in OF_CLASSES:
+            found[name]["classes"] = len(scored)
+    by_class = {
+        classes[label]: {
+            name: _of_class(name, values[seed][_each(name)][place, 0], sampled[_each(name)][place], len(gold))
+            for name in OF_CLASS
+        }
+        for place, label in enumerate(scored)
     }
+    return found, by_class
+
+
+def _each(name: str) -> str:
+    return f"{name} of each class"
+
+
+def _of_class(name: str, value: float, sampled: Floats, rows: int) -> dict[str, Any]:
+    return {"value": rounded(value), "interval": _interval(name, value, sampled, rows)}
 
 
 def missing(reason: str) -> dict[str, dict[str, Any]]:
@@ -73,18 +128,45 @@ def rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), DIGITS)
 
 
-def _entry(
-    name: str, value: float, of_seeds: Sequence[float], sampled: Floats, absent: Sequence[str], rows: int
-) -> dict[str, Any]:
-    if not rows:
-        return _null(name, "No test row has a gold label.")
-    if absent and name in NEEDS_EVERY_CLASS:
-        return _null(name, f"No test row is of class {', '.join(absent)}.")
-    if math.isnan(value):
-        return _null(name, "The model decides on no test row.")
-    low, high = np.nanpercentile(sampled, INTERVAL)
+def _reasons(support: Support, decided: int) -> dict[str, str]:
+    """Why measures cannot be had, by name."""
+    if rows := support.lacks_rows():
+        return dict.fromkeys(MEASURES, rows)
+    classes, covered = support.lacks_classes(), decides_too_little(decided)
+    found = dict.fromkeys(OF_CLASSES, classes) if classes else {}
+    return found | ({"accuracy_covered": covered} if covered else {})
+
+
+def _sampled(measured: Callable[[Floats], dict[str, Floats]], samples: Floats) -> dict[str, Floats]:
+    """A measurement of all samples, a block of them at a time; the last axis is that of the samples."""
+    found = [measured(block) for block in _blocks(samples)]
+    return {name: np.concatenate([of[name] for of in found], axis=-1) for name in found[0]}
+
+
+def _blocks(samples: Floats) -> Iterator[Floats]:
+    step = max(1, AT_ONCE // max(1, samples.shape[1]))
+    for start in range(0, len(samples), step):
+        yield samples[start : start + step]
+
+
+def _entry(name: str, value: float, of_seeds: Sequence[float], sampled: Floats, rows: int) -> dict[str, Any]:
     worst = np.nanmax(of_seeds) if name in LOSSES else np.nanmin(of_seeds)
-    return {"value": rounded(value), _worst(name): rounded(worst), "interval": [rounded(low), rounded(high)]}
+    interval = _interval(name, value, sampled, rows)
+    return {"value": rounded(value), _worst(name): rounded(worst), "interval": interval}
+
+
+def _interval(name: str, value: float, sampled: Floats, rows: int) -> list[float | None] | None:
+    """The bootstrap's; of what is always right or wrong, the exact one of Clopper and Pearson (1934)."""
+    known = sampled[~np.isnan(sampled)]
+    if not len(known):
+        return None
+    low, high = np.percentile(known, INTERVAL)
+    if low < high or name == "coverage":
+        return [rounded(low), rounded(high)]
+    if name not in SHARES_RIGHT or not rows:
+        return None
+    least = (INTERVAL[0] / 100) ** (1 / rows)
+    return [rounded(least), 1.0] if value > 0 else [0.0, rounded(1 - least)]
 
 
 def _null(name: str, reason: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from statistics import median
 
 from markupsafe import Markup
 
-from weakfish.report.charts import WIDE
+from weakfish.evaluation.support import OF_CLASS
+from weakfish.report.charts import COLOURS, WIDE
 from weakfish.report.function_charts import LETTER, LETTERS, mark
 from weakfish.report.functions import Page
 from weakfish.report.svg import Scale, el, line, linear, picture, text, ticks
@@ -35,7 +36,7 @@ class Dot:
 
 
 def by_part(page: Page) -> dict[str, list[Dot]]:
-    """By part of gold, the functions that have both accuracies; parts with less than three are left out."""
+    """By part of gold, the functions with both accuracies and votes enough; parts with less than three are left out."""
     found = {part: _dots(page, part) for part in page.parts}
     return {part: dots for part, dots in found.items() if len(dots) >= 3}
 
@@ -56,11 +57,15 @@ def _dots(page: Page, part: str) -> list[Dot]:
         for row in page.rows
         if part in row.seen
     ]
-    both = [(row, x, y, votes) for row, x, y, votes in known if x is not None and y is not None]
+    both = [(row, x, y, votes) for row, x, y, votes in known if x is not None and y is not None and votes >= OF_CLASS]
     usual = median(y - x for _, x, y, _ in both) if both else 0.0
     by_distance = sorted((abs(y - x - usual), row.function.name) for row, x, y, votes in both if votes >= FEW)
     far = {name for distance, name in by_distance[-NAMED:] if distance >= FAR}
-    return [Dot(row.function.name, x, y, votes, row.place, row.function.name in far) for row, x, y, votes in both]
+    many = len(page.labels.classes) > COLOURS
+    return [
+        Dot(row.function.name, x, y, votes, 0 if many else row.place, row.function.name in far)
+        for row, x, y, votes in both
+    ]
 
 
 def scatter(title: str, dots: Sequence[Dot], low: tuple[float, float]) -> Markup:

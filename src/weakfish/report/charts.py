@@ -41,6 +41,7 @@ def labels_over_time(task: str, classes: Sequence[str], partitions: Sequence[Par
     left, right, top, middle, bottom = 62.0, WIDE - 20.0, 96.0, 140.0, 316.0
     most = max((part.rows for part in partitions), default=0) or 1
     step = (right - left) / max(len(partitions), 1)
+    shown = stacked(classes, partitions)
     rows, share = linear(0, most, top, 32), linear(0, 1, bottom, middle)
     # The hatch is white on what lies below: grey, from the style sheet.
     hatch = el(
@@ -67,10 +68,19 @@ def labels_over_time(task: str, classes: Sequence[str], partitions: Sequence[Par
                 el("title", f"{part.partition}: {part.rows:,} rows"),
             )
         )
-        drawn += _stack(part, classes, share, x, width, f"url(#hatch-{_slug(task)})")
+        drawn += _stack(part, classes, shown, share, x, width, f"url(#hatch-{_slug(task)})")
     names = [part.partition for part in partitions]
     title = f"Labels of {task} over time: rows, mean probability per class, and uncovered share, by partition"
     return picture(title, WIDE, 346, *drawn, *column_names(names, left, step, bottom + 20))
+
+
+def stacked(classes: Sequence[str], partitions: Sequence[Partition]) -> list[str]:
+    """What a stack of classes is made of: all of them, or the largest and what the others are together."""
+    if len(classes) <= COLOURS:
+        return list(classes)
+    totals = {name: sum(part.covered * (part.mean.get(name) or 0.0) for part in partitions) for name in classes}
+    most = sorted(classes, key=lambda name: -totals[name])[: COLOURS - 1]
+    return [*(name for name in classes if name in most), f"{len(classes) - len(most)} others"]
 
 
 def intervals(title: str, models: Sequence[tuple[str, int, Metric]]) -> Markup:
@@ -121,13 +131,16 @@ def square(title: str, x_name: str, y_name: str, series: Sequence[Series], dots:
     return picture(title, SQUARE, 350, *drawn, *_lines(series, x, y, dots))
 
 
-def over_time(title: str, partitions: Sequence[str], series: Sequence[Series]) -> Markup:
-    """Lines over partitions; the x of a point is the position of its partition, y a share."""
-    left, right, top, bottom = 62.0, WIDE - 20.0, 18.0, 240.0
+def over_time(
+    title: str, partitions: Sequence[str], series: Sequence[Series], width: float = WIDE, most: float = 1.0
+) -> Markup:
+    """Lines over partitions; the x of a point is the position of its partition, y a share of at most ``most``."""
+    left, right, top, bottom = 62.0, width - 20.0, 18.0, 240.0 * width / WIDE + (WIDE - width) / 12
     step = (right - left) / max(len(partitions), 1)
-    y = linear(0, 1, bottom, top)
-    drawn = [*_share_axis(y, left, right), *column_names(partitions, left, step, bottom + 20)]
-    return picture(title, WIDE, 270, *drawn, *_lines(series, lambda value: left + step * (value + 0.5), y, dots=True))
+    y = linear(0, most, bottom, top)
+    drawn = [*_share_axis(y, left, right, most), *column_names(partitions, left, step, bottom + 20)]
+    lines = _lines(series, lambda value: left + step * (value + 0.5), y, dots=True)
+    return picture(title, width, bottom + 30, *drawn, *lines)
 
 
 def colour(place: int) -> int:
@@ -181,12 +194,16 @@ def _dot(name: str, colour: int, metric: Metric, x: Scale, y: float) -> list[Mar
     return [*drawn, text(WIDE, y + 5, f"{value:.3f}", "value", "end")]
 
 
-def _stack(part: Partition, classes: Sequence[str], share: Scale, x: float, width: float, hatch: str) -> list[Markup]:
+def _stack(
+    part: Partition, classes: Sequence[str], shown: Sequence[str], share: Scale, x: float, width: float, hatch: str
+) -> list[Markup]:
     covered = min(part.covered / part.rows, 1.0) if part.rows else 0.0
+    rest = sum(part.mean.get(name) or 0.0 for name in classes if name not in shown)
     drawn, below = [], 0.0
-    for place, name in enumerate(classes):
-        part_share = covered * (part.mean.get(name) or 0.0)
-        what = el("title", f"{part.partition}: {name} {part.mean.get(name) or 0.0:.3f} of the covered rows")
+    for place, name in enumerate(shown):
+        mean = (part.mean.get(name) or 0.0) if name in classes else rest
+        part_share = covered * mean
+        what = el("title", f"{part.partition}: {name} {mean:.3f} of the covered rows")
         drawn.append(
             rect(
                 x, share(below + part_share), width, share(below) - share(below + part_share), f"c{colour(place)}", what
@@ -203,9 +220,9 @@ def _stack(part: Partition, classes: Sequence[str], share: Scale, x: float, widt
     return drawn + uncovered + over
 
 
-def _share_axis(share: Scale, left: float, right: float) -> list[Markup]:
+def _share_axis(share: Scale, left: float, right: float, most: float = 1.0) -> list[Markup]:
     drawn = []
-    for tick in (0.0, 0.5, 1.0):
+    for tick in (0.0, most / 2, most):
         drawn += [
             line(left, share(tick), right, share(tick), "grid"),
             text(left - 8, share(tick) + 4, f"{tick:.0%}", "axis", "end"),

@@ -1,6 +1,7 @@
 """The pictures of labeling functions, as SVG: votes over time, the label model's loss, the form of each class.
 
-Classes go by colour and, where dots are small, by form as well; what a shade or a dot stands for is in its title.
+Classes go by colour and, where dots are small, by form as well; of more classes than there are colours, all have one.
+What a shade or a dot stands for is in its title.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from weakfish.report.charts import SQUARE, WIDE, colour, column_names
+from weakfish.report.charts import COLOURS, SQUARE, WIDE, colour, column_names
 from weakfish.report.functions import Row
 from weakfish.report.label_records import Partition
 from weakfish.report.svg import el, line, linear, path, picture, rect, text, ticks
@@ -46,6 +47,7 @@ def votes_over_time(title: str, classes: Sequence[str], rows: Sequence[Row], par
 
 def shades(classes: Sequence[str]) -> Markup:
     """What shades and colours of `votes_over_time` stand for."""
+    classes = classes if len(classes) <= COLOURS else [f"any of {len(classes)} classes"]
     drawn: list[Markup] = [text(0, 13, "coverage", "axis")]
     for place, share in enumerate(SHADES):
         drawn.append(text(90 + 48.0 * place, 13, f"{share:.0%}", "axis", "middle"))
@@ -133,7 +135,8 @@ def _split(classes: Sequence[str], name: str, part: Partition, x: float, y: floa
     for number, count in enumerate(votes):
         width = step * count / total
         if count:
-            drawn.append(_cell(x, y, width, f"h{colour(number)}", total / part.rows, el("title", what)))
+            hue = colour(number) if len(classes) <= COLOURS else 0
+            drawn.append(_cell(x, y, width, f"h{hue}", total / part.rows, el("title", what)))
         x += width
     return drawn
 

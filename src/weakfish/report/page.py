@@ -97,6 +97,7 @@ def _messages(inputs: Inputs, overall: Overall) -> dict[str, str]:
 
 def _plots(inputs: Inputs, task: str) -> dict[str, Any]:
     drawn = {"roc": plots.roc, "calibration": plots.calibration, "share_over_time": plots.share_over_time}
-    return {
+    found = {
         name: {"svg": draw(inputs, task), "legend": plots.legend(inputs, name, task)} for name, draw in drawn.items()
     }
+    return {**found, "classes": plots.shares_of_classes(inputs, task)}

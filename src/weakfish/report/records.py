@@ -107,7 +107,7 @@ class Run(Record):
 class Metric(Record):
     """A metric: its value, the worst over the seeds, and its bootstrap interval; no value for a ``reason``.
 
-    The worst is the ``minimum``, or the ``maximum`` where less is better.
+    The worst is the ``minimum``, or the ``maximum`` where less is better. A mean over classes says over how many.
     """
 
     value: Number = None
@@ -115,6 +115,7 @@ class Metric(Record):
     maximum: Number = None
     interval: tuple[Number, Number] | None = None
     reason: str | None = None
+    classes: int | None = None
 
 
 def _in_order(models: dict[str, dict[str, Metric]]) -> dict[str, dict[str, Metric]]:
@@ -123,11 +124,21 @@ def _in_order(models: dict[str, dict[str, Metric]]) -> dict[str, dict[str, Metri
     return {name: models[name] for name in (*known, *sorted(set(models) - set(known)))}
 
 
-class TaskMetrics(Record):
-    """One task of ``reports/metrics.json``."""
+class ClassMetrics(Record):
+    """A class of three or more: its rows with gold labels, and by model and measure what rows can support."""
 
     test_rows: int | None = None
     dev_rows: int | None = None
+    models: Annotated[dict[str, dict[str, Metric]], AfterValidator(_in_order)] = {}
+
+
+class TaskMetrics(Record):
+    """One task of ``reports/metrics.json``; ``left_out`` says by plot why it cannot be had."""
+
+    test_rows: int | None = None
+    dev_rows: int | None = None
+    classes: dict[str, ClassMetrics] = {}
+    left_out: dict[str, str] = {}
     models: Annotated[dict[str, dict[str, Metric]], AfterValidator(_in_order)] = {}
     functions: dict[str, dict[str, Empirical]] = {}
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from weakfish.report.collect import Overall, judge
 from weakfish.report.inputs import Inputs, read
 from weakfish.report.records import Metric
-from weakfish.report.sections import METRICS, Task, tasks
+from weakfish.report.sections import METRICS, Task, nothing_measured, tasks
 from weakfish.report.stages import StageRow, find_stop, rows
 from weakfish.report.words import model_name
 
@@ -50,7 +50,8 @@ def print_summary(root: Path, since: datetime | None = None, file: TextIO | None
     console.print(_stage_table(rows(inputs, since)))
     for task in tasks(inputs, find_stop(inputs)):
         if task.metrics and not task.metrics_stale:
-            console.print(_metrics_table(task))
+            nothing = nothing_measured(task.metrics)
+            console.print(_metrics_table(task) if nothing is None else Text(f" {task.name}, test: {nothing}\n"))
     _print_verdict(console, judge(inputs), inputs)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from weakfish.evaluation.support import OF_CLASS
 from weakfish.report import accuracies, charts, features, function_charts, notes, sections, sparks, words
 from weakfish.report.checks import CheckRow
 
@@ -87,7 +88,11 @@ def _environment() -> Environment:
         "notes": notes.notes,
         "model_name": words.model_name,
         "metric_names": sections.metric_names,
-        "reason": sections.reason,
+        "reasons": sections.reasons,
+        "nothing_measured": sections.nothing_measured,
+        "averaged": sections.averaged,
+        "few": OF_CLASS,
+        "expected": sections.expected,
     }
     environment.filters |= {
         "code": code,

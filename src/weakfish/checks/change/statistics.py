@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import sqrt
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+
+from weakfish.checks import rates
 
 NOISE = 0.999
 """The quantile of chance that a statistic has to pass."""
@@ -153,10 +155,10 @@ def share_above(share: float, psi: float) -> float:
 
 
 def _two(p: float, q: float) -> float:
-    """The PSI between a share p and a share q, the rest being the other bin."""
+    """The PSI between a share p and a share q, the rest being the other bin; infinite where a bin is empty."""
     if not 0 < p < 1 or not 0 < q < 1:
         return float("inf") if p != q else 0.0
-    return (q - p) * (log(q / p) - log((1 - q) / (1 - p)))
+    return rates.psi(q, p)
 
 
 def _smallest(measure: Callable[[float], float], wanted: float, most: float) -> float:

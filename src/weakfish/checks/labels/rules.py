@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from weakfish.checks.labels import crossed
 from weakfish.checks.rates import Rate
 from weakfish.errors import TableError
 from weakfish.files import read_json
@@ -68,7 +69,7 @@ class Totals:
         """From the JSON of a partition or of what was accepted."""
         counts = {name: content[name] for name in ("rows", "covered", "weighed", "differing", "mean")}
         functions = {
-            name: Rule(tuple(of["votes"]), tuple(map(tuple, of["others"])), **{count: of[count] for count in COUNTS})
+            name: Rule(tuple(of["votes"]), crossed.read(of["others"]), **{count: of[count] for count in COUNTS})
             for name, of in content["functions"].items()
         }
         return cls(**counts, functions=functions)
@@ -94,7 +95,7 @@ class Totals:
         functions = {
             name: {
                 "votes": list(rule.votes),
-                "others": [list(counts) for counts in rule.others],
+                "others": crossed.written(rule.others),
                 **{count: getattr(rule, count) for count in COUNTS},
             }
             for name, rule in self.functions.items()

@@ -85,7 +85,7 @@ def _objections(found: Signals) -> list[tuple[bool, str]]:
             f"Only {found.voting} functions vote; with fewer than {MIN_VOTING} the label model fits whatever they do, "
             "so that nothing can tell whether it is right.",
         ),
-        (not found.converged, "The loss of the label model was still falling when its epochs ended; raise n_epochs."),
+        (not found.converged, "The loss of the label model had not settled when its epochs ended; raise n_epochs."),
         (
             bool(found.copies),
             f"Pairs of functions that copy each other: {len(found.copies)}; the label model counts their votes twice.",

@@ -14,6 +14,7 @@ from typing import Any
 
 from snorkel.labeling import LabelingFunction
 
+from weakfish.errors import LabelingFunctionError
 from weakfish.files import read_json, whole_folder, write_json
 from weakfish.labeling.contents import Contents
 from weakfish.labeling.load import load_functions
@@ -45,7 +46,7 @@ def label(project: Project) -> None:
     probable class, by `ties.decide` where several are. A row without votes has the class balance as its probabilities,
     ``covered`` false and no ``label``.
     """
-    summaries, rows = {}, 0
+    summaries: dict[str, dict[str, Any]] = {}
     with whole_folder(project.data / "labels") as folder, ThreadPoolExecutor(WORKERS) as pool:
         events = partitions(project.table("events"))
         contents = Contents(project)
@@ -56,10 +57,10 @@ def label(project: Project) -> None:
             hashed = {name: future.result() for name, future in hashes.items()}
             write_json(folder / f"{task}.manifest.json", work.manifest(hashed))
             summaries[task] = found
-            rows = found["rows"]
         contents.save(list(events.values()))
     write_json(project.reports / "labeling_functions.json", {"tasks": summaries})
-    write_ledger(project, "label", rows_in=rows, rows_out=rows)
+    rows = [found["rows"] for found in summaries.values()]
+    write_ledger(project, "label", rows_in=rows[0], rows_out=sum(rows))
 
 
 class _Task:
@@ -117,7 +118,10 @@ class _Task:
         return accumulate(steps)
 
     def _choose(self, fit: Fit, tally: Tally) -> Chosen:
-        return choose(tally.sums, tally.patterns, self.settings, through=fit.through)
+        try:
+            return choose(tally.sums, tally.patterns, self.settings, through=fit.through)
+        except LabelingFunctionError as error:
+            raise LabelingFunctionError(f"Task {self.task}: {error}") from error
 
     def _label(self, folder: Path, partition: str, chosen: Chosen) -> dict[str, Any]:
         contract = self.project.params.events

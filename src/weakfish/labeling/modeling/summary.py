@@ -7,6 +7,7 @@ from typing import Any
 
 from snorkel.labeling import LabelingFunction
 
+from weakfish.checks.labels import crossed
 from weakfish.labeling.functions import ColumnarLabelingFunction
 from weakfish.labeling.load import module_of
 from weakfish.labeling.modeling.alone import Alone, alone
@@ -30,7 +31,7 @@ def summary(
     function; ``chosen`` is the model of the last partition. Coverage, overlaps and conflicts are shares of all rows, as
     Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of the rows on which a function votes and the others
     have one majority, on which it votes as that, None without any; ``settles`` is the share of covered rows of `alone`.
-    By partition, the same are counts of rows; ``others`` is that of `Tally`.
+    By partition, the same are counts of rows; ``others`` is that of `Tally`, in the form of `crossed`.
     """
     whole = Tally.total(tallies.values(), len(functions), len(task.classes))
     names = [function.name for function in functions]
@@ -84,7 +85,7 @@ def _counts(names: Sequence[str], tally: Tally, settled: Alone) -> dict[str, Any
     counts = {
         "votes": _votes(tally, len(names)),
         "conflicts": tally.conflicts.tolist(),
-        "others": tally.others.tolist(),
+        "others": [crossed.written(table) for table in tally.others.tolist()],
         "settled": settled.settled.tolist(),
     }
     by_function = {what: dict(zip(names, of, strict=True)) for what, of in counts.items()}

@@ -12,6 +12,9 @@ from rich.text import Text
 
 WIDTH = 110
 
+SHOWN = 4
+"""Classes that are all shown; of more, those that are most probable."""
+
 
 def print_explanation(found: dict[str, Any], file: TextIO | None = None) -> None:
     """Print what `explain` found; votes that weigh most come first."""
@@ -33,7 +36,7 @@ def console(file: TextIO) -> Console:
 
 def _headline(found: dict[str, Any]) -> str:
     about = f"{found['key']} ({found['time'] or 'undated'}), task {found['task']}"
-    shares = ", ".join(f"{name} {share:.4f}" for name, share in found["probabilities"].items())
+    shares = _shares(found["probabilities"])
     if not found["covered"]:
         return (
             f"{about}: uncovered, no labeling function votes on it. Its probabilities are the class balance ({shares})."
@@ -45,38 +48,77 @@ def _method(found: dict[str, Any]) -> str:
     if not found["covered"]:
         return "It has no label; what treats the class balance as one is mistaken."
     if found["prior"] is not None:
+        if len(found["classes"]) > SHOWN:
+            return (
+                f"Log odds of {_best(found)[0]} against the classes that come next: the class balance and the votes "
+                "add up to them."
+            )
         against = found["classes"][0]
         return f"Log odds of each class against {against}: the class balance and the votes add up to the probability."
-    counts = ", ".join(f"{number} for {name}" for name, number in found["votes"].items())
+    votes = {name: number for name, number in found["votes"].items() if number or len(found["classes"]) <= SHOWN}
+    counts = ", ".join(f"{number} for {name}" for name, number in votes.items())
     return f"Majority vote: {counts}; the class with most votes has the probability, classes that tie share it."
 
 
 def _table(found: dict[str, Any]) -> Table:
-    others = found["classes"][1:]
+    columns = _columns(found)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("labeling function", overflow="fold")
     table.add_column("vote", no_wrap=True)
     weighed = found["prior"] is not None
-    for name in others if weighed else []:
-        table.add_column(f"log odds of {name}", justify="right")
+    for title, _, _ in columns if weighed else []:
+        table.add_column(title, justify="right")
     table.add_column("module", overflow="fold")
     voted = [function for function in found["functions"] if function["vote"] is not None]
     for function in sorted(voted, key=_weight, reverse=True):
-        odds = [_odds(function["log_odds"][name], function["at_bound"]) for name in others] if weighed else []
+        odds = [_odds(_of(function["log_odds"], pair), function["at_bound"]) for _, *pair in columns] if weighed else []
         table.add_row(Text(function["name"]), function["vote"], *odds, Text(function["module"]))
     if weighed:
-        table.add_row(Text("(class balance)"), "", *(_odds(found["prior"][name]) for name in others), "")
-        table.add_row(Text("together", "bold"), "", *(_odds(_total(found, name)) for name in others), "")
+        table.add_row(Text("(class balance)"), "", *(_odds(_of(found["prior"], pair)) for _, *pair in columns), "")
+        table.add_row(Text("together", "bold"), "", *(_odds(_total(found, pair)) for _, *pair in columns), "")
     return table
+
+
+def _columns(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The comparisons that have a column: its title, a class, and the class that it is compared with.
+
+    Of few classes each with the first one; of many the most probable one with those that come next.
+    """
+    classes = found["classes"]
+    if len(classes) <= SHOWN:
+        return [(f"log odds of {name}", name, classes[0]) for name in classes[1:]]
+    best = _best(found)
+    return [(f"against {name}", best[0], name) for name in best[1:SHOWN]]
+
+
+def _best(found: dict[str, Any]) -> list[str]:
+    """The classes, the most probable first."""
+    return sorted(found["classes"], key=lambda name: -found["probabilities"][name])
+
+
+def _shares(shares: dict[str, float]) -> str:
+    """Probabilities; of many classes the largest, and how much is left for the others."""
+    if len(shares) <= SHOWN:
+        return ", ".join(f"{name} {share:.4f}" for name, share in shares.items())
+    if len(set(shares.values())) == 1:
+        return f"{next(iter(shares.values())):.4f} for each of {len(shares)} classes"
+    most = sorted(shares.items(), key=lambda item: -item[1])[:SHOWN]
+    rest = 1 - sum(share for _, share in most)
+    named = [f"{name} {share:.4f}" for name, share in most]
+    return ", ".join([*named, f"{len(shares) - SHOWN} others {max(rest, 0.0):.4f}"])
 
 
 def _weight(function: dict[str, Any]) -> float:
     return max(map(abs, function["log_odds"].values())) if function["log_odds"] else 0.0
 
 
-def _total(found: dict[str, Any], name: str) -> float:
-    parts = [function["log_odds"][name] for function in found["functions"]]
-    return float(found["prior"][name] + sum(parts))
+def _of(odds: dict[str, float], pair: list[str]) -> float:
+    """The log odds of one class against another; those that are given are against the first class."""
+    return odds.get(pair[0], 0.0) - odds.get(pair[1], 0.0)
+
+
+def _total(found: dict[str, Any], pair: list[str]) -> float:
+    return _of(found["prior"], pair) + sum(_of(function["log_odds"], pair) for function in found["functions"])
 
 
 def _odds(value: float, at_bound: bool = False) -> str:
@@ -100,7 +142,7 @@ def _rest(found: dict[str, Any]) -> list[str]:
 def _origin(found: dict[str, Any]) -> list[str]:
     events, model = found["events"], found["model"]
     settings = ", ".join(
-        f"{name} {value}" for name, value in found["settings"]["label_model"].items() if value is not None
+        f"{name} {_setting(value)}" for name, value in found["settings"]["label_model"].items() if value is not None
     )
     return [
         "",
@@ -110,3 +152,10 @@ def _origin(found: dict[str, Any]) -> list[str]:
         f"Settings  {settings}",
         f"Packages  {', '.join(f'{name} {version}' for name, version in found['versions'].items())}",
     ]
+
+
+def _setting(value: Any) -> str:
+    if not isinstance(value, list) or len(value) <= SHOWN:
+        return str(value)
+    least, most = f"{min(value):.3g}", f"{max(value):.3g}"
+    return f"{least if least == most else f'{least} to {most}'} for each of {len(value)} classes"

@@ -66,7 +66,9 @@ def format_of(file: RawFile, setting: str | None) -> str:
     found = setting or FORMATS.get(file.suffix)
     if found is None:
         known = ", ".join(FORMATS)
-        raise SourceError(f"{file.name} has none of the suffixes {known}; set source.format in params.yaml.")
+        raise SourceError(
+            f"{file.name} has none of the suffixes {known}; set source.format in params.yaml, or --format of init."
+        )
     return found
 
 

@@ -48,10 +48,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Choice:
-    """A column for a role, and why."""
+    """A column for a role, and why; ``sure`` says that its name tells of the role, too."""
 
     column: str
     reason: str
+    sure: bool = False
 
 
 def describe(name: str, header: str, texts: pa.Array) -> Column:
@@ -124,8 +125,9 @@ def key(columns: list[Column]) -> Choice | None:
     if not found:
         return None
     *_, column, twice = min(found, key=lambda each: each[:3])
-    but = f"; {twice} of {column.values:,} values stand there again, checks will tell" if twice else ""
-    return Choice(column.name, f"no value is missing and each stands there once{but}")
+    if twice:
+        return Choice(column.name, f"none is missing; {twice} of {column.values:,} stand there again, checks will tell")
+    return Choice(column.name, "no value is missing and each stands there once")
 
 
 def time(columns: list[Column]) -> Choice | None:
@@ -157,7 +159,10 @@ def _is_text(column: Column) -> bool:
 
 
 def labels(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
-    """Columns of two to fifty values that may be classes, those whose name says so first."""
+    """Columns of two to fifty values that may be classes, those whose name says so first.
+
+    What is named as a question may be any fact, and is surely a label only where it is not known of some rows.
+    """
     found = [
         (not _LABEL.search(column.name), column.distinct, column.name, column)
         for column in columns
@@ -167,8 +172,9 @@ def labels(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
     ]
     ordered = [each[-1] for each in sorted(found, key=lambda each: each[:3])]
     return tuple(
-        Choice(c.name, f"it has {c.distinct} values" + (", and its name says so" if _LABEL.search(c.name) else ""))
+        Choice(c.name, f"it has {c.distinct} values" + (", and its name says so" if sure else ""), sure)
         for c in ordered
+        for sure in [bool(_LABEL.search(c.name)) and (c.nulls > 0 or not c.name.startswith("is_"))]
     )
 
 
@@ -179,7 +185,8 @@ def entities(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
         named = bool(_ENTITY.search(column.name))
         right = column.kind == "string" or (column.kind == "integer" and named)
         many = column.distinct >= (2 if named else 20)
-        if column.name in taken or not right or not many or column.values < 1.5 * column.distinct:
+        back = 1.05 if named else 1.5  # where there are many, few come back in a sample
+        if column.name in taken or not right or not many or column.values < back * column.distinct:
             continue
         found.append((not named, place, column))
     return tuple(

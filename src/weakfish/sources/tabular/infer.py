@@ -10,6 +10,7 @@ from typing import Any
 from weakfish.sources.tabular import guesses
 from weakfish.sources.tabular.guesses import Choice, Column
 from weakfish.sources.tabular.sample import take
+from weakfish.sources.tabular.settings import Format
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ class Inferred:
         return found | {"null_values": list(self.null_values)}
 
 
-def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None) -> Inferred:
+def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, kind: Format | None = None) -> Inferred:
     """Look at files, directories or globs, from ``root`` (default: the working directory).
 
+    ``kind`` is the format of the files, which their suffixes tell otherwise.
     The sample is the first rows of up to fifty files spread over all, `sample.ROWS` rows altogether; it,
     and what is said of it, are the same whenever the files are.
 
@@ -62,7 +64,7 @@ def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None) ->
         When there are no files, or of several formats, or they cannot be read.
     """
     named = [paths] if isinstance(paths, str | Path) else paths
-    sample = take(named, root or Path.cwd())
+    sample = take(named, root or Path.cwd(), kind)
     columns = [
         guesses.describe(name, header, sample.rows[name].combine_chunks()) for name, header in sample.headers.items()
     ]

@@ -21,7 +21,7 @@ from weakfish.sources.tabular.lines import read_lines
 from weakfish.sources.tabular.parquet import read_parquet
 from weakfish.sources.tabular.records import Records
 from weakfish.sources.tabular.rejects import Rejects, Tally
-from weakfish.sources.tabular.settings import TabularSettings, plain
+from weakfish.sources.tabular.settings import Format, TabularSettings, plain
 from weakfish.sources.tabular.text import Text
 from weakfish.sources.tabular.types import as_text
 
@@ -50,8 +50,8 @@ class Sample:
     left_out: tuple[str, ...]
 
 
-def take(paths: Sequence[str | Path], root: Path) -> Sample:
-    """Look at files, directories or globs.
+def take(paths: Sequence[str | Path], root: Path, kind: Format | None = None) -> Sample:
+    """Look at files, directories or globs, of a format that their suffixes tell unless ``kind`` does.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def take(paths: Sequence[str | Path], root: Path) -> Sample:
         When there are no files, or of several formats, or none of them can be read.
     """
     files = [file for path in paths for file in find(str(path), root)]
-    formats = sorted({format_of(file, None) for file in files})
+    formats = sorted({format_of(file, kind) for file in files})
     if len(formats) > 1:
         raise SourceError(f"The files are of several formats ({', '.join(formats)}); name those of one.")
     chosen = _spread(files, FILES)

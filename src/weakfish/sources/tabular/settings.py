@@ -35,14 +35,25 @@ MADE_TIME = "event_time"
 """The column of event times, all of them null, where no column holds them."""
 
 
+class GoldColumn(Section):
+    """A column of gold labels whose values are no plain names: which class each stands for.
+
+    A value that is not listed is told of and null, as one that cannot be read.
+    """
+
+    column: str
+    values: dict[str, Name] = Field(min_length=1)
+
+
 class TabularSettings(Section):
     """The ``source`` section of a tabular source.
 
     ``path`` is a file, a glob or a directory, from the project's root or absolute. ``format`` is told from the file's
     suffix where it is null, ``delimiter`` too (a tab for ``.tsv``), and ``encoding`` is UTF-8 unless a byte order mark
     says otherwise. ``columns`` are the columns of the events and their types. Without ``key`` one is made from the
-    row's content, without ``time`` all events are undated. ``gold`` names, by task, the column of its gold labels.
-    Times without a zone are of ``time_zone``. Values in ``null_values`` are null, in every column.
+    row's content, without ``time`` all events are undated. ``gold`` names, by task, the column of its gold labels, and
+    may say which class each of its values stands for. Times without a zone are of ``time_zone``. Values in
+    ``null_values`` are null, in every column.
     """
 
     path: str = Field(min_length=1)
@@ -54,7 +65,7 @@ class TabularSettings(Section):
     delimiter: str | None = None
     quote: str | None = '"'
     encoding: str | None = None
-    gold: dict[Name, str] = Field(default_factory=dict)
+    gold: dict[Name, str | GoldColumn] = Field(default_factory=dict)
     null_values: tuple[str, ...] = ("",)
 
     @field_validator("delimiter", "quote")
@@ -89,7 +100,7 @@ class TabularSettings(Section):
     @model_validator(mode="after")
     def _roles_are_columns(self) -> TabularSettings:
         roles = {"key": (self.key, "string"), "time": (self.time, "time")}
-        roles |= {f"gold.{task}": (column, "string") for task, column in self.gold.items()}
+        roles |= {f"gold.{task}": (column, "string") for task, column in self.gold_columns.items()}
         for role, (name, kind) in roles.items():
             if name is None:
                 continue
@@ -97,14 +108,29 @@ class TabularSettings(Section):
                 raise ValueError(f"{role} names {name!r}, which is not among columns ({', '.join(self.columns)})")
             if self.columns[name] != kind:
                 raise ValueError(f"{role} names {name!r}, which must be a {kind}, not a {self.columns[name]}")
-        if self.key in self.gold.values():
+        if self.key in self.gold_columns.values():
             raise ValueError(f"key and gold both name {self.key!r}; gold never reaches the events table")
         for role, made in (("key", MADE_KEY), ("time", MADE_TIME)):
             if getattr(self, role) is None and made in self.columns:
                 raise ValueError(f"columns has {made!r}, which is the name of the {role} that is made; name another")
         if self.delimiter is not None and self.delimiter == self.quote:
             raise ValueError("delimiter and quote must differ")
+        for task, column in self.gold_columns.items():
+            if self.classes_of(column) != getattr(self.gold[task], "values", None):
+                raise ValueError(
+                    f"gold.{task} gives values of {column!r} other classes than another task; make them equal"
+                )
         return self
+
+    @property
+    def gold_columns(self) -> dict[str, str]:
+        """The column of gold labels of each task."""
+        return {task: gold if isinstance(gold, str) else gold.column for task, gold in self.gold.items()}
+
+    def classes_of(self, column: str) -> dict[str, str] | None:
+        """Which class each value of a column stands for; None where its values are classes, or it holds no gold."""
+        found = (gold.values for gold in self.gold.values() if isinstance(gold, GoldColumn) and gold.column == column)
+        return next(found, None)
 
     @property
     def schema(self) -> pa.Schema:

@@ -7,7 +7,7 @@ A project's ``sources/`` names the source that its ``params.yaml`` describes in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,7 +61,7 @@ class TabularSource(Source):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
         self.options = read_settings(settings)
-        vars(self).update(schema=self.options.schema, gold=self.options.gold)  # before those of the class
+        vars(self).update(schema=self.options.schema, gold=self.options.gold_columns)  # before those of the class
         self.rejects = Rejects()
         self.tallies: dict[str, Tally] = {}
 
@@ -75,9 +75,13 @@ class TabularSource(Source):
 
     def read(self, raw: Path) -> Iterator[pa.RecordBatch]:
         """Yield the rows of all files in the order of their names, and within each as they stand there."""
+        yield from self.read_files(listed(raw))
+
+    def read_files(self, files: Iterable[RawFile]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of files, wherever they lie, in this order."""
         self.rejects, self.tallies = Rejects(), {}
         keys = Keys()
-        for file in listed(raw):
+        for file in files:
             reader = READERS[format_of(file, self.options.format)]
             tally = self.tallies[file.name] = Tally()
             for piece in reader(file, self.options, self.rejects, tally):
@@ -119,7 +123,20 @@ class TabularSource(Source):
             lines = piece.lines()
             for row in pc.indices_nonzero(found.bad).to_pylist():
                 self.rejects.value(file.name, lines[row], name, WHY[kind], found.text(row))
-        return found.values
+        classes = self.options.classes_of(name)
+        return found.values if classes is None else self._classes(found.values, classes, name, piece, file)
+
+    def _classes(
+        self, values: pa.Array, classes: Mapping[str, str], name: str, piece: Piece, file: RawFile
+    ) -> pa.Array:
+        """Values of a gold column as the classes that they stand for."""
+        places = pc.index_in(pc.utf8_trim_whitespace(values), pa.array(list(classes), pa.string()))
+        strange = pc.indices_nonzero(pc.and_(pc.is_valid(values), pc.is_null(places))).to_pylist()
+        lines = piece.lines() if strange else ()
+        for row in strange:
+            reason = f"is none of the values of {name} in source.gold"
+            self.rejects.value(file.name, lines[row], name, reason, values[row].as_py())
+        return pc.take(pa.array(list(classes.values()), pa.string()), places)
 
 
 def tabular_source(root: Path) -> type[TabularSource]:
@@ -128,4 +145,4 @@ def tabular_source(root: Path) -> type[TabularSource]:
     The engine asks a source's class for its columns before it makes one, so they have to be the class's own.
     """
     options = read_settings(params.load(root).source.settings)
-    return type("Tabular", (TabularSource,), {"root": root, "schema": options.schema, "gold": options.gold})
+    return type("Tabular", (TabularSource,), {"root": root, "schema": options.schema, "gold": options.gold_columns})

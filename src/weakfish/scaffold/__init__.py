@@ -1,0 +1,1 @@
+"""From a team's own files to a whole project: proposed and written by `weakfish init`, brought along by `upgrade`."""

@@ -1,0 +1,184 @@
+"""Which column plays which part: what was inferred, corrected by what a person says, in flags or answers.
+
+`choose` makes `Roles` of `wishes.Wishes`; one that cannot be is one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast, get_args
+
+from weakfish.errors import UserError
+from weakfish.scaffold.wishes import (
+    EXAMPLE,
+    Wishes,
+    check_task,
+    check_zone,
+    classes_of_tasks,
+    labels_of,
+    named_column,
+)
+from weakfish.sources.tabular import Inferred
+from weakfish.sources.tabular.guesses import Choice, Column
+from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, Kind
+
+MOST_ENTITIES, MOST_TEXTS = 2, 3
+"""How many of the candidates are taken where nobody names any."""
+
+ASKED = "as asked"
+_TAKEN = ("event_timestamp", "created")
+"""Names that tables of features give to their own columns."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The parts of columns. ``labels`` are gold columns by task, ``classes`` those that were named, by task.
+
+    ``nulls`` are texts that stand for null, where they are not those that were inferred. ``maybe`` are columns that may
+    hold classes, too. ``why`` says of a column, with
+    ``id`` or ``time`` before it where it has that part, why it has its part.
+    """
+
+    key: str | None
+    time: str | None
+    entities: tuple[str, ...]
+    texts: tuple[str, ...]
+    labels: Mapping[str, str]
+    classes: Mapping[str, tuple[str, ...]]
+    kinds: Mapping[str, Kind]
+    time_zone: str
+    nulls: tuple[str, ...] = ()
+    maybe: tuple[str, ...] = ()
+    why: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All tasks: those with labels, then those with classes only, or one as an example."""
+        return tuple(dict.fromkeys((*self.labels, *self.classes))) or (EXAMPLE,)
+
+
+def choose(inferred: Inferred, wishes: Wishes) -> Roles:
+    """Give parts to columns.
+
+    Raises
+    ------
+    UnknownName
+        When a wish names a column that there is not.
+    UserError
+        When a column cannot have the part, or has two.
+    """
+    check_zone(wishes.time_zone)
+    columns = _columns(inferred, wishes)
+    key = _one(columns, wishes.key, inferred.key)
+    time = _one(columns, wishes.time, inferred.time)
+    taken = {column for column in (key, time) if column}
+    labels = labels_of(columns, wishes, inferred.labels, taken)
+    taken |= set(labels.values())
+    classes = classes_of_tasks(wishes.classes, labels)
+    texts = _some(columns, wishes.texts, inferred.texts, taken, MOST_TEXTS)
+    usable = [c for c in inferred.entities if c.column not in (*texts, *_TAKEN)]
+    entities = _some(columns, wishes.entities, usable, taken, MOST_ENTITIES)
+    _check(key, time, labels, texts, entities)
+    kinds: dict[str, Kind] = {column.name: column.kind for column in columns.values()}
+    for column in (*([key] if key else ()), *labels.values(), *entities, *texts):
+        kinds[column] = "string"
+    if time:
+        kinds[time] = "time"
+    _check_made(kinds, key, time)
+    found = Roles(
+        key=key,
+        time=time,
+        entities=entities,
+        texts=texts,
+        labels=labels,
+        classes=classes,
+        kinds=kinds,
+        time_zone=wishes.time_zone,
+        nulls=tuple(wishes.nulls),
+        maybe=tuple(
+            choice.column for choice in inferred.labels if choice.column not in taken and choice.column in columns
+        ),
+        why=_reasons(inferred),
+    )
+    for task in found.tasks:
+        check_task(task)
+    return found
+
+
+def settings(inferred: Inferred, roles: Roles, path: str) -> dict[str, Any]:
+    """The ``source`` section for these roles, whose gold names columns only."""
+    key, time = (Choice(column, ASKED) if column else None for column in (roles.key, roles.time))
+    found = replace(inferred, key=key, time=time).settings(path, roles.labels)
+    zone = {"time_zone": roles.time_zone} if roles.time_zone != "UTC" else {}
+    nulls = {"null_values": list(roles.nulls)} if roles.nulls else {}
+    return {**found, "columns": dict(roles.kinds), **zone, **nulls}
+
+
+def _columns(inferred: Inferred, wishes: Wishes) -> dict[str, Column]:
+    """The columns that are left, with the types that were asked for."""
+    columns = {column.name: column for column in inferred.columns}
+    for name in wishes.without:
+        del columns[named_column(columns, name)]
+    for wish in wishes.kinds:
+        name, _, kind = wish.partition("=")
+        if kind not in get_args(Kind):
+            raise UserError(f"--type {wish} names no type; write COLUMN=TYPE, with one of {', '.join(get_args(Kind))}.")
+        name = named_column(columns, name)
+        columns[name] = replace(columns[name], kind=cast(Kind, kind), reason=ASKED)
+    if not columns:
+        raise UserError("No column is left; leave fewer out.")
+    return columns
+
+
+def _one(columns: Mapping[str, Column], wish: str | None, proposed: Choice | None) -> str | None:
+    if wish is not None:
+        return named_column(columns, wish) if wish else None
+    return proposed.column if proposed and proposed.column in columns else None
+
+
+def _some(
+    columns: Mapping[str, Column],
+    wishes: Sequence[str] | None,
+    proposed: Sequence[Choice],
+    taken: set[str],
+    most: int,
+) -> tuple[str, ...]:
+    if wishes is not None:
+        return tuple(dict.fromkeys(named_column(columns, name) for name in wishes))
+    free = [choice.column for choice in proposed if choice.column in columns and choice.column not in taken]
+    return tuple(free[:most])
+
+
+def _check(
+    key: str | None, time: str | None, labels: Mapping[str, str], texts: Sequence[str], entities: Sequence[str]
+) -> None:
+    """No column has two parts that exclude each other."""
+    parts = [(key, "id"), (time, "event time"), *((column, f"label of {task}") for task, column in labels.items())]
+    parts += [(column, "text") for column in texts]
+    seen: dict[str, str] = {}
+    for column, part in [*parts, *((column, "entity") for column in entities)]:
+        if column is None:
+            continue
+        if column in seen and not {part, seen[column]} <= {"text", "entity"}:
+            raise UserError(f"Column {column!r} cannot be {part} and {seen[column]} at once; name another for one.")
+        seen.setdefault(column, part)
+    for column in entities:
+        if column in _TAKEN:
+            raise UserError(f"Column {column!r} cannot be an entity: tables of features have one of that name already.")
+
+
+def _check_made(kinds: Mapping[str, Kind], key: str | None, time: str | None) -> None:
+    for column, made in ((key, MADE_KEY), (time, MADE_TIME)):
+        if column is None and made in kinds:
+            part = "id" if made == MADE_KEY else "time"
+            raise UserError(
+                f"The {part} that is made is named {made!r}, as a column is; use --{part} {made} or --leave-out {made}."
+            )
+
+
+def _reasons(inferred: Inferred) -> dict[str, str]:
+    choices = [*inferred.texts, *inferred.entities, *inferred.labels]
+    found = {choice.column: choice.reason for choice in reversed(choices)}
+    found |= {f"id {choice.column}": choice.reason for choice in [inferred.key] if choice}
+    return found | {f"time {choice.column}": choice.reason for choice in [inferred.time] if choice}

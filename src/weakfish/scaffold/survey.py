@@ -1,0 +1,227 @@
+"""All rows, read once through the source itself: facts of each column, an even sample, and what gold labels there are.
+
+A source's settings and files in, a `Survey` out. Memory is bounded by a batch and the sample, beside eight bytes a row
+that tell keys that come back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weakfish.errors import UserError
+from weakfish.gold import in_test
+from weakfish.params import GoldParams
+from weakfish.runs import Progress
+from weakfish.scaffold.facts import ColumnFacts
+from weakfish.sources.tabular.files import find
+from weakfish.sources.tabular.keys import Keys
+from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, TabularSettings
+from weakfish.sources.tabular.source import TabularSource
+
+ROWS = 20_000
+"""The most rows of the sample; they lie in even distance."""
+
+SAMPLE_BYTES = 1 << 28
+"""The most bytes of the sample, while it has more than a thousand rows."""
+
+VALUES = 1_000
+"""The most values of a column of gold labels; more are no classes."""
+
+CATEGORIES = 50
+"""The most values of a column that is described by its values."""
+
+_DIGEST = 32
+_ORDERED = ("integer", "number", "time", "date")
+
+Gold = Counter[tuple[str, str, str | None, bool]]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What all rows are.
+
+    Attributes
+    ----------
+    facts
+        Of every column of the events in order, without gold and what is made.
+    sample
+        At most `ROWS` rows, without gold.
+    key_repeats
+        On how many rows the key stood before.
+    gold
+        How many rows have a gold label, by task, value (trimmed), day (ISO, UTC; None where it is not known), and
+        whether a split by keys makes them test.
+    rejected, bad
+        How many records became no row; how many values became null, by column.
+    """
+
+    rows: int
+    facts: tuple[ColumnFacts, ...]
+    sample: pa.Table
+    key_repeats: int
+    gold: Gold
+    rejected: int
+    bad: Mapping[str, int]
+
+
+def survey(settings: Mapping[str, Any], path: str) -> Survey:
+    """Read the files at an absolute path as a source with these settings, whose gold names columns only.
+
+    Raises
+    ------
+    ParamsError, SourceError
+        When the settings or the files cannot be used.
+    UserError
+        When there are no rows, or a gold column has more values than there may be classes.
+    """
+    source = TabularSource(settings)
+    gold = source.options.gold_columns
+    kinds = {name: kind for name, kind in source.options.columns.items() if name not in gold.values()}
+    columns = {name: _Column(kind) for name, kind in kinds.items()}
+    seen = _Seen(source.options.key)
+    kept = _Kept(source.schema.names, tuple(gold.values()))
+    labels: Gold = Counter()
+    progress = Progress("init: rows")
+    for batch in source.read_files(find(path, Path("/"))):
+        for name, column in columns.items():
+            column.add(batch[name])
+        seen.add(batch)
+        kept.add(batch)
+        _count_gold(labels, batch, source.options)
+        progress.add(batch.num_rows)
+    if not progress.done:
+        raise UserError(f"No row could be read from {path}; bring files with rows.")
+    sample = kept.table(source.schema)
+    return Survey(
+        rows=progress.done,
+        facts=tuple(column.facts(name, progress.done, sample[name]) for name, column in columns.items()),
+        sample=sample,
+        key_repeats=seen.repeats,
+        gold=labels,
+        rejected=sum(tally.rejected for tally in source.tallies.values()),
+        bad=_bad(source),
+    )
+
+
+@dataclass
+class _Column:
+    """The extremes of a column, batch by batch."""
+
+    kind: Any
+    nulls: int = 0
+    extremes: list[Any] = field(default_factory=list)
+
+    def add(self, values: pa.Array) -> None:
+        self.nulls += values.null_count
+        if self.kind == "string":
+            values = pc.utf8_length(values)
+        if self.kind == "string" or self.kind in _ORDERED:
+            found = pc.min_max(values).as_py().values()
+            known = [value for value in (*self.extremes, *found) if value is not None]
+            self.extremes = [min(known), max(known)] if known else []
+
+    def facts(self, name: str, rows: int, sample: pa.ChunkedArray) -> ColumnFacts:
+        plain: list[Any] = [v if isinstance(v, int | float) else v.isoformat() for v in self.extremes]
+        low, high = plain or (None, None)
+        text = self.kind == "string"
+        counts = pc.value_counts(sample.combine_chunks().drop_null())
+        return ColumnFacts(
+            name=name,
+            kind=self.kind,
+            rows=rows,
+            nulls=self.nulls,
+            distinct=len(counts),
+            frequent=_frequent(counts) if self.kind in ("string", "boolean") and len(counts) <= CATEGORIES else (),
+            least=None if text else low,
+            greatest=None if text else high,
+            shortest=low if text else None,
+            longest=high if text else None,
+        )
+
+
+def _frequent(counts: pa.StructArray) -> tuple[tuple[str, int], ...]:
+    texts = pc.cast(counts.field(0), pa.string()).to_pylist()
+    found = zip(texts, counts.field(1).to_pylist(), strict=True)
+    return tuple(sorted(((text[:100], count) for text, count in found), key=lambda pair: (-pair[1], pair[0])))
+
+
+@dataclass
+class _Seen:
+    """Counts keys that come back; a key that is made does not."""
+
+    key: str | None
+    repeats: int = 0
+    keys: Keys = field(default_factory=Keys)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        if self.key is not None:
+            known = batch[self.key].drop_null()
+            digests = self.keys.of([known])
+            self.repeats += pc.sum(pc.greater(pc.utf8_length(digests), _DIGEST), min_count=0).as_py()
+
+
+@dataclass
+class _Kept:
+    """Every n-th row, n doubled whenever there are too many."""
+
+    names: Sequence[str]
+    without: Sequence[str]
+    step: int = 1
+    rows: int = 0
+    parts: list[pa.Table] = field(default_factory=list)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        first = -self.rows % self.step
+        self.rows += batch.num_rows
+        places = pa.array(range(first, batch.num_rows, self.step), pa.int64())
+        wanted = [name for name in self.names if name not in self.without]
+        if len(places):
+            self.parts.append(pa.Table.from_batches([batch.select(wanted)]).take(places))
+        while self._too_many(2):
+            self._halve()
+
+    def table(self, schema: pa.Schema) -> pa.Table:
+        while self._too_many(1):
+            self._halve()
+        wanted = pa.schema([column for column in schema if column.name not in self.without])
+        return pa.concat_tables(self.parts) if self.parts else wanted.empty_table()
+
+    def _too_many(self, times: int) -> bool:
+        rows = sum(part.num_rows for part in self.parts)
+        size = sum(int(part.nbytes) for part in self.parts)
+        return rows > times * ROWS or (rows > 1000 and size > times * SAMPLE_BYTES)
+
+    def _halve(self) -> None:
+        whole = pa.concat_tables(self.parts)
+        self.step *= 2
+        self.parts = [whole.take(pa.array(range(0, whole.num_rows, 2), pa.int64())).combine_chunks()]
+
+
+def _count_gold(labels: Gold, batch: pa.RecordBatch, options: TabularSettings) -> None:
+    if not options.gold:
+        return
+    times = batch[options.time or MADE_TIME]
+    days = pc.strftime(times, format="%Y-%m-%d", locale="C")
+    late = in_test(GoldParams(), pa.chunked_array([batch[options.key or MADE_KEY].fill_null("")]), times)
+    for task, column in options.gold_columns.items():
+        rows = pa.table({"value": pc.utf8_trim_whitespace(batch[column]), "day": days, "late": late})
+        for row in rows.group_by(["value", "day", "late"]).aggregate([([], "count_all")]).to_pylist():
+            if row["value"] is not None:
+                labels[task, row["value"], row["day"], row["late"]] += row["count_all"]
+        if len({value for named, value, *_ in labels if named == task}) > VALUES:
+            raise UserError(f"Column {column!r} has more than {VALUES:,} values: it holds no classes; name another.")
+
+
+def _bad(source: TabularSource) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for (_, kind, column), count in source.rejects.counts.items():
+        if kind == "value":
+            found[column] += count
+    return dict(found)

@@ -1,0 +1,210 @@
+"""What `weakfish init` proposes of files: classes, a split of gold, extremes of all rows, settings of the source."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import own_data
+import pyarrow as pa
+import pytest
+import yaml
+from made_projects import HEADER, init, line, orders, refused, settings
+from projects import write
+
+from weakfish import params
+from weakfish.scaffold.classes import classes_of
+from weakfish.scaffold.record import read_record
+from weakfish.scaffold.split import balance, split_day
+from weakfish.sources.tabular import TabularSource
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return orders(tmp_path)
+
+
+def test_globs_and_partitions_stay_patterns_so_that_new_files_match(here: Path) -> None:
+    for year in (2023, 2024):
+        rows = "".join(line(number + year) for number in range(100)).replace("2024-", f"{year}-")
+        (here / f"in/year={year}").mkdir(parents=True)
+        with gzip.open(here / f"in/year={year}/part.csv.gz", "wt") as file:
+            file.write(HEADER + rows.replace(f"{year}-73", f"{year}-12"))
+    init("shop", "--from", "in/*/*.csv.gz", "--yes", "--no-time")
+    source = settings(here / "shop")["source"]
+    assert source["path"] == "../in/*/*.csv.gz"
+    assert source["columns"]["year"] == "integer"
+    dvc = yaml.safe_load((here / "shop/dvc.yaml").read_text(encoding="utf-8"))
+    assert dvc["stages"]["fetch"]["deps"][:1] == ["../in"]
+    assert read_record(here / "shop").proposal.rows == 200
+
+
+def test_without_key_time_and_labels_it_says_what_cannot_be_had_and_does_the_rest(here: Path) -> None:
+    own_data.flats(here / "flats.csv")
+    said = init("flats", "--from", "flats.csv", "--yes")
+    assert "row_id is made" in said
+    assert "no features of the past" in said
+    assert "classes negative, positive; name them with --classes example=a,b" in said
+    assert "Lines that cannot be read: 1" in said
+    found = params.load(here / "flats")
+    assert (found.events.key, found.events.time) == ("row_id", "event_time")
+    assert found.tasks["example"].classes == ["negative", "positive"]
+    stages = yaml.safe_load((here / "flats/dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert not {"features", "publish"} & set(stages)
+    assert {"vote", "label", "training_set", "evaluate"} <= set(stages)
+
+
+def test_gold_is_split_by_time_and_classes_weigh_as_in_dev(here: Path) -> None:
+    init("shop", "--from", "orders.csv", "--yes")
+    found = params.load(here / "shop")
+    split = found.gold.split
+    assert split is not None
+    rows = [line(number).strip().split(",") for number in range(200)]
+    dev = [row[4] for row in rows if row[4] and row[1] < split.isoformat()]
+    labelled = [row[4] for row in rows if row[4]]
+    assert 0.65 < len(dev) / len(labelled) < 0.75
+    shares = dict(zip(found.tasks["label"].classes, found.tasks["label"].label_model.class_balance, strict=True))
+    assert shares == pytest.approx({name: dev.count(name) / len(dev) for name in ("fine", "fraud")}, abs=0.001)
+
+
+def test_what_is_proposed_of_functions_and_checks_does_not_depend_on_gold(here: Path) -> None:
+    write(here / "other/orders.csv", HEADER + "".join(line(n, ["fine", "fraud"][n % 3 == 0]) for n in range(200)))
+    init("shop", "--from", "orders.csv", "--yes")
+    init("other/shop", "--from", "other/orders.csv", "--yes")
+    first, second = (read_record(here / name).proposal for name in ("shop", "other/shop"))
+    assert (first.rules, first.suites, first.columns) == (second.rules, second.suites, second.columns)
+    assert "label" not in [column.name for column in first.columns]
+
+
+def test_values_that_are_no_names_become_classes_and_the_source_reads_them_so(here: Path) -> None:
+    values = ["In Progress", "Done!", "2nd try", ""]
+    rows = "".join(line(number, values[number % 4]) for number in range(200))
+    write(here / "orders.csv", HEADER + rows)
+    said = init("shop", "--from", "orders.csv", "--yes", "--label", "state=label")
+    assert "'In Progress' is in_progress" in said
+    found = params.load(here / "shop")
+    assert found.tasks["state"].classes == ["label_2nd_try", "done", "in_progress"]
+    source = TabularSource({**found.source.settings, "path": str(here / "orders.csv")})
+    write(here / "raw/new.csv", HEADER + line(1, "Done!") + line(2, " In Progress ") + line(3, "Lost") + line(4, ""))
+    read = pa.Table.from_batches(source.read(here / "raw"))
+    assert read["label"].to_pylist() == ["done", "in_progress", None, None]
+    assert [(r.line, r.column, r.text) for r in source.rejects.kept] == [(4, "label", "Lost")]
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "classes", "meant"),
+    [
+        (["spam", "ham"], (), ("ham", "spam"), None),
+        (["Spam", "spam", "HAM"], (), ("ham", "spam"), {"HAM": "ham", "Spam": "spam", "spam": "spam"}),
+        (["0", "1"], (), ("not_spam", "spam"), {"0": "not_spam", "1": "spam"}),
+        (["0.0", "1.0"], ("fine", "bad"), ("fine", "bad"), {"0.0": "fine", "1.0": "bad"}),
+        (["1", "2.0", "10"], (), ("is_spam_1", "is_spam_2", "is_spam_10"), ...),
+        (["A+", "A-", "A"], (), ("a", "a_2", "a_3"), ...),
+        (["yes", "no", "maybe"], (), ("is_spam_maybe", "is_spam_no", "is_spam_yes"), ...),
+        (["?", "²", "class"], (), ("is_spam_value", "value", "class"), ...),
+        (["b", "a"], ("b", "a", "c"), ("b", "a", "c"), None),
+        (["In Progress", "new"], ("new", "in_progress"), ("new", "in_progress"), ...),
+        ([], (), ("negative", "positive"), None),
+    ],
+)
+def test_values_are_classes_by_plain_names(
+    values: list[str], wanted: tuple[str, ...], classes: tuple[str, ...], meant: object
+) -> None:
+    found, named = classes_of(values, "is_spam", wanted)
+    assert sorted(found) == sorted(classes)
+    assert wanted == () or found == wanted
+    assert all(name.isidentifier() for name in found)
+    if meant is ...:
+        assert named is not None
+        assert set(named) == set(values)
+        assert set(named.values()) <= set(found)
+    else:
+        assert named == meant
+
+
+def test_a_column_may_be_named_as_no_task_can(here: Path) -> None:
+    text = (here / "orders.csv").read_text(encoding="utf-8")
+    write(here / "orders.csv", text.replace(",label\n", ",class\n", 1))
+    init("shop", "--from", "orders.csv", "--yes")
+    assert read_record(here / "shop").proposal.tasks["task_class"].gold == "class"
+
+
+@pytest.mark.parametrize(("known", "task"), [("true", "example"), ("", "is_express")])
+def test_a_question_is_a_label_only_where_not_all_rows_know_the_answer(here: Path, known: str, task: str) -> None:
+    values = ["false", "true", known]
+    write(here / "orders.csv", "id,is_express\n" + "".join(f"o{n},{values[n % 3]}\n" for n in range(90)))
+    said = init("shop", "--from", "orders.csv", "--yes")
+    assert list(params.load(here / "shop").tasks) == [task]
+    assert ("is_express may (--label)" in said) == (task == "example")
+
+
+def test_one_value_is_no_task(here: Path) -> None:
+    write(here / "orders.csv", HEADER + "".join(line(number, "fine") for number in range(200)))
+    assert "has one value, 'fine'" in refused("shop", "--from", "orders.csv", "--yes", "--label", "label")
+    init("shop", "--from", "orders.csv", "--yes", "--label", "label", "--classes", "fine,fraud")
+    assert params.load(here / "shop").tasks["label"].classes == ["fine", "fraud"]
+
+
+def test_the_split_leaves_each_class_on_both_sides_where_it_can() -> None:
+    days = [f"2024-01-{day:02}" for day in range(1, 11)]
+    labels = {("t", "a", day, False): 10 for day in days}
+    assert split_day(labels) == "2024-01-08"
+    assert split_day(labels | {("t", "rare", days[4], False): 1, ("t", "rare", days[5], False): 1}) == "2024-01-06"
+    assert split_day(labels | {("other", "x", days[9], False): 1}) is None
+    assert split_day({("t", "a", days[0], False): 10}) is None
+    assert split_day({("t", "a", None, False): 10}) is None
+
+
+@pytest.mark.parametrize("rows", [{"a": 700, "b": 300}, {"a": 9999}, {f"c{n}": n for n in range(50)}, {"a": 1}])
+def test_the_balance_adds_up_and_leaves_no_class_out(rows: dict[str, int]) -> None:
+    names = [*rows, "none"][:50]
+    found = balance(rows, names, 50)
+    if sum(rows.values()) < 50:
+        assert found is None
+    else:
+        assert found is not None
+        assert sum(found) == pytest.approx(1, abs=1e-12)
+        assert min(found) > 0
+
+
+def test_extremes_are_those_of_all_rows_and_the_sample_is_spread_over_them(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [line(number % 200).replace(f"o{number % 200},", f"o{number},", 1) for number in range(5000)]
+    rows[4321] = rows[4321].replace(".5,", "999.5,")
+    rows[77] = rows[76]
+    write(here / "orders.csv", HEADER + "".join(rows))
+    monkeypatch.setattr("weakfish.scaffold.survey.ROWS", 300)
+    from weakfish.scaffold.survey import survey
+    from weakfish.sources.tabular import infer
+
+    found = survey(infer("orders.csv").settings("x", {"label": "label"}), str(here / "orders.csv"))
+    assert found.rows == 5000
+    assert found.key_repeats == 1
+    amounts = [float(row.split(",")[3]) for row in rows]
+    facts = {column.name: column for column in found.facts}
+    assert (facts["amount"].least, facts["amount"].greatest) == (min(amounts), max(amounts))
+    assert (facts["id"].shortest, facts["id"].longest) == (2, 5)
+    kept = [int(key[1:]) for key in found.sample["id"].to_pylist()]
+    assert 150 <= len(kept) <= 300
+    assert len({after - before for before, after in pairwise(kept)}) == 1
+    assert kept[-1] > 4900
+    assert "label" not in found.sample.column_names
+
+
+def test_nulls_and_formats_can_be_said(here: Path) -> None:
+    shutil.move(here / "orders.csv", here / "orders.txt")
+    assert "none of the suffixes" in refused("shop", "--from", "orders.txt", "--yes")
+    init("shop", "--from", "orders.txt", "--format", "csv", "--null", "", "--null", "\\N", "--yes")
+    source = settings(here / "shop")["source"]
+    assert (source["format"], source["null_values"]) == ("csv", ["", "\\N"])
+
+
+def test_the_record_holds_no_values_of_columns_that_are_no_categories(here: Path) -> None:
+    init("shop", "--from", "orders.csv", "--yes")
+    columns = json.loads((here / "shop/weakfish.lock").read_text(encoding="utf-8"))["proposal"]["columns"]
+    assert [column["name"] for column in columns if column["frequent"]] == ["customer"]

@@ -1,0 +1,186 @@
+"""From a file to labels in a fresh folder, with Weakfish from its wheel: `init`, `dvc repro`, what is there then."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import own_data
+import pyarrow.compute as pc
+import pytest
+from wheels import Environment, install
+
+from weakfish.tables import partitions, read_table
+
+
+@dataclass(frozen=True)
+class Made:
+    """A generated project, its pipeline run once."""
+
+    root: Path
+    environment: Environment
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.root / "reports" / name).read_text(encoding="utf-8"))
+
+    def ledger(self, stage: str) -> dict[str, int]:
+        found: dict[str, int] = self.json(f"ledger/{stage}.json")
+        return found
+
+    def run(self, *arguments: str) -> str:
+        return self.environment.must(self.root, *arguments)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return install(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture(scope="module")
+def orders(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Three months of orders in two files that a glob names."""
+    folder = tmp_path_factory.mktemp("orders")
+    own_data.orders(folder / "incoming/first.csv", (1, 2))
+    own_data.orders(folder / "incoming/second.csv", (3,))
+    return made(environment, folder, "--from", "incoming/*.csv", "--label", "outcome")
+
+
+@pytest.fixture(scope="module")
+def tickets(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("tickets")
+    own_data.tickets(folder / "tickets.csv")
+    return made(environment, folder, "--from", "tickets.csv", "--label", "kind=category", "--entity", "account")
+
+
+@pytest.fixture(scope="module")
+def flats(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("flats")
+    own_data.flats(folder / "flats.csv")
+    tasks = ("--classes", "price=cheap,fair,dear", "--classes", "size=small,large")
+    return made(environment, folder, "--from", "flats.csv", *tasks)
+
+
+def made(environment: Environment, folder: Path, *arguments: str) -> Made:
+    environment.must(folder, "weakfish", "init", "project", *arguments, "--yes")
+    found = Made(folder / "project", environment)
+    found.run("python", "-m", "dvc", "repro", "--quiet")
+    return found
+
+
+@pytest.mark.parametrize("name", ["orders", "tickets", "flats"])
+def test_a_generated_project_passes_at_once(name: str, request: pytest.FixtureRequest) -> None:
+    project: Made = request.getfixturevalue(name)
+    status = json.loads(project.run("weakfish", "status", "--json"))
+    assert status["stale"] == {}
+    assert status["verdict"] in ("passed", "passed with warnings"), status
+    assert (project.root / "reports/index.html").stat().st_size > 10_000
+    assert project.run("git", "status", "--short") == "" or "dvc.lock" in project.run("git", "status", "--short")
+    project.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+
+
+@pytest.mark.parametrize("name", ["orders", "tickets", "flats"])
+def test_every_row_is_accounted_for(name: str, request: pytest.FixtureRequest) -> None:
+    project: Made = request.getfixturevalue(name)
+    ingested, accepted = project.ledger("ingest"), project.ledger("accept")
+    assert ingested["rows_in"] == ingested["rows_out"] + ingested["quarantined"]
+    assert accepted["rows_in"] == accepted["rows_out"] + accepted["quarantined"] == ingested["rows_out"]
+    assert ingested["rows_in"] == {"orders": 1200, "tickets": 900, "flats": 403}[name]
+
+
+@pytest.mark.parametrize("name", ["orders", "tickets", "flats"])
+def test_the_examples_fire_on_some_rows_and_not_on_most(name: str, request: pytest.FixtureRequest) -> None:
+    project: Made = request.getfixturevalue(name)
+    tasks = project.json("labeling_functions.json")["tasks"]
+    assert len(tasks) == (2 if name == "flats" else 1)
+    for task in tasks:
+        votes = sorted((project.root / "data/votes" / task).iterdir())
+        assert len(votes) == 3
+        for function in votes:
+            voted = read_table(function)
+            share = pc.mean(pc.not_equal(voted[voted.column_names[-1]], -1)).as_py()
+            assert 0.01 <= share <= 0.6, function.name
+
+
+def test_six_classes_whose_names_are_no_plain_names_become_some(tickets: Made) -> None:
+    labels = read_table(tickets.root / "data/labels/kind")
+    classes = [f"{kind}_request" for kind in own_data.KINDS]
+    assert sorted(name for name in labels.column_names if name.startswith("p_")) == sorted(f"p_{c}" for c in classes)
+    gold = read_table(tickets.root / "data/gold/kind/dev")
+    assert set(gold["label"].to_pylist()) == set(classes)
+
+
+def test_what_gold_knows_is_measured_and_nothing_else_is_claimed(tickets: Made, flats: Made) -> None:
+    metrics = tickets.json("metrics.json")["tasks"]["kind"]
+    assert metrics["test_rows"] > 50
+    assert metrics["models"]["label_model"]["accuracy"]["value"] is not None
+    for task in flats.json("metrics.json")["tasks"].values():
+        assert (task["dev_rows"], task["test_rows"]) == (0, 0)
+        assert "value" not in json.dumps(task["models"])
+        assert "gold" in json.dumps(task["models"])
+
+
+def test_features_of_an_entity_are_joined_as_of_each_event_and_served(orders: Made) -> None:
+    training = read_table(orders.root / "data/training/outcome")
+    counts = [name for name in training.column_names if name.startswith("customer_id_activity__")]
+    assert counts
+    assert any(training[name].null_count < training.num_rows for name in counts)
+    assert orders.json("publish.json")
+    try:
+        online = orders.run("weakfish", "online", "get", "customer_id=c001")
+        assert "customer_id_activity" in online
+    finally:
+        orders.run("weakfish", "online", "stop")
+
+
+def test_without_times_there_are_labels_and_training_sets_but_no_past(flats: Made) -> None:
+    assert list(partitions(flats.root / "data/events")) == ["undated"]
+    assert not (flats.root / "data/features").exists()
+    assert read_table(flats.root / "data/training/price").num_rows == flats.ledger("accept")["rows_out"]
+
+
+def test_a_file_that_comes_later_is_a_new_partition_and_leaves_the_others_as_they_were(orders: Made) -> None:
+    before = {name: file.read_bytes() for name, file in partitions(orders.root / "data/events").items()}
+    own_data.orders(orders.root.parent / "incoming/third.csv", (4,))
+    orders.run("python", "-m", "dvc", "repro", "--quiet", "vote")
+    after = {name: file.read_bytes() for name, file in partitions(orders.root / "data/events").items()}
+    assert sorted(set(after) - set(before)) == ["2025-04"]
+    assert {name: after[name] for name in before} == before
+    voted = next((orders.root / "data/votes/outcome").iterdir())
+    assert list(partitions(voted)) == sorted(after)
+
+
+def test_the_events_of_the_demo_as_csv_get_the_demos_votes(
+    environment: Environment, demo: Path, tmp_path: Path
+) -> None:
+    with duckdb.connect() as engine:
+        engine.execute("SET TimeZone = 'UTC'")
+        events = engine.read_parquet(str(demo / "data/events/*.parquet"))
+        events.query("events", f"COPY events TO '{tmp_path}/events.csv' (HEADER, NULLSTR '\\N')")
+    roles = ("--id", "message_id", "--time", "received_at", "--classes", "spam=ham,spam", "--null", "\\N")
+    environment.must(tmp_path, "weakfish", "init", "project", "--from", "events.csv", *roles, "--yes")
+    project = tmp_path / "project"
+    shutil.rmtree(project / "labeling_functions")
+    shutil.copytree(demo / "labeling_functions", project / "labeling_functions")
+    environment.must(project, "python", "-m", "dvc", "repro", "--quiet", "vote")
+    functions = sorted(folder.name for folder in (demo / "data/votes/spam").iterdir())
+    assert len(functions) > 20
+    assert sorted(folder.name for folder in (project / "data/votes/spam").iterdir()) == functions
+    of_demo, of_project = keys(demo), keys(project)
+    assert sorted(of_demo) == sorted(of_project)
+    for function in functions:
+        assert votes(project, function, of_project) == votes(demo, function, of_demo), function
+
+
+def keys(root: Path) -> list[str]:
+    found: list[str] = read_table(root / "data/events", ["message_id"])["message_id"].to_pylist()
+    return found
+
+
+def votes(root: Path, function: str, of: list[str]) -> dict[str, int]:
+    """The votes of a function by key."""
+    voted = read_table(root / "data/votes/spam" / function)
+    return dict(zip(of, voted[voted.column_names[-1]].to_pylist(), strict=True))

@@ -1,0 +1,256 @@
+"""A proposal as files: formatted, imported, accepted by the engine, and the same pipeline as the demo's."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from projects import REPOSITORY
+from scaffolded import KINDS, proposed, written
+
+from weakfish.checks.validate import suite
+from weakfish.features.past import Past
+from weakfish.features.views import check_view, load_transforms
+from weakfish.labeling.load import load_functions
+from weakfish.params import LabelModelParams
+from weakfish.scaffold import literals
+from weakfish.scaffold.feature_plan import plan_past
+from weakfish.scaffold.proposal import Proposal, TaskProposal
+from weakfish.scaffold.render import dvc_yaml, render
+from weakfish.sources.ingest import events_contract
+from weakfish.sources.tabular import TabularSettings
+
+SETTINGS = REPOSITORY / "pyproject.toml"
+
+
+def rendered(kind: str, **more: Any) -> dict[str, str]:
+    return render(proposed(kind)[0], "1.2.3", **more)
+
+
+def stages(text: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)["stages"]
+    return found
+
+
+def paths(items: list[Any]) -> list[str]:
+    """Outs and deps by path, whatever is said of them besides."""
+    return [next(iter(item)) if isinstance(item, dict) else item for item in items]
+
+
+def test_the_template_makes_the_demos_pipeline_but_for_the_engines_own_files() -> None:
+    demo = stages((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
+    views = [name.removeprefix("gate_features_") for name in demo if name.startswith("gate_features_")]
+    made = stages(dvc_yaml(["spam"], views, "raw"))
+    assert list(made) == list(demo)
+    assert len(views) == 3
+    for name, stage in demo.items():
+        deps = [dep for dep in stage["deps"] if not dep.startswith("src/weakfish/")]
+        demo[name] |= {"deps": ["requirements.txt" if dep == "requirements.lock" else dep for dep in deps]}
+    for stage in (demo["fetch"], made["fetch"]):  # what is fetched is the source's own matter
+        del stage["deps"], stage["params"], stage["desc"]
+        stage["outs"] = paths(stage["outs"])
+    made["ingest"]["outs"].remove("data/quarantine/raw")  # the demo's source sets nothing aside
+    for name in demo:
+        assert without_why(made[name]) == without_why(demo[name]), name
+
+
+def without_why(stage: dict[str, Any]) -> dict[str, Any]:
+    return {name: sorted(value) if name == "deps" else value for name, value in stage.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_stage_reads_files_that_are_there_or_that_an_earlier_stage_makes(kind: str) -> None:
+    files = rendered(kind)
+    there = [*files, proposed(kind)[0].fetch_dep]
+    for name, stage in stages(files["dvc.yaml"]).items():
+        for dep in paths(stage["deps"]):
+            assert any(path == dep or path.startswith(f"{dep}/") or dep.startswith(f"{path}/") for path in there), (
+                f"{name} reads {dep}"
+            )
+        there += paths([*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])])
+        params = yaml.safe_load(files["params.yaml"])
+        for setting in stage.get("params", []):
+            here = params
+            for part in setting.split("."):
+                here = here[part]
+
+
+@pytest.mark.parametrize("kind", ["flats", "odd", "keys_alone"])
+def test_without_times_or_entities_nothing_is_computed_of_the_past(kind: str) -> None:
+    proposal = proposed(kind)[0].model_copy(update={"entities": ()})
+    files = render(proposal, "1.2.3")
+    assert not {"features", "publish"} & set(stages(files["dvc.yaml"]))
+    assert "feature_repo/transforms.py" not in files
+    assert "FeatureView" not in files["feature_repo/definitions.py"]
+    assert not [path for path in files if path.startswith("validation/features")]
+
+
+def test_the_same_proposal_gives_the_same_files_also_when_it_comes_from_the_lock() -> None:
+    for kind in KINDS:
+        proposal, _ = proposed(kind)
+        again = Proposal.model_validate_json(proposal.model_dump_json())
+        assert again == proposal
+        assert render(again, "1.2.3") == render(proposal, "1.2.3")
+
+
+def test_what_is_rendered_is_formatted_and_without_findings(tmp_path: Path) -> None:
+    for kind in KINDS:
+        for path, text in rendered(kind).items():
+            assert text == "" or (text.endswith("\n") and not text.endswith("\n\n")), path
+            (tmp_path / kind / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / kind / path).write_text(text, encoding="utf-8")
+        (tmp_path / kind / "pyproject.toml").unlink()  # the demo's settings count, which are stricter
+    given = [str(SETTINGS), 'lint.isort.known-third-party=["weakfish"]']
+    given += ['lint.extend-per-file-ignores={"**/tests/*"=["S101"]}']
+    for command in (["check", "--extend-ignore", "N999"], ["format", "--check", "--diff"]):  # modules may be größe.py
+        options = [part for setting in given for part in ("--config", setting)]
+        found = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--no-cache", *options, "."],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_engine_reads_settings_source_functions_and_suites_of_a_rendered_project(kind: str, tmp_path: Path) -> None:
+    proposal, sample = proposed(kind)
+    files = rendered(kind)
+    with written(tmp_path, files) as project:
+        assert TabularSettings.model_validate(project.params.source.settings).path == proposal.path
+        assert project.params.source.settings == proposal.source
+        contract = events_contract(project)
+        assert contract.schema.equals(sample.schema)
+        for task, rules in proposal.rules.items():
+            names = [function.name for function in load_functions(project, task)]
+            assert sorted(names) == sorted(rule.name for rule in rules)
+            assert len(names) == 3
+        assert {f"labels/{task}" for task in proposal.tasks} <= set(project.suites())
+        for table in project.suites():
+            assert suite(project, table)
+
+
+@pytest.mark.parametrize("kind", ["orders", "two_tasks", "tickets", "odd"])
+def test_views_are_accepted_and_suites_are_about_their_columns(kind: str, tmp_path: Path) -> None:
+    proposal, sample = proposed(kind)
+    past = plan_past(proposal)
+    with written(tmp_path, rendered(kind)) as project:
+        import ibis
+
+        labels = {
+            task: (ibis.table({f"p_{name}": "float64" for name in of.classes}, name=task), of.classes)
+            for task, of in proposal.tasks.items()
+        }
+        events = ibis.table(ibis.Schema.from_pyarrow(sample.schema), name="events")
+        made = {
+            item.name: check_view(item, Past(item.name, events, proposal.events_time, 1, labels))
+            for item in load_transforms(project)
+        }
+        assert tuple(made) == proposal.views
+        for plan in past.views:
+            schema = made[plan.name].schema
+            assert {*past.counts(plan), *past.shares()} <= set(schema.names)
+            assert all(schema.field(name).type == pa.int64() for name in past.counts(plan))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_generated_tests_pass_at_once(kind: str, tmp_path: Path) -> None:
+    files = rendered(kind)
+    with written(tmp_path, files) as project:
+        space: dict[str, Any] = {"__file__": str(project.root / "tests/test_labeling_functions.py"), "__name__": "made"}
+        exec(compile(files["tests/test_labeling_functions.py"], "made", "exec"), space)  # noqa: S102  just rendered
+        assert len(space["ROWS"]) == 6 * len(proposed(kind)[0].tasks)
+        for row in space["ROWS"]:
+            space["test_a_function_votes_where_it_should"](*row)
+
+
+def test_tasks_and_views_that_came_since_get_stages_and_a_suite_of_what_holds_of_any(tmp_path: Path) -> None:
+    now = {"outcome": ["kept", "returned"], "late": ["no", "yes"]}
+    files = rendered("orders", tasks=now, views=["customer_id_activity", "shop_pace"])
+    found = stages(files["dvc.yaml"])
+    assert {"validate_labels_late", "gate_training_late", "validate_features_shop_pace"} <= set(found)
+    assert "tasks.late.classes" in found["vote"]["params"]
+    assert "labeling_functions/late.py" not in files  # the team's own
+    with written(tmp_path, files) as project:
+        for table in ("labels/late", "training/late", "features/shop_pace"):
+            assert suite(project, table)
+    gone = rendered("orders", tasks={"late": ["no", "yes"]}, views=[])
+    assert not {"features", "publish", "gate_labels_outcome"} & set(stages(gone["dvc.yaml"]))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7, 49, 50])
+def test_a_class_balance_that_nobody_knows_is_even_and_adds_up(classes: int) -> None:
+    proposal, _ = proposed("flats")
+    task = TaskProposal(classes=tuple(f"c{number}" for number in range(classes)))
+    files = render(proposal.model_copy(update={"tasks": {"deal": task}}), "1.2.3")
+    found = yaml.safe_load(files["params.yaml"])["tasks"]["deal"]
+    assert LabelModelParams.model_validate(found["label_model"]).class_balance == [1 / classes] * classes
+    assert abs(sum(found["label_model"]["class_balance"]) - 1) < 1e-9
+
+
+def test_fetch_runs_every_time_where_what_it_reads_cannot_be_watched() -> None:
+    assert stages(dvc_yaml(["a"], [], None))["fetch"]["always_changed"] is True
+    watched = stages(dvc_yaml(["a"], [], "../in: # ${x}"))["fetch"]
+    assert watched["deps"] == ["../in: # \\${x}"]
+    assert "always_changed" not in watched
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
+
+
+@given(texts)
+def test_any_text_comes_back_from_python_and_yaml_as_it_was(text: str) -> None:
+    code = literals.python(text)
+    assert ast.literal_eval(code) == text
+    assert "\n" not in code
+    line = literals.yaml_value(text)
+    assert yaml.safe_load(line) == text
+    assert "\n" not in line
+    nested = {"a": [text, 1, None, True], text: {"b": text}}
+    assert yaml.safe_load(f"x:\n  y: {literals.yaml_value(nested)}  # text\n") == {"x": {"y": nested}}
+    assert yaml.safe_load(f"x:\n{literals.yaml_block(nested, 2)}\n") == {"x": nested}
+
+
+def test_names_in_code_are_plain_and_differ() -> None:
+    assert [literals.slug(text) for text in ("Größe", "1st", "class", "日本", "a b")] == [
+        "gr_e",
+        "value_1st",
+        "value_class",
+        "value",
+        "a_b",
+    ]
+    taken: set[str] = set()
+    assert [literals.unused("x", taken) for _ in range(3)] == ["x", "x_2", "x_3"]
+    assert literals.constants(["fine", "Fine", "größe", "if", "_x"]) == [
+        "CLASS_0",
+        "CLASS_1",
+        "CLASS_2",
+        "IF",
+        "CLASS_4",
+    ]
+
+
+def test_sums_that_would_not_fit_are_no_features() -> None:
+    proposal, _ = proposed("orders")
+    wide = [c.model_copy(update={"greatest": 1e15}) if c.name == "amount" else c for c in proposal.columns]
+    assert plan_past(proposal).numbers == ("amount", "items")
+    assert plan_past(proposal.model_copy(update={"columns": tuple(wide)})).numbers == ("items",)
+
+
+def test_features_of_past_labels_have_names_of_their_own() -> None:
+    proposal, _ = proposed("orders")
+    assert plan_past(proposal).labels["outcome"].shares == (("returned", "known_returned_share_30d"),)
+    tasks = {"a": TaskProposal(classes=("x", "b_c")), "a_b": TaskProposal(classes=("x", "c"))}
+    both = plan_past(proposal.model_copy(update={"tasks": tasks})).labels
+    assert [known.count for known in both.values()] == ["known_a_labels_30d", "known_a_b_labels_30d"]
+    names = [feature for known in both.values() for _, feature in known.shares]
+    assert names == ["known_a_b_c_share_30d", "known_a_b_c_share_30d_2"]
