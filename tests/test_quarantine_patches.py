@@ -21,7 +21,7 @@ from weakfish.checks.quarantine.repairs import staged_files
 from weakfish.checks.rows import hashed, names_of
 from weakfish.errors import UserError
 from weakfish.project import Project
-from weakfish.tables import TIME, Contract, month, read_partition, write_partition
+from weakfish.tables import TIME, Contract, partition_names, read_partition, write_partition
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SCHEMA = pa.schema(
@@ -50,7 +50,7 @@ def stage(root: Path, orders: list[Order]) -> Project:
     """Write the staged table, as ingest would."""
     table = pa.Table.from_pylist(orders, SCHEMA)
     shutil.rmtree(root / "data", ignore_errors=True)
-    names = month(table["placed_at"])
+    names = partition_names(table["placed_at"], "month")
     for name in pc.unique(names).to_pylist():
         write_partition(root / "data/staged", name, CONTRACT.in_order(table.filter(pc.equal(names, name))))
     return Project(root)

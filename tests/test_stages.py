@@ -149,3 +149,20 @@ def test_labels_do_not_depend_on_raw_or_gold(done: Path, tmp_path: Path) -> None
         shutil.rmtree(root / "data" / table)
     run_here(root, ["vote"], ["label"])
     assert {table: contents(root / "data" / table) for table in ("votes", "labels")} == before
+
+
+@pytest.mark.parametrize(
+    ("partition", "names"),
+    [("day", [f"2024-01-{day:02}" for day in range(3, 32, 2)][:3]), ("year", ["2024", "undated"])],
+)
+def test_a_partition_may_be_a_day_or_a_year_and_labels_are_the_same(
+    done: Path, tmp_path: Path, partition: str, names: list[str]
+) -> None:
+    root = tiny(tmp_path / "orders")
+    replace(root / "params.yaml", "time: placed_at", f"time: placed_at\n  partition: {partition}")
+    run_here(root, *STAGES)
+    staged = sorted(file.stem for file in (root / "data/staged").iterdir())
+    assert staged[: len(names)] == names
+    assert len(staged) == {"day": 30, "year": 2}[partition]
+    labels, by_month = (read_table(folder / "data/labels/fraud").sort_by("order_id") for folder in (root, done))
+    assert labels == by_month

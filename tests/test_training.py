@@ -20,7 +20,7 @@ from projects import contents, replace, tiny, write
 
 from weakfish.errors import TableError, TrainingError, UnknownName, UserError
 from weakfish.project import Project
-from weakfish.tables import TIME, month, read_table, write_partition
+from weakfish.tables import TIME, partition_names, read_table, write_partition
 from weakfish.training.build import build_training_sets
 
 START = datetime(2024, 1, 31, 20, tzinfo=UTC)
@@ -138,7 +138,7 @@ def shop(name: str, hours: float, created: float | None = None, **features: Any)
 
 
 def write_table(root: Path, name: str, table: pa.Table, time: str) -> None:
-    months = month(table[time])
+    months = partition_names(table[time], "month")
     for partition in sorted(set(months.to_pylist())):
         write_partition(root / "data" / name, partition, table.filter(pc.equal(months, partition)))
 

@@ -33,10 +33,14 @@ class Section(BaseModel):
 
 
 class EventsParams(Section):
-    """The contract of the events table: which column is the key, which the event time."""
+    """The contract of the events table: which column is the key, which the event time.
+
+    A ``partition`` is a day, month or year of event time, UTC: one file of the table and of all that has its rows.
+    """
 
     key: Name
     time: Name
+    partition: Literal["day", "month", "year"] = "month"
 
 
 class SourceParams(Section):

@@ -18,6 +18,8 @@ TIME = pa.timestamp("us", tz="UTC")
 UNDATED = "undated"
 """The partition of rows whose event time is not known."""
 
+NAMES = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
+"""What partitions are named after, by how much of time each holds."""
 
 ROWS_IN_A_GROUP = 131_072
 """Rows of a row group in a partition's file: what one process works on at a time."""
@@ -25,12 +27,13 @@ ROWS_IN_A_GROUP = 131_072
 
 @dataclass(frozen=True)
 class Contract:
-    """What a table promises: its name, columns, key and time column (UTC, microseconds)."""
+    """What a table promises: its name, columns, key, time column (UTC, microseconds), and how it is partitioned."""
 
     name: str
     schema: pa.Schema
     key: str
     time: str
+    partition: str = "month"
 
     def __post_init__(self) -> None:
         for column, kind in ((self.key, "key"), (self.time, "event time")):
@@ -62,14 +65,18 @@ class Contract:
             f"{where} breaks the contract of {self.name}: {'; '.join(wrong) or 'the order of columns differs'}."
         )
 
+    def partition_of(self, times: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+        """The partition of each time: ``2002-08``, or `UNDATED` where it is null."""
+        return partition_names(times, self.partition)
+
     def in_order(self, table: pa.Table) -> pa.Table:
         """The rows by event time, then key; rows alike in both stay as they come."""
         return table.sort_by([(self.time, "ascending"), (self.key, "ascending")])
 
 
-def month(times: pa.Array) -> pa.Array:
-    """The partition of each time: ``2002-08``, or `UNDATED` where it is null."""
-    return pc.fill_null(pc.strftime(times, format="%Y-%m", locale="C"), UNDATED)
+def partition_names(times: pa.Array | pa.ChunkedArray, partition: str) -> pa.Array | pa.ChunkedArray:
+    """The name of the partition of each time, by what `NAMES` has; `UNDATED` where it is null."""
+    return pc.fill_null(pc.strftime(times, format=NAMES[partition], locale="C"), UNDATED)
 
 
 def partitions(folder: Path) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from weakfish.gold import GOLD_LABEL, folder, in_test
 from weakfish.labeling.matrix import read_label_matrix
 from weakfish.labeling.votes_file import Votes
 from weakfish.project import Project
-from weakfish.tables import month, read_table
+from weakfish.tables import partition_names, read_table
 
 UNKNOWN = -1
 """The gold label of a row that has none."""
@@ -43,7 +43,7 @@ class Inputs:
     days : numpy.ndarray, float64, (rows,)
         Event times, in days since 1970; of events without a time the mean of the others, 0 where all are.
     partitions : list of str
-        The partition (month) of each event.
+        The partition of each event.
     texts : list of list of str
         One list per column of text, of which there may be none; missing text is empty.
     features : numpy.ndarray, float64, (rows, features), or None
@@ -87,7 +87,7 @@ def read_inputs(project: Project, task: str) -> Inputs:
         test=gold_labels(folder(project, task, "test"), key, matrix.keys, classes),
         earlier=pc.equal(late, False).fill_null(False).to_numpy(),
         days=_days(matrix.times),
-        partitions=month(matrix.times).to_pylist(),
+        partitions=partition_names(matrix.times, project.params.events.partition).to_pylist(),
         texts=[_text(events[column], column) for column in texts],
         features=_features(project, task, matrix.keys),
     )

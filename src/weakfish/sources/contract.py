@@ -1,7 +1,7 @@
 """What a source of raw events must offer; `sources/` in a project holds the implementations.
 
 A source gets the ``source`` section of ``params.yaml`` and yields Arrow batches of one schema; what becomes of
-them (partitions, gold labels, quarantine) is the engine's business.
+them (partitions, as ``events.partition`` says, gold labels, quarantine) is the engine's business.
 """
 
 from __future__ import annotations

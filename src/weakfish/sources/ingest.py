@@ -6,7 +6,7 @@ Every row that the source yields comes out once; one partition at a time is held
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from weakfish.gold import GOLD_LABEL, in_test
 from weakfish.project import Project
 from weakfish.runs import Progress, write_ledger
 from weakfish.sources.contract import Source
-from weakfish.tables import UNDATED, Contract, month, write_partition
+from weakfish.tables import UNDATED, Contract, write_partition
 
 
 def source(project: Project) -> Source:
@@ -30,7 +30,8 @@ def events_contract(project: Project) -> Contract:
     """The contract of the events table: the source's columns without gold."""
     reader = _reader(project)
     columns = pa.schema([field for field in reader.schema if field.name not in reader.gold.values()])
-    return Contract("events", columns, project.params.events.key, project.params.events.time)
+    events = project.params.events
+    return Contract("events", columns, events.key, events.time, events.partition)
 
 
 def _reader(project: Project) -> type[Source]:
@@ -68,7 +69,7 @@ def ingest(project: Project) -> None:
         for batch in reader.read(project.data / "raw"):
             rows = pa.Table.from_batches([batch])
             _check_batch(rows, reader, contract)
-            spill.add(rows, month(rows[contract.time]))
+            spill.add(rows, contract.partition_of(rows[contract.time]))
             progress.add(rows.num_rows)
         aside = _set_aside(project, reader)
         for name, rows in spill.partitions():
@@ -88,7 +89,7 @@ def _set_aside(project: Project, reader: Source) -> int | None:
 
 
 def _check_batch(rows: pa.Table, reader: Source, contract: Contract) -> None:
-    whole = Contract(contract.name, reader.schema, contract.key, contract.time)
+    whole = replace(contract, schema=reader.schema)
     whole.check(rows, f"A batch of {type(reader).__name__}")
 
 
@@ -120,33 +121,31 @@ def _write_gold(project: Project, folder: Path, partition: str, rows: pa.Table, 
 
 
 class _Spill:
-    """Rows by partition in Arrow streams on disk, so that memory is bounded by one partition."""
+    """Rows by partition on disk, so that memory is bounded by one partition: a file of Arrow streams for each."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writers: dict[str, pa.RecordBatchStreamWriter] = {}
-        self._open = ExitStack()
+        self._files: dict[str, Path] = {}
 
     def __enter__(self) -> _Spill:
         self._folder.mkdir()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
         for file in self._folder.iterdir():
             file.unlink()
         self._folder.rmdir()
 
     def add(self, rows: pa.Table, names: pa.Array) -> None:
         for name in pc.unique(names).to_pylist():
-            if name not in self._writers:
-                self._writers[name] = self._open.enter_context(
-                    pa.ipc.new_stream(self._folder / f"{name}.arrow", rows.schema)
-                )
-            self._writers[name].write_table(rows.filter(pc.equal(names, name)))
+            file = self._files.setdefault(name, self._folder / f"{name}.arrow")
+            with file.open("ab") as end, pa.ipc.new_stream(end, rows.schema) as stream:  # open no longer than needed:
+                stream.write_table(rows.filter(pc.equal(names, name)))  # there may be more days than open files
 
     def partitions(self) -> Iterator[tuple[str, pa.Table]]:
-        self._open.close()
-        for name in sorted(self._writers):
-            with pa.OSFile(str(self._folder / f"{name}.arrow")) as file:
-                yield name, pa.ipc.open_stream(file).read_all()
+        for name in sorted(self._files):
+            with pa.OSFile(str(self._files[name])) as file:
+                parts = []
+                while file.tell() < file.size():
+                    parts.append(pa.ipc.open_stream(file).read_all())
+            yield name, pa.concat_tables(parts)

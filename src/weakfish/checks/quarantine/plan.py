@@ -37,7 +37,7 @@ class Plan:
 def contract_of(project: Project, table: str) -> Contract:
     """What a staged table promises, as its first partition has it; raises `TableError` when there is none."""
     events = project.params.events
-    return Contract(table, schema_of(project.staged(table)), events.key, events.time)
+    return Contract(table, schema_of(project.staged(table)), events.key, events.time, events.partition)
 
 
 def plan_of(project: Project, table: str, files: Mapping[str, Path], patches: Sequence[Patch]) -> Plan:

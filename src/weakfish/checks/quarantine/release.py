@@ -23,7 +23,7 @@ from weakfish.checks.quarantine.repairs import staged_files
 from weakfish.checks.quarantine.values import as_yaml, from_text, typed
 from weakfish.errors import UnknownName, UserError
 from weakfish.project import Project
-from weakfish.tables import Contract, month, partitions
+from weakfish.tables import Contract, partitions
 
 _LONGEST_NAME = 60
 
@@ -160,7 +160,7 @@ def _of_repair(patch: Patch, plan: Plan, contract: Contract) -> str:
     if not rows:
         return f"The next `dvc repro` changes nothing: {columns} has this value already."
     time = patch.scalars(contract.schema).get(contract.time)
-    stand = f" (partition {month(pa.array([time.as_py()], time.type))[0]})" if time is not None else ""
+    stand = f" (partition {contract.partition_of(pa.array([time.as_py()], time.type))[0]})" if time is not None else ""
     return f"The next `dvc repro` sets {columns} of {_rows(rows)}{stand}, checks again, and lets in what passes."
 
 

@@ -25,7 +25,7 @@ from weakfish.checks.rows import hashed, keep_names
 from weakfish.errors import WeakfishError
 from weakfish.files import sha256
 from weakfish.project import Project
-from weakfish.tables import Contract, month, open_partition, partitions, read_partition, write_partition
+from weakfish.tables import Contract, open_partition, partitions, read_partition, write_partition
 
 _PLACE = "\0place"
 """A column that goes through the sort to say where each row came from."""
@@ -129,7 +129,7 @@ def _repair(file: Path, contract: Contract, changes: Mapping[int, Mapping[str, p
         values = [changes[row].get(column, kept[place]) for place, row in enumerate(rows.tolist())]
         kind = old.schema.field(number)
         new = new.set_column(number, kind, pa.array([value.as_py() for value in values], kind.type))
-    return _Repaired(rows, new, month(new[contract.time]).to_pylist(), hashed(old))
+    return _Repaired(rows, new, contract.partition_of(new[contract.time]).to_pylist(), hashed(old))
 
 
 def _rewrite(file: Path | None, name: str, contract: Contract, repaired: Mapping[str, _Repaired], folder: Path) -> None:
