@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -45,4 +46,6 @@ def own_modules(root: Path | None = None) -> Iterator[None]:
 
 
 def _taken_away() -> dict[str, ModuleType]:
+    for name in OWN:  # `inspect` remembers files of modules, and fails on one of the same name that has no file
+        vars(inspect).get("_filesbymodname", {}).pop(name, None)
     return {name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] in OWN}

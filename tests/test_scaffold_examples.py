@@ -164,3 +164,9 @@ def test_there_are_three_functions_in_range_whatever_a_column_holds(data: st.Dat
     assert fired(sample, rules) == [rule.share for rule in rules]
     assert all(FEWEST <= rule.share <= MOST for rule in rules)
     assert pc.count(sample["id"]).as_py() == sample.num_rows
+
+
+def test_bounds_that_several_shares_lead_to_count_once() -> None:
+    rules = chosen(table(v=pa.array([None, None, None, None, None, 0, 0, 1], pa.int64())))
+    assert len(rules) == 3
+    assert len({(rule.column, rule.form, rule.value) for rule in rules}) == 3

@@ -80,16 +80,19 @@ def _usable(sample: pa.Table, classes: Sequence[str], key: str, entities: Sequen
 
 
 def _measured(sample: pa.Table, rules: Sequence[Rule]) -> list[Rule]:
-    shares = fired(sample, rules)
-    measured = [rule.model_copy(update={"share": share}) for rule, share in zip(rules, shares, strict=True)]
-    return [rule for rule in measured if FEWEST <= rule.share <= MOST]
+    """The rules whose share will do, each once and as it came first: several shares may have led to one bound."""
+    found: dict[tuple[object, ...], Rule] = {}
+    for rule, share in zip(rules, fired(sample, rules), strict=True):
+        if FEWEST <= share <= MOST:
+            found.setdefault(_what(rule), rule.model_copy(update={"share": share}))
+    return list(found.values())
 
 
 def _chosen(rules: Sequence[Rule], classes: int, used: Counter[tuple[str, str]], time: str | None) -> list[Rule]:
     """Named ones first, then the best of each column in turn; classes without a function go first."""
     chosen: list[Rule] = []
     while len(chosen) < EACH:
-        left = [rule for rule in rules if not any(_alike(rule, other) for other in chosen)]
+        left = [rule for rule in rules if _what(rule) not in map(_what, chosen)]
         if not left:
             break
         columns = Counter(rule.column for rule in chosen)
@@ -108,5 +111,6 @@ def _chosen(rules: Sequence[Rule], classes: int, used: Counter[tuple[str, str]],
     return chosen
 
 
-def _alike(one: Rule, other: Rule) -> bool:
-    return (one.column, one.form, one.words, one.value) == (other.column, other.form, other.words, other.value)
+def _what(rule: Rule) -> tuple[object, ...]:
+    """What a rule says, whatever its name and class."""
+    return rule.column, rule.form, rule.words, rule.value
