@@ -26,7 +26,7 @@ def sentences(
     if proposal.time is None:
         said.append(
             "No column holds event times: there are no features of the past, no training sets as of a time, nothing "
-            "to serve online, and no months; labels, checks, evaluation and training sets without features remain."
+            "to serve online, and no months; labels, checks, evaluation and training sets remain."
         )
     elif not proposal.entities:
         why = "All events lie within one hour" if entities else "No column is an entity"
