@@ -191,15 +191,30 @@ def test_the_second_of_two_commands_at_once_is_refused_and_the_first_unharmed(pr
     assert contents(project / "data/votes") == before
 
 
+SLOW = """
+    import time
+
+    from snorkel.labeling import labeling_function
+
+
+    @labeling_function()
+    def is_slow(order):
+        time.sleep(60)
+        return -1
+"""
+
+
 def test_a_killed_stage_leaves_the_old_table_and_the_next_run_cleans_up(project: Path) -> None:
-    write(project / "labeling_functions/slow.py", "import time\ntime.sleep(60)\n")
+    write(project / "labeling_functions/slow.py", SLOW)
     before = contents(project / "data/votes")
     killed = subprocess.Popen([BIN / "weakfish", "vote"], cwd=project)
     deadline = time.monotonic() + 30
-    while not list((project / "data").glob(".votes.part-*")) and time.monotonic() < deadline:
+    while not list((project / "data").glob(".votes.part-*")):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     killed.kill()
     killed.wait()
+    assert list((project / "data").glob(".votes.part-*"))
     assert contents(project / "data/votes") == before
     (project / "labeling_functions/slow.py").unlink()
     assert weakfish(project, "vote").returncode == 0

@@ -54,7 +54,7 @@ def orders(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -
 def tickets(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("tickets")
     own_data.tickets(folder / "tickets.csv")
-    return made(environment, folder, "--from", "tickets.csv", "--label", "kind=category", "--entity", "account")
+    return made(environment, folder, "--from", "tickets.csv", "--label", "kind=category", "--no-entity")
 
 
 @pytest.fixture(scope="module")
