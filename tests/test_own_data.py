@@ -42,12 +42,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 
 @pytest.fixture(scope="module")
-def orders(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Three months of orders in two files that a glob names."""
+def orders(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """Three months of orders in two files that a glob names; they are served until the tests end."""
     folder = tmp_path_factory.mktemp("orders")
     own_data.orders(folder / "incoming/first.csv", (1, 2))
     own_data.orders(folder / "incoming/second.csv", (3,))
-    return made(environment, folder, "--from", "incoming/*.csv", "--label", "outcome")
+    project = made(environment, folder, "--from", "incoming/*.csv", "--label", "outcome")
+    yield project
+    project.run("weakfish", "online", "stop")
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +141,7 @@ def test_features_of_an_entity_are_joined_as_of_each_event_and_served(orders: Ma
     assert counts
     assert any(training[name].null_count < training.num_rows for name in counts)
     assert orders.json("publish.json")
-    try:
-        online = orders.run("weakfish", "online", "get", "customer_id=c001")
-        assert "customer_id_activity" in online
-    finally:
-        orders.run("weakfish", "online", "stop")
+    assert "customer_id_activity" in orders.run("weakfish", "online", "get", "customer_id=c001")
 
 
 def test_without_times_there_are_labels_and_training_sets_but_no_past(flats: Made) -> None:
