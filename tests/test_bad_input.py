@@ -168,6 +168,11 @@ def test_a_source_that_breaks_its_schema_is_refused(project: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_a_source_that_sets_rows_aside_and_does_not_say_how_is_refused(project: Path) -> None:
+    replace(project / "sources/orders.py", "    gold: ClassVar", "    sets_aside = True\n    gold: ClassVar")
+    assert "Orders says that it sets rows aside, and has no set_aside" in refused(project, "ingest")
+
+
 def test_a_traceback_is_shown_only_on_request(project: Path) -> None:
     replace(project / "params.yaml", "seed: 1", "seed: one")
     assert "Traceback" in weakfish(project, "--debug", "label").stderr

@@ -37,8 +37,8 @@ Work = Callable[[Project], object]
 def cli(debug: bool) -> None:
     """Events in; labels nobody typed out, with the evidence that they can be trusted.
 
-    `weakfish run` brings everything up to date and `weakfish status` says where it stands; the other commands are the
-    stages of dvc.yaml, in the order in which data takes them.
+    `weakfish init` makes a project of your own files. In a project, `weakfish run` brings everything up to date and
+    `weakfish status` says where it stands. Of the other commands many are stages of dvc.yaml.
     """
 
 
@@ -73,7 +73,7 @@ def fetch() -> None:
 
 @cli.command()
 def ingest() -> None:
-    """Read raw data into data/staged, by month, and gold labels into data/gold."""
+    """Read raw data into data/staged, by month (or day, or year), and gold labels into data/gold."""
     from weakfish.sources import ingest as sources
 
     _stage("ingest", sources.ingest)
@@ -82,7 +82,10 @@ def ingest() -> None:
 @cli.command()
 @click.argument("table")
 def validate(table: str) -> None:
-    """Check TABLE (events, labels/<task>) and write a verdict. Succeeds whatever it finds; the gate acts."""
+    """Check TABLE and write a verdict. Succeeds whatever it finds; the gate acts.
+
+    TABLE is events, labels/<task>, features/<view>, training/<task> or evaluation/<task>.
+    """
     from weakfish.checks.validate import validate as work
 
     _stage(_named("validate", table), lambda project: work(project, table))

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from weakfish.errors import SourceError
+
 
 class Source(ABC):
     """A reader of raw data.
@@ -71,5 +73,11 @@ class Source(ABC):
         -------
         int
             The raw rows that became no row of a batch: raw rows = rows yielded + these.
+
+        Raises
+        ------
+        SourceError
+            In a source that says so and has none.
         """
-        raise NotImplementedError
+        name = type(self).__name__
+        raise SourceError(f"{name} says that it sets rows aside, and has no set_aside; write one, or drop sets_aside.")
