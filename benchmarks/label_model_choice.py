@@ -2,7 +2,7 @@
 
     python benchmarks/label_model_choice.py [--project PATH] [--rows 20000] [--seeds 11 12 13]
 
-One line of JSON per matrix and seed: accuracy on covered rows of each, ties by `weakfish.labeling.modeling.ties`,
+One line of JSON per matrix and seed: accuracy on covered rows of each, ties by `weakfish.labeling.models`,
 which of the two `auto` chose, and why. With ``--project``, subsets of that project's labeling functions on its dev gold
 labels follow; ``data/events``, ``data/votes`` and ``data/gold/<task>/dev`` must be there. The thresholds of `auto` were
 set on seeds 1 to 3; the lines in ``label_model_choice.jsonl`` are of others.
@@ -21,11 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from weakfish.labeling.modeling.choice import Chosen, learn
-from weakfish.labeling.modeling.model import covered
-from weakfish.labeling.modeling.ties import decide
-from weakfish.labeling.votes_file import Votes
-from weakfish.params import TaskParams
+from weakfish.contracts.votes_file import Votes
+from weakfish.labeling.choice import Chosen, learn
+from weakfish.labeling.models import covered, decide
+from weakfish.project.params import TaskParams
 
 TUNED = (1, 2, 3)
 """Seeds on which the thresholds of `auto` were set."""
@@ -229,10 +228,10 @@ def synthetic(rows: int, seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:
 
 def of_project(root: Path, seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """The lines of subsets of a project's functions: all of them, and some drawn, with and without its l2."""
+    from weakfish.contracts.tables import folder
     from weakfish.evaluation.inputs import gold_labels
-    from weakfish.gold import folder
     from weakfish.labeling.matrix import read_label_matrix
-    from weakfish.project import Project
+    from weakfish.project.paths import Project
 
     project = Project.find(root)
     for name, settings in project.params.tasks.items():

@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from weakfish.contracts.tables import read_table
+from weakfish.labeling.evidence import DevGold
 from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.writing.beside import DevGold
-from weakfish.project import Project
-from weakfish.tables import read_table
+from weakfish.project.paths import Project
 
 REMOVED = 4
 """How many functions are taken away."""
@@ -153,14 +153,14 @@ def labels(root: Path, task: str) -> dict[str, np.ndarray]:
 def apart(work: Callable[..., Any], *arguments: object) -> Any:
     """What ``work`` returns in a process of its own, which has imported no project's functions before."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["weakfish.labeling.voting.vote", "weakfish.labeling.modeling.label"])
+    context.set_forkserver_preload(["weakfish.labeling.vote", "weakfish.labeling.label"])
     with ProcessPoolExecutor(1, context) as pool:
         return pool.submit(work, *arguments).result()
 
 
 def _voted(root: Path) -> None:
-    from weakfish.labeling.modeling.label import label
-    from weakfish.labeling.voting.vote import vote
+    from weakfish.labeling.label import label
+    from weakfish.labeling.vote import vote
 
     with contextlib.redirect_stdout(io.StringIO()):
         vote(Project(root))
@@ -168,10 +168,10 @@ def _voted(root: Path) -> None:
 
 
 def _suggested(root: Path, task: str) -> dict[str, Any]:
-    from weakfish.labeling.writing.suggest import suggest
-    from weakfish.labeling.writing.suggest_text import as_json
+    from weakfish.cli.lf import to_json
+    from weakfish.labeling.suggest import suggest
 
-    return as_json(suggest(Project(root), task))
+    return to_json(suggest(Project(root), task))
 
 
 def main() -> None:

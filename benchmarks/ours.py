@@ -13,13 +13,13 @@ from benchmarks.process import resident_mb
 from benchmarks.projects import TASK
 
 THREADS = 2
-"""As many as `weakfish.labeling.modeling.label` has."""
+"""As many as `weakfish.labeling.label` has."""
 
 
 def votes(root: str) -> dict[str, Any]:
     """``weakfish vote`` on the project in ``root``."""
-    from weakfish.labeling.voting.vote import vote
-    from weakfish.project import Project
+    from weakfish.labeling.vote import vote
+    from weakfish.project.paths import Project
 
     _heavy_for_votes()
     start = time.perf_counter()
@@ -29,8 +29,8 @@ def votes(root: str) -> dict[str, Any]:
 
 def labels(root: str) -> dict[str, Any]:
     """``weakfish label``: fit on the votes in ``root``, write labels."""
-    from weakfish.labeling.modeling.label import label
-    from weakfish.project import Project
+    from weakfish.labeling.label import label
+    from weakfish.project.paths import Project
 
     _heavy_for_labels()
     start = time.perf_counter()
@@ -43,12 +43,12 @@ def fit_and_predict(root: str, out: str) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from weakfish.contracts.tables import partitions
+    from weakfish.contracts.votes_file import Votes
     from weakfish.labeling.matrix import votes_of
-    from weakfish.labeling.modeling.model import fit
-    from weakfish.labeling.modeling.sums import Sums
-    from weakfish.labeling.votes_file import Votes
-    from weakfish.project import Project
-    from weakfish.tables import partitions
+    from weakfish.labeling.models import fit
+    from weakfish.labeling.sums import Sums
+    from weakfish.project.paths import Project
 
     _heavy_for_labels()
     before, start = resident_mb(), time.perf_counter()
@@ -77,9 +77,9 @@ def fit_and_predict(root: str, out: str) -> dict[str, Any]:
 
 def votes_and_labels(root: str) -> dict[str, Any]:
     """``weakfish vote``, then ``weakfish label``."""
-    from weakfish.labeling.modeling.label import label
-    from weakfish.labeling.voting.vote import vote
-    from weakfish.project import Project
+    from weakfish.labeling.label import label
+    from weakfish.labeling.vote import vote
+    from weakfish.project.paths import Project
 
     _heavy_for_votes()
     _heavy_for_labels()
@@ -97,7 +97,7 @@ def _heavy_for_votes() -> None:
     import duckdb  # noqa: F401
     import ibis.backends.duckdb  # noqa: F401
 
-    import weakfish.params  # noqa: F401
+    import weakfish.project.params  # noqa: F401
 
     with contextlib.suppress(ImportError):
         import hyperscan  # noqa: F401

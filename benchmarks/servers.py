@@ -16,7 +16,7 @@ from pathlib import Path
 import redis
 
 from benchmarks.process import SideFailed, descendants, peak_mb
-from weakfish.store.connection.process import HOST, program
+from weakfish.feast.server import HOST, program
 
 SECONDS = 120
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from weakfish.tables import TIME, write_partition
+from weakfish.contracts.tables import TIME, write_partition
 
 KEY = "account"
 FEATURES = tuple(f"stat_{number}" for number in range(10))

@@ -22,7 +22,7 @@ from benchmarks.figures import Figure
 from benchmarks.session import ask, session
 from benchmarks.store_bench import StoreBench
 from benchmarks.store_data import BEGIN, HOUR, KEY
-from weakfish.tables import ROWS_IN_A_GROUP, TIME
+from weakfish.contracts.tables import ROWS_IN_A_GROUP, TIME
 
 ACCOUNTS = 50_000
 HOURS = 1_000

@@ -32,8 +32,8 @@ DEFINITIONS = f"""
 
     from feast import Entity, FeatureService, FeatureView, ValueType
 
-    from weakfish.project import Project
-    from weakfish.store.views import view_schema, view_source
+    from weakfish.project.paths import Project
+    from weakfish.feast.definitions import view_schema, view_source
 
     here = Project.find(Path(__file__).parent)
     account = Entity(name="{KEY}", value_type=ValueType.STRING)
@@ -45,9 +45,9 @@ DEFINITIONS = f"""
 """
 
 OURS = {
-    "offline_store": {"type": "weakfish.store.offline.AsOfOfflineStore"},
-    "online_store": {"type": "weakfish.store.online.ProjectRedisOnlineStore"},
-    "batch_engine": {"type": "weakfish.store.engine.ColumnarComputeEngine"},
+    "offline_store": {"type": "weakfish.feast.offline.AsOfOfflineStore"},
+    "online_store": {"type": "weakfish.feast.online.ProjectRedisOnlineStore"},
+    "batch_engine": {"type": "weakfish.feast.materialize.ColumnarComputeEngine"},
 }
 
 

@@ -51,8 +51,8 @@ def materialize(repo: str, port: int) -> Side:
 
 def publish(root: str, port: int) -> Side:
     """``weakfish publish`` of the project in ``root``; says how long its audit took, too."""
-    from weakfish.project import Project
-    from weakfish.store.publishing import publish as verbs
+    from weakfish.feast import publish as verbs
+    from weakfish.project.paths import Project
 
     os.environ["WEAKFISH_REDIS"] = f"127.0.0.1:{port}"
     yield {}
@@ -63,8 +63,8 @@ def publish(root: str, port: int) -> Side:
 
 def audit(root: str, port: int) -> Side:
     """``weakfish audit`` of the project in ``root``: seconds, whether it passed, and rows by kind."""
-    from weakfish.project import Project
-    from weakfish.store.publishing import publish as verbs
+    from weakfish.feast import publish as verbs
+    from weakfish.project.paths import Project
 
     os.environ["WEAKFISH_REDIS"] = f"127.0.0.1:{port}"
     yield {}
@@ -124,7 +124,7 @@ def raw_reads(port: int, accounts: int, project: str, view: str, features: list[
 
     import redis
 
-    from weakfish.store.keys import feature_field, time_field
+    from weakfish.feast.layout import feature_field, time_field
 
     def key(name: str) -> bytes:
         strings = [text.encode() for text in (KEY, name)]

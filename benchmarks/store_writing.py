@@ -10,7 +10,7 @@ from benchmarks.figures import Figure
 from benchmarks.session import Session, ask, session
 from benchmarks.store_bench import StoreBench
 from benchmarks.store_data import FEATURES, present
-from weakfish.store.connection.process import HOST
+from weakfish.feast.server import HOST
 
 ROUNDS = 3
 CHECKED = 1_000

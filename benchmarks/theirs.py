@@ -56,7 +56,7 @@ def labels(root: str, out: str) -> dict[str, Any]:
     import torch._dynamo  # noqa: F401 -- torch imports it when an optimizer is made
     from snorkel.labeling.model import LabelModel
 
-    from weakfish.project import Project
+    from weakfish.project.paths import Project
 
     task = Project(Path(root)).task(TASK)
     before, start = resident_mb(), time.perf_counter()

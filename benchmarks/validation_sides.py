@@ -30,7 +30,7 @@ def ours(files: dict[str, str], cache: str, out: str) -> dict[str, Any]:
 
     from benchmarks.validation_suite import EXPECTATIONS
     from weakfish.checks import expectations
-    from weakfish.tables import open_partition
+    from weakfish.contracts.tables import open_partition
 
     imports, start = _imported(), time.perf_counter()
     paths = {name: Path(file) for name, file in files.items()}

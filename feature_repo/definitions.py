@@ -15,8 +15,8 @@ from feast import Entity, FeatureService, FeatureView, Field, RequestSource, Val
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Bool, Float64, Int64, String, UnixTimestamp
 
-from weakfish.project import Project
-from weakfish.store.views import label_view, view_schema, view_source
+from weakfish.feast.definitions import label_view, view_schema, view_source
+from weakfish.project.paths import Project
 
 here = Project.find(Path(__file__).parent)
 

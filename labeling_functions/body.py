@@ -5,7 +5,7 @@ from __future__ import annotations
 import ibis.expr.types as ir
 
 from labeling_functions import SPAM
-from weakfish.labeling import votes
+from weakfish.rules import votes
 
 
 @votes(SPAM)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from snorkel.labeling import labeling_function
 
 from labeling_functions import HAM, SPAM
-from weakfish.labeling import ABSTAIN
+from weakfish.rules import ABSTAIN
 
 WORD = re.compile(r"[a-z']+")
 URL = re.compile(r"https?://[^\s\"'<>)\]]+", re.IGNORECASE)

@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from labeling_functions import HAM, SPAM
-from weakfish.labeling import votes
+from weakfish.rules import votes
 
 FREE_PROVIDERS = (
     *("aol.com", "btamail.net.cn", "email.com", "eudoramail.com", "excite.com", "flashmail.com", "hotmail.com"),

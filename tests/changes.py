@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from weakfish.checks.change.baseline import Baseline, Entry
-from weakfish.checks.change.checks import change_checks
-from weakfish.checks.change.profile import Profile, profile_of, write_profile
+from weakfish.checks.baseline import Baseline, Entry
+from weakfish.checks.change import change_checks
 from weakfish.checks.check import Check
-from weakfish.checks.quarantine.repairs import staged_files
+from weakfish.checks.repairs import staged_files
 from weakfish.checks.rows import write_mask
 from weakfish.checks.verdict import Verdict
-from weakfish.params import ChangeParams
-from weakfish.project import Project
-from weakfish.tables import TIME, partitions, write_partition
+from weakfish.contracts.tables import TIME, partitions, write_partition
+from weakfish.engine.profile import Profile, profile_of, write_profile
+from weakfish.project.params import ChangeParams
+from weakfish.project.paths import Project
 
 MONTHS = ("2024-01", "2024-02", "2024-03")
 

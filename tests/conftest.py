@@ -14,7 +14,7 @@ from browser import Browser, browse
 from projects import REPOSITORY, made, weakfish
 from stores import named, port, redis_server
 
-from weakfish.tables import read_table
+from weakfish.contracts.tables import read_table
 
 os.environ.setdefault("WEAKFISH_ASSETS", str(REPOSITORY / ".weakfish" / "assets"))  # fetched once, not per project
 for name in [name for name in os.environ if name.startswith("WEAKFISH_REDIS")]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weakfish.checks.change.accept import accept_baseline
+from weakfish.checks.accept import accept_baseline
 from weakfish.checks.validate import validate
 from weakfish.files import read_json
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 EVENTS, LABELS = "events", "labels/spam"
 THROUGH = "2002-08"

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from corpus import EVENTS, LABELS
 
-from weakfish.labeling.votes_file import Faults, fingerprint, write_votes
-from weakfish.project import Project
-from weakfish.tables import partitions, read_partition, read_table, write_partition
+from weakfish.contracts.tables import partitions, read_partition, read_table, write_partition
+from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
+from weakfish.project.paths import Project
 
 Rows = Callable[[pa.Table], pa.Table]
 """What a defect does to the rows of a partition."""

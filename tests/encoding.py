@@ -20,9 +20,8 @@ from feast.utils import _convert_arrow_to_proto
 from listening import listening
 from stores import port
 
-from weakfish.store.connection.process import program
-from weakfish.store.connection.server import NEVER
-from weakfish.store.online.encode import encode
+from weakfish.feast.encoding import encode
+from weakfish.feast.server import NEVER, program
 
 TIME = pa.timestamp("us", "UTC")
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)

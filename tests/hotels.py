@@ -16,9 +16,9 @@ from feast.data_format import ParquetFormat
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64, String
 
-from weakfish.tables import TIME
+from weakfish.contracts.tables import TIME
 
-OURS = "weakfish.store.offline.AsOfOfflineStore"
+OURS = "weakfish.feast.offline.AsOfOfflineStore"
 BEGIN = datetime(2024, 1, 31, 20, tzinfo=UTC)
 LARGE = 2**53 + 1
 """A whole number that a float cannot hold."""

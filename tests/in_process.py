@@ -16,7 +16,7 @@ from types import ModuleType
 
 from projects import REPOSITORY
 
-from weakfish.cli import cli
+from weakfish.cli.main import cli
 
 OWN = ("feature_repo", "labeling_functions", "sources", "validation")
 """Packages of a project: tests of other projects in this process have imported others of these names."""

@@ -8,9 +8,9 @@ from datetime import timedelta
 import pyarrow as pa
 from stores import BEGIN
 
+from weakfish.contracts.tables import TIME, write_partition
 from weakfish.files import write_json
-from weakfish.project import Project
-from weakfish.tables import TIME, write_partition
+from weakfish.project.paths import Project
 
 
 def label_table(project: Project, task: str, keys: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from projects import ORDERS, command, git, write
 
-from weakfish.tables import TIME, write_partition
+from weakfish.contracts.tables import TIME, write_partition
 
 PIPELINE = """
     stages:
@@ -24,7 +24,7 @@ PIPELINE = """
     """
 
 FUNCTIONS = """
-    from weakfish.labeling import keywords, threshold
+    from weakfish.rules import keywords, threshold
 
     buys_gift_cards = keywords("buys_gift_cards", 1, "note", ["gift card"], why="They cannot be taken back.")
     is_large = threshold("is_large", 1, "amount", above=200, why="Large orders are worth the trouble.")
@@ -33,7 +33,7 @@ FUNCTIONS = """
     """
 
 EDITED = """
-    from weakfish.labeling import keywords, threshold
+    from weakfish.rules import keywords, threshold
 
     buys_gift_cards = keywords("buys_gift_cards", 1, "note", ["gift card"], why="They cannot be taken back.")
     is_large = threshold("is_large", 1, "amount", above=120, why="Large orders are worth the trouble.")

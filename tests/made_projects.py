@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner
 from projects import write
 
-from weakfish.cli import cli
+from weakfish.cli.main import cli
 from weakfish.errors import UserError
 
 HEADER = "id,at,customer,amount,label\n"

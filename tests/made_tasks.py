@@ -19,13 +19,12 @@ import yaml
 from made_votes import own_functions
 from projects import write
 
+from weakfish.contracts.tables import TIME, UNDATED, Part, folder, in_test, write_partition
+from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
 from weakfish.evaluation.evaluate import evaluate
 from weakfish.files import write_json
-from weakfish.gold import Part, folder, in_test
-from weakfish.labeling.modeling.label import label
-from weakfish.labeling.votes_file import Faults, fingerprint, write_votes
-from weakfish.project import Project
-from weakfish.tables import TIME, UNDATED, write_partition
+from weakfish.labeling.label import label
+from weakfish.project.paths import Project
 
 MONTHS = ("2024-01", "2024-02", "2024-03")
 SPLIT = "2024-02-01"
@@ -92,7 +91,7 @@ def project(
             f'{name}_{number} = threshold("{name}_{number}", {made.of(number)}, "size", above=1, why="Made.")'
             for number in range(made.functions)
         ]
-        source = "\n".join(["from weakfish.labeling import threshold", "", *lines, ""])
+        source = "\n".join(["from weakfish.rules import threshold", "", *lines, ""])
         write(root / f"labeling_functions/{name}.py", source)
     at = Project(root)
     for place, month in enumerate(MONTHS if dated else (UNDATED,)):

@@ -15,11 +15,11 @@ import pyarrow as pa
 from in_process import own_modules
 from projects import ORDERS, write
 
+from weakfish.contracts.tables import TIME, write_partition
+from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
 from weakfish.files import write_json
-from weakfish.labeling.modeling.label import label
-from weakfish.labeling.votes_file import Faults, fingerprint, write_votes
-from weakfish.project import Project
-from weakfish.tables import TIME, write_partition
+from weakfish.labeling.label import label
+from weakfish.project.paths import Project
 
 RULES = ("is_large", "is_odd", "buys_gift_cards", "is_rushed", "is_small", "is_a_book")
 """The first two vote for both classes, two more for fraud alone, two for fine alone."""
@@ -41,7 +41,7 @@ def project(root: Path) -> Project:
     write(root / "params.yaml", ORDERS)
     write(root / "dvc.yaml", "stages: {}\n")
     lines = [f'{rule} = threshold("{rule}", 1, "amount", above=1, why="Made for a test.")' for rule in RULES]
-    write(root / "labeling_functions/made.py", "\n".join(["from weakfish.labeling import threshold", "", *lines, ""]))
+    write(root / "labeling_functions/made.py", "\n".join(["from weakfish.rules import threshold", "", *lines, ""]))
     return Project(root)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from weakfish import compute
-from weakfish.labeling.functions import ColumnarLabelingFunction
-from weakfish.labeling.voting.plan import VotePlan, compile_plan
+from weakfish import engine as compute
+from weakfish.labeling.vote_plan import VotePlan, compile_plan
+from weakfish.rules.columnar import ColumnarLabelingFunction
 
 
 def engines_votes(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from weakfish.project import Project
-from weakfish.runs import read_records
+from weakfish.project.paths import Project
+from weakfish.project.runs import read_records
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent

@@ -15,9 +15,9 @@ from projects import replace
 
 from weakfish.checks.gates import accept
 from weakfish.checks.validate import validate
-from weakfish.project import Project
+from weakfish.contracts.tables import partitions, read_partition, read_table
+from weakfish.project.paths import Project
 from weakfish.sources.ingest import ingest
-from weakfish.tables import partitions, read_partition, read_table
 
 NO_TIME = "column_values_to_not_be_null(placed_at)"
 DEBT = "column_values_to_be_between(amount)"

@@ -20,7 +20,7 @@ from feast.protos.feast.types.Value_pb2 import FloatList, StringList, Value
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int64, String, UnixTimestamp
 from feast.value_type import ValueType
 
-OURS = "weakfish.store.online.ProjectRedisOnlineStore"
+OURS = "weakfish.feast.online.ProjectRedisOnlineStore"
 PROJECT = "reading"
 NOW = datetime.now(UTC)
 FRESH, STALE = NOW - timedelta(minutes=3, microseconds=NOW.microsecond - 250_000), NOW - timedelta(days=3)

@@ -16,12 +16,10 @@ import own_data
 import pyarrow as pa
 
 from weakfish.checks.expectations.library import quiet
-from weakfish.project import Project
-from weakfish.scaffold.paths import place
-from weakfish.scaffold.proposal import Proposal
-from weakfish.scaffold.proposing import propose
+from weakfish.project.paths import Project
+from weakfish.scaffold.proposal import Proposal, propose
 from weakfish.scaffold.roles import Wishes, choose
-from weakfish.scaffold.survey import survey
+from weakfish.scaffold.survey import place, survey
 from weakfish.sources.tabular import infer
 
 ODD = ('a"b', "it's", "x\\y", "both '\"", "null", "12:30", "{{ x }}", "${y}", "%d", "# no comment", "é\u2028ü")

@@ -21,10 +21,10 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
 
-from weakfish.project import Project
-from weakfish.store import keys
-from weakfish.store.connection.server import resolve
-from weakfish.store.registry import definitions, quiet
+from weakfish.feast import layout as keys
+from weakfish.feast.registry import definitions, quiet
+from weakfish.feast.server import resolve
+from weakfish.project.paths import Project
 
 SLOTS = 16384
 

@@ -28,7 +28,7 @@ from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, Map,
 from listening import free_port
 from projects import BIN, write
 
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 NEVER = timedelta(0)
@@ -44,7 +44,7 @@ def repository(root: Path, redis_port: Callable[[Project], int]) -> Project:
         shutil.copy(orders / file, root)
     (root / "data/registry").mkdir(parents=True)
     port = redis_port(Project(root))
-    ours = "{type: weakfish.store.online.ProjectRedisOnlineStore}"
+    ours = "{type: weakfish.feast.online.ProjectRedisOnlineStore}"
     theirs = f'{{type: redis, connection_string: "127.0.0.1:{port}"}}'
     for folder, online in (("feature_repo", ours), ("plain", theirs)):
         write(

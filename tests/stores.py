@@ -19,9 +19,9 @@ import redis
 from listening import Arguments, listening
 from projects import write
 
+from weakfish.contracts.tables import TIME, write_partition
 from weakfish.files import sha256, write_json
-from weakfish.project import Project
-from weakfish.tables import TIME, write_partition
+from weakfish.project.paths import Project
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 AS_OF = datetime(2024, 2, 10, 8, 30, 0, 250_000, tzinfo=UTC)
@@ -34,8 +34,8 @@ DEFINITIONS = '''
 
     from feast import Entity, FeatureService, FeatureView, ValueType
 
-    from weakfish.project import Project
-    from weakfish.store.views import view_schema, view_source
+    from weakfish.project.paths import Project
+    from weakfish.feast.definitions import view_schema, view_source
 
     here = Project.find(Path(__file__).parent)
     buyer = Entity(name="buyer", value_type=ValueType.STRING)
@@ -73,7 +73,7 @@ def shop(root: Path, name: str = "shop") -> Project:
         provider: local
         registry: {{path: ../data/registry/registry.db, cache_ttl_seconds: 60}}
         offline_store: {{type: duckdb}}
-        online_store: {{type: weakfish.store.online.ProjectRedisOnlineStore}}
+        online_store: {{type: weakfish.feast.online.ProjectRedisOnlineStore}}
         materialization: {{pull_latest_features: true, online_write_batch_size: 4}}
         entity_key_serialization_version: 3
         """,
@@ -165,7 +165,7 @@ def port(client: redis.Redis) -> int:
 
 def python(project: Project, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own, from the root of the file system; ``project`` is defined there."""
-    begin = "from pathlib import Path; from weakfish.project import Project"
+    begin = "from pathlib import Path; from weakfish.project.paths import Project"
     code = f"{begin}; project = Project(Path({str(project.root)!r}))\n{code}"
     return subprocess.run(
         [sys.executable, "-c", code],

@@ -119,7 +119,7 @@ def test_a_labeling_function_at_fault_is_named_with_its_row(project: Path, old: 
     if "def " in new:
         write(
             project / "labeling_functions/more.py",
-            "from weakfish.labeling import votes\n\n@votes(1)\ndef is_large(o):\n    return o.amount > 1\n",
+            "from weakfish.rules import votes\n\n@votes(1)\ndef is_large(o):\n    return o.amount > 1\n",
         )
         assert "is defined in labeling_functions.more and in labeling_functions.orders" in refused(project, "vote")
     else:

@@ -13,17 +13,16 @@ from click.testing import CliRunner
 from projects import git, tiny
 
 from weakfish.checks import gates
-from weakfish.checks.change.accept import accept_baseline
-from weakfish.checks.change.baseline import Baseline
-from weakfish.checks.change.history import Accepted, revisions
+from weakfish.checks.accept import accept_baseline
+from weakfish.checks.baseline import Accepted, Baseline, revisions
 from weakfish.checks.check import Check, Status
 from weakfish.checks.evaluation import data_version
 from weakfish.checks.verdict import Verdict
-from weakfish.cli import cli
+from weakfish.cli.main import cli
 from weakfish.errors import CheckFailed, UnknownName, UserError
 from weakfish.files import read_json, write_json
-from weakfish.project import Project
-from weakfish.runs import record_file, run_recorded
+from weakfish.project.paths import Project
+from weakfish.project.runs import record_file, run_recorded
 
 HISTORY = {month: orders(month, rows=300) for month in MONTHS}
 TABLES = ("events", "labels/fraud")

@@ -19,7 +19,7 @@ from benchmarks.figures import PAGE, RESULTS, TABLE, Figure, keep, quoted
 from benchmarks.label_figures import FIGURES
 from benchmarks.texts import Texts
 from sources.mail import MailSource
-from weakfish.tables import TIME
+from weakfish.contracts.tables import TIME
 
 WORDS = (
     *("click here", "free offer", "python", "I think", "order now", "wrote:", "debian", "money back", "the", "list"),

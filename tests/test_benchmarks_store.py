@@ -19,7 +19,7 @@ from benchmarks.process import SideFailed
 from benchmarks.servers import redis_server
 from benchmarks.session import ask
 from benchmarks.store_figures import BY_NAME, FIGURES
-from weakfish.store.keys import created_field
+from weakfish.feast.layout import created_field
 
 SCALE = "0.002"
 NAMES = [*FIGURES, *BY_NAME]

@@ -19,18 +19,10 @@ from ibis.expr.operations import InMemoryTable
 from projects import command, tiny, write
 from snorkel.labeling import LFAnalysis, PandasLFApplier
 
-from weakfish import compute
+from weakfish import engine as compute
 from weakfish.errors import LabelingFunctionError
-from weakfish.labeling import (
-    ABSTAIN,
-    ColumnarLabelingFunction,
-    keywords,
-    lookup,
-    patterns,
-    threshold,
-    votes,
-)
-from weakfish.labeling.voting.plan import compile_plan
+from weakfish.labeling.vote_plan import compile_plan
+from weakfish.rules import ABSTAIN, ColumnarLabelingFunction, keywords, lookup, patterns, threshold, votes
 
 FINE, FRAUD = 0, 1
 WHY = "It is a test."
@@ -162,7 +154,7 @@ def test_the_loader_takes_short_forms_and_votes_with_several_classes(tmp_path: P
     write(
         root / "labeling_functions/short.py",
         """
-        from weakfish.labeling import keywords, lookup, threshold, votes
+        from weakfish.rules import keywords, lookup, threshold, votes
 
         sells = keywords("sells", 1, "note", ["gift card"], why="Cards are cash.")
         large = threshold("large", 1, "amount", above=100, why="Worth the trouble.")
@@ -179,8 +171,8 @@ def test_the_loader_takes_short_forms_and_votes_with_several_classes(tmp_path: P
     pq.write_table(ROWS, root / "data/events/all.parquet")
     code = """if True:
         from test_builders import column_votes
-        from weakfish.labeling import load_functions
-        from weakfish.project import Project
+        from weakfish.rules import load_functions
+        from weakfish.project.paths import Project
 
         found = {function.name: function for function in load_functions(Project.find(), "fraud")}
         print([column_votes(found[name]) for name in ("sells", "large", "known", "by_amount")])

@@ -11,11 +11,11 @@ import pytest
 from changes import MONTHS, compare, measure, not_passed, orders, put
 from projects import tiny
 
-from weakfish.checks.change.baseline import Entry
-from weakfish.checks.change.checks import change_checks
-from weakfish.checks.change.profile import profile_of
-from weakfish.params import ChangeParams
-from weakfish.project import Project
+from weakfish.checks.baseline import Entry
+from weakfish.checks.change import change_checks
+from weakfish.engine.profile import profile_of
+from weakfish.project.params import ChangeParams
+from weakfish.project.paths import Project
 
 HISTORY = {month: orders(month) for month in MONTHS}
 NEW = "2024-04"

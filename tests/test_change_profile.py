@@ -14,10 +14,10 @@ import pytest
 from changes import MONTHS, measure, orders, put
 from projects import tiny
 
-from weakfish.checks.change.profile import Profile, profile_of, write_profile
+from weakfish.contracts.tables import TIME
+from weakfish.engine.profile import Profile, profile_of, write_profile
 from weakfish.errors import TableError
-from weakfish.project import Project
-from weakfish.tables import TIME
+from weakfish.project.paths import Project
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
-from weakfish.checks.change.bins import bins_of
-from weakfish.checks.change.column import Column
-from weakfish.checks.change.sketch import BUCKETS, Sketch
-from weakfish.checks.change.statistics import deviations, share_above, share_below, shift
+from weakfish.checks.drift import bins_of
+from weakfish.checks.rates import deviations_statistics as deviations
+from weakfish.checks.rates import share_above, share_below, shift
+from weakfish.engine.profile import BUCKETS, Column, Sketch
 
 
 def column(numbers: np.ndarray, nulls: int = 0) -> Column:

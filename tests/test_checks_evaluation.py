@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from made_votes import project
 
-from weakfish.checks.change.baseline import Baseline, Entry
+from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.evaluation import expected_calibration_error, metrics_of, noise_level
 from weakfish.checks.validate import validate
 from weakfish.errors import TableError, UnknownName
-from weakfish.evaluation.measures import Predictions
+from weakfish.evaluation.measures import Predictions, resamples, spread
 from weakfish.evaluation.plots import calibration
-from weakfish.evaluation.spread import resamples, spread
 from weakfish.files import read_json, write_json
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 TABLE = "evaluation/fraud"
 

@@ -12,11 +12,11 @@ from stores import BEGIN, report, set_as_of, shop
 from weakfish.checks.check import Check
 from weakfish.checks.features import feature_checks
 from weakfish.checks.serving import serving_checks
+from weakfish.contracts.tables import partitions
+from weakfish.feast import layout as keys
+from weakfish.feast.publish import audit, publish
 from weakfish.files import write_json
-from weakfish.project import Project
-from weakfish.store import keys
-from weakfish.store.publishing.publish import audit, publish
-from weakfish.tables import partitions
+from weakfish.project.paths import Project
 
 NEWEST = BEGIN + timedelta(days=41, hours=11)
 """The newest row of a buyer that `shop` writes."""

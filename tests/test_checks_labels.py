@@ -11,8 +11,8 @@ from made_votes import RULES, Bend, Gold, Votes, labelled, project, vote
 from projects import replace, write
 
 from weakfish.checks.check import Check
-from weakfish.checks.labels.checks import label_checks
-from weakfish.checks.labels.rules import Rules, rules_of, through
+from weakfish.checks.label_counts import Rules, rules_of, through
+from weakfish.checks.labels import label_checks
 from weakfish.errors import TableError
 from weakfish.files import read_json, write_json
 

@@ -18,7 +18,7 @@ from weakfish.checks.docs import assets
 from weakfish.checks.docs.assets import LOOKS, Package, lay_out
 from weakfish.checks.docs.write import write_docs
 from weakfish.errors import SourceError
-from weakfish.project import Project
+from weakfish.project.paths import Project
 from weakfish.sources.npm import NpmPackage
 
 HOSTILE = (

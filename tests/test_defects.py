@@ -44,8 +44,8 @@ from defects import (
 )
 from in_process import own_modules
 
-from weakfish.labeling.modeling.label import label
-from weakfish.tables import partitions, read_partition
+from weakfish.contracts.tables import partitions, read_partition
+from weakfish.labeling.label import label
 
 STOPS = ("failed", "quarantined")
 SEVERITY = {"failed": "critical", "quarantined": "critical", "warned": "warning", "noted": "info"}

@@ -18,7 +18,7 @@ from browser import browse
 from in_process import run_here
 from projects import clone, command, contents, replace, weakfish
 
-from weakfish.tables import partitions, read_partition, read_table, write_partition
+from weakfish.contracts.tables import partitions, read_partition, read_table, write_partition
 
 VIEWS = ["sender_activity", "relay_activity", "list_activity"]
 STAGES = ["fetch", "ingest", "validate_events", "accept", "vote", "label", "validate_labels_spam", "gate_labels_spam"]

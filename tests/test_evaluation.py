@@ -14,16 +14,16 @@ import pytest
 import sklearn.metrics as skl
 
 from weakfish.errors import TableError
-from weakfish.evaluation import plots, tabular, text
-from weakfish.evaluation.evaluate import assess
-from weakfish.evaluation.functions import empirical
+from weakfish.evaluation import classifiers as tabular
+from weakfish.evaluation import classifiers as text
+from weakfish.evaluation import plots
+from weakfish.evaluation.evaluate import assess, empirical
 from weakfish.evaluation.inputs import UNKNOWN, Inputs, gold_labels
-from weakfish.evaluation.measures import MEASURES, Predictions, auc, measure
+from weakfish.evaluation.measures import MEASURES, Predictions, auc, measure, missing, resamples, spread
 from weakfish.evaluation.models import vote_shares
-from weakfish.evaluation.spread import missing, resamples, spread
-from weakfish.labeling.modeling.model import fit
-from weakfish.labeling.modeling.sums import Sums
-from weakfish.params import EvaluateParams, TaskParams
+from weakfish.labeling.models import fit
+from weakfish.labeling.sums import Sums
+from weakfish.project.params import EvaluateParams, TaskParams
 
 BINARY = ["no", "yes"]
 THREE = ["red", "green", "blue"]
@@ -241,7 +241,7 @@ def test_classifiers_repeat_themselves_and_trees_differ_between_seeds() -> None:
     assert np.array_equal(learned[0], learned[1])
     values = np.random.default_rng(3).normal(size=(240, 6))
     examples = tabular.Examples(values, soft, np.zeros(240))
-    trees = [tabular.learn(examples, seed, values) for seed in (1, 1, 2)]
+    trees = [tabular.learn_tabular(examples, seed, values) for seed in (1, 1, 2)]
     assert np.array_equal(trees[0], trees[1])
     assert not np.array_equal(trees[0], trees[2])
 
@@ -306,7 +306,7 @@ def test_a_missing_value_counts_as_the_usual_one_and_teaches_nothing() -> None:
     generator = np.random.default_rng(4)
     gold = generator.integers(2, size=400)
     values = np.where(gold == 1, np.nan, 1.0)[:, None]  # that it is missing would tell all
-    found = tabular.learn(tabular.Examples(values, np.eye(2)[gold], np.zeros(400)), 1, values)
+    found = tabular.learn_tabular(tabular.Examples(values, np.eye(2)[gold], np.zeros(400)), 1, values)
     assert not isinstance(found, str)
     assert np.ptp(found[:, 1]) == 0
 
@@ -315,7 +315,7 @@ def test_late_examples_count_more_than_early_ones() -> None:
     values = np.tile([0.0, 1.0], 200)[:, None]
     days = np.repeat([0.0, 300.0], 200)
     gold = np.where(days > 0, values[:, 0], 1 - values[:, 0]).astype(int)  # what it means has turned round
-    found = tabular.learn(tabular.Examples(values, np.eye(2)[gold], days), 1, np.array([[0.0], [1.0]]))
+    found = tabular.learn_tabular(tabular.Examples(values, np.eye(2)[gold], days), 1, np.array([[0.0], [1.0]]))
     assert not isinstance(found, str)
     assert found[:, 1].round().tolist() == [0, 1]
 

@@ -18,15 +18,14 @@ from in_process import run_here
 from labelled import labelled
 from projects import replace, weakfish
 
+from weakfish.cli.labels import print_explanation, task_of
+from weakfish.contracts.tables import read_partition, read_table
+from weakfish.contracts.votes_file import FAILED, Faults, fingerprint, write_votes
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.files import sha256
-from weakfish.labeling.commands import task_of
-from weakfish.labeling.modeling.model import FittedModel
-from weakfish.labeling.votes_file import FAILED, Faults, fingerprint, write_votes
-from weakfish.labeling.why.explain import at_bound, explain, from_log_odds, log_odds
-from weakfish.labeling.why.explain_text import print_explanation
-from weakfish.project import Project
-from weakfish.tables import read_partition, read_table
+from weakfish.labeling.explain import at_bound, explain, from_log_odds, log_odds
+from weakfish.labeling.models import FittedModel
+from weakfish.project.paths import Project
 
 
 def model(classes: int, functions: int, seed: int, balance: list[float] | None = None) -> FittedModel:

@@ -11,7 +11,7 @@ import pytest
 from in_process import run_here
 from projects import contents, replace, tiny, weakfish, write
 
-from weakfish.tables import TIME, read_partition, read_table
+from weakfish.contracts.tables import TIME, read_partition, read_table
 
 STAGES = (["ingest"], ["validate", "events"], ["accept"], ["vote"], ["features"])
 TRANSFORMS = "feature_repo/transforms.py"

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from weakfish import compute
-from weakfish.compute.duckdb import accumulate
+from weakfish import engine as compute
+from weakfish.contracts.tables import TIME
+from weakfish.engine import duckdb as accumulate
 from weakfish.features import Past, transform
 from weakfish.features.build import EPOCH
 from weakfish.features.rows import Relations, feature_rows, with_times
 from weakfish.features.views import Transform, View, check_view
-from weakfish.tables import TIME
 
 START = datetime(2024, 3, 9, tzinfo=UTC)
 EVENTS = pa.schema(

@@ -11,8 +11,8 @@ import ibis.expr.types as ir
 import pytest
 from projects import contents
 
-from weakfish import compute
-from weakfish.compute.duckdb.engine import DuckDBEngine
+from weakfish import engine as compute
+from weakfish.engine.duckdb import DuckDBEngine
 from weakfish.features import Past, transform
 from weakfish.features.build import write_view
 from weakfish.features.rows import Relations

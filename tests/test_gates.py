@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from projects import command, contents, git, replace, tiny, weakfish
 
-from weakfish.report.collect import overall
+from weakfish.report.overall import overall
 
 
 @pytest.fixture(scope="module")

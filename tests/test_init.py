@@ -12,11 +12,11 @@ from dvc.repo import Repo
 from made_projects import HEADER, init, orders, refused, settings
 from projects import BIN, contents, git, write
 
-from weakfish import params
 from weakfish.errors import UnknownName, UserError
-from weakfish.project import Project
-from weakfish.scaffold.paths import place
-from weakfish.scaffold.record import read_record
+from weakfish.project import params
+from weakfish.project.paths import Project
+from weakfish.scaffold.survey import place
+from weakfish.scaffold.write import read_record
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_nothing_is_left_behind_where_writing_fails(here: Path, monkeypatch: pyt
     def broken(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("weakfish.scaffold.git.begin", broken)
+    monkeypatch.setattr("weakfish.scaffold.write.begin", broken)
     (here / "empty").mkdir()
     for name in ("empty", "new/folder"):
         with pytest.raises((KeyboardInterrupt, SystemExit)):

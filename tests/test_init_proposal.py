@@ -15,10 +15,9 @@ import yaml
 from made_projects import HEADER, init, line, orders, refused, settings
 from projects import write
 
-from weakfish import params
-from weakfish.scaffold.classes import classes_of
-from weakfish.scaffold.record import read_record
-from weakfish.scaffold.split import balance, split_day
+from weakfish.project import params
+from weakfish.scaffold.proposal import balance, classes_of, split_day
+from weakfish.scaffold.write import read_record
 from weakfish.sources.tabular import TabularSource
 
 

@@ -15,17 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from snorkel.labeling.model import LabelModel, MajorityLabelVoter
 
+from weakfish.contracts.votes_file import Votes
 from weakfish.errors import LabelingFunctionError
-from weakfish.labeling.modeling import patterns as patterns_module
-from weakfish.labeling.modeling.alone import alone
-from weakfish.labeling.modeling.choice import Chosen, learn
-from weakfish.labeling.modeling.model import FittedModel, fit, majority
-from weakfish.labeling.modeling.patterns import BATCH, Patterns
-from weakfish.labeling.modeling.sums import Sums, indicators
-from weakfish.labeling.modeling.tally import Tally
-from weakfish.labeling.modeling.ties import decide, draws
-from weakfish.labeling.votes_file import Votes
-from weakfish.params import TaskParams
+from weakfish.labeling import sums as patterns_module
+from weakfish.labeling.choice import Chosen, Tally, alone, learn
+from weakfish.labeling.models import FittedModel, decide, draws, fit, majority
+from weakfish.labeling.sums import BATCH, Patterns, Sums, indicators
+from weakfish.project.params import TaskParams
 
 BALANCES = {2: [0.5, 0.5], -2: [0.97, 0.03], 3: [0.2, 0.3, 0.5], 5: [0.1, 0.4, 0.05, 0.25, 0.2]}
 

@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.label_model_choice import MATRICES, REPORTED, TUNED, copy, line, task, unipolar, voter
-from weakfish.labeling.modeling.choice import MAJORITY, SNORKEL, choose, decide_by, learn
-from weakfish.labeling.modeling.model import majority
-from weakfish.labeling.modeling.signals import copies
-from weakfish.labeling.modeling.tally import Tally
+from weakfish.labeling.choice import MAJORITY, SNORKEL, Tally, choose, copies, decide_by, learn
+from weakfish.labeling.models import majority
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "label_model_choice.jsonl"
 POINTS = 0.005

@@ -15,10 +15,10 @@ import pytest
 from snorkel.labeling import LabelingFunction
 
 from sources.mail import MailSource
-from weakfish import compute
-from weakfish.labeling import ABSTAIN, ColumnarLabelingFunction
-from weakfish.labeling.load import Classes
-from weakfish.labeling.voting.workers import Applied
+from weakfish import engine as compute
+from weakfish.labeling.workers import Applied
+from weakfish.rules import ABSTAIN, ColumnarLabelingFunction
+from weakfish.rules.loading import Classes
 
 FOLDER = Path(__file__).resolve().parent.parent / "labeling_functions"
 SCHEMA = pa.schema([field for field in MailSource.schema if field.name not in MailSource.gold.values()])

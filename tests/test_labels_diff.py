@@ -14,14 +14,13 @@ import pytest
 from labelled import commit, edit, labelled, repro
 from projects import command, contents, git, weakfish, write
 
+from weakfish.contracts.tables import write_partition
 from weakfish.errors import UserError
 from weakfish.files import write_json
-from weakfish.labeling.modeling.model import FittedModel
-from weakfish.labeling.why.causes import Cause, Edits, causes
-from weakfish.labeling.why.diff import EXAMPLES, diff
-from weakfish.labeling.why.manifest import Maker
-from weakfish.project import Project
-from weakfish.tables import write_partition
+from weakfish.labeling.diff import EXAMPLES, Cause, Edits, causes, diff
+from weakfish.labeling.manifest import Maker
+from weakfish.labeling.models import FittedModel
+from weakfish.project.paths import Project
 
 NOBODY, FINE, FRAUD = -1, 0, 1
 

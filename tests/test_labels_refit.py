@@ -14,15 +14,15 @@ import pytest
 from in_process import own_modules
 from projects import contents, replace, tiny
 
+from weakfish.contracts.tables import TIME, read_table, write_partition
+from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
 from weakfish.errors import ParamsError, TableError
 from weakfish.files import write_json
+from weakfish.labeling.label import label
 from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.modeling.label import label
-from weakfish.labeling.modeling.model import FittedModel, fit
-from weakfish.labeling.modeling.sums import Sums
-from weakfish.labeling.votes_file import Faults, fingerprint, write_votes
-from weakfish.project import Project
-from weakfish.tables import TIME, read_table, write_partition
+from weakfish.labeling.models import FittedModel, fit
+from weakfish.labeling.sums import Sums
+from weakfish.project.paths import Project
 
 FUNCTIONS = ("buys_gift_cards", "is_large", "is_small", "is_a_book")
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04")

@@ -18,20 +18,18 @@ from projects import write
 from scipy.sparse import csc_matrix
 
 from benchmarks import lf_suggest
+from weakfish.cli.lf import lf
+from weakfish.contracts.tables import TIME, read_table, write_partition
 from weakfish.errors import UnknownName
 from weakfish.files import write_json
+from weakfish.labeling import estimates
+from weakfish.labeling.candidates import Candidate, Rule, function_of, module_of, words_of
+from weakfish.labeling.evidence import Group, Labelled
+from weakfish.labeling.label import label
 from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.modeling.label import label
-from weakfish.labeling.voting.vote import vote
-from weakfish.labeling.writing import estimates
-from weakfish.labeling.writing.candidates import Candidate, words_of
-from weakfish.labeling.writing.choosing import Settings, choose
-from weakfish.labeling.writing.code import Rule, function_of, module_of
-from weakfish.labeling.writing.commands import lf
-from weakfish.labeling.writing.labelled import Group, Labelled
-from weakfish.labeling.writing.suggest import Suggestions, suggest
-from weakfish.project import Project
-from weakfish.tables import TIME, read_table, write_partition
+from weakfish.labeling.suggest import Settings, Suggestions, choose, suggest
+from weakfish.labeling.vote import vote
+from weakfish.project.paths import Project
 
 PARAMS = """
     events: {key: order_id, time: placed_at}
@@ -45,7 +43,7 @@ PARAMS = """
     """
 
 RULES = 6
-FUNCTIONS = "from weakfish.labeling import votes\n" + "".join(
+FUNCTIONS = "from weakfish.rules import votes\n" + "".join(
     f"""
 
 @votes()

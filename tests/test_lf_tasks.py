@@ -15,14 +15,14 @@ from made_votes import own_functions
 from projects import write
 from scipy.sparse import csc_matrix
 
-from weakfish.cli import cli
-from weakfish.labeling.modeling.label import label
-from weakfish.labeling.voting.vote import vote
-from weakfish.labeling.writing.candidates import Candidate
-from weakfish.labeling.writing.choosing import Settings, choose
-from weakfish.labeling.writing.labelled import Group, Labelled
-from weakfish.project import Project
-from weakfish.tables import TIME, read_table, write_partition
+from weakfish.cli.main import cli
+from weakfish.contracts.tables import TIME, read_table, write_partition
+from weakfish.labeling.candidates import Candidate
+from weakfish.labeling.evidence import Group, Labelled
+from weakfish.labeling.label import label
+from weakfish.labeling.suggest import Settings, choose
+from weakfish.labeling.vote import vote
+from weakfish.project.paths import Project
 
 TOPICS = ("billing", "delivery", "login", "refund", "returns", "other")
 WORDS = ("invoice", "courier", "password", "chargeback", "exchange", "compliment")
@@ -45,7 +45,7 @@ PARAMS = f"""
     evaluate: {{text: [note], seeds: [1], bootstrap: 10}}
     """
 
-TOPIC_RULES = "from weakfish.labeling import votes\n" + "".join(
+TOPIC_RULES = "from weakfish.rules import votes\n" + "".join(
     f"""
 
 @votes()
@@ -56,7 +56,7 @@ def topic_{number}(ticket):
 )
 
 URGENCY_RULES = """
-    from weakfish.labeling import keywords, threshold
+    from weakfish.rules import keywords, threshold
 
     says_still = keywords("says_still", 1, "note", ["still"], why="Who writes so has waited.")
     waits_long = threshold("waits_long", 1, "hours", at_least=40, why="Whoever waits long wants it now.")
@@ -155,7 +155,7 @@ def test_a_draft_that_votes_for_a_class_of_the_other_task_is_refused(there: Path
     write(
         there / "drafts/words.py",
         """
-        from weakfish.labeling import keywords
+        from weakfish.rules import keywords
 
         says_exchange = keywords("says_exchange", 4, "note", ["exchange"], why="Who exchanges returns.")
         """,

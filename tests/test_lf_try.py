@@ -23,17 +23,16 @@ from made_votes import own_functions
 from projects import contents, replace, tiny, write
 from scipy.stats import binomtest
 
-from weakfish.cli import cli
+from weakfish.cli.lf import WIDEST, excerpt, print_trial
+from weakfish.cli.main import cli
+from weakfish.contracts.tables import TIME, write_partition
 from weakfish.errors import LabelingFunctionError, TableError, UnknownName, UserError
-from weakfish.labeling.voting.plan import Search
-from weakfish.labeling.voting.vote import vote
-from weakfish.labeling.writing.excerpt import WIDEST, excerpt
-from weakfish.labeling.writing.figures import Compared, wilson
-from weakfish.labeling.writing.sample import SPAN, evenly, take_sample
-from weakfish.labeling.writing.text import print_trial
-from weakfish.labeling.writing.trying import Trial, try_function
-from weakfish.project import Project
-from weakfish.tables import TIME, write_partition
+from weakfish.labeling.evidence import Compared, wilson
+from weakfish.labeling.sample import SPAN, evenly, take_sample
+from weakfish.labeling.trial import Trial, try_function
+from weakfish.labeling.vote import vote
+from weakfish.labeling.vote_plan import Search
+from weakfish.project.paths import Project
 
 CLASSES = ["fine", "fraud"]
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -43,7 +42,7 @@ DRAFTS = '''
     import ibis
     from snorkel.labeling import labeling_function
 
-    from weakfish.labeling import keywords, votes
+    from weakfish.rules import keywords, votes
 
 
     @votes()
@@ -493,7 +492,7 @@ def test_places_are_spread_evenly(of: int, number: int) -> None:
 def test_a_sample_is_of_all_partitions_and_its_places_name_its_rows(
     project: Project, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weakfish.labeling.writing.sample.BATCH", 16)
+    monkeypatch.setattr("weakfish.labeling.sample.BATCH", 16)
     events = project.table("events")
     for number in range(1, 6):  # many row groups
         file = events / f"2024-{number:02}.parquet"

@@ -12,8 +12,8 @@ from projects import contents
 from verdicts import NOTED, PASSED, WARNED, judged, labels, run
 
 from weakfish.errors import CheckFailed, TableError, UnknownName
-from weakfish.project import Project
-from weakfish.runs import read_records
+from weakfish.project.paths import Project
+from weakfish.project.runs import read_records
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from verdicts import ASIDE, BROKEN, FAILED, NOTED, PASSED, TEXT, judged, write
 
 from weakfish.checks.junit import write_junit
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from projects import command, contents, tiny
 from verdicts import ASIDE, BROKEN, FAILED, NOTED, PASSED, WARNED, complaints, judged, schema, write
 
 from weakfish.checks.check import Check, Kind, Severity, Status
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ import shutil, sys
 from pathlib import Path
 from weakfish.checks.gates import accept
 from weakfish.checks.validate import validate
-from weakfish.labeling.modeling.label import label
-from weakfish.labeling.voting.vote import vote
-from weakfish.project import Project
+from weakfish.labeling.label import label
+from weakfish.labeling.vote import vote
+from weakfish.project.paths import Project
 from weakfish.sources.ingest import ingest
 
 project = Project.find()

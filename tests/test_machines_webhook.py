@@ -16,7 +16,7 @@ from verdicts import BROKEN, FAILED, TEXT, WARNED, complaints, judged, labels, r
 
 from weakfish.checks import webhook
 from weakfish.errors import CheckFailed, UnknownName
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 CLOSED = 9
 """A port on which nobody listens: that of "discard"; one that is free by chance would name the test differently."""

@@ -11,22 +11,21 @@ import pytest
 from made_tasks import Made, evaluated, labelled, project
 from made_votes import own_functions
 
+from weakfish.checks import label_counts as crossed
 from weakfish.checks.check import Status
-from weakfish.checks.labels import crossed
-from weakfish.checks.labels.checks import label_checks
-from weakfish.checks.labels.rules import rules_of, through
+from weakfish.checks.label_counts import rules_of, through
+from weakfish.checks.labels import label_checks
+from weakfish.cli.labels import print_explanation
+from weakfish.contracts.tables import read_table
 from weakfish.evaluation import evaluate as evaluate_module
 from weakfish.files import read_json
-from weakfish.labeling.why.explain import explain
-from weakfish.labeling.why.explain_text import print_explanation
-from weakfish.project import Project
+from weakfish.labeling.explain import explain
+from weakfish.project.paths import Project
 from weakfish.report.charts import COLOURS, stacked
 from weakfish.report.function_charts import shades
-from weakfish.report.label_records import Partition
 from weakfish.report.page import render
-from weakfish.report.records import ClassMetrics, TaskMetrics
-from weakfish.report.sections import averaged, expected
-from weakfish.tables import read_table
+from weakfish.report.records import ClassMetrics, Partition, TaskMetrics
+from weakfish.report.task_sections import averaged, expected
 
 FIFTY = Made(50, 4, votes_for=4)
 

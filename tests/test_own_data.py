@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pytest
 from wheels import Environment, install
 
-from weakfish.tables import partitions, read_table
+from weakfish.contracts.tables import partitions, read_table
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 import pytest
 from plans import engines_votes, plan_that_agrees
 
-from weakfish import compute
+from weakfish import engine as compute
 from weakfish.errors import LabelingFunctionError, WeakfishError
-from weakfish.labeling import votes
-from weakfish.labeling.functions import ColumnarLabelingFunction
-from weakfish.labeling.voting import automaton
-from weakfish.labeling.voting.plan import compile_plan
-from weakfish.labeling.voting.translate import TWINS
+from weakfish.labeling import automaton
+from weakfish.labeling.searches import TWINS
+from weakfish.labeling.vote_plan import compile_plan
+from weakfish.rules import votes
+from weakfish.rules.columnar import ColumnarLabelingFunction
 
 Condition = Callable[[ir.Table], ir.BooleanValue]
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plans import engines_votes
 
-from weakfish import compute
-from weakfish.labeling import votes
-from weakfish.labeling.functions import ColumnarLabelingFunction
-from weakfish.labeling.voting.plan import compile_plan
+from weakfish import engine as compute
+from weakfish.labeling.vote_plan import compile_plan
+from weakfish.rules import votes
+from weakfish.rules.columnar import ColumnarLabelingFunction
 
 NASTY = "abkKsSxXiI019_ -!é\n\r\t\v\0\fſKİıßẞ日\u00a0\u2028😀\x7f\x80"
 PLAIN = "abkKsSxXiI019_ "

@@ -14,9 +14,9 @@ from projects import contents, replace, tiny
 from quarantined import DEBT, NO_TIME, check_again, checks, forget, keys, ledger, patch, read_again, rows, spoil
 
 from weakfish.checks.gates import accept
-from weakfish.checks.quarantine.repairs import staged_files
+from weakfish.checks.repairs import staged_files
 from weakfish.errors import CheckFailed, UserError
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 ORDERS = [f"o{number:02}" for number in range(30)]
 MADE = ("data/events", "data/quarantine", "data/masks", "reports/validation", "reports/ledger")
@@ -57,8 +57,8 @@ def test_bad_rows_are_set_aside_with_every_reason(project: Path) -> None:
 
 
 def test_a_repaired_time_moves_a_row_into_its_month_where_it_gets_its_votes_and_labels(project: Path) -> None:
-    from weakfish.labeling.modeling.label import label
-    from weakfish.labeling.voting.vote import vote
+    from weakfish.labeling.label import label
+    from weakfish.labeling.vote import vote
 
     february = (project / "data/events/2024-02.parquet").read_bytes()
     patch(project, "time", keys=["o00"], set={"placed_at": "2024-01-04T00:00:00Z", "amount": 250})

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from projects import contents, git, replace, tiny, weakfish
 from quarantined import DEBT, NO_TIME, check_again, forget, keys, patch, read_again, spoil
 
-from weakfish.checks.quarantine.commands import quarantine
+from weakfish.cli.quarantine import quarantine
 from weakfish.errors import CheckFailed, WeakfishError
 
 SECRET = "a private remark \x1b[31m" + "and more of it " * 40

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from projects import tiny, weakfish
 from quarantined import patch
 
-from weakfish.checks.quarantine.repairs import staged_files
+from weakfish.checks.repairs import staged_files
 from weakfish.checks.rows import hashed, names_of
+from weakfish.contracts.tables import TIME, Contract, partition_names, read_partition, write_partition
 from weakfish.errors import UserError
-from weakfish.project import Project
-from weakfish.tables import TIME, Contract, partition_names, read_partition, write_partition
+from weakfish.project.paths import Project
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SCHEMA = pa.schema(

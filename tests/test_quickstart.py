@@ -21,8 +21,8 @@ from nbclient import NotebookClient
 from projects import REPOSITORY
 from traitlets.config import Config
 
-from weakfish.project import Project
-from weakfish.tables import schema_of
+from weakfish.contracts.tables import schema_of
+from weakfish.project.paths import Project
 
 NOTEBOOK = REPOSITORY / "docs/quickstart.ipynb"
 

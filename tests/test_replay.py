@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from stores import port, redis_server
 
-from weakfish.tables import read_table
+from weakfish.contracts.tables import read_table
 
 TIMES = 200
 SAMPLE = 2_000

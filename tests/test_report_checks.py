@@ -14,12 +14,12 @@ from browser import Browser
 from projects import git
 
 from reports import HOSTILE, check, good_run, html, measured, run, shown, verdict, write
-from weakfish.checks.change.baseline import Baseline, Entry
-from weakfish.project import Project
-from weakfish.report.collect import overall
+from weakfish.checks.baseline import Baseline, Entry
+from weakfish.project.paths import Project
+from weakfish.report.overall import overall
 from weakfish.report.page import render
 from weakfish.report.records import Check
-from weakfish.report.stages import stage_rows
+from weakfish.report.stage_table import stage_rows
 from weakfish.report.summary import print_summary
 from weakfish.report.trends import over_partitions, since
 

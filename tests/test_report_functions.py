@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from browser import Browser
 
-from weakfish.params import TaskParams
-from weakfish.report.label_records import Copies, Faults, Function, Partition, Signals, TaskLabels
+from weakfish.project.params import TaskParams
 from weakfish.report.page import render
+from weakfish.report.records import Copies, Faults, Function, Partition, Signals, TaskLabels
 from weakfish.report.words import decimal, integer, percent
 
 CLASSES = ["good", "bad"]
@@ -492,10 +492,9 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     import numpy as np
     from snorkel.labeling import LabelingFunction
 
-    from weakfish.labeling import votes_file
-    from weakfish.labeling.modeling.choice import choose
-    from weakfish.labeling.modeling.summary import summary
-    from weakfish.labeling.modeling.tally import Tally
+    from weakfish.contracts import votes_file
+    from weakfish.labeling.choice import Tally, choose
+    from weakfish.labeling.label import summary
 
     settings = {"class_balance": [0.5, 0.5], "n_epochs": 200, "lr": 0.01, "l2": 0.0, "seed": 1}
     task = TaskParams.model_validate({"classes": CLASSES, "label_model": settings})

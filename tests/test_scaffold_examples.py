@@ -14,13 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scaffolded import KINDS, proposed, written
 
-from weakfish import compute
-from weakfish.labeling.functions import ColumnarLabelingFunction
-from weakfish.labeling.load import load_functions
-from weakfish.scaffold.examples import FEWEST, MOST, examples
+from weakfish import engine as compute
+from weakfish.rules.columnar import ColumnarLabelingFunction
+from weakfish.rules.loading import load_functions
+from weakfish.scaffold.examples import FEWEST, MOST, Rule, examples, fired, stems
 from weakfish.scaffold.render import render
-from weakfish.scaffold.rules import Rule, fired
-from weakfish.scaffold.words import stems
 
 TIME = pa.timestamp("us", tz="UTC")
 YES_NO = {"task": ["no", "yes"]}

@@ -17,10 +17,9 @@ from projects import REPOSITORY
 from scaffolded import KINDS, proposed, written
 
 from weakfish.checks.validate import suite
-from weakfish.features.past import Past
-from weakfish.features.views import check_view, load_transforms
-from weakfish.labeling.load import load_functions
-from weakfish.params import LabelModelParams
+from weakfish.features.views import Past, check_view, load_transforms
+from weakfish.project.params import LabelModelParams
+from weakfish.rules.loading import load_functions
 from weakfish.scaffold import literals
 from weakfish.scaffold.feature_plan import plan_past
 from weakfish.scaffold.proposal import Proposal, TaskProposal

@@ -12,10 +12,10 @@ import pytest
 from scaffolded import proposed, written
 
 from weakfish.checks.validate import validate
-from weakfish.project import Project
-from weakfish.scaffold.facts import ColumnFacts
+from weakfish.project.paths import Project
 from weakfish.scaffold.render import render
 from weakfish.scaffold.suites import ColumnSuite, Suite, measure
+from weakfish.scaffold.survey import ColumnFacts
 
 TIME = pa.timestamp("us", tz="UTC")
 

@@ -15,16 +15,16 @@ from made_tasks import Made, evaluated, labelled, project
 from projects import write
 
 from weakfish.checks.check import Status
-from weakfish.checks.labels.checks import label_checks
-from weakfish.checks.labels.rules import rules_of, through
+from weakfish.checks.label_counts import rules_of, through
+from weakfish.checks.labels import label_checks
 from weakfish.checks.validate import validate
+from weakfish.contracts.tables import read_table, write_partition
 from weakfish.errors import LabelingFunctionError
 from weakfish.files import read_json, write_json
-from weakfish.labeling.why.explain import explain
-from weakfish.project import Project
+from weakfish.labeling.explain import explain
+from weakfish.project.paths import Project
 from weakfish.report.page import render
 from weakfish.report.summary import print_summary
-from weakfish.tables import read_table, write_partition
 
 TASKS = {"topic": Made(6, 12), "urgent": Made(2, 5, gold=0.02)}
 

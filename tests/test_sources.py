@@ -10,8 +10,8 @@ import duckdb
 import pytest
 from projects import REPOSITORY, replace, tiny, weakfish
 
-from weakfish.project import Project
-from weakfish.tables import partitions, read_table
+from weakfish.contracts.tables import partitions, read_table
+from weakfish.project.paths import Project
 
 PAGE = (REPOSITORY / "docs/sources.md").read_text(encoding="utf-8")
 

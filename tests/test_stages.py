@@ -10,7 +10,7 @@ import pytest
 from in_process import run_here
 from projects import contents, replace, tiny, weakfish
 
-from weakfish.tables import TIME, read_table
+from weakfish.contracts.tables import TIME, read_table
 
 STAGES = (
     ["ingest"],

@@ -17,18 +17,17 @@ from feast import FeatureStore
 from projects import contents
 from stores import AS_OF, COLUMNS, dump, report, set_as_of, shop, table
 
-from weakfish.cli import cli
+from weakfish.cli.main import cli
 from weakfish.errors import CheckFailed, StoreError
-from weakfish.project import Project
-from weakfish.report.collect import overall
-from weakfish.store import keys
-from weakfish.store.publishing import receipt
-from weakfish.store.publishing.audit import failure
-from weakfish.store.publishing.contents import Contents, batches
-from weakfish.store.publishing.plain import differing
-from weakfish.store.publishing.publish import audit, publish
-from weakfish.store.publishing.times import event_time
-from weakfish.store.registry import open_store
+from weakfish.feast import layout as keys
+from weakfish.feast import probe as receipt
+from weakfish.feast.audit import differing, failure
+from weakfish.feast.contents import Contents, batches
+from weakfish.feast.probe import event_time
+from weakfish.feast.publish import audit, publish
+from weakfish.feast.registry import open_store
+from weakfish.project.paths import Project
+from weakfish.report.overall import overall
 
 VIEW, FEATURE = "buyer_orders", "mean_30d"
 FIELD = keys.feature_field(VIEW, FEATURE)
@@ -265,9 +264,9 @@ def test_the_audit_goes_by_the_time_of_the_publication(project: Project, store: 
 def test_many_rows_are_looked_up_by_a_sample(
     project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weakfish.store.publishing.probe.COUNTED", 1)
+    monkeypatch.setattr("weakfish.feast.probe.COUNTED", 1)
     asked: list[Any] = []
-    monkeypatch.setattr("weakfish.store.publishing.probe._has_all", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr("weakfish.feast.probe._has_all", lambda *arguments: asked.append(arguments))
     assert not publish(project)
     store.hdel(key_of(store, "buyer", "b5"), keys.time_field(VIEW).decode())
     assert publish(project)

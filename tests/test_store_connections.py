@@ -23,11 +23,11 @@ from servers import (
 from stores import shop
 
 from weakfish.errors import StoreError, UserError
-from weakfish.project import Project
-from weakfish.store import keys
-from weakfish.store.connection.address import Address, explained
-from weakfish.store.connection.server import named, resolve
-from weakfish.store.connection.where import configured, external, from_feast
+from weakfish.feast import layout as keys
+from weakfish.feast.address import configured, external, from_feast
+from weakfish.feast.clients import Address, explained
+from weakfish.feast.server import named, resolve
+from weakfish.project.paths import Project
 
 REDIS = "WEAKFISH_REDIS"
 RIGHTS = next(

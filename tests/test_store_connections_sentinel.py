@@ -21,11 +21,11 @@ from servers import (
 from stores import shop
 
 from weakfish.errors import StoreError
-from weakfish.project import Project
-from weakfish.store.connection.address import explained
-from weakfish.store.connection.server import resolve
-from weakfish.store.connection.where import external
-from weakfish.store.publishing.publish import publish
+from weakfish.feast.address import external
+from weakfish.feast.clients import explained
+from weakfish.feast.publish import publish
+from weakfish.feast.server import resolve
+from weakfish.project.paths import Project
 
 REDIS = "WEAKFISH_REDIS"
 

@@ -29,10 +29,8 @@ from servers import Server, server
 from stores import shop
 from typeguard import TypeCheckError
 
-from weakfish.store import keys
-from weakfish.store.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
-from weakfish.store.online.connection import FindsItsServer
-from weakfish.store.online.removal import ScopedRemoval
+from weakfish.feast import layout as keys
+from weakfish.feast.online import FindsItsServer, ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig, ScopedRemoval
 
 STORE = "feast.infra.online_stores.redis:RedisOnlineStore"
 SIGNATURES = {
@@ -186,9 +184,9 @@ def test_plug_ins_are_loaded_by_their_class_path(tmp_path: Any, plain: Server, m
     store = FeatureStore(repo_path=str(project.root / "feature_repo"))
     assert type(store.config.online_store) is ProjectRedisOnlineStoreConfig
     assert type(store._get_provider().online_store) is ProjectRedisOnlineStore
-    offline = get_offline_config_from_type("weakfish.store.offline.AsOfOfflineStore")
+    offline = get_offline_config_from_type("weakfish.feast.offline.AsOfOfflineStore")
     assert offline.__name__ == "AsOfOfflineStoreConfig"
-    engine = get_batch_engine_config_from_type("weakfish.store.engine.ColumnarComputeEngine")
+    engine = get_batch_engine_config_from_type("weakfish.feast.materialize.ColumnarComputeEngine")
     assert engine.__name__ == "ColumnarComputeEngineConfig"
 
 

@@ -41,9 +41,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakfish.errors import StoreError
-from weakfish.store import keys
-from weakfish.store.online.encode import UNKNOWN, encode, encode_rows
-from weakfish.store.online.write import write
+from weakfish.feast import layout as keys
+from weakfish.feast.encoding import UNKNOWN, encode, encode_rows
+from weakfish.feast.writer import write
 
 quick = settings(max_examples=25, deadline=None)
 

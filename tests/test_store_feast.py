@@ -22,9 +22,9 @@ from listening import free_port
 from projects import BIN, REPOSITORY, command
 from stores import AS_OF, COLUMNS, dump, port, redis_server, shop, table
 
-from weakfish.project import Project
-from weakfish.store import keys
-from weakfish.store.publishing.publish import publish
+from weakfish.feast import layout as keys
+from weakfish.feast.publish import publish
+from weakfish.project.paths import Project
 
 SERVICE = "spam_v1"
 MESSAGE = {"n_links": 3, "n_images": 0, "n_recipients": 2, "size_bytes": 5000, "is_html": True, "has_attachment": False}

@@ -23,15 +23,14 @@ from label_tables import label_table
 from projects import BIN, command, replace, write
 from stores import AS_OF, dump, port, redis_server, shop
 
+from weakfish.contracts.tables import read_table
 from weakfish.errors import FeatureError, TableError, UnknownName, UserError
+from weakfish.feast.definitions import label_view, refuse_mixture, refuse_rows, refuse_view
+from weakfish.feast.publish import publish
+from weakfish.feast.registry import definitions, quiet
 from weakfish.features import Past
 from weakfish.features.views import Transform, check_view
-from weakfish.project import Project
-from weakfish.store.publishing.publish import publish
-from weakfish.store.refusals import refuse_mixture, refuse_rows, refuse_view
-from weakfish.store.registry import definitions, quiet
-from weakfish.store.views import label_view
-from weakfish.tables import read_table
+from weakfish.project.paths import Project
 
 KEYS = [f"o{number}" for number in range(12)]
 LABELS = """
@@ -40,7 +39,7 @@ from feast.labeling.label_view import LabelView
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64
 
-from weakfish.store.views import label_view
+from weakfish.feast.definitions import label_view
 
 order = Entity(name="labelled_order", join_keys=["order_id"], value_type=ValueType.STRING)
 fraud_labels = label_view(here, "fraud", order)

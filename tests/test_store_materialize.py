@@ -22,8 +22,9 @@ from projects import write as write_file
 from stores import port
 
 from weakfish.errors import StoreError, UserError
-from weakfish.store.engine import ColumnarComputeEngine, writing
-from weakfish.store.online import sending
+from weakfish.feast import materialize as writing
+from weakfish.feast import writer as sending
+from weakfish.feast.materialize import ColumnarComputeEngine
 
 USER = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
 SHOP = Entity(name="shop", join_keys=["shop"], value_type=ValueType.STRING)
@@ -39,9 +40,9 @@ SCHEMA = {
     "tags": types.Array(types.String),
 }
 OURS = {
-    "offline_store": "{type: weakfish.store.offline.AsOfOfflineStore}",
-    "online_store": "{type: weakfish.store.online.ProjectRedisOnlineStore}",
-    "batch_engine": "{type: weakfish.store.engine.ColumnarComputeEngine}",
+    "offline_store": "{type: weakfish.feast.offline.AsOfOfflineStore}",
+    "online_store": "{type: weakfish.feast.online.ProjectRedisOnlineStore}",
+    "batch_engine": "{type: weakfish.feast.materialize.ColumnarComputeEngine}",
 }
 END = NOON + timedelta(days=30)
 
@@ -246,7 +247,7 @@ def test_rows_that_are_pushed_or_written_keep_the_newer_one(client: redis.Redis,
 
 
 def test_expiry_of_keys_is_as_feast_has_it(client: redis.Redis, tmp_path: Path) -> None:
-    kept = "{type: weakfish.store.online.ProjectRedisOnlineStore, key_ttl_seconds: 1000}"
+    kept = "{type: weakfish.feast.online.ProjectRedisOnlineStore, key_ttl_seconds: 1000}"
     opened(tmp_path, habits(source(tmp_path, rows())), online_store=kept).materialize(begin(), END)
     assert all(0 < client.ttl(key) <= 1000 for key in client.scan_iter())
 
@@ -265,7 +266,7 @@ def test_another_online_store_is_filled_as_feasts_engine_does(client: redis.Redi
 
 
 def test_older_rows_do_not_come_back_where_feast_would_not_look(client: redis.Redis, tmp_path: Path) -> None:
-    unseeing = "{type: weakfish.store.online.ProjectRedisOnlineStore, skip_dedup: true}"
+    unseeing = "{type: weakfish.feast.online.ProjectRedisOnlineStore, skip_dedup: true}"
     store = opened(tmp_path, habits(source(tmp_path, rows(count=1))), online_store=unseeing)
     frame = rows(count=1).to_pandas()
     frame["tags"] = [["a"]]

@@ -16,8 +16,8 @@ from hotels import FEATURES, KEYS, LARGE, SCHEMAS, TTL, at, fill, hotels, known,
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from weakfish.store.offline import latest
-from weakfish.tables import TIME
+from weakfish.contracts.tables import TIME
+from weakfish.feast.latest import latest
 
 QUICK: dict[str, Any] = {
     "deadline": None,

@@ -21,15 +21,15 @@ from forks import ended, forked
 from projects import contents, replace, write
 from stores import AS_OF, DEFINITIONS, dump, port, python, redis_server, report, set_as_of, shop, table
 
+from weakfish.contracts.tables import read_table
 from weakfish.errors import Busy, StoreError, TableError, UserError
-from weakfish.project import Project
-from weakfish.store import keys
-from weakfish.store.publishing.changes import Changes, Counts
-from weakfish.store.publishing.publish import publish
-from weakfish.tables import read_table
+from weakfish.feast import layout as keys
+from weakfish.feast.changes import Changes, Counts
+from weakfish.feast.publish import publish
+from weakfish.project.paths import Project
 
 NOT_FOUND = 3  # FieldStatus of Feast
-PUBLISH = "from weakfish.store.publishing.publish import publish; print(publish(project) is not None)"
+PUBLISH = "from weakfish.feast.publish import publish; print(publish(project) is not None)"
 
 
 @pytest.fixture
@@ -306,8 +306,8 @@ def killed(project: Project, limit: int, at: int) -> None:
         transaction(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("weakfish.store.publishing.changes.LIMIT", limit)
-        patch.setattr("weakfish.store.publishing.contents.ROWS", limit)
+        patch.setattr("weakfish.feast.changes.LIMIT", limit)
+        patch.setattr("weakfish.feast.contents.ROWS", limit)
         patch.setattr(Changes, "_transaction", counted)
         publish(project)
 
@@ -318,8 +318,8 @@ def test_publishing_in_parts_gives_the_same(
     publish(project)
     held = dump(store)
     store.flushall()
-    monkeypatch.setattr("weakfish.store.publishing.changes.LIMIT", 3)
-    monkeypatch.setattr("weakfish.store.publishing.contents.ROWS", 3)
+    monkeypatch.setattr("weakfish.feast.changes.LIMIT", 3)
+    monkeypatch.setattr("weakfish.feast.contents.ROWS", 3)
     publish(project)
     assert dump(store) == held
 
@@ -395,7 +395,7 @@ def test_the_second_of_two_publishers_on_a_server_is_told_who_works(
 
 
 def test_the_second_of_two_publishers_in_a_project_is_refused(project: Project, store: redis.Redis) -> None:
-    from weakfish.runs import locked
+    from weakfish.project.runs import locked
 
     with locked(project, "online publish"), pytest.raises(Busy, match="already at work"):
         publish(project)

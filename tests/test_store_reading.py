@@ -24,10 +24,9 @@ from hypothesis import strategies as st
 from reading import FRESH, KEYS, PLACES, REFERENCES, STALE, feast_store
 from stores import port
 
-from weakfish.store import keys
-from weakfish.store.online.decode import rfc3339
-from weakfish.store.online.exchange import MOST
-from weakfish.store.online.response import Answer
+from weakfish.feast import layout as keys
+from weakfish.feast.decoding import Answer, rfc3339
+from weakfish.feast.exchange import MOST
 
 Request = dict[str, Any]
 PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = FieldStatus.PRESENT, FieldStatus.NOT_FOUND, FieldStatus.OUTSIDE_MAX_AGE

@@ -30,13 +30,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reading import feast_store
 from stores import port, redis_server
 
-from weakfish.store import keys
-from weakfish.store.online import response as build
-from weakfish.store.online.plans import Plans
-from weakfish.store.online.prepare import by_feast, by_hand
-from weakfish.store.online.read_plan import ReadPlan
-from weakfish.store.online.reads import HonestReads
-from weakfish.store.online.request import key_column
+from weakfish.feast import decoding as build
+from weakfish.feast import layout as keys
+from weakfish.feast.online import HonestReads
+from weakfish.feast.read_plan import Plans, ReadPlan
+from weakfish.feast.requests import by_feast, by_hand, key_column
 
 SIGNATURES = {
     "feast.utils._get_online_request_context": "registry, project, features, full_feature_names",

@@ -27,10 +27,10 @@ from projects import write
 from reading import PROJECT, STALE, feast_store
 from stores import port, redis_server, shop
 
-from weakfish.store import keys
-from weakfish.store.commands import online
-from weakfish.store.online import clock
-from weakfish.store.publishing.publish import publish
+from weakfish.cli.online import online
+from weakfish.feast import layout as keys
+from weakfish.feast import requests as clock
+from weakfish.feast.publish import publish
 
 ASKED = {"driver_id": [0, 3, 77]}
 

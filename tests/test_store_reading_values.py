@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weakfish.store.online.decode import native, natives, rfc3339
+from weakfish.feast.decoding import native, natives, rfc3339
 
 EACH = st.one_of(
     st.floats(width=64).map(lambda value: Value(double_val=value)),

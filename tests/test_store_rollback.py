@@ -15,12 +15,12 @@ from feast import FeatureStore
 from projects import command, git, replace
 from stores import AS_OF, dump, report, set_as_of, shop, table
 
-from weakfish.cli import cli
+from weakfish.cli.main import cli
 from weakfish.errors import UserError
-from weakfish.project import Project
-from weakfish.store import keys
-from weakfish.store.publishing.publish import audit, publish
-from weakfish.store.publishing.rollback import folder
+from weakfish.feast import layout as keys
+from weakfish.feast.publish import audit, publish
+from weakfish.feast.rollback import folder
+from weakfish.project.paths import Project
 
 BUYERS = [f"b{number}" for number in range(12)]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from projects import BIN
 from serving import BUYERS, NOW, ORDERS, SHOPS, Site, feast_serving, plain, quiet, repository, serving, until
 
-from weakfish.project import Project
-from weakfish.store.connection import server
+from weakfish.feast import server
+from weakfish.project.paths import Project
 
 TTL = timedelta(days=2)
 HONEST = ("NOT_FOUND", "OUTSIDE_MAX_AGE")

@@ -21,7 +21,7 @@ from projects import weakfish
 from serving import Answer, Site, apply, plain, quiet, repository, serving, until
 from stores import debian
 
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 TEN: dict[str, Any] = {"feature_service": "ten", "entities": {"buyer": ["b1"]}}
 TOKEN = "a-token-of-sufficient-length"
@@ -323,6 +323,6 @@ def test_what_keeps_a_server_from_beginning_is_told(project: Project, tmp_path: 
 
 
 def test_its_command_line_imports_neither_feast_nor_a_server() -> None:
-    code = "import sys; from weakfish.cli import cli; print({'feast', 'uvicorn', 'pydantic'} & set(sys.modules))"
+    code = "import sys; from weakfish.cli.main import cli; print({'feast', 'uvicorn', 'pydantic'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

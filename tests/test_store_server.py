@@ -19,14 +19,14 @@ from listening import free_port
 from projects import contents
 from stores import dump, port, python, redis_server, shop
 
+from weakfish.cli.online import online
 from weakfish.errors import StoreError, UserError
-from weakfish.project import Project
-from weakfish.store import keys
-from weakfish.store.commands import online
-from weakfish.store.connection import server
-from weakfish.store.connection.address import Address, explained
-from weakfish.store.connection.where import external
-from weakfish.store.publishing.publish import publish
+from weakfish.feast import layout as keys
+from weakfish.feast import server
+from weakfish.feast.address import external
+from weakfish.feast.clients import Address, explained
+from weakfish.feast.publish import publish
+from weakfish.project.paths import Project
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +60,7 @@ def test_it_starts_once_on_loopback_and_never_on_the_usual_port(project: Project
 
 
 def test_it_outlives_the_process_that_started_it(project: Project) -> None:
-    assert (
-        python(project, "from weakfish.store.connection import server; print(server.start(project).pid)").returncode
-        == 0
-    )
+    assert python(project, "from weakfish.feast import server; print(server.start(project).pid)").returncode == 0
     assert server.running(project) == server.start(project)
 
 
@@ -303,12 +300,12 @@ def test_the_commands_start_tell_read_and_stop(project: Project, monkeypatch: py
 
 def test_nothing_heavy_is_imported_for_the_commands_themselves(project: Project) -> None:
     heavy = "('feast', 'pandas', 'pyarrow', 'redis')"
-    code = f"import weakfish.store.commands, sys; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import weakfish.cli.online, sys; print([m for m in {heavy} if m in sys.modules])"
     assert python(project, code).stdout == "[]\n"
 
 
 def test_waiting_for_a_stop_does_not_need_the_parent(project: Project) -> None:
-    code = "from weakfish.store.connection import server; server.start(project); print(server.stop(project))"
+    code = "from weakfish.feast import server; server.start(project); print(server.stop(project))"
     begin = time.monotonic()
     assert subprocess.run([sys.executable, "-c", "pass"], check=True).returncode == 0
     assert python(project, code).stdout == "True\n"

@@ -27,11 +27,12 @@ from servers import cluster
 from stores import port
 
 from weakfish.errors import StoreError
-from weakfish.store import keys
-from weakfish.store.connection.server import NEVER
-from weakfish.store.online import calls, sending
-from weakfish.store.online.encode import Encoded, encode
-from weakfish.store.online.write import Written, commands, removals, remove, write, write_async
+from weakfish.feast import layout as keys
+from weakfish.feast import writer as calls
+from weakfish.feast import writer as sending
+from weakfish.feast.encoding import Encoded, encode
+from weakfish.feast.server import NEVER
+from weakfish.feast.writer import Written, commands, removals, remove, write, write_async
 
 ONE = view({"count": types.Int64, "label": types.String})
 MICROSECOND = timedelta(microseconds=1)

@@ -19,7 +19,9 @@ import pytest
 from tabular import COLUMNS, HEADER, line, put, read, source
 
 from weakfish.errors import SourceError
-from weakfish.sources.tabular import TabularSource, delimited, piece
+from weakfish.sources.tabular import TabularSource
+from weakfish.sources.tabular import csv as delimited
+from weakfish.sources.tabular import pieces as piece
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     ".gz": lambda content: gzip.compress(content, mtime=0),

@@ -12,9 +12,9 @@ import pytest
 from projects import contents, replace, tiny, weakfish, write
 from tabular import COLUMNS, HEADER, line, put, read, source
 
+from weakfish.contracts.tables import read_table
 from weakfish.errors import ParamsError, SourceError
 from weakfish.sources.tabular import TabularSource, tabular_source
-from weakfish.tables import read_table
 
 
 def fetched(root: Path, path: str) -> dict[str, bytes]:

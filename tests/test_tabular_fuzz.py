@@ -16,7 +16,10 @@ import pytest
 from tabular import HEADER, accounted, line, put, source
 
 from weakfish.errors import ParamsError, SourceError
-from weakfish.sources.tabular import TabularSource, delimited, lines, piece
+from weakfish.sources.tabular import TabularSource
+from weakfish.sources.tabular import csv as delimited
+from weakfish.sources.tabular import jsonl as lines
+from weakfish.sources.tabular import pieces as piece
 
 SPICES = [
     *(b'"', b"'", b",", b"\n", b"\r", b"\r\n", b"\0", b"\xff", b"\xc3", b"\xef\xbb\xbf", b"\xff\xfe", b"\t", b";"),

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from projects import contents, replace, tiny, write
 
+from weakfish.contracts.tables import TIME, partition_names, read_table, write_partition
 from weakfish.errors import TableError, TrainingError, UnknownName, UserError
-from weakfish.project import Project
-from weakfish.tables import TIME, partition_names, read_table, write_partition
-from weakfish.training.build import build_training_sets
+from weakfish.project.paths import Project
+from weakfish.training.sets import build_training_sets
 
 START = datetime(2024, 1, 31, 20, tzinfo=UTC)
 LARGE = 2**53 + 1
@@ -57,8 +57,8 @@ STORE = """
     project: orders
     provider: local
     registry: {path: ../data/registry/registry.db}
-    offline_store: {type: weakfish.store.offline.AsOfOfflineStore}
-    online_store: {type: weakfish.store.online.ProjectRedisOnlineStore}
+    offline_store: {type: weakfish.feast.offline.AsOfOfflineStore}
+    online_store: {type: weakfish.feast.online.ProjectRedisOnlineStore}
     entity_key_serialization_version: 3
 """
 DEFINITIONS = """
@@ -70,8 +70,8 @@ DEFINITIONS = """
     from feast.on_demand_feature_view import on_demand_feature_view
     from feast.types import Float64, Int64, UnixTimestamp
 
-    from weakfish.project import Project
-    from weakfish.store.views import view_schema, view_source
+    from weakfish.project.paths import Project
+    from weakfish.feast.definitions import view_schema, view_source
 
     here = Project.find(Path(__file__).parent)
     buyer = Entity(name="customer", value_type=ValueType.STRING)
@@ -416,8 +416,8 @@ def test_settings_that_feast_refuses_are_one_sentence(made: Project) -> None:
 
 
 def test_an_offline_store_that_may_lose_rows_is_refused(made: Project) -> None:
-    replace(made.root / "feature_repo/feature_store.yaml", "weakfish.store.offline.AsOfOfflineStore", "duckdb")
-    refused(made, TrainingError, "'duckdb'", "weakfish.store.offline.AsOfOfflineStore")
+    replace(made.root / "feature_repo/feature_store.yaml", "weakfish.feast.offline.AsOfOfflineStore", "duckdb")
+    refused(made, TrainingError, "'duckdb'", "weakfish.feast.offline.AsOfOfflineStore")
 
 
 def test_a_label_view_is_no_feature(made: Project) -> None:

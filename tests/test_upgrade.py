@@ -15,10 +15,11 @@ from projects import contents, git, replace, write
 
 import weakfish
 from weakfish.errors import UnknownName, UserError
-from weakfish.scaffold import record, upgrade
+from weakfish.scaffold import upgrade
+from weakfish.scaffold import write as record
 from weakfish.scaffold.proposal import Proposal
-from weakfish.scaffold.record import hash_of, read_record
 from weakfish.scaffold.render import render
+from weakfish.scaffold.write import hash_of, read_record
 
 LATER = "0.9.0"
 

@@ -17,8 +17,8 @@ from projects import command, replace, tiny, weakfish, write
 from snorkel.labeling import LabelingFunction, PandasLFApplier, labeling_function
 from snorkel.preprocess import preprocessor
 
-from weakfish.labeling.load import Classes
-from weakfish.labeling.voting.rows import Batch, row_votes
+from weakfish.labeling.workers import Batch, row_votes
+from weakfish.rules.loading import Classes
 
 CLASSES = Classes("task", ("no", "yes", "maybe"))
 
@@ -199,8 +199,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from weakfish.labeling.voting import workers
-from weakfish.project import Project
+from weakfish.labeling import workers
+from weakfish.project.paths import Project
 
 if __name__ == "__main__":
     file = Path(sys.argv[1])

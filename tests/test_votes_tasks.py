@@ -14,15 +14,15 @@ import pytest
 from made_votes import own_functions
 from projects import contents, replace, write
 
+from weakfish.contracts.tables import TIME, write_partition
 from weakfish.errors import LabelingFunctionError, UnknownName, WeakfishError
-from weakfish.labeling.load import load_functions
+from weakfish.labeling.automaton import Automaton
 from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.voting.automaton import Automaton
-from weakfish.labeling.voting.explain_plan import explain_plan
-from weakfish.labeling.voting.rows import row_votes
-from weakfish.labeling.voting.vote import vote
-from weakfish.project import Project
-from weakfish.tables import TIME, write_partition
+from weakfish.labeling.vote import vote
+from weakfish.labeling.vote_plan import explain_plan
+from weakfish.labeling.workers import row_votes
+from weakfish.project.paths import Project
+from weakfish.rules.loading import load_functions
 
 MODEL = "{{class_balance: {balance}, n_epochs: 5, lr: 0.1, l2: 0, seed: 1}}"
 PARAMS = f"""
@@ -41,7 +41,7 @@ PARAMS = f"""
     """
 
 FRAUD = """
-    from weakfish.labeling import keywords, threshold
+    from weakfish.rules import keywords, threshold
 
     is_large = threshold("is_large", 1, "amount", above=60, why="Large orders are worth the trouble.")
     says_gift = keywords("says_gift", 1, "note", ["gift"], why="Gift cards cannot be taken back.")
@@ -50,7 +50,7 @@ FRAUD = """
 KINDS = """
     from snorkel.labeling import labeling_function
 
-    from weakfish.labeling import keywords
+    from weakfish.rules import keywords
 
     says_toy = keywords("says_toy", 2, "note", ["toy", "gift"], why="It says so.")
 
@@ -108,7 +108,7 @@ def applied(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return rows(functions, *others)
 
     monkeypatch.setattr(Automaton, "hits", counted_scan)
-    monkeypatch.setattr("weakfish.labeling.voting.workers.row_votes", counted_rows)
+    monkeypatch.setattr("weakfish.labeling.workers.row_votes", counted_rows)
     return counts
 
 
@@ -283,7 +283,7 @@ def test_a_function_that_reads_no_column_votes_on_every_row(root: Path) -> None:
         """
         import ibis
 
-        from weakfish.labeling import votes
+        from weakfish.rules import votes
 
 
         @votes(1)

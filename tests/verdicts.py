@@ -17,8 +17,8 @@ from projects import REPOSITORY, tiny
 from weakfish.checks.check import Check, Severity, Status
 from weakfish.checks.validate import data_version
 from weakfish.checks.verdict import Verdict
-from weakfish.cli import cli
-from weakfish.project import Project
+from weakfish.cli.main import cli
+from weakfish.project.paths import Project
 
 TEXT = "Dear sir, <b>buy</b>"
 """Text of a row: it may stand nowhere."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ibis.expr.types as ir
 
 from labeling_functions import HAM, SPAM
-from weakfish.labeling import ColumnarLabelingFunction
+from weakfish.rules import ColumnarLabelingFunction
 
 PATTERNS = {
     # The first ten are what the others are: some begin with a word, some hold a list of words, some have gaps.

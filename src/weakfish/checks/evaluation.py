@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from weakfish.checks.change.baseline import Baseline
-from weakfish.checks.change.checks import nothing_accepted
+from weakfish.checks.baseline import Baseline
+from weakfish.checks.change import nothing_accepted
 from weakfish.checks.check import Check, Severity, judged
 from weakfish.checks.rates import percent
 from weakfish.checks.verdict import Verdict
 from weakfish.errors import TableError
 from weakfish.files import read_json, sha256
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 MEASURES = ("auc", "coverage", "f1")
 """What is compared with the accepted; of each, more is better."""

@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.checks.change.profile import FEATURE_TIME
 from weakfish.checks.check import Check, judged
 from weakfish.checks.rates import percent
+from weakfish.contracts.tables import open_partition, read_partition
+from weakfish.engine.profile import FEATURE_TIME
 from weakfish.files import read_json
-from weakfish.project import Project
-from weakfish.tables import open_partition, read_partition
+from weakfish.project.paths import Project
 
 DIGITS = 3
 """Decimals of hours: more than seconds."""

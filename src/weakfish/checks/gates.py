@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.checks.failing import FailOn, findings, require_none
-from weakfish.checks.quarantine.patches import digest
-from weakfish.checks.quarantine.repairs import StagedFiles, staged_files
+from weakfish.checks import gates, webhook
+from weakfish.checks.patches import digest
+from weakfish.checks.repairs import StagedFiles, staged_files
 from weakfish.checks.rows import Mask
 from weakfish.checks.validate import data_version
-from weakfish.checks.verdict import require_open
+from weakfish.checks.verdict import FailOn, Look, findings, look, require_none, require_open
+from weakfish.contracts.tables import open_partition, read_partition, write_partition
 from weakfish.errors import CheckFailed, WeakfishError
 from weakfish.files import whole_folder, write_json
-from weakfish.project import Project
-from weakfish.runs import Progress, write_ledger
-from weakfish.tables import open_partition, read_partition, write_partition
+from weakfish.project.paths import Project
+from weakfish.project.runs import Progress, write_ledger
 
 REASONS = pa.field("reasons", pa.list_(pa.string()))
 """The column that quarantine adds to a table: every critical check that the row failed, and why it matters."""
@@ -131,3 +134,29 @@ def _written(folder: Path) -> int:
 
 def _rows(file: Path) -> int:
     return int(open_partition(file).metadata.num_rows)
+
+
+def is_stage(table: str | None, fail_on: FailOn) -> bool:
+    """Whether a gate is to be opened: asked for as the pipeline asks, or by DVC, whatever the severity."""
+    return table is not None and (fail_on == "critical" or "DVC_STAGE" in os.environ)
+
+
+def gate_as_stage(project: Project, table: str, fail_on: FailOn, as_json: bool) -> None:
+    """Say what does not hold, and open the gate of ``table`` or raise `CheckFailed`."""
+    _say(look(project, table, fail_on, compare=False), as_json)
+    gates.gate(project, table, fail_on)
+
+
+def gate_by_hand(project: Project, table: str | None, fail_on: FailOn, as_json: bool) -> None:
+    """Say what does not hold of ``table``, or of all that have a verdict; raise `CheckFailed` and tell the webhook."""
+    seen = look(project, table, fail_on)
+    _say(seen, as_json)
+    try:
+        seen.require()
+    except CheckFailed as error:
+        webhook.tell(project, "gate", error.exit_code, seen.verdict, seen.findings)
+        raise
+
+
+def _say(seen: Look, as_json: bool) -> None:
+    click.echo(json.dumps(seen.as_json(), indent=2) if as_json else seen.lines)

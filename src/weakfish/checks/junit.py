@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from weakfish.checks.check import Status
-from weakfish.checks.failing import verdict_files
+from weakfish.checks.verdict import verdict_files
 from weakfish.errors import TableError
 from weakfish.files import read_json, whole_file
 

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weakfish.checks.check import Check, Rows, Status
+from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.files import read_json, whole_file, write_json
-from weakfish.project import Project
-from weakfish.tables import open_partition, read_partition
+from weakfish.project.paths import Project
 
 MASK = pa.schema(
     [

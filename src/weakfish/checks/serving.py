@@ -8,7 +8,7 @@ from typing import Any
 
 from weakfish.checks.check import Check, Severity, judged
 from weakfish.files import read_json
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 BAD = ("missing", "stale", "different", "unexpected")
 """Kinds of rows that are not served as they are stored; `store.publishing.audit` says what each is."""

@@ -1,4 +1,4 @@
-"""The `validate` verb: a table through its checks into a verdict, a row mask and Data Docs. It judges; gates act."""
+"""What is checked of some tables alone: labels, features, training sets. A table's name in, checks out."""
 
 from __future__ import annotations
 
@@ -9,20 +9,47 @@ from typing import Any
 
 import numpy as np
 
-from weakfish.checks.change.baseline import Baseline
-from weakfish.checks.change.checks import change_checks
-from weakfish.checks.change.profile import profile_of, write_profile
+from weakfish.checks.baseline import Baseline, Entry
+from weakfish.checks.change import change_checks
 from weakfish.checks.check import Check
 from weakfish.checks.docs.write import write_docs
 from weakfish.checks.evaluation import validate_evaluation
-from weakfish.checks.measured import measured_checks, remembered
-from weakfish.checks.quarantine.repairs import staged_files, version_of
-from weakfish.checks.quarantine.waivers import waive
+from weakfish.checks.features import feature_checks
+from weakfish.checks.label_counts import rules_of
+from weakfish.checks.labels import label_checks
+from weakfish.checks.repairs import staged_files, version_of
 from weakfish.checks.rows import names_of, write_mask
+from weakfish.checks.serving import serving_checks
+from weakfish.checks.set_aside import waive
 from weakfish.checks.verdict import Verdict, first_rows
+from weakfish.contracts.tables import open_partition, partitions
+from weakfish.engine.profile import profile_of, write_profile
 from weakfish.errors import UnknownName, UserError
-from weakfish.project import Project
-from weakfish.tables import open_partition, partitions
+from weakfish.project.paths import Project
+
+
+def measured_checks(project: Project, table: str, files: Mapping[str, Path], accepted: Entry | None) -> list[Check]:
+    """The checks of labels, features or a training set; of other tables none.
+
+    Raises
+    ------
+    TableError
+        When a report or a manifest that belongs to the table is missing.
+    """
+    kind, _, name = table.partition("/")
+    if kind == "labels":
+        return label_checks(project, name, accepted.rules if accepted else None)
+    if kind == "features":
+        return feature_checks(project, name, files)
+    if kind == "training":
+        return serving_checks(project, name)
+    return []
+
+
+def remembered(project: Project, table: str) -> dict[str, Any]:
+    """What goes beside the columns into a table's profile, for `weakfish accept-baseline`: of labels, the ``rules``."""
+    kind, _, name = table.partition("/")
+    return {"rules": rules_of(project, name)} if kind == "labels" else {}
 
 
 def validate(project: Project, table: str) -> Verdict:

@@ -17,10 +17,10 @@ from typing import Any
 from urllib import error, parse, request
 
 from weakfish import __version__
-from weakfish.checks.failing import Finding, findings, verdict_files
+from weakfish.checks.verdict import Finding, findings, verdict_files
 from weakfish.errors import TableError
 from weakfish.files import read_json
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 URL = "WEAKFISH_WEBHOOK"
 """The environment variable that holds the URL."""

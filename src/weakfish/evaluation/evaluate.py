@@ -1,24 +1,50 @@
-"""The `evaluate` verb: labels, votes and gold labels into ``reports/metrics.json`` and the data of DVC's plots."""
+"""How often each labeling function is right where it votes: votes and gold labels in, counts out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation import plots
-from weakfish.evaluation.functions import empirical
 from weakfish.evaluation.inputs import UNKNOWN, Inputs, read_inputs
-from weakfish.evaluation.measures import Predictions
+from weakfish.evaluation.measures import (
+    MOST_TEST,
+    Ints,
+    Predictions,
+    Support,
+    missing,
+    resamples,
+    rounded,
+    spread_by_class,
+)
 from weakfish.evaluation.models import BySeed, Classifiers, label_models, sample, vote_shares
-from weakfish.evaluation.spread import missing, resamples, spread_by_class
-from weakfish.evaluation.support import MOST_TEST, Support
 from weakfish.files import write_json
-from weakfish.params import EvaluateParams, TaskParams
-from weakfish.project import Project
-from weakfish.runs import write_ledger
+from weakfish.project.params import EvaluateParams, TaskParams
+from weakfish.project.paths import Project
+from weakfish.project.runs import write_ledger
+
+
+def empirical(names: Sequence[str], votes: Votes, gold: Mapping[str, Ints]) -> dict[str, dict[str, dict[str, Any]]]:
+    """By function, then by part of gold: ``votes`` on rows with a gold label, ``correct`` ones, ``accuracy``.
+
+    ``accuracy`` is null where the function does not vote. Shapes: votes (rows, functions), gold (rows,).
+    """
+    return {
+        name: {part: _counts(votes[:, column], labels) for part, labels in gold.items()}
+        for column, name in enumerate(names)
+    }
+
+
+def _counts(votes: Votes, gold: Ints) -> dict[str, Any]:
+    voted = (votes != ABSTAIN) & (gold != UNKNOWN)
+    correct = int((votes[voted] == gold[voted]).sum())
+    number = int(voted.sum())
+    return {"votes": number, "correct": correct, "accuracy": rounded(correct / number) if number else None}
+
 
 PLOTS = ("calibration", "roc", "share_over_time")
 

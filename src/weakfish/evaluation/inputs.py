@@ -10,14 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.tables import GOLD_LABEL, folder, in_test, partition_names, read_table
+from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
+from weakfish.evaluation.classifiers import numbers
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
-from weakfish.evaluation.tabular import numbers
-from weakfish.gold import GOLD_LABEL, folder, in_test
 from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.votes_file import Votes
-from weakfish.project import Project
-from weakfish.tables import partition_names, read_table
+from weakfish.project.paths import Project
 
 UNKNOWN = -1
 """The gold label of a row that has none."""

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from weakfish.evaluation import tabular, text
+from weakfish.contracts.votes_file import ABSTAIN, Votes
+from weakfish.evaluation import classifiers as tabular
+from weakfish.evaluation import classifiers as text
 from weakfish.evaluation.inputs import UNKNOWN, Inputs
-from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
-from weakfish.evaluation.support import OF_CLASS, Support, too_few
-from weakfish.labeling.modeling.choice import learn
-from weakfish.labeling.modeling.model import covered
-from weakfish.labeling.votes_file import ABSTAIN, Votes
-from weakfish.params import TaskParams
+from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions, Support, too_few
+from weakfish.evaluation.measures import OF_CLASS_support as OF_CLASS
+from weakfish.labeling.choice import learn
+from weakfish.labeling.models import covered
+from weakfish.project.params import TaskParams
 
 BySeed = dict[int, Predictions]
 
@@ -110,7 +111,7 @@ class Classifiers:
             found["text"] = said = text.learn(words, soft, self._words[self._place[test]])
         if known is not None:
             examples = tabular.Examples(known[rows], soft, self._inputs.days[rows])
-            found["features"] = tabular.learn(examples, seed, known[test])
+            found["features"] = tabular.learn_tabular(examples, seed, known[test])
         if self._words is not None and known is not None:
             found["both"] = said if isinstance(said, str) else tabular.stack(examples, words, seed, known[test], said)
         return found

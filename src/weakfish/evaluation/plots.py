@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
-from weakfish.evaluation.spread import rounded
-from weakfish.evaluation.support import Support, too_few
-from weakfish.tables import UNDATED
+from weakfish.contracts.tables import UNDATED
+from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions, Support, rounded, too_few
 
 Points = list[dict[str, Any]]
 

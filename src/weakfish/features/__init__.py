@@ -3,7 +3,6 @@
 A project declares views as `transform` functions of a `Past`; `weakfish.features.build` writes their rows.
 """
 
-from weakfish.features.past import Known, Past, Window
-from weakfish.features.views import Transform, transform
+from weakfish.features.views import Known, Past, Transform, Window, transform
 
 __all__ = ["Known", "Past", "Transform", "Window", "transform"]

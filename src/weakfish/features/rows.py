@@ -15,7 +15,7 @@ import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
-from weakfish.compute import Engine, Fold
+from weakfish.engine import Engine, Fold
 from weakfish.features.views import CREATED, TIMESTAMP, View
 
 ENTITY, BOUNDARY = "entity", "boundary"

@@ -1,19 +1,227 @@
-"""The views of a project: `transform` functions in ``feature_repo/transforms.py``, loaded, called and checked."""
+"""The past of an entity, as a transform sees it: windows over events and over labels that were known by then.
+
+Each statistic asked of a window is recorded as a `Measure` and answered with a placeholder column, an ordinary Ibis
+value to calculate with; `weakfish.features.rows` replaces placeholders by what it computed for them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import ibis
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from weakfish.contracts.tables import TIME
 from weakfish.errors import FeatureError, UnknownName
-from weakfish.features.past import Measure, Past, check_row_by_row
-from weakfish.project import Project
-from weakfish.tables import TIME
+from weakfish.project.paths import Project
+
+MICRO = 1_000_000
+"""Numbers with a fraction are summed as integers of a millionth: such sums do not depend on the order of rows."""
+
+Kind = Literal["sum", "distinct", "first", "last"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One statistic of one window.
+
+    Attributes
+    ----------
+    name : str
+        The name of its placeholder, unique in the view.
+    kind : {"sum", "distinct", "first", "last"}
+        What is done with ``value`` over the rows in the window.
+    task : str or None
+        The task whose known labels it is about; None for events.
+    value : ibis.expr.types.Value
+        A column of the events or of the known labels; an int64 for sums.
+    hours : int or None
+        The length of the window; None for all of the past.
+    """
+
+    name: str
+    kind: Kind
+    task: str | None
+    value: ir.Value
+    hours: int | None
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a transform may know: ``events`` for its columns, and windows that end before the boundary.
+
+    Attributes
+    ----------
+    events : ibis.expr.types.Table
+        The columns of the events; statistics take expressions of them, row by row.
+    """
+
+    view: str
+    events: ir.Table
+    time: str
+    boundary_hours: int
+    labels: Mapping[str, tuple[ir.Table, Sequence[str]]]
+    measures: dict[object, Measure] = field(default_factory=dict)
+
+    def last(self, *, days: int = 0, hours: int = 0) -> Window:
+        """The window that holds ``b - length <= time < b`` at a boundary b.
+
+        Raises
+        ------
+        FeatureError
+            When the length is no positive multiple of ``features.boundary_hours``.
+        """
+        length = days * 24 + hours
+        if length <= 0 or length % self.boundary_hours:
+            raise FeatureError(
+                f"View {self.view!r} has a window of {length} hours, which is no positive multiple of the "
+                f"{self.boundary_hours} of features.boundary_hours in params.yaml; correct one of them."
+            )
+        return Window(self, length)
+
+    @property
+    def ever(self) -> Window:
+        """All of the past: ``time < b``."""
+        return Window(self, None)
+
+    def first_seen(self) -> ir.TimestampValue:
+        """The time of the entity's first event."""
+        return cast(ir.TimestampValue, self._ask("first", None, self.events[self.time], None))
+
+    def last_seen(self) -> ir.TimestampValue:
+        """The time of the entity's latest event."""
+        return cast(ir.TimestampValue, self._ask("last", None, self.events[self.time], None))
+
+    def _ask(self, kind: Kind, task: str | None, value: ir.Value, hours: int | None) -> ir.Value:
+        source = self.events if task is None else self.labels[task][0]
+        check_row_by_row(value, [source], f"View {self.view!r} asks for {kind} of a value that")
+        if kind == "sum":
+            value = value.cast("int64")
+        found = self.measures.setdefault(
+            (kind, task, value.op(), hours), Measure(f"m{len(self.measures)}", kind, task, value, hours)
+        )
+        dtype = value.type() if kind in ("first", "last") else "int64"
+        return ibis.table({found.name: dtype}, name=f"measure_{found.name}")[found.name]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of the past; its statistics count events of the entity in it. Null values are left out."""
+
+    past: Past
+    hours: int | None
+
+    def count(self, where: ir.BooleanValue | None = None) -> ir.IntegerValue:
+        """How many events, or how many of those ``where`` holds; 0 for none."""
+        return self._sum(ibis.literal(1) if where is None else _boolean(self.past, where).ifelse(1, 0))
+
+    def sum(self, value: ir.NumericValue) -> ir.NumericValue:
+        """The sum of a number, 0 for none; of a number with a fraction, each rounded to a millionth."""
+        value = _number(self.past, value)
+        if isinstance(value, ir.IntegerValue):
+            return self._sum(value)
+        return cast(ir.NumericValue, self._sum(_millionths(value)).cast("float64") / MICRO)
+
+    def mean(self, value: ir.NumericValue) -> ir.FloatingValue:
+        """The mean of a number; null when no event has it."""
+        number = _number(self.past, value)
+        known = number if isinstance(number, ir.IntegerValue) else _millionths(number)
+        return cast(ir.FloatingValue, self.sum(number) / self._sum(known.notnull().ifelse(1, 0)).nullif(0))
+
+    def share(self, condition: ir.BooleanValue) -> ir.FloatingValue:
+        """The share of events for which ``condition`` holds, of those where it is not null; null when there is none."""
+        known = self._sum(_boolean(self.past, condition).notnull().ifelse(1, 0))
+        return cast(ir.FloatingValue, self.count(condition) / known.nullif(0))
+
+    def distinct(self, value: ir.Value) -> ir.IntegerValue:
+        """How many different values, null aside."""
+        return cast(ir.IntegerValue, self.past._ask("distinct", None, _column(self.past, value), self.hours))
+
+    def active_days(self) -> ir.IntegerValue:
+        """On how many days (UTC) there were events."""
+        time = cast(ir.TimestampValue, self.past.events[self.past.time])
+        return self.distinct(time.date())
+
+    def known_labels(self, task: str) -> Known:
+        """The labels of ``task`` that became known in this window; raises `UnknownName`."""
+        if task not in self.past.labels:
+            raise UnknownName("task", task, self.past.labels, f"params.yaml, for view {self.past.view!r}")
+        return Known(self, task)
+
+    def _sum(self, value: ir.Value, task: str | None = None) -> ir.IntegerValue:
+        return cast(ir.IntegerValue, self.past._ask("sum", task, value.fill_null(0), self.hours))
+
+
+@dataclass(frozen=True)
+class Known:
+    """Labels of past events of the entity that became known in a window: ``b - length <= known_at < b``."""
+
+    window: Window
+    task: str
+
+    def count(self) -> ir.IntegerValue:
+        """How many labels; 0 for none."""
+        return self.window._sum(ibis.literal(1), self.task)
+
+    def share(self, name: str) -> ir.FloatingValue:
+        """The mean probability of a class, each rounded to a millionth; null when no label is known.
+
+        Raises
+        ------
+        UnknownName
+            When the task has no such class.
+        """
+        table, classes = self.window.past.labels[self.task]
+        if name not in classes:
+            where = f"tasks.{self.task}.classes of params.yaml, for view {self.window.past.view!r}"
+            raise UnknownName("class", name, classes, where)
+        total = self.window._sum(_millionths(cast(ir.NumericValue, table[f"p_{name}"])), self.task)
+        return cast(ir.FloatingValue, total / (self.count() * MICRO).nullif(0))
+
+
+def check_row_by_row(value: ir.Value, allowed: Sequence[ir.Table], which: str) -> None:
+    """Raise `FeatureError` if ``value`` reads tables that are not ``allowed``, other rows than its own, or a clock."""
+    op = value.op()
+    if op.find((ops.Reduction, ops.Analytic, ops.WindowFunction, ops.Subquery)):
+        raise FeatureError(
+            f"{which} looks at other rows, the future among them; use the statistics of a window, such as "
+            "past.last(days=30).mean(...)."
+        )
+    if op.find(ops.Impure):
+        raise FeatureError(f"{which} reads a clock or chance; use columns of the events alone.")
+    if not op.relations <= {table.op() for table in allowed}:
+        raise FeatureError(f"{which} belongs to another table; use columns of past.events and statistics of windows.")
+
+
+def _column(past: Past, value: ir.Value) -> ir.Value:
+    if not isinstance(value, ir.Value):
+        raise FeatureError(
+            f"View {past.view!r} asks a window about {value!r}, which is no Ibis column; use columns of past.events."
+        )
+    return value
+
+
+def _boolean(past: Past, value: ir.BooleanValue) -> ir.BooleanValue:
+    if not isinstance(_column(past, value), ir.BooleanValue):
+        raise FeatureError(f"View {past.view!r} counts where a value of type {value.type()} holds; use a boolean.")
+    return value
+
+
+def _number(past: Past, value: ir.NumericValue) -> ir.NumericValue:
+    if isinstance(_column(past, value), ir.BooleanValue) or not isinstance(value, ir.NumericValue):
+        raise FeatureError(f"View {past.view!r} sums values of type {value.type()}; use numbers, or share or count.")
+    return value
+
+
+def _millionths(value: ir.NumericValue) -> ir.IntegerValue:
+    number = cast(ir.FloatingValue, value.cast("float64"))
+    finite = ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
+    return cast(ir.IntegerValue, (finite * MICRO).round().cast("int64"))
+
 
 MODULE = "feature_repo.transforms"
 TIMESTAMP, CREATED = "event_timestamp", "created"

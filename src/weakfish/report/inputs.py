@@ -1,18 +1,122 @@
-"""Reads all that a report is made of, below a project's root; what cannot be read becomes a `Problem`, no error."""
+"""Which data the report is about: every out in ``dvc.lock``, and the git revision that it belongs to."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from weakfish.report.feature_records import FeatureTable, Published, TrainingSet
-from weakfish.report.label_records import Labels, VotesReport
-from weakfish.report.records import Accepted, Gate, Ledger, Lock, Metrics, Pipeline, Run, Stage, Verdict
+from weakfish.errors import WeakfishError
+from weakfish.project.paths import Project
+from weakfish.report.records import Accepted as Accepted_inputs
+from weakfish.report.records import (
+    FeatureTable,
+    Gate,
+    Labels,
+    Ledger,
+    Lock,
+    LockedOut,
+    Metrics,
+    Pipeline,
+    Published,
+    Run,
+    Stage,
+    TrainingSet,
+    Verdict,
+    VotesReport,
+)
+
+if TYPE_CHECKING:
+    from weakfish.checks.baseline import Accepted
+
+
+@dataclass(frozen=True)
+class Version:
+    """The version of one out; ``change`` since git's last commit: ``same``, ``changed``, ``new``, None if unknown."""
+
+    stage: str
+    path: str
+    md5: str
+    size: int | None
+    files: int | None
+    change: str | None
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it is data, not a report on data."""
+        return not self.path.startswith("reports/")
+
+
+def versions(inputs: Inputs) -> list[Version]:
+    """One line per out, in the pipeline's order."""
+    committed = _committed(inputs.root)
+    order = [stage for stage in inputs.stages if stage in inputs.lock.stages]
+    return [_version(stage, out, committed) for stage in order for out in inputs.lock.stages[stage].outs]
+
+
+def revision(root: Path) -> str | None:
+    """The short git revision, with ``+`` when tracked files differ from it; None outside of git."""
+    commit = _git(root, "rev-parse", "--short", "HEAD")
+    if commit is None:
+        return None
+    return commit.strip() + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _version(stage: str, out: LockedOut, committed: dict[str, str | None] | None) -> Version:
+    change = None
+    if committed is not None:
+        change = "new" if out.path not in committed else "same" if committed[out.path] == out.md5 else "changed"
+    return Version(stage, out.path, (out.md5 or "").removesuffix(".dir")[:8], out.size, out.nfiles, change)
+
+
+def _committed(root: Path) -> dict[str, str | None] | None:
+    text = _git(root, "show", "HEAD:./dvc.lock")
+    try:
+        lock = Lock.model_validate(yaml.safe_load(text)) if text else None
+    except (yaml.YAMLError, ValidationError):
+        return None
+    return {out.path: out.md5 for stage in lock.stages.values() for out in stage.outs} if lock else None
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+LIMIT = 20
+"""Accepted revisions that trends go back, at most."""
+
+
+def accepted_revisions(root: Path) -> Sequence[Accepted]:
+    """The last revisions that accepted a baseline, oldest first; none outside of git."""
+    from weakfish.checks.baseline import revisions
+
+    try:
+        return revisions(Project(root), limit=LIMIT)
+    except WeakfishError:  # a page is made of whatever there is
+        return []
+
+
+def accepting(table: str, history: Sequence[Accepted]) -> Accepted | None:
+    """The revision that last accepted this data of a table, not a later one that only kept it."""
+    found: Accepted | None = None
+    for revision in reversed(history):
+        entry = revision.tables.get(table)
+        if entry is None or (found and entry.data_version != found.tables[table].data_version):
+            break
+        found = revision
+    return found
+
 
 T = TypeVar("T")
 
@@ -52,7 +156,7 @@ class Inputs:
     features: dict[str, FeatureTable]
     published: Published | None
     training: dict[str, TrainingSet]
-    accepted: Accepted
+    accepted: Accepted_inputs
     problems: tuple[Problem, ...]
 
 
@@ -77,7 +181,7 @@ def read(root: Path) -> Inputs:
         features=reader.manifests("data/features", FeatureTable),
         published=reader.file("reports/publish.json", Published),
         training=reader.manifests("data/training", TrainingSet),
-        accepted=reader.file("validation/baseline.json", Accepted) or Accepted(),
+        accepted=reader.file("validation/baseline.json", Accepted_inputs) or Accepted_inputs(),
         problems=tuple(reader.problems),
     )
 

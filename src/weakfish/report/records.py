@@ -1,18 +1,36 @@
-"""The shapes of what other stages leave in ``reports/`` and ``.weakfish/runs/``; unknown keys are ignored.
-
-Those of labels are in `label_records`, those of features in `feature_records`. Every field that a reader can do without
-has a default, so that a report is made of whatever there is.
-"""
+"""What every shape of a report file has in common: unknown keys are ignored, numbers that are none count as missing."""
 
 from __future__ import annotations
 
+import math
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from weakfish.report.base import SHAPE, Number, Time
-from weakfish.report.label_records import Empirical
 from weakfish.report.words import MODELS
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+"""A number to show; NaN and infinities, which JSON should not hold, count as missing."""
+
+
+Time = Annotated[datetime, AfterValidator(_utc)]
+"""A time in UTC."""
+
+
+SHAPE = ConfigDict(extra="ignore", frozen=True)
+"""How every shape is read."""
+
 
 Status = Literal["passed", "noted", "quarantined", "warned", "failed"]
 Severity = Literal["critical", "warning", "info"]
@@ -199,3 +217,206 @@ class Pipeline(Record):
     """``dvc.yaml``."""
 
     stages: dict[str, Stage] = {}
+
+
+class LabelsRecord(BaseModel):
+    """Base of all shapes."""
+
+    model_config = SHAPE
+
+
+def _counted(value: Any) -> Any:
+    return {"count": value} if isinstance(value, int) else value or {}
+
+
+class Faults(LabelsRecord):
+    """How often a labeling function failed, as what, and the keys of the first rows."""
+
+    count: int = 0
+    exception: str | None = None
+    rows: list[Any] = []
+
+    @property
+    def kind(self) -> str | None:
+        """The class of the exception; its message might quote a row."""
+        found = re.match(r"[\w.]+(?=$|:|\()", self.exception or "")
+        return found.group() if found else None
+
+
+class Function(LabelsRecord):
+    """One labeling function of a task; ``weight`` is the accuracy that the label model learned for it."""
+
+    name: str
+    module: str | None = None
+    kind: str | None = None
+    doc: str | None = None
+    polarity: list[str] = []
+    coverage: Number = None
+    overlaps: Number = None
+    conflicts: Number = None
+    weight: Number = None
+    faults: Annotated[Faults, BeforeValidator(_counted)] = Faults()
+
+
+class Partition(LabelsRecord):
+    """Labels of one partition.
+
+    ``mean`` is the mean probability per class of the covered rows, ``votes`` the votes of each function per class.
+    """
+
+    partition: str
+    rows: int
+    covered: int
+    mean: dict[str, Number] = {}
+    votes: dict[str, list[int]] = {}
+
+
+class Copies(LabelsRecord):
+    """A pair of functions that agree more than two that judge on their own."""
+
+    functions: tuple[str, str]
+    residual: Number = None
+
+
+class Signals(LabelsRecord):
+    """What tells, without gold labels, whether to trust the label model or majority vote."""
+
+    disagreement: Number = None
+    unexplained: Number = None
+    unstable: Number = None
+    shift: Number = None
+    sensitivity: Number = None
+    converged: bool | None = None
+    losses: list[tuple[int, Number]] = []
+    copies: list[Copies] = []
+    at_clamp: int | None = None
+
+
+class TaskLabels(LabelsRecord):
+    """One task of ``reports/labeling_functions.json``."""
+
+    classes: list[str] = []
+    class_balance: dict[str, Number] = {}
+    rows: int | None = None
+    covered: int | None = None
+    method: Literal["snorkel", "majority"] | None = None
+    why: list[str] = []
+    signals: Signals | None = None
+    functions: list[Function] = []
+    by_partition: list[Partition] = []
+
+
+class Labels(LabelsRecord):
+    """``reports/labeling_functions.json``."""
+
+    tasks: dict[str, TaskLabels]
+
+
+class TaskVotes(LabelsRecord):
+    """One task of ``reports/votes.json``; faults by function, of those that failed."""
+
+    faults: dict[str, Annotated[Faults, BeforeValidator(_counted)]] = {}
+
+
+class VotesReport(LabelsRecord):
+    """``reports/votes.json``."""
+
+    tasks: dict[str, TaskVotes] = {}
+
+
+class Empirical(LabelsRecord):
+    """How often a labeling function is right where it votes."""
+
+    votes: int | None = None
+    accuracy: Number = None
+
+
+class FeaturesRecord(BaseModel):
+    """Base of all shapes."""
+
+    model_config = SHAPE
+
+
+class FeatureTable(FeaturesRecord):
+    """``data/features/<view>.manifest.json``; ``partitions`` by name, whatever is said of each."""
+
+    entity: str | None = None
+    features: list[str] = []
+    rows: int | None = None
+    as_of: Time | None = None
+    partitions: dict[str, Any] = {}
+    data_version: str | None = None
+
+
+class PublishedView(FeaturesRecord):
+    """What the online store got of one view."""
+
+    rows: int | None = None
+    entities: int | None = None
+    last_row_at: Time | None = None
+    data_version: str | None = None
+
+
+class AuditCounts(FeaturesRecord):
+    """Rows or values by what the audit made of them; ``newer`` ones a service pushed, and they are no error."""
+
+    equal: int = 0
+    missing: int = 0
+    stale: int = 0
+    different: int = 0
+    unexpected: int = 0
+    newer: int = 0
+
+
+class AuditSample(FeaturesRecord):
+    """Rows that plain Feast read too, and how many of them otherwise than the table has them."""
+
+    rows: int = 0
+    different: int = 0
+    first: list[dict[str, Any]] = []
+
+
+class AuditedView(FeaturesRecord):
+    """What the audit found of one view; ``first`` names entities, by kind."""
+
+    rows: AuditCounts = AuditCounts()
+    features: dict[str, AuditCounts] = {}
+    first: dict[str, list[dict[str, Any]]] = {}
+    sample: AuditSample = AuditSample()
+
+
+class Audit(FeaturesRecord):
+    """The audit of what is published."""
+
+    passed: bool
+    views: dict[str, AuditedView] = {}
+
+
+class Rollback(FeaturesRecord):
+    """The revision that was gone back to."""
+
+    name: str
+    commit: str
+
+
+class Published(FeaturesRecord):
+    """``reports/publish.json``; ``as_of`` is the time that the online store answers for."""
+
+    version: str
+    as_of: Time | None = None
+    revision: Rollback | None = None
+    views: dict[str, PublishedView] = {}
+    audit: Audit | None = None
+
+
+class TrainingSet(FeaturesRecord):
+    """``data/training/<task>.manifest.json``: ``nulls`` per feature, versions of tables in ``data``, settings."""
+
+    rows: int | None = None
+    columns: dict[str, str] = {}
+    nulls: dict[str, int] = {}
+    data: dict[str, str] = {}
+    functions: dict[str, str] = {}
+    feature_service: str | None = None
+    label_model: dict[str, Any] = {}
+    versions: dict[str, str] = {}

@@ -13,11 +13,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from weakfish.report.collect import Overall, judge
 from weakfish.report.inputs import Inputs, read
+from weakfish.report.overall import Overall, judge
 from weakfish.report.records import Metric
-from weakfish.report.sections import METRICS, Task, nothing_measured, tasks
-from weakfish.report.stages import StageRow, find_stop, rows
+from weakfish.report.stage_table import StageRow, find_stop, rows
+from weakfish.report.task_sections import METRICS, Task, nothing_measured, tasks
 from weakfish.report.words import model_name
 
 WIDTH = 110

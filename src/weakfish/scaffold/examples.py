@@ -1,22 +1,291 @@
-"""Three example labeling functions per task, chosen from a sample without gold; each fires on some rows and not on all.
-
-Which class a function should vote for cannot be known without gold. Where a class's own name stands in the data it is
-taken; else classes take turns, and the code says that it is a guess.
-"""
+"""Words of a column of text, by the share of rows that have them, and those that a class's own name suggests."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, cast
 
+import ibis
+import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from weakfish.scaffold.candidates import candidates, last_resort
-from weakfish.scaffold.literals import unused
-from weakfish.scaffold.rules import Form, Rule, fired
+from weakfish import engine as compute
+from weakfish.project.params import Section
+from weakfish.rules.columnar import whole
+from weakfish.scaffold.literals import slug, unused
 
-__all__ = ["EACH", "FEWEST", "MOST", "Rule", "examples"]
+LONGEST = 2_000
+"""Characters of a text that are looked at."""
+
+_COMMON = """
+about after again also because been before being could does each even every from have having here hello into
+just like made make many more most much need only other over please regards same should some still such thank
+thanks than that their them then there these they this those through very want well were what when where which
+while will with would your yours
+"""
+COMMON = frozenset(_COMMON.split())
+"""Words of any text, which tell nothing of what it is about."""
+
+_WORD = re.compile(r"[^\W\d_]{3,30}")
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
+_ENDINGS = ("ations", "ation", "ments", "ment", "ings", "ing", "ions", "ion", "ers", "er", "ed", "es", "s", "e", "y")
+
+
+def counted(column: pa.ChunkedArray) -> Counter[str]:
+    """In how many rows each word of three letters or more stands, in small letters."""
+    found: Counter[str] = Counter()
+    for text in column.to_pylist():
+        found.update({match[0] for match in _WORD.finditer((text or "")[:LONGEST].lower())})
+    return found
+
+
+def stems(classes: Sequence[str]) -> list[tuple[str, ...]]:
+    """Of each class the beginnings of words that its name suggests and that no other class's name has."""
+    tokens = [{part.lower() for part in _PARTS.findall(name) if len(part) >= 3} - COMMON for name in classes]
+    often = Counter(token for each in tokens for token in each)
+    return [tuple(sorted(_stem(token) for token in each if often[token] == 1)) for each in tokens]
+
+
+def begun(words: Mapping[str, int], beginnings: Sequence[str], most: int = 4) -> tuple[str, ...]:
+    """Words that begin so, the most frequent first."""
+    found = [word for word in words if any(word.startswith(beginning) for beginning in beginnings)]
+    return tuple(sorted(found, key=lambda word: (-words[word], word))[:most])
+
+
+def _stem(token: str) -> str:
+    """A word without its ending, four letters at least."""
+    return next(
+        (token.removesuffix(end) for end in _ENDINGS if token.endswith(end) and len(token) - len(end) >= 4), token
+    )
+
+
+Form = Literal[
+    "keywords",
+    "at_least",
+    "at_most",
+    "equals",
+    "holds",
+    "holds_not",
+    "from_hour",
+    "until_hour",
+    "weekend",
+    "longer",
+    "shorter",
+    "missing",
+    "present",
+    "sorts_last",
+]
+"""What a rule asks of its column; the first three are short forms of ``weakfish.labeling``, the others conditions."""
+
+SATURDAY = 5
+"""The first day of the weekend, where Monday is 0."""
+
+
+class Rule(Section):
+    """One example function: votes for the class at ``label`` where the column is as ``form`` and its argument say.
+
+    ``words`` go with keywords, ``value`` with the forms that compare; ``share`` is that of the sample's rows on which
+    it fires. ``named`` says that the class's own name was found in the data, which is why the rule is for that class.
+    """
+
+    name: str
+    label: int
+    column: str
+    form: Form
+    words: tuple[str, ...] = ()
+    value: bool | int | float | str | None = None
+    share: float = 0.0
+    named: bool = False
+
+
+def condition(rule: Rule, events: ir.Table) -> ir.BooleanValue:
+    """Where the rule fires, as the code made of it says it."""
+    column = events[rule.column]
+    if rule.form in ("keywords", "holds", "holds_not", "missing", "present"):
+        return _plain(rule, column)
+    if rule.form in ("from_hour", "until_hour", "weekend"):
+        return _of_time(rule, cast(ir.TimestampValue, column))
+    if rule.form in ("longer", "shorter"):
+        length = cast(ir.StringValue, column).length()
+        return length >= rule.value if rule.form == "longer" else length <= rule.value
+    if rule.form == "equals":
+        return cast(ir.BooleanValue, column == rule.value)
+    within = cast(ir.BooleanValue, column <= rule.value if rule.form == "at_most" else column >= rule.value)
+    return within & ~column.isnan() if isinstance(column, ir.FloatingValue) else within
+
+
+def fired(sample: pa.Table, rules: Sequence[Rule]) -> list[float]:
+    """The share of the sample's rows on which each rule fires, as the engine computes it."""
+    if not rules or not sample.num_rows:
+        return [0.0] * len(rules)
+    count = compute.connect().prepare(sample.schema, lambda events: events.aggregate(**_counts(rules, events)))
+    found = count(sample).to_pylist()[0]
+    return [int(found[f"fired_{place}"] or 0) / sample.num_rows for place in range(len(rules))]
+
+
+def _counts(rules: Sequence[Rule], events: ir.Table) -> dict[str, ir.Value]:
+    found = (condition(rule, events).fill_null(False) for rule in rules)
+    return {f"fired_{place}": ibis.ifelse(fires, 1, 0).sum() for place, fires in enumerate(found)}
+
+
+def _plain(rule: Rule, column: ir.Value) -> ir.BooleanValue:
+    if rule.form == "keywords":
+        searches = [f"(?:{whole(word)})" for word in rule.words]
+        return cast(ir.StringValue, column).re_search("(?i)" + "|".join(searches))
+    if rule.form == "missing":
+        return column.isnull()
+    if rule.form == "present":
+        return column.notnull()
+    flag = cast(ir.BooleanValue, column)
+    return flag if rule.form == "holds" else ~flag
+
+
+def _of_time(rule: Rule, column: ir.TimestampValue) -> ir.BooleanValue:
+    if rule.form == "weekend":
+        return cast(ir.BooleanValue, column.day_of_week.index() >= SATURDAY)
+    hour = column.hour()
+    return cast(ir.BooleanValue, hour >= rule.value if rule.form == "from_hour" else hour <= rule.value)
+
+
+SHARES = (0.2, 0.15, 0.1, 0.3, 0.05, 0.4, 0.5)
+"""Of the rows, above which a bound is put; the first that leaves room is taken."""
+
+FREQUENT = 60
+"""Words and values of a column that are tried."""
+
+TEXT = 3
+"""Words of a text, on average, from which on a column is one of running text."""
+
+
+def candidates(sample: pa.Table, classes: Sequence[str], key: str | None, entities: Sequence[str]) -> list[Rule]:
+    """Rules on all columns but the key, in the columns' order; those that a class's name suggests know their class."""
+    found: list[Rule] = []
+    for name in sample.column_names:
+        if name != key and sample[name].null_count < len(sample[name]):
+            found += _of_column(name, sample[name], classes, name in entities)
+    return found
+
+
+def last_resort(sample: pa.Table, key: str) -> list[Rule]:
+    """Rules that work on any column of different values, if only the key: what comes last in the order of letters."""
+    found: list[Rule] = []
+    for name in [*(name for name in sample.column_names if name != key), key]:
+        if name in sample.column_names and pa.types.is_string(sample[name].type):
+            values = sample[name].drop_null().to_pylist()
+            found += [_rule(name, "sorts_last", value, value) for value in _cuts(sorted(values))]
+    return found
+
+
+def _of_column(name: str, column: pa.ChunkedArray, classes: Sequence[str], is_entity: bool) -> Iterator[Rule]:
+    kind = column.type
+    if pa.types.is_string(kind):
+        words = pc.mean(pc.count_substring_regex(column, r"\S+")).as_py() or 0
+        yield from _words(name, column, classes) if words >= TEXT else _values(name, column, classes, is_entity)
+        lengths = pc.utf8_length(column)
+        yield from _bounds(name, lengths, ("longer", "shorter"))
+    elif pa.types.is_boolean(kind):
+        yield _rule(name, "holds")
+        yield _rule(name, "holds_not")
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        yield from _bounds(name, column, ("at_least", "at_most"))
+    elif pa.types.is_temporal(kind):
+        yield _rule(name, "weekend")
+        if pa.types.is_timestamp(kind):
+            yield from _bounds(name, pc.hour(column), ("from_hour", "until_hour"))
+    yield _rule(name, "missing")
+    yield _rule(name, "present")
+
+
+def _words(name: str, column: pa.ChunkedArray, classes: Sequence[str]) -> Iterator[Rule]:
+    found = counted(column)
+    for label, beginnings in enumerate(stems(classes)):
+        if words := begun(found, beginnings):
+            yield Rule(
+                name=f"{slug(name)}_says_{slug(words[0])}",
+                label=label,
+                column=name,
+                form="keywords",
+                words=words,
+                named=True,
+            )
+    likely = [
+        word
+        for word, count in found.items()
+        if 0.02 <= count / len(column) <= 0.5 and word not in COMMON and len(word) > 3
+    ]
+    for word in sorted(likely, key=lambda word: (-found[word], word))[:FREQUENT]:
+        yield Rule(name=f"{slug(name)}_says_{slug(word)}", label=-1, column=name, form="keywords", words=(word,))
+
+
+def _values(name: str, column: pa.ChunkedArray, classes: Sequence[str], is_entity: bool) -> Iterator[Rule]:
+    """Frequent values; an entity's are names of customers and the like, and no rule."""
+    if is_entity:
+        return
+    counts = pc.value_counts(column.drop_null())
+    found = zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)
+    often = sorted((value for value in found if value[0].strip()), key=lambda each: (-each[1], each[0]))[:FREQUENT]
+    suggested = stems(classes)
+    for value, _ in often:
+        if len(value) > 60:
+            continue
+        of = [label for label, beginnings in enumerate(suggested) if any(b in value.lower() for b in beginnings)]
+        rule = _rule(name, "equals", value, value)
+        yield rule.model_copy(update={"label": of[0], "named": True}) if len(of) == 1 else rule
+
+
+def _bounds(name: str, column: pa.ChunkedArray, forms: tuple[Form, Form]) -> Iterator[Rule]:
+    """Bounds that a fifth of the values, or so, lie beyond; two digits where these are enough."""
+    values: np.ndarray = pc.cast(column.drop_null(), pa.float64(), safe=False).to_numpy()
+    values = values[np.isfinite(values)]
+    if not len(values) or values.min() == values.max():
+        return
+    whole = not pa.types.is_floating(column.type)
+    for form, sign in zip(forms, (1, -1), strict=True):
+        for share in SHARES:
+            bound = np.quantile(values, 1 - share if sign > 0 else share, method="nearest")
+            for digits in (2, 3, 17):
+                rounded = float(f"{bound:.{digits}g}")
+                held = float(np.mean(values * sign >= rounded * sign))
+                if 0.02 <= held <= 0.5:
+                    yield _rule(name, form, int(rounded) if whole else rounded)
+                    break
+
+
+def _cuts(values: list[str]) -> Iterator[str]:
+    """Values above which a fifth of all, or so, come."""
+    for share in SHARES:
+        if values:
+            yield values[min(int(len(values) * (1 - share)), len(values) - 1)]
+
+
+_NAMES: dict[Form, str] = {
+    "at_least": "{}_is_high",
+    "at_most": "{}_is_low",
+    "equals": "{}_is",
+    "holds": "{}_holds",
+    "holds_not": "{}_holds_not",
+    "from_hour": "{}_is_late",
+    "until_hour": "{}_is_early",
+    "weekend": "{}_on_weekend",
+    "longer": "{}_is_long",
+    "shorter": "{}_is_short",
+    "missing": "{}_is_missing",
+    "present": "{}_is_there",
+    "sorts_last": "{}_sorts_last",
+}
+
+
+def _rule(column: str, form: Form, value: bool | int | float | str | None = None, named: str = "") -> Rule:
+    name = _NAMES[form].format(slug(column, "column"))
+    if form == "equals":
+        name = f"{name}_{slug(named)}"
+    return Rule(name=name, label=-1, column=column, form=form, value=value)
+
 
 EACH = 3
 """Functions of a task."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from weakfish.scaffold.facts import ColumnFacts
 from weakfish.scaffold.literals import python, slug, unused
 from weakfish.scaffold.proposal import Proposal
+from weakfish.scaffold.survey import ColumnFacts
 
 MOST = 8
 """Columns of a kind that become features; a team adds others by hand."""

@@ -6,15 +6,22 @@ to stay readable: a field that is added needs a default, and one that is not use
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
 
-from weakfish.params import Name, Section
-from weakfish.scaffold.examples import Rule
-from weakfish.scaffold.facts import ColumnFacts
-from weakfish.scaffold.suites import Suite
-from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME
+from weakfish.errors import UserError
+from weakfish.project.params import Name, Section
+from weakfish.scaffold.examples import Rule, examples
+from weakfish.scaffold.roles import Roles, check_classes, settings
+from weakfish.scaffold.suites import Suite, measure
+from weakfish.scaffold.survey import ColumnFacts, Gold, Place, Survey, survey
+from weakfish.sources.tabular import Inferred
+from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, plain
 
 
 class TaskProposal(Section):
@@ -67,3 +74,369 @@ class Proposal(Section):
     def column(self, name: str) -> ColumnFacts:
         """The facts of a column."""
         return next(column for column in self.columns if column.name == name)
+
+
+MOST = 50
+DEFAULT = ("negative", "positive")
+"""The classes of a task without labels, until someone names them."""
+
+_FALSE, _TRUE = ("false", "f", "no", "n", "0"), ("true", "t", "yes", "y", "1")
+_NO_STRINGS = {"true", "false", "yes", "no", "on", "off", "null"}
+"""What YAML takes for something else than a text, unless it is quoted."""
+
+_SAYS_NOTHING = {"label", "class", "category", "target", "outcome", "verdict", "gold", "truth", "y"}
+_QUESTION = re.compile(r"^(is|has|was|did)_(?=\w)")
+
+
+def classes_of(
+    values: Iterable[str], column: str, wanted: Sequence[str] = ()
+) -> tuple[tuple[str, ...], dict[str, str] | None]:
+    """The classes, and the class of each value where the values themselves are none.
+
+    Values that differ only in case and spaces are one class. ``wanted`` gives the classes and their order: as values
+    stand in the column, or by their plain names; two of them name the false and the true of a column of such.
+
+    Raises
+    ------
+    UserError
+        When there are fewer than two or more than fifty classes, or values that are none of ``wanted``.
+    """
+    found = sorted(set(values), key=_order)
+    if not found:
+        return tuple(wanted) or DEFAULT, None
+    named = _named(found, column)
+    if wanted:
+        named = _renamed(named, wanted, column)
+    classes = tuple(wanted) or tuple(dict.fromkeys(named.values()))
+    if len(classes) < 2:
+        raise UserError(
+            f"Column {column!r} has one value, {found[0]!r}, and a task needs two classes or more; "
+            "name them with --classes, or another column with --label."
+        )
+    if len(classes) > MOST:
+        raise UserError(
+            f"Column {column!r} has {len(classes)} values, and a task has at most {MOST} classes; "
+            "name another column with --label, or bring them together before."
+        )
+    return classes, None if all(value == name for value, name in named.items()) else named
+
+
+def _order(value: str) -> tuple[bool, int, str, str]:
+    number = re.fullmatch(r"([+-]?\d{1,18})(\.0+)?", value)
+    return number is None, int(number[1]) if number else 0, value.casefold(), value
+
+
+def _named(values: list[str], column: str) -> dict[str, str]:
+    """A plain name for each value."""
+    sides = {value: _alike(value) in _TRUE for value in values if _alike(value) in (*_FALSE, *_TRUE)}
+    if len(sides) == len(values) and len(set(sides.values())) == 2:
+        no, yes = _sides(column)
+        return {value: yes if sides[value] else no for value in sorted(values, key=lambda value: sides[value])}
+    alike = dict.fromkeys(map(_alike, values))
+    if len(alike) == len(values) and all(value.isidentifier() for value in values) and not _read_otherwise(values):
+        return {value: value for value in values}
+    names: dict[str, str] = {}
+    for key in alike:
+        names[key] = _free(_plain(key, column, prefixed=_read_otherwise(values)), set(names.values()))
+    return {value: names[_alike(value)] for value in values}
+
+
+def _sides(column: str) -> tuple[str, str]:
+    what = _QUESTION.sub("", column)
+    return DEFAULT if what in _SAYS_NOTHING else (f"not_{what}", what)
+
+
+def _alike(value: str) -> str:
+    """What values of one class have in common: `1.0` is 1, as a whole number is where another value is missing."""
+    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", re.sub(r"\s+", " ", value.casefold()))
+
+
+def _read_otherwise(values: Iterable[str]) -> bool:
+    return any(value.casefold() in _NO_STRINGS for value in values)
+
+
+def _plain(value: str, column: str, *, prefixed: bool) -> str:
+    if re.fullmatch(r"[+-]?\d+", value):
+        return f"{column}_{value.lstrip('+').replace('-', 'minus_')}"
+    name = plain(value)
+    if not re.search(r"\w", value):
+        name = "value"
+    name = f"{column}{name}" if name.startswith("_") else f"{column}_{name}" if prefixed else name
+    return name if name.isidentifier() else f"{column}_value"
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or with the next number behind it where another value has it."""
+    number = 2
+    free = name
+    while free in taken:
+        free, number = f"{name}_{number}", number + 1
+    return free
+
+
+def _renamed(named: dict[str, str], wanted: Sequence[str], column: str) -> dict[str, str]:
+    """The wanted class of each value."""
+    by_name = {**{_alike(name): name for name in wanted}, **{name: name for name in wanted}}
+    truths = all(_alike(value) in (*_FALSE, *_TRUE) for value in named)
+    if len(wanted) == 2 and truths and not any(_alike(value) in by_name for value in named):
+        return {value: wanted[_alike(value) in _TRUE] for value in named}
+    found = {value: by_name.get(_alike(value)) or by_name.get(name) for value, name in named.items()}
+    strange = [value for value, name in found.items() if name is None]
+    if strange:
+        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        raise UserError(
+            f"Column {column!r} has values that are none of --classes {','.join(wanted)}: "
+            f"{', '.join(map(repr, strange[:3]))}{more}; name all of its classes."
+        )
+    return {value: name for value, name in found.items() if name is not None}
+
+
+Labels = Mapping[tuple[str, str, str | None, bool], int]
+"""Rows with a label, by task, class, day (None where it is not known), and whether a split by keys makes them test."""
+
+SHARE = 0.7
+LEAST, MOST_split = 0.3, 0.95
+"""The bounds of the share before the split; where no day lies within, time does not split."""
+
+
+def split_day(labels: Labels) -> str | None:
+    """The first day (ISO) of the test part; None where no day leaves labels of each task on both sides.
+
+    Days that leave all classes of all tasks on both sides come first, then those next to the share.
+    """
+    dated = Counter[tuple[str, str, str]]()
+    for (task, name, day, _), rows in labels.items():
+        if day is not None:
+            dated[task, name, day] += rows
+    total = sum(dated.values())
+    days = sorted({day for _, _, day in dated})
+    before = 0
+    found: list[tuple[int, float, str]] = []
+    rows_of = Counter[str]()
+    for (_, _, day), rows in dated.items():
+        rows_of[day] += rows
+    firsts, lasts = _reach(dated, classes=True)
+    tasks_from, tasks_to = _reach(dated, classes=False)
+    for last, day in pairwise(days):
+        before += rows_of[last]
+        share = before / total
+        if LEAST <= share <= MOST_split and _missing(tasks_from, tasks_to, day) == 0:
+            found.append((_missing(firsts, lasts, day), abs(share - SHARE), day))
+    return min(found)[-1] if found else None
+
+
+def _reach(
+    dated: Iterable[tuple[str, str, str]], *, classes: bool
+) -> tuple[dict[tuple[str, ...], str], dict[tuple[str, ...], str]]:
+    """The first and the last day of each class, or of each task."""
+    firsts: dict[tuple[str, ...], str] = {}
+    lasts: dict[tuple[str, ...], str] = {}
+    for task, name, day in dated:
+        group = (task, name) if classes else (task,)
+        firsts[group] = min(firsts.get(group, day), day)
+        lasts[group] = max(lasts.get(group, day), day)
+    return firsts, lasts
+
+
+def _missing(firsts: Mapping[tuple[str, ...], str], lasts: Mapping[tuple[str, ...], str], day: str) -> int:
+    """How many groups have no label on one of the sides."""
+    return sum(first >= day for first in firsts.values()) + sum(last < day for last in lasts.values())
+
+
+def balance(rows: Mapping[str, int], classes: Iterable[str], least: int) -> tuple[float, ...] | None:
+    """The share of each class, none below half a percent, adding up to 1; None below ``least`` labels."""
+    names = list(classes)
+    counts = [rows.get(name, 0) for name in names]
+    total = sum(counts)
+    if total < least:
+        return None
+    floor = min(5, 1000 // (2 * len(names)))
+    shares = [max(floor, round(1000 * count / total)) for count in counts]
+    largest = shares.index(max(shares))
+    shares[largest] += 1000 - sum(shares)
+    return tuple(share / 1000 for share in shares)
+
+
+def dev_rows(labels: Labels, day: str | None) -> dict[str, Counter[str]]:
+    """Labels of the dev part by task and class; without a day, keys split."""
+    found: dict[str, Counter[str]] = {}
+    for (task, name, known, late), rows in labels.items():
+        if (known is not None and known < day) if day else not late:
+            found.setdefault(task, Counter())[name] += rows
+    return found
+
+
+def sentences(
+    proposal: Proposal,
+    found: Survey,
+    labels: Gold,
+    meant: Mapping[str, Mapping[str, str] | None],
+    entities: Sequence[str],
+) -> list[str]:
+    """What the proposal cannot do, or does in a way that a person may want otherwise.
+
+    ``meant`` are values of gold columns as classes, ``entities`` those that were asked for.
+    """
+    said = []
+    if proposal.key is None:
+        said.append("No column is an id: row_id is made from what a row says; a row that changes is another one.")
+    if proposal.time is None:
+        said.append(
+            "No column holds event times: there are no features of the past, no training sets as of a time, nothing "
+            "to serve online, and no months; labels, checks, evaluation and training sets remain."
+        )
+    elif not proposal.entities:
+        why = "All events lie within one hour" if entities else "No column is an entity"
+        said.append(f"{why}: there are no features of the past, and nothing to serve online.")
+    said += [_of_task(name, task, labels) for name, task in proposal.tasks.items()]
+    for name, values in meant.items():
+        other = [f"{value!r} is {as_class}" for value, as_class in (values or {}).items() if value != as_class]
+        if other:
+            more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+            said.append(f"Values of {name} become classes by plain names: {', '.join(other[:3])}{more} (source.gold).")
+    if proposal.gold_split:
+        said.append(f"Gold from {proposal.gold_split} on is the test part, which only `weakfish evaluate` reads.")
+    elif labels:
+        said.append("Half of the gold, chosen by keys, is the test part, which only `weakfish evaluate` reads.")
+    if found.rejected:
+        said.append(f"Lines that cannot be read: {found.rejected:,}; data/quarantine/raw will have them, with reasons.")
+    said += [
+        f"Values of {column} not of its type: {count:,}; they become null, and data/quarantine/raw will tell which."
+        for column, count in sorted(found.bad.items())
+    ]
+    return said
+
+
+def _of_task(name: str, task: TaskProposal, labels: Gold) -> str:
+    rows = sum(count for (named, *_), count in labels.items() if named == name)
+    if rows:
+        return f"Task {name}: {rows:,} rows have a label; classes {', '.join(task.classes)}."
+    where = f"{task.gold} holds no label yet" if task.gold else "no column holds labels"
+    named = "" if task.classes != DEFAULT else f"; name them with --classes {name}=a,b, or in params.yaml"
+    return f"Task {name}: {where}; classes {', '.join(task.classes)}{named}."
+
+
+def counted(number: int, what: str) -> str:
+    """How many there are of something, in words: `1 row`, `20,000 rows`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+BALANCED = 50
+"""From how many dev labels on the class balance is taken from them."""
+
+
+def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[Proposal, list[str]]:
+    """Read all rows and propose a project.
+
+    Raises
+    ------
+    ParamsError, SourceError
+        When the files cannot be read so.
+    UserError
+        When a column does not hold what its part needs: times, or two to fifty classes; when rows are too few.
+    """
+    section = settings(inferred, roles, place.path)
+    found = survey(section, place.given)
+    _check_filled(found, roles)
+    classes, meant = _classes(found, roles)
+    labels = _labels(found.gold, meant)
+    split = split_day(labels) if roles.time else None
+    dev = dev_rows(labels, split)
+    tasks = {
+        task: TaskProposal(
+            classes=names,
+            gold=roles.labels.get(task),
+            class_balance=balance(dev.get(task, {}), names, BALANCED),
+        )
+        for task, names in classes.items()
+    }
+    facts = _facts(found)
+    entities = roles.entities if _spans_hours(facts.get(roles.time or "")) else ()
+    rules = examples(found.sample, classes, key=roles.key or MADE_KEY, time=roles.time, entities=entities)
+    if not all(rules.values()):
+        raise UserError(
+            f"{place.path} has {counted(found.rows, 'row')}, too few or too much alike for a function that votes on "
+            "some of them; bring more rows."
+        )
+    suites = measure(
+        found.sample,
+        key=roles.key or MADE_KEY,
+        time=roles.time,
+        facts=found.facts,
+        key_repeats=found.key_repeats,
+    )
+    proposal = Proposal(
+        name=name,
+        path=place.path,
+        fetch_dep=place.fetch_dep,
+        source=_with_values(section, roles, meant),
+        key=roles.key,
+        time=roles.time,
+        time_zone=roles.time_zone,
+        entities=entities,
+        texts=roles.texts,
+        columns=found.facts,
+        rows=found.rows,
+        tasks=tasks,
+        gold_split=split,
+        rules=rules,
+        suites=suites,
+    )
+    return proposal, sentences(proposal, found, labels, meant, roles.entities)
+
+
+def _facts(found: Survey) -> dict[str, ColumnFacts]:
+    return {facts.name: facts for facts in found.facts}
+
+
+def _check_filled(found: Survey, roles: Roles) -> None:
+    empty = [facts.name for facts in found.facts if facts.nulls == found.rows]
+    for column in (roles.key, *roles.entities, *roles.texts):
+        if column in empty:
+            raise UserError(f"Column {column!r} is empty in all rows; give its part to another, or to none.")
+    if roles.time in empty:
+        raise UserError(
+            f"Column {roles.time!r} holds no time as 2024-05-31T12:00:00Z in any row; name another with --time, "
+            "or say --no-time."
+        )
+
+
+def _spans_hours(time: ColumnFacts | None) -> bool:
+    """Whether events lie in more than one hour: feature rows stand at full hours between them."""
+    return time is not None and str(time.least)[:13] != str(time.greatest)[:13]
+
+
+def _classes(found: Survey, roles: Roles) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str] | None]]:
+    """The classes of each task, and the class of each value of its gold column where they differ."""
+    classes: dict[str, tuple[str, ...]] = {}
+    meant: dict[str, dict[str, str] | None] = {}
+    for task in roles.tasks:
+        wanted = roles.classes.get(task, ())
+        column = roles.labels.get(task)
+        if column is None:
+            classes[task] = wanted or DEFAULT
+            continue
+        values = {value for named, value, *_ in found.gold if named == task}
+        classes[task], meant[task] = classes_of(values, column, wanted)
+        check_classes(classes[task])
+    return classes, meant
+
+
+def _labels(gold: Gold, meant: Mapping[str, Mapping[str, str] | None]) -> Gold:
+    """Gold labels by class instead of value."""
+    found: Gold = Counter()
+    for (task, value, day, late), rows in gold.items():
+        found[task, (meant[task] or {}).get(value, value), day, late] += rows
+    return found
+
+
+def _with_values(
+    section: Mapping[str, Any], roles: Roles, meant: Mapping[str, dict[str, str] | None]
+) -> dict[str, Any]:
+    if not roles.labels:
+        return dict(section)
+    gold = {
+        task: {"column": column, "values": values} if (values := meant[task]) else column
+        for task, column in roles.labels.items()
+    }
+    return {**section, "gold": gold}

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.params import Name, Section
-from weakfish.scaffold.facts import ColumnFacts
+from weakfish.project.params import Name, Section
+from weakfish.scaffold.survey import ColumnFacts
 
 EARLIEST, LATEST = 1971, 2100
 """Years; event times outside are those of a clock that was not set, or of another unit."""

@@ -1,11 +1,8 @@
-"""All rows, read once through the source itself: facts of each column, an even sample, and what gold labels there are.
-
-A source's settings and files in, a `Survey` out. Memory is bounded by a batch and the sample, beside eight bytes a row
-that tell keys that come back.
-"""
+"""Where the data lie, seen from a project yet to be: ``source.path``, and what of it the fetch stage watches."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +12,93 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.errors import UserError
-from weakfish.gold import in_test
-from weakfish.params import GoldParams
-from weakfish.runs import Progress
-from weakfish.scaffold.facts import ColumnFacts
+from weakfish.contracts.tables import in_test
+from weakfish.errors import SourceError, UserError
+from weakfish.project.params import GoldParams, Name, Section
+from weakfish.project.runs import Progress
 from weakfish.sources.tabular.files import find
-from weakfish.sources.tabular.keys import Keys
-from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, TabularSettings
+from weakfish.sources.tabular.pieces import Keys
+from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, Kind, TabularSettings
 from weakfish.sources.tabular.source import TabularSource
+
+WILD = "*?["
+"""What makes a part of a path a pattern."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """``given`` is the absolute path of the data, ``path`` and ``fetch_dep`` are as in `proposal.Proposal`."""
+
+    given: str
+    path: str
+    fetch_dep: str | None
+
+
+def place(given: str, project: Path) -> Place:
+    """A file, directory or pattern, from the working directory, as a project in the folder ``project`` names it.
+
+    It is relative where the data lie beside the project or below its parent, so that both can move together.
+
+    Raises
+    ------
+    UserError
+        When there is no file, or the files that it means would come to be those of the project, too.
+    """
+    absolute = os.path.abspath(given)  # noqa: PTH100  `Path.resolve` would follow links
+    try:
+        find(absolute, Path("/"))
+    except SourceError as error:
+        raise UserError(f"There is no file {given}; correct --from, or bring the data.") from error
+    base, rest = (Path(absolute), None) if Path(absolute).exists() else split(absolute)
+    folder = base.resolve()
+    project = project.parent.resolve() / project.name
+    for known in (base, base.parent.resolve() / base.name):
+        if known.is_relative_to(project.parent):
+            base = Path(os.path.relpath(known, project))
+            break
+    path = str(base / rest) if rest else str(base)
+    if not project.is_relative_to(folder):
+        return Place(absolute, path, str(base))
+    if rest is None or len(Path(rest).parts) > 1:
+        raise UserError(
+            f"The project in {project} would lie among the data that {given} means, and its own files be read as data; "
+            "choose a folder elsewhere."
+        )
+    return Place(absolute, path, None)
+
+
+def split(path: str) -> tuple[Path, str | None]:
+    """The part of a path before the first one with a wildcard, and the pattern from there on."""
+    parts = Path(path).parts
+    first = next((number for number, part in enumerate(parts) if any(sign in part for sign in WILD)), len(parts))
+    return Path(*parts[:first]), str(Path(*parts[first:])) if parts[first:] else None
+
+
+class ColumnFacts(Section):
+    """What a column of the events holds.
+
+    ``rows``, ``nulls`` (how many), ``least`` and ``greatest`` (of numbers; of times and dates in ISO form, UTC) and
+    ``shortest`` and ``longest`` (characters, of texts) are those of all rows; they are null where no row has a value or
+    the kind has no such number. ``distinct`` is of the sample, and so is ``frequent``, values as text and how often,
+    the most frequent first; it is empty where there are more than fifty, which may be people's own.
+    """
+
+    name: Name
+    kind: Kind
+    rows: int
+    nulls: int
+    least: int | float | str | None = None
+    greatest: int | float | str | None = None
+    shortest: int | None = None
+    longest: int | None = None
+    distinct: int = 0
+    frequent: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def null_share(self) -> float:
+        """The share of rows without a value."""
+        return self.nulls / self.rows if self.rows else 0.0
+
 
 ROWS = 20_000
 """The most rows of the sample; they lie in even distance."""

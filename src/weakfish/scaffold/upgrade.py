@@ -14,12 +14,11 @@ import click
 
 from weakfish import __version__
 from weakfish.errors import UnknownName, UserError
-from weakfish.project import Project
-from weakfish.runs import locked
-from weakfish.scaffold.asking import on_terminal
-from weakfish.scaffold.record import FILE, Record, hash_of, read_record, write_record
+from weakfish.project.paths import Project
+from weakfish.project.runs import locked
+from weakfish.scaffold.questions import on_terminal
 from weakfish.scaffold.render import render
-from weakfish.scaffold.write import put
+from weakfish.scaffold.write import FILE, Record, hash_of, put, read_record, write_record
 
 TRANSFORMS = "feature_repo/transforms.py"
 

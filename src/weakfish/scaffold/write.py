@@ -1,21 +1,163 @@
-"""A proposal's files on disk, all of them or none: written beside their place, then moved there as a whole."""
+"""``weakfish.lock``: which version wrote a project, from which proposal, and what each file was like."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from packaging.version import InvalidVersion, Version
+from pydantic import ValidationError, field_validator
 
 from weakfish import __version__
-from weakfish.errors import UserError
+from weakfish.errors import UserError, WeakfishError
 from weakfish.files import whole_file
-from weakfish.project import MARKS
-from weakfish.scaffold import git
+from weakfish.project.params import Section
+from weakfish.project.paths import MARKS
 from weakfish.scaffold.proposal import Proposal
-from weakfish.scaffold.record import record_of, write_record
 from weakfish.scaffold.render import render
+
+FILE = "weakfish.lock"
+
+
+class Record(Section):
+    """What stands in ``weakfish.lock``; ``files`` are SHA-256 of what was written, by path."""
+
+    version: str
+    proposal: Proposal
+    files: dict[str, str]
+
+    @field_validator("files")
+    @classmethod
+    def _within_the_project(cls, files: dict[str, str]) -> dict[str, str]:
+        for path in files:
+            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+                raise ValueError(f"{path} lies outside of the project")
+        return files
+
+
+def record_of(proposal: Proposal, files: dict[str, str]) -> Record:
+    """The record of files that this version makes from a proposal."""
+    return Record(version=__version__, proposal=proposal, files={path: hash_of(text) for path, text in files.items()})
+
+
+def hash_of(text: str) -> str:
+    """The SHA-256 of a file with this text."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def write_record(root: Path, record: Record) -> None:
+    """Write the record of a project: all of it, since defaults may change, in the order of columns and tasks."""
+    content = record.model_dump(mode="json")
+    with whole_file(root / FILE) as part:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_record(root: Path) -> Record:
+    """The record of a project.
+
+    Raises
+    ------
+    UserError
+        When there is none, it cannot be read, or a later version of Weakfish wrote it.
+    """
+    file = root / FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        written = str(content["version"])
+        later = Version(written) > Version(__version__)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{root} has no {FILE}: `weakfish init` did not make this project, so there is nothing to bring along."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, InvalidVersion) as error:
+        raise _unreadable(file, error) from error
+    if later:
+        raise UserError(
+            f"{file} was written by Weakfish {written}, which is later than {__version__}; install that version or a "
+            "later one."
+        )
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        raise _unreadable(file, error.errors()[0]["msg"]) from error
+
+
+def _unreadable(file: Path, error: Any) -> UserError:
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return UserError(f"{file} is no record of Weakfish ({reason}); bring it back from git: `git checkout -- {FILE}`.")
+
+
+State = Literal["committed", "staged", "outer"]
+
+_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
+"""What git sets for its hooks, and would act on another repository for."""
+
+
+def check_git() -> None:
+    """Raise `UserError` when there is no git."""
+    if shutil.which("git") is None:
+        raise UserError("There is no git on PATH, and a project's history lies in git; install it.")
+
+
+def outer(folder: Path) -> Path | None:
+    """The repository whose work tree a folder would lie in and which does not ignore it."""
+    there = next(place for place in (folder, *folder.parents) if place.is_dir())
+    found = _git(there, "rev-parse", "--show-toplevel")
+    if found.returncode or not found.stdout.strip():
+        return None
+    if _git(there, "check-ignore", "--quiet", "--", str(folder)).returncode == 0:
+        return None
+    return Path(found.stdout.strip())
+
+
+def begin(folder: Path, message: str) -> State:
+    """Make a repository of a folder, with all that is in it as the first commit.
+
+    The files are left staged where git does not know who commits, or does not let it be done.
+
+    Raises
+    ------
+    WeakfishError
+        When git fails otherwise.
+    """
+    for arguments in (("init", "--quiet"), ("add", "--all")):
+        done = _git(folder, *arguments)
+        if done.returncode:
+            raise WeakfishError(f"`git {arguments[0]}` failed: {_last(done)}; correct that and run it again.")
+    if not all(_said(folder, who) for who in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT")):
+        return "staged"
+    return "staged" if _git(folder, "commit", "--quiet", "--message", message).returncode else "committed"
+
+
+def _said(folder: Path, who: str) -> bool:
+    """Whether somebody said who commits; what git makes up of the machine's names does not count."""
+    return _git(folder, "-c", "user.useConfigOnly=true", "var", who).returncode == 0
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    lines = (done.stderr or done.stdout).strip().splitlines()
+    return lines[-1].rstrip(".") if lines else f"exit code {done.returncode}"
 
 
 def check_free(folder: Path) -> None:
@@ -27,10 +169,10 @@ def check_free(folder: Path) -> None:
     for above in folder.parents:
         if all((above / mark).is_file() for mark in MARKS):
             raise UserError(f"{folder} would lie in the project {above}; name a folder outside of it.")
-    git.check_git()
+    check_git()
 
 
-def write(folder: Path, proposal: Proposal) -> git.State:
+def write(folder: Path, proposal: Proposal) -> State:
     """Write a whole project into an absent or empty folder, and say what git has of it.
 
     Inside a repository of others nothing is staged; everywhere else the project becomes a repository of its own.
@@ -43,12 +185,12 @@ def write(folder: Path, proposal: Proposal) -> git.State:
         When git fails. Nothing is left behind.
     """
     files = render(proposal, __version__)
-    inside = git.outer(folder)
+    inside = outer(folder)
     with _new(folder) as part:
         for path, text in files.items():
             put(part / path, text)
         write_record(part, record_of(proposal, files))
-        return "outer" if inside else git.begin(part, f"Begin {proposal.name} with weakfish init")
+        return "outer" if inside else begin(part, f"Begin {proposal.name} with weakfish init")
 
 
 def put(file: Path, text: str) -> None:

@@ -12,13 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.tables import GOLD_LABEL, UNDATED, Contract, in_test, write_partition
 from weakfish.errors import ParamsError, UnknownName
 from weakfish.files import whole_folder
-from weakfish.gold import GOLD_LABEL, in_test
-from weakfish.project import Project
-from weakfish.runs import Progress, write_ledger
+from weakfish.project.paths import Project
+from weakfish.project.runs import Progress, write_ledger
 from weakfish.sources.contract import Source
-from weakfish.tables import UNDATED, Contract, write_partition
 
 
 def source(project: Project) -> Source:

@@ -7,7 +7,7 @@ from typing import Any
 import ibis.expr.types as ir
 from snorkel.labeling import labeling_function
 
-from weakfish.labeling import votes
+from weakfish.rules import votes
 
 
 @votes(1)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from weakfish.errors import SourceError
 from weakfish.files import whole_file, whole_folder
-from weakfish.project import Project
+from weakfish.project.paths import Project
 from weakfish.sources.npm import NpmPackage, members
 
 FOLDER = "WEAKFISH_ASSETS"

@@ -14,7 +14,7 @@ from weakfish.checks.docs.assets import LOOKS, lay_out
 from weakfish.checks.docs.shown import VALUES, bounded, escaped
 from weakfish.errors import SourceError
 from weakfish.files import whole_file, whole_folder
-from weakfish.project import Project
+from weakfish.project.paths import Project
 
 ASSETS = "_assets"
 """The folder of what all pages load; no table has a name that begins so."""

@@ -15,7 +15,7 @@ from weakfish.checks.expectations.kept import Kept
 from weakfish.checks.expectations.kinds import Unsure
 from weakfish.checks.expectations.source import Source
 from weakfish.files import sha256
-from weakfish.runs import Progress
+from weakfish.project.runs import Progress
 
 Found = dict[str, dict[str, Fact]]
 """Facts by the identity of their spec, then by partition, in order."""

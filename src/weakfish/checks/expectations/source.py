@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from weakfish.contracts.tables import open_partition
 from weakfish.errors import TableError
-from weakfish.tables import open_partition
 
 BATCH_BYTES = 8 << 20
 """What a batch may take in memory, about; its rows follow from the columns read."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from weakfish.checks.expectations.facts import EXAMPLES, Fact, Hashes, comparable
 from weakfish.checks.expectations.scan import Scan
-from weakfish.compute.duckdb.hashes import repeated
+from weakfish.engine.duckdb import repeated
 
 MERGED = 2_000_000
 """Hashes that are merged at a time, and rows that are compared at a time, about."""

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from weakfish.sources.tabular import guesses
-from weakfish.sources.tabular.guesses import Choice, Column
-from weakfish.sources.tabular.sample import take
+from weakfish.sources.tabular.guesses import Choice, Column, take
 from weakfish.sources.tabular.settings import Format
 
 

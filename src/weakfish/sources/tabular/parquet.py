@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular.files import RawFile
-from weakfish.sources.tabular.piece import Piece, tell_columns
-from weakfish.sources.tabular.rejects import Rejects, Tally
+from weakfish.sources.tabular.pieces import Piece, Rejects, Tally, tell_columns
 from weakfish.sources.tabular.settings import TabularSettings
 
 ROWS = 1 << 14

@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from weakfish.contracts.tables import TIME
 from weakfish.errors import ParamsError
-from weakfish.params import Name, Section
-from weakfish.tables import TIME
+from weakfish.project.params import Name, Section
 
 Kind = Literal["string", "integer", "number", "boolean", "time", "date"]
 Format = Literal["csv", "jsonl", "parquet"]

@@ -14,20 +14,18 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish import params
+from weakfish.contracts.tables import TIME
 from weakfish.errors import SourceError
-from weakfish.project import Project
+from weakfish.project import params
+from weakfish.project.paths import Project
 from weakfish.sources.contract import Source
-from weakfish.sources.tabular.delimited import read_delimited
+from weakfish.sources.tabular.csv import read_delimited
 from weakfish.sources.tabular.files import RawFile, find, format_of, link, listed
-from weakfish.sources.tabular.keys import Keys
-from weakfish.sources.tabular.lines import read_lines
+from weakfish.sources.tabular.jsonl import read_lines
 from weakfish.sources.tabular.parquet import read_parquet
-from weakfish.sources.tabular.piece import Piece, Reader
-from weakfish.sources.tabular.rejects import Rejects, Tally
+from weakfish.sources.tabular.pieces import Keys, Piece, Reader, Rejects, Tally
 from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, read_settings
 from weakfish.sources.tabular.types import WHY, convert
-from weakfish.tables import TIME
 
 READERS: dict[str, Reader] = {"csv": read_delimited, "jsonl": read_lines, "parquet": read_parquet}
 

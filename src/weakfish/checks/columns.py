@@ -1,0 +1,290 @@
+"""`categories(column)`: values that were never accepted, and accepted ones that vanished.
+
+Rare values have no names here, only their number: what stands in a few rows may be anybody's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import log, sqrt
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weakfish.checks.baseline import Comparison, Window, percent, rounded
+from weakfish.checks.check import Check, Rows, Severity, judged
+from weakfish.checks.rates import CERTAIN, FEWEST, NOISE, POWER, Limit, Rate
+from weakfish.contracts.tables import read_partition
+from weakfish.engine.profile import CATEGORIES, Column
+
+WHY = "A value that no rule or model has seen says nothing to them; one that vanished takes its rules along."
+
+NAMES_SHOWN = 20
+"""How many new or vanished categories a check names."""
+
+
+@dataclass(frozen=True)
+class _Side:
+    window: Window
+    now: Column
+    then: Column
+    limit: float
+
+    @cached_property
+    def new(self) -> dict[str, int]:
+        """Rows of the values that repeat and were not accepted, the most frequent first."""
+        found = {name: count for name, count in self.now.frequent.items() if name not in self.then.frequent}
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def share(self) -> float:
+        """The share of values that were not accepted: those that repeat, and rare ones as far as they are more."""
+        return new_share(self.now, self.then)
+
+    @property
+    def fewest(self) -> float:
+        """The accepted share from where on a value that is absent now has not been so by chance."""
+        return max(self.limit, float(1 - (1 - NOISE) ** (1 / self.now.valued)))
+
+    @cached_property
+    def vanished(self) -> list[str]:
+        """Accepted values that no row has now, although so many had them that chance is no explanation."""
+        found = self.now.categories
+        fewest = self.fewest * self.then.valued
+        then = self.then.frequent.items() if found is not None else ()
+        return [name for name, count in then if name not in (found or ()) and count > fewest]
+
+    @property
+    def broken(self) -> bool:
+        return self.share > self.limit or bool(self.vanished)
+
+
+def new_share(now: Column, then: Column) -> float:
+    """The share of values that were not accepted; 1 where there are too many kinds to count them."""
+    if now.categories is None:
+        return 1.0
+    unknown = rare_rows(now, then)
+    repeating = sum(count for name, count in now.frequent.items() if name not in then.frequent)
+    return repeating / now.valued + max(0.0, unknown / now.valued - then.rare / max(1, then.valued))
+
+
+def rare_rows(now: Column, then: Column) -> int:
+    """Rows of values that do not repeat and were not accepted."""
+    known = {**now.frequent, **{name: (now.categories or {}).get(name, 0) for name in then.frequent}}
+    return now.valued - sum(known.values())
+
+
+def categories(against: Comparison, column: str) -> Check | None:
+    """Compare the values of a column that had few; None for other columns, and for booleans."""
+    before, limit = against.accepted.columns[column], against.limits.new_categories
+    known = before.categories is not None and before.kind != "boolean"
+    sides = [_Side(window, now, then, limit) for window, now, then in against.sides(column) if known and now.valued]
+    if not sides:
+        return None
+    worst = max(sides, key=lambda side: (side.broken, side.share))
+    return Check(
+        check=f"categories({column})",
+        expectation="categories",
+        severity="warning",
+        why=WHY,
+        status=judged("warning", not worst.broken),
+        kind="change",
+        against_baseline=True,
+        found=_found(column, worst),
+        arguments={
+            "column": column,
+            "compared": worst.window.name,
+            "new": dict(list(worst.new.items())[:NAMES_SHOWN]),
+            "rare": rare_rows(worst.now, worst.then),
+            "vanished": worst.vanished[:NAMES_SHOWN],
+        },
+        observed=rounded(worst.share),
+        threshold=limit,
+        detects=_detects(worst),
+        by_partition=_trend(against, column),
+    )
+
+
+def _found(column: str, side: _Side) -> str:
+    where = f"{column} in the {side.window.name}"
+    if side.now.categories is None:
+        return f"The values of {where} are no few repeated ones any more: over {CATEGORIES}, or names of things."
+    told = f"{percent(side.share)} of {side.now.valued:,} values of {where} were not accepted"
+    kinds = f"new kinds that repeat: {len(side.new)}, accepted ones that vanished: {len(side.vanished)}"
+    return f"{told}; {kinds} of {len(side.then.frequent)}."
+
+
+def _detects(side: _Side) -> str:
+    rows = side.now.valued
+    new = min(1.0, max(side.limit + CERTAIN * sqrt(side.limit / rows), -log(1 - POWER) / rows))
+    return (
+        f"With {rows:,} rows, new values are seen in {percent(POWER)} of cases from {percent(new)} of the rows on, "
+        f"and a vanished one that {percent(side.fewest)} of the accepted rows had."
+    )
+
+
+def _trend(against: Comparison, column: str) -> dict[str, float]:
+    """The share of new values in each partition; nothing where no partition has any."""
+    before = against.accepted.columns[column]
+    parts = {name: now for name, now in against.by_partition(column).items() if now.valued}
+    trend = {name: rounded(new_share(now, before)) for name, now in parts.items()}
+    return trend if any(trend.values()) else {}
+
+
+WHY_cardinality = "Names of things that collapse into a few, or all become unique, neither join nor group as they did."
+
+
+def cardinality(against: Comparison, column: str) -> Check | None:
+    """Compare the distinct values of a column of names; None where it is none, or has too few rows.
+
+    New partitions compare each with the mean accepted one, accepted ones together with themselves as accepted.
+    """
+    before = against.accepted.columns[column]
+    if before.kind != "text" or before.categories is not None or not before.distinct:
+        return None
+    trend = _trend_cardinality(against, column, before)
+    found = {}
+    of_new = [trend[name] for name in against.new.partitions if name in trend]
+    if of_new:
+        found[against.new.name] = max(of_new, key=_far)
+    for window, now, _ in against.sides(column):
+        if window is against.kept and now.valued >= FEWEST:
+            found[window.name] = _factor(now.distinct or 0, now.valued, before.distinct, before.valued)
+    if not found:
+        return None
+    where = max(found, key=lambda name: _far(found[name]))
+    limit = against.limits.cardinality_factor
+    return Check(
+        check=f"cardinality({column})",
+        expectation="cardinality",
+        severity="warning",
+        why=WHY_cardinality,
+        status=judged("warning", _far(found[where]) <= log(limit)),
+        kind="change",
+        against_baseline=True,
+        found=f"Distinct values of {column} in the {where}: {found[where]:.3g} times what so many rows let expect.",
+        arguments={"column": column, "compared": {name: rounded(factor) for name, factor in found.items()}},
+        observed=rounded(found[where]),
+        threshold=limit,
+        detects=f"With any number of rows, {limit:g} times more or fewer distinct values than that.",
+        by_partition={name: rounded(factor) for name, factor in trend.items()},
+    )
+
+
+def _trend_cardinality(against: Comparison, column: str, before: Column) -> dict[str, float]:
+    """The factor of each partition against the mean accepted one."""
+    partitions = len(against.accepted.rows)
+    usual, valued = (before.distinct or 0) / partitions, before.valued / partitions
+    found = {name: now for name, now in against.by_partition(column).items() if now.valued >= FEWEST}
+    return {name: _factor(now.distinct or 0, now.valued, usual, valued) for name, now in found.items()}
+
+
+def _factor(distinct: int, rows: int, usual: float, usual_rows: float) -> float:
+    """How many times more or fewer distinct values there are than fit the rows; 1 while they do.
+
+    With more rows come more distinct values: at least none, and at most in proportion. Between these, all is well.
+    """
+    low, high = sorted((usual, usual * rows / usual_rows))
+    return max(distinct, 0.5) / max(min(max(distinct, low), high), 0.5)
+
+
+def _far(factor: float) -> float:
+    return abs(log(factor))
+
+
+WHY_extremes = "Nothing was fitted or reviewed on such values: what rules and models do there is a guess."
+
+
+def outside(against: Comparison, column: str, files: Mapping[str, Path], severity: Severity) -> Check | None:
+    """Count the rows outside of the accepted extremes of a column of numbers; None where it is none.
+
+    Only partitions whose own extremes lie outside are read.
+    """
+    before, limit = against.accepted.columns[column], against.limits.out_of_range
+    sides = against.sides(column)
+    if before.kind != "number" or before.low is None or before.high is None or not sides:
+        return None
+    low, high = before.low, before.high
+    parts = against.by_partition(column)
+    beyond = [name for name, part in parts.items() if _is_beyond(part, low, high)]
+    rows = {name: _rows(files[name], column, low, high) for name in beyond}
+    counts = [(sum(len(rows[name]) for name in w.partitions if name in rows), now.rows, w) for w, now, _ in sides]
+    bad, total, window = max(counts, key=lambda side: side[0] / side[1])
+    return Check(
+        check=f"range({column})",
+        expectation="range",
+        severity=severity,
+        why=WHY_extremes,
+        status=judged(severity, bad <= limit * total),
+        kind="change",
+        against_baseline=True,
+        found=f"{bad:,} of {total:,} rows in the {window.name} have {column} outside of {low:g} to {high:g}.",
+        arguments={"column": column, "compared": window.name, "min_value": low, "max_value": high},
+        unexpected=bad,
+        unexpected_share=rounded(bad / total),
+        threshold=limit,
+        detects=f"Any share of rows above {percent(limit)}.",
+        by_partition={name: rounded(len(of) / parts[name].rows) for name, of in rows.items()},
+        rows={name: of for name, of in rows.items() if len(of) and name in window.partitions},
+    )
+
+
+def _is_beyond(part: Column, low: float, high: float) -> bool:
+    return (part.low is not None and part.low < low) or (part.high is not None and part.high > high)
+
+
+def _rows(file: Path, column: str, low: float, high: float) -> Rows:
+    values = read_partition(file, [column])[column].combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    numbers = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(np.isfinite(numbers) & ((numbers < low) | (numbers > high))).astype(np.int64)
+
+
+WHY_nulls = "A value that goes missing is a broken reader or source, and what is computed from it goes missing too."
+
+CHANCE = 2 * (1 - NOISE)
+"""Two-sided, of which a rise is one side."""
+
+
+def nulls(against: Comparison, column: str, severity: Severity = "warning") -> Check | None:
+    """Compare the share of nulls; None where no row lacks a value on any side."""
+    limit = Limit(chance=CHANCE, difference=against.limits.null_share)
+    sides = [(w, Rate(now.nulls, now.rows), Rate(then.nulls, then.rows)) for w, now, then in against.sides(column)]
+    if not any(now.hits or then.hits for _, now, then in sides):
+        return None
+    window, now, then = max(sides, key=lambda side: (_rises(limit, *side[1:]), side[1].share - side[2].share))
+    bound = limit.bounds(now.rows, then).high
+    surely = _surely(bound, now.rows)
+    rows = f"{percent(now.share)} of {now.rows:,} rows in the {window.name}"
+    return Check(
+        check=f"nulls({column})",
+        expectation="nulls",
+        severity=severity,
+        why=WHY_nulls,
+        status=judged(severity, not _rises(limit, now, then)),
+        kind="change",
+        against_baseline=True,
+        found=f"{rows} have no {column}; of {then.rows:,} accepted ones {percent(then.share)}.",
+        arguments={"column": column, "compared": window.name, "accepted_share": rounded(then.share)},
+        observed=rounded(now.share),
+        threshold=None if bound is None else rounded(bound),
+        detects=surely and f"With {now.rows:,} rows, nulls in {surely} of them are seen in {percent(POWER)} of cases.",
+        by_partition={name: rounded(part.nulls / part.rows) for name, part in against.by_partition(column).items()},
+    )
+
+
+def _rises(limit: Limit, now: Rate, then: Rate) -> bool:
+    return now.share > then.share and limit.tells(now, then)
+
+
+def _surely(bound: float | None, rows: int) -> str | None:
+    """The smallest true share that passes a bound in `POWER` of all cases: its own chance comes on top."""
+    if bound is None:
+        return None
+    share = bound + CERTAIN * sqrt(max(bound * (1 - bound), 1 / rows) / rows)
+    return percent(share) if share < 1 else None

@@ -1,0 +1,268 @@
+"""An explanation of one label as people read it: a table of votes, and below it what the label rests on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, TextIO
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from weakfish.errors import UserError
+from weakfish.project.paths import Project
+
+WIDTH = 110
+
+SHOWN = 4
+"""Classes that are all shown; of more, those that are most probable."""
+
+
+def print_explanation(found: dict[str, Any], file: TextIO | None = None) -> None:
+    """Print what `explain` found; votes that weigh most come first."""
+    out = console(file or sys.stdout)
+    out.print(Text(_headline(found), "bold"))
+    out.print(Text(_method(found)))
+    if found["covered"]:
+        out.print(_table(found))
+    for line in _rest(found) + _origin(found):
+        out.print(Text(line))
+
+
+def console(file: TextIO) -> Console:
+    """A console on ``file``, as wide as the terminal that it is; colours only there."""
+    terminal = file.isatty()
+    width = min(WIDTH, Console(file=file).width) if terminal else WIDTH
+    return Console(file=file, width=width, force_terminal=terminal, highlight=False, markup=False, emoji=False)
+
+
+def _headline(found: dict[str, Any]) -> str:
+    about = f"{found['key']} ({found['time'] or 'undated'}), task {found['task']}"
+    shares = _shares(found["probabilities"])
+    if not found["covered"]:
+        return (
+            f"{about}: uncovered, no labeling function votes on it. Its probabilities are the class balance ({shares})."
+        )
+    return f"{about}: {found['label']} ({shares})"
+
+
+def _method(found: dict[str, Any]) -> str:
+    if not found["covered"]:
+        return "It has no label; what treats the class balance as one is mistaken."
+    if found["prior"] is not None:
+        if len(found["classes"]) > SHOWN:
+            return (
+                f"Log odds of {_best(found)[0]} against the classes that come next: the class balance and the votes "
+                "add up to them."
+            )
+        against = found["classes"][0]
+        return f"Log odds of each class against {against}: the class balance and the votes add up to the probability."
+    votes = {name: number for name, number in found["votes"].items() if number or len(found["classes"]) <= SHOWN}
+    counts = ", ".join(f"{number} for {name}" for name, number in votes.items())
+    return f"Majority vote: {counts}; the class with most votes has the probability, classes that tie share it."
+
+
+def _table(found: dict[str, Any]) -> Table:
+    columns = _columns(found)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("labeling function", overflow="fold")
+    table.add_column("vote", no_wrap=True)
+    weighed = found["prior"] is not None
+    for title, _, _ in columns if weighed else []:
+        table.add_column(title, justify="right")
+    table.add_column("module", overflow="fold")
+    voted = [function for function in found["functions"] if function["vote"] is not None]
+    for function in sorted(voted, key=_weight, reverse=True):
+        odds = [_odds(_of(function["log_odds"], pair), function["at_bound"]) for _, *pair in columns] if weighed else []
+        table.add_row(Text(function["name"]), function["vote"], *odds, Text(function["module"]))
+    if weighed:
+        table.add_row(Text("(class balance)"), "", *(_odds(_of(found["prior"], pair)) for _, *pair in columns), "")
+        table.add_row(Text("together", "bold"), "", *(_odds(_total(found, pair)) for _, *pair in columns), "")
+    return table
+
+
+def _columns(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The comparisons that have a column: its title, a class, and the class that it is compared with.
+
+    Of few classes each with the first one; of many the most probable one with those that come next.
+    """
+    classes = found["classes"]
+    if len(classes) <= SHOWN:
+        return [(f"log odds of {name}", name, classes[0]) for name in classes[1:]]
+    best = _best(found)
+    return [(f"against {name}", best[0], name) for name in best[1:SHOWN]]
+
+
+def _best(found: dict[str, Any]) -> list[str]:
+    """The classes, the most probable first."""
+    return sorted(found["classes"], key=lambda name: -found["probabilities"][name])
+
+
+def _shares(shares: dict[str, float]) -> str:
+    """Probabilities; of many classes the largest, and how much is left for the others."""
+    if len(shares) <= SHOWN:
+        return ", ".join(f"{name} {share:.4f}" for name, share in shares.items())
+    if len(set(shares.values())) == 1:
+        return f"{next(iter(shares.values())):.4f} for each of {len(shares)} classes"
+    most = sorted(shares.items(), key=lambda item: -item[1])[:SHOWN]
+    rest = 1 - sum(share for _, share in most)
+    named = [f"{name} {share:.4f}" for name, share in most]
+    return ", ".join([*named, f"{len(shares) - SHOWN} others {max(rest, 0.0):.4f}"])
+
+
+def _weight(function: dict[str, Any]) -> float:
+    return max(map(abs, function["log_odds"].values())) if function["log_odds"] else 0.0
+
+
+def _of(odds: dict[str, float], pair: list[str]) -> float:
+    """The log odds of one class against another; those that are given are against the first class."""
+    return odds.get(pair[0], 0.0) - odds.get(pair[1], 0.0)
+
+
+def _total(found: dict[str, Any], pair: list[str]) -> float:
+    return _of(found["prior"], pair) + sum(_of(function["log_odds"], pair) for function in found["functions"])
+
+
+def _odds(value: float, at_bound: bool = False) -> str:
+    return f"{value:+.3f}{'*' if at_bound else ' '}"
+
+
+def _rest(found: dict[str, Any]) -> list[str]:
+    lines = []
+    if any(function["at_bound"] for function in found["functions"]):
+        lines.append("* An estimate at the bound that the label model sets: the true weight may be larger.")
+    failed = [function["name"] for function in found["functions"] if function["failed"]]
+    if failed:
+        lines.append(f"Failed on it, which counts as an abstain: {', '.join(failed)}.")
+    silent = [function["name"] for function in found["functions"] if function["vote"] is None]
+    silent = [name for name in silent if name not in failed]
+    if silent and found["covered"]:
+        lines.append(f"Abstained: {', '.join(silent)}.")
+    return lines
+
+
+def _origin(found: dict[str, Any]) -> list[str]:
+    events, model = found["events"], found["model"]
+    settings = ", ".join(
+        f"{name} {_setting(value)}" for name, value in found["settings"]["label_model"].items() if value is not None
+    )
+    return [
+        "",
+        f"Events    data/events/{events['partition']}.parquet, sha256 {events['sha256'][:12]}",
+        f"Model     {found['method']}, fitted through {model['fitted_through']} on {model['rows']:,} rows",
+        *(f"          {why}" for why in found["why"]),
+        f"Settings  {settings}",
+        f"Packages  {', '.join(f'{name} {version}' for name, version in found['versions'].items())}",
+    ]
+
+
+def _setting(value: Any) -> str:
+    if not isinstance(value, list) or len(value) <= SHOWN:
+        return str(value)
+    least, most = f"{min(value):.3g}", f"{max(value):.3g}"
+    return f"{least if least == most else f'{least} to {most}'} for each of {len(value)} classes"
+
+
+KINDS = {
+    "events": "the events changed",
+    "several": "several edits together",
+    "refit": "refit of the label model",
+}
+
+
+def print_diff(found: dict[str, Any], file: TextIO | None = None) -> None:
+    """Print what `diff` found."""
+    out = console(file or sys.stdout)
+    for line in _counts(found):
+        out.print(Text(line))
+    if found["groups"]:
+        out.print(_table_diff_text(found["groups"]))
+
+
+def _counts(found: dict[str, Any]) -> list[str]:
+    rows, since = found["rows"], f"{found['revision']} ({found['commit'][:7]})"
+    lines = [
+        f"Labels of {found['task']} since {since}: {found['flipped']:,} flipped, {found['appeared']:,} appeared, "
+        f"{found['vanished']:,} vanished; {rows['old']:,} events then, {rows['new']:,} now."
+    ]
+    for verb, names in (found["functions"] or {}).items():
+        if names:
+            lines.append(f"Labeling functions {verb}: {', '.join(names)}.")
+    for name, (old, new) in found["settings"].items():
+        lines.append(f"Setting {name} was {old} and is {new}; labels that it moved count as refit.")
+    return lines + ([found["causes_unknown"]] if found["causes_unknown"] else [])
+
+
+def _table_diff_text(groups: list[dict[str, Any]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("labels", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("from", no_wrap=True)
+    table.add_column("to", no_wrap=True)
+    table.add_column("because of", overflow="fold")
+    table.add_column("for example", overflow="fold")
+    for group in groups:
+        examples = Text(", ".join(map(str, group["examples"])))
+        ends = (group["from"] or "-", group["to"] or "-")
+        table.add_row(f"{group['count']:,}", group["change"], *ends, Text(_because(group["cause"])), examples)
+    return table
+
+
+def _because(cause: dict[str, Any] | None) -> str:
+    if cause is None:
+        return "not known"
+    return KINDS.get(cause["kind"]) or " or ".join(cause["functions"])
+
+
+TASK = click.option("--task", help="The labeling task; needed where there are several.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@click.command()
+@click.argument("key")
+@TASK
+@AS_JSON
+def explain(key: str, task: str | None, as_json: bool) -> None:
+    """Say why the event KEY has its label: each function's vote and what it adds, and what made them."""
+    from weakfish.labeling.explain import explain as work
+
+    project = Project.find()
+    found = work(project, task_of(project, task), key)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    print_explanation(found)
+
+
+@click.group()
+def labels() -> None:
+    """Labels as a whole: what changed since a revision, and which edits changed it."""
+
+
+@labels.command()
+@click.argument("revision", metavar="REV")
+@TASK
+@AS_JSON
+def diff(revision: str, task: str | None, as_json: bool) -> None:
+    """Say which labels differ from those of REV, any git revision, and which function's edit moved them."""
+    from weakfish.labeling.diff import diff as work
+
+    project = Project.find()
+    found = work(project, task_of(project, task), revision)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    print_diff(found)
+
+
+def task_of(project: Project, task: str | None) -> str:
+    """The task asked for, or the only one; raises `UserError` where that is open, `UnknownName`."""
+    known = list(project.params.tasks)
+    if task is None and len(known) > 1:
+        raise UserError(f"There are several tasks ({', '.join(known)}); say which with --task.")
+    name = task or known[0]
+    project.task(name)
+    return name

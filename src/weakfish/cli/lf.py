@@ -1,0 +1,413 @@
+"""Values of rows as a person reads them: on one line, long text cut around what the function looks for."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from weakfish.cli.labels import AS_JSON, TASK, console, task_of
+from weakfish.cli.quarantine import printable
+from weakfish.labeling.candidates import module_of
+from weakfish.labeling.searches import Search
+from weakfish.labeling.suggest import Suggestion, Suggestions
+from weakfish.labeling.trial import Trial
+from weakfish.project.paths import Project
+
+WIDEST = 150
+"""How many characters of a value are shown."""
+
+BEFORE = 50
+"""How many of them stand before what was found."""
+
+LITERAL = {"contains", "startswith", "endswith"}
+
+
+def excerpt(column: str, value: Any, searches: Sequence[Search]) -> str:
+    """``value`` without line breaks and control characters; of a long text, the part where a search finds something."""
+    if value is None:
+        return "-"
+    if not isinstance(value, str):
+        return _cut(value.hex() if isinstance(value, bytes) else str(value), 0)
+    found = [place for search in searches if (place := _place(search, column, value)) is not None]
+    return _cut(value, min(found, default=0))
+
+
+def _cut(text: str, place: int) -> str:
+    if len(text) <= WIDEST:
+        return _plain(text)
+    start = max(0, min(place - BEFORE, len(text) - WIDEST))
+    part = text[start : start + WIDEST]
+    before, after = "..." if start else "", "..." if start + WIDEST < len(text) else ""
+    return f"{before}{_plain(part)}{after} ({len(text):,} characters)"
+
+
+def _plain(text: str) -> str:
+    return printable(re.sub(r"\s+", " ", text))
+
+
+def _place(search: Search, column: str, text: str) -> int | None:
+    """Where a search finds something in a column's text; RE2 looks, as in the engine. None where it finds nothing."""
+    cases = {column: text, f"lower({column})": text.lower(), f"upper({column})": text.upper()}
+    if search.column not in cases:
+        return None
+    haystack = cases[search.column]
+    if search.kind in LITERAL:
+        place = haystack.find(search.pattern)
+        return place if place >= 0 else None
+    if search.kind != "regex":
+        return None
+    try:
+        place = pc.find_substring_regex(pa.array([haystack]), search.pattern)[0].as_py()
+    except pa.ArrowInvalid:
+        return None
+    return len(haystack.encode()[:place].decode(errors="ignore")) if place >= 0 else None
+
+
+MOST_OTHERS = 5
+"""Of the functions that conflict, and of those that agree, how many are shown; JSON has all."""
+
+MOST_READ = 8
+"""Columns that are named."""
+
+
+def print_trial(trial: Trial, file: TextIO | None = None) -> None:
+    """Print what `try_function` found."""
+    found, out = trial.figures, console(file or sys.stdout)
+    where = f" ({found['where']})" if found["where"] else ""
+    out.print(Text(printable(f"{found['task']}: {found['function']}{where}"), "bold"))
+    for line in [*_about(trial), "", *_lines(found), *_faults(trial), *_notes(found)]:
+        out.print(Text(line))
+    if found["others"]:
+        _print_others(out, found["others"])
+    fires, disagrees = found["examples"]["fires"], found["examples"]["disagrees"]
+    _print_rows(out, trial, f"Where it votes: {len(fires):,} of {_rows(found['coverage']['rows'])}", fires, 0)
+    if found["others"] or found["gold"]:
+        title = f"Where {_sides(found)} says otherwise: {len(disagrees):,} of {_rows(found['contradicted'])}"
+        _print_rows(out, trial, title, disagrees, len(fires))
+
+
+def _about(trial: Trial) -> list[str]:
+    found, sample = trial.figures, trial.figures["sample"]
+    doc = " ".join(trial.doc.split())
+    reads = ", ".join(found["reads"][:MOST_READ]) or "no column"
+    if len(found["reads"]) > MOST_READ:
+        reads += f" and {len(found['reads']) - MOST_READ} more columns, as far as can be told"
+    how = "on columns" if found["kind"] == "columns" else "row by row"
+    tried = (
+        f"all {sample['of']:,} events"
+        if sample["rows"] == sample["of"]
+        else f"{sample['rows']:,} of {sample['of']:,} events, from {sample['partitions']:,} partitions"
+    )
+    return [*([printable(doc)] if doc else []), f"Works {how}, reads {reads}; tried on {tried}."]
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    coverage, rows = found["coverage"], found["sample"]["rows"]
+    votes = coverage["rows"]
+    lines = [f"coverage   {_rows(votes)}, {_share(votes, rows)}{_classes(coverage['by_class'])}"]
+    lines += _gold(found)
+    others = found["others"]
+    if others:
+        adds = others["adds"]
+        right = _right(adds["gold"], "; ")
+        lines.append(
+            f"adds       {_rows(adds['rows'])} on which none of {others['functions']:,} others votes, "
+            f"{_share(adds['rows'], rows)}{_classes(adds['by_class'])}{right}"
+        )
+        lines.append(
+            f"conflicts  on {_rows(others['conflicts'])}, {_share(others['conflicts'], votes)} of its votes, another "
+            f"votes otherwise; on {others['against_majority']:,} the others' majority does"
+        )
+    if found["changed"]:
+        lines.append(f"changed    on {_rows(found['changed'])} its vote is not the one that lies in data/votes")
+    return lines
+
+
+def _gold(found: dict[str, Any]) -> list[str]:
+    gold = found["gold"]
+    if gold is None:
+        return ["dev gold   there is none for these rows"]
+    if not gold["votes"]:
+        return [f"dev gold   it votes on none of the {_rows(gold['rows'])} with a gold label"]
+    low, high = gold["interval"]
+    most = gold["majority"]
+    lines = [f"dev gold   {_right(gold)[2:]} (95 %: {low:.1%} to {high:.1%})"]
+    if len(gold["by_class"]) > 1:
+        lines += [f"           {name}: {_right(each)[2:]}" for name, each in gold["by_class"].items()]
+    if most["rows"]:
+        lines.append(
+            f"           where the others have a majority too ({_rows(most['rows'])}): it is right on "
+            f"{most['own_correct']:,}, the majority on {most['correct']:,}"
+        )
+    return lines
+
+
+def _faults(trial: Trial) -> list[str]:
+    faults = trial.figures["faults"]
+    if not faults["rows"]:
+        return []
+    more = ", ..." if faults["rows"] > len(faults["keys"]) else ""
+    keys = ", ".join(printable(repr(key)) for key in faults["keys"])
+    return [
+        f"faults     it raised on {_rows(faults['rows'])}, first {excerpt('', trial.exception, [])} ({keys}{more}); "
+        "there it has no vote"
+    ]
+
+
+def _notes(found: dict[str, Any]) -> list[str]:
+    return [f"note       {note}" for note in found["notes"]]
+
+
+def _print_others(out: Console, others: dict[str, Any]) -> None:
+    met = [each for each in others["by_function"] if each["both"]]
+    if not met:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("votes on the same rows", overflow="fold")
+    for name in ("rows", "agree", "conflict"):
+        table.add_column(name, justify="right")
+    agreeing = sorted(met, key=lambda each: -each["agree"])[:MOST_OTHERS]
+    shown = [each for each in met if (each in met[:MOST_OTHERS] and each["conflict"]) or each in agreeing]
+    for each in shown:
+        table.add_row(Text(each["name"]), f"{each['both']:,}", f"{each['agree']:,}", f"{each['conflict']:,}")
+    out.print(table)
+    if len(met) > len(shown):
+        out.print(Text(f"and {len(met) - len(shown):,} more, which conflict or agree on fewer rows; --json has all."))
+
+
+def _sides(found: dict[str, Any]) -> str:
+    sides = [*(["dev gold"] if found["gold"] else []), *(["the others' majority"] if found["others"] else [])]
+    return " or ".join(sides)
+
+
+def _print_rows(out: Console, trial: Trial, title: str, rows: list[dict[str, Any]], first: int) -> None:
+    """Rows under a title; ``first`` is the place of their values in ``trial.shown``."""
+    out.print()
+    out.print(Text(title, "bold"))
+    width = max(map(len, trial.columns), default=0)
+    for place, row in enumerate(rows, first):
+        others = ", ".join(f"{name} {count}" for name, count in row["others"].items()) or "none"
+        beside = f"; others {others}" if trial.figures["others"] else ""
+        gold = f"; dev gold {row['gold']}" if row["gold"] else ""
+        out.print(Text(f"{excerpt('', str(row['key']), [])}  {row['vote']}{beside}{gold}"))
+        for column in trial.columns:
+            value = excerpt(column, trial.shown[column][place].as_py(), trial.searches)
+            out.print(Text(f"    {column:{width}}  {value}"), soft_wrap=True)
+
+
+def _right(found: dict[str, int], before: str = "; ") -> str:
+    if not found["votes"]:
+        return ""
+    share = _share(found["correct"], found["votes"])
+    return f"{before}right on {found['correct']:,} of {_rows(found['votes'])} with dev gold, {share}"
+
+
+def _classes(by_class: dict[str, int]) -> str:
+    return f" ({', '.join(f'{name} {count:,}' for name, count in by_class.items())})" if by_class else ""
+
+
+def _share(part: int, whole: int) -> str:
+    share = part / whole if whole else 0.0
+    return "< 0.1%" if 0 < share < 0.001 else f"{share:.1%}"
+
+
+def _rows(number: int) -> str:
+    return f"{number:,} {'row' if number == 1 else 'rows'}"
+
+
+KINDS = {
+    "uncovered": "rows that no function votes on",
+    "undecided": "rows with one vote or an undecided probability",
+}
+
+
+def print_suggestions(found: Suggestions) -> None:
+    """Print a module to paste, or say that there is nothing to suggest."""
+    click.echo("\n".join(f"# {line}" for line in _head(found)))
+    if found.suggestions:
+        rules = [(each.rule, _about_suggest_text(found, each)) for each in found.suggestions]
+        click.echo(f"\n{module_of(rules, found.classes)}")
+
+
+def to_json(found: Suggestions) -> dict[str, Any]:
+    """The suggestions as plain values; no values of rows but the words that many share."""
+    return {
+        "task": found.task,
+        "precision": found.wanted,
+        "rows": found.rows,
+        "balance": found.balance,
+        "best": found.best,
+        "suggestions": [_json(found, each) for each in found.suggestions],
+        "together": {kind: counts.as_json() for kind, counts in found.together.items()},
+        "code": module_of([(each.rule, _about_suggest_text(found, each)) for each in found.suggestions], found.classes)
+        if found.suggestions
+        else None,
+    }
+
+
+def _json(found: Suggestions, each: Suggestion) -> dict[str, Any]:
+    rule = each.rule
+    return {
+        "name": rule.name,
+        "for": each.kind,
+        "class": found.classes[rule.label],
+        "column": rule.column,
+        "kind": rule.kind,
+        "values": [candidate.value for candidate in rule.candidates],
+        "estimate": each.estimate,
+        "low": each.low,
+        "expected": each.expected,
+        **each.counts.as_json(),
+    }
+
+
+def _head(found: Suggestions) -> list[str]:
+    rows = found.rows
+    lines = [
+        f"Task {found.task}: of {rows['all']:,} rows, no function votes on {rows['uncovered']:,}; "
+        f"{rows['undecided']:,} more have one vote or an undecided probability."
+    ]
+    if rows["looked_at_uncovered"] + rows["looked_at_covered"] < rows["all"]:
+        lines.append(
+            f"Estimates are from an even sample of {rows['looked_at_uncovered']:,} uncovered and "
+            f"{rows['looked_at_covered']:,} covered rows; counts are of all rows."
+        )
+    for kind, name in KINDS.items():
+        of = sum(each.kind == kind for each in found.suggestions)
+        if not of:
+            lines.append(f"Nothing to suggest for {name}: {_why_not(found, kind)}.")
+            continue
+        counts = found.together[kind]
+        lines.append(
+            f"For {name}, {of} suggestion{'s' if of > 1 else ''}, which together vote on {counts.adds:,} of "
+            f"{rows[kind]:,} ({counts.adds / max(rows[kind], 1):.0%}); "
+            f"{_gold_line(counts.correct_added, counts.gold_added)}."
+        )
+    if found.suggestions:
+        lines.append(
+            "Nothing was applied: paste what makes sense into labeling_functions/, and say why it should work."
+        )
+    return lines
+
+
+def _why_not(found: Suggestions, kind: str) -> str:
+    if not found.rows[kind]:
+        return "there are none"
+    if any(each.kind != kind for each in found.suggestions) and kind == "undecided":
+        return "no further rule would vote on enough of them"
+    best = max(found.best[kind], default=0)
+    themselves, like = found.balance[kind]["themselves"], found.balance[kind]["like"]
+    moved = [
+        f"{name} {before:.0%} there, {after:.0%} here"
+        for name, before, after in zip(found.classes, like, themselves, strict=True)
+        if abs(before - after) > 0.2
+    ]
+    differ = f", and these rows seem to differ from covered ones with few votes ({'; '.join(moved)})" if moved else ""
+    if best >= found.wanted:
+        return f"rules that reach a precision of {found.wanted:.0%} vote on too few of them{differ}"
+    return f"no rule is estimated to reach a precision of {found.wanted:.0%}{differ}"
+
+
+def _about_suggest_text(found: Suggestions, each: Suggestion) -> list[str]:
+    counts, name = each.counts, found.classes[each.rule.label]
+    adds = f"votes on {counts.votes:,} rows, adds {counts.adds:,} of {found.rows[each.kind]:,} {each.kind} ones"
+    return [
+        f"{name}: {adds}; estimated precision there {each.estimate:.2f}, at least {each.low:.2f};",
+        f"{_gold_line(counts.correct_added, counts.gold_added)}, {_gold_line(counts.correct, counts.gold, 'in all')}.",
+    ]
+
+
+def _gold_line(correct: int, gold: int, where: str = "of these") -> str:
+    return f"dev gold agrees with {correct:,} of {gold:,} {where}" if gold else f"no dev gold {where}"
+
+
+ROWS = 20_000
+"""Rows of the sample unless asked otherwise: shares of them are right to about a percent."""
+
+
+@click.group()
+def lf() -> None:
+    """Write labeling functions: see what one does on a sample of the events before it votes on all."""
+
+
+@lf.command("try")
+@click.argument("function", metavar="NAME|FILE:FUNCTION")
+@TASK
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=ROWS,
+    show_default=True,
+    help="How many events to try it on, evenly over all of them; all where there are fewer.",
+)
+@click.option(
+    "--examples", type=click.IntRange(min=0), default=10, show_default=True, help="How many rows of each kind to show."
+)
+@click.option("--columns", help="Columns to show, as a,b; without it the key, the time and those that it reads.")
+@AS_JSON
+def try_(function: str, task: str | None, rows: int, examples: int, columns: str | None, as_json: bool) -> None:
+    """Run one labeling function on a sample: coverage, accuracy on dev gold, what it adds, where it disagrees.
+
+    NAME is a function in labeling_functions/; FILE:FUNCTION is one in any Python file of the project, a draft perhaps.
+    Nothing is written. JSON holds numbers and keys, never the values of rows.
+    """
+
+    from weakfish.labeling.trial import try_function
+
+    project = Project.find()
+    wanted = [name.strip() for name in columns.split(",")] if columns else None
+    found = try_function(project, _task_of(project, task, function), function, rows, examples, wanted)
+    if as_json:
+        click.echo(json.dumps(found.figures, indent=2))
+        return
+    print_trial(found)
+
+
+@lf.command("suggest")
+@TASK
+@click.option(
+    "--precision",
+    type=click.FloatRange(0.5, 0.999),
+    default=0.9,
+    show_default=True,
+    help="What a function's estimated precision, and its lower bound, must reach.",
+)
+@click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="How many functions, at most.")
+@click.option("--columns", help="Columns to look into, as a,b; without it all but the key and the event time.")
+@AS_JSON
+def suggest(task: str | None, precision: float, most: int, columns: str | None, as_json: bool) -> None:
+    """Suggest rules for rows without votes, or with hardly any, as code to paste; nothing is applied.
+
+    Precision is estimated from the labels, without gold; dev gold, where there is some, is shown beside it.
+    """
+    from weakfish.labeling.suggest import suggest as work
+
+    project = Project.find()
+    wanted = [name.strip() for name in columns.split(",")] if columns else None
+    found = work(project, task_of(project, task), precision, most, wanted)
+    if as_json:
+        click.echo(json.dumps(to_json(found), indent=2))
+        return
+    print_suggestions(found)
+
+
+def _task_of(project: Project, task: str | None, function: str) -> str:
+    """The task asked for, the one that a function of `labeling_functions/` votes in, or the only one."""
+    if task is None and ":" not in function and len(project.params.tasks) > 1:
+        from weakfish.rules.loading import load_voters
+
+        voter = load_voters(project).get(function)
+        if voter and len(voter.tasks) == 1:
+            return voter.tasks[0]
+    return task_of(project, task)

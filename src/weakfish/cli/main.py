@@ -1,0 +1,297 @@
+"""The command line: one thin command per verb. Heavy libraries are imported by the verb that needs them.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 fine, 1 a check failed, 2 wrong use or bad input,
+3 an engine or a service failed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from weakfish import __version__
+from weakfish.cli.baseline import accept_baseline
+from weakfish.cli.labels import explain, labels
+from weakfish.cli.lf import lf
+from weakfish.cli.online import online
+from weakfish.cli.quarantine import quarantine
+from weakfish.cli.scaffold import init, upgrade
+from weakfish.cli.serve import serve
+from weakfish.errors import Busy, WeakfishError
+from weakfish.project.paths import Project
+
+if TYPE_CHECKING:
+    from weakfish.checks.verdict import FailOn
+
+
+Work = Callable[[Project], object]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="weakfish")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Events in; labels nobody typed out, with the evidence that they can be trusted.
+
+    `weakfish init` makes a project of your own files. In a project, `weakfish run` brings everything up to date and
+    `weakfish status` says where it stands. Of the other commands many are stages of dvc.yaml.
+    """
+
+
+@cli.command()
+@click.argument("stages", nargs=-1)
+def run(stages: tuple[str, ...]) -> None:
+    """Bring the pipeline up to date (`dvc repro`), then say what was done.
+
+    STAGES limits the run to these stages and what they need.
+    """
+    from weakfish.cli import pipeline
+
+    pipeline.run(Project.find(), stages)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def status(as_json: bool) -> None:
+    """Say what is stale, and what the last run concluded."""
+    from weakfish.cli import pipeline
+
+    pipeline.status(Project.find(), as_json)
+
+
+@cli.command()
+def fetch() -> None:
+    """Fetch the raw data into data/raw."""
+    from weakfish.sources import ingest as sources
+
+    _stage("fetch", sources.fetch)
+
+
+@cli.command()
+def ingest() -> None:
+    """Read raw data into data/staged, by month (or day, or year), and gold labels into data/gold."""
+    from weakfish.sources import ingest as sources
+
+    _stage("ingest", sources.ingest)
+
+
+@cli.command()
+@click.argument("table")
+def validate(table: str) -> None:
+    """Check TABLE and write a verdict. Succeeds whatever it finds; the gate acts.
+
+    TABLE is events, labels/<task>, features/<view>, training/<task> or evaluation/<task>.
+    """
+    from weakfish.checks.validate import validate as work
+
+    _stage(_named("validate", table), lambda project: work(project, table))
+
+
+@cli.command()
+def accept() -> None:
+    """Let checked events into data/events and set bad rows aside, or fail as the gate."""
+    from weakfish.checks import gates
+
+    _stage("accept", gates.accept, always_render=True)
+
+
+@cli.command()
+@click.option("--explain-plan", is_flag=True, help="Say which searches of text are done in one scan and which are not.")
+def vote(explain_plan: bool) -> None:
+    """Apply the labeling functions to the events."""
+    if explain_plan:
+        from weakfish.labeling.vote_plan import explain_plan as explain
+
+        explain(Project.find())
+        return
+    from weakfish.labeling.vote import vote as work
+
+    _stage("vote", work)
+
+
+@cli.command()
+def label() -> None:
+    """Fit the label models on the votes and write probabilistic labels."""
+    from weakfish.labeling.label import label as work
+
+    _stage("label", work)
+
+
+@cli.command()
+@click.argument("table", required=False)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["critical", "warning", "info"]),
+    default="critical",
+    show_default=True,
+    help="The least severity that fails the gate.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
+    """Stop here, with exit code 1, if a critical check of TABLE failed.
+
+    Without TABLE, or with another --fail-on, it looks at verdicts (without TABLE: at all) and writes nothing, unless it
+    is DVC that runs it.
+    """
+    from weakfish.checks import gates as gating
+
+    if table and gating.is_stage(table, fail_on):
+        work = partial(gating.gate_as_stage, table=table, fail_on=fail_on, as_json=as_json)
+        _stage(_named("gate", table), work, always_render=True)
+    else:
+        gating.gate_by_hand(Project.find(), table, fail_on, as_json)
+
+
+@cli.command()
+def features() -> None:
+    """Compute the features of every view from events and lagged labels."""
+    from weakfish.features.build import build_features
+
+    _stage("features", build_features)
+
+
+@cli.command()
+@click.option("--rollback", metavar="REV", help="Go back to what git and DVC have of this revision.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def publish(rollback: str | None, as_json: bool) -> None:
+    """Bring the online store up to date; when nothing changed, a probe of the server is all that runs.
+
+    It ends with an audit; a difference is exit code 1.
+    """
+    from weakfish.cli.publish import of_publication
+    from weakfish.feast.publish import publish as work
+
+    def publish_and_say(project: Project) -> bool:
+        outcome = work(project, rollback)
+        click.echo(of_publication(outcome, as_json))
+        return outcome is not None
+
+    _stage("publish", publish_and_say)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def audit(as_json: bool) -> None:
+    """Compare every entity and feature of the online store with the feature tables; a difference is exit code 1."""
+    from weakfish.cli.publish import of_audit
+    from weakfish.feast.publish import audit as work
+    from weakfish.feast.publish import check
+    from weakfish.report import page
+
+    project = Project.find()
+    found = work(project)
+    click.echo(of_audit(found, as_json))
+    page.render(project.root)
+    check(found)
+
+
+@cli.command()
+def training_set() -> None:
+    """Join labels to events, with the features that were known at each event's time."""
+    from weakfish.training.sets import build_training_sets
+
+    _stage("training_set", build_training_sets)
+
+
+@cli.command()
+def evaluate() -> None:
+    """Measure the labels against gold labels, and what a classifier learns from them."""
+    from weakfish.evaluation.evaluate import evaluate as work
+
+    _stage("evaluate", work)
+
+
+@cli.command()
+def report() -> None:
+    """Render reports/index.html from what is there, and print its stages."""
+    from weakfish.cli.pipeline import UNDER_RUN
+    from weakfish.report.page import render
+    from weakfish.report.summary import print_summary
+
+    root = Project.find().root
+    _stage("report", lambda project: render(project.root))
+    if UNDER_RUN not in os.environ:
+        print_summary(root)
+    click.echo(root / "reports" / "index.html")
+
+
+cli.add_command(accept_baseline)
+cli.add_command(explain)
+cli.add_command(init)
+cli.add_command(labels)
+cli.add_command(lf)
+cli.add_command(online)
+cli.add_command(quarantine)
+cli.add_command(serve)
+cli.add_command(upgrade)
+
+
+def _named(verb: str, table: str) -> str:
+    return f"{verb}_{table.replace('/', '_')}"
+
+
+def _stage(name: str, work: Work, always_render: bool = False) -> None:
+    """Run a stage under its record; a stage that fails leaves a red page, a gate leaves a page in any case.
+
+    Of a failure the webhook is told here, or by `weakfish run`, which sees stages that were killed too.
+    """
+    from weakfish.project import runs
+
+    project = Project.find()
+    render = always_render
+    try:
+        runs.run_recorded(project, name, work)
+    except Busy:
+        raise
+    except BaseException as error:
+        render = True
+        if isinstance(error, Exception):
+            _tell(project, name, error)
+        raise
+    finally:
+        if render:
+            from weakfish.report import page
+
+            page.render(project.root)
+
+
+def _tell(project: Project, stage: str, error: Exception) -> None:
+    from weakfish.checks import webhook
+    from weakfish.cli.pipeline import UNDER_RUN
+
+    if UNDER_RUN not in os.environ:
+        webhook.tell_of_stage(project, stage, getattr(error, "exit_code", WeakfishError.exit_code))
+
+
+def main() -> None:
+    """Entry point: errors become one sentence on stderr and an exit code; ``--debug`` shows tracebacks."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        cli.main(prog_name="weakfish", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("weakfish: interrupted.", err=True)
+        code = 130
+    except WeakfishError as error:
+        if debug:
+            raise
+        click.echo(f"weakfish: {error}", err=True)
+        code = error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        sentence = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        click.echo(
+            f"weakfish: unexpected {sentence}; run it again with `weakfish --debug` and report what it shows.", err=True
+        )
+        code = WeakfishError.exit_code
+    else:
+        code = 0
+    sys.exit(code)

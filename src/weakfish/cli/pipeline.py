@@ -1,0 +1,144 @@
+"""The pipeline as a whole: run it through DVC, say what was done, say what is stale."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from weakfish.checks import webhook
+from weakfish.errors import CheckFailed, UnknownName, UserError, WeakfishError
+from weakfish.project.paths import Project
+from weakfish.project.runs import forget_failures, locked, read_records
+from weakfish.report.overall import overall
+from weakfish.report.summary import print_summary
+
+NEXT = (
+    "Open reports/index.html: the verdict, the checks, the labeling functions and the metrics on one page.",
+    "Edit a function in labeling_functions/ and run `weakfish run` again: only what depends on it is made anew.",
+    "Tighten an expectation in validation/ until it fails, run again, and see what DataOps would see.",
+)
+
+REASONS = 3
+"""How many reasons why a stage is stale are shown to people; JSON has all."""
+
+UNDER_RUN = "WEAKFISH_RUN"
+"""Set for stages under `weakfish run`, which prints the summary itself."""
+
+
+def run(project: Project, stages: Sequence[str]) -> None:
+    """`dvc repro`, then a table of stages and the headline metrics on stdout.
+
+    Raises
+    ------
+    UnknownName
+        When one of ``stages`` is none of ``dvc.yaml``.
+    WeakfishError
+        Of the kind with which the failed stage ended (`CheckFailed`, `UserError`), or when DVC itself failed.
+    Busy
+        While another run is at work in this project.
+    """
+    with locked(project, "run"):
+        project.params  # noqa: B018  a malformed file is our sentence, not DVC's
+        _check(project, stages)
+        started = datetime.now(UTC)
+        code = _dvc(project, "repro", *stages).wait()
+        if code == 0:
+            from weakfish.report.page import render
+
+            if not stages:
+                forget_failures(project, started)
+            render(project.root)
+        ran = {
+            name
+            for name, record in read_records(project).items()
+            if datetime.fromisoformat(record["started_at"]) >= started
+        }
+        print_summary(project.root, since=started)
+        if code:
+            stage, failure = _failure(project, ran)
+            webhook.tell_of_stage(project, stage, failure.exit_code)
+            raise failure
+        if not ran:
+            click.echo("\nNothing changed: every stage is as the last run left it.")
+        click.echo("\nNext:\n" + "\n".join(f"  {number}. {step}" for number, step in enumerate(NEXT, 1)))
+
+
+def status(project: Project, as_json: bool) -> None:
+    """Say which stages are stale and why, and the verdict of the last run.
+
+    As JSON: ``{"stale": {stage: [why]}, "verdict": str, "sentences": [str]}``.
+    """
+    dvc = _dvc(project, "status", "--json", stdout=subprocess.PIPE)
+    output, _ = dvc.communicate()
+    if dvc.returncode:
+        raise WeakfishError("DVC could not tell the state of the pipeline; its message stands above.")
+    stale = {stage: why for stage, changes in json.loads(output or "{}").items() if (why := _why(changes))}
+    last = overall(project.root)
+    if as_json:
+        click.echo(json.dumps({"stale": stale, "verdict": last.verdict, "sentences": list(last.sentences)}, indent=2))
+        return
+    print_summary(project.root)
+    click.echo()
+    if not stale:
+        click.echo("Nothing is stale.")
+    for stage, why in stale.items():
+        more = f"; {len(why) - REASONS} more" if len(why) > REASONS else ""
+        click.echo(f"Stale: {stage} ({'; '.join(why[:REASONS])}{more})")
+
+
+def _check(project: Project, stages: Sequence[str]) -> None:
+    """Refuse names that are no stage; what is wrong with a malformed file is for DVC to say."""
+    try:
+        known = yaml.safe_load((project.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return
+    for stage in stages:
+        if stage.partition("@")[0] not in known:  # what follows is DVC's: of which of several
+            raise UnknownName("stage", stage, known, "dvc.yaml")
+
+
+def _dvc(project: Project, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
+    """DVC of this environment, which finds this environment's `weakfish` too, activated or not."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=project.root,
+        env={**os.environ, "PATH": path, UNDER_RUN: "1"},
+        stdout=stdout,
+    )
+
+
+def _why(changes: Sequence[Any]) -> list[str]:
+    """DVC's account of a stale stage as short phrases: ``params.yaml: tasks modified``."""
+    why: list[str] = []
+    for change in changes:
+        if change == "always changed":  # a stage that probes for itself whether there is something to do
+            continue
+        if isinstance(change, str):
+            why.append(change)
+            continue
+        for what in change.values():
+            for path, state in what.items():
+                parts = [f"{name} {kind}" for name, kind in state.items()] if isinstance(state, dict) else [str(state)]
+                why.append(f"{path} {', '.join(parts)}")
+    return why
+
+
+def _failure(project: Project, ran: set[str]) -> tuple[str | None, WeakfishError]:
+    """The stage that failed, and its error as its record has it."""
+    for name, record in read_records(project).items():
+        if name in ran and record["exit_code"] != 0:
+            kind = {CheckFailed.exit_code: CheckFailed, UserError.exit_code: UserError}.get(
+                record["exit_code"], WeakfishError
+            )
+            return name, kind(f"Stage {name} failed: {record['message'] or 'It was killed.'}")
+    return None, WeakfishError("`dvc repro` stopped outside of a stage; its message stands above.")

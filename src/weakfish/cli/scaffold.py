@@ -1,0 +1,148 @@
+"""The commands `weakfish init`, which makes a project of files, and `weakfish upgrade`, which brings it along."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weakfish.errors import UserError
+from weakfish.project.paths import Project
+
+if TYPE_CHECKING:
+    from weakfish.scaffold.proposal import Proposal
+    from weakfish.scaffold.roles import Roles, Wishes
+    from weakfish.scaffold.write import State
+    from weakfish.sources.tabular import Inferred
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.argument("more", nargs=-1, metavar="")
+@click.option(
+    "--from", "files", required=True, metavar="FILE_OR_GLOB", help="CSV, JSON Lines or Parquet; a glob in quotes."
+)
+@click.option("--format", "kind", type=click.Choice(["csv", "jsonl", "parquet"]), help="Unless suffixes tell it.")
+@click.option("--name", help="The project's name; DIR's unless given.")
+@click.option("--id", "key", metavar="COLUMN", help="What tells rows apart.")
+@click.option("--no-id", is_flag=True, help="No column does; one is made of what a row says.")
+@click.option("--time", metavar="COLUMN", help="When a row's event was.")
+@click.option("--no-time", is_flag=True, help="No column says; there will be no features of the past.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Of times that name none.")
+@click.option("--entity", "entities", multiple=True, metavar="COLUMN", help="What rows are about; features are per it.")
+@click.option("--no-entity", is_flag=True, help="No column; there will be no features of the past.")
+@click.option("--text", "texts", multiple=True, metavar="COLUMN", help="Running text.")
+@click.option("--no-text", is_flag=True, help="No column holds running text.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="[TASK=]COLUMN", help="Classes that people gave, of some rows or all."
+)
+@click.option("--no-label", is_flag=True, help="No column holds classes that people gave.")
+@click.option("--classes", multiple=True, metavar="[TASK=]A,B,...", help="A task's classes, in their order.")
+@click.option("--type", "kinds", multiple=True, metavar="COLUMN=TYPE", help="A column's type, if not what it seems.")
+@click.option("--null", "nulls", multiple=True, metavar="TEXT", help="What stands for null, instead of what seems to.")
+@click.option("--leave-out", "without", multiple=True, metavar="COLUMN", help="A column that is not read.")
+@click.option("--yes", is_flag=True, help="Take what is proposed, and ask nothing.")
+def init(folder: str, more: tuple[str, ...], files: str, name: str | None, yes: bool, **said: Any) -> None:
+    """Make a whole project in DIR of files of events: CSV, JSON Lines or Parquet, compressed or not.
+
+    It looks at the files, proposes what each column is for, and asks; flags answer beforehand, and --yes takes what is
+    proposed. DIR must be empty or not exist yet. --entity, --text, --label, --classes, --type, --null and --leave-out
+    may stand more than once.
+    """
+    from weakfish.scaffold.proposal import propose
+    from weakfish.scaffold.roles import project_name
+    from weakfish.scaffold.survey import place
+    from weakfish.scaffold.write import check_free, write
+    from weakfish.sources.tabular import infer
+
+    if more:
+        raise UserError(
+            f"There is more than one file after --from ({more[0]} and so on); write the pattern in quotes, so that it "
+            "is the project that looks for files, and finds those that come later."
+        )
+    root = Path(os.path.abspath(folder))  # noqa: PTH100  a link stays what it is
+    check_free(root)
+    named = project_name(name or root.name)
+    where = place(files, root)
+    wishes = _wishes(said)
+    inferred = infer(where.given, Path("/"), said["kind"])
+    roles = _roles(inferred, wishes, yes)
+    proposal, said_of_it = propose(named, inferred, roles, where)
+    click.echo("\n".join(said_of_it))
+    state = write(root, proposal)
+    click.echo(_account(root, folder, proposal, state))
+
+
+@click.command()
+@click.option("--diff", "only_diff", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--yes", is_flag=True, help="Ask nothing; files that the team edited stay as they are.")
+@click.option("--take", multiple=True, metavar="PATH", help="Take this file, though the team edited it.")
+def upgrade(only_diff: bool, yes: bool, take: tuple[str, ...]) -> None:
+    """Bring a project that `weakfish init` made to the installed version.
+
+    dvc.yaml and what goes with it are made for the tasks of params.yaml and the views of feature_repo/transforms.py as
+    they are now. The diff is shown first. What the team edited is not touched without asking.
+    """
+    from weakfish.scaffold.upgrade import upgrade as work
+
+    work(Project.find(), only_diff=only_diff, yes=yes, take=take)
+
+
+def _wishes(said: dict[str, Any]) -> Wishes:
+    from weakfish.scaffold.roles import Wishes
+
+    found = {name: said[name] for name in ("classes", "kinds", "nulls", "without", "time_zone")}
+    for part, flag in (("key", "id"), ("time", "time")):
+        found[part] = "" if _none(said, part, flag) else said[part]
+    for part, flag in (("entities", "entity"), ("texts", "text"), ("labels", "label")):
+        found[part] = () if _none(said, part, flag) else said[part] or None
+    return Wishes(**found)
+
+
+def _none(said: dict[str, Any], part: str, flag: str) -> bool:
+    """Whether nothing of a part is wanted."""
+    if said[f"no_{flag}"] and said[part]:
+        raise UserError(f"--{flag} and --no-{flag} exclude each other; say one.")
+    return bool(said[f"no_{flag}"])
+
+
+def _roles(inferred: Inferred, wishes: Wishes, yes: bool) -> Roles:
+    """The parts of columns: asked for on a terminal, as said and proposed elsewhere."""
+    from weakfish.scaffold.questions import ask, on_terminal, table
+    from weakfish.scaffold.roles import choose
+
+    if not yes and wishes.open and on_terminal():
+        return ask(inferred, wishes)
+    roles = choose(inferred, wishes)
+    if wishes.open and not yes:
+        raise UserError(
+            "There is no terminal to ask on; add --yes to take what is proposed "
+            f"({_proposed(roles)}), or say {', '.join(wishes.open)}."
+        )
+    click.echo(table(inferred, roles))
+    return roles
+
+
+def _proposed(roles: Roles) -> str:
+    labels = [column if task == column else f"{task}={column}" for task, column in roles.labels.items()]
+    parts = {"id": [roles.key], "time": [roles.time], "entity": roles.entities, "text": roles.texts, "label": labels}
+    return " ".join(
+        " ".join(f"--{part} {column}" for column in columns) if any(columns) else f"--no-{part}"
+        for part, columns in parts.items()
+    )
+
+
+def _account(root: Path, folder: str, proposal: Proposal, state: State) -> str:
+    """What was made, and what to do next."""
+    from weakfish.scaffold.proposal import counted
+
+    git = {
+        "committed": "a git repository with one commit, DVC initialised",
+        "staged": "a git repository, its files staged (git does not know who commits), DVC initialised",
+        "outer": f"DVC initialised; of git's, nothing is staged: `git add {folder}`",
+    }[state]
+    rules = sum(len(rules) for rules in proposal.rules.values())
+    made = f"{counted(rules, 'example function')}, {counted(len(proposal.views), 'feature view')}"
+    return f"\nMade {root}: {made}; {git}.\nNext:\n  cd {folder}\n  dvc repro\n  weakfish status"

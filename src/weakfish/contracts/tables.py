@@ -1,0 +1,171 @@
+"""Tables are folders of Parquet, one file per partition; this is how they are named, read, checked and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import mmh3
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from weakfish.errors import TableError
+from weakfish.project.params import GoldParams
+from weakfish.project.paths import Project
+
+TIME = pa.timestamp("us", tz="UTC")
+"""The type of every time column."""
+
+UNDATED = "undated"
+"""The partition of rows whose event time is not known."""
+
+NAMES = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
+"""What partitions are named after, by how much of time each holds."""
+
+ROWS_IN_A_GROUP = 131_072
+"""Rows of a row group in a partition's file: what one process works on at a time."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a table promises: its name, columns, key, time column (UTC, microseconds), and how it is partitioned."""
+
+    name: str
+    schema: pa.Schema
+    key: str
+    time: str
+    partition: str = "month"
+
+    def __post_init__(self) -> None:
+        for column, kind in ((self.key, "key"), (self.time, "event time")):
+            if column not in self.schema.names:
+                raise TableError(
+                    f"The {kind} of {self.name} is {column!r} in params.yaml, which is not among its columns "
+                    f"({', '.join(self.schema.names)}); correct events.{'key' if kind == 'key' else 'time'}."
+                )
+        if self.schema.field(self.time).type != TIME:
+            raise TableError(
+                f"Column {self.time} of {self.name} is {self.schema.field(self.time).type}, not {TIME}; "
+                "convert it in the source."
+            )
+
+    def check(self, table: pa.Table | pa.RecordBatch, where: str) -> None:
+        """Raise `TableError` unless ``table`` has exactly these columns and types, in this order."""
+        if table.schema.equals(self.schema):
+            return
+        expected = {field.name: field.type for field in self.schema}
+        found = {field.name: field.type for field in table.schema}
+        wrong = [f"{name} is missing" for name in expected if name not in found]
+        wrong += [f"{name} is not expected" for name in found if name not in expected]
+        wrong += [
+            f"{name} is {found[name]} instead of {kind}"
+            for name, kind in expected.items()
+            if found.get(name, kind) != kind
+        ]
+        raise TableError(
+            f"{where} breaks the contract of {self.name}: {'; '.join(wrong) or 'the order of columns differs'}."
+        )
+
+    def partition_of(self, times: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+        """The partition of each time: ``2002-08``, or `UNDATED` where it is null."""
+        return partition_names(times, self.partition)
+
+    def in_order(self, table: pa.Table) -> pa.Table:
+        """The rows by event time, then key; rows alike in both stay as they come."""
+        return table.sort_by([(self.time, "ascending"), (self.key, "ascending")])
+
+
+def partition_names(times: pa.Array | pa.ChunkedArray, partition: str) -> pa.Array | pa.ChunkedArray:
+    """The name of the partition of each time, by what `NAMES` has; `UNDATED` where it is null."""
+    return pc.fill_null(pc.strftime(times, format=NAMES[partition], locale="C"), UNDATED)
+
+
+def partitions(folder: Path) -> dict[str, Path]:
+    """Partition names and files of a table, by name; raises `TableError` when there are none."""
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise TableError(f"Table {folder} holds no partition; run `dvc repro`, which makes it.")
+    return {file.stem: file for file in files}
+
+
+def schema_of(folder: Path) -> pa.Schema:
+    """The columns and types of a table, as its first partition has them; raises `TableError` when there is none."""
+    return open_partition(next(iter(partitions(folder).values()))).schema_arrow.remove_metadata()
+
+
+def open_partition(file: Path) -> pq.ParquetFile:
+    """A partition's Parquet file, its schema and metadata read; raises `TableError` when it is missing or cut off."""
+    try:
+        return pq.ParquetFile(file, page_checksum_verification=True)
+    except FileNotFoundError as error:
+        raise TableError(f"{file} does not exist; run `dvc repro`, which makes it.") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(file, error) from error
+
+
+def read_partition(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """One partition; raises `TableError` when the file is missing, cut off, or lacks a column."""
+    parquet = open_partition(file)
+    present = parquet.schema_arrow.names
+    missing = [column for column in columns or () if column not in present]
+    if missing:
+        raise TableError(f"{file} has no column {', '.join(missing)}; it has {', '.join(present)}.")
+    try:
+        return parquet.read(columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(file, error) from error
+
+
+def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """All partitions of a table, in the order of their names."""
+    return pa.concat_tables([read_partition(file, columns) for file in partitions(folder).values()])
+
+
+def write_partition(folder: Path, name: str, table: pa.Table) -> None:
+    """Write one partition; the same rows in the same order give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.parquet"
+    pq.write_table(table.combine_chunks(), file, row_group_size=ROWS_IN_A_GROUP, compression="zstd")
+
+
+def _unreadable(file: Path, error: Exception) -> TableError:
+    reason = str(error).splitlines()[0].rstrip(".")
+    return TableError(f"{file} is not readable Parquet ({reason}); delete it and run `dvc repro`.")
+
+
+GOLD_LABEL = "label"
+"""The label column of a table of gold labels; the other is the events' key."""
+
+Part = Literal["dev", "test", "undated"]
+"""``undated`` rows are those that a split by time can put on neither side."""
+
+HASHES = 1 << 32
+
+
+def folder(project: Project, task: str, part: Part) -> Path:
+    """The folder of a part of a task's gold labels; it need not exist."""
+    return project.table("gold") / task / part
+
+
+def in_test(settings: GoldParams, keys: pa.ChunkedArray, times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether each row lies in the test part.
+
+    By ``split``, rows from that time on do, and rows without a time are null: they belong to neither part. Without it,
+    the share ``test_share`` of rows does, chosen by a hash of the key, which depends on nothing else.
+
+    Parameters
+    ----------
+    keys : strings
+    times : timestamps, UTC, microseconds
+    """
+    if settings.split_time is not None:
+        return pc.greater_equal(times, pa.scalar(settings.split_time, times.type))
+    below = settings.share_of_test * HASHES
+    chunks = [
+        pa.array([mmh3.hash(key, signed=False) < below for key in chunk.to_pylist()], pa.bool_())
+        for chunk in pa.chunked_array(keys).chunks
+    ]
+    return pa.chunked_array(chunks, pa.bool_())

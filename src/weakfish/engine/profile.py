@@ -1,0 +1,560 @@
+"""A column in numbers that add over partitions: rows, nulls, distinct values, extremes, a sketch, categories.
+
+Columns of partitions add up to that of the table, and go to JSON and back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import floor, log10
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+
+from weakfish.contracts.tables import ROWS_IN_A_GROUP, UNDATED, open_partition
+from weakfish.errors import TableError
+from weakfish.files import read_json, sha256, write_json
+from weakfish.project.paths import Project
+from weakfish.project.runs import Progress
+
+Kind = Literal["number", "distance", "time", "text", "boolean", "list", "other"]
+"""What is measured of a column: numbers themselves; times as hours from the table's own time; of that time itself and
+of structures only nulls; lengths of text and of lists; categories of booleans and of texts with few values."""
+
+CATEGORIES = 64
+"""How many distinct values a column of categories has at most."""
+
+CATEGORY_LENGTH = 64
+"""How many characters a category's name has at most."""
+
+REPEATS = 10
+"""How often a value has to occur to be told by name, and on average in a column of categories: what stands in fewer
+rows may be anybody's text."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is known of a column, in one partition or in several.
+
+    Attributes
+    ----------
+    distinct
+        Distinct values of each partition, added up; estimated (a few percent off) where they are many. None for kinds
+        whose values are not looked at.
+    low, high
+        The extremes of finite numbers; those that are not whole at six digits, rounded away from them.
+    sketch
+        Of numbers, of hours, or of lengths.
+    categories
+        Rows by value, where there are few short values, much repeated; None otherwise. Rare ones are left out.
+    """
+
+    type: str
+    kind: Kind
+    rows: int
+    nulls: int
+    distinct: int | None = None
+    low: float | None = None
+    high: float | None = None
+    sketch: Sketch | None = None
+    categories: Mapping[str, int] | None = None
+
+    @property
+    def valued(self) -> int:
+        """Rows that have a value."""
+        return self.rows - self.nulls
+
+    @property
+    def frequent(self) -> dict[str, int]:
+        """The categories that repeat, and their rows; all of a boolean."""
+        fewest = 0 if self.kind == "boolean" else REPEATS
+        return {name: count for name, count in (self.categories or {}).items() if count >= fewest}
+
+    @property
+    def rare(self) -> int:
+        """Rows of categories that do not repeat."""
+        return self.valued - sum(self.frequent.values())
+
+    def naming(self, names: Collection[str] | None) -> Column:
+        """The column with these categories, and no others; None takes them all away."""
+        known = self.categories if names is not None else None
+        kept = None if known is None else {name: of for name, of in known.items() if name in (names or ())}
+        return replace(self, categories=kept)
+
+    @classmethod
+    def merged(cls, columns: Iterable[Column]) -> Column:
+        """The column over several partitions, all of one type."""
+        found = list(columns)
+        return replace(
+            found[0],
+            rows=sum(column.rows for column in found),
+            nulls=sum(column.nulls for column in found),
+            distinct=None if found[0].distinct is None else sum(column.distinct or 0 for column in found),
+            low=min((column.low for column in found if column.low is not None), default=None),
+            high=max((column.high for column in found if column.high is not None), default=None),
+            sketch=None if found[0].sketch is None else Sketch.merged(c.sketch for c in found if c.sketch is not None),
+            categories=_united(found),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The column as JSON; what is None is left out."""
+        content = {name: value for name, value in vars(self).items() if value is not None}
+        if self.sketch is not None:
+            content["sketch"] = self.sketch.text()
+        if self.categories is not None:
+            content["categories"] = dict(self.categories)
+        return content
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Column:
+        """The column that `as_json` gave."""
+        sketch = content.get("sketch")
+        return cls(**{**content, "sketch": None if sketch is None else Sketch.parse(sketch)})
+
+
+def _united(columns: Iterable[Column]) -> dict[str, int] | None:
+    total: dict[str, int] = {}
+    for column in columns:
+        if column.categories is None:
+            return None
+        for name, count in column.categories.items():
+            total[name] = total.get(name, 0) + count
+    return dict(sorted(total.items())) if len(total) <= CATEGORIES else None
+
+
+def kind_of(name: str, kind: pa.DataType, time: str | None) -> Kind:
+    """What is measured of a column; ``time`` is the table's own time column."""
+    if pt.is_dictionary(kind):
+        return kind_of(name, kind.value_type, time)
+    if pt.is_timestamp(kind) or pt.is_date(kind):
+        return "time" if time in (None, name) else "distance"
+    if pt.is_boolean(kind):
+        return "boolean"
+    if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_duration(kind):
+        return "number"
+    if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
+        return "text"
+    if pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
+        return "list"
+    return "other"
+
+
+BITS = 12
+"""Bits of mantissa at the finest: buckets are 1/4096 of their octave wide, integers up to 8192 have one each."""
+
+BUCKETS = 128
+"""How many buckets a sketch may fill."""
+
+_MANTISSA = 52
+_MAGNITUDE = np.int64(0x7FFF_FFFF_FFFF_FFFF)
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Counts by bucket.
+
+    Attributes
+    ----------
+    bits
+        Bits of mantissa that tell buckets apart.
+    codes
+        The buckets that hold something, ascending as the numbers do.
+    counts
+        How many numbers each holds.
+    """
+
+    bits: int
+    codes: Ints
+    counts: Ints
+
+    @classmethod
+    def empty(cls) -> Sketch:
+        """The sketch of no numbers."""
+        return cls(BITS, np.empty(0, np.int64), np.empty(0, np.int64))
+
+    @classmethod
+    def of(cls, numbers: npt.NDArray[np.float64], bits: int = BITS) -> Sketch:
+        """The sketch of some numbers, none of them NaN, no finer than ``bits``."""
+        raw = (numbers + 0.0).view(np.int64)  # + 0.0: there is one zero
+        magnitude = (raw & _MAGNITUDE) >> (_MANTISSA - bits)
+        found = pc.value_counts(pa.array(np.where(raw < 0, ~magnitude, magnitude)))
+        codes, counts = (part.to_numpy() for part in found.flatten())
+        order = np.argsort(codes)
+        return cls(bits, codes[order], counts[order])._within_bounds()
+
+    @classmethod
+    def merged(cls, sketches: Iterable[Sketch]) -> Sketch:
+        """The sketch of the numbers of all."""
+        found = list(sketches)
+        if not found:
+            return cls.empty()
+        bits = min(sketch.bits for sketch in found)
+        same = [sketch.at(bits) for sketch in found]
+        codes = np.concatenate([sketch.codes for sketch in same])
+        counts = np.concatenate([sketch.counts for sketch in same])
+        return _added(bits, codes, counts)._within_bounds()
+
+    @property
+    def total(self) -> int:
+        """How many numbers there are."""
+        return int(self.counts.sum())
+
+    def at(self, bits: int) -> Sketch:
+        """The sketch at a resolution that is no finer than its own."""
+        return self if bits == self.bits else _added(bits, self.codes >> (self.bits - bits), self.counts)
+
+    def edges(self, codes: Ints) -> npt.NDArray[np.float64]:
+        """The end of each bucket that lies nearer to zero."""
+        shift = _MANTISSA - self.bits
+        negative = codes < 0
+        magnitude = (np.where(negative, ~codes, codes) << shift).view(np.float64)
+        return np.where(negative, -magnitude, magnitude)
+
+    def text(self) -> str:
+        """The sketch in one line: its bits, then buckets as ``code:count``, each code as a step from the one before."""
+        steps = np.diff(self.codes, prepend=0)
+        pairs = zip(steps.tolist(), self.counts.tolist(), strict=True)
+        return " ".join([str(self.bits), *(f"{step}:{count}" for step, count in pairs)])
+
+    @classmethod
+    def parse(cls, text: str) -> Sketch:
+        """The sketch that `text` wrote."""
+        bits, *pairs = text.split(" ")
+        numbers = [pair.split(":") for pair in pairs]
+        steps = np.array([int(step) for step, _ in numbers], np.int64)
+        return cls(
+            int(bits), np.cumsum(steps, dtype=np.int64), np.array([int(count) for _, count in numbers], np.int64)
+        )
+
+    def _within_bounds(self) -> Sketch:
+        sketch = self
+        while len(sketch.codes) > BUCKETS and sketch.bits:
+            sketch = sketch.at(sketch.bits - 1)
+        return sketch
+
+
+def _added(bits: int, codes: Ints, counts: Ints) -> Sketch:
+    """The sketch with counts of equal codes added."""
+    places, where = np.unique(codes, return_inverse=True)
+    sums = np.zeros(len(places), np.int64)
+    np.add.at(sums, where, counts)
+    return Sketch(bits, places, sums)
+
+
+KEPT_HASHES = 1024
+"""Of a column's values the smallest hashes are kept; up to so many, distinct values are counted exactly."""
+
+MICROSECONDS_IN_AN_HOUR = 3.6e9
+
+
+class Tally:
+    """Adds up batches of one column of one partition."""
+
+    def __init__(self, name: str, kind: pa.DataType, time: str | None, *, may_have_categories: bool) -> None:
+        self.type, self.kind = str(kind), kind_of(name, kind, time)
+        self.rows = self.nulls = 0
+        self.low: float | None = None
+        self.high: float | None = None
+        self.sketch = Sketch.empty()
+        self.hashes: npt.NDArray[np.uint64] | None = np.empty(0, np.uint64)
+        has = self.kind == "boolean" or (self.kind == "text" and may_have_categories)
+        self.categories: dict[str, int] | None = {} if has else None
+
+    def add(self, values: pa.Array, times: pa.Array | None) -> None:
+        """Count a batch; ``times`` is the table's own time in the same rows."""
+        self.rows += len(values)
+        if pt.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        if self.kind == "number":
+            self._add_numbers(_floats(values), values)
+        elif self.kind == "distance" and times is not None:
+            self._add_numbers(_hours(values, times), values)
+        else:
+            self.nulls += values.null_count
+            if self.kind == "text":
+                self._add_texts(values.drop_null())
+            elif self.kind == "boolean":
+                self._add_categories(pc.cast(values.drop_null(), pa.string()).dictionary_encode())
+            elif self.kind == "list":
+                self._add_to_sketch(_floats(pc.list_value_length(values).drop_null()))
+
+    def column(self) -> Column:
+        """What was found."""
+        sketched = self.kind in ("number", "distance", "text", "list")
+        counted = self.kind in ("number", "distance", "text")
+        return Column(
+            type=self.type,
+            kind=self.kind,
+            rows=self.rows,
+            nulls=self.nulls,
+            distinct=_distinct(self.hashes) if counted and self.hashes is not None else None,
+            low=_outwards(self.low, -1),
+            high=_outwards(self.high, 1),
+            sketch=self.sketch if sketched else None,
+            categories=None if self.categories is None else dict(sorted(self.categories.items())),
+        )
+
+    def _add_numbers(self, numbers: npt.NDArray[np.float64], values: pa.Array) -> None:
+        known = numbers[~np.isnan(numbers)]
+        self.nulls += len(values) - len(known)
+        self._add_to_sketch(known)
+        self._add_hashes(known)
+        finite = known[np.isfinite(known)]
+        if len(finite):
+            self.low = min(float(finite.min()), self.low if self.low is not None else np.inf)
+            self.high = max(float(finite.max()), self.high if self.high is not None else -np.inf)
+
+    def _add_texts(self, values: pa.Array) -> None:
+        self._add_to_sketch(_floats(pc.utf8_length(values)))
+        if self.categories is not None:
+            encoded = values.dictionary_encode()
+            self._add_categories(encoded)
+            values = encoded.dictionary
+        self._add_hashes(values.to_numpy(zero_copy_only=False).astype(object))
+
+    def _add_categories(self, encoded: pa.DictionaryArray) -> None:
+        names = encoded.dictionary.to_pylist() if len(encoded.dictionary) <= CATEGORIES else None
+        if names is None or self.categories is None or any(len(name) > CATEGORY_LENGTH for name in names):
+            self.categories = None
+            return
+        counts = np.bincount(encoded.indices.to_numpy(zero_copy_only=False), minlength=len(names))
+        for name, count in zip(names, counts.tolist(), strict=True):
+            self.categories[name] = self.categories.get(name, 0) + count
+        if len(self.categories) > CATEGORIES:
+            self.categories = None
+
+    def _add_to_sketch(self, numbers: npt.NDArray[np.float64]) -> None:
+        if len(numbers):
+            self.sketch = Sketch.merged([self.sketch, Sketch.of(numbers, self.sketch.bits)])
+
+    def _add_hashes(self, values: npt.NDArray[Any]) -> None:
+        from pandas.util import hash_array
+
+        if self.hashes is None or not len(values):
+            return
+        new = hash_array(values, categorize=False)
+        if len(self.hashes) == KEPT_HASHES:
+            new = new[new < self.hashes[-1]]
+        self.hashes = np.unique(np.concatenate([self.hashes, new]))[:KEPT_HASHES]
+
+
+def _outwards(number: float | None, direction: int) -> float | None:
+    """An extreme as it is if whole, else at six digits, away from the numbers: what differs beyond is how they came."""
+    if number is None or not number or number.is_integer():
+        return number
+    rounded = float(f"{number:.6g}")
+    step = 10.0 ** (floor(log10(abs(number))) - 5)
+    return rounded if (rounded - number) * direction >= 0 else float(f"{rounded + direction * step:.6g}")
+
+
+def _floats(values: pa.Array) -> npt.NDArray[np.float64]:
+    if pt.is_duration(values.type):
+        values = pc.cast(values, pa.duration("us")).cast(pa.int64())
+    found: npt.NDArray[np.float64] = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _hours(values: pa.Array, times: pa.Array) -> npt.NDArray[np.float64]:
+    """How long after the table's own time each time is, in hours."""
+    return (_microseconds(values) - _microseconds(times)) / MICROSECONDS_IN_AN_HOUR
+
+
+def _microseconds(values: pa.Array) -> npt.NDArray[np.float64]:
+    zone = values.type.tz if pt.is_timestamp(values.type) else None
+    return _floats(pc.cast(values, pa.timestamp("us", tz=zone), safe=False).cast(pa.int64()))
+
+
+def _distinct(hashes: npt.NDArray[np.uint64]) -> int:
+    """Distinct values by the smallest hashes (Bar-Yossef et al. 2002): exact while all of them are kept."""
+    if len(hashes) < KEPT_HASHES:
+        return len(hashes)
+    return round((KEPT_HASHES - 1) / (float(hashes[-1]) / 2.0**64))
+
+
+FORMAT = 2
+"""Goes into the name of what is cached; a change of what is measured needs another number."""
+
+BATCH_BYTES = 16 << 20
+"""About how much of a partition is decoded at a time."""
+
+NAMES_SOMEONE = re.compile(r"@|[0-9a-fA-F]{16}")
+"""An address or a hash: no category is called so."""
+
+FEATURE_TIME = "event_timestamp"
+"""The time column of feature tables, Feast's own name for it; entities stand before it."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One partition in numbers."""
+
+    rows: int
+    columns: Mapping[str, Column]
+
+    def as_json(self) -> dict[str, Any]:
+        """The partition as JSON."""
+        return {"rows": self.rows, "columns": {name: column.as_json() for name, column in self.columns.items()}}
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Partition:
+        """The partition that `as_json` gave."""
+        return cls(content["rows"], {name: Column.parse(column) for name, column in content["columns"].items()})
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A table in numbers, by partition."""
+
+    partitions: Mapping[str, Partition]
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """The columns of the whole table."""
+        return self.of(self.partitions)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows by partition."""
+        return {name: partition.rows for name, partition in self.partitions.items()}
+
+    def of(self, names: Iterable[str]) -> dict[str, Column]:
+        """The columns over some partitions; of a column whose type changes, the partitions of its last type."""
+        found: dict[str, list[Column]] = {}
+        for name in sorted(set(names)):
+            for column, content in self.partitions[name].columns.items():
+                found.setdefault(column, []).append(content)
+        return {name: Column.merged(c for c in of if c.type == of[-1].type) for name, of in found.items()}
+
+    def through(self, last: str | None) -> Profile:
+        """The partitions up to and with ``last``, and rows without a time; all for None."""
+        return Profile(
+            {name: of for name, of in self.partitions.items() if last is None or name <= last or name == UNDATED}
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The profile as JSON."""
+        return {name: partition.as_json() for name, partition in self.partitions.items()}
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Profile:
+        """The profile that `as_json` gave."""
+        return cls({name: Partition.parse(partition) for name, partition in sorted(content.items())})
+
+
+def profile_of(project: Project, table: str, files: Mapping[str, Path]) -> Profile:
+    """Measure the columns of a table, given by its partitions' files.
+
+    Names of categories are kept only of columns with few, short, much repeated values that are no keys.
+
+    Raises
+    ------
+    TableError
+        When a file is missing or cut off.
+    """
+    progress = Progress(f"Rows of {table} measured", sum(open_partition(f).metadata.num_rows for f in files.values()))
+    cache = project.root / ".weakfish" / "checks" / "profiles" / table
+    left = set(cache.glob("*.json"))
+    found = {}
+    for name, file in sorted(files.items()):
+        found[name], used = _cached(project, cache, file, progress)
+        left.discard(used)
+    for unused in left:
+        unused.unlink(missing_ok=True)
+    return _without_names_of_things(Profile(found))
+
+
+def write_profile(project: Project, table: str, data_version: str, profile: Profile, **more: Any) -> None:
+    """Write ``data/profiles/<table>.json``; ``more`` goes beside the profile."""
+    content = {"table": table, "data_version": data_version, "profile": profile.as_json(), **more}
+    write_json(project.profile(table), content)
+
+
+def time_of(project: Project, columns: Iterable[str]) -> str | None:
+    """The table's own time column: that of feature rows where there is one, else that of the events."""
+    names = list(columns)
+    return next((name for name in (FEATURE_TIME, project.params.events.time) if name in names), None)
+
+
+def keys_of(project: Project, columns: Iterable[str]) -> set[str]:
+    """The columns that name rows: the events' key; in feature tables, the entities."""
+    names = list(columns)
+    entities = names[: names.index(FEATURE_TIME)] if FEATURE_TIME in names else []
+    return {project.params.events.key, *entities}
+
+
+def _cached(project: Project, folder: Path, file: Path, progress: Progress) -> tuple[Partition, Path]:
+    """A partition in numbers, and the file that keeps them for the next time."""
+    names = open_partition(file).schema_arrow.names
+    time, keys = time_of(project, names), keys_of(project, names)
+    asked = json.dumps([sha256(file), FORMAT, time, sorted(keys), pa.__version__, np.__version__])
+    cache = folder / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+    try:
+        return Partition.parse(json.loads(cache.read_text(encoding="utf-8"))), cache
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or cut off: measured anew
+        partition = _measured(file, time, keys, progress)
+        write_json(cache, partition.as_json())
+        return partition, cache
+
+
+def _measured(file: Path, time: str | None, keys: set[str], progress: Progress) -> Partition:
+    parquet = open_partition(file)
+    schema = parquet.schema_arrow
+    tallies = {f.name: Tally(f.name, f.type, time, may_have_categories=f.name not in keys) for f in schema}
+    rows = 0
+    with ThreadPoolExecutor(2) as pool:
+        for batch in _batches(parquet, file):
+            times = batch.column(time) if time else None
+            list(pool.map(lambda name, batch=batch, times=times: tallies[name].add(batch.column(name), times), tallies))
+            rows += batch.num_rows
+            progress.add(batch.num_rows)
+    return Partition(rows, {name: tally.column() for name, tally in tallies.items()})
+
+
+def _batches(parquet: pq.ParquetFile, file: Path) -> Iterator[pa.RecordBatch]:
+    """Batches of about `BATCH_BYTES`; row group by row group, for a reader of all of them reads far ahead."""
+    for number in range(parquet.num_row_groups):
+        group = parquet.metadata.row_group(number)
+        rows = min(ROWS_IN_A_GROUP, max(1024, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
+        try:
+            yield from parquet.iter_batches(batch_size=rows, row_groups=[number])
+        except (pa.ArrowInvalid, OSError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise TableError(f"{file} is not readable Parquet ({reason}); delete it and run `dvc repro`.") from error
+
+
+def _without_names_of_things(profile: Profile) -> Profile:
+    """The profile with names only of categories, and of those only such as repeat in the table."""
+    names = {name: column.frequent for name, column in profile.columns.items() if _is_of_categories(column)}
+    return Profile(
+        {
+            name: Partition(part.rows, {of: column.naming(names.get(of)) for of, column in part.columns.items()})
+            for name, part in profile.partitions.items()
+        }
+    )
+
+
+def _is_of_categories(column: Column) -> bool:
+    if column.categories is None or column.kind == "boolean":
+        return column.kind == "boolean"
+    few = len(column.categories) <= min(CATEGORIES, column.valued // REPEATS)
+    return few and not any(NAMES_SOMEONE.search(name) for name in column.categories)
+
+
+def read_profile(project: Project, table: str) -> dict[str, Any]:
+    """What ``data/profiles/<table>.json`` holds; raises `TableError` when it is missing or cut off."""
+    content: dict[str, Any] = read_json(project.profile(table))
+    return content

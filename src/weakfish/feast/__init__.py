@@ -1,0 +1,1 @@
+"""Feast's plug-ins: registry, offline store, online store, publishing and serving."""

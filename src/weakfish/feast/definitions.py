@@ -1,0 +1,275 @@
+"""What a Feast repository says of feature tables, from their manifests, so that a feature is declared in one place.
+
+A feature that its transform returns stands in ``data/features/<view>.manifest.json`` and from there in the registry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from feast import Entity, FeatureStore, Field, FileSource
+from feast.data_format import ParquetFormat
+from feast.labeling.label_view import LabelView
+from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
+
+from weakfish.errors import StoreError, TableError, UserError
+from weakfish.feast.probe import digest
+from weakfish.files import read_json
+from weakfish.project.paths import Project
+
+EVENT_TIME = "event_timestamp"
+CREATED = "created"
+TYPES: dict[str, FeastType] = {
+    "bool": Bool,
+    "double": Float64,
+    "float": Float32,
+    "int32": Int32,
+    "int64": Int64,
+    "string": String,
+    "timestamp[us, tz=UTC]": UnixTimestamp,
+}
+
+
+def manifest_file(project: Project, view: str) -> Path:
+    """The file that says what a view's table holds."""
+    return project.table("features") / f"{view}.manifest.json"
+
+
+def manifest(project: Project, view: str) -> dict[str, Any]:
+    """What a view's table holds; raises `TableError` when no stage made it."""
+    found: dict[str, Any] = read_json(manifest_file(project, view))
+    if not isinstance(found, dict) or not {"columns", "features", "entity", "data_version"} <= set(found):
+        raise TableError(f"{manifest_file(project, view)} is no manifest of a view; delete it and run `dvc repro`.")
+    return found
+
+
+def view_schema(project: Project, view: str) -> list[Field]:
+    """The fields of a Feast ``FeatureView`` over a table: its entity and all its features, in their order.
+
+    Raises
+    ------
+    TableError
+        When the view's table has not been made.
+    StoreError
+        When a column's type is none that the store can hold.
+    """
+    found = manifest(project, view)
+    return [_field(view, name, found["columns"][name]) for name in (found["entity"], *found["features"])]
+
+
+def view_source(project: Project, view: str) -> FileSource:
+    """The Feast source of a view: its folder of partitions, by absolute path, whatever the working directory."""
+    return FileSource(
+        name=view,
+        path=str(project.table("features").resolve() / view),
+        file_format=ParquetFormat(),
+        timestamp_field=EVENT_TIME,
+        created_timestamp_column=CREATED,
+    )
+
+
+def label_view(project: Project, task: str, entity: Entity) -> LabelView:
+    """The registry entry of a task's labels: offline only, its provenance in its tags, never a feature.
+
+    It is keyed by the event itself, through an entity that no feature view has, and its time is the event's: so it says
+    what an event is, and nothing of what was known before. Training takes labels from ``data/labels`` as ever.
+
+    Parameters
+    ----------
+    entity : the labelled event; its join key is ``events.key`` of params.yaml
+
+    Raises
+    ------
+    TableError
+        When the labels have not been made; their manifest is all that is read.
+    UserError
+        When there is no such task, or the entity has another join key.
+    """
+    key, time = project.params.events.key, project.params.events.time
+    classes = project.task(task).classes
+    if entity.join_key != key:
+        raise UserError(
+            f"Labels of {task} are keyed by {key!r}, and entity {entity.name!r} by {entity.join_key!r}; let its "
+            f"join_keys be [{key!r}]."
+        )
+    folder = project.table(f"labels/{task}")
+    file = folder.with_name(f"{task}.manifest.json")
+    tags = _provenance(read_json(file), file) | {"task": task, "classes": ", ".join(classes)}
+    name = f"{task}_labels"
+    kinds: dict[str, FeastType] = {f"{by}_{one}": Float64 for by in ("p", "majority") for one in classes}
+    kinds |= {"covered": Bool, "n_votes": Int32, "label": String}
+    return LabelView(
+        name=name,
+        description=f"Weak labels of task {task}: what each event is, found out afterwards; no feature",
+        entities=[entity],
+        schema=[Field(name=column, dtype=kind) for column, kind in kinds.items()],
+        source=FileSource(name=name, path=str(folder.resolve()), file_format=ParquetFormat(), timestamp_field=time),
+        online=False,
+        tags={f"weakfish.{tag}": value for tag, value in tags.items()},
+    )
+
+
+def _provenance(found: Any, file: Path) -> dict[str, str]:
+    """Who labelled, by which functions and model; raises `TableError` when the manifest does not say."""
+    try:
+        last = found["models"][-1] if found["models"] else {}
+        return {
+            "labeler": f"weakfish label, method {found['method']}",
+            "method": str(found["method"]),
+            "functions": str(len(found["functions"])),
+            "functions_version": digest(found["functions"]),
+            "model_version": digest(found["models"]),
+            "fitted_through": str(last.get("fitted_through") or ""),
+            "labels_version": digest(found),
+        }
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise TableError(f"{file} is no manifest of labels; delete it and run `dvc repro label`.") from error
+
+
+def _field(view: str, name: str, kind: str) -> Field:
+    if kind not in TYPES:
+        raise StoreError(
+            f"Column {name} of view {view} is {kind}, which the store cannot hold; let its transform return one of "
+            f"{', '.join(TYPES)}."
+        )
+    return Field(name=name, dtype=TYPES[kind])
+
+
+FOLDERS = ("labels", "gold")
+"""Folders below ``data/`` that no feature view may read."""
+
+PAST = "features of past labels come from known_labels() in transforms.py"
+
+
+def refuse_registry(store: FeatureStore, root: Path) -> None:
+    """Refuse a registry in which a service, a view or an on-demand view would hand labels out as features.
+
+    Raises
+    ------
+    UserError
+        Names the first of them, what it reads, and what to do.
+    """
+    labels = {str(view.name) for view in store.list_label_views()}
+    for view in (*store.list_all_feature_views(), *store.list_label_views()):
+        refuse_view(view, root, every_file=True)
+        for source in getattr(view, "source_feature_view_projections", {}).values():
+            if source.name in labels:
+                raise UserError(
+                    f"On-demand feature view {view.name!r} is computed from the label view {source.name!r}, and labels "
+                    f"are no features; {PAST}."
+                )
+    for service in store.list_feature_services():
+        for projection in service.feature_view_projections:
+            if projection.name in labels:
+                raise UserError(
+                    f"Feature service {service.name!r} holds the label view {projection.name!r}, and labels are no "
+                    "features; take it out of the service, training reads data/labels itself."
+                )
+
+
+def refuse_view(view: Any, folder: Path | None, *, every_file: bool = False) -> None:
+    """Refuse a view that is to be served and holds labels; ``folder`` is the Feast repository or the project's root.
+
+    ``every_file`` looks for links out of a source's folder too.
+
+    Raises
+    ------
+    UserError
+        When the view is a label view that is served online, or a feature view that reads labels.
+    """
+    if isinstance(view, LabelView):
+        if view.online:
+            raise UserError(
+                f"Label view {view.name!r} is to be served online, and labels are no features; set online=False."
+            )
+        return
+    if folder is None:
+        return
+    root = _root(Path(folder))
+    for path in _paths(view):
+        lies = _lies_under(path, root, Path(folder), every_file)
+        if lies:
+            raise UserError(
+                f"Feature view {view.name!r} reads {path}, which holds what lies under data/{lies}, and labels are no "
+                f"features; {PAST}."
+            )
+
+
+def refuse_rows(view: Any, folder: Path | None) -> None:
+    """Refuse to write a view's rows to the online store: of any label view, and of a view that reads labels.
+
+    Raises
+    ------
+    UserError
+        As `refuse_view`, and for a label view of any kind.
+    """
+    if isinstance(view, LabelView):
+        raise UserError(f"{view.name!r} holds labels, and labels are never served; read them offline.")
+    refuse_view(view, folder)
+
+
+def refuse_mixture(views: Iterable[Any]) -> None:
+    """Refuse to join labels and features in one request: a label would stand there as if known at its own event.
+
+    Raises
+    ------
+    UserError
+        When some of the views are label views and some are not.
+    """
+    asked = list(views)
+    labels = [view for view in asked if isinstance(view, LabelView)]
+    if labels and len(labels) < len(asked):
+        raise UserError(
+            f"Labels ({labels[0].name}) and features are asked for in one request, and labels are no features; ask for "
+            "them one after the other, or use data/training."
+        )
+
+
+def _root(folder: Path) -> Path:
+    """The project's root; the folder itself where there is no project."""
+    try:
+        return Project.find(folder).root
+    except UserError:
+        return folder
+
+
+def _paths(view: Any) -> Iterator[str]:
+    """Where a view's sources are, those of views that it is derived from included."""
+    for name in ("batch_source", "stream_source", "data_source", "source"):
+        source = getattr(view, name, None)
+        for one in (source, getattr(source, "batch_source", None)):
+            path = getattr(one, "path", None)
+            if isinstance(path, str) and path:
+                yield path
+    for derived in getattr(view, "source_views", None) or ():
+        yield from _paths(derived)
+
+
+def _lies_under(path: str, root: Path, folder: Path, every_file: bool) -> str | None:
+    """Which of the folders a path reads from; links, ``..``, wildcards and folders above them are seen through."""
+    parsed = urlparse(path)
+    if parsed.scheme not in ("", "file"):
+        return None
+    plain = unquote(parsed.path) if parsed.scheme else path
+    fixed = Path(re.split(r"[*?\[]", plain)[0] if re.search(r"[*?\[]", plain) else plain)
+    for name in FOLDERS:
+        forbidden = (root / "data" / name).resolve()
+        for base in {folder, root, Path.cwd()}:  # Feast's engines differ in what a relative path starts from
+            place = (base / fixed).resolve()
+            if place.is_relative_to(forbidden) or forbidden.is_relative_to(place):
+                return name
+            if every_file and _leads_into(place, forbidden):
+                return name
+    return None
+
+
+def _leads_into(place: Path, forbidden: Path) -> bool:
+    """Whether a file or folder below ``place`` is a link into the forbidden folder."""
+    if not place.is_dir():
+        return False
+    links = (file for file in place.rglob("*") if file.is_symlink())
+    return any(link.resolve().is_relative_to(forbidden) for link in links)

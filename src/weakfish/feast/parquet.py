@@ -1,0 +1,326 @@
+"""The Parquet behind a Feast source: which files there are, what their columns are called, and what their times mean.
+
+A Feast ``FileSource`` goes in (file, folder, partitioned folder or glob, from the repository if relative); pieces of
+SQL that read it come out. Times are compared as whole micro- or nanoseconds since 1970, so that zones cannot differ.
+"""
+
+from __future__ import annotations
+
+import glob
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from weakfish.contracts.tables import ROWS_IN_A_GROUP
+from weakfish.errors import TableError, UserError
+from weakfish.feast.session import first_line, literal, quoted
+
+SUFFIXES = (".parquet", ".parq", ".pq")
+VIRTUAL = ("file_index", "file_row_number")
+"""Columns by which DuckDB tells where a row stands."""
+
+SCHEMES = ("s3://", "gs://", "hdfs://", "abfs://", "http://", "https://")
+
+
+@dataclass(frozen=True)
+class Instant:
+    """An expression of SQL for a time: a whole number of ``unit`` (``us`` or ``ns``) since 1970, floored."""
+
+    sql: str
+    unit: str
+
+    def to(self, unit: str) -> str:
+        """The expression in another unit; times that nanoseconds cannot hold become their first or last one."""
+        if unit == self.unit:
+            return self.sql
+        if unit == "us":
+            return f"floor_us({self.sql})"
+        return f"saturated_ns({self.sql})"
+
+
+FUNCTIONS = """
+CREATE OR REPLACE MACRO floor_us(ns) AS (ns - ((ns % 1000 + 1000) % 1000)) // 1000;
+CREATE OR REPLACE MACRO saturated_ns(us) AS CASE
+    WHEN us > 9223372036854775 THEN 9223372036854775807
+    WHEN us < -9223372036854775 THEN -9223372036854775807 ELSE us * 1000 END;
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Parquet files as one relation.
+
+    Attributes
+    ----------
+    what : str
+        What messages call it.
+    scan : str
+        SQL of its rows, for FROM.
+    types : dict of str to str
+        DuckDB's type of each column, as stored.
+    stored : dict of str to str
+        The stored name of a column by the name that Feast uses, where its field mapping renames it.
+    """
+
+    what: str
+    scan: str
+    types: Mapping[str, str]
+    stored: Mapping[str, str]
+
+    def column(self, name: str, table: str = "f") -> str:
+        """A column, by Feast's name for it, as an expression; raises `UserError` where there is none."""
+        return f"{table}.{quoted(self._stored(name))}"
+
+    def type(self, name: str) -> str:
+        """DuckDB's type of a column; raises `UserError` where there is none."""
+        return self.types[self._stored(name)]
+
+    def instant(self, name: str, table: str = "f") -> Instant:
+        """A time column as a number; raises `UserError` where it is none."""
+        return instant(self.column(name, table), self.type(name), f"Column {name} of {self.what}")
+
+    def until(self, name: str, at_most: int, unit: str, table: str = "f") -> str:
+        """A condition: the time is at most a number of ``unit``; one that lets whole row groups be skipped."""
+        return self._bound(name, "<=", at_most, unit, table)
+
+    def since(self, name: str, at_least: int, unit: str, table: str = "f") -> str:
+        """A condition: the time is at least a number of ``unit``."""
+        return self._bound(name, ">=", at_least, unit, table)
+
+    def rest(self, besides: Iterable[str]) -> list[str]:
+        """The stored columns, by name, without those of Feast's names ``besides``."""
+        without = {self._stored(name) for name in besides}
+        return [name for name in sorted(self.types) if name not in without]
+
+    def _stored(self, name: str) -> str:
+        stored = self.stored.get(name, name)
+        if stored not in self.types:
+            raise UserError(
+                f"{self.what} has no column {stored!r}; it has {', '.join(self.types)}: correct its view or its source."
+            )
+        return stored
+
+    def _bound(self, name: str, comparison: str, number: int, unit: str, table: str) -> str:
+        kind, column = self.type(name), self.column(name, table)
+        if unit == "us" and kind in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE") and abs(number) < 2**62:
+            return f"{column} {comparison} CAST(make_timestamp({number}) AS {kind})"
+        return f"{self.instant(name, table).to(unit)} {comparison} {number}"
+
+
+def instant(column: str, kind: str, what: str) -> Instant:
+    """A column of DuckDB type ``kind`` as a time; without a zone it is UTC, a date is its midnight."""
+    if kind in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS"):
+        return Instant(f"epoch_ns(CAST({column} AS TIMESTAMP_NS))", "ns")
+    if kind.startswith("TIMESTAMP") or kind == "DATE":
+        return Instant(f"epoch_us({column})", "us")
+    if kind == "VARCHAR":
+        return Instant(f"epoch_us(CAST({column} AS TIMESTAMPTZ))", "us")
+    raise UserError(f"{what} is {kind}, which is no time; name a column of timestamps.")
+
+
+def microseconds(time: datetime) -> int:
+    """A time as whole microseconds since 1970; without a zone it is UTC."""
+    aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time
+    past = aware - datetime(1970, 1, 1, tzinfo=UTC)
+    return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds
+
+
+def open_source(connection: duckdb.DuckDBPyConnection, source: Any, repo: Path | None, *, mapped: bool) -> Source:
+    """The Parquet of a Feast source.
+
+    Parameters
+    ----------
+    mapped
+        Whether columns will be named as Feast's field mapping renames them, or as they are stored.
+
+    Raises
+    ------
+    TableError
+        When there is no Parquet, or it cannot be read.
+    UserError
+        When the source is none of local Parquet.
+    """
+    from feast import FileSource
+    from feast.data_format import ParquetFormat
+
+    if not isinstance(source, FileSource):
+        raise UserError(
+            f"Source {source.name!r} is a {type(source).__name__}; this offline store reads FileSource only."
+        )
+    if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
+        raise UserError(f"Source {source.name!r} is not of Parquet; this offline store reads nothing else.")
+    mapping = dict(source.field_mapping or {}) if mapped else {}
+    return open_files(
+        connection, source.path, repo, f"source {source.name!r}", {new: old for old, new in mapping.items()}
+    )
+
+
+def open_files(
+    connection: duckdb.DuckDBPyConnection,
+    path: str,
+    repo: Path | None,
+    what: str,
+    stored: Mapping[str, str] | None = None,
+) -> Source:
+    """The Parquet below a path; raises `TableError` or `UserError` as `open_source` does."""
+    found = files(path, repo, what)
+    scan = read_parquet(found, resolved(path, repo))
+    try:
+        described = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()  # noqa: S608
+    except duckdb.Error as error:
+        raise TableError(f"{what} at {path} is not readable Parquet ({first_line(error)}); write it again.") from error
+    types = {str(name): str(kind) for name, kind, *_ in described}
+    for name in VIRTUAL:
+        if name in types:
+            raise UserError(f"Column {name!r} of {what} has a name that DuckDB keeps for itself; rename it.")
+    return Source(what, scan, types, stored or {})
+
+
+def resolved(path: str, repo: Path | None) -> Path:
+    """A local path, from the Feast repository if relative; raises `UserError` for one that is not local."""
+    if path.startswith(SCHEMES):
+        raise UserError(f"{path} is not a local path; this offline store reads Parquet from local folders.")
+    return (repo or Path()).absolute() / path.removeprefix("file://")
+
+
+def files(path: str, repo: Path | None, what: str) -> list[Path]:
+    """The Parquet files of a path, which is one of them, a folder of them at any depth, or a glob; in a fixed order."""
+    place = resolved(path, repo)
+    if place.is_file():
+        return [place]
+    if place.is_dir():
+        inside = (file for file in place.rglob("*") if not _hidden(file.relative_to(place)))
+        found = sorted(file for file in inside if file.suffix in SUFFIXES and file.is_file())
+    else:
+        matching = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207 - absolute, and may hold `**`
+        found = sorted(file for file in matching if file.is_file())
+    if not found:
+        raise TableError(f"There is no Parquet of {what} at {place}; make it, or correct the path.")
+    return found
+
+
+def read_parquet(found: list[Path], place: Path) -> str:
+    """SQL that reads files as one relation, columns by name; ``name=value`` folders below ``place`` are columns."""
+    root = place
+    while root.is_file() or glob.has_magic(str(root)):
+        root = root.parent
+    hive = any("=" in part for file in found for part in _below(file, root).parts[:-1])
+    names = ", ".join(literal(glob.escape(str(file))) for file in found)
+    union = ", union_by_name = true" if len(found) > 1 else ""
+    return f"read_parquet([{names}], hive_partitioning = {str(hive).lower()}{union})"
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) and "=" not in part for part in path.parts)
+
+
+def _below(file: Path, root: Path) -> Path:
+    return file.relative_to(root) if file.is_relative_to(root) else file
+
+
+def append(source: Any, table: pa.Table, repo: Path | None) -> None:
+    """Add rows to the Parquet of a Feast source: a file of its folder, or the end of its file.
+
+    Parameters
+    ----------
+    table
+        The columns of the source, in any order, by their stored names or those of its field mapping.
+
+    Raises
+    ------
+    UserError
+        When columns are missing, are more, or do not convert to the types that are stored.
+    TableError
+        When there is no Parquet yet whose types could be kept.
+    """
+    place = resolved(source.path, repo)
+    found = files(source.path, repo, f"source {source.name!r}")
+    schema, partitioned = _stored(place, found)
+    rows = _conforming(source, table, schema)
+    if place.is_dir():
+        _write_beside(place, rows, partitioned)
+    elif place.is_file():
+        _write_behind(place, rows)
+    else:
+        raise UserError(f"Source {source.name!r} is a pattern of paths; rows can be added to a folder or a file only.")
+
+
+def append_logs(destination: Any, logs: pa.Table | Path, repo: Path | None) -> None:
+    """Add logged features to the folder of a Feast ``FileLoggingDestination``; raises `TableError` for unreadable ones.
+
+    ``logs`` is a table, or a path of Parquet; it is read and written batch by batch.
+    """
+    target = resolved(destination.path, repo)
+    try:
+        rows = ds.dataset(logs, format="parquet") if isinstance(logs, Path) else logs
+        _write_dataset(rows, target, _partitioning(rows.schema, destination.partition_by or []))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableError(f"The logs could not be written to {target} ({first_line(error)}); try again.") from error
+
+
+def _stored(place: Path, found: list[Path]) -> tuple[pa.Schema, list[str]]:
+    """The columns of a source with their types, and which of them are names of folders."""
+    schema = ds.dataset(found, partitioning=ds.HivePartitioning.discover(), partition_base_dir=str(place)).schema
+    inside = pq.read_schema(found[0])
+    return schema, [name for name in schema.names if name not in inside.names]
+
+
+def _conforming(source: Any, table: pa.Table, schema: pa.Schema) -> pa.Table:
+    mapped = {new: old for old, new in (source.field_mapping or {}).items()}
+    named = table.rename_columns(
+        [name if name in schema.names else mapped.get(name, name) for name in table.column_names]
+    )
+    odd = sorted(set(named.column_names) ^ set(schema.names))
+    if odd:
+        raise UserError(
+            f"Source {source.name!r} has the columns {', '.join(schema.names)}, and the rows to add differ in "
+            f"{', '.join(odd)}; give just those columns."
+        )
+    try:
+        return named.select(schema.names).cast(schema.remove_metadata())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(
+            f"Rows to add to source {source.name!r} do not convert to its types ({first_line(error)}); correct them."
+        ) from error
+
+
+def _write_beside(place: Path, rows: pa.Table, partitioned: list[str]) -> None:
+    _write_dataset(rows, place, _partitioning(rows.schema, partitioned))
+
+
+def _write_dataset(rows: Any, target: Path, partitioning: Any) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    ds.write_dataset(
+        rows,
+        target,
+        format="parquet",
+        partitioning=partitioning,
+        basename_template=f"{uuid.uuid4().hex}-{{i}}.parquet",
+        existing_data_behavior="overwrite_or_ignore",
+    )
+
+
+def _partitioning(schema: pa.Schema, names: list[str]) -> Any:
+    return ds.partitioning(pa.schema([schema.field(name) for name in names]), flavor="hive") if names else None
+
+
+def _write_behind(file: Path, rows: pa.Table) -> None:
+    """Write a file anew with rows at its end, one row group at a time."""
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
+    old = pq.ParquetFile(file)
+    try:
+        with old, pq.ParquetWriter(part, old.schema_arrow, compression="zstd") as writer:
+            for group in range(old.num_row_groups):
+                writer.write_table(old.read_row_group(group))
+            writer.write_table(rows.cast(old.schema_arrow), row_group_size=ROWS_IN_A_GROUP)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,338 @@
+"""Times as the online store and its marker hold them: bytes and texts in, microseconds since 1970 out.
+
+Needs neither Feast nor protobuf, so that a probe stays fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import redis
+import yaml
+
+from weakfish.errors import StoreError, TableError
+from weakfish.feast import layout as keys
+from weakfish.files import read_json, sha256, write_json
+from weakfish.project.paths import Project
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+SECONDS, NANOS = 8, 16
+"""The tags of the two fields of a ``google.protobuf.Timestamp``, both variable-length integers."""
+
+
+def microseconds(time: datetime | str) -> int:
+    """A time, or its ISO form, as microseconds since 1970; without a zone it is UTC."""
+    if isinstance(time, str):
+        time = datetime.fromisoformat(time)
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return (aware - EPOCH) // MICROSECOND
+
+
+def moment(number: int) -> datetime:
+    """The time of a number of microseconds since 1970."""
+    return EPOCH + number * MICROSECOND
+
+
+def event_time(stamp: bytes) -> int | None:
+    """The event time of a row, from its field ``_ts:<view>``; None for bytes that are no time."""
+    parts = {SECONDS: 0, NANOS: 0}
+    position = 0
+    try:
+        while position < len(stamp):
+            tag = stamp[position]
+            if tag not in parts:
+                return None
+            parts[tag], position = _varint(stamp, position + 1)
+    except IndexError:
+        return None
+    seconds = parts[SECONDS] - 2**64 if parts[SECONDS] >= 2**63 else parts[SECONDS]
+    return seconds * 1_000_000 + parts[NANOS] // 1000
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """An audit of what was published as ``version``: whether it ``passed``, its result, keys of rows by view.
+
+    ``marker`` is the digest of all that the store said of itself.
+    """
+
+    version: str
+    marker: str
+    audit: dict[str, Any]
+    sample: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all rows were as the feature tables have them."""
+        return bool(self.audit.get("passed"))
+
+
+def folder(project: Project) -> Path:
+    """Where receipts are."""
+    return project.root / ".weakfish" / "published"
+
+
+def read(project: Project, name: str, marker: str) -> Receipt | None:
+    """The receipt for what a Feast project published; None when there is none, or one for something else."""
+    try:
+        found = read_json(_file(project, name))
+        sample = {view: [bytes.fromhex(key) for key in found_keys] for view, found_keys in found["sample"].items()}
+        receipt = Receipt(found["version"], found["marker"], dict(found["audit"]), sample)
+    except (TableError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return receipt if receipt.marker == marker else None
+
+
+def write(project: Project, name: str, receipt: Receipt) -> None:
+    """Remember an audit in the place of the last one."""
+    sample = {view: [key.hex() for key in found] for view, found in receipt.sample.items()}
+    content = {"version": receipt.version, "marker": receipt.marker, "audit": receipt.audit, "sample": sample}
+    write_json(_file(project, name), content)
+
+
+def _file(project: Project, name: str) -> Path:
+    return folder(project) / f"{quote(name, safe='')}.json"
+
+
+FORMAT = 2
+"""Part of every version: raise it when the same tables are to be published in another way."""
+
+COUNTED = 20_000
+"""Rows, or keys of the server, up to which every view's rows are counted; above, a sample of them is looked up."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What was published last and whole, and what is on its way.
+
+    Attributes
+    ----------
+    version : str
+        Of all that is published; empty while nothing ever was.
+    as_of : str
+        The time that the store answers for (ISO, UTC); empty while nothing was published.
+    due : str or None
+        The time of the first row that was left for later (ISO, UTC).
+    views : dict
+        Per view its ``table``, ``join_keys``, ``features``, ``types``, ``data_version``, ``rows``, ``entities``,
+        ``last_row_at``, ``until`` (rows up to this time are those of the feature table, later ones are a service's) and
+        ``version``; ``online_name`` where Feast versions views online.
+    revision : dict or None
+        The ``name`` and ``commit`` that were rolled back to.
+    under_way : dict or None
+        The ``version`` that a publisher is writing or was when it was cut off, its ``as_of``, its ``until`` per view,
+        and how far it got: ``view`` and ``rows`` written.
+    """
+
+    version: str
+    as_of: str
+    due: str | None = None
+    views: dict[str, dict[str, Any]] = field(default_factory=dict)
+    revision: dict[str, str] | None = None
+    under_way: dict[str, Any] | None = None
+
+    def text(self) -> str:
+        """The marker as it stands in the store."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def digest(self) -> str:
+        """What tells the marker from all others, in few bytes."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def until(self, view: str) -> int | None:
+        """Microseconds since 1970 up to which a view's rows are the table's, by anything that was ever begun."""
+        times = [self.views.get(view, {}).get("until"), (self.under_way or {}).get("until", {}).get(view)]
+        return max((microseconds(time) for time in times if time), default=None)
+
+
+def parse_marker(found: Any) -> Marker | None:
+    """A marker from its text in the store; None when there is none that can be read."""
+    try:
+        return Marker(**json.loads(found)) if found else None
+    except (ValueError, TypeError):
+        return None
+
+
+def read_marker(client: redis.Redis, name: str) -> Marker | None:
+    """What the store says was published last for a Feast project; None when it says nothing that can be read."""
+    return parse_marker(client.get(keys.marker(name)))
+
+
+def repository(project: Project) -> Path:
+    """The folder of the Feast repository."""
+    return project.root / "feature_repo"
+
+
+def settings(project: Project) -> dict[str, Any]:
+    """The content of ``feature_store.yaml``; raises `StoreError` when it is missing, malformed or names no project."""
+    file = repository(project) / "feature_store.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        name, registry = content["project"], content["registry"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise StoreError(f"{file} cannot be used: {type(error).__name__} {reason}; correct it there.") from error
+    path = registry if isinstance(registry, str) else registry.get("path")
+    if not isinstance(name, str) or not isinstance(path, str):
+        raise StoreError(f"{file} cannot be used: project and registry.path must be texts; correct it there.")
+    return {**content, "registry_file": (repository(project) / path).resolve()}
+
+
+def manifests(project: Project) -> dict[str, dict[str, Any]]:
+    """What each feature table holds, by its name; raises `TableError` when there is none or one lost its files."""
+    folder = project.table("features")
+    found = {file.name.removesuffix(".manifest.json"): read_json(file) for file in folder.glob("*.manifest.json")}
+    if not found:
+        raise TableError(f"There is no feature table in {folder}; run `dvc repro`, which makes them.")
+    for name, content in sorted(found.items()):
+        for partition in content.get("partitions", {}):
+            file = folder / name / f"{partition}.parquet"
+            if not file.is_file():
+                raise TableError(f"{file} is gone, nothing was published; run `dvc repro`, which makes it.")
+    return dict(sorted(found.items()))
+
+
+def as_of(project: Project) -> datetime:
+    """The time that the store answers for: as the setting says, ``last`` being the last event that features know."""
+    setting = project.params.publish.as_of
+    if isinstance(setting, datetime):
+        return setting.replace(tzinfo=setting.tzinfo or UTC).astimezone(UTC)
+    return datetime.now(UTC) if setting == "now" else last_known(project)
+
+
+def last_known(project: Project) -> datetime:
+    """The time of the last event that the feature tables know."""
+    times = [datetime.fromisoformat(content["as_of"]) for content in manifests(project).values()]
+    return max(time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC) for time in times)
+
+
+def expected_version(project: Project) -> str:
+    """A hash of all that decides what is published: tables, definitions and settings, but not the clock."""
+    parts: dict[str, Any] = {"format": FORMAT, "tables": manifests(project)}
+    setting = project.params.publish.as_of
+    parts["as_of"] = setting if setting == "now" else as_of(project).isoformat()
+    files = [*repository(project).glob("*.py"), *repository(project).glob("*.yaml")]
+    parts["files"] = {file.name: sha256(file) for file in sorted(files)}
+    labels = sorted(project.table("labels").glob("*.manifest.json"))  # from which label views take their provenance
+    parts["labels"] = {file.name: sha256(file) for file in labels}
+    return digest(parts)
+
+
+def digest(content: Any) -> str:
+    """The SHA-256 of JSON-like content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def is_current(project: Project, client: redis.Redis, name: str, marker: Marker | None) -> bool:
+    """True when store and registry are what publishing again would make of them, as far as a probe can see."""
+    return (
+        marker is not None
+        and marker.version == expected_version(project)
+        and not _is_due(project, marker)
+        and registry_is(project, marker.version)
+        and holds(project, client, name, marker)
+    )
+
+
+def holds(project: Project, client: redis.Redis, name: str, marker: Marker) -> bool:
+    """True when the store still has the rows that it was given, and no audit here found any of them changed.
+
+    False while a publication is under way. Up to `COUNTED` rows and keys all rows are counted; above, there must be as
+    many keys as were written, and the sample of rows that the last audit took, if it was taken here.
+    """
+    if not marker.views or marker.under_way:
+        return False
+    known = read(project, name, marker.digest())
+    if known and not known.passed:
+        return False
+    keys_in_all = _size(client)
+    entities: Counter[tuple[str, ...]] = Counter()
+    for content in marker.views.values():
+        kind = tuple(content["join_keys"])
+        entities[kind] = max(entities[kind], content["entities"])
+    if keys_in_all is not None and keys_in_all < entities.total():
+        return False
+    if known and max(entities.total(), keys_in_all or 0) > COUNTED:
+        return _has_sample(client, marker, known.sample)
+    return _has_all(client, name, marker)
+
+
+def _size(client: redis.Redis) -> int | None:
+    """All keys of the server, whosever they are; None where the user may not ask."""
+    try:
+        return keys.size(client)
+    except redis.exceptions.NoPermissionError:
+        return None
+
+
+def _has_sample(client: redis.Redis, marker: Marker, sample: Mapping[str, Iterable[bytes]]) -> bool:
+    asked = [(view, key) for view in marker.views for key in sample.get(view, ())]
+    with client.pipeline(transaction=False) as pipe:
+        for view, key in asked:
+            pipe.hexists(key, time_field(marker, view))
+        return all(pipe.execute())
+
+
+def _has_all(client: redis.Redis, name: str, marker: Marker) -> bool:
+    """Whether each view has all its rows, later ones of services in the place of some included, and none too many."""
+    fields = {view: time_field(marker, view) for view in marker.views}
+    until = {view: marker.until(view) for view in marker.views}
+    rows: Counter[str] = Counter()
+    owned: Counter[str] = Counter()
+    for batch in keys.batches(keys.of_project(client, name)):
+        with client.pipeline(transaction=False) as pipe:
+            for key in batch:
+                pipe.hmget(key, list(fields.values()))
+            for row in pipe.execute():
+                for view, stamp in zip(fields, row, strict=True):
+                    if stamp is not None:
+                        rows[view] += 1
+                        time, limit = event_time(stamp), until[view]
+                        owned[view] += time is None or limit is None or time <= limit
+    return all(owned[view] <= content["entities"] <= rows[view] for view, content in marker.views.items())
+
+
+def time_field(marker: Marker, view: str) -> str:
+    """The field that holds the event time of a published view's row."""
+    return keys.time_field(marker.views[view].get("online_name", view)).decode()
+
+
+def stamp_file(project: Project) -> Path:
+    """The file that says which version the registry was made for."""
+    file: Path = settings(project)["registry_file"]
+    return file.with_suffix(".json")
+
+
+def registry_is(project: Project, version: str) -> bool:
+    """True when the registry file is the one that was made for this version, byte for byte."""
+    try:
+        stamp = read_json(stamp_file(project))
+        return bool(stamp == {"version": version, "sha256": sha256(settings(project)["registry_file"])})
+    except (TableError, OSError):
+        return False
+
+
+def _is_due(project: Project, marker: Marker) -> bool:
+    """True when time has come for a row that was left for later; it stands still unless ``as_of`` is now."""
+    if project.params.publish.as_of != "now" or marker.due is None:
+        return False
+    return datetime.fromisoformat(marker.due) <= datetime.now(UTC)

@@ -1,0 +1,186 @@
+"""Feast's registry, made anew from the definitions beside the old one; it replaces the old one when all is published.
+
+It is derived: a registry that is missing, damaged or of another version of Feast needs no care.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import feast
+from feast import Entity, FeatureService, FeatureStore, FeatureView
+from feast.data_source import DataSource
+from feast.labeling.label_view import LabelView
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.repo_config import load_repo_config
+
+from weakfish.errors import StoreError, UserError, WeakfishError
+from weakfish.feast.definitions import refuse_registry
+from weakfish.feast.probe import repository, settings, stamp_file
+from weakfish.files import sha256, whole_file, write_json
+from weakfish.project.paths import Project
+
+KINDS = (DataSource, Entity, FeatureView, LabelView, OnDemandFeatureView, FeatureService, feast.Project)
+
+
+@contextmanager
+def new_registry(source: Project, project: Project) -> Iterator[FeatureStore]:
+    """A Feast store on a registry of its own that holds just what the definitions say; gone after the block.
+
+    Parameters
+    ----------
+    source
+        The project whose definitions and settings are read.
+    project
+        The project beside whose registry the new one lies.
+
+    Raises
+    ------
+    UserError
+        When a definition cannot be imported, or Feast does not accept it.
+    """
+    objects = definitions(source)
+    file: Path = settings(project)["registry_file"]
+    part = file.with_name(f".{file.name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.unlink(missing_ok=True)
+    try:
+        with quiet():
+            try:
+                config = load_repo_config(repository(source), repository(source) / "feature_store.yaml")
+                config.registry.path = str(part)
+                store = FeatureStore(config=config)
+                store.apply(objects)
+                refuse_registry(store, source.root)
+            except WeakfishError:
+                raise
+            except Exception as error:
+                raise UserError(
+                    f"Feast does not accept feature_repo ({_reason(error)}); correct definitions.py or "
+                    "feature_store.yaml there."
+                ) from error
+        yield store
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced(project: Project, store: FeatureStore, version: str) -> Iterator[None]:
+    """Put a new registry in the place of the old one for a block, and the old one back if the block fails."""
+    file: Path = settings(project)["registry_file"]
+    old = file.read_bytes() if file.exists() else None
+    part = Path(store.config.registry.path)
+    digest = sha256(part)
+    part.replace(file)
+    try:
+        yield
+    except BaseException:
+        if old is None:
+            file.unlink(missing_ok=True)
+        else:
+            with whole_file(file) as whole:
+                whole.write_bytes(old)
+        raise
+    write_json(stamp_file(project), {"version": version, "sha256": digest})
+
+
+def definitions(project: Project) -> list[Any]:
+    """All Feast objects in the modules of the repository, each once."""
+    _import_from(project)
+    found: dict[int, Any] = {}
+    for file in sorted(repository(project).glob("*.py")):
+        if file.name == "__init__.py":
+            continue
+        for value in vars(_load(project, file)).values():
+            if isinstance(value, KINDS):
+                found[id(value)] = value
+    if not any(isinstance(value, FeatureView | OnDemandFeatureView) for value in found.values()):
+        raise UserError(f"No module in {repository(project)} defines a feature view; add one to definitions.py.")
+    return list(found.values())
+
+
+def views(store: FeatureStore) -> list[FeatureView]:
+    """The views that are served online, by name."""
+    found = [view for view in store.list_feature_views() if getattr(view, "online", False)]
+    return sorted(found, key=lambda view: str(view.name))
+
+
+def _import_from(project: Project) -> None:
+    """Let definitions import the modules beside them, and not those of another project or revision."""
+    root = str(project.root)
+    if root in sys.path:
+        sys.path.remove(root)
+    sys.path.insert(0, root)
+    for name in [name for name in sys.modules if name.split(".")[0] == "feature_repo"]:
+        module = sys.modules[name]
+        places = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
+        if not any(str(place).startswith(f"{root}{os.sep}") for place in places):
+            del sys.modules[name]
+
+
+def _load(project: Project, file: Path) -> ModuleType:
+    """Run a module of the repository anew, whatever was imported before."""
+    spec = importlib.util.spec_from_file_location(f"feature_repo.{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{file} cannot be imported; correct it there.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        with quiet():
+            spec.loader.exec_module(module)
+    except WeakfishError:
+        raise
+    except Exception as error:
+        raise UserError(f"{file} cannot be imported: {_reason(error)}; correct it there.") from error
+    return module
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Feast's prints off stdout, where results go, and drop the warnings that say nothing about this project."""
+    logging.getLogger("feast").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr if "--debug" in sys.argv else _Nowhere()):
+        warnings.filterwarnings("ignore", message="On demand feature view is an experimental feature")
+        warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
+        yield
+
+
+def open_store(project: Project) -> FeatureStore:
+    """Feast on the registry that was published; raises `StoreError` when there is none that it can read."""
+    file: Path = settings(project)["registry_file"]
+    if not file.exists():
+        raise StoreError(f"{file} does not exist, so nothing was published yet; run `weakfish publish`.")
+    try:
+        with quiet():
+            store = FeatureStore(repo_path=str(repository(project)))
+            store.list_feature_views()
+    except WeakfishError:
+        raise
+    except Exception as error:
+        raise StoreError(
+            f"{file} is no registry that Feast can read ({_reason(error)}); run `weakfish publish`."
+        ) from error
+    return store
+
+
+class _Nowhere:
+    """A stream that forgets."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    text = (str(error).splitlines() or [""])[0].rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

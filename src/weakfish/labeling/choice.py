@@ -1,0 +1,437 @@
+"""What one partition of votes adds up to, so that a task is the sum of its partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weakfish.contracts.votes_file import Votes
+from weakfish.labeling.models import FittedModel, Probabilities, batches, covered, fit, majority, refined, winners
+from weakfish.labeling.sums import Counts, Patterns, Sums
+from weakfish.project.params import TaskParams
+
+Bools = npt.NDArray[np.bool_]
+Matrix = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts over rows; adds exactly, in any order.
+
+    Attributes
+    ----------
+    sums : Sums
+    patterns : Patterns
+        All of them, or a sample where there are very many.
+    overlaps, conflicts : numpy.ndarray, int64, (functions,)
+        Rows on which the function votes and another one does too; or votes for another class.
+    others : numpy.ndarray, int64, (functions, classes + 1, classes)
+        Rows on which the other votes have one majority, by the function's own vote, abstaining last, and that majority.
+    """
+
+    sums: Sums
+    patterns: Patterns
+    overlaps: Counts
+    conflicts: Counts
+    others: Counts
+
+    @staticmethod
+    def of(votes: Votes, cardinality: int) -> Tally:
+        """The tally of a label matrix (rows, functions), batch by batch."""
+        total = Tally.none(votes.shape[1], cardinality)
+        for rows, patterns in batches(votes):
+            total += Tally._of_batch(Sums.of(votes[rows], cardinality), patterns, cardinality)
+        return total
+
+    @staticmethod
+    def none(functions: int, cardinality: int) -> Tally:
+        """The tally of no row."""
+        zeros = np.zeros(functions, np.int64)
+        empty = Patterns(np.empty((0, functions), np.int8), zeros[:0])
+        others = np.zeros((functions, cardinality + 1, cardinality), np.int64)
+        return Tally(Sums.none(functions, cardinality), empty, zeros, zeros, others)
+
+    @staticmethod
+    def total(parts: Iterable[Tally], functions: int, cardinality: int) -> Tally:
+        """The tally of several partitions."""
+        return sum(parts, Tally.none(functions, cardinality))
+
+    @staticmethod
+    def _of_batch(sums: Sums, patterns: Patterns, cardinality: int) -> Tally:
+        own = [patterns.votes == label for label in range(cardinality)]
+        by_class = np.stack([voted.sum(axis=1) for voted in own], axis=1)
+        several = np.stack([by_class.sum(axis=1) > 1, (by_class > 0).sum(axis=1) > 1])
+        overlaps, conflicts = _counted(several, patterns.counts, patterns.votes >= 0)
+        leading = [_leading(by_class - alike) for alike in np.eye(cardinality + 1, cardinality, dtype=np.int64)]
+        kinds = zip(leading, [*own, patterns.votes < 0], strict=True)
+        others = np.stack([_counted(lead, patterns.counts, voted).T for lead, voted in kinds], axis=1)
+        return Tally(sums, patterns, overlaps, conflicts, others)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.sums + other.sums,
+            self.patterns + other.patterns,
+            self.overlaps + other.overlaps,
+            self.conflicts + other.conflicts,
+            self.others + other.others,
+        )
+
+
+def _counted(kinds: Bools, counts: Counts, voted: Bools) -> Matrix:
+    """Rows of each kind (kinds, patterns) on which each function votes.
+
+    Single floats hold every count of a batch exactly (`BATCH` is below 2**24), and their product is many times faster
+    than that of integers.
+    """
+    found: Matrix = ((kinds * counts).astype(np.float32) @ voted.astype(np.float32)).astype(np.int64)
+    return found
+
+
+def _leading(others: Matrix) -> Bools:
+    """Whether each class alone has the most votes in each pattern, (classes, patterns).
+
+    ``others`` are the votes by class, (patterns, classes), without that of a function: functions that vote alike have
+    the same others, so that this is asked once per class and not per function.
+    """
+    most = others == others.max(axis=1, keepdims=True, initial=1)
+    alone: Bools = most & (most.sum(axis=1) == 1)[:, None]
+    return alone.T
+
+
+COPY = 0.5
+"""Residual, and share of their votes on which two functions agree, from which they are called copies."""
+
+SURE = 4.0
+"""Standard errors by which two functions must agree more than explained, so that chance is no reason."""
+
+ODDS = (0.5, 2.0)
+"""Factors on the odds of a class, to see how many labels hang on the class balance."""
+
+SETTLED = 0.02
+"""Share of its whole range by which the loss may vary in the last fifth of the epochs of a fit that converged."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Two functions (columns) that agree more than the model explains; ``residual`` is 1 for a perfect copy."""
+
+    first: int
+    second: int
+    residual: float
+
+
+@dataclass(frozen=True)
+class Signals:
+    """See docs/label-model.md.
+
+    Attributes
+    ----------
+    disagreement : float
+        Share of covered rows whose most probable class by the model is not among the majority's.
+    unexplained : float
+        Share of the covariance of votes of different functions (from G) that the model does not explain, noise
+        deducted; above 1 where it explains less than nothing.
+    unstable : float
+        Share of covered rows whose class changes when the parameters follow whole patterns; see `refined`.
+    shift : float
+        How far the mean of the model's probabilities on covered rows lies from the class balance: half the sum of the
+        differences.
+    sensitivity : float
+        Largest share of covered rows whose class changes when the odds of one class are halved or doubled.
+    converged : bool
+        Whether the loss had stopped falling.
+    copies : tuple of Copy
+    at_clamp : int
+        Functions with an estimate at the bound that Snorkel sets, for a class that they vote.
+    voting : int
+        Functions that vote at all.
+    """
+
+    disagreement: float
+    unexplained: float
+    unstable: float
+    shift: float
+    sensitivity: float
+    converged: bool
+    copies: tuple[Copy, ...]
+    at_clamp: int
+    voting: int
+
+    def to_json(self, names: list[str], losses: list[tuple[int, float]]) -> dict[str, Any]:
+        """As the report has them, functions by name."""
+        found = asdict(self)
+        found["copies"] = [
+            {"functions": [names[copy.first], names[copy.second]], "residual": copy.residual} for copy in self.copies
+        ]
+        return found | {"losses": [list(pair) for pair in losses]}
+
+
+def signals(model: FittedModel, sums: Sums, patterns: Patterns) -> Signals:
+    """The signals of a model fitted on ``sums``, with the patterns of the same rows."""
+    patterns = patterns.in_order()
+    voted = (patterns.votes >= 0).any(axis=1)
+    votes, counts = patterns.votes[voted], patterns.counts[voted]
+    posterior = model.posterior(votes)
+    won = winners(posterior)
+
+    def differing(other: Floats) -> float:
+        return _share(~(won & winners(other)).any(axis=1), counts)
+
+    return Signals(
+        disagreement=differing(majority(votes, won.shape[1])),
+        unexplained=_unexplained(model, sums),
+        unstable=differing(refined(model, patterns).posterior(votes)),
+        shift=float(np.abs(counts @ posterior / counts.sum() - model.class_balance).sum() / 2),
+        sensitivity=max(differing(model.posterior(votes, shifted)) for shifted in _shifts(model)),
+        converged=_converged(model.losses),
+        copies=tuple(copies(model, sums)),
+        at_clamp=_at_clamp(model, sums),
+        voting=int((_per_function(model, sums) > 0).sum()),
+    )
+
+
+def copies(model: FittedModel, sums: Sums) -> list[Copy]:
+    """Pairs that agree more than the model explains, worst first.
+
+    The model explains ``sum_y mu_iy mu_jy p_y`` of ``O_ij``. What is observed beyond it, summed over the classes on
+    which the two agree, is divided by the most that there could be: the coverage of the rarer one, less what is
+    explained.
+    """
+    observed, explained = _agreement(sums.pairs / sums.rows, model), _explained(model)
+    coverage = _per_function(model, sums) / sums.rows
+    room = np.minimum(coverage[:, None], coverage[None, :]) - explained
+    excess = observed - explained
+    residual = np.divide(excess, room, out=np.zeros_like(excess), where=room > 0)
+    error = np.sqrt(np.maximum(explained * (1 - explained), 1 / sums.rows) / sums.rows)
+    either = coverage[:, None] + coverage[None, :] - observed
+    alike = (residual > COPY) & (observed > COPY * either) & (excess > SURE * error)
+    found = np.argwhere(np.triu(alike, 1))
+    pairs = [Copy(int(i), int(j), float(residual[i, j])) for i, j in found]
+    return sorted(pairs, key=lambda copy: (-copy.residual, copy.first, copy.second))
+
+
+def _unexplained(model: FittedModel, sums: Sums) -> float:
+    observed, mu = sums.pairs / sums.rows, model.mu.astype(np.float64)
+    alone = np.diag(observed)
+    function = np.arange(len(alone)) // len(model.class_balance)
+    others = function[:, None] != function[None, :]
+    left = ((observed - (mu * model.class_balance) @ mu.T)[others] ** 2).sum()
+    noise = (observed * (1 - observed))[others].sum() / sums.rows
+    whole = ((observed - np.outer(alone, alone))[others] ** 2).sum()
+    return float(max(0.0, left - noise) / whole) if whole else 0.0
+
+
+def _agreement(pairs: Floats, model: FittedModel) -> Floats:
+    classes = len(model.class_balance)
+    functions = len(pairs) // classes
+    found: Floats = np.einsum("iaja->ij", pairs.reshape(functions, classes, functions, classes))
+    return found
+
+
+def _explained(model: FittedModel) -> Floats:
+    mu = model.mu.astype(np.float64)
+    return _agreement((mu * model.class_balance) @ mu.T, model)
+
+
+def _per_function(model: FittedModel, sums: Sums) -> npt.NDArray[np.int64]:
+    found: npt.NDArray[np.int64] = sums.votes.reshape(-1, len(model.class_balance)).sum(axis=1)
+    return found
+
+
+def _shifts(model: FittedModel) -> list[Floats]:
+    found = []
+    for label in range(len(model.class_balance)):
+        for factor in ODDS:
+            balance = model.class_balance.copy()
+            balance[label] *= factor
+            found.append(balance / balance.sum())
+    return found
+
+
+def _share(rows: Any, counts: npt.NDArray[np.int64]) -> float:
+    return int(counts[rows].sum()) / max(1, int(counts.sum()))
+
+
+def _converged(losses: list[tuple[int, float]]) -> bool:
+    late = [loss for epoch, loss in losses if epoch >= 0.8 * losses[-1][0]]
+    return max(late) - min(late) <= SETTLED * (max(loss for _, loss in losses) - min(late))
+
+
+def _at_clamp(model: FittedModel, sums: Sums) -> int:
+    eps = np.float32(min(0.01, 1 / 10 ** np.ceil(np.log10(sums.rows))))
+    bound = (model.mu <= eps) | (model.mu >= 1 - eps)
+    bound &= (sums.votes > 0)[:, None]
+    return int(bound.reshape(-1, model.mu.shape[1] ** 2).any(axis=1).sum())
+
+
+SNORKEL, MAJORITY = "snorkel", "majority"
+
+MIN_VOTING = 4
+"""Functions from which pairs overdetermine the label model, even if each function votes for one class only."""
+
+UNEXPLAINED, UNSTABLE, SHIFT, SENSITIVE = 0.01, 0.03, 0.1, 0.2
+"""Signals above which `auto` does not trust the label model; benchmarks/label_model_choice.py measures how it does."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A fitted model, the method whose probabilities become labels, why, and the signals behind it."""
+
+    model: FittedModel
+    method: str
+    why: list[str]
+    signals: Signals
+
+    def probabilities(self, votes: Votes) -> Probabilities:
+        """The probabilities that become labels, (rows, classes); a row without votes has the class balance."""
+        if self.method == SNORKEL:
+            return self.model.probabilities(votes)
+        found = majority(votes, len(self.model.class_balance))
+        found[~covered(votes)] = self.model.class_balance
+        return found
+
+
+def choose(sums: Sums, patterns: Patterns, task: TaskParams, seed: int | None = None, through: str = "") -> Chosen:
+    """Fit the label model on the rows behind ``sums`` and ``patterns``, and choose a method as the task's settings say.
+
+    Raises
+    ------
+    LabelingFunctionError
+        As `fit` does.
+    """
+    model = fit(sums, task, seed).through(through)
+    found = signals(model, sums, patterns)
+    asked = task.label_model.method
+    if asked != "auto":
+        return Chosen(model, asked, [f"params.yaml asks for it: label_model.method is {asked}."], found)
+    method, why = decide_by(found)
+    return Chosen(model, method, why, found)
+
+
+def learn(votes: Votes, task: TaskParams, seed: int | None = None) -> Chosen:
+    """`choose` on a label matrix (rows, functions)."""
+    tally = Tally.of(votes, len(task.classes))
+    return choose(tally.sums, tally.patterns, task, seed)
+
+
+def decide_by(found: Signals) -> tuple[str, list[str]]:
+    """The method that the signals speak for, and the reasons in sentences.
+
+    The label model is chosen where nothing speaks against it; the majority vote assumes less, and is wrong less badly.
+    """
+    against = [sentence for holds, sentence in _objections(found) if holds]
+    if against:
+        return MAJORITY, [*against, "So the labels are those of the majority vote, which assumes less."]
+    return SNORKEL, [
+        f"The label model explains how the {found.voting} functions agree in pairs ({found.unexplained:.1%} left over) "
+        f"and in whole patterns ({found.unstable:.1%} of labels would change).",
+        "Its loss has settled, and no two functions copy each other.",
+        f"It decides otherwise than the majority vote on {found.disagreement:.1%} of covered rows.",
+    ]
+
+
+def _objections(found: Signals) -> list[tuple[bool, str]]:
+    return [
+        (
+            found.voting < MIN_VOTING,
+            f"Only {found.voting} functions vote; with fewer than {MIN_VOTING} the label model fits whatever they do, "
+            "so that nothing can tell whether it is right.",
+        ),
+        (not found.converged, "The loss of the label model had not settled when its epochs ended; raise n_epochs."),
+        (
+            bool(found.copies),
+            f"Pairs of functions that copy each other: {len(found.copies)}; the label model counts their votes twice.",
+        ),
+        (
+            found.unexplained > UNEXPLAINED,
+            f"The label model leaves {found.unexplained:.1%} of how functions agree in pairs unexplained, more than "
+            f"{UNEXPLAINED:.0%}: functions depend on each other, or the class balance or l2 keep it from fitting.",
+        ),
+        (
+            found.unstable > UNSTABLE,
+            f"{found.unstable:.1%} of labels would change if the label model followed whole patterns and not pairs, "
+            f"more than {UNSTABLE:.0%}: the class balance may be wrong, or functions depend on each other.",
+        ),
+        (
+            found.shift > SHIFT,
+            f"On covered rows its classes have shares that differ from the class balance by {found.shift:.0%}, more "
+            f"than {SHIFT:.0%}: it leans to the class that more functions vote for.",
+        ),
+        (
+            found.sensitivity > SENSITIVE,
+            f"{found.sensitivity:.1%} of labels change when the odds of a class are halved or doubled, more than "
+            f"{SENSITIVE:.0%}.",
+        ),
+    ]
+
+
+BLOCK = 1 << 12
+"""Patterns that are weighed at once, so that memory stays small with many functions."""
+
+CLOSE = 1e-9
+"""Part of a weight by which two sums of the same weights may differ."""
+
+Floats_alone = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Counts over covered rows.
+
+    Attributes
+    ----------
+    rows : int
+        Covered rows behind the counts: all, or those of a sample of patterns where there are very many.
+    settled : numpy.ndarray, int64, (functions,)
+        Rows whose class the function's vote settles alone.
+    differing : int
+        Rows whose most probable class by the model is not among the majority's.
+    """
+
+    rows: int
+    settled: Counts
+    differing: int
+
+
+def alone(chosen: Chosen, patterns: Patterns) -> Alone:
+    """Weigh the votes of each pattern by the model that makes the labels, log-odds or one vote each."""
+    voted = (patterns.votes >= 0).any(axis=1)
+    votes, counts = patterns.votes[voted], patterns.counts[voted]
+    logs, prior = _weights(chosen)
+    settled = np.zeros(votes.shape[1], np.int64)
+    for start in range(0, len(votes), BLOCK):
+        block = slice(start, start + BLOCK)
+        settled += counts[block] @ _settles(_gathered(logs, votes[block]), prior)
+    won = winners(chosen.model.posterior(votes)) & winners(majority(votes, len(prior)))
+    return Alone(int(counts.sum()), settled, int(counts[~won.any(axis=1)].sum()))
+
+
+def _weights(chosen: Chosen) -> tuple[Floats_alone, Floats_alone]:
+    """What a vote (functions, votes, classes) and the class balance add to each class."""
+    model, classes = chosen.model, len(chosen.model.class_balance)
+    if chosen.method == SNORKEL:
+        return np.log(model.mu).astype(np.float64).reshape(-1, classes, classes), np.log(model.class_balance)
+    return np.tile(np.eye(classes), (len(model.mu) // classes, 1, 1)), np.zeros(classes)
+
+
+def _gathered(logs: Floats_alone, votes: npt.NDArray[np.int8]) -> Floats_alone:
+    """What each vote of each pattern adds, (patterns, functions, classes); nothing where it abstains."""
+    added = logs[np.arange(votes.shape[1]), np.maximum(votes, 0)]
+    added[votes < 0] = 0
+    return added
+
+
+def _settles(added: Floats_alone, prior: Floats_alone) -> npt.NDArray[np.bool_]:
+    """Whether each vote outweighs all else for one class, against every other class; (patterns, functions)."""
+    found = np.zeros(added.shape[:2], np.bool_)
+    for label in range(len(prior)):
+        ahead = added[:, :, [label]] - np.delete(added, label, axis=2)
+        all_of_it = np.abs(ahead).sum(axis=1) + np.abs(prior[label] - np.delete(prior, label))
+        found |= (2 * ahead > all_of_it[:, None, :] * (1 + CLOSE)).all(axis=2)
+    return found

@@ -1,0 +1,342 @@
+"""Sets of characters, as ranges of code points, and what folding the case of ASCII letters makes of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+LAST = 0x10FFFF
+FIRST_BEYOND_ASCII = 0x80
+LAST_BYTE = 0xFF
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Characters:
+    """A set of characters: ranges of code points, both ends included, sorted and apart from each other."""
+
+    ranges: tuple[Range, ...]
+
+    @classmethod
+    def of(cls, ranges: Iterable[Range]) -> Characters:
+        """The union of ``ranges``, in any order, overlapping or not."""
+        merged: list[Range] = []
+        for low, high in sorted(ranges):
+            if merged and low <= merged[-1][1] + 1:
+                merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+            else:
+                merged.append((low, high))
+        return cls(tuple(merged))
+
+    @classmethod
+    def these(cls, text: str) -> Characters:
+        """The characters of ``text``."""
+        return cls.of((ord(character), ord(character)) for character in text)
+
+    def __contains__(self, character: str) -> bool:
+        return any(low <= ord(character) <= high for low, high in self.ranges)
+
+    def __or__(self, other: Characters) -> Characters:
+        return Characters.of(self.ranges + other.ranges)
+
+    def __invert__(self) -> Characters:
+        edges = [-1, *(end for low, high in self.ranges for end in (low, high)), LAST + 1]
+        gaps = zip(edges[::2], edges[1::2], strict=True)
+        return Characters(tuple((before + 1, after - 1) for before, after in gaps if before + 1 < after))
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether no character lies beyond ASCII."""
+        return not self.ranges or self.ranges[-1][1] < FIRST_BEYOND_ASCII
+
+    @property
+    def treats_all_beyond_ascii_alike(self) -> bool:
+        """Whether all characters beyond ASCII belong to the set, or none: then only ASCII has case to fold."""
+        low, high = self.ranges[-1] if self.ranges else (0, 0)
+        return self.is_ascii or (low <= FIRST_BEYOND_ASCII and high == LAST)
+
+    def folded(self) -> Characters:
+        """With each ASCII letter its other case."""
+        return self | Characters.these("".join(letter.swapcase() for letter in _LETTERS if letter in self))
+
+    def before_lower(self) -> Characters:
+        """The characters that ``lower()`` turns into one of these, as far as ASCII goes."""
+        kept = ~(~self | _UPPER)
+        return kept | Characters.these("".join(letter.upper() for letter in _LOWER_LETTERS if letter in self))
+
+    def before_upper(self) -> Characters:
+        """The characters that ``upper()`` turns into one of these, as far as ASCII goes."""
+        kept = ~(~self | _LOWER)
+        return kept | Characters.these("".join(letter.lower() for letter in _UPPER_LETTERS if letter in self))
+
+    def as_bytes(self) -> Characters:
+        """The bytes that the set's characters can consist of, and others beyond ASCII."""
+        ascii_only = ((low, min(high, FIRST_BEYOND_ASCII - 1)) for low, high in self.ranges if low < FIRST_BEYOND_ASCII)
+        return Characters.of([*ascii_only, (FIRST_BEYOND_ASCII, LAST_BYTE)])
+
+    def as_pattern(self) -> str:
+        """The set in the syntax of the automaton; it must not be empty."""
+        if len(self.ranges) == 1 and self.ranges[0][0] == self.ranges[0][1]:
+            return _escaped(self.ranges[0][0])
+        return "[" + "".join(_escaped(low) + ("-" + _escaped(high)) * (low < high) for low, high in self.ranges) + "]"
+
+
+def _escaped(code: int) -> str:
+    if chr(code).isascii() and chr(code).isalnum():
+        return chr(code)
+    return f"\\x{code:02x}" if code <= LAST_BYTE else f"\\x{{{code:x}}}"
+
+
+_LOWER_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_UPPER_LETTERS = _LOWER_LETTERS.upper()
+_LETTERS = _LOWER_LETTERS + _UPPER_LETTERS
+_LOWER, _UPPER = Characters.these(_LOWER_LETTERS), Characters.these(_UPPER_LETTERS)
+
+DIGIT = Characters.of([(ord("0"), ord("9"))])
+WORD = DIGIT | _LOWER | _UPPER | Characters.these("_")
+SPACE = Characters.these("\t\n\f\r ")
+NEWLINE = Characters.these("\n")
+ANY = Characters(((0, LAST),))
+
+
+class Unlifted(Exception):
+    """Why a search stays with the engine: a clause without a subject."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A place between characters: ``\\b``, ``\\B``, ``\\A``, ``\\z``, or the start or end of a line."""
+
+    written: str
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """``part``, at least ``low`` and at most ``high`` times; None is any number."""
+
+    part: Node
+    low: int
+    high: int | None
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Parts one after the other."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the parts."""
+
+    parts: tuple[Node, ...]
+
+
+Node = Characters | Edge | Repeat | Sequence | Choice
+
+WORD_EDGE, NO_WORD_EDGE = Edge(r"\b"), Edge(r"\B")
+TEXT_START, TEXT_END = Edge(r"\A"), Edge(r"\z")
+LINE_START, LINE_END = Edge("(?m:^)"), Edge("(?m:$)")
+
+_QUANTIFIER = re.compile(r"(?:([*+?])|\{(\d{1,4})(,?)(\d{0,4})\})(\??)")
+_GROUP = re.compile(r"\((?:\?(?:P<[A-Za-z_][A-Za-z0-9_]*>|([imsU]*)(-[imsU]+)?([:)])))?")
+_HEX = re.compile(r"x(?:([0-9A-Fa-f]{2})|\{([0-9A-Fa-f]{1,6})\})")
+_CLASSES = {"d": DIGIT, "D": ~DIGIT, "w": WORD, "W": ~WORD, "s": SPACE, "S": ~SPACE}
+_CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
+_EDGES = {"b": WORD_EDGE, "B": NO_WORD_EDGE, "A": TEXT_START, "z": TEXT_END}
+
+
+@dataclass(frozen=True)
+class _Flags:
+    i: bool = False
+    m: bool = False
+    s: bool = False
+    U: bool = False  # swaps greedy and lazy, which changes what is matched, but not whether
+
+
+class _Reader:
+    """Reads one pattern from left to right; ``flags`` are those in force at ``position``."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern, self.position, self.flags = pattern, 0, _Flags()
+        self.folds = False
+
+    def choice(self) -> Node:
+        """As far as the group or the pattern goes; flags set inside hold to its end, across alternatives."""
+        before, parts = self.flags, [self._sequence()]
+        while self._take("|"):
+            parts.append(self._sequence())
+        self.flags = before
+        return parts[0] if len(parts) == 1 else Choice(tuple(parts))
+
+    def _sequence(self) -> Node:
+        parts: list[Node] = []
+        while self.position < len(self.pattern) and self.pattern[self.position] not in "|)":
+            part = self._atom()
+            if part is not None:
+                parts.append(self._repeated(part))
+        return Sequence(tuple(parts))
+
+    def _atom(self) -> Node | None:
+        character = self.pattern[self.position]
+        if character == "(":
+            return self._group()
+        self.position += 1
+        if character == "[":
+            return self._class()
+        if character == "\\":
+            return self._escape()
+        if character == ".":
+            return ANY if self.flags.s else ~NEWLINE
+        if character == "^":
+            return LINE_START if self.flags.m else TEXT_START
+        if character == "$":
+            return LINE_END if self.flags.m else TEXT_END
+        if character in "*+?{":
+            raise Unlifted(f"has {character!r} where nothing can be repeated")
+        return self._folded(Characters.these(character))
+
+    def _group(self) -> Node | None:
+        found = self._match(_GROUP)
+        if not found:
+            raise Unlifted("has a group of a kind that is not known")
+        on, off, end = found.groups()
+        flags = replace(self.flags, **dict.fromkeys(on or "", True), **dict.fromkeys((off or "-")[1:], False))
+        if end == ")":
+            self.flags = flags
+            return None
+        before, self.flags = self.flags, flags
+        inside = self.choice()
+        self.flags = before
+        if not self._take(")"):
+            raise Unlifted("has a group without end")
+        if inside == Sequence(()):
+            # DuckDB 2.0 takes "a(?:)" for "a$".
+            raise Unlifted("has an empty group")
+        return inside
+
+    def _repeated(self, part: Node) -> Node:
+        found = self._match(_QUANTIFIER)
+        if not found:
+            return part
+        sign, low, comma, high, _ = found.groups()
+        if self._match(_QUANTIFIER):
+            raise Unlifted("repeats a repetition")
+        if isinstance(part, Edge):
+            raise Unlifted("repeats a place between characters")
+        if high == "0" or (low == "0" and not comma):
+            raise Unlifted("repeats something no times")
+        if sign:
+            return Repeat(part, int(sign == "+"), 1 if sign == "?" else None)
+        return Repeat(part, int(low), int(high) if high else None if comma else int(low))
+
+    def _escape(self) -> Node:
+        character = self.pattern[self.position : self.position + 1]
+        if character in _EDGES:
+            self.position += 1
+            return _EDGES[character]
+        return self._folded(self._class_escape())
+
+    def _class_escape(self) -> Characters:
+        """What stands after a backslash, inside a class or outside, its case not yet folded."""
+        found = self._match(_HEX)
+        if found:
+            code = int(found[1] or found[2], 16)
+            if code > LAST:
+                raise Unlifted("names a character that does not exist")
+            return Characters(((code, code),))
+        character = self.pattern[self.position : self.position + 1]
+        self.position += 1
+        if character in _CLASSES and character:
+            return _CLASSES[character]
+        if character in _CONTROLS and character:
+            return Characters.these(_CONTROLS[character])
+        if not character.isascii() or not character or character.isalnum() or character == "_":
+            raise Unlifted(rf"has the escape \{character}")
+        return Characters.these(character)
+
+    def _class(self) -> Characters:
+        negated, members, first = self._take("^"), Characters(()), True
+        while first or not self._take("]"):
+            members |= self._member(first)
+            first = False
+        return ~members if negated else members
+
+    def _member(self, first: bool) -> Characters:
+        """One character, range or escape of a class; ranges between plain characters only."""
+        start = self.position
+        if self.pattern.startswith("[:", start):
+            raise Unlifted("has a named class")
+        low = self._single()
+        if self.pattern[start] == "-" and not first and not self.pattern.startswith("]", self.position):
+            raise Unlifted("has a hyphen inside a class")
+        if not self.pattern.startswith("-", self.position) or self.pattern.startswith("-]", self.position):
+            return self._folded(low)
+        self.position += 1
+        high = self._single()
+        ends = (*low.ranges, *high.ranges)
+        if len(ends) != 2 or any(a != b for a, b in ends) or ends[0] > ends[1]:
+            raise Unlifted("has a range with no plain ends")
+        return self._folded(Characters(((ends[0][0], ends[1][0]),)))
+
+    def _single(self) -> Characters:
+        if self.position >= len(self.pattern):
+            raise Unlifted("has a class without end")
+        self.position += 1
+        character = self.pattern[self.position - 1]
+        if character != "\\":
+            return Characters.these(character)
+        return self._class_escape()
+
+    def _folded(self, found: Characters) -> Characters:
+        """Under ``(?i)`` both cases; only for ASCII is it known what they are."""
+        if not self.flags.i:
+            return found
+        if not found.is_ascii and found not in _CLASSES.values():
+            raise Unlifted("ignores the case of letters beyond ASCII")
+        self.folds = self.folds or any((letter in found) == found.is_ascii for letter in "kKsS")
+        return found.folded()
+
+    def _take(self, character: str) -> bool:
+        taken = self.pattern.startswith(character, self.position)
+        self.position += taken
+        return taken
+
+    def _match(self, kind: re.Pattern[str]) -> re.Match[str] | None:
+        found = kind.match(self.pattern, self.position)
+        self.position = found.end() if found else self.position
+        return found
+
+
+def read(pattern: str) -> tuple[Node, bool]:
+    """The tree of ``pattern``, and whether it ignores the case of a letter that has a twin beyond ASCII (k and s).
+
+    Raises
+    ------
+    Unlifted
+        When a construct is not known to mean the same in the engine and in the automaton.
+    """
+    reader = _Reader(pattern)
+    tree = reader.choice()
+    if reader.position < len(pattern):
+        raise Unlifted("closes a group that is not open")
+    return tree, reader.folds
+
+
+def literal(text: str) -> Node:
+    """The tree of ``text`` itself."""
+    return Sequence(tuple(Characters.these(character) for character in text))
+
+
+def mapped(node: Node, change: Callable[[Characters], Characters]) -> Node:
+    """The tree with each set of characters changed."""
+    if isinstance(node, Characters):
+        return change(node)
+    if isinstance(node, Repeat):
+        return replace(node, part=mapped(node.part, change))
+    if isinstance(node, Sequence | Choice):
+        return type(node)(tuple(mapped(part, change) for part in node.parts))
+    return node

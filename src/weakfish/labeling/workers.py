@@ -1,0 +1,375 @@
+"""Plain Snorkel labeling functions over a batch of rows: the votes of Snorkel's ``PandasLFApplier``, sooner.
+
+A function sees a `Row`, which answers like the pandas Series of a data point but is made only of the columns asked for.
+Functions with preprocessors, and those that a `Row` cannot serve, get the Series itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from snorkel.labeling import LabelingFunction
+
+from weakfish import engine as compute
+from weakfish.contracts.tables import open_partition
+from weakfish.contracts.votes_file import ABSTAIN, FAILED, Faults, Votes
+from weakfish.engine import Engine
+from weakfish.errors import LabelingFunctionError, WeakfishError
+from weakfish.labeling.vote_plan import VotePlan, compile_plan
+from weakfish.project.paths import Project
+from weakfish.rules.columnar import ColumnarLabelingFunction
+from weakfish.rules.identity import columns_read
+from weakfish.rules.loading import Classes, check_vote, load_voters
+
+SERIES = frozenset(dir(pd.Series))
+"""What a Series answers itself: a column of such a name is reached by ``row["name"]`` alone."""
+
+
+FEW = 12
+"""Columns up to which all are put into each row."""
+
+
+class Batch:
+    """Rows as Python values, each column converted when it is first asked for.
+
+    Values are those of ``table.to_pandas(integer_object_nulls=True)``: a null is None in texts, whole numbers and
+    booleans, NaN in other numbers and NaT in times; times are pandas Timestamps.
+    """
+
+    def __init__(self, table: pa.Table, first: int = 0) -> None:
+        self.names = table.column_names
+        self.first = first
+        self._table = table
+        self._columns: dict[str, list[Any]] = {}
+
+    def column(self, name: str) -> list[Any]:
+        """The values of a column."""
+        if name not in self._columns:
+            series = self._table[name].to_pandas(integer_object_nulls=True)
+            self._columns[name] = series.astype(object).tolist()
+        return self._columns[name]
+
+    def series(self, number: int) -> pd.Series:
+        """A row as pandas has it, named after its place in the partition."""
+        return pd.Series(
+            [self.column(name)[number] for name in self.names], self.names, dtype=object, name=self.first + number
+        )
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """All rows; few columns are put into them at once, of many each is when it is asked for."""
+        rows = range(self._table.num_rows)
+        names = [name for name in self.names if name not in SERIES]
+        if len(names) > FEW:
+            return [Row(self, number, {}) for number in rows]
+        values = zip(*map(self.column, names), strict=True) if names else ((),) * len(rows)
+        return [Row(self, number, dict(zip(names, row, strict=True))) for number, row in zip(rows, values, strict=True)]
+
+
+class Row:
+    """One row, read as a pandas Series is: ``row.column``, ``row["column"]``, ``row.get("column")`` and the rest.
+
+    Columns lie in its ``__dict__``, so that reading one costs what reading any attribute does.
+    """
+
+    def __init__(self, batch: Batch, number: int, known: dict[str, Any]) -> None:
+        self.__dict__ = known
+        known["_batch"] = batch
+        known["_number"] = number
+
+    def __getattr__(self, name: str) -> Any:
+        batch = self.__dict__["_batch"]
+        if name in SERIES or name not in batch.names:
+            return getattr(batch.series(self._number), name)
+        value = self.__dict__[name] = batch.column(name)[self._number]
+        return value
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._batch.names:
+            return self._batch.column(name)[self._number]
+        return self._batch.series(self._number)[name]
+
+    def __len__(self) -> int:
+        return len(self._batch.names)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batch.series(self._number))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._batch.names
+
+
+def row_votes(
+    functions: Sequence[LabelingFunction], batch: Batch, keys: Sequence[object], classes: Mapping[str, Classes]
+) -> dict[str, tuple[Votes, Faults]]:
+    """The votes of each function on a batch, `FAILED` where it raised.
+
+    Parameters
+    ----------
+    keys
+        The key of each row, which names it in messages.
+    classes
+        By function, what it may vote for.
+
+    Raises
+    ------
+    LabelingFunctionError
+        When a function returns what is not a vote; names the function and the row.
+    """
+    return {function.name: _votes(function, batch, keys, classes[function.name]) for function in functions}
+
+
+def _votes(function: LabelingFunction, batch: Batch, keys: Sequence[object], classes: Classes) -> tuple[Votes, Faults]:
+    found: list[Any] = []
+    failed: list[int] = []
+    faults, vote = Faults(), _plain_call(function)
+    rows: Iterator[Row | pd.Series] = map(batch.series, range(len(keys))) if function._pre else iter(batch.rows)
+    while len(found) < len(keys):
+        number = len(found)
+        try:
+            for row in rows:
+                number = len(found)
+                found.append(vote(row))
+        except Exception as error:
+            again = _second_try(function, batch, number)
+            if again is None:
+                failed.append(number)
+                faults.add(Faults(1, f"{type(error).__name__}: {error}", [str(keys[number])]))
+            found.append(ABSTAIN if again is None else again[0])
+    votes = _checked(found, function, keys, classes)
+    votes[failed] = FAILED
+    return votes, faults
+
+
+def _plain_call(function: LabelingFunction) -> Callable[[Any], Any]:
+    """What ``function(row)`` comes to, without the calls between."""
+    plain = not function._pre and type(function).__call__ is LabelingFunction.__call__
+    call: Callable[[Any], Any] = function._f if plain else function
+    return partial(call, **function._resources) if plain and function._resources else call
+
+
+def _second_try(function: LabelingFunction, batch: Batch, number: int) -> tuple[Any] | None:
+    """The vote on the Series, where it was the `Row` that the function could not use; None where it raises too."""
+    if function._pre:
+        return None
+    try:
+        return (function(batch.series(number)),)
+    except Exception:
+        return None
+
+
+def _checked(found: list[Any], function: LabelingFunction, keys: Sequence[object], classes: Classes) -> Votes:
+    if not found or (set(map(type, found)) == {int} and min(found) >= ABSTAIN and max(found) < len(classes.names)):
+        return np.array(found, np.int8)
+    rows = (f"{function._f.__module__}, row {key!r}" for key in keys)
+    return np.array(
+        [check_vote(vote, function.name, where, classes) for vote, where in zip(found, rows, strict=True)], np.int8
+    )
+
+
+Outcome = dict[str, tuple[Votes, Faults]]
+"""Votes and faults by function."""
+
+LEAST_ROWS = 32_768
+BATCH_BYTES = 32 << 20
+"""Rows in memory at a time, in each process: at least so many, and no more than take so much."""
+
+WORTH_A_PROCESS = 6.0
+"""Estimated seconds of work from which on other processes help: each takes some to start."""
+
+BYTES_A_SECOND = 250e6
+VOTES_A_SECOND = 200e3
+"""Of stored columns and of row functions, roughly; only the estimate depends on them."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Functions, of whichever tasks, to be applied to one row group of a partition."""
+
+    file: Path
+    group: int
+    functions: tuple[str, ...]
+
+
+class Worker:
+    """Applies the functions of a project, with whatever can be prepared once prepared once."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._engine = compute.connect()
+        self._voters = load_voters(project)
+        self._applied: dict[tuple[str, ...], Applied] = {}
+
+    def work(self, unit: Unit) -> Outcome:
+        """The votes on a unit's rows, in their order."""
+        parquet = open_partition(unit.file)
+        applied = self._functions(unit, parquet.schema_arrow)
+        first = sum(parquet.metadata.row_group(group).num_rows for group in range(unit.group))
+        parts = []
+        for batch in parquet.iter_batches(_batch_rows(parquet, unit.group, applied), [unit.group], applied.columns):
+            parts.append(applied.to(pa.Table.from_batches([batch]), first))
+            first += batch.num_rows
+        return {name: joined([part[name] for part in parts]) for name in unit.functions}
+
+    def seconds(self, unit: Unit) -> float:
+        """About how long a unit takes."""
+        parquet = open_partition(unit.file)
+        applied = self._functions(unit, parquet.schema_arrow)
+        rows = parquet.metadata.row_group(unit.group).num_rows
+        read = _bytes(parquet, unit.group, applied.columns)
+        return float(read / BYTES_A_SECOND + len(applied.by_row) * rows / VOTES_A_SECOND)
+
+    def _functions(self, unit: Unit, schema: pa.Schema) -> Applied:
+        if unit.functions not in self._applied:
+            voters = {name: self._voters[name] for name in unit.functions}
+            functions = [voter.function for voter in voters.values()]
+            classes = {name: voter.classes for name, voter in voters.items()}
+            key = self._project.params.events.key
+            self._applied[unit.functions] = Applied(self._engine, functions, schema, key, classes)
+        return self._applied[unit.functions]
+
+
+class Applied:
+    """Functions made ready for batches of a schema; ``classes`` says by name what each may vote for."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        functions: Sequence[LabelingFunction],
+        schema: pa.Schema,
+        key: str,
+        classes: Mapping[str, Classes],
+    ) -> None:
+        columnar = [function for function in functions if isinstance(function, ColumnarLabelingFunction)]
+        self.by_row = [function for function in functions if not isinstance(function, ColumnarLabelingFunction)]
+        self.plan: VotePlan | None = compile_plan(engine, columnar, schema.remove_metadata()) if columnar else None
+        self._key, self._classes = key, classes
+        read = {name for function in self.by_row for name in columns_read(function, schema.names)}
+        read |= {*(self.plan.columns if self.plan else ()), *([key] if self.by_row else [])}
+        self.columns = [name for name in schema.names if name in (read or {key})]
+
+    def to(self, rows: pa.Table, first: int = 0) -> Outcome:
+        """The votes on a batch that starts with row ``first`` of its partition."""
+        found: Outcome = {}
+        if self.plan:
+            found = {name: (votes, Faults()) for name, votes in self.plan.votes(rows).items()}
+        if self.by_row:
+            keys = rows[self._key].to_pylist()
+            found |= row_votes(self.by_row, Batch(rows, first), keys, self._classes)
+        for name, (votes, _) in found.items():
+            if len(votes) != rows.num_rows:
+                raise LabelingFunctionError(
+                    f"Labeling function {name!r} made {len(votes)} votes on {rows.num_rows} rows; "
+                    "conditions keep the rows of their table."
+                )
+        return found
+
+
+def run(project: Project, units: Sequence[Unit]) -> Iterator[tuple[Unit, Outcome]]:
+    """Apply functions, each unit once, in any order.
+
+    Raises
+    ------
+    LabelingFunctionError
+        When a function cannot be computed, or returns what is not a vote.
+    WeakfishError
+        When a worker process ends before its work.
+    """
+    here = Worker(project)
+    processes = min(os.cpu_count() or 1, len(units)) - 1
+    if processes < 1 or sum(map(here.seconds, units)) < WORTH_A_PROCESS:
+        yield from ((unit, here.work(unit)) for unit in units)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _start, (project.root,)) as pool:
+        try:
+            yield from _shared(pool, here, deque(units), processes)
+        except BrokenProcessPool as error:
+            raise WeakfishError(
+                "A worker process ended before its work, perhaps for want of memory; run the stage again, "
+                "what was computed is kept."
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _shared(
+    pool: ProcessPoolExecutor, here: Worker, waiting: deque[Unit], processes: int
+) -> Iterator[tuple[Unit, Outcome]]:
+    """Each process takes the next unit as soon as it has done one, and so does this one."""
+    done: SimpleQueue[tuple[Unit, Future[Outcome]]] = SimpleQueue()
+
+    def submit() -> None:
+        with contextlib.suppress(IndexError):
+            unit = waiting.popleft()
+            pool.submit(_work, unit).add_done_callback(lambda future: take_next(unit, future))
+
+    def take_next(unit: Unit, future: Future[Outcome]) -> None:
+        done.put((unit, future))
+        submit()
+
+    left = len(waiting)
+    for _ in range(processes):
+        submit()
+    while left:
+        with contextlib.suppress(IndexError):
+            unit = waiting.popleft()
+            yield unit, here.work(unit)
+            left -= 1
+        while left and (not waiting or not done.empty()):
+            unit, future = done.get()
+            yield unit, future.result()
+            left -= 1
+
+
+def joined(parts: Sequence[tuple[Votes, Faults]]) -> tuple[Votes, Faults]:
+    """The votes and faults of rows that follow each other."""
+    faults = Faults()
+    for _, part in parts:
+        faults.add(part)
+    votes: Votes = np.concatenate([votes for votes, _ in parts]) if parts else np.zeros(0, np.int8)
+    return votes, faults
+
+
+def _bytes(parquet: pq.ParquetFile, number: int, names: Sequence[str]) -> int:
+    """What columns of a row group take in memory, about."""
+    group = parquet.metadata.row_group(number)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema in names)
+
+
+def _batch_rows(parquet: pq.ParquetFile, number: int, applied: Applied) -> int:
+    """Rows of a batch, the fewer the more they hold; row functions turn each value into an object."""
+    rows = parquet.metadata.row_group(number).num_rows
+    if applied.by_row or not rows:
+        return LEAST_ROWS
+    return max(LEAST_ROWS, int(rows * BATCH_BYTES / max(1, _bytes(parquet, number, applied.columns))))
+
+
+_worker: Worker | None = None
+
+
+def _start(root: Path) -> None:
+    global _worker
+    _worker = Worker(Project(root))
+
+
+def _work(unit: Unit) -> Outcome:
+    if _worker is None:
+        raise WeakfishError("A worker process was not started as one; this is a defect of Weakfish.")
+    return _worker.work(unit)

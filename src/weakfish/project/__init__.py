@@ -1,0 +1,1 @@
+"""Where things are: paths, settings, revisions, records of runs."""

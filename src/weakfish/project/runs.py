@@ -1,0 +1,138 @@
+"""What each stage did: its ledger (row counts, no clock, an out of the stage) and its run record (clock and outcome).
+
+A lock goes with the record, so that a stage is at work only once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from weakfish.errors import Busy, WeakfishError
+from weakfish.files import read_json, write_json
+from weakfish.project.paths import Project
+
+INTERRUPTED = 130
+
+
+def write_ledger(
+    project: Project,
+    stage: str,
+    *,
+    rows_in: int | None,
+    rows_out: int | None,
+    quarantined: int | None = None,
+    released: int | None = None,
+    repaired: int | None = None,
+    reasons: Mapping[str, int] | None = None,
+    patches: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write a stage's row counts; ``reasons`` counts quarantined rows by the check that they failed.
+
+    ``released`` counts rows that came in although a check found them bad, ``repaired`` rows that came in with other
+    values than they were read with; ``patches`` says which decisions those were, whose, and how many rows each touched.
+    """
+    counts = {"rows_in": rows_in, "rows_out": rows_out, "quarantined": quarantined}
+    counts |= {"released": released, "repaired": repaired}
+    by = {"reasons": dict(reasons or {}), "patches": [dict(patch) for patch in patches]}
+    write_json(project.ledger(stage), {"stage": stage, **counts, **by})
+
+
+def record_file(project: Project, stage: str) -> Path:
+    """The file of a stage's last run."""
+    return project.root / ".weakfish" / "runs" / f"{stage}.json"
+
+
+def read_records(project: Project) -> dict[str, dict[str, Any]]:
+    """The last run of every stage, by name."""
+    return {file.stem: read_json(file) for file in sorted(record_file(project, "").parent.glob("*.json"))}
+
+
+def forget_failures(project: Project, before: datetime) -> None:
+    """Drop the records of stages that failed, or were killed, before a time after which nothing is left to do.
+
+    A stage that failed by hand and was put right by undoing the edit is not run again, so nothing else would.
+    """
+    for stage, record in read_records(project).items():
+        if record["exit_code"] != 0 and datetime.fromisoformat(record["started_at"]) < before:
+            record_file(project, stage).unlink()
+
+
+def run_recorded(project: Project, stage: str, work: Callable[[Project], object]) -> None:
+    """Run a stage's work under its lock, and record when it began and ended and how.
+
+    Work that returns False had nothing to do: the record of the run that did it stands.
+
+    Raises
+    ------
+    Busy
+        While another process runs the same stage.
+    """
+    with locked(project, stage):
+        file = record_file(project, stage)
+        before = read_json(file) if file.exists() else None
+        record: dict[str, object] = {"stage": stage, "started_at": _now(), "finished_at": None}
+        write_json(file, {**record, "exit_code": None, "message": None, "seconds": 0.0})
+        outcome: dict[str, object] = {"exit_code": INTERRUPTED, "message": "It was interrupted."}
+        clock, idle = time.monotonic(), False
+        try:
+            idle = work(project) is False
+            outcome = {"exit_code": 0, "message": None}
+        except WeakfishError as error:
+            outcome = {"exit_code": error.exit_code, "message": str(error)}
+            raise
+        except Exception as error:
+            outcome = {"exit_code": WeakfishError.exit_code, "message": f"{type(error).__name__}: {error}"}
+            raise
+        finally:
+            seconds = round(time.monotonic() - clock, 2)
+            if not (idle and before and before["exit_code"] == 0):
+                before = {**record, **outcome, "finished_at": _now(), "seconds": seconds}
+            write_json(file, before)
+
+
+@contextmanager
+def locked(project: Project, work: str) -> Iterator[None]:
+    """Hold the lock of a piece of work; raises `Busy` while another process holds it."""
+    file = project.root / ".weakfish" / "locks" / f"{work}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            raise Busy(
+                f"`weakfish {work}` is already at work here, in process {stream.read().strip()}; wait for it to end."
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Progress:
+    """Says on stderr how far a piece of work is, once it takes longer than a second; then at most once a second."""
+
+    def __init__(self, what: str, total: int | None = None) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self._said = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """Count work done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self._said >= 1:
+            self._said = now
+            of = f" of {self.total:,}" if self.total else ""
+            print(f"{self.what}: {self.done:,}{of}", file=sys.stderr, flush=True)

@@ -1,0 +1,41 @@
+"""Labeling functions: conditions on columns, plain Python functions and short forms, loaded and identified."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from weakfish.contracts.votes_file import ABSTAIN
+    from weakfish.rules.builders import keywords, lookup, patterns, threshold
+    from weakfish.rules.columnar import ColumnarLabelingFunction, votes
+    from weakfish.rules.loading import load_functions
+
+__all__ = [
+    "ABSTAIN",
+    "ColumnarLabelingFunction",
+    "keywords",
+    "load_functions",
+    "lookup",
+    "patterns",
+    "threshold",
+    "votes",
+]
+
+_HOMES = {
+    "ABSTAIN": "weakfish.contracts.votes_file",
+    "ColumnarLabelingFunction": "weakfish.rules.columnar",
+    "keywords": "weakfish.rules.builders",
+    "load_functions": "weakfish.rules.loading",
+    "lookup": "weakfish.rules.builders",
+    "patterns": "weakfish.rules.builders",
+    "threshold": "weakfish.rules.builders",
+    "votes": "weakfish.rules.columnar",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name when it is first asked for: Snorkel brings torch, which commands that only print do without."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,373 @@
+"""Tables that labeling functions look values up in: block lists and gazetteers, as CSV, Parquet or Arrow.
+
+A table comes in as a file beside the labeling functions and leaves as one Ibis table of keys for each class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.operations as ops
+import ibis.expr.schema as sch
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+from ibis.formats.pyarrow import PyArrowTableProxy
+
+from weakfish.contracts.tables import read_partition
+from weakfish.contracts.votes_file import ABSTAIN
+from weakfish.errors import LabelingFunctionError
+from weakfish.project.paths import Project
+from weakfish.rules.columnar import ColumnarLabelingFunction, Condition, literal, whole
+from weakfish.rules.loading import FOLDER
+
+KEY = "key"
+"""The column of the tables that leave here."""
+
+LABEL = "label"
+
+_TABLES: dict[str, ir.Table] = {}
+
+
+class LookupTable:
+    """Keys and the class that each stands for.
+
+    Parameters
+    ----------
+    table
+        Columns ``key`` (any type that Arrow can cast to the events' column) and, in a gazetteer, ``classes``.
+    key, classes
+        Names of these columns.
+    labels
+        The class of all keys; or the class of each value of ``classes``, `ABSTAIN` for values that say nothing.
+    where
+        Names the table in errors.
+
+    Raises
+    ------
+    LabelingFunctionError
+        When a column is missing, a value has no label, or a key stands in the table with two labels.
+    """
+
+    def __init__(self, table: pa.Table, key: str, classes: str, labels: int | Mapping[Any, int], where: str) -> None:
+        self.where = where
+        wanted = [key] if isinstance(labels, int) else [key, classes]
+        missing = [name for name in wanted if name not in table.column_names]
+        if missing:
+            raise LabelingFunctionError(
+                f"{where} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}. "
+                "Name them in its first line, or say which they are with key= and classes=."
+            )
+        numbers = pa.repeat(labels, len(table)) if isinstance(labels, int) else self._numbers(table[classes], labels)
+        known = pa.table({KEY: table[key], LABEL: pa.chunked_array([numbers.cast(pa.int64())])})
+        self._rows = known.filter(pc.and_(pc.is_valid(known[KEY]), pc.not_equal(known[LABEL], ABSTAIN)))
+        self._labels = [labels] if isinstance(labels, int) else sorted(set(labels.values()) - {ABSTAIN})
+        self._by_type: dict[pa.DataType, dict[int, ir.Table]] = {}
+        self._refuse_two_labels(self._rows)
+
+    def keys(self, kind: pa.DataType) -> dict[int, ir.Table]:
+        """For each label the table of its keys, one column ``key`` of type ``kind``; raises `LabelingFunctionError`."""
+        if kind not in self._by_type:
+            rows = self._cast(kind)
+            self._refuse_two_labels(rows)
+            self._by_type[kind] = {
+                label: _in_memory(pc.unique(rows.filter(pc.equal(rows[LABEL], label))[KEY]).sort())
+                for label in self._labels
+            }
+        return self._by_type[kind]
+
+    def _cast(self, kind: pa.DataType) -> pa.Table:
+        try:
+            return pa.table({KEY: self._rows[KEY].cast(kind), LABEL: self._rows[LABEL]})
+        except pa.ArrowInvalid as error:
+            raise LabelingFunctionError(
+                f"{self.where} has keys that are not {kind}, the type of the column that is looked up ({error}); "
+                "correct them there."
+            ) from error
+
+    def _numbers(self, values: pa.ChunkedArray, labels: Mapping[Any, int]) -> pa.Array:
+        unnamed = [value for value in values.unique().to_pylist() if value not in labels]
+        if unnamed:
+            raise LabelingFunctionError(
+                f"{self.where} has the class {unnamed[0]!r}, for which no label is given; "
+                f"the labels name {', '.join(map(repr, labels))}. Map it to a class, or to ABSTAIN (-1)."
+            )
+        encoded = values.combine_chunks().dictionary_encode()
+        return pa.array([labels[value] for value in encoded.dictionary.to_pylist()]).take(encoded.indices)
+
+    def _refuse_two_labels(self, rows: pa.Table) -> None:
+        found = rows.group_by(KEY).aggregate([(LABEL, "min"), (LABEL, "max")])
+        twice = found.filter(pc.not_equal(found[f"{LABEL}_min"], found[f"{LABEL}_max"])).sort_by(KEY)
+        if twice.num_rows:
+            raise LabelingFunctionError(
+                f"{self.where} has {twice[KEY][0].as_py()!r} with two classes"
+                f"{f', and {twice.num_rows - 1} more keys' if twice.num_rows > 1 else ''}; leave one row for each key."
+            )
+
+
+def read_lookup(folder: Path, table: str | Path | pa.Table, key: str) -> tuple[pa.Table, str]:
+    """The table, and how to name it in errors; a path is relative to ``folder`` and stays inside.
+
+    Columns of a CSV file are text, whatever they look like: a key becomes what the events' column is.
+
+    Raises
+    ------
+    LabelingFunctionError
+        When the file is outside of ``folder``, missing, unreadable, or neither CSV nor Parquet.
+    """
+    if isinstance(table, pa.Table):
+        return table, f"The table of {key}"
+    file = (folder / table).resolve()
+    if not file.is_relative_to(folder.resolve()):
+        raise LabelingFunctionError(
+            f"{table} lies outside of {folder}, where its changes would go unnoticed; move it there."
+        )
+    if not file.is_file():
+        raise LabelingFunctionError(f"There is no {table} in {folder}; add it, or correct the name.")
+    if file.suffix == ".parquet":
+        return read_partition(file), str(table)
+    if file.suffix == ".csv":
+        return _read_csv(file), str(table)
+    raise LabelingFunctionError(f"{table} is neither .csv nor .parquet; save it as one of them.")
+
+
+def _read_csv(file: Path) -> pa.Table:
+    try:
+        with csv.open_csv(file) as reader:
+            names = reader.schema.names
+        return csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())))
+    except pa.ArrowInvalid as error:
+        raise LabelingFunctionError(f"{file} is not readable CSV ({error}); correct it there.") from error
+
+
+def _in_memory(keys: pa.Array) -> ir.Table:
+    """The keys as an Ibis table named by their content: the same keys make the same expression in every process."""
+    table = pa.table({KEY: keys})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return _shared(f"lookup_{hashlib.sha256(sink.getvalue()).hexdigest()}", table)
+
+
+def _shared(name: str, table: pa.Table) -> ir.Table:
+    """One object for each content: Ibis refuses two tables in memory that share a name."""
+    if name not in _TABLES:
+        _TABLES[name] = ops.InMemoryTable(name=name, schema=sch.infer(table), data=PyArrowTableProxy(table)).to_expr()
+    return _TABLES[name]
+
+
+Bound = float | date | datetime
+
+
+def keywords(
+    name: str,
+    label: int,
+    column: str,
+    words: Iterable[str],
+    *,
+    why: str,
+    ignore_case: bool = True,
+    whole_words: bool = True,
+) -> ColumnarLabelingFunction:
+    r"""Votes ``label`` where the text in ``column`` has any of ``words``.
+
+    >>> keywords("sells_cards", FRAUD, "note", ["gift card", "voucher"], why="Cards cannot be taken back.")
+
+    Parameters
+    ----------
+    name, label, column
+        The name under which votes are stored, the class voted for, the column of text; null text is an abstain.
+    words
+        Words or phrases, taken literally. A space in a phrase stands for any run of spaces, tabs and line breaks.
+    why
+        A sentence on why the function should work; the report shows it.
+    ignore_case
+        Whether capitals and small letters are the same, by the engine's simple case folding (ſ is s, K is k).
+    whole_words
+        Whether a word must stand alone: "free" is not in "freedom". A word consists of ASCII letters, digits and
+        underscores, as for ``\b``; beside a keyword's end that is not ASCII no letter or digit of any script may stand.
+
+    Raises
+    ------
+    LabelingFunctionError
+        When there are no words, one is empty, or ``why`` is.
+    """
+    listed = _texts(name, "words", words)
+    searches = [whole(word) if whole_words else literal(word) for word in listed]
+    return _searching(name, label, column, searches, why, "(?i)" if ignore_case else "")
+
+
+def patterns(
+    name: str, label: int, column: str, regexes: Iterable[str], *, why: str, ignore_case: bool = False
+) -> ColumnarLabelingFunction:
+    """Votes ``label`` where any of ``regexes`` is found in the text in ``column``.
+
+    They are regular expressions of the engine (RE2: no lookaround, no back-references); flags such as ``(?m)`` hold in
+    the one that they stand in. The other parameters and errors are those of `keywords`.
+
+    >>> patterns("asks_for_transfer", FRAUD, "note", [r"IBAN \\w+", r"(?i)western union"], why="Money gone is gone.")
+    """
+    listed = _texts(name, "regexes", regexes)
+    return _searching(name, label, column, listed, why, "(?i)" if ignore_case else "")
+
+
+def threshold(
+    name: str,
+    label: int,
+    column: str,
+    *,
+    why: str,
+    at_least: Bound | None = None,
+    above: Bound | None = None,
+    at_most: Bound | None = None,
+    below: Bound | None = None,
+) -> ColumnarLabelingFunction:
+    """Votes ``label`` where the value of ``column`` lies within the bounds; null and NaN are outside of all bounds.
+
+    >>> threshold("is_large", FRAUD, "amount", above=200, why="Large orders are worth the trouble.")
+
+    Parameters
+    ----------
+    name, label, column, why
+        As in `keywords`; ``column`` holds numbers, dates or times (UTC).
+    at_least, above, at_most, below
+        Bounds; at most one from below and one from above.
+
+    Raises
+    ------
+    LabelingFunctionError
+        When there is no bound, two from one side, or no value between them.
+    """
+    _refuse_bad_bounds(name, at_least, above, at_most, below)
+
+    def condition(events: ir.Table) -> ir.BooleanValue:
+        value = events[column]
+        held = [] if not value.type().is_floating() else [~value.isnan()]
+        held += [value >= at_least] if at_least is not None else []
+        held += [value > above] if above is not None else []
+        held += [value <= at_most] if at_most is not None else []
+        held += [value < below] if below is not None else []
+        return _all(held)
+
+    return _function(name, condition, label, why)
+
+
+def lookup(
+    name: str,
+    labels: int | Mapping[Any, int],
+    column: str,
+    table: str | Path | pa.Table,
+    *,
+    why: str,
+    key: str | None = None,
+    classes: str = "class",
+) -> ColumnarLabelingFunction:
+    """Votes where the value of ``column`` stands in a table: a block list, or a gazetteer with a class for each key.
+
+    >>> lookup("is_known_thief", FRAUD, "customer", "thieves.csv", why="Who stole once steals again.")
+    >>> lookup("is_known", {"thief": FRAUD, "friend": FINE}, "customer", "customers.csv", why="We asked around.")
+
+    The engine joins events to keys; the table is read once, when the function is made.
+
+    Parameters
+    ----------
+    name, column, why
+        As in `keywords`; ``column`` is of any type.
+    labels
+        The class to vote for; or one for each value of the table's column ``classes``, -1 for values to abstain on.
+    table
+        A CSV file with a first line of names, or a Parquet file, by its path within ``labeling_functions/``; or a
+        pyarrow table. Rows without a key are passed over.
+    key
+        The table's column to look up; by default named as ``column``.
+    classes
+        The table's column of classes; only read where ``labels`` is a mapping.
+
+    Raises
+    ------
+    LabelingFunctionError
+        When the file is outside of the folder or cannot be read, a column is missing, a class has no label, or a key
+        has two; also on events whose column has a type that the keys are not of.
+    """
+    rows, where = read_lookup(_folder(), table, name)
+    known = LookupTable(rows, key or column, classes, labels, f"Labeling function {name!r}: {where}")
+
+    def condition(events: ir.Table) -> dict[int, ir.BooleanValue]:
+        value = events[column]
+        tables = known.keys(value.type().to_pyarrow())
+        return {label: value.isin(keys[KEY]) for label, keys in tables.items()}
+
+    return _function(name, condition, None, why)
+
+
+def _searching(
+    name: str, label: int, column: str, searches: Sequence[str], why: str, flags: str
+) -> ColumnarLabelingFunction:
+    pattern = flags + "|".join(searches if len(searches) == 1 else [f"(?:{search})" for search in searches])
+
+    def condition(events: ir.Table) -> ir.BooleanValue:
+        return events[column].re_search(pattern)
+
+    return _function(name, condition, label, why)
+
+
+def _function(name: str, condition: Condition, label: int | None, why: str) -> ColumnarLabelingFunction:
+    """The function, as if it were defined in the module that calls a builder: only those of a module are loaded."""
+    if not why.strip():
+        raise LabelingFunctionError(f"Labeling function {name!r} does not say why it should work; write it into why=.")
+    condition.__name__ = condition.__qualname__ = name
+    condition.__doc__ = why
+    condition.__module__ = _caller()["__name__"]
+    return ColumnarLabelingFunction(name, condition, label)
+
+
+def _caller() -> dict[str, Any]:
+    """The globals of the module that calls into this one."""
+    frame = sys._getframe()
+    while frame.f_globals is globals() and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_globals
+
+
+def _folder() -> Path:
+    """The folder of the module that calls a builder; the project's, where that is no file, as in a notebook."""
+    file = _caller().get("__file__")
+    return Path(file).parent if file else Project.find().root / FOLDER
+
+
+def _texts(name: str, what: str, given: Iterable[str]) -> list[str]:
+    listed = [] if isinstance(given, str) else list(given)
+    if not listed or not all(isinstance(text, str) and text.strip() for text in listed):
+        raise LabelingFunctionError(
+            f"Labeling function {name!r}: {what} must be a list of texts that are not empty, got {given!r}."
+        )
+    return listed
+
+
+def _refuse_bad_bounds(
+    name: str, at_least: Bound | None, above: Bound | None, at_most: Bound | None, below: Bound | None
+) -> None:
+    lows = [bound for bound in (at_least, above) if bound is not None]
+    highs = [bound for bound in (at_most, below) if bound is not None]
+    if not lows + highs or len(lows) > 1 or len(highs) > 1:
+        raise LabelingFunctionError(
+            f"Labeling function {name!r}: a threshold has one of at_least and above, one of at_most and below, or both."
+        )
+    closed = at_least is not None and at_most is not None
+    if lows and highs and not (lows[0] < highs[0] or (closed and lows == highs)):  # type: ignore[operator]
+        raise LabelingFunctionError(
+            f"Labeling function {name!r}: no value lies between {lows[0]} and {highs[0]}; correct its bounds."
+        )
+
+
+def _all(conditions: Sequence[ir.BooleanValue]) -> ir.BooleanValue:
+    first, *others = conditions
+    for condition in others:
+        first = first & condition
+    return first

@@ -1,0 +1,311 @@
+"""A line of JSON Lines as keys and values: values as text, numbers as they stand there; the exact way of `lines`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as pajson
+
+from weakfish.errors import SourceError
+from weakfish.sources.tabular import pieces as sizes
+from weakfish.sources.tabular.files import RawFile
+from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally
+from weakfish.sources.tabular.settings import TabularSettings
+from weakfish.sources.tabular.text import Text, count_ends, first_end, last_end
+
+DEEPEST = 200
+"""How deep brackets may be nested: the libraries call themselves for each, until the stack ends."""
+
+
+class NoObject(Exception):
+    """A line that is no row, and why."""
+
+
+class _Object(list[tuple[str, Any]]):
+    """An object as its pairs: a key may stand there twice."""
+
+
+class _Number(str):
+    """A number as it stands there."""
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Object, parse_int=_Number, parse_float=_Number, parse_constant=_Number)
+
+
+def _as_text(value: Any) -> str | None:
+    return str(value) if isinstance(value, str) else None if value is None else _json(value)
+
+
+def _json(value: Any) -> str:
+    """A value as JSON, numbers as they stood there."""
+    if isinstance(value, _Object):
+        return "{" + ",".join(f"{_json(key)}:{_json(inner)}" for key, inner in value) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_json(inner) for inner in value) + "]"
+    return str(value) if isinstance(value, _Number) else json.dumps(value, ensure_ascii=False)
+
+
+def halves(row: dict[str, str | None]) -> Iterator[tuple[str, str, bytes]]:
+    """Make null, and tell of, texts that cannot be UTF-8: JSON can escape half of a surrogate pair."""
+    for column, value in row.items():
+        if value is not None and not value.isascii():
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError:
+                row[column] = None
+                yield column, "holds half of a surrogate pair", value.encode("utf-8", "backslashreplace")
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested, those in strings counted too."""
+    deepest = depth = 0
+    for character in text:
+        if character in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "]}":
+            depth -= 1
+    return deepest
+
+
+def pairs(line: bytes) -> Iterator[tuple[str, str | None]]:
+    """Keys and values of the object in a line, in order, a key as often as it stands there; raises `NoObject`."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise NoObject("is not UTF-8") from None
+    if text.count("[") + text.count("{") >= DEEPEST and _depth(text) > DEEPEST:
+        raise NoObject(f"nests brackets deeper than {DEEPEST}")
+    try:
+        found = _DECODER.decode(text)
+    except RecursionError:
+        raise NoObject(f"nests brackets deeper than {DEEPEST}") from None
+    except ValueError as error:
+        raise NoObject(f"is not JSON ({error})") from None
+    if not isinstance(found, _Object):
+        raise NoObject("is not a JSON object")
+    return ((key, _as_text(value)) for key, value in found)
+
+
+_FAST = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
+
+
+def read_lines(file: RawFile, settings: TabularSettings, rejects: Rejects, tally: Tally) -> Iterator[Piece]:
+    """Yield the rows of a file of JSON Lines.
+
+    Raises
+    ------
+    SourceError
+        When nothing of the file can be read.
+    """
+    with Text(file, settings.encoding) as text:
+        reader = _Lines(text, file, settings, rejects, tally)
+        yield from reader.pieces()
+
+
+@dataclass
+class _Lines:
+    text: Text
+    file: RawFile
+    settings: TabularSettings
+    rejects: Rejects
+    tally: Tally
+    names: dict[str, str] = field(default_factory=dict)  # key in the file -> column
+    told: set[str] = field(default_factory=set)
+    types: dict[str, pa.DataType] | None = None
+
+    def pieces(self) -> Iterator[Piece]:
+        size = sizes.BLOCK
+        while True:
+            self.text.fill(size)
+            if not self.text.buffer:
+                break
+            size = min(size, len(self.text.buffer))
+            cut = self._cut(size)
+            block = self.text.buffer[:cut]
+            found = self._piece(block) if cut else self._long()
+            if found is None and size > 32 * sizes.SMALL:
+                size //= 2
+                continue
+            yield found or self._slow(block)
+            size = min(size * 2, sizes.BLOCK) if found else size
+        self._end()
+
+    def _cut(self, size: int) -> int:
+        buffer = self.text.buffer
+        if self.text.ended and size >= len(buffer):
+            return len(buffer)
+        cut = last_end(buffer, size, ended=self.text.ended)
+        while not cut:
+            end = first_end(self.text.buffer, 0)[1]
+            if end < len(self.text.buffer) or self.text.ended:
+                return end
+            if len(self.text.buffer) > sizes.LONGEST:
+                return 0
+            self.text.fill(2 * len(self.text.buffer))
+        return cut
+
+    def _long(self) -> Piece:
+        line = self.text.line
+        self._refuse(line, f"is longer than {sizes.LONGEST >> 20} MiB", self.text.skip_line(sizes.BLOCK))
+        self.tally.lines += 1
+        return Piece({}, 0, lambda: [])
+
+    def _piece(self, block: bytes) -> Piece | None:
+        """The rows of a block, by Arrow's reader; None where that might read them otherwise."""
+        lines = self._plain_lines(block)
+        if lines is None:
+            return None
+        numbers = [self.text.line + place for place, line in enumerate(lines) if line]
+        if self.types is None and numbers:
+            self.types = self._guess(next(line for line in lines if line))
+        if not numbers:
+            columns: dict[str, pa.ChunkedArray] | None = {}
+        else:
+            columns = self._parse(b"\n".join(lines), len(numbers))
+        if columns is None:
+            return None
+        self._took(block, len(numbers))
+        return Piece(columns, len(numbers), lambda: numbers)
+
+    def _plain_lines(self, block: bytes) -> list[bytes] | None:
+        """The lines of a block, if Arrow's reader takes each as one object: it would read `{}{}` as two."""
+        if b"NaN" in block or b"Inf" in block:
+            return None
+        try:
+            block.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+        lines = [line.strip(b" \t") for line in _split(block)]
+        whole = all(line[0] == 123 and line[-1] == 125 and len(line) < sizes.LONGEST for line in lines if line)
+        flat = all(len(line) < DEEPEST or line.count(b"[") + line.count(b"{") < DEEPEST for line in lines)
+        return lines if whole and flat else None
+
+    def _guess(self, line: bytes) -> dict[str, pa.DataType] | None:
+        """The types in which Arrow's reader gives the columns, as the first object has them."""
+        try:
+            first = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        types: dict[str, pa.DataType] = {}
+        for key, value in first.items():
+            column = self._column(key)
+            kind = self.settings.columns.get(column or "")
+            if column is None or kind is None or key != next(k for k, c in self.names.items() if c == column):
+                continue
+            whole = isinstance(value, int) and not isinstance(value, bool) and kind in ("string", "time")
+            types[key] = pa.int64() if whole else _FAST.get(kind, pa.string())
+        for column, kind in self.settings.columns.items():
+            if column not in self.names.values():
+                types[column] = _FAST.get(kind, pa.string())
+        return types
+
+    def _parse(self, block: bytes, rows: int) -> dict[str, pa.ChunkedArray] | None:
+        if not self.types:
+            return None
+        read = pajson.ReadOptions(block_size=len(block) + 1, use_threads=False)
+        try:
+            schema = pa.schema(list(self.types.items()))
+            table = pajson.read_json(pa.BufferReader(block + b"\n"), read, pajson.ParseOptions(explicit_schema=schema))
+        except (pa.ArrowException, ValueError, NotImplementedError):
+            return None
+        others = [name for name in table.column_names if name not in self.types]
+        if table.num_rows != rows or any(self.settings.column_of(name) for name in others):
+            return None
+        for name in others:
+            self._column(name)
+        for name in self.types:
+            if name not in self.names and table[name].null_count < rows:
+                self.names[name] = name
+        return {self.names.get(name, name): table[name] for name in self.types}
+
+    def _slow(self, block: bytes) -> Piece:
+        """The rows of a block, read line by line."""
+        rows: list[tuple[int, dict[str, str | None]]] = []
+        bad: list[Bad] = []
+        for place, line in enumerate(_split(block)):
+            number = self.text.line + place
+            if not line.strip(b" \t"):
+                continue
+            if len(line) > sizes.LONGEST:
+                self._refuse(number, f"is longer than {sizes.LONGEST >> 20} MiB", line)
+                continue
+            try:
+                found = self._object(line)
+            except NoObject as error:
+                self._refuse(number, str(error), line)
+                continue
+            bad += [Bad(len(rows), *half) for half in halves(found)]
+            rows.append((number, found))
+        self._took(block, len(rows))
+        columns = {
+            column: pa.array([row.get(column) for _, row in rows], pa.string()) for column in self.settings.columns
+        }
+        return Piece(columns, len(rows), lambda: [number for number, _ in rows], tuple(bad))
+
+    def _object(self, line: bytes) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        for key, value in pairs(line):
+            column = self._column(key)
+            if column is None:
+                continue
+            if column in found:
+                raise NoObject(f"has the key {key!r} twice")
+            found[column] = value
+        return found
+
+    def _column(self, key: str) -> str | None:
+        if key in self.names:
+            return self.names[key]
+        if key in self.told:
+            return None
+        column = self.settings.column_of(key)
+        if column is not None:
+            self.names[key] = column
+        elif key not in self.told and len(self.told) < 1000:
+            self.told.add(key)
+            self.rejects.note(
+                self.file.name, f"has a column {key[:100]!r} that is not in source.columns; it is left out"
+            )
+        return column
+
+    def _took(self, block: bytes, rows: int) -> None:
+        lines = count_ends(block) + (not block.endswith((b"\n", b"\r")))
+        blank = sum(not line.strip(b" \t") for line in _split(block)) - block.endswith((b"\n", b"\r"))
+        self.tally.lines += lines
+        self.tally.blank += blank
+        self.tally.rows += rows
+        self.tally.records += rows
+        self.text.take(len(block), lines)
+
+    def _end(self) -> None:
+        if self.text.damage is not None:
+            if not self.tally.records:
+                raise SourceError(
+                    f"{self.file.name}, line {self.text.line}: {self.text.damage}; bring or remove the file."
+                )
+            self._refuse(self.text.line, self.text.damage, self.text.tail)
+            self.tally.lines += bool(self.text.tail)
+        if not self.tally.records:
+            self.rejects.note(self.file.name, "is empty: it has no rows")
+            return
+        if self.tally.rows and not self.names:
+            raise SourceError(f"{self.file.name}: no line has any of source.columns; correct them in params.yaml.")
+        for name in self.settings.columns:
+            if name not in self.names.values() and name not in self.file.hive:
+                self.rejects.note(self.file.name, f"has no column {name!r}; it is null in all its rows", name)
+
+    def _refuse(self, line: int, reason: str, raw: bytes) -> None:
+        self.rejects.line(self.file.name, line, reason, raw)
+        self.tally.rejected += 1
+        self.tally.records += 1
+
+
+def _split(block: bytes) -> list[bytes]:
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return block.split(b"\n")

@@ -1,0 +1,227 @@
+"""What readers of all formats hand over: some rows of a file as columns, and where each row stands in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weakfish.contracts.tables import TIME, write_partition
+from weakfish.sources.tabular.files import RawFile
+from weakfish.sources.tabular.settings import TabularSettings
+
+BLOCK = 1 << 22
+"""How many bytes of a file are read at once where nothing is wrong."""
+
+SMALL = 1 << 13
+"""Blocks of up to this size are read record by record, if the fast reader refuses them."""
+
+LONGEST = 1 << 24
+"""The longest record, and the longest cell; what is longer is a reject."""
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A value that a reader itself could not take: the row in its piece, column, reason and what stood there."""
+
+    row: int
+    column: str
+    reason: str
+    raw: bytes | str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a file, in order; ``columns`` are text, or what the format itself says, by column name."""
+
+    columns: dict[str, pa.Array | pa.ChunkedArray]
+    rows: int
+    lines: Callable[[], Sequence[int]]
+    bad: tuple[Bad, ...] = ()
+
+
+class Reader(Protocol):
+    """Reads one file: yields its rows, adds what it cannot read to ``rejects`` and counts in ``tally``."""
+
+    def __call__(self, file: RawFile, settings: TabularSettings, rejects: Rejects, tally: Tally) -> Iterator[Piece]: ...
+
+
+def tell_columns(found: Sequence[str], file: RawFile, settings: TabularSettings, rejects: Rejects) -> None:
+    """Tell of columns that a file has not, and of those that it has and nothing reads."""
+    mapped = {settings.column_of(name) for name in found} | set(file.hive)
+    for name in settings.columns:
+        if name not in mapped:
+            rejects.note(file.name, f"has no column {name!r}; it is null in all its rows", name)
+    for name in dict.fromkeys(found):
+        if settings.column_of(name) is None:
+            rejects.note(file.name, f"has a column {name!r} that is not in source.columns; it is left out")
+
+
+CHARACTERS = 200
+"""How much is kept of what stood there, escaped."""
+
+KEPT_LINES = 10_000
+KEPT_VALUES = 1_000
+"""How many rejects are kept of a file's lines, and of each of its columns; the others are counted."""
+
+KEPT = 100_000
+"""How many rejects are kept of all files."""
+
+RejectKind = Literal["line", "value", "file"]
+Place = tuple[str, str, str]
+
+SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("lines", pa.int64()),
+        ("kind", pa.string()),
+        ("column", pa.string()),
+        ("reason", pa.string()),
+        ("text", pa.string()),
+    ]
+)
+
+
+class Reject(NamedTuple):
+    """One reject: a whole ``line`` that became no row, a ``value`` that became null, or what is to say of a ``file``.
+
+    ``line`` counts from 1 (rows, in Parquet), ``lines`` says how many it spans.
+    """
+
+    file: str
+    line: int | None
+    lines: int
+    kind: RejectKind
+    column: str | None
+    reason: str
+    text: str
+
+
+@dataclass
+class Tally:
+    """What became of a file: records read are ``rows`` and ``rejected``; lines are those of records, header, blanks."""
+
+    rows: int = 0
+    rejected: int = 0
+    records: int = 0
+    lines: int = 0
+    header: int = 0
+    blank: int = 0
+
+
+class Rejects:
+    """Rejects of all files of a source, the first of each kind and place kept, all counted."""
+
+    def __init__(self) -> None:
+        self.kept: list[Reject] = []
+        self.counts: Counter[Place] = Counter()
+        """How many there are by file, kind and column (empty for lines and files)."""
+
+    def line(self, file: str, line: int, reason: str, raw: bytes | str, lines: int = 1) -> None:
+        """Tell of lines that became no row."""
+        self._add(Reject(file, line, lines, "line", None, reason, shown(raw)), KEPT_LINES)
+
+    def value(self, file: str, line: int, column: str, reason: str, raw: bytes | str) -> None:
+        """Tell of a value that became null in a row that was read."""
+        self._add(Reject(file, line, 1, "value", column, reason, shown(raw)), KEPT_VALUES)
+
+    def note(self, file: str, reason: str, column: str | None = None) -> None:
+        """Tell of a file as a whole."""
+        self._add(Reject(file, None, 0, "file", column, reason, ""), KEPT_LINES)
+
+    def _add(self, reject: Reject, most: int) -> None:
+        place: Place = (reject.file, reject.kind, reject.column or "")
+        self.counts[place] += 1
+        if self.counts[place] <= most and len(self.kept) < KEPT:
+            self.kept.append(reject)
+
+    def table(self) -> pa.Table:
+        """All that is kept, then one record for each file and kind of which more were counted than kept."""
+        kept: Counter[Place] = Counter((reject.file, reject.kind, reject.column or "") for reject in self.kept)
+        more = [
+            Reject(
+                file, None, 0, "file", column or None, f"{count - kept[place]} more {kind} rejects are not shown", ""
+            )
+            for place, count in sorted(self.counts.items())
+            for file, kind, column in [place]
+            if count > kept[place]
+        ]
+        rows = [reject._asdict() for reject in (*self.kept, *more)]
+        return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+    def write(self, folder: Path) -> None:
+        """Write `table` to ``rejects.parquet`` in a folder."""
+        write_partition(folder, "rejects", self.table())
+
+
+def shown(raw: bytes | str) -> str:
+    """A bounded, printable form of what stood in a file: control characters and what is not UTF-8 are escaped."""
+    text = raw[: 4 * CHARACTERS].decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw[:CHARACTERS]
+    return "".join(_escaped(character) for character in text[:CHARACTERS])[:CHARACTERS]
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
+Hashes = npt.NDArray[np.uint64]
+
+
+class Keys:
+    """Makes the keys of the batches of one reading."""
+
+    def __init__(self) -> None:
+        self._runs: list[Hashes] = []  # sorted, each longer than the next: hashes that have been seen
+        self._again: Counter[int] = Counter()  # of those seen more than once, how often before
+
+    def of(self, columns: list[pa.Array]) -> pa.Array:
+        """The keys of rows: 32 hexadecimal digits, from the second of equal rows on with their number behind them."""
+        digests = [hashlib.blake2b(row, digest_size=16).digest() for row in _contents(columns)]
+        hashes = np.frombuffer(b"".join(digests), np.uint64)[::2]
+        again = self._seen_before(hashes)
+        keys = [digest.hex() for digest in digests]
+        for place in np.flatnonzero(again):
+            self._again[int(hashes[place])] += 1
+            keys[place] += f"-{self._again[int(hashes[place])] + 1}"
+        return pa.array(keys, pa.string())
+
+    def _seen_before(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        distinct, first = np.unique(hashes, return_index=True)
+        again = np.ones(len(hashes), np.bool_)
+        again[first] = False
+        new = np.ones(len(distinct), np.bool_)
+        for run in self._runs:
+            places = np.minimum(np.searchsorted(run, distinct), len(run) - 1)
+            new &= run[places] != distinct
+        again[first[~new]] = True
+        self._add(distinct[new])
+        return again
+
+    def _add(self, run: Hashes) -> None:
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]))
+        if len(run):
+            self._runs.append(run)
+
+
+def _contents(columns: list[pa.Array]) -> list[bytes]:
+    """Each row as bytes that differ when a value does: texts go with their length, null is a sign of its own."""
+    parts = []
+    for column in columns:
+        texts = pc.cast(pc.cast(column, pa.int64()) if column.type == TIME else column, pa.string())
+        if pa.types.is_string(column.type):
+            lengths = pc.cast(pc.binary_length(texts), pa.string())
+            texts = pc.binary_join_element_wise(lengths, texts, ":")
+        parts.append(pc.fill_null(texts, "~"))
+    joined = pc.binary_join_element_wise(*parts, "|") if len(parts) > 1 else parts[0]
+    found: list[bytes] = pc.cast(joined, pa.binary()).to_pylist()
+    return found

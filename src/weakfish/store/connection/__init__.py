@@ -1,1 +1,0 @@
-"""Which Redis a project talks to, clients of it, and the embedded server that is used where none is named."""

@@ -1,1 +1,0 @@
-"""Feature tables into the online store as versions: written by what changed, audited, undone."""
