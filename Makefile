@@ -1,23 +1,33 @@
 # Everything starts from `make demo`; `make help` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+TORCH := 2.13.0# the largest of the pinned libraries: raised by hand, not by `make lock`
+export TORCH_INDEX # where CPU builds of torch are, if not on PyTorch's own index: a URL for pip
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check bench bench-labels bench-store bench-validation lock clean
+.PHONY: help env env-dev system demo test test-lowest check bench bench-labels bench-store bench-validation lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: .venv/.ready ## Create .venv with the pinned dependencies
+env: .venv/.ready ## Create .venv with the pinned libraries
+
+env-dev: .venv/.ready-dev ## Add the pinned development tools to it
+
+system: ## Install what tests need from the system, where that may be done (root or sudo on Debian and Ubuntu)
+	@tools/system-packages
 
 demo: env ## Fetch the corpus, run the whole pipeline, say what came out
 	@$(BIN)/weakfish run
 
-test: env ## Run all tests, the pipeline on the real corpus included
+test: system env-dev ## Run all tests, the pipeline on the real corpus included
 	@$(BIN)/python -m pytest
 
-check: env ## Check format, lint and types
+test-lowest: env-dev ## Run tests on the lowest versions of the direct dependencies that pyproject.toml allows
+	@tools/test-lowest $(BIN)/python
+
+check: env-dev ## Check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -33,12 +43,16 @@ bench-store: env ## Measure the feature store against plain Feast's (some minute
 bench-validation: env ## Measure expectations on 10 million rows against Great Expectations (ten minutes, 10 GB below TMPDIR)
 	@$(BIN)/python -m benchmarks.validation
 
-lock: ## Pin the newest dependencies that fit into requirements.lock
-	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet torch==2.13.0 -e '.[dev]'
-	(sed -n '/^#/p' requirements.lock; .venv-lock/bin/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/') > requirements.new
-	mv requirements.new requirements.lock
-	rm -rf .venv-lock
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --upgrade --constraint -
+
+lock: env-dev ## Pin the newest versions that fit, for Python 3.11 to 3.14 and all platforms
+	@echo 'torch==$(TORCH)' | $(COMPILE) --extra pipeline pyproject.toml > requirements.new
+	@(sed -n '/^#/p' requirements.lock; grep -Ev '^(nvidia|cuda|triton)\b' requirements.new) > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+	@$(COMPILE) --group dev < requirements.lock > requirements.new
+	@(sed -n '/^#/p' requirements-dev.lock; cat requirements.new) > requirements-dev.lock.new
+	@mv requirements-dev.lock.new requirements-dev.lock
+	@rm requirements.new
 
 clean: ## Remove what the pipeline made, but not its versions in the DVC cache
 	-@$(BIN)/weakfish online stop
@@ -46,9 +60,11 @@ clean: ## Remove what the pipeline made, but not its versions in the DVC cache
 
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Weakfish needs Python 3.11 or later, this is " + sys.version.split()[0] + "; set PYTHON=")'
-	@echo "Installing the pinned dependencies into .venv (some minutes, once) ..."
+	@echo "Installing the pinned libraries into .venv (some minutes, once) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[npm]'
+	@tools/install $(BIN)/python
+	@touch $@
+
+.venv/.ready-dev: .venv/.ready requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
 	@touch $@

@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+
+import machine
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -38,7 +39,7 @@ TIMEOUT = 60.0
 
 
 class BrowserFailed(Exception):
-    """Chromium is missing, or does not do what it should."""
+    """Chromium does not do what it should."""
 
 
 class Browser:
@@ -128,10 +129,8 @@ class Browser:
 
 @contextmanager
 def browse() -> Iterator[Browser]:
-    """A browser without network, which ends with the block; raises `BrowserFailed` where Chromium is not installed."""
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        raise BrowserFailed("Chromium is not installed, and the report is tested in it: apt-get install chromium.")
+    """A browser without network, which ends with the block."""
+    program = machine.program(*NAMES)
     (from_us, to_browser), (from_browser, to_us) = _pipe(), _pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [sys.executable, "-c", START, str(from_us), str(to_us), program, *FLAGS, f"--user-data-dir={profile}"]

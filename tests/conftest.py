@@ -10,7 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import redis
+from _pytest.terminal import TerminalReporter
 from browser import Browser, browse
+from machine import left_out
 from projects import REPOSITORY, made, weakfish
 from stores import named, port, redis_server
 
@@ -35,6 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files of tests into the order in which two processes are done first."""
     order = {name: place for place, name in enumerate((*EARLY, *LONG))}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Say which tests were left out for want of a program."""
+    left_out(terminalreporter)
 
 
 def run_of_tests() -> str:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import machine
 import pyarrow as pa
 import redis
 from feast import Entity, FeatureView, Field, FileSource, RepoConfig, types
@@ -76,7 +77,7 @@ def read_by_feast(client: redis.Redis, one: FeatureView, entities: Any, project:
 @contextlib.contextmanager
 def server(kind: str, folder: Path, *settings: str, at: int | None = None) -> Iterator[redis.Redis]:
     """A client of a server on a loopback port: Debian's ``redis-server``, or the embedded ``valkey``."""
-    name = program() if kind == "valkey" else "redis-server"
+    name = program() if kind == "valkey" else machine.program("redis-server")
     common = ["--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *settings]
     with (
         listening(lambda found: [name, "--port", str(found), *common], folder, at) as (_, found),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import machine
 import pandas as pd
 import redis
 from feast import FeatureStore
@@ -45,7 +45,7 @@ def certificates(folder: Path) -> Certificates:
     key, authority = folder / "key.pem", folder / "ca.pem"
 
     def openssl(*arguments: str | Path) -> None:
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+        subprocess.run([machine.program("openssl"), *arguments], check=True, capture_output=True)
 
     openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key)
     openssl("req", "-x509", "-key", key, "-days", "1", "-subj", "/CN=authority", "-out", authority)
@@ -81,8 +81,7 @@ class Server:
 @contextlib.contextmanager
 def server(folder: Path, *settings: str, tls: Certificates | None = None) -> Iterator[Server]:
     """Debian's redis-server on a loopback port, which asks for certificates where ``tls`` says so; ended by its id."""
-    program = shutil.which("redis-server")
-    assert program, "redis-server is missing; `apt-get install redis-server` brings it"
+    program = machine.program("redis-server")
     first = [settings[0]] if settings and settings[0].endswith(".conf") else []
 
     def arguments(port: int) -> list[str]:

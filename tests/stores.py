@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import machine
 import pyarrow as pa
 import pytest
 import redis
@@ -146,8 +147,7 @@ def redis_server(folder: Path, *settings: str, at: int | None = None) -> Iterato
 
 def debian(folder: Path, *settings: str) -> Arguments:
     """The command line of Debian's redis-server, which keeps nothing on disk but what ``settings`` say."""
-    program = shutil.which("redis-server")
-    assert program, "redis-server is missing; `apt-get install redis-server` brings it"
+    program = machine.program("redis-server")
     common = ["--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     return lambda port: [program, "--port", str(port), *common, *settings]
 

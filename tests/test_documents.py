@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import machine
 import pytest
 from projects import REPOSITORY, command, weakfish
 
@@ -36,6 +37,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("document", "script"), blocks("sh"))
 def test_commands_run_as_written(checkout: Path, document: str, script: str) -> None:
+    if re.search(r"\bcurl ", script):
+        machine.program("curl")
     script = re.sub(r"^make test\b", "make --dry-run test", script, flags=re.MULTILINE)  # this is that run
     result = command(checkout, "bash", "-eu", "-c", script)
     assert result.returncode == 0, f"{document}: {result.stdout}{result.stderr}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from browser import Browser, BrowserFailed, browse
+from browser import Browser
 from projects import git
 
 from reports import (
@@ -399,12 +399,6 @@ def test_the_summary_of_a_failed_run_has_no_metrics(root: Path) -> None:
     print_summary(root, file=out)
     assert "Label model" not in out.getvalue()
     assert "Failed: events is not fit for use" in out.getvalue()
-
-
-def test_without_chromium_the_browser_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(BrowserFailed, match="apt-get install chromium"), browse():
-        pass
 
 
 def features(root: Path) -> None:
