@@ -22,8 +22,8 @@ from weakfish.errors import CheckFailed, StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe as receipt
 from weakfish.feast.audit import differing, failure
-from weakfish.feast.contents import Contents, batches
 from weakfish.feast.probe import event_time
+from weakfish.feast.publication import Contents, batches
 from weakfish.feast.publish import audit, publish
 from weakfish.feast.registry import open_store
 from weakfish.project.paths import Project

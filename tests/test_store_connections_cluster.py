@@ -28,8 +28,8 @@ from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast.address import external
 from weakfish.feast.clients import explained
+from weakfish.feast.commit import claimed
 from weakfish.feast.publish import publish
-from weakfish.feast.publisher_lock import claimed
 from weakfish.feast.server import resolve
 from weakfish.project.paths import Project
 

@@ -22,7 +22,7 @@ from hotels import BEGIN, LARGE, SCHEMAS, at, fill, hotels, references, row, sou
 
 from weakfish.contracts.tables import TIME
 from weakfish.errors import StoreError, TableError, UserError
-from weakfish.feast.latest import latest
+from weakfish.feast.asof import latest
 from weakfish.feast.offline import AsOfOfflineStore
 
 GUESTS = [

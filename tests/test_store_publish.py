@@ -24,7 +24,7 @@ from stores import AS_OF, DEFINITIONS, dump, port, python, redis_server, report,
 from weakfish.contracts.tables import read_table
 from weakfish.errors import Busy, StoreError, TableError, UserError
 from weakfish.feast import layout as keys
-from weakfish.feast.changes import Changes, Counts
+from weakfish.feast.diff import Changes, Counts
 from weakfish.feast.publish import publish
 from weakfish.project.paths import Project
 
@@ -306,8 +306,8 @@ def killed(project: Project, limit: int, at: int) -> None:
         transaction(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("weakfish.feast.changes.LIMIT", limit)
-        patch.setattr("weakfish.feast.contents.ROWS", limit)
+        patch.setattr("weakfish.feast.diff.LIMIT", limit)
+        patch.setattr("weakfish.feast.publication.ROWS", limit)
         patch.setattr(Changes, "_transaction", counted)
         publish(project)
 
@@ -318,8 +318,8 @@ def test_publishing_in_parts_gives_the_same(
     publish(project)
     held = dump(store)
     store.flushall()
-    monkeypatch.setattr("weakfish.feast.changes.LIMIT", 3)
-    monkeypatch.setattr("weakfish.feast.contents.ROWS", 3)
+    monkeypatch.setattr("weakfish.feast.diff.LIMIT", 3)
+    monkeypatch.setattr("weakfish.feast.publication.ROWS", 3)
     publish(project)
     assert dump(store) == held
 

@@ -23,7 +23,7 @@ from stores import debian, dump, named, report, shop, table
 
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
-from weakfish.feast.changes import Changes
+from weakfish.feast.diff import Changes
 from weakfish.feast.publish import audit, publish
 from weakfish.project.paths import Project
 
@@ -37,8 +37,8 @@ def project(tmp_path: Path) -> Project:
 
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every publication be one of many parts."""
-    monkeypatch.setattr("weakfish.feast.changes.LIMIT", 4)
-    monkeypatch.setattr("weakfish.feast.contents.ROWS", 4)
+    monkeypatch.setattr("weakfish.feast.diff.LIMIT", 4)
+    monkeypatch.setattr("weakfish.feast.publication.ROWS", 4)
 
 
 def counted(project: Project, die_at: int | None) -> int:
@@ -153,7 +153,7 @@ def test_a_server_that_stays_away_is_an_error_and_the_next_publication_goes_on(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_parts(monkeypatch)
-    monkeypatch.setattr("weakfish.feast.publisher_lock.WAITS", (0.05, 0.1))
+    monkeypatch.setattr("weakfish.feast.commit.WAITS", (0.05, 0.1))
     with restartable(tmp_path / "redis") as (number, stop, start):
         named(monkeypatch, number)
         publish(project)

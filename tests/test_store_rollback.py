@@ -18,8 +18,8 @@ from stores import AS_OF, dump, report, set_as_of, shop, table
 from weakfish.cli.main import cli
 from weakfish.errors import UserError
 from weakfish.feast import layout as keys
+from weakfish.feast.publication import folder
 from weakfish.feast.publish import audit, publish
-from weakfish.feast.rollback import folder
 from weakfish.project.paths import Project
 
 BUYERS = [f"b{number}" for number in range(12)]

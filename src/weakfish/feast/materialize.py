@@ -19,9 +19,9 @@ from feast.infra.offline_stores.offline_store import OfflineStore
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 
+from weakfish.feast.asof import latest
 from weakfish.feast.definitions import CREATED, EVENT_TIME, refuse_rows
 from weakfish.feast.encoding import Encoded, encode
-from weakfish.feast.latest import latest
 from weakfish.feast.offline import AsOfOfflineStore
 from weakfish.feast.online import ColumnarWrites
 from weakfish.feast.writer import Written

@@ -22,12 +22,10 @@ from feast.utils import compute_non_entity_date_range
 from pydantic import StrictStr
 
 from weakfish.errors import UserError
-from weakfish.feast.asof import View, columns_of
+from weakfish.feast.asof import Pull, View, all_stored, columns_of, latest_stored
 from weakfish.feast.definitions import refuse_mixture
-from weakfish.feast.latest import Pull, all_stored, latest_stored
-from weakfish.feast.parquet import append, append_logs
+from weakfish.feast.parquet import Limits, append, append_logs, explained, session
 from weakfish.feast.retrieval import ArrowJob, Open, Retrieval, everyone
-from weakfish.feast.session import Limits, explained, session
 from weakfish.feast.spine import (
     TIMESTAMP,
     columns_of_query,
@@ -265,7 +263,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> ArrowJob:
-        """See Feast's ``OfflineStore`` and `weakfish.feast.latest.latest_stored`."""
+        """See Feast's ``OfflineStore`` and `weakfish.feast.asof.latest_stored`."""
         pull = Pull(
             data_source,
             config,
@@ -289,7 +287,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> ArrowJob:
-        """See Feast's ``OfflineStore`` and `weakfish.feast.latest.all_stored`."""
+        """See Feast's ``OfflineStore`` and `weakfish.feast.asof.all_stored`."""
         pull = Pull(
             data_source,
             config,

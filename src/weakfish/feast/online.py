@@ -26,11 +26,11 @@ from weakfish.feast import layout as keys
 from weakfish.feast import requests, server
 from weakfish.feast.address import external, from_feast
 from weakfish.feast.clients import ERRORS, Address, explained
+from weakfish.feast.commit import claimed
 from weakfish.feast.decoding import Answer, ViewRows, judged
 from weakfish.feast.definitions import refuse_rows, refuse_view
 from weakfish.feast.encoding import Encoded, encode_rows
 from weakfish.feast.exchange import AsyncExchange, Exchange, Row, Want, Wants
-from weakfish.feast.publisher_lock import claimed
 from weakfish.feast.read_plan import Plans, ReadPlan, ViewRead, view_read
 from weakfish.feast.requests import Asked, Clock, Entry, by_feast, by_hand, columnar
 from weakfish.feast.writer import Written, write, write_all, write_async

@@ -1,38 +1,222 @@
-"""One publication from begin to end: a new registry, rows of the views that changed, one commit."""
+"""What is to be published: tables and definitions of the work tree or of a revision, and until when they know.
+
+Descriptions of views go out, as the marker and the report have them, and their rows, encoded, in batches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import redis
+import yaml
 from feast import FeatureStore, FeatureView
 
+from weakfish.contracts.tables import partitions, read_partition
 from weakfish.errors import UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
-from weakfish.feast.changes import (
-    Changes,
-    Counts,
-    Known,
-    Layout,
-    Online,
-    Orphans,
-    Removed,
-    Rows,
-    differences,
-    leftovers,
-)
-from weakfish.feast.contents import ROWS, Contents, batches, description, extent
-from weakfish.feast.encoding import Encoded
+from weakfish.feast.asof import latest
+from weakfish.feast.commit import Claim
+from weakfish.feast.definitions import EVENT_TIME, manifest
+from weakfish.feast.diff import Changes, Counts, Known, Layout, Online, Orphans, Removed, Rows, differences, leftovers
+from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.probe import Marker, microseconds, moment
-from weakfish.feast.publisher_lock import Claim
 from weakfish.feast.registry import new_registry, quiet, replaced, views
+from weakfish.files import whole_folder
+from weakfish.project.params import PublishParams
+from weakfish.project.paths import Project
+from weakfish.project.revisions import Revision
 from weakfish.project.runs import Progress
+
+ROWS = 5_000
+"""Rows that are encoded, compared and written at a time: what bounds memory."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is to be published, or was.
+
+    Attributes
+    ----------
+    project
+        The project whose registry and online store it is for.
+    source
+        The project that tables and definitions are read from: the same, or a revision of it somewhere else.
+    version
+        The hash of all that decides what is published.
+    as_of
+        The time that the store is to answer for.
+    revision
+        ``name`` and ``commit`` of what is gone back to; None for the work tree.
+    """
+
+    project: Project
+    source: Project
+    version: str
+    as_of: datetime
+    revision: dict[str, str] | None = None
+
+    @classmethod
+    def of_work_tree(cls, project: Project) -> Contents:
+        """What lies in the work tree."""
+        return cls(project, project, probe.expected_version(project), probe.as_of(project))
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a view's table has got at a time: its rows until then, the last of them, and the first to come."""
+
+    rows: int
+    last: datetime | None
+    due: datetime | None
+
+
+def extent(contents: Contents, view: FeatureView) -> Extent:
+    """Read the event times of a view's table; raises `TableError` when it is missing or cut off."""
+    rows, last, due = 0, None, None
+    for file in partitions(Path(view.batch_source.path)).values():
+        times = read_partition(file, [EVENT_TIME])[EVENT_TIME]
+        past = times.filter(pc.less_equal(times, contents.as_of))
+        to_come = times.filter(pc.greater(times, contents.as_of))
+        rows += len(past)
+        last = _pick(max, last, pc.max(past).as_py())
+        due = _pick(min, due, pc.min(to_come).as_py())
+    return Extent(rows, last, due)
+
+
+def description(contents: Contents, store: FeatureStore, view: FeatureView, found: Extent) -> dict[str, Any]:
+    """What the marker and the report say of a view; its version changes when its rows or its fields do."""
+    table = str(view.batch_source.name)
+    known = manifest(contents.source, table)
+    content: dict[str, Any] = {
+        "table": table,
+        "join_keys": sorted(view.join_keys),
+        "features": [feature.name for feature in view.features],
+        "types": {feature.name: str(feature.dtype) for feature in view.features},
+        "data_version": known["data_version"],
+        "last_row_at": found.last.isoformat() if found.last else None,
+        "rows": found.rows,
+        "until": moment(_until(contents, known, found)).isoformat(),
+    }
+    if (name := view_name(view, store.config)) != view.name:
+        content["online_name"] = name
+    entities = [str(field.dtype) for field in view.entity_columns]
+    return {**content, "version": probe.digest([probe.FORMAT, view.name, entities, content])}
+
+
+def batches(contents: Contents, store: FeatureStore, view: FeatureView) -> Iterator[tuple[pa.RecordBatch, Encoded]]:
+    """The last row of each entity as of the publication, as it is offline and as it is to be online, in batches."""
+    with latest(view, contents.as_of, store.config) as reader:
+        for whole in reader:
+            for start in range(0, whole.num_rows, ROWS):
+                batch = whole.slice(start, ROWS)
+                yield batch, encode(view, store.config, batch)
+
+
+def _until(contents: Contents, known: dict[str, Any], found: Extent) -> int:
+    """Microseconds since 1970 up to which the table says what is right: how far it knows events, or has a row.
+
+    What is online with a later event time was pushed by a service, and is not the publication's to change.
+    """
+    as_of = microseconds(contents.as_of)
+    knows = min(as_of, microseconds(known["as_of"])) if known.get("as_of") else as_of
+    return max(knows, microseconds(found.last)) if found.last else knows
+
+
+def _pick(
+    choose: Callable[[list[datetime]], datetime], one: datetime | None, other: datetime | None
+) -> datetime | None:
+    times = [time.astimezone(UTC) for time in (one, other) if time is not None]
+    return choose(times) if times else None
+
+
+DEFINED = ("feature_repo/*.py", "feature_repo/*.yaml", "params.yaml", "dvc.yaml")
+"""What git has of a revision that decides what is published."""
+
+
+def folder(project: Project) -> Path:
+    """Where the tables of revisions that were gone back to are."""
+    return project.root / ".weakfish" / "rollback"
+
+
+def at_revision(project: Project, name: str, called: str | None = None) -> Contents:
+    """What the project would have published at a revision, as of the time that it said then.
+
+    Parameters
+    ----------
+    called
+        What people called the revision, where ``name`` is its commit.
+
+    Raises
+    ------
+    UserError
+        When git does not know the revision, DVC's cache no longer has its feature tables, or they cannot be published.
+    """
+    revision = Revision(project, name)
+    home = folder(project) / revision.commit
+    if not home.is_dir():
+        with whole_folder(home) as part:
+            _lay_out(revision, part)
+    source = Project(home)
+    today, then = (probe.settings(each)["project"] for each in (project, source))
+    if today != then:
+        raise UserError(f"At {revision.name} the Feast project was {then}, not {today}; name a later revision.")
+    named = {"name": called or revision.name, "commit": revision.commit}
+    version = probe.digest(["rollback", revision.commit, probe.FORMAT])
+    return Contents(project, source, version, _as_of(source, revision), named)
+
+
+def tidy(project: Project, commit: str | None) -> None:
+    """Delete the tables of all revisions but the one that is published."""
+    for home in folder(project).glob("*"):
+        if home.name != commit:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _lay_out(revision: Revision, home: Path) -> None:
+    """Write a revision's definitions, settings, feature tables and label manifests into an empty folder."""
+    for pattern in DEFINED:
+        for path, content in revision.sources(pattern).items():
+            _write(home / path, content)
+    if not (home / "feature_repo").is_dir():
+        raise UserError(f"At {revision.name} there was no feature_repo; name a later revision.")
+    for path in revision.files("features"):
+        _write(home / "data" / path, revision.bytes(path))
+    try:
+        manifests = [path for path in revision.files("labels") if path.endswith(".manifest.json")]
+    except UserError:
+        manifests = []  # of a revision that had no labels
+    for path in manifests:
+        _write(home / "data" / path, revision.bytes(path))
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+def _as_of(source: Project, revision: Revision) -> datetime:
+    """The time that the revision's own settings say, whatever else stands in them that is not understood any more."""
+    try:
+        settings: Any = yaml.safe_load((source.root / "params.yaml").read_text(encoding="utf-8"))
+        setting = PublishParams.model_validate(settings.get("publish") or {}).as_of
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"publish.as_of in params.yaml cannot be read at {revision.name} ({type(error).__name__}); name a later "
+            "revision."
+        ) from error
+    if isinstance(setting, datetime):
+        return setting.replace(tzinfo=setting.tzinfo or UTC).astimezone(UTC)
+    return datetime.now(UTC) if setting == "now" else probe.last_known(source)
+
 
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 

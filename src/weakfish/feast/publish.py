@@ -23,8 +23,8 @@ from weakfish.project.paths import Project
 from weakfish.project.runs import locked, write_ledger
 
 if TYPE_CHECKING:
-    from weakfish.feast.changes import Counts
-    from weakfish.feast.contents import Contents
+    from weakfish.feast.diff import Counts
+    from weakfish.feast.publication import Contents
 
 
 @dataclass(frozen=True)
@@ -128,15 +128,14 @@ def check(known: receipt.Receipt) -> None:
 
 
 def _publish(project: Project, client: redis.Redis, name: str, rollback: str | None) -> Outcome:
-    from weakfish.feast.contents import Contents
-    from weakfish.feast.publication import publication
-    from weakfish.feast.publisher_lock import claimed
+    from weakfish.feast.commit import claimed
+    from weakfish.feast.publication import Contents, publication
 
     with claimed(client, name) as claim:
         if rollback is None:
             contents = Contents.of_work_tree(project)
         else:
-            from weakfish.feast.rollback import at_revision
+            from weakfish.feast.publication import at_revision
 
             contents = at_revision(project, rollback)
         published = publication(contents, client, name, claim)
@@ -144,7 +143,7 @@ def _publish(project: Project, client: redis.Redis, name: str, rollback: str | N
 
 
 def _tidy(project: Project, marker: Marker) -> None:
-    from weakfish.feast.rollback import tidy
+    from weakfish.feast.publication import tidy
 
     tidy(project, marker.revision["commit"] if marker.revision else None)
 
@@ -153,10 +152,10 @@ def _contents(project: Project, marker: Marker) -> Contents:
     """What is published, so that it can be compared."""
     from datetime import datetime
 
-    from weakfish.feast.contents import Contents
+    from weakfish.feast.publication import Contents
 
     if marker.revision:
-        from weakfish.feast.rollback import at_revision
+        from weakfish.feast.publication import at_revision
 
         found = at_revision(project, marker.revision["commit"], marker.revision["name"])
         return Contents(project, found.source, found.version, datetime.fromisoformat(marker.as_of), marker.revision)

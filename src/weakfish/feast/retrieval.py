@@ -24,10 +24,19 @@ from feast.types import UnixTimestamp, from_feast_to_pyarrow_type
 
 from weakfish.contracts.tables import ROWS_IN_A_GROUP, TIME
 from weakfish.errors import StoreError, UserError
-from weakfish.feast.asof import Join, View, columns_of
-from weakfish.feast.latest import Wanted, conditions, held_reader
-from weakfish.feast.parquet import FUNCTIONS, Source, microseconds, open_source, resolved
-from weakfish.feast.session import Limits, explained, first_line, quoted, session
+from weakfish.feast.asof import Join, View, Wanted, columns_of, conditions, held_reader
+from weakfish.feast.parquet import (
+    FUNCTIONS,
+    Limits,
+    Source,
+    explained,
+    first_line,
+    microseconds,
+    open_source,
+    quoted,
+    resolved,
+    session,
+)
 from weakfish.feast.spine import TIMESTAMP, FileSpine, Spine, query_spine
 
 

@@ -20,8 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weakfish.errors import UserError
-from weakfish.feast.parquet import Source, files, open_files
-from weakfish.feast.session import explained, first_line, literal, quoted, spill_folder
+from weakfish.feast.parquet import Source, explained, files, first_line, literal, open_files, quoted, spill_folder
 
 SUFFIXES = (".parquet", ".parq", ".pq", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".gz", ".zst")
 

@@ -14,10 +14,10 @@ import redis
 
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
+from weakfish.feast.commit import Claim, patiently
 from weakfish.feast.encoding import Encoded
 from weakfish.feast.exchange import Exchange, Want
 from weakfish.feast.probe import Marker, event_time, parse_marker
-from weakfish.feast.publisher_lock import Claim, patiently
 from weakfish.feast.writer import commands, removals, remove, write
 
 Row = Sequence[bytes | None]
