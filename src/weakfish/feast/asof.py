@@ -88,6 +88,8 @@ def latest(
     StoreError
         When DuckDB fails.
     """
+    import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
     from feast.feature_view import DUMMY_ENTITY_ID
 
     batch_source = view.batch_source
@@ -135,6 +137,8 @@ class Pull:
 
     def columns(self, opened: Source) -> dict[str, str]:
         """An expression for each column that comes out; a source without keys gives the key that Feast has for it."""
+        import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
         from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
         named = [*self.keys, *self.features, self.time, *([self.created] if self.created else [])]

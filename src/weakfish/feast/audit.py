@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zlib import crc32
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 import pyarrow as pa
 import redis
 from feast import FeatureStore, FeatureView, RepoConfig

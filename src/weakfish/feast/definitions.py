@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 from feast import Entity, FeatureStore, Field, FileSource
 from feast.data_format import ParquetFormat
 from feast.labeling.label_view import LabelView

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 import pyarrow as pa
 from feast import FeatureView, RepoConfig
 from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask

@@ -252,6 +252,8 @@ def open_source(connection: duckdb.DuckDBPyConnection, source: Any, repo: Path |
     UserError
         When the source is none of local Parquet.
     """
+    import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
     from feast import FileSource
     from feast.data_format import ParquetFormat
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 from feast import FeatureStore, FeatureView
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 import feast
 from feast import Entity, FeatureService, FeatureStore, FeatureView
 from feast.data_source import DataSource

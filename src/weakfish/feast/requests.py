@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 from feast import utils
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.key_encoding_utils import serialize_entity_key

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa

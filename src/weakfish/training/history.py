@@ -118,6 +118,8 @@ def historical_store(project: Project) -> Iterator[FeatureStore]:
     UserError
         When the definitions cannot be imported, or hand labels out as features.
     """
+    import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
     from feast import FeatureStore, RepoConfig
     from feast.repo_config import load_repo_config
 
@@ -157,6 +159,8 @@ def feature_service(store: FeatureStore, name: str, task: str) -> FeatureService
 
 def views(store: FeatureStore, service: FeatureService) -> tuple[list[Any], list[Any]]:
     """The feature views of a service, and its on-demand views, in the service's order."""
+    import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
     from feast.on_demand_feature_view import OnDemandFeatureView
 
     stored: list[Any] = []
@@ -334,6 +338,8 @@ def _join_keys(view: Any) -> list[str]:
 
 
 def _arrow(view: str, field: Any) -> pa.DataType:
+    import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
     from feast.types import UnixTimestamp, from_feast_to_pyarrow_type
 
     if field.dtype == UnixTimestamp:

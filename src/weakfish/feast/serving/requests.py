@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType

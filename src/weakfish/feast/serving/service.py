@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 import orjson
 from feast import errors
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 import redis
 from feast import FeatureService, FeatureStore
 from feast.labeling.label_view import LabelView

@@ -1,0 +1,134 @@
+"""The door to Feast: its import is cheap and leaves nothing changed behind, and the private names are still there."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from projects import REPOSITORY
+
+SOURCE = REPOSITORY / "src/weakfish"
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints, in which nothing was imported."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_feast_imports_no_torch_and_rewrites_no_class() -> None:
+    code = """
+import sys, typeguard
+checked = typeguard.typechecked
+import weakfish.feast.adapter, feast
+print("torch" in sys.modules, hasattr(feast.FeatureView.__init__, "__wrapped__"), typeguard.typechecked is checked)
+try: typeguard.check_type("x", int)
+except typeguard.TypeCheckError: print("checks")
+"""
+    assert run(code).splitlines() == ["False False True", "checks"]
+
+
+def test_torch_can_be_imported_afterwards_and_feast_finds_it_when_it_makes_tensors() -> None:
+    code = """
+import weakfish.feast.adapter
+from feast.online_response import OnlineResponse
+from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
+from feast.protos.feast.types.Value_pb2 import Value
+answer = GetOnlineFeaturesResponse()
+answer.metadata.feature_names.val.append("x")
+answer.results.add(values=[Value(double_val=2.0)], statuses=[1])
+print(OnlineResponse(answer).to_tensor()["x"].tolist())
+import torch
+print(torch.ones(1).item())
+"""
+    assert run(code).splitlines() == ["[2.0]", "1.0"]
+
+
+def test_what_was_imported_before_is_left_alone() -> None:
+    code = """
+import sys, types
+sys.modules["feast"] = module = types.ModuleType("feast")
+from weakfish.feast import adapter
+print(sys.modules["feast"] is module, "torch" in sys.modules, "typeguard" in sys.modules)
+del sys.modules["feast"]
+sys.modules["torch"] = torch = types.ModuleType("torch")
+adapter.import_feast()
+from feast import torch_wrapper
+print(sys.modules["torch"] is torch is torch_wrapper.get_torch())
+"""
+    assert run(code).splitlines() == ["True False False", "True"]
+
+
+def test_a_failed_import_leaves_no_trace() -> None:
+    code = """
+import sys, typeguard
+checked = typeguard.typechecked
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name == "feast.feature_store": raise ImportError("broken")
+sys.meta_path.insert(0, Broken())
+try: import weakfish.feast.adapter
+except ImportError as error: print(error)
+print("torch" in sys.modules, typeguard.typechecked is checked)
+"""
+    assert run(code).splitlines() == ["broken", "False True"]
+
+
+def test_threads_that_import_at_once_find_torch_and_the_type_checks_afterwards() -> None:
+    code = """
+import sys, threading, typeguard, types
+checked = typeguard.typechecked
+sys.modules["feast"] = types.ModuleType("feast")
+from weakfish.feast import adapter
+del sys.modules["feast"]
+threads = [threading.Thread(target=adapter.import_feast) for _ in range(4)]
+[thread.start() for thread in threads]; [thread.join() for thread in threads]
+import feast, torch
+print(typeguard.typechecked is checked, feast.FeatureView.__name__, torch.__name__)
+"""
+    assert run(code) == "True FeatureView torch"
+
+
+def importers() -> list[str]:
+    return [
+        str(file.relative_to(SOURCE))
+        for file in sorted(SOURCE.rglob("*.py"))
+        if file.name != "adapter.py" and any(is_feast(node) for node in ast.walk(tree(file.relative_to(SOURCE))))
+    ]
+
+
+def tree(file: object) -> ast.Module:
+    return ast.parse((SOURCE / str(file)).read_text(encoding="utf-8"))
+
+
+def is_feast(node: ast.AST) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return (node.module or "").split(".")[0] == "feast"
+    return isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "feast" for alias in node.names)
+
+
+def is_adapter(node: ast.AST) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "weakfish.feast.adapter"
+    return isinstance(node, ast.Import) and node.names[0].name == "weakfish.feast.adapter"
+
+
+def blocks(node: ast.AST) -> list[list[ast.stmt]]:
+    """All lists of statements that import Feast, but those for type checkers."""
+    found = []
+    for part in ast.walk(node):
+        if not (isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING"):
+            body = getattr(part, "body", None)
+            if isinstance(body, list) and any(is_feast(statement) for statement in body):
+                found.append(body)
+    return found
+
+
+@pytest.mark.parametrize("file", importers())
+def test_whoever_imports_feast_imports_the_adapter_first(file: str) -> None:
+    for body in blocks(tree(file)):
+        first = next(node for node in body if is_feast(node) or is_adapter(node))
+        assert is_adapter(first), f"line {first.lineno}"
