@@ -6,11 +6,9 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-import pyarrow as pa
-import pyarrow.compute as pc
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -18,11 +16,12 @@ from rich.text import Text
 
 from weakfish.cli.labels import AS_JSON, TASK, console, task_of
 from weakfish.cli.quarantine import printable
-from weakfish.labeling.candidates import module_of
-from weakfish.labeling.searches import Search
-from weakfish.labeling.suggest import Suggestion, Suggestions
-from weakfish.labeling.trial import Trial
 from weakfish.project.paths import Project
+
+if TYPE_CHECKING:
+    from weakfish.labeling.searches import Search
+    from weakfish.labeling.suggest import Suggestion, Suggestions
+    from weakfish.labeling.trial import Trial
 
 WIDEST = 150
 """How many characters of a value are shown."""
@@ -67,6 +66,9 @@ def _place(search: Search, column: str, text: str) -> int | None:
         return place if place >= 0 else None
     if search.kind != "regex":
         return None
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     try:
         place = pc.find_substring_regex(pa.array([haystack]), search.pattern)[0].as_py()
     except pa.ArrowInvalid:
@@ -235,9 +237,8 @@ KINDS = {
 def print_suggestions(found: Suggestions) -> None:
     """Print a module to paste, or say that there is nothing to suggest."""
     click.echo("\n".join(f"# {line}" for line in _head(found)))
-    if found.suggestions:
-        rules = [(each.rule, _about_suggest_text(found, each)) for each in found.suggestions]
-        click.echo(f"\n{module_of(rules, found.classes)}")
+    if (code := _module(found)) is not None:
+        click.echo(f"\n{code}")
 
 
 def to_json(found: Suggestions) -> dict[str, Any]:
@@ -250,10 +251,16 @@ def to_json(found: Suggestions) -> dict[str, Any]:
         "best": found.best,
         "suggestions": [_json(found, each) for each in found.suggestions],
         "together": {kind: counts.as_json() for kind, counts in found.together.items()},
-        "code": module_of([(each.rule, _about_suggest_text(found, each)) for each in found.suggestions], found.classes)
-        if found.suggestions
-        else None,
+        "code": _module(found),
     }
+
+
+def _module(found: Suggestions) -> str | None:
+    """The suggestions as a module to paste; None where there are none."""
+    from weakfish.labeling.candidates import module_of
+
+    rules = [(each.rule, _about_suggest_text(found, each)) for each in found.suggestions]
+    return module_of(rules, found.classes) if rules else None
 
 
 def _json(found: Suggestions, each: Suggestion) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from weakfish.cli.online import online
 from weakfish.cli.quarantine import quarantine
 from weakfish.cli.scaffold import init, upgrade
 from weakfish.cli.serve import serve
-from weakfish.errors import Busy, WeakfishError
+from weakfish.errors import Busy, UserError, WeakfishError
 from weakfish.project.paths import Project
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 
 Work = Callable[[Project], object]
+
+PIPELINE = {
+    *("charset_normalizer", "duckdb", "dvc", "great_expectations", "ibis", "markupsafe", "packaging", "pyperscan"),
+    *("scipy", "sklearn", "snorkel", "threadpoolctl", "torch"),
+}
+"""What the extra ``pipeline`` adds to the libraries of ``weakfish serve``."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -287,11 +293,14 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        sentence = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        click.echo(
-            f"weakfish: unexpected {sentence}; run it again with `weakfish --debug` and report what it shows.", err=True
-        )
-        code = WeakfishError.exit_code
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in PIPELINE:
+            said = f"{error.name} is not installed; `pip install 'weakfish[pipeline]'` adds it."
+            code = UserError.exit_code
+        else:
+            sentence = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+            said = f"unexpected {sentence}; run it again with `weakfish --debug` and report what it shows."
+            code = WeakfishError.exit_code
+        click.echo(f"weakfish: {said}", err=True)
     else:
         code = 0
     sys.exit(code)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from weakfish.feast.serving.snapshot import Settings, token
 from weakfish.project.paths import Project
 
 MEBIBYTE = 1 << 20
@@ -40,6 +39,7 @@ def serve(
     answered what it was asked.
     """
     from weakfish.feast.serving.server import serve as work
+    from weakfish.feast.serving.snapshot import Settings, token
 
     settings = Settings(host, port, workers, threads, max_entities, max_body, store_timeout, token())
     work(Project.find(), settings)
