@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from in_process import run_here
-from projects import contents, replace, tiny, weakfish, write
+from projects import BIN, clone, command, contents, replace, tiny, weakfish, write
+from stores import python
 
 from weakfish.contracts.tables import TIME, read_partition, read_table
+from weakfish.project.paths import Project
 
 STAGES = (["ingest"], ["validate", "events"], ["accept"], ["vote"], ["features"])
 TRANSFORMS = "feature_repo/transforms.py"
@@ -168,3 +170,21 @@ def test_the_verdict_names_bad_rows_by_entity_and_time(done: Path) -> None:
     first = read_table(done / "data/features/kind_activity").slice(0, 1).to_pylist()[0]
     assert verdict["checks"][0]["keys"][0] == f"{first['note']}@{first['event_timestamp']:%Y-%m-%d %H:%M:%S.%f}Z"
     assert weakfish(done, "gate", "features/kind_activity").returncode == 1
+
+
+def test_a_view_has_the_same_fields_before_its_table_is_made_and_after(done: Path, tmp_path: Path) -> None:
+    fresh = project(tmp_path / "orders")
+    code = "from weakfish.feast.definitions import view_schema; print(view_schema(project, 'kind_activity'))"
+    before, after = (python(Project(root), code) for root in (fresh, done))
+    assert (before.stdout, before.stderr) == (after.stdout, "")
+    assert before.stdout.count("Field(") == 1 + 4
+    refused = python(Project(fresh), code.replace("kind_activity", "kinds"))
+    assert "transforms.py declares no view 'kinds' (there are: kind_activity)" in refused.stderr
+
+
+def test_feast_applies_the_definitions_of_a_fresh_clone(tmp_path: Path) -> None:
+    root = clone(tmp_path / "clone")
+    assert not (root / "data/features").exists()
+    applied = command(Path("/"), str(BIN / "feast"), "-c", str(root / "feature_repo"), "apply")
+    assert applied.returncode == 0, applied.stderr
+    assert (root / "data/registry/registry.db").is_file()

@@ -1,6 +1,7 @@
-"""What a Feast repository says of feature tables, from their manifests, so that a feature is declared in one place.
+"""What a Feast repository says of our tables: a feature is declared in one place, and labels are no features.
 
 A feature that its transform returns stands in ``data/features/<view>.manifest.json`` and from there in the registry.
+Where no table was made yet, as in a fresh clone, the transform itself says the same.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ TYPES: dict[str, FeastType] = {
     "timestamp[us, tz=UTC]": UnixTimestamp,
 }
 
+FOLDERS = ("labels", "gold")
+"""Folders below ``data/`` that no feature view may read."""
+
+PAST = "features of past labels come from known_labels() in transforms.py"
+
 
 def manifest_file(project: Project, view: str) -> Path:
     """The file that says what a view's table holds."""
@@ -52,15 +58,27 @@ def manifest(project: Project, view: str) -> dict[str, Any]:
 def view_schema(project: Project, view: str) -> list[Field]:
     """The fields of a Feast ``FeatureView`` over a table: its entity and all its features, in their order.
 
+    They are those of the table that was made, and of its transform while there is none.
+
     Raises
     ------
-    TableError
-        When the view's table has not been made.
+    FeatureError, TableError
+        When there is no table, and ``feature_repo/transforms.py`` declares no such view or a wrong one.
     StoreError
-        When a column's type is none that the store can hold.
+        When a column has a type that the store cannot hold.
     """
-    found = manifest(project, view)
-    return [_field(view, name, found["columns"][name]) for name in (found["entity"], *found["features"])]
+    if manifest_file(project, view).exists():
+        found = manifest(project, view)
+        columns = {name: found["columns"][name] for name in (found["entity"], *found["features"])}
+    else:
+        columns = _declared(project, view)
+    for name, kind in columns.items():
+        if kind not in TYPES:
+            raise StoreError(
+                f"Column {name} of view {view} is {kind}, which the store cannot hold; let its transform return one of "
+                f"{', '.join(TYPES)}."
+            )
+    return [Field(name=name, dtype=TYPES[kind]) for name, kind in columns.items()]
 
 
 def view_source(project: Project, view: str) -> FileSource:
@@ -78,7 +96,8 @@ def label_view(project: Project, task: str, entity: Entity) -> LabelView:
     """The registry entry of a task's labels: offline only, its provenance in its tags, never a feature.
 
     It is keyed by the event itself, through an entity that no feature view has, and its time is the event's: so it says
-    what an event is, and nothing of what was known before. Training takes labels from ``data/labels`` as ever.
+    what an event is, and nothing of what was known before. Training takes labels from ``data/labels`` as ever. Before
+    there are labels it has no provenance.
 
     Parameters
     ----------
@@ -87,7 +106,7 @@ def label_view(project: Project, task: str, entity: Entity) -> LabelView:
     Raises
     ------
     TableError
-        When the labels have not been made; their manifest is all that is read.
+        When the manifest of the labels, which is all that is read of them, is malformed.
     UserError
         When there is no such task, or the entity has another join key.
     """
@@ -100,7 +119,7 @@ def label_view(project: Project, task: str, entity: Entity) -> LabelView:
         )
     folder = project.table(f"labels/{task}")
     file = folder.with_name(f"{task}.manifest.json")
-    tags = _provenance(read_json(file), file) | {"task": task, "classes": ", ".join(classes)}
+    tags = {**(_provenance(file) if file.exists() else {}), "task": task, "classes": ", ".join(classes)}
     name = f"{task}_labels"
     kinds: dict[str, FeastType] = {f"{by}_{one}": Float64 for by in ("p", "majority") for one in classes}
     kinds |= {"covered": Bool, "n_votes": Int32, "label": String}
@@ -113,38 +132,6 @@ def label_view(project: Project, task: str, entity: Entity) -> LabelView:
         online=False,
         tags={f"weakfish.{tag}": value for tag, value in tags.items()},
     )
-
-
-def _provenance(found: Any, file: Path) -> dict[str, str]:
-    """Who labelled, by which functions and model; raises `TableError` when the manifest does not say."""
-    try:
-        last = found["models"][-1] if found["models"] else {}
-        return {
-            "labeler": f"weakfish label, method {found['method']}",
-            "method": str(found["method"]),
-            "functions": str(len(found["functions"])),
-            "functions_version": digest(found["functions"]),
-            "model_version": digest(found["models"]),
-            "fitted_through": str(last.get("fitted_through") or ""),
-            "labels_version": digest(found),
-        }
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise TableError(f"{file} is no manifest of labels; delete it and run `dvc repro label`.") from error
-
-
-def _field(view: str, name: str, kind: str) -> Field:
-    if kind not in TYPES:
-        raise StoreError(
-            f"Column {name} of view {view} is {kind}, which the store cannot hold; let its transform return one of "
-            f"{', '.join(TYPES)}."
-        )
-    return Field(name=name, dtype=TYPES[kind])
-
-
-FOLDERS = ("labels", "gold")
-"""Folders below ``data/`` that no feature view may read."""
-
-PAST = "features of past labels come from known_labels() in transforms.py"
 
 
 def refuse_registry(store: FeatureStore, root: Path) -> None:
@@ -189,11 +176,8 @@ def refuse_view(view: Any, folder: Path | None, *, every_file: bool = False) -> 
                 f"Label view {view.name!r} is to be served online, and labels are no features; set online=False."
             )
         return
-    if folder is None:
-        return
-    root = _root(Path(folder))
-    for path in _paths(view):
-        lies = _lies_under(path, root, Path(folder), every_file)
+    for path in _paths(view) if folder is not None else ():
+        lies = _lies_under(path, Path(folder or ""), every_file)
         if lies:
             raise UserError(
                 f"Feature view {view.name!r} reads {path}, which holds what lies under data/{lies}, and labels are no "
@@ -231,12 +215,36 @@ def refuse_mixture(views: Iterable[Any]) -> None:
         )
 
 
-def _root(folder: Path) -> Path:
-    """The project's root; the folder itself where there is no project."""
+def _declared(project: Project, view: str) -> dict[str, str]:
+    """The columns of a view as its transform declares them: entity, then features."""
+    from weakfish.features.views import declared_views
+
+    views = declared_views(project)
+    if view not in views:
+        raise TableError(
+            f"{manifest_file(project, view)} does not exist, and feature_repo/transforms.py declares no view "
+            f"{view!r} (there are: {', '.join(views)}); correct the name, or add the view there."
+        )
+    found = views[view]
+    return {name: str(found.schema.field(name).type) for name in (found.entity, *found.features)}
+
+
+def _provenance(file: Path) -> dict[str, str]:
+    """Who labelled, by which functions and model; raises `TableError` when the manifest does not say."""
+    found = read_json(file)
     try:
-        return Project.find(folder).root
-    except UserError:
-        return folder
+        last = found["models"][-1] if found["models"] else {}
+        return {
+            "labeler": f"weakfish label, method {found['method']}",
+            "method": str(found["method"]),
+            "functions": str(len(found["functions"])),
+            "functions_version": digest(found["functions"]),
+            "model_version": digest(found["models"]),
+            "fitted_through": str(last.get("fitted_through") or ""),
+            "labels_version": digest(found),
+        }
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise TableError(f"{file} is no manifest of labels; delete it and run `dvc repro label`.") from error
 
 
 def _paths(view: Any) -> Iterator[str]:
@@ -251,27 +259,25 @@ def _paths(view: Any) -> Iterator[str]:
         yield from _paths(derived)
 
 
-def _lies_under(path: str, root: Path, folder: Path, every_file: bool) -> str | None:
+def _lies_under(path: str, folder: Path, every_file: bool) -> str | None:
     """Which of the folders a path reads from; links, ``..``, wildcards and folders above them are seen through."""
     parsed = urlparse(path)
     if parsed.scheme not in ("", "file"):
         return None
+    try:
+        root = Project.find(folder).root
+    except UserError:
+        root = folder
     plain = unquote(parsed.path) if parsed.scheme else path
-    fixed = Path(re.split(r"[*?\[]", plain)[0] if re.search(r"[*?\[]", plain) else plain)
+    fixed = re.split(r"[*?\[]", plain)[0]
     for name in FOLDERS:
         forbidden = (root / "data" / name).resolve()
         for base in {folder, root, Path.cwd()}:  # Feast's engines differ in what a relative path starts from
             place = (base / fixed).resolve()
             if place.is_relative_to(forbidden) or forbidden.is_relative_to(place):
                 return name
-            if every_file and _leads_into(place, forbidden):
-                return name
+            if every_file and place.is_dir():
+                links = (file for file in place.rglob("*") if file.is_symlink())
+                if any(link.resolve().is_relative_to(forbidden) for link in links):
+                    return name
     return None
-
-
-def _leads_into(place: Path, forbidden: Path) -> bool:
-    """Whether a file or folder below ``place`` is a link into the forbidden folder."""
-    if not place.is_dir():
-        return False
-    links = (file for file in place.rglob("*") if file.is_symlink())
-    return any(link.resolve().is_relative_to(forbidden) for link in links)

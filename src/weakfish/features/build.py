@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
@@ -20,10 +19,10 @@ import pyarrow.compute as pc
 
 from weakfish import engine as compute
 from weakfish.checks.validate import data_version
-from weakfish.contracts.tables import TIME, UNDATED, partitions, schema_of, write_partition
+from weakfish.contracts.tables import TIME, UNDATED, partitions, write_partition
 from weakfish.errors import FeatureError, TableError, WeakfishError
 from weakfish.features.rows import KNOWN_AT, NUMBER, Relations, feature_rows, with_times
-from weakfish.features.views import Past, Transform, View, check_view, load_transforms
+from weakfish.features.views import View, declared_views
 from weakfish.files import sha256, whole_folder, write_json
 from weakfish.labeling.choice import Tally, choose
 from weakfish.labeling.label import MIN_HISTORY
@@ -90,27 +89,19 @@ def build_features(project: Project) -> None:
     TableError
         When events or votes are missing or do not fit each other.
     """
-    transforms = load_transforms(project)
+    views = declared_views(project)
     with whole_folder(project.data / "known_labels") as known, whole_folder(project.data / "features") as folder:
-        schema = _events_schema(project)
-        views = [check_view(item, _past(project, item, schema)) for item in transforms]
         for task in project.params.tasks:
             write_known_labels(project, task, known / task)
         engine = compute.connect()
         relations = _relations(project, engine, known)
         total, as_of = _extent(engine, relations)
         rows = 0
-        for view in views:
+        for view in views.values():
             counts = write_view(engine, view, relations, as_of, folder / view.name)
             write_json(folder / f"{view.name}.manifest.json", _manifest(project, view, folder, known, as_of, counts))
             rows += sum(counts.values())
     write_ledger(project, "features", rows_in=total, rows_out=rows)
-
-
-def load_views(project: Project) -> dict[str, View]:
-    """The project's views by name, checked against the columns of the accepted events; nothing is computed."""
-    schema = _events_schema(project)
-    return {item.name: check_view(item, _past(project, item, schema)) for item in load_transforms(project)}
 
 
 def _event_files(project: Project) -> list[Path]:
@@ -118,22 +109,6 @@ def _event_files(project: Project) -> list[Path]:
     if not dated:
         raise TableError("No event in data/events has a time, so there is no past to make features of.")
     return dated
-
-
-def _events_schema(project: Project) -> ibis.Schema:
-    return ibis.Schema.from_pyarrow(schema_of(project.table("events")))
-
-
-def _past(project: Project, made: Transform, schema: ibis.Schema) -> Past:
-    """The past before there is data: columns and their types."""
-    labels = {
-        task: (ibis.table({f"p_{name}": "float64" for name in settings.classes}, name=task), settings.classes)
-        for task, settings in project.params.tasks.items()
-    }
-    params = project.params
-    return Past(
-        made.name, ibis.table(schema, name="events"), params.events.time, params.features.boundary_hours, labels
-    )
 
 
 def _relations(project: Project, engine: compute.Engine, known: Path) -> Relations:

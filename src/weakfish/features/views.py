@@ -15,9 +15,10 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from weakfish.contracts.tables import TIME
+from weakfish.contracts.tables import TIME, schema_of
 from weakfish.errors import FeatureError, UnknownName
 from weakfish.project.paths import Project
+from weakfish.sources.ingest import events_contract
 
 MICRO = 1_000_000
 """Numbers with a fraction are summed as integers of a millionth: such sums do not depend on the order of rows."""
@@ -296,6 +297,33 @@ def load_transforms(project: Project) -> list[Transform]:
     if not found:
         raise FeatureError("feature_repo/transforms.py defines no views; add one, see docs/features.md.")
     return list(found.values())
+
+
+def declared_views(project: Project) -> dict[str, View]:
+    """The project's views by name, checked against the columns of the events; no row is read or computed.
+
+    Columns are those of the accepted events, and while there are none, as in a fresh clone, those that the source has.
+
+    Raises
+    ------
+    FeatureError
+        When a transform is wrong; names view and column.
+    """
+    transforms, events = load_transforms(project), project.table("events")
+    made = any(events.glob("*.parquet"))
+    schema = ibis.Schema.from_pyarrow(schema_of(events) if made else events_contract(project).schema)
+    params = project.params
+    labels = {
+        task: (ibis.table({f"p_{name}": "float64" for name in settings.classes}, name=task), settings.classes)
+        for task, settings in params.tasks.items()
+    }
+    hours = params.features.boundary_hours
+    return {
+        item.name: check_view(
+            item, Past(item.name, ibis.table(schema, name="events"), params.events.time, hours, labels)
+        )
+        for item in transforms
+    }
 
 
 def check_view(made: Transform, past: Past) -> View:
