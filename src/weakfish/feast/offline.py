@@ -16,7 +16,6 @@ import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feas
 
 import pyarrow as pa
 from feast.feature_view import DUMMY_ENTITY_ID
-from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
 from feast.infra.offline_stores.offline_store import RetrievalMetadata
 from feast.on_demand_feature_view import OnDemandFeatureView
@@ -24,19 +23,38 @@ from feast.utils import compute_non_entity_date_range
 from pydantic import StrictStr
 
 from weakfish.errors import UserError
-from weakfish.feast.asof import Pull, View, all_stored, columns_of, latest_stored
 from weakfish.feast.definitions import refuse_mixture
-from weakfish.feast.parquet import Limits, append, append_logs, explained, session
-from weakfish.feast.retrieval import ArrowJob, Open, Retrieval, everyone
-from weakfish.feast.spine import (
-    TIMESTAMP,
-    columns_of_query,
-    file_spine,
-    from_repository,
-    query_spine,
-    table_spine,
-    time_column,
-)
+
+try:
+    from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
+
+    from weakfish.feast.asof import Pull, View, all_stored, columns_of, latest_stored
+    from weakfish.feast.parquet import Limits, append, append_logs, explained, session
+    from weakfish.feast.retrieval import ArrowJob, Open, Retrieval, everyone
+    from weakfish.feast.spine import (
+        TIMESTAMP,
+        columns_of_query,
+        file_spine,
+        from_repository,
+        query_spine,
+        table_spine,
+        time_column,
+    )
+except ModuleNotFoundError as error:
+    if error.name not in {"duckdb", "ibis"}:
+        raise
+    # Where Weakfish is installed for reading online alone, Feast loads this module all the same, for the settings.
+    from feast.infra.offline_stores.offline_store import OfflineStore as DuckDBOfflineStore
+    from feast.repo_config import FeastConfigBaseModel as DuckDBOfflineStoreConfig
+
+    def _not_installed(*_: Any, **__: Any) -> Any:
+        raise UserError("Features are read from tables by DuckDB; `pip install 'weakfish[pipeline]'` adds it.")
+
+    class Limits:  # type: ignore[no-redef]
+        of = staticmethod(_not_installed)
+
+    Pull = append = append_logs = _not_installed
+    Open = Any
 
 QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/)*(select|with|from|values|table|pivot|unpivot|\()[\s(*]", re.I | re.S)
 """How a query begins; any other text is a path."""
