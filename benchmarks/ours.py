@@ -100,7 +100,7 @@ def _heavy_for_votes() -> None:
     import weakfish.project.params  # noqa: F401
 
     with contextlib.suppress(ImportError):
-        import hyperscan  # noqa: F401
+        import pyperscan  # noqa: F401
 
 
 def _heavy_for_labels() -> None:

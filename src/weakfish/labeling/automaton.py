@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, reduce
 from itertools import pairwise
 from operator import or_
-from typing import Any
 
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
@@ -19,27 +19,32 @@ from weakfish.labeling.regex import Unlifted
 from weakfish.labeling.searches import Needle
 
 Booleans = npt.NDArray[np.bool_]
+Scanner = tuple[Callable[[bytes | memoryview], object], list[int]]
 
 
 KNOWN_PATTERN = (
-    rb"(?i)\bI[\t\n\f\r ]+(think|guess|suppose|wonder|tried|believe|mean|don't|can't|haven't|didn't|was|thought)\b"
+    r"(?i)\bI[\t\n\f\r ]+(think|guess|suppose|wonder|tried|believe|mean|don't|can't|haven't|didn't|was|thought)\b"
 )
 KNOWN_TEXT = b" wttw   wtww \n\t \t  \t\t\n\n \n \n\nI was x x x x x x x"
-"""A match that Vectorscan 5.4.12 misses, which is in versions 0.7.30 to 0.9.1 of the ``hyperscan`` package."""
+"""A match that Vectorscan 5.4.12 misses, which several packages of this automaton have carried."""
 
 
 @cache
 def is_usable() -> bool:
     """Whether the library is there and finds what it must; without it all searches stay with the engine."""
     try:
-        import hyperscan
+        scan, found = _scanner({0: Needle(KNOWN_PATTERN)})
     except ImportError:
-        return False
-    found: list[int] = []
-    database = hyperscan.Database()
-    database.compile(expressions=[KNOWN_PATTERN], ids=[0], elements=1, flags=[hyperscan.HS_FLAG_SINGLEMATCH])
-    database.scan(KNOWN_TEXT, lambda *match: found.append(match[0]))
-    return bool(found)
+        problem = "pyperscan is not installed"
+    else:
+        scan(KNOWN_TEXT)
+        problem = "" if found else "the installed pyperscan misses a match that it must find"
+    if problem:
+        print(
+            f"weakfish: {problem}, so every pattern reads the text anew; votes are the same, only slower.",
+            file=sys.stderr,
+        )
+    return not problem
 
 
 class Automaton:
@@ -62,7 +67,7 @@ class Automaton:
         self.needles: Mapping[Needle, Needle] = {needle: needle for needle in needles}
         self.refused: Mapping[Needle, str] = {}
         try:
-            self._database = _compiled(list(self.needles))
+            self._scanner = _compiled(list(self.needles))
         except _Refusal:
             self._settle_one_by_one()
 
@@ -74,7 +79,7 @@ class Automaton:
             except Unlifted as reason:
                 refused[needle] = str(reason)
         self.needles, self.refused = accepted, refused
-        self._database = _compiled(list(accepted.values()))
+        self._scanner = _compiled(list(accepted.values()))
 
     def hits(self, texts: pa.ChunkedArray) -> Booleans:
         """Whether each of ``needles`` (first axis) is in each text (second axis); for nulls it says nothing."""
@@ -89,29 +94,26 @@ class Automaton:
         if not pa.types.is_string(texts.type) and not pa.types.is_large_string(texts.type):
             texts = texts.cast(pa.large_string())
         found = np.zeros((len(self.needles), len(texts)), bool)
-        if self._database is not None:
-            needles, rows = self._scan(texts)
-            found[needles, rows] = True
+        needles, rows = self._scan(texts)
+        found[needles, rows] = True
         return found
 
     def _scan(self, texts: pa.Array) -> tuple[list[int], list[int]]:
         """The needle and the row of each hit, straight from the bytes of the column."""
         _, ends, characters = texts.buffers()
-        if characters is None or not characters.size:
+        if self._scanner is None or characters is None or not characters.size:
             return [], []
         width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
         offsets = np.frombuffer(ends, width)[texts.offset : texts.offset + len(texts) + 1].tolist()
-        text, scan = memoryview(characters), self._database.scan
-        needles: list[int] = []
+        text, (scan, hits) = memoryview(characters), self._scanner
         rows: list[int] = []
-
-        def note(needle: int, _start: int, _end: int, _flags: int, row: int) -> None:
-            needles.append(needle)
-            rows.append(row)
-
         for row, (start, end) in enumerate(pairwise(offsets)):
             if start < end:
-                scan(text[start:end].tobytes(), note, 0, row)  # named arguments would double the cost of a short text
+                scan(text[start:end])
+                if len(hits) > len(rows):
+                    rows += [row] * (len(hits) - len(rows))
+        needles = hits.copy()
+        hits.clear()
         return needles, rows
 
 
@@ -132,32 +134,30 @@ def _settled(needle: Needle) -> Needle:
     raise Unlifted(f"is refused by the automaton: {reasons[0]}")
 
 
-def _compiled(needles: Sequence[Needle]) -> Any:
-    """The library's database, or None where there is nothing to look for; a needle's number is its position."""
-    import hyperscan
+def _compiled(needles: Sequence[Needle]) -> Scanner | None:
+    """A scanner for needles, numbered by their position; None where there is nothing to look for."""
+    written = {number: needle for number, needle in enumerate(needles) if needle.written is not None}
+    return _scanner(written) if written else None
 
-    written = {number: needle.written for number, needle in enumerate(needles) if needle.written is not None}
-    if not written:
-        return None
-    database = hyperscan.Database()
+
+def _scanner(needles: Mapping[int, Needle]) -> Scanner:
+    """A scan of one text, and the list to which it adds the number of each needle that it finds there, once."""
+    from pyperscan import BlockDatabase, Flag, Pattern, Scan
+
+    def note(found: list[int], number: int, _start: int, _end: int) -> Scan:
+        found.append(number)
+        return Scan.Continue
+
+    def pattern(number: int, needle: Needle) -> Pattern:
+        extra = [Flag.UTF8] * needle.utf8 + [Flag.PREFILTER] * needle.doubtful
+        return Pattern(str(needle.written).encode(), Flag.SINGLEMATCH, *extra, tag=number)
+
+    hits: list[int] = []
     try:
-        database.compile(
-            expressions=[pattern.encode() for pattern in written.values()],
-            ids=list(written),
-            elements=len(written),
-            flags=[_flags(needles[number]) for number in written],
-        )
-    except hyperscan.error as reason:
-        raise _Refusal(str(reason)) from reason
-    return database
-
-
-def _flags(needle: Needle) -> int:
-    import hyperscan
-
-    flags = hyperscan.HS_FLAG_SINGLEMATCH
-    flags |= hyperscan.HS_FLAG_UTF8 if needle.utf8 else 0
-    return int(flags | (hyperscan.HS_FLAG_PREFILTER if needle.doubtful else 0))
+        database = BlockDatabase(*(pattern(number, needle) for number, needle in needles.items()))
+    except Exception as reason:  # HyperscanCompileError, which the library does not export
+        raise _Refusal(str(reason.args[0])) from reason
+    return database.build(hits, note).scan, hits
 
 
 ROW = "weakfish_row"

@@ -23,7 +23,6 @@ from scipy.sparse import csc_matrix, csr_matrix  # type: ignore[import-untyped]
 from weakfish.rules.builders import keywords, lookup, threshold
 from weakfish.rules.columnar import ColumnarLabelingFunction
 
-
 Kind = Literal["word", "value", "at_least", "at_most", "holds", "holds_not", "missing", "present"]
 Role = Literal["text", "values", "number", "flag", "other"]
 

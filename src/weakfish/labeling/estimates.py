@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_matrix, csr_matrix, hstack  # type: ignore[import-untyped]
 
-
 Floats = npt.NDArray[np.float64]
 
 GRID: Floats = np.linspace(0.0025, 0.9975, 200)

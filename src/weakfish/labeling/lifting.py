@@ -107,7 +107,7 @@ class Lifting:
             try:
                 wanted[search] = lift(search, events)
                 if not is_usable():
-                    raise Unlifted("waits for a hyperscan that finds what it must")
+                    raise Unlifted("waits for a pyperscan that finds what it must")
             except Unlifted as reason:
                 self._why[search] = str(reason)
         return {search: lifted for search, lifted in wanted.items() if search not in self._why}

@@ -40,7 +40,6 @@ from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.rules.loading import FOLDER, events_schema, load_functions
 
-
 LEAST = 5
 """Target rows that a function covers beyond those before it, at least."""
 

@@ -7,13 +7,14 @@ longest ago.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
 import platform
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -34,7 +35,7 @@ from weakfish.project.runs import Progress, write_ledger
 from weakfish.rules.identity import Identity, examine
 from weakfish.rules.loading import Voter, load_functions, load_voters, module_of
 
-PACKAGES = ("duckdb", "hyperscan", "ibis-framework", "numpy", "pandas", "pyarrow", "snorkel")
+PACKAGES = ("duckdb", "ibis-framework", "numpy", "pandas", "pyarrow", "pyperscan", "snorkel")
 """Packages whose versions the votes may depend on."""
 
 
@@ -80,14 +81,34 @@ def piece_key(identity: str, contents: Sequence[str], keys: str) -> str:
 
 @cache
 def engine_version() -> str:
-    """A hash of the packages' versions and of the code that computes votes."""
-    labeling = Path(__file__).parent.parent
-    alone = [labeling / f"{name}.py" for name in ("dependencies", "functions", "identity", "votes_file")]
-    folders = (labeling / "voting", labeling.parent / "compute")
-    files = sorted([*alone, *(file for folder in folders for file in folder.rglob("*.py"))])
-    code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    """A hash of the code that computes votes, whatever of this package it imports included, and of `PACKAGES`."""
+    root = Path(__file__).parent.parent
+    code: dict[Path, bytes] = {}
+    waiting = [root / "labeling" / "workers.py", root / "rules" / "identity.py"]
+    while waiting:
+        file = waiting.pop()
+        if file not in code and file.is_file():
+            code[file] = file.read_bytes()
+            waiting += _imported(root, code[file].decode())
+    hashes = {str(file.relative_to(root)): hashlib.sha256(text).hexdigest() for file, text in code.items()}
     versions = {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()}
-    return hashlib.sha256(json.dumps([versions, code], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([versions, hashes], sort_keys=True).encode()).hexdigest()
+
+
+def _imported(root: Path, source: str) -> Iterator[Path]:
+    """Where the modules of this package that ``source`` imports would lie; names that are no modules lie nowhere."""
+    for node in ast.walk(ast.parse(source)):
+        names = (
+            [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        names += [each.name for each in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            package, *path = str(name).split(".")
+            if package == root.name:
+                yield root.joinpath(*path, "__init__.py")
+                yield root.joinpath(*path).with_suffix(".py")
 
 
 def _version(package: str) -> str:
