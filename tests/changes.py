@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.change import change_checks
-from weakfish.checks.check import Check
 from weakfish.checks.repairs import staged_files
 from weakfish.checks.rows import write_mask
 from weakfish.checks.verdict import Verdict
 from weakfish.contracts.tables import TIME, partitions, write_partition
+from weakfish.contracts.verdicts import Check
 from weakfish.engine.profile import Profile, profile_of, write_profile
 from weakfish.project.params import ChangeParams
 from weakfish.project.paths import Project

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from weakfish.checks import expectations
-from weakfish.checks.check import Check
 from weakfish.checks.expectations import library
+from weakfish.contracts.verdicts import Check
 
 TIME = pa.timestamp("us", tz="UTC")
 NAN = float("nan")

@@ -15,10 +15,10 @@ from projects import git, tiny
 from weakfish.checks import gates
 from weakfish.checks.accept import accept_baseline
 from weakfish.checks.baseline import Accepted, Baseline, revisions
-from weakfish.checks.check import Check, Status
 from weakfish.checks.evaluation import data_version
 from weakfish.checks.verdict import Verdict
 from weakfish.cli.main import cli
+from weakfish.contracts.verdicts import Check, Status
 from weakfish.errors import CheckFailed, UnknownName, UserError
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project

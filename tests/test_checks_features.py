@@ -9,10 +9,10 @@ import pytest
 import redis
 from stores import BEGIN, report, set_as_of, shop
 
-from weakfish.checks.check import Check
 from weakfish.checks.features import feature_checks
 from weakfish.checks.serving import serving_checks
 from weakfish.contracts.tables import partitions
+from weakfish.contracts.verdicts import Check
 from weakfish.feast import layout as keys
 from weakfish.feast.publish import audit, publish
 from weakfish.files import write_json

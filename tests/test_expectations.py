@@ -12,7 +12,7 @@ import pytest
 from suites import PARTS, SCHEMA, WHEN, Case, differences, made, over_pandas, table, written
 
 from weakfish.checks import expectations
-from weakfish.checks.check import Check
+from weakfish.contracts.verdicts import Check
 
 
 def column(kind: str, name: str, **arguments: Any) -> tuple[str, dict[str, Any]]:

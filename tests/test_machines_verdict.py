@@ -12,7 +12,7 @@ import pytest
 from projects import command, contents, tiny
 from verdicts import ASIDE, BROKEN, FAILED, NOTED, PASSED, WARNED, complaints, judged, schema, write
 
-from weakfish.checks.check import Check, Kind, Severity, Status
+from weakfish.contracts.verdicts import Check, Kind, Severity, Status
 from weakfish.project.paths import Project
 
 

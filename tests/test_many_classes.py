@@ -12,11 +12,11 @@ from made_tasks import Made, evaluated, labelled, project
 from made_votes import own_functions
 
 from weakfish.checks import label_counts as crossed
-from weakfish.checks.check import Status
 from weakfish.checks.label_counts import rules_of, through
 from weakfish.checks.labels import label_checks
 from weakfish.cli.labels import print_explanation
 from weakfish.contracts.tables import read_table
+from weakfish.contracts.verdicts import Status
 from weakfish.evaluation import evaluate as evaluate_module
 from weakfish.files import read_json
 from weakfish.labeling.explain import explain

@@ -14,11 +14,11 @@ import pytest
 from made_tasks import Made, evaluated, labelled, project
 from projects import write
 
-from weakfish.checks.check import Status
 from weakfish.checks.label_counts import rules_of, through
 from weakfish.checks.labels import label_checks
 from weakfish.checks.validate import validate
 from weakfish.contracts.tables import read_table, write_partition
+from weakfish.contracts.verdicts import Status
 from weakfish.errors import LabelingFunctionError
 from weakfish.files import read_json, write_json
 from weakfish.labeling.explain import explain

@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 from projects import REPOSITORY, tiny
 
-from weakfish.checks.check import Check, Severity, Status
 from weakfish.checks.validate import data_version
 from weakfish.checks.verdict import Verdict
 from weakfish.cli.main import cli
+from weakfish.contracts.verdicts import Check, Severity, Status
 from weakfish.project.paths import Project
 
 TEXT = "Dear sir, <b>buy</b>"

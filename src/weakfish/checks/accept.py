@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from weakfish.checks.baseline import Baseline, Entry, rounded
-from weakfish.checks.check import Status
 from weakfish.checks.drift import bins_of
 from weakfish.checks.evaluation import data_version as version_of_metrics
 from weakfish.checks.evaluation import metrics_of
@@ -15,6 +14,7 @@ from weakfish.checks.label_counts import through as rules_through
 from weakfish.checks.rates import shift
 from weakfish.checks.repairs import staged_files
 from weakfish.contracts.tables import UNDATED
+from weakfish.contracts.verdicts import Status
 from weakfish.engine.profile import Profile, read_profile
 from weakfish.errors import CheckFailed, TableError, UnknownName, UserError, WeakfishError
 from weakfish.files import read_json

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.checks.baseline import Comparison, Window, percent, rounded
-from weakfish.checks.check import Check, Rows, Severity, judged
 from weakfish.checks.rates import CERTAIN, FEWEST, NOISE, POWER, Limit, Rate
 from weakfish.contracts.tables import read_partition
+from weakfish.contracts.verdicts import Check, Rows, Severity, judged
 from weakfish.engine.profile import CATEGORIES, Column
 
 WHY = "A value that no rule or model has seen says nothing to them; one that vanished takes its rules along."

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from weakfish.checks.baseline import Comparison, Window, percent, rounded
-from weakfish.checks.check import Check, Severity, judged
 from weakfish.checks.rates import NOISE, POWER, Shift, share_above, share_below, shift
 from weakfish.checks.rates import deviations_statistics as deviations
+from weakfish.contracts.verdicts import Check, Severity, judged
 from weakfish.engine.profile import Column, Ints, Sketch
 
 WHY = "Rules, label model and classifier were made on values distributed as accepted; where these move, they guess."

@@ -14,9 +14,9 @@ import numpy as np
 
 from weakfish.checks.baseline import Baseline
 from weakfish.checks.change import nothing_accepted
-from weakfish.checks.check import Check, Severity, judged
 from weakfish.checks.rates import percent
 from weakfish.checks.verdict import Verdict
+from weakfish.contracts.verdicts import Check, Severity, judged
 from weakfish.errors import TableError
 from weakfish.files import read_json, sha256
 from weakfish.project.paths import Project

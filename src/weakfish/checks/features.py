@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.checks.check import Check, judged
 from weakfish.checks.rates import percent
 from weakfish.contracts.tables import open_partition, read_partition
+from weakfish.contracts.verdicts import Check, judged
 from weakfish.engine.profile import FEATURE_TIME
 from weakfish.files import read_json
 from weakfish.project.paths import Project

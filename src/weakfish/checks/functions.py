@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from weakfish.checks.check import Check, Severity, Status, judged
 from weakfish.checks.label_counts import DIGITS, EDITED, Comparison, Question, Window, shifted
 from weakfish.checks.rates import Limit, Rate, deviations, distance, percent
+from weakfish.contracts.verdicts import Check, Severity, Status, judged
 from weakfish.project.params import LabelChecksParams
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from weakfish.checks.check import Status
 from weakfish.checks.verdict import verdict_files
+from weakfish.contracts.verdicts import Status
 from weakfish.errors import TableError
 from weakfish.files import read_json, whole_file
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from weakfish.checks.check import Check, judged
 from weakfish.checks.rates import Bounds, Limit, Rate, distance, percent
+from weakfish.contracts.verdicts import Check, judged
 from weakfish.errors import TableError
 from weakfish.files import read_json
 from weakfish.project.paths import Project

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from weakfish.checks.check import Check, judged
 from weakfish.checks.functions import of_functions
 from weakfish.checks.label_counts import (
     DIGITS,
@@ -19,6 +18,7 @@ from weakfish.checks.label_counts import (
     shifted,
 )
 from weakfish.checks.rates import Limit, Rate, percent
+from weakfish.contracts.verdicts import Check, judged
 from weakfish.project.params import LabelChecksParams
 from weakfish.project.paths import Project
 

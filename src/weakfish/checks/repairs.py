@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.checks.check import Rows
 from weakfish.checks.patches import Patch, read_patches
 from weakfish.checks.rows import NAMELESS, hashed, keep_names
 from weakfish.contracts.tables import Contract, open_partition, partitions, read_partition, schema_of, write_partition
+from weakfish.contracts.verdicts import Rows
 from weakfish.errors import UserError, WeakfishError
 from weakfish.files import sha256
 from weakfish.project.paths import Project

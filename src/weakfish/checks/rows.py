@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from weakfish.checks.check import Check, Rows, Status
 from weakfish.contracts.tables import open_partition, read_partition
+from weakfish.contracts.verdicts import Check, Rows, Status
 from weakfish.files import read_json, whole_file, write_json
 from weakfish.project.paths import Project
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from weakfish.checks.check import Check, Severity, judged
+from weakfish.contracts.verdicts import Check, Severity, judged
 from weakfish.files import read_json
 from weakfish.project.paths import Project
 

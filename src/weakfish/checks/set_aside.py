@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from weakfish.checks.check import Check, Rows, Status
 from weakfish.checks.patches import Patch, as_yaml, digest, from_text, patch_files, patch_of, read_patches, typed
 from weakfish.checks.repairs import Plan, StagedFiles, contract_of, no_such, plan_of, staged_files
 from weakfish.checks.rows import NAMELESS, Mask, hashes_of, names_of, sets_aside, together
 from weakfish.contracts.tables import UNDATED, Contract, open_partition, partitions, read_partition
+from weakfish.contracts.verdicts import Check, Rows, Status
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.files import read_json
 from weakfish.project.paths import Project

@@ -11,7 +11,6 @@ import numpy as np
 
 from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.change import change_checks
-from weakfish.checks.check import Check
 from weakfish.checks.docs.write import write_docs
 from weakfish.checks.evaluation import validate_evaluation
 from weakfish.checks.features import feature_checks
@@ -23,6 +22,7 @@ from weakfish.checks.serving import serving_checks
 from weakfish.checks.set_aside import waive
 from weakfish.checks.verdict import Verdict, first_rows
 from weakfish.contracts.tables import open_partition, partitions
+from weakfish.contracts.verdicts import Check
 from weakfish.engine.profile import profile_of, write_profile
 from weakfish.errors import UnknownName, UserError
 from weakfish.project.paths import Project

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from weakfish.checks.check import Check, Status
 from weakfish.checks.repairs import staged_files
 from weakfish.checks.rows import together
+from weakfish.contracts.verdicts import Check, Status
 from weakfish.errors import CheckFailed, TableError, UnknownName
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project

@@ -47,7 +47,7 @@ class Record(BaseModel):
 
 
 class Check(Record):
-    """One check of a verdict; `weakfish.checks.check` says what its fields mean. Older verdicts lack the later ones."""
+    """One check of a verdict; `weakfish.contracts.verdicts` says what its fields mean. Older verdicts lack the later ones."""
 
     check: str
     severity: Severity = "critical"

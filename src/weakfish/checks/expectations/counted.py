@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from weakfish.checks.check import Rows
 from weakfish.checks.expectations.facts import EXAMPLES, Fact
 from weakfish.checks.expectations.source import Source
+from weakfish.contracts.verdicts import Rows
 
 
 def counted(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-from weakfish.checks.check import NOT_HELD, Check, Rows, Severity, Status
+from weakfish.contracts.verdicts import NOT_HELD, Check, Rows, Severity, Status
 
 DIGITS = 12
 """Significant digits of observed numbers: those that do not depend on the order in which doubles are added."""

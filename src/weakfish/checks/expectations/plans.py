@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from weakfish.checks.check import Rows as Positions
 from weakfish.checks.expectations import facts, frames, library, summaries, unique
 from weakfish.checks.expectations.conditions import columns_of, condition_of
 from weakfish.checks.expectations.counted import counted
@@ -22,6 +21,7 @@ from weakfish.checks.expectations.kinds import Unsure, family
 from weakfish.checks.expectations.numbers import number
 from weakfish.checks.expectations.outcome import Judged
 from weakfish.checks.expectations.scan import Found, Scan, total
+from weakfish.contracts.verdicts import Rows as Positions
 
 _IGNORE_NULLS = "all_values_are_missing"
 

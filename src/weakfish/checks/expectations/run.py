@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from weakfish.checks.check import Rows
 from weakfish.checks.expectations import library
 from weakfish.checks.expectations.kept import Kept
 from weakfish.checks.expectations.kinds import Unsure
@@ -17,6 +16,7 @@ from weakfish.checks.expectations.outcome import Judged, Outcome, checks_of
 from weakfish.checks.expectations.plans import Plan, Planner
 from weakfish.checks.expectations.scan import Scan
 from weakfish.checks.expectations.source import Source
+from weakfish.contracts.verdicts import Rows
 
 _LOG = logging.getLogger(__name__)
 

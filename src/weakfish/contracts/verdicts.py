@@ -1,4 +1,4 @@
-"""One check and what it found: the common form of expectations and of what Weakfish measures itself."""
+"""Verdicts: what each check of a table found, and how the table fared, as `reports/validation/<table>.json` has it."""
 
 from __future__ import annotations
 
