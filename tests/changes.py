@@ -13,9 +13,9 @@ from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.change import change_checks
 from weakfish.checks.repairs import staged_files
 from weakfish.checks.rows import write_mask
-from weakfish.checks.verdict import Verdict
+from weakfish.checks.verdict import named, verdict_of
 from weakfish.contracts.tables import TIME, partitions, write_partition
-from weakfish.contracts.verdicts import Check
+from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.engine.profile import Profile, profile_of, write_profile
 from weakfish.project.params import ChangeParams
 from weakfish.project.paths import Project
@@ -88,11 +88,10 @@ def judge(project: Project, table: str = "events", *more: Check) -> Verdict:
         accepted = Baseline.read(project).table(table)
         checks = [*more, *change_checks(table, profile, accepted, project.params.validation.change, files)]
         rows = sum(profile.rows.values())
-        verdict = Verdict.of(table, files.version, rows, checks, None)
+        verdict = verdict_of(table, files.version, rows, checks, None)
         write_mask(project, table, verdict.checks, files)
-    verdict.write(
-        project, {(name, row): "a key" for check in checks for name, of in check.rows.items() for row in of.tolist()}
-    )
+    names = {(name, row): "a key" for check in checks for name, of in check.rows.items() for row in of.tolist()}
+    write_verdict(project, named(verdict, names))
     return verdict
 
 

@@ -16,9 +16,9 @@ from weakfish.checks import gates
 from weakfish.checks.accept import accept_baseline
 from weakfish.checks.baseline import Accepted, Baseline, revisions
 from weakfish.checks.evaluation import data_version
-from weakfish.checks.verdict import Verdict
+from weakfish.checks.verdict import verdict_of
 from weakfish.cli.main import cli
-from weakfish.contracts.verdicts import Check, Status
+from weakfish.contracts.verdicts import Check, Status, write_verdict
 from weakfish.errors import CheckFailed, UnknownName, UserError
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
@@ -255,7 +255,7 @@ def test_rules_of_labels_are_accepted_up_to_the_same_partition_and_metrics_as_th
     metrics = {"test_rows": 30, "models": {"label_model": measures}}
     write_json(project.reports / "metrics.json", {"tasks": {"fraud": metrics}})
     write_json(project.reports / "plots/calibration.json", [])
-    Verdict.of("evaluation/fraud", data_version(project), 30, [], None).write(project, {})
+    write_verdict(project, verdict_of("evaluation/fraud", data_version(project), 30, [], None))
     accept_baseline(project, through="2024-02")
     tables = Baseline.read(project).tables
     assert tables["labels/fraud"].rules["partitions"] == {"2024-01": 300, "2024-02": 300}

@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 from projects import REPOSITORY, tiny
 
-from weakfish.checks.validate import data_version
-from weakfish.checks.verdict import Verdict
+from weakfish.checks.verdict import named, verdict_of
 from weakfish.cli.main import cli
-from weakfish.contracts.verdicts import Check, Severity, Status
+from weakfish.contracts.gate import data_version
+from weakfish.contracts.verdicts import Check, Severity, Status, write_verdict
 from weakfish.project.paths import Project
 
 TEXT = "Dear sir, <b>buy</b>"
@@ -84,8 +84,8 @@ def labels(project: Project, *checks: Check) -> None:
 
 
 def write(project: Project, table: str, *checks: Check, version: str = "0" * 64) -> None:
-    verdict = Verdict.of(table, version, 200, checks, 0.05)
-    verdict.write(project, {("2024-01", 3): KEY, ("2024-01", 4): "order-18"})
+    names = {("2024-01", 3): KEY, ("2024-01", 4): "order-18"}
+    write_verdict(project, named(verdict_of(table, version, 200, checks, 0.05), names))
 
 
 def run(*arguments: str) -> Result:

@@ -15,8 +15,8 @@ import numpy as np
 from weakfish.checks.baseline import Baseline
 from weakfish.checks.change import nothing_accepted
 from weakfish.checks.rates import percent
-from weakfish.checks.verdict import Verdict
-from weakfish.contracts.verdicts import Check, Severity, judged
+from weakfish.checks.verdict import verdict_of
+from weakfish.contracts.verdicts import Check, Severity, Verdict, judged, write_verdict
 from weakfish.errors import TableError
 from weakfish.files import read_json, sha256
 from weakfish.project.paths import Project
@@ -52,8 +52,8 @@ def validate_evaluation(project: Project, task: str) -> Verdict:
     compared = _metrics(metrics, accepted.metrics or {}) if accepted else [nothing_accepted(name)]
     checks = [*_calibration(project, task), *compared]
     checks.sort(key=lambda check: check.check)
-    verdict = Verdict.of(name, data_version(project), metrics["test_rows"], checks, None)
-    verdict.write(project, {})
+    verdict = verdict_of(name, data_version(project), metrics["test_rows"], checks, None)
+    write_verdict(project, verdict)
     return verdict
 
 

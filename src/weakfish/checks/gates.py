@@ -6,9 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -18,14 +16,16 @@ import pyarrow.compute as pc
 from weakfish.checks import gates, webhook
 from weakfish.checks.patches import digest
 from weakfish.checks.repairs import StagedFiles, staged_files
-from weakfish.checks.rows import Mask
-from weakfish.checks.validate import data_version
-from weakfish.checks.verdict import FailOn, Look, findings, look, require_none, require_open
+from weakfish.checks.verdict import FailOn, Look, findings, look, require_none
+from weakfish.contracts.gate import Gate, data_version, failure, other_data, write_gate
+from weakfish.contracts.ledgers import write_ledger
+from weakfish.contracts.masks import Mask
 from weakfish.contracts.tables import open_partition, read_partition, write_partition
+from weakfish.contracts.verdicts import Status, Verdict, read_verdict
 from weakfish.errors import CheckFailed, WeakfishError
-from weakfish.files import whole_folder, write_json
+from weakfish.files import whole_folder
 from weakfish.project.paths import Project
-from weakfish.project.runs import Progress, write_ledger
+from weakfish.project.runs import Progress
 
 REASONS = pa.field("reasons", pa.list_(pa.string()))
 """The column that quarantine adds to a table: every critical check that the row failed, and why it matters."""
@@ -47,7 +47,8 @@ def accept(project: Project, table: str = "events") -> None:
         whole_folder(project.table(table)) as good,
         whole_folder(project.data / "quarantine" / table) as bad,
     ):
-        verdict = require_open(project, table, files.version)
+        version = files.version
+        verdict = _require_open(project, table, version)
         mask = _mask(project, table, files)
         rows: Counter[str] = Counter()
         for name, file in files.items():
@@ -56,9 +57,9 @@ def accept(project: Project, table: str = "events") -> None:
             progress.add(staged)
         _require_all(table, verdict, rows, _written(good), _written(bad))
     reasons = {
-        check["check"]: check["unexpected"] - check["released"]
-        for check in verdict["checks"]
-        if check["status"] == "quarantined"
+        check.check: (check.unexpected or 0) - check.released
+        for check in verdict.checks
+        if check.status is Status.QUARANTINED
     }
     write_ledger(
         project,
@@ -70,15 +71,25 @@ def accept(project: Project, table: str = "events") -> None:
         repaired=mask.notes.get("repaired", 0),
         reasons=reasons,
         patches=mask.notes.get("patches", []),
+        accepted={"staged": version, "events": data_version(project.table(table))},
     )
 
 
 def gate(project: Project, table: str, fail_on: FailOn = "critical") -> None:
     """Open the gate of ``table``, or raise `CheckFailed` with the checks that failed, from this severity on."""
-    verdict = require_open(project, table, data_version(project.staged(table)))
+    verdict = _require_open(project, table, data_version(project.staged(table)))
     require_none(findings(table, verdict, fail_on), fail_on)
     # Not whether it warned: a warning that comes or goes is no reason to run again what comes after the gate.
-    write_json(project.gate(table), {"table": table, "data_version": verdict["data_version"]})
+    write_gate(project, Gate(table, verdict.data_version))
+
+
+def _require_open(project: Project, table: str, version: str) -> Verdict:
+    """The verdict on the data of this version; raises `CheckFailed` when it failed or is about other data."""
+    verdict = read_verdict(project, table)
+    shut = failure(verdict) if verdict.data_version == version else other_data(table)
+    if shut:
+        raise CheckFailed(shut)
+    return verdict
 
 
 def _mask(project: Project, table: str, files: StagedFiles) -> Mask:
@@ -116,14 +127,14 @@ def _reasons(lines: pa.Table) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]
     return marked, pa.ListArray.from_arrays(pa.array(ends), texts.combine_chunks())
 
 
-def _require_all(table: str, verdict: Mapping[str, Any], rows: Counter[str], good: int, bad: int) -> None:
+def _require_all(table: str, verdict: Verdict, rows: Counter[str], good: int, bad: int) -> None:
     """Raise `WeakfishError` unless each staged row was written once, and as many set aside as the verdict says."""
     found = (rows["staged"], rows["accepted"], rows["quarantined"])
-    if found == (verdict["rows"], good, bad) and good + bad == verdict["rows"] and bad == verdict["quarantined"]:
+    if found == (verdict.rows, good, bad) and good + bad == verdict.rows and bad == verdict.quarantined:
         return
     raise WeakfishError(
         f"Rows were lost in accepting {table}: {rows['staged']} staged, {good} accepted, {bad} quarantined; "
-        f"{verdict['rows']} staged and {verdict['quarantined']} to quarantine by the verdict; "
+        f"{verdict.rows} staged and {verdict.quarantined} to quarantine by the verdict; "
         f"run `weakfish validate {table}` again."
     )
 

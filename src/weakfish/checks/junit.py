@@ -6,15 +6,14 @@ It has no clock, the same verdicts give the same bytes; and of rows it has numbe
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-from weakfish.checks.verdict import verdict_files
-from weakfish.contracts.verdicts import Status
+from weakfish.contracts.verdicts import Check, Status, parse_verdict, verdict_files
 from weakfish.errors import TableError
 from weakfish.files import read_json, whole_file
+from weakfish.project.paths import Project
 
 _OUTCOMES = {"failure": "failures", "error": "errors", "skipped": "skipped"}
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -34,7 +33,7 @@ def write_junit(root: Path, earlier: Collection[str] = ()) -> Path:
         Tables whose verdicts the last run did not reach: their test cases are skipped.
     """
     suites = ElementTree.Element("testsuites", name="weakfish")
-    for table, file in verdict_files(root).items():
+    for table, file in verdict_files(Project(root)).items():
         suites.append(_suite(table, file, table in earlier))
     for count in ("tests", *_OUTCOMES.values()):
         suites.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
@@ -49,12 +48,12 @@ def _suite(table: str, file: Path, is_earlier: bool) -> ElementTree.Element:
     suite = ElementTree.Element("testsuite", name=_text(table))
     place = f"validation.{table.replace('/', '.')}"
     try:
-        content = read_json(file)
+        verdict = parse_verdict(read_json(file), file)
         properties = ElementTree.SubElement(suite, "properties")
         for name in ("verdict", "data_version", "rows", "quarantined"):
-            ElementTree.SubElement(properties, "property", name=name, value=_text(content[name]))
-        cases = [_case(place, check, is_earlier) for check in content["checks"]]
-    except (TableError, OSError, KeyError, TypeError, RecursionError):
+            ElementTree.SubElement(properties, "property", name=name, value=_text(getattr(verdict, name)))
+        cases = [_case(place, check, is_earlier) for check in verdict.checks]
+    except (TableError, OSError, RecursionError):
         case = ElementTree.Element("testcase", classname=_text(place), name="verdict")
         _add(case, "error", "The verdict cannot be read.", kind="verdict")
         suite.clear()
@@ -67,12 +66,12 @@ def _suite(table: str, file: Path, is_earlier: bool) -> ElementTree.Element:
     return suite
 
 
-def _case(place: str, check: Mapping[str, Any], is_earlier: bool) -> ElementTree.Element:
-    case = ElementTree.Element("testcase", classname=_text(place), name=_text(check["check"]))
-    status, severity = check["status"], check["severity"]
+def _case(place: str, check: Check, is_earlier: bool) -> ElementTree.Element:
+    case = ElementTree.Element("testcase", classname=_text(place), name=_text(check.check))
+    status, severity = check.status, check.severity
     if is_earlier:
         _add(case, "skipped", "The last run did not come here; this verdict is of an earlier one.")
-    elif status == Status.FAILED and check["error"]:
+    elif status == Status.FAILED and check.error:
         _add(case, "error", "The check could not be run; its verdict says why.", _details(check), kind=severity)
     elif status == Status.FAILED:
         _add(case, "failure", _found(check), _details(check), kind=severity)
@@ -88,18 +87,18 @@ def _add(case: ElementTree.Element, outcome: str, message: str, text: str = "", 
         added.set("type", _text(kind))
 
 
-def _details(check: Mapping[str, Any]) -> str:
-    keys = f"Rows: {', '.join(map(str, check['keys']))}." if check["keys"] else ""
-    return "\n".join(filter(None, (_found(check), check["found"], check["why"], check["detects"], keys)))
+def _details(check: Check) -> str:
+    keys = f"Rows: {', '.join(map(str, check.keys))}." if check.keys else ""
+    return "\n".join(filter(None, (_found(check), check.found, check.why, check.detects, keys)))
 
 
-def _found(check: Mapping[str, Any]) -> str:
+def _found(check: Check) -> str:
     """What was found, in numbers."""
-    if check["unexpected"] is not None:
-        share = f" ({check['unexpected_share']:.3%})" if check["unexpected_share"] is not None else ""
-        return f"It does not hold for {check['unexpected']} rows{share}."
-    limit = "" if check["threshold"] is None else f", threshold {check['threshold']:.6g}"
-    return "It does not hold." if check["value"] is None else f"It does not hold: {check['value']:.6g}{limit}."
+    if check.unexpected is not None:
+        share = f" ({check.unexpected_share:.3%})" if check.unexpected_share is not None else ""
+        return f"It does not hold for {check.unexpected} rows{share}."
+    limit = "" if check.threshold is None else f", threshold {check.threshold:.6g}"
+    return "It does not hold." if check.value is None else f"It does not hold: {check.value:.6g}{limit}."
 
 
 def _text(value: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import shutil
 import tempfile
@@ -19,10 +18,10 @@ import pyarrow.compute as pc
 
 from weakfish.checks.patches import Patch, read_patches
 from weakfish.checks.rows import NAMELESS, hashed, keep_names
+from weakfish.contracts.gate import version_of
 from weakfish.contracts.tables import Contract, open_partition, partitions, read_partition, schema_of, write_partition
 from weakfish.contracts.verdicts import Rows
 from weakfish.errors import UserError, WeakfishError
-from weakfish.files import sha256
 from weakfish.project.paths import Project
 
 Place = tuple[str, int]
@@ -253,14 +252,6 @@ def staged_files(project: Project, table: str) -> Iterator[StagedFiles]:
         return
     with _scratch(project) as folder:
         yield StagedFiles(_rewritten(files, plan.contract, plan.changes, folder), plan)
-
-
-def version_of(files: Mapping[str, Path]) -> str:
-    """A hash of a table's partitions, names and bytes."""
-    digest = hashlib.sha256()
-    for name, file in files.items():
-        digest.update(f"{name} {sha256(file)}\n".encode())
-    return digest.hexdigest()
 
 
 @contextmanager

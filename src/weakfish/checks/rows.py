@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from weakfish.contracts.masks import MASK, mask_writer
 from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.contracts.verdicts import Check, Rows, Status
-from weakfish.files import read_json, whole_file, write_json
+from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
-
-MASK = pa.schema(
-    [
-        ("partition", pa.string()),
-        ("row", pa.int64()),
-        ("key", pa.string()),
-        ("check", pa.string()),
-        ("why", pa.string()),
-    ]
-)
-"""A row mask: one line per bad row and critical check; ``row`` counts from 0 within the partition, ``key`` names it."""
 
 NAMELESS = "~"
 """What the name of a row without a key begins with; a hash of the row follows."""
-
-_NOTES = b"weakfish"
 
 
 def names_of(project: Project, file: Path, rows: Rows) -> pa.StringArray:
@@ -91,27 +77,6 @@ def _names_before(file: Path) -> Path:
     return file.with_suffix(".names.json")
 
 
-@dataclass(frozen=True)
-class Mask:
-    """A mask as written: its lines, in the order of partition, row and check, and the notes that came with it."""
-
-    lines: pa.Table
-    notes: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, project: Project, table: str) -> Mask:
-        """The mask of a table; raises `TableError` when it is missing or cut off."""
-        file = project.mask(table)
-        metadata = open_partition(file).schema_arrow.metadata or {}
-        repeated = ["partition", "check", "why"]
-        lines = pq.ParquetFile(file, read_dictionary=repeated).read()
-        return cls(lines.replace_schema_metadata(None).unify_dictionaries(), json.loads(metadata.get(_NOTES, b"{}")))
-
-    def of(self, partition: str) -> pa.Table:
-        """The lines of one partition."""
-        return self.lines.filter(pc.equal(self.lines["partition"], partition))
-
-
 def write_mask(
     project: Project,
     table: str,
@@ -121,10 +86,9 @@ def write_mask(
 ) -> None:
     """Write the mask of all bad rows of critical checks; ``notes`` (JSON) go with it."""
     aside = sorted((check for check in checks if sets_aside(check)), key=lambda check: (check.check, check.why))
-    schema = MASK.with_metadata({_NOTES: json.dumps(dict(notes or {}), sort_keys=True).encode()})
-    with whole_file(project.mask(table)) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+    with mask_writer(project, table, notes or {}) as writer:
         for partition in sorted({name for check in aside for name in check.rows}):
-            writer.write_table(_lines(project, partition, files[partition], aside).cast(schema))
+            writer.write_table(_lines(project, partition, files[partition], aside).cast(writer.schema))
 
 
 def sets_aside(check: Check) -> bool:

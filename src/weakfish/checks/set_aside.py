@@ -20,11 +20,11 @@ import yaml
 
 from weakfish.checks.patches import Patch, as_yaml, digest, from_text, patch_files, patch_of, read_patches, typed
 from weakfish.checks.repairs import Plan, StagedFiles, contract_of, no_such, plan_of, staged_files
-from weakfish.checks.rows import NAMELESS, Mask, hashes_of, names_of, sets_aside, together
+from weakfish.checks.rows import NAMELESS, hashes_of, names_of, sets_aside, together
+from weakfish.contracts.masks import Mask
 from weakfish.contracts.tables import UNDATED, Contract, open_partition, partitions, read_partition
-from weakfish.contracts.verdicts import Check, Rows, Status
+from weakfish.contracts.verdicts import Check, Rows, Status, Verdict, read_verdict
 from weakfish.errors import TableError, UnknownName, UserError
-from weakfish.files import read_json
 from weakfish.project.paths import Project
 
 
@@ -35,12 +35,12 @@ class Aside:
     project: Project
     table: str
     mask: Mask
-    verdict: Mapping[str, Any]
+    verdict: Verdict
 
     @classmethod
     def read(cls, project: Project, table: str) -> Aside:
         """As the last `validate` left it; raises `TableError` where there was none."""
-        return cls(project, table, Mask.read(project, table), read_json(project.verdict(table)))
+        return cls(project, table, Mask.read(project, table), read_verdict(project, table))
 
     @property
     def patched_since(self) -> bool:
@@ -52,13 +52,13 @@ class Aside:
     def summary(self, rule: str | None, partition: str | None, limit: int) -> dict[str, Any]:
         """Counts, rows per check, and the newest ``limit`` rows; raises `UserError` on a name that does not occur."""
         lines = self._of(rule, partition)
-        notes, rows = self.mask.notes, self.verdict["rows"]
+        notes, rows = self.mask.notes, self.verdict.rows
         return {
             "table": self.table,
             "rows": rows,
-            "quarantined": self.verdict["quarantined"],
-            "max_quarantined_share": self.verdict["max_quarantined_share"],
-            "gate": "shut" if self.verdict["verdict"] == "failed" else "open",
+            "quarantined": self.verdict.quarantined,
+            "max_quarantined_share": self.verdict.max_quarantined_share,
+            "gate": "shut" if self.verdict.verdict == "failed" else "open",
             "released": notes.get("released", 0),
             "repaired": notes.get("repaired", 0),
             "patched_since": self.patched_since,

@@ -16,13 +16,13 @@ from weakfish.checks.evaluation import validate_evaluation
 from weakfish.checks.features import feature_checks
 from weakfish.checks.label_counts import rules_of
 from weakfish.checks.labels import label_checks
-from weakfish.checks.repairs import staged_files, version_of
+from weakfish.checks.repairs import staged_files
 from weakfish.checks.rows import names_of, write_mask
 from weakfish.checks.serving import serving_checks
 from weakfish.checks.set_aside import waive
-from weakfish.checks.verdict import Verdict, first_rows
-from weakfish.contracts.tables import open_partition, partitions
-from weakfish.contracts.verdicts import Check
+from weakfish.checks.verdict import first_rows, named, verdict_of
+from weakfish.contracts.tables import open_partition
+from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.engine.profile import profile_of, write_profile
 from weakfish.errors import UnknownName, UserError
 from weakfish.project.paths import Project
@@ -80,9 +80,9 @@ def validate(project: Project, table: str) -> Verdict:
         accepted, limits = Baseline.read(project).table(table), project.params.validation
         checks = [*waived.checks, *change_checks(table, profile, accepted, limits.change, files)]
         checks += measured_checks(project, table, files, accepted)
-        verdict = Verdict.of(table, files.version, rows, checks, _max_share(project, table))
+        verdict = verdict_of(table, files.version, rows, checks, _max_share(project, table))
         write_mask(project, table, verdict.checks, files, waived.notes)
-        verdict.write(project, _first_names(project, files, verdict.checks))
+        write_verdict(project, named(verdict, _first_names(project, files, verdict.checks)))
     for patch in waived.idle:
         print(f"{patch} touches no row any more; delete it, git keeps the record.", file=sys.stderr)
     return verdict
@@ -98,11 +98,6 @@ def suite(project: Project, table: str) -> list[Any]:
     if not isinstance(found, list):
         raise UserError(f"Module {suites[table]} has no list EXPECTATIONS; add one, see docs/validation.md.")
     return found
-
-
-def data_version(folder: Path) -> str:
-    """A hash of a table's partitions, names and bytes."""
-    return version_of(partitions(folder))
 
 
 def _first_names(project: Project, files: Mapping[str, Path], checks: Sequence[Check]) -> dict[tuple[str, int], str]:

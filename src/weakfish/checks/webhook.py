@@ -17,9 +17,9 @@ from typing import Any
 from urllib import error, parse, request
 
 from weakfish import __version__
-from weakfish.checks.verdict import Finding, findings, verdict_files
+from weakfish.checks.verdict import Finding, findings
+from weakfish.contracts.verdicts import read_verdict, verdict_files
 from weakfish.errors import TableError
-from weakfish.files import read_json
 from weakfish.project.paths import Project
 
 URL = "WEAKFISH_WEBHOOK"
@@ -90,10 +90,10 @@ def _opener() -> request.OpenerDirector:
 
 def _of_gate(project: Project, stage: str | None) -> list[Finding]:
     """What failed on the table whose gate this stage is."""
-    gates = {"accept": "events"} | {f"gate_{table.replace('/', '_')}": table for table in verdict_files(project.root)}
+    gates = {"accept": "events"} | {f"gate_{table.replace('/', '_')}": table for table in verdict_files(project)}
     table = gates.get(stage or "")
     try:
-        return findings(table, read_json(project.verdict(table)), "critical") if table else []
+        return findings(table, read_verdict(project, table), "critical") if table else []
     except (TableError, KeyError, TypeError):
         return []
 

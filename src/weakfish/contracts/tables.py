@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import mmh3
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from weakfish.contracts.record import Rooted
 from weakfish.errors import TableError
-from weakfish.project.params import GoldParams
-from weakfish.project.paths import Project
 
 TIME = pa.timestamp("us", tz="UTC")
 """The type of every time column."""
@@ -145,12 +145,26 @@ Part = Literal["dev", "test", "undated"]
 HASHES = 1 << 32
 
 
-def folder(project: Project, task: str, part: Part) -> Path:
+class Split(Protocol):
+    """How gold labels are split: by a time, or where it is None by the share of rows that are test."""
+
+    @property
+    def split_time(self) -> datetime | None:
+        """The first time of the test part, UTC."""
+        ...
+
+    @property
+    def share_of_test(self) -> float:
+        """The share of rows that are test where time does not split."""
+        ...
+
+
+def folder(project: Rooted, task: str, part: Part) -> Path:
     """The folder of a part of a task's gold labels; it need not exist."""
-    return project.table("gold") / task / part
+    return project.root / "data" / "gold" / task / part
 
 
-def in_test(settings: GoldParams, keys: pa.ChunkedArray, times: pa.ChunkedArray) -> pa.ChunkedArray:
+def in_test(settings: Split, keys: pa.ChunkedArray, times: pa.ChunkedArray) -> pa.ChunkedArray:
     """Whether each row lies in the test part.
 
     By ``split``, rows from that time on do, and rows without a time are null: they belong to neither part. Without it,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from weakfish.contracts.record import Number, Numbers, Rooted, parse
+from weakfish.files import read_json, write_json
 
 Severity = Literal["critical", "warning", "info"]
 Kind = Literal["expectation", "change", "labels", "features", "serving", "evaluation"]
@@ -67,6 +72,8 @@ class Check:
         Bad rows that a patch lets in all the same.
     rows
         The bad rows, by partition; they go into the mask, not into the verdict.
+    keys
+        The names of the first bad rows; the mask has all.
     """
 
     check: str
@@ -80,13 +87,14 @@ class Check:
     arguments: dict[str, Any] = field(default_factory=dict)
     observed: Any = None
     unexpected: int | None = None
-    unexpected_share: float | None = None
-    threshold: float | None = None
+    unexpected_share: Number = None
+    threshold: Number = None
     detects: str | None = None
-    by_partition: Mapping[str, float] = field(default_factory=dict)
+    by_partition: Numbers = field(default_factory=dict)
     released: int = 0
     error: str | None = None
-    rows: Mapping[str, Rows] = field(default_factory=dict, repr=False)
+    rows: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    keys: Sequence[Any] = ()
 
     @property
     def value(self) -> float | None:
@@ -100,3 +108,85 @@ class Check:
 def judged(severity: Severity, holds: bool) -> Status:
     """The status of a check of this severity that holds or does not."""
     return Status.PASSED if holds else NOT_HELD[severity]
+
+
+Outcome = Literal["passed", "warned", "failed"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The checks of one table and what follows from them; no ids and no clock.
+
+    Attributes
+    ----------
+    data_version
+        The hash of the data that were judged, as `weakfish.contracts.gate.version_of` makes it: of the events as
+        staged and patched, of other tables as they lie there. None in verdicts of other makers.
+    rows, quarantined
+        All rows, and those that a critical check of rows sets aside.
+    max_quarantined_share
+        The largest share of rows that may be set aside; None for a table whose rows cannot be.
+    """
+
+    table: str
+    verdict: Outcome
+    data_version: str | None = None
+    rows: int = 0
+    quarantined: int = 0
+    max_quarantined_share: Number = None
+    checks: Sequence[Check] = ()
+
+    @property
+    def quarantined_share(self) -> float:
+        """The share of rows that are set aside."""
+        return self.quarantined / self.rows if self.rows else 0.0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Checks by outcome; those that quarantined rows count as warned."""
+        found = Counter(check.status for check in self.checks)
+        found[Status.WARNED] += found.pop(Status.QUARANTINED, 0)
+        return {str(status): found[status] for status in Status if status is not Status.QUARANTINED}
+
+
+def verdict_file(project: Rooted, table: str) -> Path:
+    """The file of a table's verdict."""
+    return project.root / "reports" / "validation" / f"{table}.json"
+
+
+def write_verdict(project: Rooted, verdict: Verdict) -> None:
+    """Write ``reports/validation/<table>.json``."""
+    content = {item.name: getattr(verdict, item.name) for item in fields(verdict) if item.name != "checks"}
+    content |= {"quarantined_share": verdict.quarantined_share, "counts": verdict.counts}
+    write_json(
+        verdict_file(project, verdict.table), {**content, "checks": [_check_json(each) for each in verdict.checks]}
+    )
+
+
+def _check_json(check: Check) -> dict[str, Any]:
+    content = {item.name: getattr(check, item.name) for item in fields(check) if item.name != "rows"}
+    derived = {"status": str(check.status), "value": check.value, "by_partition": dict(check.by_partition)}
+    return {**content, **derived, "keys": list(check.keys)}
+
+
+def parse_verdict(content: Any, source: Path | str) -> Verdict:
+    """A verdict from its JSON content, older ones included; raises `TableError`."""
+    checks = content.get("checks") if isinstance(content, dict) else None
+    if isinstance(checks, list) and all(isinstance(check, dict) for check in checks):
+        before = {"expectation": "", "severity": "critical", "why": ""}  # what the first versions did not write
+        checks = [before | {name: value for name, value in check.items() if value is not None} for check in checks]
+        content = {**content, "checks": checks}
+    return parse(Verdict, content, source)
+
+
+def read_verdict(project: Rooted, table: str) -> Verdict:
+    """The verdict on a table; raises `TableError` when there is none or it is cut off."""
+    file = verdict_file(project, table)
+    return parse_verdict(read_json(file), file)
+
+
+def verdict_files(project: Rooted) -> dict[str, Path]:
+    """The files of all verdicts, by table."""
+    folder = project.root / "reports" / "validation"
+    files = sorted(file for file in folder.rglob("*.json") if not file.name.startswith("."))
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}

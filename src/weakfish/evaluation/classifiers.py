@@ -13,7 +13,6 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from weakfish.evaluation.measures import Bools, Floats
 
-
 NEGLIGIBLE = 1e-6
 """A class with a smaller probability than this does not become a training example."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation import plots
 from weakfish.evaluation.inputs import UNKNOWN, Inputs, read_inputs
@@ -25,7 +26,6 @@ from weakfish.evaluation.models import BySeed, Classifiers, label_models, sample
 from weakfish.files import write_json
 from weakfish.project.params import EvaluateParams, TaskParams
 from weakfish.project.paths import Project
-from weakfish.project.runs import write_ledger
 
 
 def empirical(names: Sequence[str], votes: Votes, gold: Mapping[str, Ints]) -> dict[str, dict[str, dict[str, Any]]]:

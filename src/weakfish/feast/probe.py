@@ -9,8 +9,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,28 +18,14 @@ from urllib.parse import quote
 import redis
 import yaml
 
+from weakfish.contracts.publications import Marker, parse_marker
 from weakfish.errors import StoreError, TableError
 from weakfish.feast import layout as keys
 from weakfish.files import read_json, sha256, write_json
 from weakfish.project.paths import Project
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 SECONDS, NANOS = 8, 16
 """The tags of the two fields of a ``google.protobuf.Timestamp``, both variable-length integers."""
-
-
-def microseconds(time: datetime | str) -> int:
-    """A time, or its ISO form, as microseconds since 1970; without a zone it is UTC."""
-    if isinstance(time, str):
-        time = datetime.fromisoformat(time)
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return (aware - EPOCH) // MICROSECOND
-
-
-def moment(number: int) -> datetime:
-    """The time of a number of microseconds since 1970."""
-    return EPOCH + number * MICROSECOND
 
 
 def event_time(stamp: bytes) -> int | None:
@@ -118,58 +104,6 @@ FORMAT = 2
 
 COUNTED = 20_000
 """Rows, or keys of the server, up to which every view's rows are counted; above, a sample of them is looked up."""
-
-
-@dataclass(frozen=True)
-class Marker:
-    """What was published last and whole, and what is on its way.
-
-    Attributes
-    ----------
-    version : str
-        Of all that is published; empty while nothing ever was.
-    as_of : str
-        The time that the store answers for (ISO, UTC); empty while nothing was published.
-    due : str or None
-        The time of the first row that was left for later (ISO, UTC).
-    views : dict
-        Per view its ``table``, ``join_keys``, ``features``, ``types``, ``data_version``, ``rows``, ``entities``,
-        ``last_row_at``, ``until`` (rows up to this time are those of the feature table, later ones are a service's) and
-        ``version``; ``online_name`` where Feast versions views online.
-    revision : dict or None
-        The ``name`` and ``commit`` that were rolled back to.
-    under_way : dict or None
-        The ``version`` that a publisher is writing or was when it was cut off, its ``as_of``, its ``until`` per view,
-        and how far it got: ``view`` and ``rows`` written.
-    """
-
-    version: str
-    as_of: str
-    due: str | None = None
-    views: dict[str, dict[str, Any]] = field(default_factory=dict)
-    revision: dict[str, str] | None = None
-    under_way: dict[str, Any] | None = None
-
-    def text(self) -> str:
-        """The marker as it stands in the store."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    def digest(self) -> str:
-        """What tells the marker from all others, in few bytes."""
-        return hashlib.sha256(self.text().encode()).hexdigest()
-
-    def until(self, view: str) -> int | None:
-        """Microseconds since 1970 up to which a view's rows are the table's, by anything that was ever begun."""
-        times = [self.views.get(view, {}).get("until"), (self.under_way or {}).get("until", {}).get(view)]
-        return max((microseconds(time) for time in times if time), default=None)
-
-
-def parse_marker(found: Any) -> Marker | None:
-    """A marker from its text in the store; None when there is none that can be read."""
-    try:
-        return Marker(**json.loads(found)) if found else None
-    except (ValueError, TypeError):
-        return None
 
 
 def read_marker(client: redis.Redis, name: str) -> Marker | None:

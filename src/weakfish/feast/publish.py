@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
 
+from weakfish.contracts.ledgers import write_ledger
+from weakfish.contracts.publications import Marker, write_publication
 from weakfish.errors import CheckFailed, StoreError
 from weakfish.feast import probe as receipt
 from weakfish.feast import server
 from weakfish.feast.clients import explained
-from weakfish.feast.probe import Marker, expected_version, is_current, read_marker, settings
-from weakfish.files import write_json
+from weakfish.feast.probe import expected_version, is_current, read_marker, settings
 from weakfish.project.paths import Project
-from weakfish.project.runs import locked, write_ledger
+from weakfish.project.runs import locked
 
 if TYPE_CHECKING:
     from weakfish.feast.diff import Counts
@@ -39,11 +39,6 @@ class Outcome:
         rows = {view: vars(counts) for view, counts in self.counts.items()}
         marker = self.marker
         return {"version": marker.version, "as_of": marker.as_of, "revision": marker.revision, "rows": rows}
-
-
-def report_file(project: Project) -> Path:
-    """The file that says what is published."""
-    return project.reports / "publish.json"
 
 
 def publish(project: Project, rollback: str | None = None) -> Outcome | None:
@@ -173,12 +168,8 @@ def _audit(contents: Contents, client: redis.Redis, name: str, marker: Marker) -
 
 def _write(project: Project, name: str, marker: Marker, known: receipt.Receipt) -> None:
     """Write the report and the ledger."""
-    views = {
-        view: {key: value for key, value in content.items() if key != "version"}
-        for view, content in marker.views.items()
-    }
-    content = {"project": name, "version": marker.version, "as_of": marker.as_of, "revision": marker.revision}
-    write_json(report_file(project), {**content, "views": views, "audit": known.audit})
+    write_publication(project, name, marker, known.audit)
+    views = marker.views
     write_ledger(
         project,
         "publish",

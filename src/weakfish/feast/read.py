@@ -11,9 +11,9 @@ import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feas
 from feast import FeatureStore, FeatureView
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 
+from weakfish.contracts.publications import Marker
 from weakfish.errors import UnknownName, UserError
 from weakfish.feast.clients import explained
-from weakfish.feast.probe import Marker
 from weakfish.feast.registry import open_store, quiet, views
 from weakfish.feast.server import resolve
 from weakfish.project.paths import Project

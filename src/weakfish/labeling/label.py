@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from snorkel.labeling import LabelingFunction
 
 from weakfish.checks import label_counts as crossed
+from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import TIME, UNDATED, partitions
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import read_json, whole_folder, write_json
@@ -25,7 +26,6 @@ from weakfish.labeling.models import batches, covered, decide, majority
 from weakfish.labeling.sums import Counts, Patterns
 from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project
-from weakfish.project.runs import write_ledger
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.loading import load_functions, module_of
 

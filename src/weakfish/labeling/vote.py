@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import open_partition, partitions, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Faults, read_faults, read_votes, write_votes
 from weakfish.errors import LabelingFunctionError, WeakfishError
@@ -31,7 +32,7 @@ from weakfish.files import whole_file, whole_folder, write_json
 from weakfish.labeling.matrix import Contents
 from weakfish.labeling.workers import Outcome, Unit, joined, run
 from weakfish.project.paths import Project
-from weakfish.project.runs import Progress, write_ledger
+from weakfish.project.runs import Progress
 from weakfish.rules.identity import Identity, examine
 from weakfish.rules.loading import Voter, load_functions, load_voters, module_of
 

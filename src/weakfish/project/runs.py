@@ -9,7 +9,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,29 +20,6 @@ from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
 
 INTERRUPTED = 130
-
-
-def write_ledger(
-    project: Project,
-    stage: str,
-    *,
-    rows_in: int | None,
-    rows_out: int | None,
-    quarantined: int | None = None,
-    released: int | None = None,
-    repaired: int | None = None,
-    reasons: Mapping[str, int] | None = None,
-    patches: Sequence[Mapping[str, Any]] = (),
-) -> None:
-    """Write a stage's row counts; ``reasons`` counts quarantined rows by the check that they failed.
-
-    ``released`` counts rows that came in although a check found them bad, ``repaired`` rows that came in with other
-    values than they were read with; ``patches`` says which decisions those were, whose, and how many rows each touched.
-    """
-    counts = {"rows_in": rows_in, "rows_out": rows_out, "quarantined": quarantined}
-    counts |= {"released": released, "repaired": repaired}
-    by = {"reasons": dict(reasons or {}), "patches": [dict(patch) for patch in patches]}
-    write_json(project.ledger(stage), {"stage": stage, **counts, **by})
 
 
 def record_file(project: Project, stage: str) -> Path:

@@ -12,11 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import GOLD_LABEL, UNDATED, Contract, in_test, write_partition
 from weakfish.errors import ParamsError, UnknownName
 from weakfish.files import whole_folder
 from weakfish.project.paths import Project
-from weakfish.project.runs import Progress, write_ledger
+from weakfish.project.runs import Progress
 from weakfish.sources.contract import Source
 
 

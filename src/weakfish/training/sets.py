@@ -8,12 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from weakfish.checks.validate import data_version
+from weakfish.contracts.gate import data_version
+from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import write_partition
 from weakfish.errors import TrainingError
 from weakfish.files import read_json, sha256, whole_folder, write_json
 from weakfish.project.paths import Project
-from weakfish.project.runs import Progress, write_ledger
+from weakfish.project.runs import Progress
 from weakfish.training.history import (
     Asked,
     Spine,

@@ -1,0 +1,181 @@
+"""Gates: whatever consumes a judged table calls `require_open` first, on the verdict of the data that lies there now.
+
+A verdict names the data that it is about by a hash of the table's files. Of all tables but one that is the table itself.
+Events are judged as staged (and patched) and used as the copy that `accept` makes of their good rows: the ledger of
+`accept` names both, the staged data that the verdict must be about and the copy that must lie in ``data/events``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from weakfish.contracts.ledgers import ledger_file, overriding, read_ledger
+from weakfish.contracts.record import Rooted
+from weakfish.contracts.tables import partitions
+from weakfish.contracts.verdicts import Check, Status, Verdict, read_verdict, verdict_file
+from weakfish.errors import CheckFailed
+from weakfish.files import read_json, sha256, whole_file, write_json
+
+EVENTS = "events"
+
+SETTLED = 2 * 10**9
+"""Nanoseconds after which a file's times tell a later change of it, whatever the clock of its file system ticks in."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """``reports/gates/<table>.json``: exists while the table's gate is open, for the data of this version."""
+
+    table: str
+    data_version: str | None = None
+
+
+def gate_file(project: Rooted, table: str) -> Path:
+    """The file that exists while a table's gate is open."""
+    return project.root / "reports" / "gates" / f"{table}.json"
+
+
+def write_gate(project: Rooted, gate: Gate) -> None:
+    """Open a gate."""
+    write_json(gate_file(project, gate.table), {"table": gate.table, "data_version": gate.data_version})
+
+
+def read_gates(project: Rooted) -> dict[str, Gate]:
+    """The gates that are open, by table."""
+    files = sorted((project.root / "reports" / "gates").rglob("*.json"))
+    found = [read_json(file) for file in files if not file.name.startswith(".")]
+    return {gate["table"]: Gate(gate["table"], gate.get("data_version")) for gate in found}
+
+
+def require_open(project: Rooted, tables: Iterable[str]) -> None:
+    """Refuse to go on with tables whose gates are shut.
+
+    The gate of a table that has a suite in ``validation/`` is open while its verdict has no failed check and is about
+    the data that lies there now. A table without a suite has no gate.
+
+    Under `weakfish.contracts.ledgers.despite`, a shut gate is a sentence on stderr and in the ledger.
+
+    Raises
+    ------
+    CheckFailed
+        When a gate is shut; names the failed check, or what is to be run.
+    TableError
+        When a table is missing, or its verdict is cut off.
+    """
+    for table in tables:
+        reason = shut_by(project, table)
+        if reason is None:
+            continue
+        override = overriding()
+        if override is None:
+            raise CheckFailed(reason)
+        override.gates.append(reason)
+        print(f"Going on although a gate is shut ({override.reason}): {reason}", file=sys.stderr)
+
+
+def shut_by(project: Rooted, table: str) -> str | None:
+    """Why the gate of a table is shut, as a sentence; None when it is open. Raises `TableError` as `require_open`."""
+    if not (project.root / "validation" / f"{table}.py").is_file():
+        return None
+    if not verdict_file(project, table).is_file():
+        return f"{table} has not been validated; run `weakfish validate {table}`."
+    verdict = read_verdict(project, table)
+    if table == EVENTS:
+        return failure(verdict) or _not_accepted(project, verdict)
+    if verdict.data_version != table_version(project, table):
+        return other_data(table)
+    return failure(verdict)
+
+
+def failure(verdict: Verdict) -> str | None:
+    """The failed checks of a verdict, as a sentence; None when there are none."""
+    failed = [_sentence(check) for check in verdict.checks if check.status is Status.FAILED]
+    if not failed and verdict.verdict != "failed":
+        return None
+    limit = verdict.max_quarantined_share
+    share = (
+        f" ({verdict.quarantined} of {verdict.rows} rows are bad, {limit:.1%} may be)"
+        if limit is not None and verdict.quarantined
+        else ""
+    )
+    what = "; ".join(failed) or "its verdict is failed"
+    return f"The gate of {verdict.table} is shut: {what}{share}; see reports/index.html for the rows."
+
+
+def other_data(table: str) -> str:
+    """The sentence on a verdict that is about other data."""
+    return f"The verdict on {table} is about other data than what lies there now; run `weakfish validate {table}`."
+
+
+def _sentence(check: Check) -> str:
+    if check.error:
+        return f"{check.check} could not be run: {check.error}"
+    if check.unexpected is not None:
+        return f"{check.check} failed on {check.unexpected} rows"
+    return f"{check.check} failed, observed {check.observed}"
+
+
+def _not_accepted(project: Rooted, verdict: Verdict) -> str | None:
+    accepted = read_ledger(project, "accept").accepted if ledger_file(project, "accept").is_file() else None
+    if accepted is None or accepted["staged"] != verdict.data_version:
+        return "The verdict on events is about other data than were accepted; run `weakfish accept`."
+    if accepted["events"] != table_version(project, EVENTS):
+        return "data/events is not what `weakfish accept` made of the judged events; run it again."
+    return None
+
+
+def version_of(files: Mapping[str, Path]) -> str:
+    """A hash of a table's partitions, names and bytes."""
+    return _version({name: sha256(file) for name, file in files.items()})
+
+
+def data_version(folder: Path) -> str:
+    """A hash of the partitions in a folder, names and bytes; raises `TableError` when there are none."""
+    return version_of(partitions(folder))
+
+
+def table_version(project: Rooted, table: str) -> str:
+    """The hash of a table below ``data/``, as `data_version`; files that did not change since are not read again.
+
+    Hashes are remembered below ``.weakfish/hashes`` by size, times and inode. The folder may be deleted at any time.
+    """
+    files = partitions(project.root / "data" / table)
+    memory = project.root / ".weakfish" / "hashes" / f"{table}.json"
+    known, now = _remembered(memory), time.time_ns()
+    hashes: dict[str, str] = {}
+    settled: dict[str, list[int | str]] = {}
+    for name, file in files.items():
+        stat = os.stat(file)
+        marks: list[int | str] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        before = known.get(name)
+        hashes[name] = str(before[-1]) if before and before[:-1] == marks else sha256(file)
+        # A file may change again within the same tick of its file system's clock, and its marks stay the same.
+        if now - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED:
+            settled[name] = [*marks, hashes[name]]
+    if settled != known:
+        with contextlib.suppress(OSError), whole_file(memory) as part:
+            part.write_text(json.dumps(settled), encoding="utf-8")
+    return _version(hashes)
+
+
+def _remembered(memory: Path) -> dict[str, list[int | str]]:
+    try:
+        found = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _version(hashes: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for name, found in hashes.items():
+        digest.update(f"{name} {found}\n".encode())
+    return digest.hexdigest()

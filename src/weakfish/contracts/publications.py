@@ -1,0 +1,154 @@
+"""What is published: the marker in the online store, the audit of it, and ``reports/publish.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from weakfish.contracts.record import Rooted, Time, read
+from weakfish.contracts.times import microseconds
+from weakfish.files import write_json
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What was published last and whole, and what is on its way.
+
+    Attributes
+    ----------
+    version : str
+        Of all that is published; empty while nothing ever was.
+    as_of : str
+        The time that the store answers for (ISO, UTC); empty while nothing was published.
+    due : str or None
+        The time of the first row that was left for later (ISO, UTC).
+    views : dict
+        Per view its ``table``, ``join_keys``, ``features``, ``types``, ``data_version``, ``rows``, ``entities``,
+        ``last_row_at``, ``until`` (rows up to this time are those of the feature table, later ones are a service's) and
+        ``version``; ``online_name`` where Feast versions views online.
+    revision : dict or None
+        The ``name`` and ``commit`` that were rolled back to.
+    under_way : dict or None
+        The ``version`` that a publisher is writing or was when it was cut off, its ``as_of``, its ``until`` per view,
+        and how far it got: ``view`` and ``rows`` written.
+    """
+
+    version: str
+    as_of: str
+    due: str | None = None
+    views: dict[str, dict[str, Any]] = field(default_factory=dict)
+    revision: dict[str, str] | None = None
+    under_way: dict[str, Any] | None = None
+
+    def text(self) -> str:
+        """The marker as it stands in the store."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def digest(self) -> str:
+        """What tells the marker from all others, in few bytes."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def until(self, view: str) -> int | None:
+        """Microseconds since 1970 up to which a view's rows are the table's, by anything that was ever begun."""
+        times = [self.views.get(view, {}).get("until"), (self.under_way or {}).get("until", {}).get(view)]
+        return max((microseconds(time) for time in times if time), default=None)
+
+
+def parse_marker(found: Any) -> Marker | None:
+    """A marker from its text in the store; None when there is none that can be read."""
+    try:
+        return Marker(**json.loads(found)) if found else None
+    except (ValueError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class AuditCounts:
+    """Rows or values by what the audit made of them; ``newer`` ones a service pushed, and they are no error."""
+
+    equal: int = 0
+    missing: int = 0
+    stale: int = 0
+    different: int = 0
+    unexpected: int = 0
+    newer: int = 0
+
+
+@dataclass(frozen=True)
+class AuditSample:
+    """Rows that plain Feast read too, and how many of them otherwise than the table has them."""
+
+    rows: int = 0
+    different: int = 0
+    first: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class AuditedView:
+    """What the audit found of one view; ``first`` names entities, by kind."""
+
+    rows: AuditCounts = field(default_factory=AuditCounts)
+    features: Mapping[str, AuditCounts] = field(default_factory=dict)
+    first: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    sample: AuditSample = field(default_factory=AuditSample)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The audit of what is published: whether all rows were as the feature tables have them."""
+
+    passed: bool
+    views: Mapping[str, AuditedView] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PublishedView:
+    """What the online store got of one view."""
+
+    rows: int | None = None
+    entities: int | None = None
+    last_row_at: Time | None = None
+    data_version: str | None = None
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """The revision that was gone back to."""
+
+    name: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Publication:
+    """``reports/publish.json``; ``as_of`` is the time that the online store answers for."""
+
+    version: str
+    as_of: Time | None = None
+    revision: Rollback | None = None
+    views: Mapping[str, PublishedView] = field(default_factory=dict)
+    audit: Audit | None = None
+
+
+def publication_file(project: Rooted) -> Path:
+    """The file that says what is published."""
+    return project.root / "reports" / "publish.json"
+
+
+def read_publication(project: Rooted) -> Publication:
+    """What is published; raises `TableError` when nothing says so."""
+    return read(Publication, publication_file(project))
+
+
+def write_publication(project: Rooted, name: str, marker: Marker, audit: Mapping[str, Any]) -> None:
+    """Write what a Feast project published, and the audit of it as JSON; the same bytes while nothing changes."""
+    views = {
+        view: {key: value for key, value in content.items() if key != "version"}
+        for view, content in marker.views.items()
+    }
+    content = {"project": name, "version": marker.version, "as_of": marker.as_of, "revision": marker.revision}
+    write_json(publication_file(project), {**content, "views": views, "audit": dict(audit)})
