@@ -21,10 +21,11 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 
+from weakfish.contracts.publications import Marker
 from weakfish.feast.commit import patiently
 from weakfish.feast.definitions import EVENT_TIME
 from weakfish.feast.diff import Difference, Known, Layout, Online, differences, leftovers
-from weakfish.feast.probe import Marker, Receipt, event_time
+from weakfish.feast.probe import Receipt, event_time
 from weakfish.feast.publication import Contents, batches
 from weakfish.feast.registry import quiet, views
 from weakfish.project.runs import Progress

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import redis
 
+from weakfish.contracts.publications import Marker, parse_marker
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast.commit import Claim, patiently
 from weakfish.feast.encoding import Encoded
 from weakfish.feast.exchange import Exchange, Want
-from weakfish.feast.probe import Marker, event_time, parse_marker
+from weakfish.feast.probe import event_time
 from weakfish.feast.writer import commands, removals, remove, write
 
 Row = Sequence[bytes | None]

@@ -20,7 +20,9 @@ import redis
 import yaml
 from feast import FeatureStore, FeatureView
 
+from weakfish.contracts.publications import Marker
 from weakfish.contracts.tables import partitions, read_partition
+from weakfish.contracts.times import microseconds, moment
 from weakfish.errors import UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
@@ -30,7 +32,6 @@ from weakfish.feast.definitions import EVENT_TIME, manifest
 from weakfish.feast.diff import Changes, Counts, Known, Layout, Online, Orphans, Removed, Rows, differences, leftovers
 from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
-from weakfish.feast.probe import Marker, microseconds, moment
 from weakfish.feast.registry import new_registry, quiet, replaced, views
 from weakfish.files import whole_folder
 from weakfish.project.params import PublishParams

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish import engine as compute
-from weakfish.checks.validate import data_version
+from weakfish.contracts.gate import data_version
+from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import TIME, UNDATED, partitions, write_partition
 from weakfish.errors import FeatureError, TableError, WeakfishError
 from weakfish.features.rows import KNOWN_AT, NUMBER, Relations, feature_rows, with_times
@@ -29,7 +30,7 @@ from weakfish.labeling.label import MIN_HISTORY
 from weakfish.labeling.matrix import LabelMatrix, label_matrices
 from weakfish.labeling.models import covered
 from weakfish.project.paths import Project
-from weakfish.project.runs import Progress, write_ledger
+from weakfish.project.runs import Progress
 
 
 def write_known_labels(project: Project, task: str, folder: Path) -> int:
