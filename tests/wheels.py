@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from dataclasses import dataclass
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from projects import REPOSITORY
 
 
@@ -39,13 +42,45 @@ def install(folder: Path) -> Environment:
     The libraries are those of this environment, named by a path file, whose own path files (and with them the checkout,
     which is installed in place) are not followed.
     """
+    return _installed(folder, Path(sysconfig.get_path("purelib")))
+
+
+def install_bare(folder: Path) -> Environment:
+    """As `install`, with the libraries alone that ``pip install weakfish`` brings: those without any extra."""
+    libraries = folder / "libraries"
+    libraries.mkdir()
+    for library in bare():
+        for name in {file.parts[0] for file in library.files or ()} - {"..", "__pycache__"}:
+            if not (libraries / name).exists():
+                (libraries / name).symlink_to(Path(str(library.locate_file(name))))
+    return _installed(folder, libraries)
+
+
+def bare() -> list[Distribution]:
+    """What ``pip install weakfish`` brings of this environment, beside Weakfish itself."""
+    found: dict[str, Distribution] = {}
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    left = [(requirement, "") for requirement in project["dependencies"]]
+    seen = set()
+    while left:
+        text, extra = left.pop()
+        requirement = Requirement(text)
+        if (text, extra) in seen or (requirement.marker and not requirement.marker.evaluate({"extra": extra})):
+            continue
+        seen.add((text, extra))
+        found[requirement.name.lower()] = library = distribution(requirement.name)
+        left += [(needed, extra) for needed in library.requires or () for extra in ("", *requirement.extras)]
+    return list(found.values())
+
+
+def _installed(folder: Path, libraries: Path) -> Environment:
     wheel = _wheel(folder)
     root = folder / "environment"
     venv.create(root, symlinks=True)
     environment = Environment(root)
     paths = {"base": str(root), "platbase": str(root)}
     site = Path(sysconfig.get_path("purelib", vars=paths))
-    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    (site / "libraries.pth").write_text(f"{libraries}\n", encoding="utf-8")
     _pip("--python", str(root / "bin/python"), "install", "--no-deps", "--no-index", str(wheel))
     found = environment.must(folder, "python", "-c", "import weakfish; print(weakfish.__file__)").strip()
     assert Path(found).is_relative_to(site), found
@@ -55,7 +90,7 @@ def install(folder: Path) -> Environment:
 def _wheel(folder: Path) -> Path:
     sources = folder / "sources"
     shutil.copytree(REPOSITORY / "src", sources / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, sources / name)
     _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(sources))
     return next(folder.glob("weakfish-*.whl"))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def _check(project: Project, stages: Sequence[str]) -> None:
 
 def _dvc(project: Project, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
     """DVC of this environment, which finds this environment's `weakfish` too, activated or not."""
+    if find_spec("dvc") is None:
+        raise ModuleNotFoundError(name="dvc")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
