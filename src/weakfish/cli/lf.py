@@ -257,10 +257,11 @@ def to_json(found: Suggestions) -> dict[str, Any]:
 
 def _module(found: Suggestions) -> str | None:
     """The suggestions as a module to paste; None where there are none."""
-    from weakfish.labeling.candidates import module_of
+    from weakfish.rules.rule import module_source
 
-    rules = [(each.rule, _about_suggest_text(found, each)) for each in found.suggestions]
-    return module_of(rules, found.classes) if rules else None
+    rules = [each.rule for each in found.suggestions]
+    about = {each.rule.name: _about_suggest_text(found, each) for each in found.suggestions}
+    return module_source(rules, found.classes, comments=about).rstrip("\n") if rules else None
 
 
 def _json(found: Suggestions, each: Suggestion) -> dict[str, Any]:
@@ -270,8 +271,8 @@ def _json(found: Suggestions, each: Suggestion) -> dict[str, Any]:
         "for": each.kind,
         "class": found.classes[rule.label],
         "column": rule.column,
-        "kind": rule.kind,
-        "values": [candidate.value for candidate in rule.candidates],
+        "kind": {"keywords": "word", "lookup": "value"}.get(rule.form, rule.form),
+        "values": list(rule.words) or [rule.value],
         "estimate": each.estimate,
         "low": each.low,
         "expected": each.expected,

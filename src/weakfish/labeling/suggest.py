@@ -19,7 +19,7 @@ from weakfish import engine as compute
 from weakfish.contracts.tables import open_partition, partitions
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError, UnknownName
-from weakfish.labeling.candidates import GROUPED, Candidate, Rule, function_of, name_of
+from weakfish.labeling.candidates import GROUPED, Candidate, name_of, rule_of
 from weakfish.labeling.estimates import Evidence, Floats, Precision, precision, untangled
 from weakfish.labeling.evidence import (
     FEW,
@@ -39,6 +39,7 @@ from weakfish.labeling.vote_plan import VotePlan, compile_plan
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.rules.loading import FOLDER, events_schema, load_functions
+from weakfish.rules.rule import Rule
 
 LEAST = 5
 """Target rows that a function covers beyond those before it, at least."""
@@ -301,7 +302,7 @@ def count(
     schema = events_schema(project)
     if not rules or schema is None:
         return counts, together
-    plan = compile_plan(compute.connect(), [function_of(rule) for rule in rules], schema)
+    plan = compile_plan(compute.connect(), [rule.function() for rule in rules], schema)
     classes, key = project.task(task).classes, project.params.events.key
     files, known = partitions(project.table("events")), DevGold(project, task)
     progress = Progress(
@@ -451,7 +452,7 @@ def suggest(
     for each in chosen:
         name = name_of(classes[each.label], each.candidates[0].column, taken)
         taken.append(name)
-        rules.append(Rule(name, each.label, each.candidates, WHY))
+        rules.append(rule_of(name, each.label, each.candidates, WHY))
     counts, together = count(project, task, rules, [each.kind for each in chosen])
     looked_at = {"looked_at_uncovered": labelled.uncovered.holds.shape[0], "looked_at_covered": len(labelled.votes)}
     suggestions = [_suggestion(*parts) for parts in zip(rules, chosen, counts, strict=True)]
