@@ -10,9 +10,10 @@ from collections.abc import Collection
 from pathlib import Path
 from xml.etree import ElementTree
 
-from weakfish.contracts.verdicts import Check, Status, parse_verdict, verdict_files
+from weakfish.contracts.record import read
+from weakfish.contracts.verdicts import Check, Status, Verdict, verdict_files
 from weakfish.errors import TableError
-from weakfish.files import read_json, whole_file
+from weakfish.files import whole_file
 from weakfish.project.paths import Project
 
 _OUTCOMES = {"failure": "failures", "error": "errors", "skipped": "skipped"}
@@ -48,7 +49,7 @@ def _suite(table: str, file: Path, is_earlier: bool) -> ElementTree.Element:
     suite = ElementTree.Element("testsuite", name=_text(table))
     place = f"validation.{table.replace('/', '.')}"
     try:
-        verdict = parse_verdict(read_json(file), file)
+        verdict = read(Verdict, file)
         properties = ElementTree.SubElement(suite, "properties")
         for name in ("verdict", "data_version", "rows", "quarantined"):
             ElementTree.SubElement(properties, "property", name=name, value=_text(getattr(verdict, name)))

@@ -31,6 +31,20 @@ if TYPE_CHECKING:
 
 Work = Callable[[Project], object]
 
+
+def _reason(_: click.Context, __: click.Parameter, reason: str | None) -> str | None:
+    if reason is not None and not reason.strip():
+        raise click.BadParameter("say why: the reason stands in the ledger and on the page.")
+    return reason
+
+
+despite_gate = click.option(
+    "--despite-gate",
+    metavar="REASON",
+    callback=_reason,
+    help="Go on although a gate is shut. For emergencies: REASON stands in the ledger and on the page.",
+)
+
 PIPELINE = {
     *("charset_normalizer", "duckdb", "dvc", "great_expectations", "ibis", "markupsafe", "packaging", "pyperscan"),
     *("scipy", "sklearn", "snorkel", "threadpoolctl", "torch"),
@@ -108,7 +122,8 @@ def accept() -> None:
 
 @cli.command()
 @click.option("--explain-plan", is_flag=True, help="Say which searches of text are done in one scan and which are not.")
-def vote(explain_plan: bool) -> None:
+@despite_gate
+def vote(explain_plan: bool, despite_gate: str | None) -> None:
     """Apply the labeling functions to the events."""
     if explain_plan:
         from weakfish.labeling.vote_plan import explain_plan as explain
@@ -117,15 +132,16 @@ def vote(explain_plan: bool) -> None:
         return
     from weakfish.labeling.vote import vote as work
 
-    _stage("vote", work)
+    _stage("vote", work, reason=despite_gate)
 
 
 @cli.command()
-def label() -> None:
+@despite_gate
+def label(despite_gate: str | None) -> None:
     """Fit the label models on the votes and write probabilistic labels."""
     from weakfish.labeling.label import label as work
 
-    _stage("label", work)
+    _stage("label", work, reason=despite_gate)
 
 
 @cli.command()
@@ -154,17 +170,19 @@ def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
 
 
 @cli.command()
-def features() -> None:
+@despite_gate
+def features(despite_gate: str | None) -> None:
     """Compute the features of every view from events and lagged labels."""
     from weakfish.features.build import build_features
 
-    _stage("features", build_features)
+    _stage("features", build_features, reason=despite_gate)
 
 
 @cli.command()
 @click.option("--rollback", metavar="REV", help="Go back to what git and DVC have of this revision.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def publish(rollback: str | None, as_json: bool) -> None:
+@despite_gate
+def publish(rollback: str | None, as_json: bool, despite_gate: str | None) -> None:
     """Bring the online store up to date; when nothing changed, a probe of the server is all that runs.
 
     It ends with an audit; a difference is exit code 1.
@@ -177,7 +195,7 @@ def publish(rollback: str | None, as_json: bool) -> None:
         click.echo(of_publication(outcome, as_json))
         return outcome is not None
 
-    _stage("publish", publish_and_say)
+    _stage("publish", publish_and_say, reason=despite_gate)
 
 
 @cli.command()
@@ -197,19 +215,21 @@ def audit(as_json: bool) -> None:
 
 
 @cli.command()
-def training_set() -> None:
+@despite_gate
+def training_set(despite_gate: str | None) -> None:
     """Join labels to events, with the features that were known at each event's time."""
     from weakfish.training.sets import build_training_sets
 
-    _stage("training_set", build_training_sets)
+    _stage("training_set", build_training_sets, reason=despite_gate)
 
 
 @cli.command()
-def evaluate() -> None:
+@despite_gate
+def evaluate(despite_gate: str | None) -> None:
     """Measure the labels against gold labels, and what a classifier learns from them."""
     from weakfish.evaluation.evaluate import evaluate as work
 
-    _stage("evaluate", work)
+    _stage("evaluate", work, reason=despite_gate)
 
 
 @cli.command()
@@ -241,17 +261,20 @@ def _named(verb: str, table: str) -> str:
     return f"{verb}_{table.replace('/', '_')}"
 
 
-def _stage(name: str, work: Work, always_render: bool = False) -> None:
+def _stage(name: str, work: Work, always_render: bool = False, reason: str | None = None) -> None:
     """Run a stage under its record; a stage that fails leaves a red page, a gate leaves a page in any case.
 
+    With a ``reason``, it goes on although gates are shut, and leaves a page that says so.
     Of a failure the webhook is told here, or by `weakfish run`, which sees stages that were killed too.
     """
+    from weakfish.contracts.ledgers import despite
     from weakfish.project import runs
 
     project = Project.find()
-    render = always_render
+    render = always_render or reason is not None
     try:
-        runs.run_recorded(project, name, work)
+        with despite(reason):
+            runs.run_recorded(project, name, work)
     except Busy:
         raise
     except BaseException as error:

@@ -121,6 +121,11 @@ def manifest_files(project: Rooted, folder: str) -> dict[str, Path]:
     return {file.name.removesuffix(".manifest.json"): file for file in files}
 
 
+def feature_tables(project: Rooted) -> list[str]:
+    """The tables of all views that were made: ``features/<view>``."""
+    return [f"features/{view}" for view in manifest_files(project, "features")]
+
+
 def read_manifest(project: Rooted, kind: type[M], table: str) -> M:
     """The manifest of a table; raises `TableError` when it is missing, cut off or of another kind."""
     return read(kind, manifest_file(project, table))

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BeforeValidator
 
-from weakfish.contracts.record import Number, Numbers, Rooted, parse
-from weakfish.files import read_json, write_json
+from weakfish.contracts.record import Number, Numbers, Rooted, read
+from weakfish.files import write_json
 
 Severity = Literal["critical", "warning", "info"]
 Kind = Literal["expectation", "change", "labels", "features", "serving", "evaluation"]
@@ -110,6 +111,14 @@ def judged(severity: Severity, holds: bool) -> Status:
     return Status.PASSED if holds else NOT_HELD[severity]
 
 
+def _completed(checks: Any) -> Any:
+    """Checks of older verdicts lack some fields, or have null in them; what they would be today is filled in."""
+    if not isinstance(checks, list) or not all(isinstance(check, dict) for check in checks):
+        return checks
+    before = {"expectation": "", "severity": "critical", "why": ""}
+    return [before | {name: value for name, value in check.items() if value is not None} for check in checks]
+
+
 Outcome = Literal["passed", "warned", "failed"]
 
 
@@ -134,7 +143,7 @@ class Verdict:
     rows: int = 0
     quarantined: int = 0
     max_quarantined_share: Number = None
-    checks: Sequence[Check] = ()
+    checks: Annotated[Sequence[Check], BeforeValidator(_completed)] = ()
 
     @property
     def quarantined_share(self) -> float:
@@ -169,20 +178,9 @@ def _check_json(check: Check) -> dict[str, Any]:
     return {**content, **derived, "keys": list(check.keys)}
 
 
-def parse_verdict(content: Any, source: Path | str) -> Verdict:
-    """A verdict from its JSON content, older ones included; raises `TableError`."""
-    checks = content.get("checks") if isinstance(content, dict) else None
-    if isinstance(checks, list) and all(isinstance(check, dict) for check in checks):
-        before = {"expectation": "", "severity": "critical", "why": ""}  # what the first versions did not write
-        checks = [before | {name: value for name, value in check.items() if value is not None} for check in checks]
-        content = {**content, "checks": checks}
-    return parse(Verdict, content, source)
-
-
 def read_verdict(project: Rooted, table: str) -> Verdict:
     """The verdict on a table; raises `TableError` when there is none or it is cut off."""
-    file = verdict_file(project, table)
-    return parse_verdict(read_json(file), file)
+    return read(Verdict, verdict_file(project, table))
 
 
 def verdict_files(project: Rooted) -> dict[str, Path]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from weakfish.contracts.gate import EVENTS, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation import plots
@@ -66,8 +67,12 @@ def evaluate(project: Project) -> None:
 
     ``reports/metrics.json``: ``tasks``, by name; see `evaluate_task`. ``reports/plots/``: ``roc.json``,
     ``calibration.json`` and ``share_over_time.json``, flat records with ``task`` and ``model``. The ledger counts the
-    labels of all tasks, and those of them that have gold labels of test.
+    labels of all tasks, and those of them that have gold labels of test. Raises `CheckFailed` when the gate of the
+    events, of labels or of a training set is shut.
     """
+    require_open(
+        project, [EVENTS, *(f"{kind}/{task}" for task in project.params.tasks for kind in ("labels", "training"))]
+    )
     found = {task: evaluate_task(project, task) for task in project.params.tasks}
     for plot in PLOTS:
         points = [{"task": task, **point} for task, of in found.items() for point in of.plots[plot]]

@@ -24,7 +24,7 @@ from feast.repo_config import FeastConfigBaseModel
 from weakfish.feast.asof import latest
 from weakfish.feast.definitions import CREATED, EVENT_TIME, refuse_rows
 from weakfish.feast.encoding import Encoded, encode
-from weakfish.feast.offline import AsOfOfflineStore
+from weakfish.feast.offline import AsOfOfflineStore, require_open_source
 from weakfish.feast.online import ColumnarWrites
 from weakfish.feast.writer import Written
 from weakfish.project.runs import Progress
@@ -135,6 +135,7 @@ class ColumnarComputeEngine(LocalComputeEngine):
     def _materialize(self, online: ColumnarWrites, registry: BaseRegistry, task: MaterializationTask) -> None:
         view = task.feature_view
         refuse_rows(view, self.repo_config.repo_path)
+        require_open_source(view.batch_source, self.repo_config.repo_path)
         context = self.get_execution_context(registry, task)
         builder = ColumnarFeatureBuilder(registry, task, self._backend or PandasBackend())
         if not is_plain(task):

@@ -22,8 +22,10 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.utils import compute_non_entity_date_range
 from pydantic import StrictStr
 
+from weakfish.contracts.gate import require_open
 from weakfish.errors import UserError
 from weakfish.feast.definitions import refuse_mixture
+from weakfish.project.paths import Project
 
 try:
     from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
@@ -233,6 +235,21 @@ class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
     temp_directory: StrictStr | None = None
 
 
+def require_open_source(source: Any, repository: Path | None) -> None:
+    """Raise `CheckFailed` when a source is a table of a Weakfish project whose gate is shut."""
+    path = getattr(source, "path", None)
+    if not isinstance(path, str) or "://" in path.removeprefix("file://"):
+        return
+    place = Path(repository or Path.cwd(), path.removeprefix("file://").split("*")[0]).resolve()
+    try:
+        project = Project.find(place)
+    except UserError:  # the source lies in no project
+        return
+    folder, data = place.parent if place.is_file() else place, project.data.resolve()
+    if folder != data and folder.is_relative_to(data):
+        require_open(project, [folder.relative_to(data).as_posix()])
+
+
 class AsOfOfflineStore(DuckDBOfflineStore):
     """Point-in-time joins that return every entity row once, in order, with the types that were stored."""
 
@@ -283,7 +300,8 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> ArrowJob:
-        """See Feast's ``OfflineStore`` and `weakfish.feast.asof.latest_stored`."""
+        """See Feast's ``OfflineStore`` and `weakfish.feast.asof.latest_stored`; `CheckFailed` when a gate is shut."""
+        require_open_source(data_source, config.repo_path)
         pull = Pull(
             data_source,
             config,
@@ -307,7 +325,8 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> ArrowJob:
-        """See Feast's ``OfflineStore`` and `weakfish.feast.asof.all_stored`."""
+        """See Feast's ``OfflineStore`` and `weakfish.feast.asof.all_stored`; `CheckFailed` when a gate is shut."""
+        require_open_source(data_source, config.repo_path)
         pull = Pull(
             data_source,
             config,

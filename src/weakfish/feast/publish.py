@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from weakfish.contracts.gate import require_open
 from weakfish.contracts.ledgers import write_ledger
+from weakfish.contracts.manifests import feature_tables
 from weakfish.contracts.publications import Marker, write_publication
 from weakfish.errors import CheckFailed, StoreError
 from weakfish.feast import probe as receipt
@@ -55,7 +57,8 @@ def publish(project: Project, rollback: str | None = None) -> Outcome | None:
     Raises
     ------
     CheckFailed
-        When the audit finds online what the tables do not say.
+        When the gate of features or labels is shut, but for a rollback, which returns to what was judged then; or when
+        the audit finds online what the tables do not say.
     StoreError
         When the store cannot be reached or used, or another publisher is at work; publishing again goes on from there.
     TableError
@@ -63,6 +66,9 @@ def publish(project: Project, rollback: str | None = None) -> Outcome | None:
     UserError
         When the definitions cannot be used, or the revision is not known or not kept any more.
     """
+    if rollback is None:
+        labels = [f"labels/{task}" for task in project.params.tasks]
+        require_open(project, [*feature_tables(project), *labels])
     with locked(project, "online publish"):
         name: str = settings(project)["project"]
         address = server.resolve(project)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish import engine as compute
-from weakfish.contracts.gate import data_version
+from weakfish.contracts.gate import EVENTS, data_version, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import TIME, UNDATED, partitions, write_partition
 from weakfish.errors import FeatureError, TableError, WeakfishError
@@ -85,11 +85,14 @@ def build_features(project: Project) -> None:
 
     Raises
     ------
+    CheckFailed
+        When the gate of the events is shut.
     FeatureError
         When a transform is wrong; names view and column.
     TableError
         When events or votes are missing or do not fit each other.
     """
+    require_open(project, [EVENTS])
     views = declared_views(project)
     with whole_folder(project.data / "known_labels") as known, whole_folder(project.data / "features") as folder:
         for task in project.params.tasks:

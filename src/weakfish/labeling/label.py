@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from snorkel.labeling import LabelingFunction
 
 from weakfish.checks import label_counts as crossed
+from weakfish.contracts.gate import EVENTS, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import TIME, UNDATED, partitions
 from weakfish.errors import LabelingFunctionError, ParamsError
@@ -260,8 +261,9 @@ def label(project: Project) -> None:
     ``data/labels/<task>``: the events' key and time, per class ``p_<class>`` (the chosen method) and
     ``majority_<class>`` (majority vote), ``covered`` (any function voted), ``n_votes``, and ``label``: the most
     probable class, by `ties.decide` where several are. A row without votes has the class balance as its probabilities,
-    ``covered`` false and no ``label``.
+    ``covered`` false and no ``label``. Raises `CheckFailed` when the gate of the events is shut.
     """
+    require_open(project, [EVENTS])
     summaries: dict[str, dict[str, Any]] = {}
     with whole_folder(project.data / "labels") as folder, ThreadPoolExecutor(WORKERS) as pool:
         events = partitions(project.table("events"))

@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from weakfish.contracts.gate import EVENTS, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import open_partition, partitions, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Faults, read_faults, read_votes, write_votes
@@ -202,10 +203,13 @@ def vote(project: Project) -> None:
 
     Raises
     ------
+    CheckFailed
+        When the gate of the events is shut.
     LabelingFunctionError
         When a function cannot be computed, raises on more rows than ``tasks.<task>.max_faults``, or returns what is not
         a vote; names the function and rows.
     """
+    require_open(project, [EVENTS])
     events = partitions(project.table("events"))
     contents, cache, voters = Contents(project), Pieces(project), load_voters(project)
     with whole_folder(project.data / "votes") as folder:

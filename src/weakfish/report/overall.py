@@ -128,6 +128,24 @@ def overall(root: Path) -> Overall:
 
 def judge(inputs: Inputs) -> Overall:
     """`overall`, of inputs that are already read."""
+    found, despite = _judge(inputs), _despite_gates(inputs)
+    if not despite:
+        return found
+    todo = ("Run these stages again once the gates are open; until then nobody vouches for what they made.",)
+    found = replace(found, what=(*despite, *found.what), todo=(*found.todo, *todo))
+    return found if found.verdict == "failed" else replace(found, verdict="warned", headline="Gates were overridden")
+
+
+def _despite_gates(inputs: Inputs) -> tuple[str, ...]:
+    """A sentence per stage whose last run went on although gates were shut."""
+    return tuple(
+        f"`{stage}` ran although a gate was shut, for this reason: {clause(override.reason)}. {' '.join(override.gates)}"
+        for stage, ledger in inputs.ledgers.items()
+        if (override := ledger.despite_gate)
+    )
+
+
+def _judge(inputs: Inputs) -> Overall:
     stop = find_stop(inputs)
     failed = _failed_verdicts(inputs, stop)
     online = audit_failure(inputs, stop)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from weakfish.contracts.ledgers import Override
 from weakfish.report.words import MODELS
 
 
@@ -110,6 +111,7 @@ class Ledger(Record):
     released: int | None = None
     repaired: int | None = None
     patches: list[Patch] = []
+    despite_gate: Override | None = None
 
 
 class Run(Record):

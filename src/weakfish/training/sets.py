@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from weakfish.contracts.gate import data_version
+from weakfish.contracts.gate import EVENTS, data_version, require_open
 from weakfish.contracts.ledgers import write_ledger
+from weakfish.contracts.manifests import feature_tables
 from weakfish.contracts.tables import write_partition
 from weakfish.errors import TrainingError
 from weakfish.files import read_json, sha256, whole_folder, write_json
@@ -42,9 +43,13 @@ def build_training_sets(project: Project) -> None:
 
     Raises
     ------
+    CheckFailed
+        When the gate of the events, of labels or of features is shut.
     TableError, TrainingError, UnknownName
         When labels, features and definitions do not fit together; nothing is written then.
     """
+    labels = [f"labels/{task}" for task in project.params.tasks]
+    require_open(project, [EVENTS, *labels, *feature_tables(project)])
     rows = {}
     order = [(project.params.events.time, "ascending"), (project.params.events.key, "ascending")]
     with whole_folder(project.data / "training") as folder, historical_store(project) as store:
