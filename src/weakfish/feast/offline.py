@@ -55,8 +55,7 @@ except ModuleNotFoundError as error:
     class Limits:  # type: ignore[no-redef]
         of = staticmethod(_not_installed)
 
-    Pull = append = append_logs = _not_installed
-    Open = Any
+    Pull = append = append_logs = _not_installed  # type: ignore[misc, assignment]
 
 QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/)*(select|with|from|values|table|pivot|unpivot|\()[\s(*]", re.I | re.S)
 """How a query begins; any other text is a path."""
