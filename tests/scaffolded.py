@@ -15,7 +15,7 @@ from types import ModuleType
 import own_data
 import pyarrow as pa
 
-from weakfish.checks.expectations.library import quiet
+from weakfish.checks.gx import quiet
 from weakfish.project.paths import Project
 from weakfish.scaffold.proposal import Proposal, propose
 from weakfish.scaffold.roles import Wishes, choose

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from weakfish.checks import expectations
-from weakfish.checks.expectations import library
+from weakfish.checks import gx as library
 from weakfish.contracts.verdicts import Check
 
 TIME = pa.timestamp("us", tz="UTC")

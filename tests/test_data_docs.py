@@ -36,7 +36,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Any:
     table = pa.table({"amount": [float(number) for number in range(42)], "<b>note": [HOSTILE, "fine", *long]})
     pq.write_table(table, folder / "2024-01.parquet")
     from weakfish.checks import expectations
-    from weakfish.checks.expectations.library import quiet
+    from weakfish.checks.gx import quiet
 
     with quiet():  # while the library is imported
         found = suite()

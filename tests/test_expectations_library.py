@@ -12,7 +12,8 @@ import pytest
 from suites import PARTS, made, table, written
 
 from weakfish.checks import expectations
-from weakfish.checks.expectations import frames, library
+from weakfish.checks import gx as library
+from weakfish.checks.expectations import frames
 from weakfish.errors import TableError, UserError
 
 METRIC = "column_values.between"

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from weakfish.checks.expectations import facts, frames, library, summaries, unique
+from weakfish.checks import gx as library
+from weakfish.checks.expectations import facts, frames, summaries, unique
 from weakfish.checks.expectations.conditions import columns_of, condition_of
 from weakfish.checks.expectations.counted import counted
 from weakfish.checks.expectations.facts import Fact, Spec

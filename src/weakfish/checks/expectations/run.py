@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from weakfish.checks.expectations import library
+from weakfish.checks import gx as library
 from weakfish.checks.expectations.kept import Kept
 from weakfish.checks.expectations.kinds import Unsure
 from weakfish.checks.expectations.outcome import Judged, Outcome, checks_of
