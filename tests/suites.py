@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from weakfish.checks import expectations
-from weakfish.checks import gx as library
+from weakfish.checks import gx
 from weakfish.contracts.verdicts import Check
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -121,7 +121,7 @@ def written(folder: Path, parts: dict[str, pa.Table]) -> dict[str, Path]:
 
 def over_pandas(cases: list[Any], rows: pa.Table) -> list[Any]:
     """The results of Great Expectations over pandas, through its documented interface, in the order of the cases."""
-    with library.quiet():
+    with gx.quiet():
         import great_expectations as gx
 
         context = gx.get_context(mode="ephemeral")
@@ -174,7 +174,7 @@ def differences(check: Check, result: Any, theirs: Any, parts: dict[str, pa.Tabl
 
 def made(cases: list[Case]) -> list[Any]:
     """The expectations; each knows its place."""
-    with library.quiet():
+    with gx.quiet():
         from great_expectations import expectations as gxe
 
         made = [getattr(gxe, kind)(**arguments) for kind, arguments in cases]

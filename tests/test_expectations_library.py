@@ -12,7 +12,7 @@ import pytest
 from suites import PARTS, made, table, written
 
 from weakfish.checks import expectations
-from weakfish.checks import gx as library
+from weakfish.checks import gx
 from weakfish.checks.expectations import frames
 from weakfish.errors import TableError, UserError
 
@@ -21,8 +21,8 @@ METRIC = "column_values.between"
 
 @pytest.fixture(scope="module")
 def engine() -> Any:
-    with library.quiet():
-        return library.engine_of(frames.typical(pa.schema([("whole", pa.int64())]), ()))
+    with gx.quiet():
+        return gx.engine_of(frames.typical(pa.schema([("whole", pa.int64())]), ()))
 
 
 def between(**arguments: Any) -> Any:
@@ -30,8 +30,8 @@ def between(**arguments: Any) -> Any:
 
 
 def test_the_library_asks_for_the_metrics_that_are_computed_here(engine: Any) -> None:
-    with library.quiet():
-        needed = library.dependencies(between(strict_min=True), engine)
+    with gx.quiet():
+        needed = gx.dependencies(between(strict_min=True), engine)
     parts = ("unexpected_count", "unexpected_values", "unexpected_index_list", "unexpected_index_query")
     assert set(needed) == {
         "table.row_count",
@@ -55,17 +55,17 @@ def test_the_library_judges_from_metrics_that_it_is_given(mostly: float, holds: 
         f"{METRIC}.unexpected_index_list": [3, 7],
         f"{METRIC}.unexpected_index_query": None,
     }
-    with library.quiet():
-        needed = library.dependencies(expectation, engine)
-        result = library.judge(expectation, engine, {metric.id: values[name] for name, metric in needed.items()})
+    with gx.quiet():
+        needed = gx.dependencies(expectation, engine)
+        result = gx.judge(expectation, engine, {metric.id: values[name] for name, metric in needed.items()})
     assert result.success is holds
     assert result.result["unexpected_percent"] == 25.0
     assert result.result["partial_unexpected_index_list"] == [3, 7]
 
 
 def test_the_library_has_no_door_for_duckdb_of_its_own() -> None:
-    """When it has one, `library.judge` may go: the library can then compute its metrics on DuckDB itself."""
-    with library.quiet():
+    """When it has one, `gx.judge` may go: the library can then compute its metrics on DuckDB itself."""
+    with gx.quiet():
         from great_expectations.execution_engine.sqlalchemy_dialect import GXSqlDialect
     assert "duckdb" not in {dialect.value.lower() for dialect in GXSqlDialect}
 
@@ -79,7 +79,7 @@ def test_a_suite_that_is_none_is_a_mistake_of_its_author(suite: list[Any], messa
 def test_an_expectation_of_a_projects_own_is_computed_by_its_own_code(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with library.quiet():
+    with gx.quiet():
         from great_expectations.execution_engine import PandasExecutionEngine
         from great_expectations.expectations.expectation import ColumnMapExpectation
         from great_expectations.expectations.metrics import ColumnMapMetricProvider, column_condition_partial
@@ -118,7 +118,7 @@ def test_an_expectation_of_a_projects_own_is_computed_by_its_own_code(
 def test_a_subclass_with_other_defaults_runs_on_the_engine_and_one_with_code_of_its_own_over_pandas(
     tmp_path: Path,
 ) -> None:
-    with library.quiet():
+    with gx.quiet():
         from great_expectations import expectations as gxe
 
         class ExpectPassingGrade(gxe.ExpectColumnValuesToBeBetween):

@@ -1,31 +1,67 @@
-"""Great Expectations itself: imported late and kept quiet, asked what metrics it needs and what it says of them.
+"""Great Expectations: imported late and in half the time, asked which metrics it needs and what it makes of them.
 
-The one file that reaches beyond the library's documented interface. `judge` gives an expectation metrics that the
-engine computed; the library has no public door for that (it offers SQL and Spark, and its SQL knows no DuckDB), so
-this calls ``get_validation_dependencies`` and ``metrics_validate``, which its own validators call. A test holds that
-they behave as they are used here.
+The one file that reaches beyond that library's documented interface. It has no public way to be given metrics that
+were computed elsewhere (it offers SQL and Spark, and its SQL has no DuckDB), so this calls what its own validators
+call. `tests/test_expectations_library.py` notices when that changes; pyproject.toml bounds the version.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
+import sys
+import threading
+import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
-from weakfish.checks.expectations.facts import EXAMPLES
 from weakfish.errors import UserError
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
+EXAMPLES = 20
+"""The most bad rows whose values a result shows."""
+
+_ENGINE, _LIBRARY = "great_expectations.execution_engine", "great_expectations.expectations.expectation"
+
 _LONG = ("unexpected_list", "unexpected_index_list", "unexpected_index_query")
 """Parts of a result that grow with the bad rows; their positions stand in the row mask."""
+
+_DEFERRED = ("altair", "scipy.stats")
+"""What the library imports for one chart and three metrics, more than a second of CPU time in all."""
+
+_importing = threading.Lock()
+
+
+class _Deferred(types.ModuleType):
+    """Stands for a module until one of its names is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def import_gx() -> None:
+    """Import Great Expectations without what it hardly uses; what was imported before is left alone."""
+    with _importing, quiet():
+        if "great_expectations" in sys.modules:
+            return
+        import scipy  # noqa: F401 -- a parent must be there before its submodule
+
+        later = [name for name in _DEFERRED if name not in sys.modules]
+        sys.modules.update({name: _Deferred(name) for name in later})
+        try:
+            importlib.import_module("great_expectations.expectations")
+        finally:
+            for name in later:
+                del sys.modules[name]
 
 
 @contextmanager
@@ -38,24 +74,18 @@ def quiet() -> Iterator[None]:
 
 
 def require_suite(name: str, expectations: Sequence[Any]) -> None:
-    """Raise `UserError` when a suite is empty or holds what is no expectation."""
-    from great_expectations.expectations.expectation import Expectation
-
-    strangers = [item for item in expectations if not isinstance(item, Expectation)]
+    """Raise `UserError` when a suite is empty or holds anything but expectations."""
+    kind = _of_library(_LIBRARY, "Expectation")
+    strangers = [item for item in expectations if not isinstance(item, kind)]
     if strangers or not expectations:
         what = f"holds {strangers[0]!r}, which is not an expectation" if strangers else "is empty"
         raise UserError(f"EXPECTATIONS of the suite {name!r} {what}; see docs/validation.md.")
 
 
 def is_by_rows(expectation: Any) -> bool:
-    """Whether each row is good or bad in the eyes of this expectation."""
-    from great_expectations.expectations.expectation import (
-        ColumnMapExpectation,
-        ColumnPairMapExpectation,
-        MulticolumnMapExpectation,
-    )
-
-    return isinstance(expectation, ColumnMapExpectation | ColumnPairMapExpectation | MulticolumnMapExpectation)
+    """Whether the expectation calls each row good or bad."""
+    kinds = ("ColumnMapExpectation", "ColumnPairMapExpectation", "MulticolumnMapExpectation")
+    return isinstance(expectation, tuple(_of_library(_LIBRARY, kind) for kind in kinds))
 
 
 def is_its_own(expectation: Any) -> bool:
@@ -74,89 +104,80 @@ def columns_read(expectation: Any, columns: Sequence[str]) -> list[str]:
     return named or list(columns[:1])
 
 
+def engine_of(rows: pa.Table) -> Any:
+    """An execution engine of the library over ``rows``."""
+    return _of_library(_ENGINE, "PandasExecutionEngine")(batch_data_dict={"table": rows.to_pandas()})
+
+
+def column_types(engine: Any) -> list[dict[str, Any]]:
+    """The columns of an engine's rows with their pandas types, as the library's metric of this name has them."""
+    return [{"name": name, "type": kind} for name, kind in engine.get_domain_records({}).dtypes.items()]
+
+
 def dependencies(expectation: Any, engine: Any) -> dict[str, Any]:
     """The metrics that an expectation needs of a table like that of ``engine``, by name; each has its id, its domain
     and its arguments."""
-    found = expectation.get_validation_dependencies(execution_engine=engine, runtime_configuration=_runtime())
+    found = expectation.get_validation_dependencies(execution_engine=engine, runtime_configuration=_summary())
     return dict(found.metric_configurations)
 
 
 def judge(expectation: Any, engine: Any, metrics: Mapping[Any, Any]) -> Any:
     """The library's result, given the values of the metrics that it needs, by their id."""
-    return expectation.metrics_validate(dict(metrics), runtime_configuration=_runtime(), execution_engine=engine)
+    return expectation.metrics_validate(dict(metrics), runtime_configuration=_summary(), execution_engine=engine)
 
 
-def engine_of(rows: pa.Table) -> Any:
-    """An engine of the library on some rows that stand for a table: it says the types of its columns."""
-    from great_expectations.execution_engine import PandasExecutionEngine
-
-    return PandasExecutionEngine(batch_data_dict={"table": rows.to_pandas()})
-
-
-def _runtime() -> dict[str, Any]:
+def _summary() -> dict[str, Any]:
     return {"result_format": {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}}
 
 
-def column_types(engine: Any) -> list[dict[str, Any]]:
-    """The columns of an engine's rows with their pandas types, as the library's metric of this name has them."""
-    types = engine.get_domain_records({}).dtypes.items()
-    return [{"name": name, "type": kind} for name, kind in types]
+def judge_by_pandas(expectation: Any, rows: pa.Table) -> tuple[Any, list[int]]:
+    """The result of the library's own metrics over pandas, and the positions of the bad rows.
 
-
-class Pandas:
-    """The library over pandas, for what the engine does not know."""
-
-    @cached_property
-    def _rows(self) -> Any:
-        import great_expectations as gx
-
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}
-        asset = context.data_sources.add_pandas("table").add_dataframe_asset("table")
-        return asset.add_batch_definition_whole_dataframe("all")
-
-    def judge(self, expectation: Any, table: pa.Table) -> tuple[Any, list[int]]:
-        """The library's result and the positions of the bad rows."""
-        batch = self._rows.get_batch(batch_parameters={"dataframe": table.to_pandas()})
-        try:
-            result = batch.validate(expectation, result_format={"result_format": "COMPLETE"})
-        except Exception as error:  # the library catches what metrics raise, not what expectations do
-            return _could_not_run(expectation, error), []
-        bad = sorted({int(row) for row in result.result.get("unexpected_index_list") or ()})
-        result.result = {name: value for name, value in result.result.items() if name not in _LONG}
-        result.expectation_config.kwargs.pop("batch_id", None)
-        return result, bad
+    The library's validator is what its data contexts use; a context itself would add seconds and no word to the result.
+    """
+    validator = _of_library("great_expectations.validator.validator", "Validator")
+    silent = type("_Silent", (validator,), {"_determine_progress_bars": lambda _: False})
+    try:
+        runs = silent(execution_engine=engine_of(rows))
+        asked = runs.process_expectations_for_validation([expectation.configuration])
+        (result,) = runs.graph_validate(asked, runtime_configuration={"result_format": {"result_format": "COMPLETE"}})
+    except Exception as error:  # the library catches what metrics raise, not what expectations do
+        return _could_not_run(expectation, error), []
+    bad = sorted({int(row) for row in result.result.get("unexpected_index_list") or ()})
+    result.result = {name: value for name, value in result.result.items() if name not in _LONG}
+    result.expectation_config.kwargs.pop("batch_id", None)
+    return result, bad
 
 
 def _could_not_run(expectation: Any, error: Exception) -> Any:
-    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
-
+    result = _of_library("great_expectations.core.expectation_validation_result", "ExpectationValidationResult")
     information = {
         "raised_exception": True,
         "exception_message": f"{type(error).__name__}: {error}",
         "exception_traceback": None,
     }
-    return ExpectationValidationResult(
-        success=False, expectation_config=expectation.configuration, result={}, exception_info=information
-    )
+    return result(success=False, expectation_config=expectation.configuration, result={}, exception_info=information)
 
 
 def suite_result(name: str, results: Sequence[Any]) -> Any:
     """The results as the library's own ``ExpectationSuiteValidationResult``."""
-    import great_expectations as gx
-    from great_expectations.core.expectation_validation_result import ExpectationSuiteValidationResult
-
+    result = _of_library("great_expectations.core.expectation_validation_result", "ExpectationSuiteValidationResult")
+    version = _of_library("great_expectations", "__version__")
     good = sum(bool(result.success) for result in results)
-    statistics = {
-        "evaluated_expectations": len(results),
-        "successful_expectations": good,
-        "unsuccessful_expectations": len(results) - good,
-        "success_percent": good / len(results) * 100 if results else None,
-    }
-    return ExpectationSuiteValidationResult(
+    return result(
         success=good == len(results),
         results=list(results),
         suite_name=name,
-        statistics=statistics,
-        meta={"great_expectations_version": gx.__version__, "expectation_suite_name": name},
+        statistics={
+            "evaluated_expectations": len(results),
+            "successful_expectations": good,
+            "unsuccessful_expectations": len(results) - good,
+            "success_percent": good / len(results) * 100 if results else None,
+        },
+        meta={"great_expectations_version": version, "expectation_suite_name": name},
     )
+
+
+def _of_library(module: str, name: str) -> Any:
+    import_gx()
+    return getattr(importlib.import_module(module), name)

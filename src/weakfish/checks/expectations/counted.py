@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from weakfish.checks.expectations.facts import EXAMPLES, Fact
+from weakfish.checks.expectations.facts import Fact
 from weakfish.checks.expectations.source import Source
+from weakfish.checks.gx import EXAMPLES
 from weakfish.contracts.verdicts import Rows
 
 

@@ -17,10 +17,8 @@ import pyarrow.compute as pc
 from weakfish.checks.expectations.conditions import Condition, considered
 from weakfish.checks.expectations.kinds import Unsure
 from weakfish.checks.expectations.source import Batch
+from weakfish.checks.gx import EXAMPLES
 from weakfish.engine.duckdb import hashes
-
-EXAMPLES = 20
-"""Bad rows of which the values are kept."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Judged:
-    """One expectation, judged by the library.
+    """One expectation, judged by the gx.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from weakfish.checks import gx as library
+from weakfish.checks import gx
 from weakfish.checks.expectations import facts, frames, summaries, unique
 from weakfish.checks.expectations.conditions import columns_of, condition_of
 from weakfish.checks.expectations.counted import counted
@@ -50,16 +50,15 @@ class Planner:
     """Plans for the expectations of a suite over one table."""
 
     scan: Scan
-    pandas: library.Pandas
 
     def __post_init__(self) -> None:
         self.schema = self.scan.source.schema
         self.rows = self.scan.source.rows
-        self.engine = library.engine_of(frames.typical(self.schema, ()))
+        self.engine = gx.engine_of(frames.typical(self.schema, ()))
 
     def plan(self, expectation: Any) -> Plan:
         """The plan of an expectation; raises `Unsure` when the engine does not know it."""
-        if not library.is_its_own(expectation):
+        if not gx.is_its_own(expectation):
             raise Unsure("code of the project's own")
         if getattr(expectation, "row_condition", None):
             raise Unsure("a row_condition")
@@ -89,7 +88,7 @@ class Planner:
     @staticmethod
     def _needed(expectation: Any, engine: Any) -> dict[str, Any]:
         try:
-            return library.dependencies(expectation, engine)
+            return gx.dependencies(expectation, engine)
         except Exception as error:  # whatever a project's own class raises, the library says it better
             raise Unsure(f"{type(error).__name__}: {error}") from error
 
@@ -115,7 +114,7 @@ class Planner:
         try:
             needed = self._needed(expectation, engine)
             values = {metric.id: metrics[name] for name, metric in needed.items()}
-            return library.judge(expectation, engine, values)
+            return gx.judge(expectation, engine, values)
         except Unsure:
             raise
         except Exception as error:  # as above
@@ -127,8 +126,8 @@ class Planner:
 
         def judge(found: Found) -> Judged:
             with_nulls = [spec.column for spec in specs if _nulls(total(spec, found[spec.identity]))]
-            result, _ = self.pandas.judge(expectation, frames.typical(self.schema, with_nulls))
-            return Judged(result, library.is_by_rows(expectation), {})
+            result, _ = gx.judge_by_pandas(expectation, frames.typical(self.schema, with_nulls))
+            return Judged(result, gx.is_by_rows(expectation), {})
 
         return Plan(specs, judge)
 
@@ -139,7 +138,7 @@ class Planner:
 
         def judge(found: Found) -> Judged:
             table = reduce(spec.column, kind, total(spec, found[spec.identity]))
-            result, _ = self.pandas.judge(expectation, table)
+            result, _ = gx.judge_by_pandas(expectation, table)
             return Judged(result, False, {})
 
         return Plan([spec], judge)
@@ -153,7 +152,7 @@ class Planner:
             for name, wanted in numbers.items():
                 parts = found[wanted.spec.identity]
                 if not wanted.on_nothing and self.rows - sum(_nulls(fact.sure()) for fact in parts.values()) == 0:
-                    result, _ = self.pandas.judge(expectation, frames.nothing(column, kind, self.rows))
+                    result, _ = gx.judge_by_pandas(expectation, frames.nothing(column, kind, self.rows))
                     return Judged(result, False, {})
                 values[name] = wanted.value(parts, self.rows)
             return Judged(self._given(expectation, values), False, {})
@@ -175,16 +174,16 @@ class Planner:
         def judge(found: Found) -> Judged:
             nulls = _nulls(total(spec, found[spec.identity]))
             table = frames.typical(self.schema, [column] if nulls else []).select([column])
-            result, bad = self.pandas.judge(expectation, table)
+            result, bad = gx.judge_by_pandas(expectation, table)
             if "element_count" not in result.result:  # the type alone says it
                 return Judged(result, True, {})
             parts = {"": Fact({"nulls": [nulls], "considered": self.rows - nulls})}
             if bad:
                 parts = self.scan.facts([present])[present.identity]
             rows = {part: _positions(fact) for part, fact in parts.items() if len(_positions(fact))}
-            engine = library.engine_of(table)
+            engine = gx.engine_of(table)
             values = counted(self.scan.source, metric, [column], parts, rows, list(parts.values()))
-            values["table.column_types"] = library.column_types(engine)
+            values["table.column_types"] = gx.column_types(engine)
             return Judged(self._given(expectation, values, engine), True, rows)
 
         return Plan([spec], judge)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from weakfish.checks import gx as library
+from weakfish.checks import gx
 from weakfish.checks.expectations.kept import Kept
 from weakfish.checks.expectations.kinds import Unsure
 from weakfish.checks.expectations.outcome import Judged, Outcome, checks_of
@@ -33,30 +33,29 @@ def run(name: str, expectations: Sequence[Any], files: Mapping[str, Path], cache
     TableError
         When a partition is missing or cut off.
     """
-    with library.quiet():
-        library.require_suite(name, expectations)
+    with gx.quiet():
+        gx.require_suite(name, expectations)
         source = Source.open(files)
         with Scan.over(source, Kept(cache)) as scan:
             found = checks_of(_judged(expectations, scan), source.sizes)
     return Outcome(
         checks=[check for _, check in found],
-        result=library.suite_result(name, [item.result for item, _ in found]),
+        result=gx.suite_result(name, [item.result for item, _ in found]),
         by_pandas=tuple(check.check for item, check in found if item.by_pandas),
     )
 
 
 def _judged(expectations: Sequence[Any], scan: Scan) -> list[Judged]:
-    pandas = library.Pandas()
-    planner = Planner(scan, pandas)
+    planner = Planner(scan)
     plans = [_plan(planner, expectation) for expectation in expectations]
     found = scan.facts([spec for plan in plans if plan for spec in plan.specs])
     judged = []
     for expectation, plan in zip(expectations, plans, strict=True):
         try:
-            judged.append(plan.judge(found) if plan else _by_pandas(pandas, expectation, scan.source))
+            judged.append(plan.judge(found) if plan else _by_pandas(expectation, scan.source))
         except Unsure as why:
             _log(expectation, why)
-            judged.append(_by_pandas(pandas, expectation, scan.source))
+            judged.append(_by_pandas(expectation, scan.source))
     return judged
 
 
@@ -68,11 +67,11 @@ def _plan(planner: Planner, expectation: Any) -> Plan | None:
         return None
 
 
-def _by_pandas(pandas: library.Pandas, expectation: Any, source: Source) -> Judged:
+def _by_pandas(expectation: Any, source: Source) -> Judged:
     """The library over pandas, with the columns that the expectation may look at."""
-    columns = library.columns_read(expectation, source.schema.names)
-    result, bad = pandas.judge(expectation, source.read(columns))
-    return Judged(result, library.is_by_rows(expectation), by_partition(bad, source.sizes), by_pandas=True)
+    columns = gx.columns_read(expectation, source.schema.names)
+    result, bad = gx.judge_by_pandas(expectation, source.read(columns))
+    return Judged(result, gx.is_by_rows(expectation), by_partition(bad, source.sizes), by_pandas=True)
 
 
 def by_partition(rows: Sequence[int], sizes: Mapping[str, int]) -> dict[str, Rows]:

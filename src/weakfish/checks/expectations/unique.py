@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from weakfish.checks.expectations.facts import EXAMPLES, Fact, Hashes, comparable
+from weakfish.checks.expectations.facts import Fact, Hashes, comparable
 from weakfish.checks.expectations.scan import Scan
+from weakfish.checks.gx import EXAMPLES
 from weakfish.engine.duckdb import repeated
 
 MERGED = 2_000_000
