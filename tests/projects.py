@@ -10,10 +10,9 @@ import textwrap
 from datetime import datetime
 from pathlib import Path
 
-import yaml
-
 from weakfish.project.paths import Project
 from weakfish.project.runs import read_records
+from weakfish.project.stages import stages_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -59,8 +58,8 @@ def made(to: Path) -> Path:
     """
     clone(to)
     records = read_records(Project(REPOSITORY))
-    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    if stages.keys() - records.keys() - {"report"} or any(record["exit_code"] for record in records.values()):
+    missing = stages_of(REPOSITORY).keys() - records.keys() - {"report"}
+    if missing or any(record["exit_code"] for record in records.values()):
         return to
     begun = min(datetime.fromisoformat(record["started_at"]) for record in records.values())
     edited = max((REPOSITORY / name).stat().st_mtime for name in tracked() if not name.startswith(NO_PART))

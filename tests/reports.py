@@ -17,8 +17,8 @@ STAGES = (
     "validate_events",
     "accept",
     "label",
-    "validate_labels_fraud",
-    "gate_labels_fraud",
+    "validate_labels@fraud",
+    "gate_labels@fraud",
     "evaluate",
     "report",
 )

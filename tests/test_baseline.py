@@ -160,7 +160,7 @@ def leave_a_stage_at_work(project: Project) -> None:
 
 
 def shut_a_gate_without_a_reason_in_the_baseline(project: Project) -> None:
-    record(project, "gate_labels_fraud", 1)
+    record(project, "gate_labels@fraud", 1)
 
 
 def garble_the_baseline(project: Project) -> None:
@@ -174,7 +174,7 @@ REFUSALS = {
     "a failed check": (fail_a_check, CheckFailed, r"labels/fraud failed for other reasons.*values_hold\(amount\)"),
     "a failed stage": (fail_a_stage, CheckFailed, "Stage vote failed"),
     "a stage at work": (leave_a_stage_at_work, CheckFailed, "Stage label has not ended"),
-    "a shut gate": (shut_a_gate_without_a_reason_in_the_baseline, CheckFailed, "Stage gate_labels_fraud failed"),
+    "a shut gate": (shut_a_gate_without_a_reason_in_the_baseline, CheckFailed, "Stage gate_labels@fraud failed"),
     "no baseline": (garble_the_baseline, UserError, "is not a baseline.*git checkout"),
 }
 
@@ -210,18 +210,18 @@ def test_a_gate_shut_by_the_baseline_alone_is_answered_by_accepting(project: Pro
 
 
 def test_a_gate_that_warnings_shut_is_answered_by_accepting_only_if_all_are_of_the_baseline(project: Project) -> None:
-    record(project, "gate_labels_fraud", 1)
+    record(project, "gate_labels@fraud", 1)
     warned = failing(True, Status.WARNED, "warning")
     judge(project, "labels/fraud", warned)
     assert accept_baseline(project)
     judge(project, "labels/fraud", warned, replace(failing(False, Status.WARNED, "warning"), check="another"))
-    with pytest.raises(CheckFailed, match="Stage gate_labels_fraud failed"):
+    with pytest.raises(CheckFailed, match="Stage gate_labels@fraud failed"):
         accept_baseline(project)
 
 
 def test_a_check_against_the_baseline_that_could_not_be_run_is_no_difference(project: Project) -> None:
     judge(project, "labels/fraud", replace(failing(by_baseline=True), error="It broke."))
-    record(project, "gate_labels_fraud", 1)
+    record(project, "gate_labels@fraud", 1)
     with pytest.raises(CheckFailed):
         accept_baseline(project)
 

@@ -20,9 +20,9 @@ from projects import clone, command, contents, replace, weakfish
 from weakfish.contracts.tables import partitions, read_partition, read_table, write_partition
 
 VIEWS = ["sender_activity", "relay_activity", "list_activity"]
-STAGES = ["fetch", "ingest", "validate_events", "accept", "vote", "label", "validate_labels_spam", "gate_labels_spam"]
-STAGES += ["features", *(f"{verb}_features_{view}" for view in VIEWS for verb in ("validate", "gate")), "publish"]
-STAGES += ["training_set", "validate_training_spam", "gate_training_spam", "evaluate", "validate_evaluation_spam"]
+STAGES = ["fetch", "ingest", "validate_events", "accept", "vote", "label", "validate_labels@spam", "gate_labels@spam"]
+STAGES += ["features", *(f"{verb}_features@{view}" for verb in ("validate", "gate") for view in VIEWS), "publish"]
+STAGES += ["training_set", "validate_training@spam", "gate_training@spam", "evaluate", "validate_evaluation@spam"]
 STAGES += ["report"]
 MADE = ("staged", "gold", "events", "quarantine", "votes", "labels", "known_labels", "features", "training")
 

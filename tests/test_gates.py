@@ -38,7 +38,7 @@ def test_a_run_ends_with_the_stages_and_what_to_do_next(project: Path) -> None:
     result = weakfish(project, "run")
     assert result.returncode == 0
     assert "Nothing changed" in result.stdout
-    for stage in ("ingest", "validate_events", "accept", "vote", "label", "gate_labels_fraud"):
+    for stage in ("ingest", "validate_events", "accept", "vote", "label", "gate_labels@fraud"):
         assert stage in result.stdout
     assert "cached" in result.stdout
     assert "Next:" in result.stdout

@@ -74,10 +74,10 @@ def test_a_gate_without_verdicts_or_with_a_wrong_name_says_so(project: Project) 
 
 def test_dvc_may_run_a_stricter_gate(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     labels(project, PASSED, WARNED)
-    monkeypatch.setenv("DVC_STAGE", "gate_labels_fraud")
+    monkeypatch.setenv("DVC_STAGE", "gate_labels@fraud")
     assert isinstance(run("gate", "labels/fraud", "--fail-on", "warning").exception, CheckFailed)
     assert not project.gate("labels/fraud").exists()
-    assert read_records(project)["gate_labels_fraud"]["exit_code"] == 1
+    assert read_records(project)["gate_labels@fraud"]["exit_code"] == 1
     assert (project.reports / "index.html").exists()
     labels(project, PASSED, NOTED)
     assert run("gate", "labels/fraud", "--fail-on", "warning").exit_code == 0

@@ -91,7 +91,7 @@ def test_the_webhook_is_told_what_failed_a_gate_and_nothing_of_any_row(project: 
         "project": "orders",
         "revision": git(project.root, "rev-parse", "HEAD").strip(),
         "verdict": "failed",
-        "stage": "gate_labels_fraud",
+        "stage": "gate_labels@fraud",
         "exit_code": 1,
         "checks": [
             {
@@ -121,7 +121,7 @@ def test_the_webhook_is_told_of_a_stage_that_fails_without_its_message(project: 
     assert isinstance(run("validate", "labels/T0P").exception, UnknownName)
     (call,) = hook.calls
     assert complaints("webhook", call["json"]) == []
-    assert (call["json"]["stage"], call["json"]["exit_code"]) == ("validate_labels_T0P", 2)
+    assert (call["json"]["stage"], call["json"]["exit_code"]) == ("validate_labels@T0P", 2)
     assert (call["json"]["revision"], call["json"]["checks"]) == (None, [])
 
 

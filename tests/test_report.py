@@ -131,7 +131,7 @@ def test_too_many_bad_rows_are_named_with_the_limit(root: Path) -> None:
 
 def test_a_later_gate_fails_and_earlier_sections_stay_current(root: Path) -> None:
     verdict(root, "labels/fraud", "failed", check("mean(p_fraud)", status="failed", observed=0.7))
-    assert states(root)["gate_labels_fraud"] == "failed"
+    assert states(root)["gate_labels@fraud"] == "failed"
     assert states(root)["label"] == "run"
     page = html(root)
     assert page.count("from an earlier run") == page.count('<h2 id="h-metrics-1">') + 1  # the heading, and accuracy
@@ -193,7 +193,7 @@ def test_a_gate_that_renders_before_it_exits_has_failed(root: Path) -> None:
     lock.parent.mkdir(parents=True)
     lock.write_text(str(os.getpid()))
     assert (overall(root).verdict, states(root)["accept"]) == ("failed", "failed")
-    assert "Not run: label, validate_labels_fraud, gate_labels_fraud, evaluate, report." in overall(root).what
+    assert "Not run: label, validate_labels@fraud, gate_labels@fraud, evaluate, report." in overall(root).what
 
 
 def test_a_failed_stage_whose_outs_dvc_has_brought_back_is_cached(root: Path) -> None:
@@ -221,7 +221,7 @@ def test_stage_rows_hold_counts_of_rows_and_checks(root: Path) -> None:
     assert rows["accept"] == StageRow(
         "accept", 1200, 1167, 33, None, None, None, 9.0, "run", START + timedelta(minutes=2)
     )
-    assert (rows["validate_events"].passed, rows["validate_labels_fraud"].passed) == (2, 1)
+    assert (rows["validate_events"].passed, rows["validate_labels@fraud"].passed) == (2, 1)
 
 
 @pytest.mark.parametrize("width", [1280, 390, 320])

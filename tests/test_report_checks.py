@@ -364,7 +364,7 @@ def test_data_docs_are_linked_where_they_are(root: Path) -> None:
 
 
 def test_an_evaluation_has_its_stage_and_its_verdict(root: Path) -> None:
-    stages = {"evaluate": {"cmd": "e"}, "validate_evaluation_fraud": {"cmd": "v"}, "report": {"cmd": "r"}}
+    stages = {"evaluate": {"cmd": "e"}, "validate_evaluation@fraud": {"cmd": "v"}, "report": {"cmd": "r"}}
     write(root, "dvc.yaml", {"stages": stages})
     for number, stage in enumerate(stages):
         run(root, stage, number)
@@ -372,7 +372,7 @@ def test_an_evaluation_has_its_stage_and_its_verdict(root: Path) -> None:
     metric["status"] = "warned"
     nothing = {"rows": 300, "quarantined": 0, "max_quarantined_share": None}
     verdict(root, "evaluation/fraud", "warned", metric, **nothing)
-    row = next(row for row in stage_rows(root) if row.stage == "validate_evaluation_fraud")
+    row = next(row for row in stage_rows(root) if row.stage == "validate_evaluation@fraud")
     assert (row.passed, row.warned, row.failed, row.state) == (0, 1, 0, "run")
     assert "0.8 holds: at least 0.9" in re.sub(r"<[^>]*>", "", html(root))
 

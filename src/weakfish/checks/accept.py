@@ -20,6 +20,7 @@ from weakfish.errors import CheckFailed, TableError, UnknownName, UserError, Wea
 from weakfish.files import read_json
 from weakfish.project.paths import Project
 from weakfish.project.runs import locked, read_records
+from weakfish.project.stages import gates
 
 COLUMNS_SHOWN, CHECKS_SHOWN = 5, 8
 """How many are told to people; JSON has all."""
@@ -182,8 +183,9 @@ def accept_baseline(project: Project, tables: Sequence[str] = (), through: str |
 
 def _known(project: Project) -> list[str]:
     """The tables that have a suite, and the metrics that have a verdict."""
-    metrics = [f"{EVALUATION}{task}" for task in project.params.tasks]
-    return sorted([*project.suites(), *(table for table in metrics if project.verdict(table).exists())])
+    metrics = (f"{EVALUATION}{task}" for task in project.params.tasks)
+    judged = (table for table in metrics if project.verdict(table).exists())
+    return sorted({*project.suites(), *project.params.tables, *judged})
 
 
 def _require_good(project: Project, known: Sequence[str], verdicts: Mapping[str, Any]) -> bool:
@@ -197,12 +199,12 @@ def _require_good(project: Project, known: Sequence[str], verdicts: Mapping[str,
                 f"The verdict on {table} failed for other reasons than the baseline: {'; '.join(failed)}; "
                 "nothing is accepted until that is repaired and `weakfish run` has judged again."
             )
-    gates = {"accept": "events", **{f"gate_{table.replace('/', '_')}": table for table in known}}
+    gated = gates(known)
     shut = False
     for stage, record in read_records(project).items():
         if record["exit_code"] == 0:
             continue
-        if record["exit_code"] != CheckFailed.exit_code or not _shut_by_baseline(verdicts.get(gates.get(stage, ""))):
+        if record["exit_code"] != CheckFailed.exit_code or not _shut_by_baseline(verdicts.get(gated.get(stage, ""))):
             state = "has not ended" if record["exit_code"] is None else "failed"
             raise CheckFailed(
                 f"Stage {stage} {state}; a baseline comes from a good run: repair it and run `weakfish run`."

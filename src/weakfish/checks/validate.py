@@ -93,6 +93,8 @@ def suite(project: Project, table: str) -> list[Any]:
     """The expectations of a table, from its module in ``validation/``."""
     suites = project.suites()
     if table not in suites:
+        if table in project.params.tables:
+            return []  # a table that nobody wrote expectations for is still compared with the baseline
         raise UnknownName("table with a suite", table, suites, "validation/")
     import_gx()  # before the team's module does: for half of the time
     module = project.import_module(suites[table])

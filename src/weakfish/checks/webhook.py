@@ -21,6 +21,7 @@ from weakfish.checks.verdict import Finding, findings
 from weakfish.contracts.verdicts import read_verdict, verdict_files
 from weakfish.errors import TableError
 from weakfish.project.paths import Project
+from weakfish.project.stages import gates
 
 URL = "WEAKFISH_WEBHOOK"
 """The environment variable that holds the URL."""
@@ -90,8 +91,7 @@ def _opener() -> request.OpenerDirector:
 
 def _of_gate(project: Project, stage: str | None) -> list[Finding]:
     """What failed on the table whose gate this stage is."""
-    gates = {"accept": "events"} | {f"gate_{table.replace('/', '_')}": table for table in verdict_files(project)}
-    table = gates.get(stage or "")
+    table = gates(verdict_files(project)).get(stage or "")
     try:
         return findings(table, read_verdict(project, table), "critical") if table else []
     except (TableError, KeyError, TypeError):

@@ -24,6 +24,7 @@ from weakfish.cli.scaffold import init, upgrade
 from weakfish.cli.serve import serve
 from weakfish.errors import Busy, UserError, WeakfishError
 from weakfish.project.paths import Project
+from weakfish.project.stages import stage_of
 
 if TYPE_CHECKING:
     from weakfish.checks.verdict import FailOn
@@ -85,11 +86,15 @@ def status(as_json: bool) -> None:
 
 
 @cli.command()
-def fetch() -> None:
+@click.option("--look", is_flag=True, help="Only list the files that the source would read, in data/files.json.")
+def fetch(look: bool) -> None:
     """Fetch the raw data into data/raw."""
     from weakfish.sources import ingest as sources
 
-    _stage("fetch", sources.fetch)
+    if look:
+        sources.look(Project.find())
+    else:
+        _stage("fetch", sources.fetch)
 
 
 @cli.command()
@@ -109,7 +114,7 @@ def validate(table: str) -> None:
     """
     from weakfish.checks.validate import validate as work
 
-    _stage(_named("validate", table), lambda project: work(project, table))
+    _stage(stage_of("validate", table), lambda project: work(project, table))
 
 
 @cli.command()
@@ -164,7 +169,7 @@ def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
 
     if table and gating.is_stage(table, fail_on):
         work = partial(gating.gate_as_stage, table=table, fail_on=fail_on, as_json=as_json)
-        _stage(_named("gate", table), work, always_render=True)
+        _stage(stage_of("gate", table), work, always_render=True)
     else:
         gating.gate_by_hand(Project.find(), table, fail_on, as_json)
 
@@ -255,10 +260,6 @@ cli.add_command(online)
 cli.add_command(quarantine)
 cli.add_command(serve)
 cli.add_command(upgrade)
-
-
-def _named(verb: str, table: str) -> str:
-    return f"{verb}_{table.replace('/', '_')}"
 
 
 def _stage(name: str, work: Work, always_render: bool = False, reason: str | None = None) -> None:

@@ -6,19 +6,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from weakfish.checks import webhook
-from weakfish.errors import CheckFailed, UnknownName, UserError, WeakfishError
+from weakfish.errors import CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.runs import forget_failures, locked, read_records
+from weakfish.project.stages import named_stage
 from weakfish.report.overall import overall
 from weakfish.report.summary import print_summary
 
@@ -49,7 +49,7 @@ def run(project: Project, stages: Sequence[str]) -> None:
     """
     with locked(project, "run"):
         project.params  # noqa: B018  a malformed file is our sentence, not DVC's
-        _check(project, stages)
+        stages = list(_named(project, stages))
         started = datetime.now(UTC)
         code = _dvc(project, "repro", *stages).wait()
         if code == 0:
@@ -96,15 +96,13 @@ def status(project: Project, as_json: bool) -> None:
         click.echo(f"Stale: {stage} ({'; '.join(why[:REASONS])}{more})")
 
 
-def _check(project: Project, stages: Sequence[str]) -> None:
-    """Refuse names that are no stage; what is wrong with a malformed file is for DVC to say."""
-    try:
-        known = yaml.safe_load((project.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        return
+def _named(project: Project, stages: Sequence[str]) -> Iterator[str]:
+    """The stages' names in dvc.yaml."""
     for stage in stages:
-        if stage.partition("@")[0] not in known:  # what follows is DVC's: of which of several
-            raise UnknownName("stage", stage, known, "dvc.yaml")
+        found = named_stage(project.root, stage)
+        if found != stage:
+            click.echo(f"Stage {stage} is {found} in dvc.yaml.", err=True)
+        yield found
 
 
 def _dvc(project: Project, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:

@@ -95,6 +95,9 @@ def build_features(project: Project) -> None:
     require_open(project, [EVENTS])
     views = declared_views(project)
     with whole_folder(project.data / "known_labels") as known, whole_folder(project.data / "features") as folder:
+        if not views:  # without times or entities there is no past
+            write_ledger(project, "features", rows_in=0, rows_out=0)
+            return
         for task in project.params.tasks:
             write_known_labels(project, task, known / task)
         engine = compute.connect()

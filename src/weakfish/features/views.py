@@ -280,7 +280,7 @@ def load_transforms(project: Project) -> list[Transform]:
     Raises
     ------
     FeatureError
-        When there are none, two share a name, or a name cannot be the name of a folder.
+        When two share a name, a name cannot be that of a folder, or they are not the views that params.yaml lists.
     """
     found: dict[str, Transform] = {}
     for item in vars(project.import_module(MODULE)).values():
@@ -294,9 +294,26 @@ def load_transforms(project: Project) -> list[Transform]:
         if item.name in found:
             raise FeatureError(f"View {item.name!r} is defined twice in feature_repo/transforms.py; rename one.")
         found[item.name] = item
-    if not found:
+    listed = project.params.views
+    if listed is None and not found:
         raise FeatureError("feature_repo/transforms.py defines no views; add one, see docs/features.md.")
+    if listed is not None:
+        _check_listed(listed, found)
     return list(found.values())
+
+
+def _check_listed(listed: Sequence[str], found: Mapping[str, Transform]) -> None:
+    """Refuse a view that no stage would validate, and one that nobody wrote."""
+    if missing := [name for name in found if name not in listed]:
+        raise FeatureError(
+            f"View {missing[0]!r} in feature_repo/transforms.py is not among the views of params.yaml, so no gate "
+            "would judge it; add it there."
+        )
+    if strange := [name for name in listed if name not in found]:
+        raise FeatureError(
+            f"params.yaml lists view {strange[0]!r}, and feature_repo/transforms.py has no function of this name; "
+            "write it, or take it off the list."
+        )
 
 
 def declared_views(project: Project) -> dict[str, View]:

@@ -160,16 +160,16 @@ class ValidationParams(Section):
 class LabelModelParams(Section):
     """Settings of Snorkel's ``LabelModel``.
 
-    ``class_balance`` is the share of each class before any vote, in the order of the task's classes. ``method`` says
-    whose probabilities become labels, ``refit`` when the model is fitted anew, and ``fitted_through``, which goes with
-    ``never``, the last partition that it may see.
+    ``class_balance`` is the share of each class before any vote, in the order of the task's classes; all alike unless
+    given. ``method`` says whose probabilities become labels, ``refit`` when the model is fitted anew, and
+    ``fitted_through``, which goes with ``never``, the last partition that it may see.
     """
 
-    class_balance: list[Annotated[float, Field(gt=0, lt=1)]]
-    n_epochs: int = Field(gt=0)
-    lr: float = Field(gt=0)
-    l2: float = Field(ge=0)
-    seed: int = Field(ge=0, lt=1 << 32)
+    class_balance: list[Annotated[float, Field(gt=0, lt=1)]] = []
+    n_epochs: int = Field(default=500, gt=0)
+    lr: float = Field(default=0.01, gt=0)
+    l2: float = Field(default=1.0, ge=0)
+    seed: int = Field(default=1, ge=0, lt=1 << 32)
     method: Literal["snorkel", "majority", "auto"] = "snorkel"
     refit: Literal["always", "monthly", "never"] = "always"
     fitted_through: str | None = None
@@ -187,25 +187,42 @@ class TaskParams(Section):
     """One labeling task over the events.
 
     ``max_faults`` is the number of rows on which each labeling function may raise before the vote stage fails.
-    ``feature_service`` names the Feast service of its training set; ``<task>_v1`` where it is not set.
+    ``label_model`` and ``feature_service`` come from the sections ``label_models`` and ``feature_services``, so that
+    the votes stay fresh when they change; projects of version 0.1 have them here.
     """
 
     classes: list[Name] = Field(min_length=2, max_length=50)
     functions: Literal["all"] | list[str] = "all"
     max_faults: int = Field(default=0, ge=0)
-    label_model: LabelModelParams
+    label_model: LabelModelParams = LabelModelParams()
     feature_service: Name | None = None
 
     @model_validator(mode="after")
-    def _balance_fits_classes(self) -> TaskParams:
+    def _classes_differ(self) -> TaskParams:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must differ from each other")
-        balance = self.label_model.class_balance
-        if len(balance) != len(self.classes):
-            raise ValueError(f"label_model.class_balance has {len(balance)} numbers for {len(self.classes)} classes")
-        if abs(sum(balance) - 1) > 1e-9:
-            raise ValueError(f"label_model.class_balance must add up to 1, it adds up to {sum(balance):g}")
         return self
+
+    def _with(self, model: LabelModelParams, service: str | None) -> TaskParams:
+        """The task with its label model, whose class balance is complete, and its feature service."""
+        classes = len(self.classes)
+        balance = model.class_balance or [1 / classes] * classes
+        if len(balance) != classes:
+            raise ValueError(f"class_balance has {len(balance)} numbers for {classes} classes")
+        if abs(sum(balance) - 1) > 1e-9:
+            raise ValueError(f"class_balance must add up to 1, it adds up to {sum(balance):g}")
+        model = model.model_copy(update={"class_balance": balance})
+        return self.model_copy(update={"label_model": model, "feature_service": service})
+
+
+class FetchParams(Section):
+    """When the fetch stage runs again: when ``watch``, a file or folder, changes.
+
+    ``look`` is empty, or holds one name: then a stage lists the source's files on every run, and ``watch`` is its list.
+    """
+
+    watch: str = "sources"
+    look: list[Name] = Field(default=[], max_length=1)
 
 
 class VotesParams(Section):
@@ -246,17 +263,42 @@ class EvaluateParams(Section):
 
 
 class Params(Section):
-    """All of ``params.yaml``."""
+    """All of ``params.yaml``. ``views`` are the feature views; None in projects that do not list them."""
 
     events: EventsParams
+    fetch: FetchParams = FetchParams()
     source: SourceParams
     gold: GoldParams = GoldParams()
     validation: ValidationParams = ValidationParams()
     tasks: dict[Name, TaskParams] = Field(min_length=1)
+    label_models: dict[Name, LabelModelParams] = {}
+    feature_services: dict[Name, Name] = {}
+    views: list[Name] | None = None
     votes: VotesParams = VotesParams()
     features: FeaturesParams = FeaturesParams()
     publish: PublishParams = PublishParams()
     evaluate: EvaluateParams
+
+    @model_validator(mode="after")
+    def _tasks_are_whole(self) -> Params:
+        for section in ("label_models", "feature_services"):
+            if strange := getattr(self, section).keys() - self.tasks.keys():
+                raise ValueError(f"{section} names {min(strange)!r}, which is none of the tasks")
+        if self.views is not None and len(set(self.views)) != len(self.views):
+            raise ValueError("views must differ from each other")
+        for name, task in self.tasks.items():
+            model = self.label_models.get(name, task.label_model)
+            try:
+                self.tasks[name] = task._with(model, self.feature_services.get(name, task.feature_service))
+            except ValueError as error:
+                raise ValueError(f"label model of task {name}: {error}") from error
+        return self
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """All tables that the pipeline validates, in its order."""
+        kinds = {"labels": self.tasks, "features": self.views or (), "training": self.tasks}
+        return ("events", *(f"{kind}/{name}" for kind, names in kinds.items() for name in names))
 
 
 def load(root: Path) -> Params:

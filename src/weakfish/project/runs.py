@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from weakfish.errors import Busy, WeakfishError
 from weakfish.files import read_json, write_json
@@ -24,12 +25,23 @@ INTERRUPTED = 130
 
 def record_file(project: Project, stage: str) -> Path:
     """The file of a stage's last run."""
-    return project.root / ".weakfish" / "runs" / f"{stage}.json"
+    return project.root / ".weakfish" / "runs" / f"{_plain(stage)}.json"
+
+
+def lock_file(project: Project, work: str) -> Path:
+    """The file whose lock the process holds that does a piece of work, and that names it."""
+    return project.root / ".weakfish" / "locks" / f"{_plain(work)}.lock"
+
+
+def _plain(name: str) -> str:
+    """A name as one part of a path; names of stages may hold slashes."""
+    return quote(name, safe="@ ")
 
 
 def read_records(project: Project) -> dict[str, dict[str, Any]]:
     """The last run of every stage, by name."""
-    return {file.stem: read_json(file) for file in sorted(record_file(project, "").parent.glob("*.json"))}
+    files = sorted(record_file(project, "").parent.glob("*.json"))
+    return {unquote(file.stem): read_json(file) for file in files}
 
 
 def forget_failures(project: Project, before: datetime) -> None:
@@ -78,7 +90,7 @@ def run_recorded(project: Project, stage: str, work: Callable[[Project], object]
 @contextmanager
 def locked(project: Project, work: str) -> Iterator[None]:
     """Hold the lock of a piece of work; raises `Busy` while another process holds it."""
-    file = project.root / ".weakfish" / "locks" / f"{work}.lock"
+    file = lock_file(project, work)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+") as stream:
         try:

@@ -162,7 +162,8 @@ def views(inputs: Inputs, stop: Stop | None) -> list[View]:
 
 def published(inputs: Inputs, stop: Stop | None) -> tuple[Published, bool] | None:
     """What is published, and whether that is from an earlier run; None while nothing is."""
-    return (inputs.published, outdated(inputs, stop, "publish")) if inputs.published else None
+    found = inputs.published
+    return (found, outdated(inputs, stop, "publish")) if found and found.views else None
 
 
 def trainings(inputs: Inputs, stop: Stop | None) -> list[Training]:

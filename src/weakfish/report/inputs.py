@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from weakfish.errors import WeakfishError
 from weakfish.project.paths import Project
+from weakfish.project.stages import stages_of
 from weakfish.report.records import Accepted as Accepted_inputs
 from weakfish.report.records import (
     FeatureTable,
@@ -164,11 +165,12 @@ def read(root: Path) -> Inputs:
     """Read everything there is below ``root``; never raises for a file that is missing, cut off or misshapen."""
     reader = _Reader(root)
     runs = reader.folder(".weakfish/runs", Run)
-    pipeline = reader.file("dvc.yaml", Pipeline) or Pipeline()
+    pipeline = reader.file("dvc.yaml", Pipeline)
+    stages = {name: Stage(desc=desc) for name, desc in stages_of(root).items()} if pipeline else {}
     by_start = sorted(runs, key=lambda stage: runs[stage].started_at)
     return Inputs(
         root=root,
-        stages=pipeline.stages or {stage: Stage() for stage in by_start},
+        stages=stages or {stage: Stage() for stage in by_start},
         lock=reader.file("dvc.lock", Lock) or Lock(),
         verdicts=reader.folder("reports/validation", Verdict),
         ledgers=reader.folder("reports/ledger", Ledger),

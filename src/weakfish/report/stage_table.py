@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from weakfish.project.paths import Project
+from weakfish.project.runs import lock_file
+from weakfish.project.stages import stage_of
 from weakfish.report.inputs import Inputs, read
 from weakfish.report.records import Ledger, Run, Verdict
 
@@ -99,7 +102,7 @@ def position(inputs: Inputs, stage: str) -> int:
 
 def validating(table: str) -> str:
     """The stage that validates a table."""
-    return f"validate_{table.replace('/', '_')}"
+    return stage_of("validate", table)
 
 
 def count_checks(verdict: Verdict) -> tuple[int, int, int]:
@@ -125,7 +128,7 @@ def _restored(inputs: Inputs, stage: str, run: Run) -> bool:
 
 def _at_work(inputs: Inputs, stage: str) -> bool:
     try:
-        os.kill(int((inputs.root / ".weakfish" / "locks" / f"{stage}.lock").read_text()), 0)
+        os.kill(int(lock_file(Project(inputs.root), stage).read_text()), 0)
     except PermissionError:
         return True
     except (OSError, ValueError, OverflowError):
@@ -136,7 +139,7 @@ def _at_work(inputs: Inputs, stage: str) -> bool:
 def _gate(inputs: Inputs, table: str) -> Stop:
     names = list(inputs.stages)
     place = position(inputs, validating(table))
-    named = [name for name in names[place + 1 :] if name == f"gate_{table.replace('/', '_')}"]
+    named = [name for name in names[place + 1 :] if name == stage_of("gate", table)]
     gate = (named or names[place + 1 :] or [validating(table)])[0]
     return Stop(gate, position(inputs, gate), "failed", None)
 

@@ -232,12 +232,14 @@ ALWAYS = {
     ".gitignore": "gitignore.j2",
     "README.md": "readme.md.j2",
     "data/README.md": "data.md.j2",
+    "dvc.yaml": "pipeline.yaml",
     "feature_repo/definitions.py": "definitions.py.j2",
     "feature_repo/feature_store.yaml": "feature_store.yaml.j2",
     "labeling_functions/__init__.py": "labeling_functions.py.j2",
     "params.yaml": "params.yaml.j2",
     "pyproject.toml": "pyproject.toml.j2",
     "reports/README.md": "reports.md.j2",
+    "reports/gates/features/.gitkeep": "folder_kept.j2",
     "requirements.txt": "requirements.txt.j2",
     "sources/__init__.py": "sources.py.j2",
     "sources/events.py": "events_source.py.j2",
@@ -271,24 +273,10 @@ def render(
     views = tuple(view.name for view in past.views) if views is None else views
     shared = {"proposal": proposal, "version": version, "past": past, "request": request}
     files = {path: _made(template, **shared, **_more(proposal, past, request)) for path, template in ALWAYS.items()}
-    files["dvc.yaml"] = dvc_yaml(list(tasks), views, proposal.fetch_dep)
     for name, rules in proposal.rules.items():
         files[f"labeling_functions/{name}.py"] = _functions(name, proposal.tasks[name].classes, rules)
-    if past.views:
-        files["feature_repo/transforms.py"] = _made("transforms.py.j2", **vars(past))
+    files["feature_repo/transforms.py"] = _made("transforms.py.j2", **vars(past))
     return dict(sorted((files | _suites(proposal, past, tasks, views)).items()))
-
-
-def dvc_yaml(tasks: Sequence[str], views: Sequence[str], fetch_dep: str | None) -> str:
-    """The pipeline: stages of tasks and views; without views neither features nor anything published.
-
-    ``fetch_dep`` is the file or folder whose change makes `fetch` run again; None lets it run every time.
-    """
-
-    def of(task: str) -> str:
-        return f" of {task}" if len(tasks) > 1 else ""
-
-    return _made("dvc.yaml.j2", tasks=tasks, views=views, fetch_dep=fetch_dep, of=of)
 
 
 def _more(proposal: Proposal, past: PastPlan, request: Any) -> dict[str, Any]:
@@ -334,9 +322,8 @@ def _suites(
 ) -> dict[str, str]:
     files = {"validation/events.py": _suite("the staged events", of_events(proposal), types_of(proposal))}
     for folder, what in (("labels", "labels"), ("training", "training sets"), ("features", "feature rows")):
-        if views or folder != "features":
-            template = "features_suite.py.j2" if folder == "features" else "folder.py.j2"
-            files[f"validation/{folder}/__init__.py"] = _made(template, what=what)
+        template = "features_suite.py.j2" if folder == "features" else "folder.py.j2"
+        files[f"validation/{folder}/__init__.py"] = _made(template, what=what)
     for task, classes in tasks.items():
         files[f"validation/labels/{task}.py"] = _suite(f"the labels of {task}", of_labels(proposal, classes))
         sets = of_training(proposal, classes, [view.name for view in past.views if view.name in views])
@@ -358,11 +345,6 @@ def _made(template: str, **values: Any) -> str:
     return text.rstrip("\n") + "\n" if text.strip() else ""
 
 
-def _dvc_path(path: str) -> str:
-    """A path in dvc.yaml, where ``${`` would begin a reference to a setting."""
-    return literals.yaml_value(path.replace("${", "\\${"))
-
-
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -379,7 +361,6 @@ def _environment() -> Environment:
         "pyflow": literals.flow,
         "yaml": literals.yaml_value,
         "yaml_block": literals.yaml_block,
-        "dvc_path": _dvc_path,
         "in_code": lambda text: text.replace("`", "'"),
         "condition_code": condition_code,
     }

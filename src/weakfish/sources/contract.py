@@ -66,6 +66,10 @@ class Source(ABC):
             When the raw data is missing or cannot be read; names the file and the place in it.
         """
 
+    def files(self) -> list[Path]:
+        """The files that `fetch` would put into ``data/raw`` now; none for a source that reads no files."""
+        return []
+
     def set_aside(self, folder: Path) -> int:
         """Write what `read` could not yield, with the place of each, into the empty ``folder``, as Parquet.
 

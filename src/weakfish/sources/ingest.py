@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import GOLD_LABEL, UNDATED, Contract, in_test, write_partition
 from weakfish.errors import ParamsError, UnknownName
-from weakfish.files import whole_folder
+from weakfish.files import whole_folder, write_json
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.sources.contract import Source
@@ -51,6 +51,15 @@ def fetch(project: Project) -> None:
     write_ledger(project, "fetch", rows_in=None, rows_out=None)
 
 
+def look(project: Project) -> None:
+    """Write ``data/files.json``: which files the source would read now, and how large and old they are."""
+    found = {}
+    for file in source(project).files():
+        state = file.stat()
+        found[str(file)] = {"size": state.st_size, "modified_ns": state.st_mtime_ns}
+    write_json(project.data / "files.json", found)
+
+
 def ingest(project: Project) -> None:
     """Read ``data/raw`` through the project's source into ``data/staged`` and ``data/gold``.
 
@@ -82,10 +91,9 @@ def ingest(project: Project) -> None:
 
 
 def _set_aside(project: Project, reader: Source) -> int | None:
-    if not reader.sets_aside:
-        return None
+    """Fill ``data/quarantine/raw``; it is empty, and nothing is counted, where the source sets no rows aside."""
     with whole_folder(project.data / "quarantine" / "raw") as folder:
-        return reader.set_aside(folder)
+        return reader.set_aside(folder) if reader.sets_aside else None
 
 
 def _check_batch(rows: pa.Table, reader: Source, contract: Contract) -> None:

@@ -65,11 +65,14 @@ class TabularSource(Source):
 
     def fetch(self, raw: Path) -> None:
         """Link (or copy) the files that ``path`` means into ``raw``, under names that stay when others come."""
-        root = self.root or Project.find().root
-        files = find(self.options.path, root)
+        files = self.files()
         for file in files:
             format_of(file, self.options.format)
         link(files, raw)
+
+    def files(self) -> list[Path]:
+        """The files that ``path`` means."""
+        return find(self.options.path, self.root or Project.find().root)
 
     def read(self, raw: Path) -> Iterator[pa.RecordBatch]:
         """Yield the rows of all files in the order of their names, and within each as they stand there."""

@@ -1,0 +1,109 @@
+"""The pipeline file: one text in every project, whose deps are what each stage runs and reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from closure import parts_of
+from projects import REPOSITORY, write
+
+from weakfish.errors import UnknownName
+from weakfish.project.paths import Project
+from weakfish.project.runs import lock_file, read_records, run_recorded
+from weakfish.project.stages import named_stage, stages_of
+
+DEMO = (REPOSITORY / "dvc.yaml").read_text(encoding="utf-8")
+GENERATED = (REPOSITORY / "src/weakfish/scaffold/templates/pipeline.yaml").read_text(encoding="utf-8")
+
+PARAMS = """
+    tasks: {spam: {classes: [ham, spam]}, "tone/late": {classes: [a, b]}}
+    views: [sender_activity]
+    none: []
+    """
+PIPELINE = """
+    stages:
+      label: {cmd: "true", desc: All labels}
+      gate_labels: {foreach: "${tasks}", do: {cmd: "true", desc: "The gate of ${key}"}}
+      gate_features: {foreach: "${views}", do: {cmd: "true"}}
+      look: {foreach: "${none}", do: {cmd: "true"}}
+    """
+
+
+def stages() -> dict[str, dict[str, Any]]:
+    """The demo's stages; of a ``foreach`` what is done for each item."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load(DEMO)["stages"]
+    return {name: stage.get("do", stage) for name, stage in found.items()}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    write(tmp_path / "params.yaml", PARAMS)
+    write(tmp_path / "dvc.yaml", PIPELINE)
+    return Project(tmp_path)
+
+
+def test_the_demos_pipeline_is_the_generated_one_with_the_engines_folders_for_deps() -> None:
+    without = re.sub(r"^ +- src/weakfish\S*\n", "", DEMO, flags=re.MULTILINE)
+    assert without.replace("- requirements.lock\n", "- requirements.txt\n") == GENERATED
+
+
+@pytest.mark.parametrize("name", [name for name in stages() if name != "look"])
+def test_a_stage_depends_on_the_parts_of_the_engine_that_it_imports_and_on_no_others(name: str) -> None:
+    stage = stages()[name]
+    verb = stage["cmd"].split()[1]
+    declared = [dep for dep in stage["deps"] if dep.startswith("src/weakfish")]
+    assert declared == parts_of(verb), f"write these deps of {name} into dvc.yaml"
+
+
+def test_a_stage_reads_no_more_settings_than_it_uses() -> None:
+    read = {name: set(stage.get("params", [])) for name, stage in stages().items()}
+    assert {name for name, settings in read.items() if "label_models" in settings} == {
+        "label",
+        "features",
+        "training_set",
+        "evaluate",
+    }
+    assert read["vote"] == {"events", "tasks"}
+
+
+def test_stages_of_a_foreach_are_named_as_dvc_names_them(project: Project) -> None:
+    assert stages_of(project.root) == {
+        "label": "All labels",
+        "gate_labels@spam": "The gate of spam",
+        "gate_labels@tone/late": "The gate of tone/late",
+        "gate_features@sender_activity": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("label", "label"),
+        ("label@spam", "label"),
+        ("gate_labels", "gate_labels"),
+        ("gate_labels@spam", "gate_labels@spam"),
+        ("gate_labels_spam", "gate_labels@spam"),
+        ("gate_labels_tone_late", "gate_labels@tone/late"),
+        ("gate_features_sender_activity", "gate_features@sender_activity"),
+    ],
+)
+def test_names_of_earlier_versions_mean_the_stages_that_they_became(project: Project, said: str, meant: str) -> None:
+    assert named_stage(project.root, said) == meant
+
+
+def test_a_name_that_means_no_stage_or_several_is_refused(project: Project) -> None:
+    with pytest.raises(UnknownName, match=r"There is no stage 'gate_label@x'.*did you mean 'gate_labels@spam'"):
+        named_stage(project.root, "gate_label@x")
+    write(project.root / "params.yaml", "tasks: {a/b: 1, a_b: 2}")
+    with pytest.raises(UnknownName):
+        named_stage(project.root, "gate_labels_a_b")
+
+
+def test_a_stage_whose_name_has_a_slash_is_recorded_in_one_file(project: Project) -> None:
+    run_recorded(project, "gate_labels@tone/late", lambda project: lock_file(project, "gate_labels@tone/late").stat())
+    assert read_records(project)["gate_labels@tone/late"]["exit_code"] == 0
+    assert [file.name for file in (project.root / ".weakfish/runs").iterdir()] == ["gate_labels@tone%2Flate.json"]
