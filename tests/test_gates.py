@@ -127,9 +127,9 @@ def test_status_says_what_is_stale_and_why(project: Path) -> None:
     assert result.returncode == 0, result.stderr
     content = json.loads(result.stdout)
     assert content["verdict"] == "warned"
-    assert content["stale"]["label"] == ["params.yaml tasks modified"]
+    assert content["stale"]["label"] == ["params.yaml label_models modified"]
     assert "vote" not in content["stale"]
-    assert "Stale: label (params.yaml tasks modified)" in weakfish(project, "status").stdout
+    assert "Stale: label (params.yaml label_models modified)" in weakfish(project, "status").stdout
 
 
 def test_dvc_repro_says_so_when_another_one_is_at_work(project: Path) -> None:

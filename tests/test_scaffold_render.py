@@ -23,7 +23,7 @@ from weakfish.rules.loading import load_functions
 from weakfish.scaffold import literals
 from weakfish.scaffold.feature_plan import plan_past
 from weakfish.scaffold.proposal import Proposal, TaskProposal
-from weakfish.scaffold.render import dvc_yaml, render
+from weakfish.scaffold.render import render
 from weakfish.sources.ingest import events_contract
 from weakfish.sources.tabular import TabularSettings
 
@@ -37,32 +37,6 @@ def rendered(kind: str, **more: Any) -> dict[str, str]:
 def stages(text: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = yaml.safe_load(text)["stages"]
     return found
-
-
-def paths(items: list[Any]) -> list[str]:
-    """Outs and deps by path, whatever is said of them besides."""
-    return [next(iter(item)) if isinstance(item, dict) else item for item in items]
-
-
-def test_the_template_makes_the_demos_pipeline_but_for_the_engines_own_files() -> None:
-    demo = stages((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
-    views = [name.removeprefix("gate_features_") for name in demo if name.startswith("gate_features_")]
-    made = stages(dvc_yaml(["spam"], views, "raw"))
-    assert list(made) == list(demo)
-    assert len(views) == 3
-    for name, stage in demo.items():
-        deps = [dep for dep in stage["deps"] if not dep.startswith("src/weakfish/")]
-        demo[name] |= {"deps": ["requirements.txt" if dep == "requirements.lock" else dep for dep in deps]}
-    for stage in (demo["fetch"], made["fetch"]):  # what is fetched is the source's own matter
-        del stage["deps"], stage["params"], stage["desc"]
-        stage["outs"] = paths(stage["outs"])
-    made["ingest"]["outs"].remove("data/quarantine/raw")  # the demo's source sets nothing aside
-    for name in demo:
-        assert without_why(made[name]) == without_why(demo[name]), name
-
-
-def without_why(stage: dict[str, Any]) -> dict[str, Any]:
-    return {name: sorted(value) if name == "deps" else value for name, value in stage.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)

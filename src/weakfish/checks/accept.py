@@ -182,10 +182,10 @@ def accept_baseline(project: Project, tables: Sequence[str] = (), through: str |
 
 
 def _known(project: Project) -> list[str]:
-    """The tables that have a suite, and the metrics that have a verdict."""
+    """The tables that have a suite or a verdict, and the metrics that have a verdict."""
     metrics = (f"{EVALUATION}{task}" for task in project.params.tasks)
-    judged = (table for table in metrics if project.verdict(table).exists())
-    return sorted({*project.suites(), *project.params.tables, *judged})
+    judged = (table for table in (*project.params.tables, *metrics) if project.verdict(table).exists())
+    return sorted({*project.suites(), *judged})
 
 
 def _require_good(project: Project, known: Sequence[str], verdicts: Mapping[str, Any]) -> bool:

@@ -150,5 +150,5 @@ def write_publication(project: Rooted, name: str, marker: Marker, audit: Mapping
         view: {key: value for key, value in content.items() if key != "version"}
         for view, content in marker.views.items()
     }
-    content = {"project": name, "version": marker.version, "as_of": marker.as_of, "revision": marker.revision}
+    content = {"project": name, "version": marker.version, "as_of": marker.as_of or None, "revision": marker.revision}
     write_json(publication_file(project), {**content, "views": views, "audit": dict(audit)})
