@@ -17,6 +17,7 @@ from projects import REPOSITORY
 from scaffolded import KINDS, proposed, written
 
 from weakfish.checks.validate import suite
+from weakfish.errors import FeatureError, UnknownName
 from weakfish.features.views import Past, check_view, load_transforms
 from weakfish.project.params import LabelModelParams
 from weakfish.rules.loading import load_functions
@@ -39,31 +40,41 @@ def stages(text: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def paths(items: list[Any], item: str) -> list[str]:
+    """Outs and deps by path, whatever is said of them besides, for an item of a ``foreach``."""
+    plain = [next(iter(each)) if isinstance(each, dict) else each for each in items]
+    return [path.replace("${key}", item).replace("${item}", item) for path in plain]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_stage_reads_files_that_are_there_or_that_an_earlier_stage_makes(kind: str) -> None:
     files = rendered(kind)
-    there = [*files, proposed(kind)[0].fetch_dep]
+    params = yaml.safe_load(files["params.yaml"])
+    there = [*files, params["fetch"]["watch"]]
     for name, stage in stages(files["dvc.yaml"]).items():
-        for dep in paths(stage["deps"]):
-            assert any(path == dep or path.startswith(f"{dep}/") or dep.startswith(f"{path}/") for path in there), (
-                f"{name} reads {dep}"
-            )
-        there += paths([*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])])
-        params = yaml.safe_load(files["params.yaml"])
-        for setting in stage.get("params", []):
-            here = params
-            for part in setting.split("."):
-                here = here[part]
+        done = stage.get("do", stage)
+        for item in params[stage["foreach"][2:-1]] if "foreach" in stage and name != "look" else [""]:
+            for dep in paths(done.get("deps", []), item):
+                dep = dep.replace("${fetch.watch}", params["fetch"]["watch"])
+                assert any(path == dep or path.startswith(f"{dep}/") or dep.startswith(f"{path}/") for path in there), (
+                    f"{name} reads {dep}"
+                )
+            there += paths([*done.get("outs", []), *done.get("metrics", []), *done.get("plots", [])], item)
+            for setting in done.get("params", []):
+                here = params
+                for part in setting.replace("${key}", item).split("."):
+                    here = here[part]
 
 
 @pytest.mark.parametrize("kind", ["flats", "odd", "keys_alone"])
-def test_without_times_or_entities_nothing_is_computed_of_the_past(kind: str) -> None:
+def test_without_times_or_entities_nothing_is_computed_of_the_past(kind: str, tmp_path: Path) -> None:
     proposal = proposed(kind)[0].model_copy(update={"entities": ()})
     files = render(proposal, "1.2.3")
-    assert not {"features", "publish"} & set(stages(files["dvc.yaml"]))
-    assert "feature_repo/transforms.py" not in files
     assert "FeatureView" not in files["feature_repo/definitions.py"]
-    assert not [path for path in files if path.startswith("validation/features")]
+    assert [path for path in files if path.startswith("validation/features")] == ["validation/features/__init__.py"]
+    with written(tmp_path, files) as project:
+        assert project.params.views == []
+        assert load_transforms(project) == []
 
 
 def test_the_same_proposal_gives_the_same_files_also_when_it_comes_from_the_lock() -> None:
@@ -146,18 +157,30 @@ def test_the_generated_tests_pass_at_once(kind: str, tmp_path: Path) -> None:
             space["test_a_function_votes_where_it_should"](*row)
 
 
-def test_tasks_and_views_that_came_since_get_stages_and_a_suite_of_what_holds_of_any(tmp_path: Path) -> None:
-    now = {"outcome": ["kept", "returned"], "late": ["no", "yes"]}
-    files = rendered("orders", tasks=now, views=["customer_id_activity", "shop_pace"])
-    found = stages(files["dvc.yaml"])
-    assert {"validate_labels_late", "gate_training_late", "validate_features_shop_pace"} <= set(found)
-    assert "tasks.late.classes" in found["vote"]["params"]
-    assert "labeling_functions/late.py" not in files  # the team's own
-    with written(tmp_path, files) as project:
+def test_a_task_and_a_view_that_came_since_are_judged_without_a_suite_of_their_own(tmp_path: Path) -> None:
+    files = rendered("orders")
+    settings = yaml.safe_load(files["params.yaml"])
+    settings["tasks"]["late"] = {"classes": ["no", "yes"]}
+    settings["views"].append("shop_pace")
+    with written(tmp_path, files | {"params.yaml": yaml.safe_dump(settings)}) as project:
         for table in ("labels/late", "training/late", "features/shop_pace"):
-            assert suite(project, table)
-    gone = rendered("orders", tasks={"late": ["no", "yes"]}, views=[])
-    assert not {"features", "publish", "gate_labels_outcome"} & set(stages(gone["dvc.yaml"]))
+            assert suite(project, table) == []
+        with pytest.raises(UnknownName, match="table with a suite"):
+            suite(project, "labels/early")
+        assert project.task("late").label_model.class_balance == [0.5, 0.5]
+        with pytest.raises(FeatureError, match="lists view 'shop_pace', and .* no function of this name"):
+            load_transforms(project)
+
+
+def test_a_view_that_params_do_not_list_is_refused(tmp_path: Path) -> None:
+    files = rendered("orders")
+    with (
+        written(
+            tmp_path, files | {"params.yaml": files["params.yaml"].replace("[customer_id_activity]", "[]")}
+        ) as project,
+        pytest.raises(FeatureError, match="'customer_id_activity' .* is not among the views of params.yaml"),
+    ):
+        load_transforms(project)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7, 49, 50])
@@ -165,16 +188,19 @@ def test_a_class_balance_that_nobody_knows_is_even_and_adds_up(classes: int) -> 
     proposal, _ = proposed("flats")
     task = TaskProposal(classes=tuple(f"c{number}" for number in range(classes)))
     files = render(proposal.model_copy(update={"tasks": {"deal": task}}), "1.2.3")
-    found = yaml.safe_load(files["params.yaml"])["tasks"]["deal"]
-    assert LabelModelParams.model_validate(found["label_model"]).class_balance == [1 / classes] * classes
-    assert abs(sum(found["label_model"]["class_balance"]) - 1) < 1e-9
+    balance = yaml.safe_load(files["params.yaml"])["label_models"]["deal"]["class_balance"]
+    assert LabelModelParams(class_balance=balance).class_balance == [1 / classes] * classes
+    assert abs(sum(balance) - 1) < 1e-9
 
 
-def test_fetch_runs_every_time_where_what_it_reads_cannot_be_watched() -> None:
-    assert stages(dvc_yaml(["a"], [], None))["fetch"]["always_changed"] is True
-    watched = stages(dvc_yaml(["a"], [], "../in: # ${x}"))["fetch"]
-    assert watched["deps"] == ["../in: # \\${x}"]
-    assert "always_changed" not in watched
+def test_a_stage_lists_the_files_on_each_run_where_what_fetch_reads_cannot_be_watched() -> None:
+    proposal = proposed("flats")[0]
+    for given, expected in (
+        (None, {"watch": "data/files.json", "look": ["files"]}),
+        ("../in: # ${x}", {"watch": "../in: # ${x}", "look": []}),
+    ):
+        files = render(proposal.model_copy(update={"fetch_dep": given}), "1.2.3")
+        assert yaml.safe_load(files["params.yaml"])["fetch"] == expected
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
