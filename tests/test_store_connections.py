@@ -24,8 +24,7 @@ from stores import shop
 
 from weakfish.errors import StoreError, UserError
 from weakfish.feast import layout as keys
-from weakfish.feast.address import configured, external, from_feast
-from weakfish.feast.clients import Address, explained
+from weakfish.feast.clients import Address, configured, explained, external, from_feast
 from weakfish.feast.server import named, resolve
 from weakfish.project.paths import Project
 

@@ -26,8 +26,7 @@ from stores import shop
 
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
-from weakfish.feast.address import external
-from weakfish.feast.clients import explained
+from weakfish.feast.clients import explained, external
 from weakfish.feast.commit import claimed
 from weakfish.feast.publish import publish
 from weakfish.feast.server import resolve

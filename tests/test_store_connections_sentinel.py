@@ -21,8 +21,7 @@ from servers import (
 from stores import shop
 
 from weakfish.errors import StoreError
-from weakfish.feast.address import external
-from weakfish.feast.clients import explained
+from weakfish.feast.clients import explained, external
 from weakfish.feast.publish import publish
 from weakfish.feast.server import resolve
 from weakfish.project.paths import Project

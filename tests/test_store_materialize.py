@@ -188,7 +188,7 @@ def test_the_next_run_goes_on_from_where_the_last_one_ended(client: redis.Redis,
 def test_a_run_that_loses_the_server_leaves_whole_rows_and_the_next_one_ends_it(
     client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "PATIENCE", 0.2)
+    monkeypatch.setattr(sending, "RETRY_SECONDS", 0.2)
     monkeypatch.setattr(writing, "ROWS", 5)
     one = source(tmp_path, rows())
     store = opened(tmp_path / "a", habits(one))

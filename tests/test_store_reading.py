@@ -26,7 +26,7 @@ from stores import port
 
 from weakfish.feast import layout as keys
 from weakfish.feast.decoding import Answer, rfc3339
-from weakfish.feast.exchange import MOST
+from weakfish.feast.exchange import MAX_ROWS
 
 Request = dict[str, Any]
 PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = FieldStatus.PRESENT, FieldStatus.NOT_FOUND, FieldStatus.OUTSIDE_MAX_AGE
@@ -85,7 +85,11 @@ def answer(store: FeatureStore, request: Request) -> Answer:
     given = arguments(store, request)
     rows = given.pop("entity_rows")
     online = store._get_provider().online_store
-    found: Answer = online.answer(store.config, given.pop("features"), rows, store.registry, store.project, **given)
+    full = given.pop("full_feature_names", False)
+    versioned = given.pop("include_feature_view_version_metadata", False)
+    reader, exchange = online.reader(store.config), online.exchange(store.config)
+    plan = reader.plan(store.registry, store.project, given.pop("features"), full, versioned)
+    found: Answer = exchange.run(reader.answer(plan, rows))
     return found
 
 
@@ -338,7 +342,7 @@ def test_a_service_that_differs_from_the_registrys_is_read_as_it_is_handed_in(ro
 
 
 def test_more_entities_than_one_round_trip_takes_are_all_read(ours: FeatureStore) -> None:
-    asked = [number % 9 if number % 2 else number for number in range(2 * MOST + 3)]
+    asked = [number % 9 if number % 2 else number for number in range(2 * MAX_ROWS + 3)]
     many = ours.get_online_features(["trips:rate"], {"driver_id": asked}).to_dict()["rate"]
     few = ours.get_online_features(["trips:rate"], {"driver_id": [*range(10)]}).to_dict()["rate"]
     assert many == [few[number] if number < 10 else None for number in asked]

@@ -32,9 +32,9 @@ from stores import port, redis_server
 
 from weakfish.feast import decoding as build
 from weakfish.feast import layout as keys
-from weakfish.feast.online import HonestReads
-from weakfish.feast.read_plan import Plans, ReadPlan
-from weakfish.feast.requests import by_feast, by_hand, key_column
+from weakfish.feast.online import ProjectRedisOnlineStore
+from weakfish.feast.read_plan import PlanCache, ReadPlan
+from weakfish.feast.reader import by_feast, by_hand, key_column
 
 SIGNATURES = {
     "feast.utils._get_online_request_context": "registry, project, features, full_feature_names",
@@ -80,7 +80,10 @@ def test_feasts_own_functions_take_what_they_took(name: str) -> None:
 
 @pytest.mark.parametrize("name", READS)
 def test_feast_calls_an_online_store_as_it_did(name: str) -> None:
-    theirs, mine = inspect.signature(getattr(OnlineStore, name)), inspect.signature(getattr(HonestReads, name))
+    theirs, mine = (
+        inspect.signature(getattr(OnlineStore, name)),
+        inspect.signature(getattr(ProjectRedisOnlineStore, name)),
+    )
     assert [(each.name, each.default) for each in mine.parameters.values()] == [
         (each.name, each.default) for each in theirs.parameters.values()
     ]
@@ -88,8 +91,11 @@ def test_feast_calls_an_online_store_as_it_did(name: str) -> None:
 
 
 def test_the_class_replaces_nothing_of_feasts_by_accident() -> None:
-    own = {name for name in vars(HonestReads) if not name.startswith("__")} - {"_abc_impl"}
-    assert own & {name for base in RedisOnlineStore.__mro__ for name in vars(base)} == set(READS)
+    own = {name for name in vars(ProjectRedisOnlineStore) if not name.startswith("__")} - {"_abc_impl"}
+    writes = {"online_write_batch", "online_write_batch_async"}
+    removal = {"update", "teardown", "delete_table", "delete_entity_values", "close"}
+    theirs = {name for base in RedisOnlineStore.__mro__ for name in vars(base)}
+    assert own & theirs == {*READS, *writes, *removal}
 
 
 def test_feast_resolves_a_request_to_what_a_plan_takes_apart(store: FeatureStore) -> None:
@@ -134,7 +140,7 @@ def test_keys_and_fields_are_those_of_feasts_store(store: FeatureStore) -> None:
         plan = planned(store, name, full=True)
         hand = by_hand(plan, asked)
         assert hand is not None
-        feast = by_feast(plan, store.config, store.registry, store.project, store.get_feature_service(name), asked)
+        feast = by_feast(plan, asked)
         assert dict(hand.columns) == dict(feast.columns)
         assert hand.head == feast.head
         assert _read(hand) == _read(feast)
@@ -216,7 +222,7 @@ def test_a_response_tells_types_as_feast_does(store: FeatureStore) -> None:
 
 def test_a_registry_in_a_file_tells_when_it_changed(store: FeatureStore) -> None:
     registry = store.registry
-    plans = Plans(store.config, registry)
+    plans = PlanCache(store.config, registry)
     first = plans.plan(store.project, ["trips:count"], False, False)
     assert plans.plan(store.project, ["trips:count"], False, False) is first
     before = registry.cached_registry_proto, registry.cached_registry_proto.version_id
@@ -237,7 +243,7 @@ def test_a_registry_that_tells_nothing_is_asked_every_time(store: FeatureStore) 
                 raise AttributeError(name)
             return getattr(store.registry, name)
 
-    plans = Plans(store.config, Closed())
+    plans = PlanCache(store.config, Closed())
     assert plans.plan(store.project, ["trips:count"], False, False) is not plans.plan(
         store.project, ["trips:count"], False, False
     )
@@ -265,7 +271,7 @@ def test_redis_py_gives_its_connections_sockets_to_us(store: FeatureStore) -> No
     online = store._get_provider().online_store
     assert type(online._client) is redis.Redis
     assert type(online._client.connection_pool) is redis.ConnectionPool
-    line = online._exchange._idle[-1]
+    line = online.exchange(store.config).idle[-1]
     assert line.connection._sock is line.socket
     assert line.is_open()
     line.connection.disconnect()

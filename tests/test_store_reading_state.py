@@ -29,7 +29,8 @@ from stores import port, redis_server, shop
 
 from weakfish.cli.online import online
 from weakfish.feast import layout as keys
-from weakfish.feast import requests as clock
+from weakfish.feast import reader as clock
+from weakfish.feast.exchange import Exchange
 from weakfish.feast.publish import publish
 
 ASKED = {"driver_id": [0, 3, 77]}
@@ -137,7 +138,7 @@ def test_a_server_that_does_not_answer_is_a_timeout(tmp_path: Path, root: Path) 
     with redis_server(tmp_path / "slow") as client, feast_store(root, port(client)) as store:
         rates(store, 0)
         online = store._get_provider().online_store
-        for line in online._exchange._idle:
+        for line in online.exchange(store.config).idle:
             line.socket.settimeout(0.1)
         client.execute_command("CLIENT", "PAUSE", 600, "ALL")
         with pytest.raises(redis.TimeoutError):
@@ -230,13 +231,13 @@ def test_requests_of_one_event_loop_get_their_own_answers(store: FeatureStore) -
 
 def test_a_forked_process_speaks_on_lines_of_its_own(store: FeatureStore) -> None:
     want = [rates(store, driver) for driver in (0, 3)]
-    lines = set(store._get_provider().online_store._exchange._idle)
+    lines = set(store._get_provider().online_store.exchange(store.config).idle)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover
         try:
             got = [rates(store, driver) for driver in (0, 3)]
-            mine = set(store._get_provider().online_store._exchange._idle)
+            mine = set(store._get_provider().online_store.exchange(store.config).idle)
             os.write(writer, json.dumps([got, len(mine & lines)]).encode())
         finally:
             os._exit(0)
@@ -278,6 +279,10 @@ async def _whole(store: FeatureStore, features: FeatureService, asked: dict[str,
         await store._get_provider().online_store.close()
 
 
+def now(time: clock.Clock, server: redis.Redis) -> int:
+    return Exchange(server).run(time.reading())
+
+
 @pytest.mark.parametrize("setting", ["last", "2024-05-06T07:08:09Z"])
 def test_the_clock_says_what_the_last_publication_answers_for(
     tmp_path: Path, server: redis.Redis, setting: str, monkeypatch: pytest.MonkeyPatch
@@ -285,27 +290,27 @@ def test_the_clock_says_what_the_last_publication_answers_for(
     time = clock.Clock(_project(tmp_path, setting), PROJECT)
     published = datetime(2024, 5, 6, 7, 8, 9, 250_000, UTC)
     _publish(server, published)
-    assert time.now(server) == round(published.timestamp() * 1e6) * 1_000
+    assert now(time, server) == round(published.timestamp() * 1e6) * 1_000
     _publish(server, published + timedelta(days=1))
-    monkeypatch.setattr(clock, "PATIENCE", -1)
-    assert time.now(server) == round((published + timedelta(days=1)).timestamp() * 1e6) * 1_000
+    monkeypatch.setattr(clock, "RECHECK_SECONDS", -1)
+    assert now(time, server) == round((published + timedelta(days=1)).timestamp() * 1e6) * 1_000
     server.delete(keys.marker(PROJECT))
 
 
 def test_the_clock_says_now_when_it_is_told_so_or_nothing_was_published(
     tmp_path: Path, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clock, "PATIENCE", -1)
+    monkeypatch.setattr(clock, "RECHECK_SECONDS", -1)
     repository = _project(tmp_path, "now")
     time = clock.Clock(repository, PROJECT)
     _publish(server, STALE)
     before = datetime.now(UTC).timestamp() * 1e9
-    assert time.now(server) >= before
+    assert now(time, server) >= before
     _project(tmp_path, "last")  # the setting counts as it is now
-    assert time.now(server) == clock._nanoseconds(STALE)
+    assert now(time, server) == round(STALE.timestamp() * 1e6) * 1_000
     _publish(server, None)
-    assert time.now(server) >= before
-    assert clock.Clock(tmp_path.parent, PROJECT).now(server) >= before  # in no project
+    assert now(time, server) >= before
+    assert now(clock.Clock(tmp_path.parent, PROJECT), server) >= before  # in no project
     server.delete(keys.marker(PROJECT))
 
 

@@ -318,7 +318,7 @@ def test_what_keeps_a_server_from_beginning_is_told(project: Project, tmp_path: 
     file.write_text(file.read_text().replace(str(project.root), str(empty)))
     result = weakfish(empty, "serve", "--port", "0")
     assert result.returncode == 3
-    assert "nothing was published; run `weakfish publish`." in result.stderr
+    assert "nothing was published yet; run `weakfish publish`." in result.stderr
     assert "Traceback" not in result.stderr
 
 

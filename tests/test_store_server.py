@@ -23,8 +23,7 @@ from weakfish.cli.online import online
 from weakfish.errors import StoreError, UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import server
-from weakfish.feast.address import external
-from weakfish.feast.clients import Address, explained
+from weakfish.feast.clients import Address, explained, external
 from weakfish.feast.publish import publish
 from weakfish.project.paths import Project
 
@@ -143,7 +142,7 @@ def test_deleting_its_folder_under_it_leaves_no_stray(project: Project) -> None:
 def test_a_server_that_hangs_is_named_and_not_doubled(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
-    monkeypatch.setattr(server, "PATIENCE", 0.5)
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.5)
     found = server.start(project)
     os.kill(found.pid, signal.SIGSTOP)
     try:

@@ -31,8 +31,9 @@ from weakfish.feast import layout as keys
 from weakfish.feast import writer as calls
 from weakfish.feast import writer as sending
 from weakfish.feast.encoding import Encoded, encode
+from weakfish.feast.exchange import AsyncExchange
 from weakfish.feast.server import NEVER
-from weakfish.feast.writer import Written, commands, removals, remove, write, write_async
+from weakfish.feast.writer import Written, commands, removals, remove, write, writing
 
 ONE = view({"count": types.Int64, "label": types.String})
 MICROSECOND = timedelta(microseconds=1)
@@ -313,8 +314,9 @@ def test_an_event_loop_writes_the_same(client: redis.Redis) -> None:
 
     async def work() -> Written:
         async with redis.asyncio.Redis(port=port(client)) as own:
-            done = await write_async(own, encoded(rows))
-            return done + await write_async(own, encoded([(1, FAR[0], None, 7)]))
+            exchange = AsyncExchange(own)
+            done = await exchange.run(writing(encoded(rows), by_slot=False))
+            return done + await exchange.run(writing(encoded([(1, FAR[0], None, 7)]), by_slot=False))
 
     assert asyncio.run(work()) == Written(written=250, older=1)
     theirs = hashes(client)
@@ -335,7 +337,7 @@ def test_a_cluster_takes_rows_by_their_slots_sync_and_async(slots: Any, client: 
 
     async def work() -> Written:
         async with redis.asyncio.RedisCluster(host="127.0.0.1", port=nodes[0].port) as own:
-            return await write_async(own, encoded(rows), until=2**62)
+            return await AsyncExchange(own).run(writing(encoded(rows), by_slot=True, until=2**62))
 
     assert asyncio.run(work()) == Written(written=402)
     names = [key(user) for user in range(400)]
@@ -408,7 +410,7 @@ def test_a_connection_that_is_cut_between_batches_is_made_anew(
 def test_a_server_that_stays_away_is_an_error_after_which_the_next_run_ends_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "PATIENCE", 0.3)
+    monkeypatch.setattr(sending, "RETRY_SECONDS", 0.3)
     rows = encoded([(user, NOON, None, user) for user in range(300)])
     at = free_port()
     with server("redis-server", tmp_path, "--appendonly", "yes", at=at) as client:

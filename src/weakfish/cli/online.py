@@ -73,8 +73,8 @@ def get(entities: tuple[str, ...], as_json: bool) -> None:
     KEY=VALUE names it by a join key, for example customer=42; more of them reach more views.
     """
     from weakfish.feast.clients import explained
+    from weakfish.feast.online import read_entities
     from weakfish.feast.probe import read_marker, settings
-    from weakfish.feast.read import read_entities
     from weakfish.feast.server import resolve
 
     project = Project.find()

@@ -38,8 +38,8 @@ def serve(
     they have to show it. The address is printed on stdout, what happens on stderr; SIGTERM ends the server when it has
     answered what it was asked.
     """
-    from weakfish.feast.serving.server import serve as work
-    from weakfish.feast.serving.snapshot import Settings, token
+    from weakfish.feast.serving import processes
+    from weakfish.feast.serving.application import ServeSettings, token
 
-    settings = Settings(host, port, workers, threads, max_entities, max_body, store_timeout, token())
-    work(Project.find(), settings)
+    settings = ServeSettings(host, port, workers, threads, max_entities, max_body, store_timeout, token())
+    processes.serve(Project.find(), settings)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 _importing = threading.Lock()
@@ -80,3 +81,88 @@ def _import_torch_on_demand() -> None:
 
 
 import_feast()
+
+from feast import FeatureService, FeatureStore, feature_server_utils, metrics, utils
+from feast.infra.compute_engines.local.compute import LocalComputeEngine
+from feast.infra.compute_engines.local.job import LocalMaterializationJob
+from feast.infra.online_stores.online_store import OnlineStore
+from feast.infra.online_stores.redis import RedisOnlineStore
+
+request_context = utils._get_online_request_context
+"""What a request asks for, as Feast resolves it: nine things, of which `weakfish.feast.read_plan` names each."""
+
+table_entity_columns = utils._get_table_entity_values
+"""The columns of a request that hold a view's join keys, under its aliases."""
+
+prepared_entities = utils._prepare_entities_to_read_from_online_store
+unique_entities = utils._get_unique_entities
+entity_key_messages = utils._get_entity_key_protos
+add_on_demand_features = utils._augment_response_with_on_demand_transforms
+drop_columns = utils._drop_unneeded_columns
+feature_types = OnlineStore._build_feature_types
+value_to_json = feature_server_utils._value_to_native
+"""A ``Value`` as Feast's feature server writes it."""
+
+
+def online_store(store: FeatureStore) -> OnlineStore:
+    """The online store that a feature store reads from and writes to."""
+    return store._get_provider().online_store
+
+
+def has_unresolved_features(service: FeatureService) -> bool:
+    """Whether a service was made from references that Feast resolves when it is applied."""
+    return bool(getattr(service, "_pending_feature_refs", None))
+
+
+def registry_check(registry: Any) -> Callable[[str], Any] | None:
+    """What makes a registry read its file or database again if its time is up; None for a registry without cache."""
+    look = getattr(registry, "_get_registry_proto", None)
+    if look is not None:  # a registry in a file
+        return lambda project: look(project=project, allow_cache=True)
+    refresh = getattr(registry, "_refresh_cached_registry_if_necessary", None)
+    return None if refresh is None else lambda _: refresh()
+
+
+def registry_file(registry: Any) -> Path | None:
+    """The local file that a registry is kept in, if it is."""
+    file = getattr(registry, "_file_path", None)
+    return file if isinstance(file, Path) else None
+
+
+def counts_reads() -> bool:
+    """Whether `feast serve` has switched on Feast's own metrics of online reads."""
+    return bool(metrics._config.online_features)
+
+
+class RedisStore(RedisOnlineStore):
+    """Feast's store on Redis; `client` and `async_client` say which connections it uses."""
+
+    def client(self, config: Any) -> Any:
+        """A sync client, given the settings below ``online_store``."""
+        raise NotImplementedError
+
+    async def async_client(self, config: Any) -> Any:
+        """A client of the event loop that runs."""
+        raise NotImplementedError
+
+    def _get_client(self, online_store_config: Any) -> Any:
+        return self.client(online_store_config)
+
+    async def _get_client_async(self, online_store_config: Any) -> Any:
+        return await self.async_client(online_store_config)
+
+
+class ComputeEngine(LocalComputeEngine):
+    """Feast's local engine; `materialize_one` is what it does for each view."""
+
+    def materialize_one(self, registry: Any, task: Any, **options: Any) -> LocalMaterializationJob:
+        """Materialize a view the way that Feast does."""
+        return super()._materialize_one(registry, task, **options)
+
+    @property
+    def backend(self) -> Any:
+        """What transformed views are computed with; None for Feast's choice."""
+        return self._backend
+
+    def _materialize_one(self, registry: Any, task: Any, **kwargs: Any) -> LocalMaterializationJob:
+        return self.materialize_one(registry, task, **kwargs)

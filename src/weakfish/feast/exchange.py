@@ -1,32 +1,36 @@
-"""Asking Redis for fields of many hashes in one round trip, with as little Python around it as can be.
+"""What is said to Redis: steps that know no socket, and the two clients, sync and async, that perform them.
 
-Lists of keys come in, each with the fields to read; the rows go out in the same order. One server is asked directly:
-the commands are put together as bytes, sent over a connection that redis-py made and this module keeps, and the
-answers read by hiredis. Whatever is not plainly an answer, and every other kind of client (a Cluster, a primary that
-Sentinels name), goes through redis-py's own pipeline, with its retries and errors.
+A read or a write is a generator of steps (`Ask`, `Commands` and so on), which is sent what the server answered. One
+server is asked for rows directly: commands are put together as bytes, sent over a connection that redis-py opened and
+that is kept here, and hiredis reads the answers. What is not plainly an answer, and every other kind of client (a
+cluster, a primary that Sentinels name), goes through redis-py's own pipeline, with its retries and errors.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from hashlib import sha1
+from itertools import islice
+from typing import Any, TypeVar
 
 import hiredis
 import redis
 import redis.asyncio
+from redis.exceptions import NoScriptError
+
+from weakfish.feast.clients import is_one_server, socket_of, transport_of
 
 Row = list[bytes | None]
-MOST = 5_000
+MAX_ROWS = 5_000
 """Hashes asked for in one round trip."""
 
-MORE = object()
-"""What hiredis says while an answer is incomplete."""
-
-_READ = 65_536
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -50,69 +54,198 @@ class Want:
 
 
 Wants = Sequence[tuple[Want, Sequence[bytes]]]
+Argument = bytes | memoryview | str | int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a script."""
+
+    keys: Sequence[bytes]
+    arguments: Sequence[Argument]
+
+    def command(self, *script: str) -> tuple[Argument, ...]:
+        """The whole command, given its name and its script or the script's digest."""
+        return (*script, len(self.keys), *self.keys, *self.arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Read rows over a connection of our own; the answer is None where redis-py has to be asked instead."""
+
+    packed: bytes
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Run commands in one pipeline of redis-py; the answers hold errors where ``raises`` is False."""
+
+    commands: Sequence[tuple[Argument, ...]]
+    raises: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """Run one command."""
+
+    command: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let some seconds pass."""
+
+    seconds: float
+
+
+Step = Ask | Commands | Single | Wait
+Steps = Generator[Step, Any, Result]
+
+
+def fetching(wants: Wants) -> Steps[list[list[Row]]]:
+    """The rows of each want's keys, in few round trips."""
+    total = sum(len(keys) for _, keys in wants)
+    rows: list[Row] = []
+    for part in [wants] if total <= MAX_ROWS else _parts(wants):
+        commands = [command for want, keys in part for command in want.commands(keys)]
+        found = yield Ask(commands[0] if len(commands) == 1 else b"".join(commands), len(commands))
+        if found is None:
+            found = yield Commands([("HMGET", key, *want.fields) for want, keys in part for key in keys])
+        rows = found if total <= MAX_ROWS else rows + found
+    if len(wants) == 1:
+        return [rows]
+    rest = iter(rows)
+    return [list(islice(rest, len(keys))) for _, keys in wants]
+
+
+def _parts(wants: Wants) -> Iterator[Wants]:
+    for want, keys in wants:
+        for start in range(0, len(keys), MAX_ROWS):
+            yield [(want, keys[start : start + MAX_ROWS])]
+
+
+def calling(script: str, calls: Sequence[Call]) -> Steps[list[int]]:
+    """The answers to calls of a script; a server that does not know it is told once. Raises what a call raised."""
+    commands = [call.command("EVALSHA", digest(script)) for call in calls]
+    answers: list[Any] = yield Commands(commands, raises=False)
+    unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if unknown:
+        yield Single(("SCRIPT LOAD", script))
+        again = yield Commands([commands[place] for place in unknown], raises=False)
+        for place, answer in zip(unknown, again, strict=True):
+            answers[place] = answer
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
+@functools.lru_cache(maxsize=256)
+def digest(script: str) -> str:
+    """The name by which a server knows a script that it has seen."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+MORE = object()
+"""What hiredis says while an answer is incomplete."""
+
+
+class Answers:
+    """Rows as they come in, for one request after another, in the order of the requests."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader(notEnoughData=MORE)
+        self.feed: Callable[[bytes], None] = self._reader.feed
+        self._rows: list[Row] = []
+
+    def take(self, count: int) -> list[Row] | None:
+        """The next ``count`` rows; None while some are missing. Raises `NotARow` for any other answer."""
+        rows, gets = self._rows, self._reader.gets
+        while len(rows) < count:
+            row = gets()
+            if type(row) is not list:
+                if row is MORE:
+                    return None
+                raise NotARow
+            rows.append(row)
+        self._rows = []
+        return rows
+
+
+class NotARow(Exception):
+    """An error or a push: redis-py asks again, and says what is wrong."""
 
 
 class Exchange:
-    """Reads through one sync client; threads may share it."""
+    """Performs steps through one sync client; threads may share it."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self._direct = _is_one_server(client)
-        self._idle: deque[_Line] = deque()
+        self._direct = is_one_server(client)
+        self.idle: deque[_Line] = deque()
         self._process = os.getpid()
+
+    def run(self, steps: Steps[Result]) -> Result:
+        """What a generator of steps returns; raises what it raises, and `redis.RedisError`."""
+        perform = self._perform
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = perform(step)
+                except Exception as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
     def fetch(self, wants: Wants) -> list[list[Row]]:
         """The rows of each want's keys; raises `redis.RedisError`."""
-        total = sum(len(keys) for _, keys in wants)
-        if total > MOST:
-            return [self._in_parts(want, keys) for want, keys in wants]
-        rows = self._ask(wants, total) if self._direct else None
-        return split(self._pipelined(wants) if rows is None else rows, wants)
+        return self.run(fetching(wants))
 
-    def _in_parts(self, want: Want, keys: Sequence[bytes]) -> list[Row]:
-        parts = (keys[start : start + MOST] for start in range(0, len(keys), MOST))
-        return [row for part in parts for row in self.fetch([(want, part)])[0]]
+    def _perform(self, step: Step) -> Any:
+        match step:
+            case Ask(packed, count):
+                return self._ask(packed, count) if self._direct else None
+            case Commands(commands, raises):
+                with self.client.pipeline(transaction=False) as pipe:
+                    for command in commands:
+                        pipe.execute_command(*command)
+                    return pipe.execute(raise_on_error=raises)
+            case Single(command):
+                return self.client.execute_command(*command)
+            case Wait(seconds):
+                return time.sleep(seconds)
 
-    def _ask(self, wants: Wants, total: int) -> list[Row] | None:
-        """The rows, over a line of our own; None when redis-py should ask instead."""
-        commands = [command for want, keys in wants for command in want.commands(keys)]
+    def _ask(self, packed: bytes, count: int) -> list[Row] | None:
         line = self._line()
         try:
-            rows = line.ask(commands[0] if total == 1 else b"".join(commands), total)
+            rows = line.ask(packed, count)
         except TimeoutError as error:
             line.end()
             raise redis.TimeoutError("Timeout reading from socket") from error
-        except OSError:  # the server hung up: redis-py connects anew and tries again
+        except (OSError, NotARow):  # the server hung up or refused: redis-py connects anew and tries again
             line.end()
             return None
         except BaseException:
             line.end()
             raise
-        if rows is None:
-            line.end()
-        else:
-            self._idle.append(line)
+        self.idle.append(line)
         return rows
 
     def _line(self) -> _Line:
         if self._process != os.getpid():  # a fork must not speak on its parent's lines
-            self._idle, self._process = deque(), os.getpid()
+            self.idle, self._process = deque(), os.getpid()
         try:
-            line = self._idle.pop()
+            line = self.idle.pop()
         except IndexError:
             return _Line(self.client.connection_pool)
         if line.is_open():
             return line
         line.end()
         return self._line()
-
-    def _pipelined(self, wants: Wants) -> list[Row]:
-        with self.client.pipeline(transaction=False) as pipe:
-            for want, keys in wants:
-                for key in keys:
-                    pipe.hmget(key, want.fields)
-            rows: list[Row] = pipe.execute()
-        return rows
 
 
 class _Line:
@@ -121,29 +254,23 @@ class _Line:
     def __init__(self, pool: Any) -> None:
         self.pool = pool
         self.connection = pool.get_connection()
-        self.socket = self.connection._sock
-        self.reader = hiredis.Reader(notEnoughData=MORE)
+        self.socket = socket_of(self.connection)
+        self.answers = Answers()
 
     def is_open(self) -> bool:
-        return self.socket is not None and self.connection._sock is self.socket
+        return self.socket is not None and socket_of(self.connection) is self.socket
 
-    def ask(self, packed: bytes, count: int) -> list[Row] | None:
-        """Send commands and read as many answers; None when one is no list."""
+    def ask(self, packed: bytes, count: int) -> list[Row]:
+        """Send commands and read as many rows."""
         self.socket.sendall(packed)
-        gets, feed, receive = self.reader.gets, self.reader.feed, self.socket.recv
-        rows: list[Row] = []
-        while len(rows) < count:
-            row = gets()
-            while row is MORE:
-                data = receive(_READ)
-                if not data:
-                    raise ConnectionResetError
-                feed(data)
-                row = gets()
-            if type(row) is not list:
-                return None
-            rows.append(row)
-        return rows
+        while True:
+            data = self.socket.recv(65_536)
+            if not data:
+                raise ConnectionResetError
+            self.answers.feed(data)
+            rows = self.answers.take(count)
+            if rows is not None:
+                return rows
 
     def end(self) -> None:
         """Close it and tell the pool."""
@@ -151,75 +278,63 @@ class _Line:
         self.pool.release(self.connection)
 
 
-def _is_one_server(client: Any) -> bool:
-    """True for a client whose connections all lead to one server, and hand out bytes."""
-    pool = getattr(client, "connection_pool", None)
-    if type(client) is not redis.Redis or type(pool) is not redis.ConnectionPool:
-        return False
-    return not pool.connection_kwargs.get("decode_responses") and getattr(pool, "cache", None) is None
-
-
-def split(rows: list[Row], wants: Wants) -> list[list[Row]]:
-    """Rows of all wants, one after the other, by want."""
-    if len(wants) == 1:
-        return [rows]
-    parts, start = [], 0
-    for _, keys in wants:
-        parts.append(rows[start : start + len(keys)])
-        start += len(keys)
-    return parts
-
-
 class AsyncExchange:
-    """Reads through one async client, in its event loop."""
+    """Performs steps through one async client, in its event loop."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self._direct = _is_one_async_server(client)
+        self._direct = is_one_server(client)
         self._line: _AsyncLine | None = None
         self._opening = asyncio.Lock()
 
-    async def fetch(self, wants: Wants) -> list[list[Row]]:
-        """The rows of each want's keys; raises `redis.RedisError`."""
-        total = sum(len(keys) for _, keys in wants)
-        if total > MOST:
-            return [await self._in_parts(want, keys) for want, keys in wants]
-        rows = await self._ask(wants, total) if self._direct else None
-        return split(await self._pipelined(wants) if rows is None else rows, wants)
+    async def run(self, steps: Steps[Result]) -> Result:
+        """What a generator of steps returns; raises what it raises, and `redis.RedisError`."""
+        perform = self._perform
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = await perform(step)
+                except Exception as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
-    async def _in_parts(self, want: Want, keys: Sequence[bytes]) -> list[Row]:
-        rows: list[Row] = []
-        for start in range(0, len(keys), MOST):
-            rows += (await self.fetch([(want, keys[start : start + MOST])]))[0]
-        return rows
+    async def _perform(self, step: Step) -> Any:
+        match step:
+            case Ask(packed, count):
+                return await self._ask(packed, count) if self._direct else None
+            case Commands(commands, raises):
+                async with self.client.pipeline(transaction=False) as pipe:
+                    for command in commands:
+                        pipe.execute_command(*command)
+                    return await pipe.execute(raise_on_error=raises)
+            case Single(command):
+                return await self.client.execute_command(*command)
+            case Wait(seconds):
+                return await asyncio.sleep(seconds)
 
-    async def _ask(self, wants: Wants, total: int) -> list[Row] | None:
-        """The rows, over the line that all share; None when redis-py should ask instead."""
+    async def _ask(self, packed: bytes, count: int) -> list[Row] | None:
         line = self._line
         if line is None or not line.is_open:
             line = await self._opened()
-        packed = b"".join([command for want, keys in wants for command in want.commands(keys)])
         try:
-            return await line.ask(packed, total)
+            return await line.ask(packed, count)
         except OSError:  # the server hung up: redis-py connects anew and tries again
             return None
 
     async def _opened(self) -> _AsyncLine:
+        """The line that all requests share."""
         async with self._opening:
             line = self._line
             if line is None or not line.is_open:
                 if line is not None:
                     await line.end()
-                line = self._line = await _AsyncLine.to(self.client.connection_pool)
+                pool = self.client.connection_pool
+                line = self._line = _AsyncLine(pool, await pool.get_connection())
             return line
-
-    async def _pipelined(self, wants: Wants) -> list[Row]:
-        async with self.client.pipeline(transaction=False) as pipe:
-            for want, keys in wants:
-                for key in keys:
-                    pipe.hmget(key, want.fields)
-            rows: list[Row] = await pipe.execute()
-        return rows
 
 
 class _AsyncLine(asyncio.Protocol):
@@ -228,21 +343,16 @@ class _AsyncLine(asyncio.Protocol):
     def __init__(self, pool: Any, connection: Any) -> None:
         self.pool, self.connection = pool, connection
         self.is_open = True
-        self._reader = hiredis.Reader(notEnoughData=MORE)
-        self._waiting: deque[tuple[asyncio.Future[list[Row] | None], int, list[Row]]] = deque()
+        self._answers = Answers()
+        self._waiting: deque[tuple[asyncio.Future[list[Row] | None], int]] = deque()
         self._loop = asyncio.get_running_loop()
-        self._patience: float | None = connection.socket_timeout
-        self._transport = connection._writer.transport
+        self._timeout: float | None = connection.socket_timeout
+        self._transport = transport_of(connection)
         self._before = self._transport.get_protocol()
         self._transport.set_protocol(self)
 
-    @classmethod
-    async def to(cls, pool: Any) -> _AsyncLine:
-        """A line to a pool's server; raises `redis.RedisError`."""
-        return cls(pool, await pool.get_connection())
-
     async def ask(self, packed: bytes, count: int) -> list[Row] | None:
-        """Send commands and wait for as many answers; None when one is no list.
+        """Send commands and wait for as many rows; None when the server answers something else.
 
         Raises
         ------
@@ -251,42 +361,33 @@ class _AsyncLine(asyncio.Protocol):
         redis.TimeoutError
             When the answers take longer than redis-py is told to wait.
         """
-        answers: asyncio.Future[list[Row] | None] = self._loop.create_future()
-        self._waiting.append((answers, count, []))
+        answer: asyncio.Future[list[Row] | None] = self._loop.create_future()
+        self._waiting.append((answer, count))
         self._transport.write(packed)
-        if self._patience is None:
-            return await answers
-        timer = self._loop.call_later(self._patience, self._give_up, answers)
+        if self._timeout is None:
+            return await answer
+        timer = self._loop.call_later(self._timeout, self._give_up, answer)
         try:
-            return await answers
+            return await answer
         finally:
             timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Hand out the answers that are complete."""
-        self._reader.feed(data)
-        waiting, gets = self._waiting, self._reader.gets
-        while waiting:
-            answers, count, rows = waiting[0]
-            while len(rows) < count:
-                row = gets()
-                if row is MORE:
-                    return
-                if type(row) is not list:
-                    self._break_off()
-                    return
-                rows.append(row)
-            waiting.popleft()
-            if not answers.done():  # nobody waits for a request that was cancelled
-                answers.set_result(rows)
+        self._answers.feed(data)
+        waiting = self._waiting
+        try:
+            while waiting and (rows := self._answers.take(waiting[0][1])) is not None:
+                answer, _ = waiting.popleft()
+                if not answer.done():  # nobody waits for a request that was cancelled
+                    answer.set_result(rows)
+        except NotARow:
+            self._settle(lambda answer: answer.set_result(None))
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all who wait, and redis-py, that nothing will come any more."""
-        self.is_open = False
-        for answers, _, _ in self._waiting:
-            if not answers.done():
-                answers.set_exception(ConnectionResetError())
-        self._waiting.clear()
+        self._settle(lambda answer: answer.set_exception(ConnectionResetError()))
         self._before.connection_lost(exc)
 
     async def end(self) -> None:
@@ -294,25 +395,15 @@ class _AsyncLine(asyncio.Protocol):
         await self.connection.disconnect(nowait=True)
         await self.pool.release(self.connection)
 
-    def _break_off(self) -> None:
-        """An answer was no row: let redis-py ask, and say what is wrong."""
+    def _settle(self, settle: Callable[[asyncio.Future[list[Row] | None]], None]) -> None:
         self.is_open = False
-        for answers, _, _ in self._waiting:
-            if not answers.done():
-                answers.set_result(None)
+        for answer, _ in self._waiting:
+            if not answer.done():
+                settle(answer)
         self._waiting.clear()
-        self._transport.close()
 
-    def _give_up(self, answers: asyncio.Future[list[Row] | None]) -> None:
-        if not answers.done():
-            answers.set_exception(redis.TimeoutError("Timeout reading from socket"))
+    def _give_up(self, answer: asyncio.Future[list[Row] | None]) -> None:
+        if not answer.done():
+            answer.set_exception(redis.TimeoutError("Timeout reading from socket"))
         self.is_open = False
         self._transport.close()
-
-
-def _is_one_async_server(client: Any) -> bool:
-    """True for a client whose connections all lead to one server, and hand out bytes."""
-    pool = getattr(client, "connection_pool", None)
-    if type(client) is not redis.asyncio.Redis or type(pool) is not redis.asyncio.ConnectionPool:
-        return False
-    return not pool.connection_kwargs.get("decode_responses")

@@ -1,97 +1,175 @@
-"""The clients of the online store: which Redis is asked, by whose settings, and one client per event loop.
+"""The online store: Feast's plug-in on the project's Redis, and what it holds of an entity.
 
-Feast's configuration comes in with every call; the environment goes before it, and the project's embedded server takes
-the place of a Redis that neither names.
+`ProjectRedisOnlineStore` is what Feast calls; `weakfish.feast.reader` says how a request is answered,
+`weakfish.feast.writer` how rows are written. Connections lead where the environment says, else where
+feature_store.yaml says, else to the embedded server.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+from weakfish.feast.adapter import RedisStore
 
-from feast import Entity, FeatureView, RepoConfig
+from feast import Entity, FeatureStore, FeatureView, RepoConfig
 from feast.infra.online_stores.helpers import compute_versioned_name
-from feast.infra.online_stores.redis import RedisClient, RedisOnlineStore, RedisOnlineStoreConfig
+from feast.infra.online_stores.redis import RedisClient, RedisOnlineStoreConfig
 from feast.online_response import OnlineResponse
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from pydantic import StrictStr, field_validator
 
-from weakfish.errors import StoreError
-from weakfish.feast import layout as keys
-from weakfish.feast import requests, server
-from weakfish.feast.address import external, from_feast
-from weakfish.feast.clients import ERRORS, Address, explained
+from weakfish.errors import StoreError, UnknownName, UserError
+from weakfish.feast import layout, server
+from weakfish.feast.clients import ERRORS, Address, close, explained, external, from_feast
 from weakfish.feast.commit import claimed
-from weakfish.feast.decoding import Answer, ViewRows, judged
 from weakfish.feast.definitions import refuse_rows, refuse_view
 from weakfish.feast.encoding import Encoded, encode_rows
-from weakfish.feast.exchange import AsyncExchange, Exchange, Row, Want, Wants
-from weakfish.feast.read_plan import Plans, ReadPlan, ViewRead, view_read
-from weakfish.feast.requests import Asked, Clock, Entry, by_feast, by_hand, columnar
-from weakfish.feast.writer import Written, write, write_all, write_async
+from weakfish.feast.exchange import AsyncExchange, Exchange
+from weakfish.feast.probe import Marker
+from weakfish.feast.reader import Entry, Reader
+from weakfish.feast.registry import open_store, quiet, views
+from weakfish.feast.writer import Written, write, write_all, writing
 from weakfish.project.paths import Project
 
 
-class FindsItsServer:
-    """Clients for Feast's ``RedisOnlineStore``, which asks for them by ``_get_client`` and ``_get_client_async``."""
+class ProjectRedisOnlineStoreConfig(RedisOnlineStoreConfig):
+    """Settings in feature_store.yaml: Feast's, without secrets; an address is optional, see docs/store.md."""
 
-    repository: Path | None = None
-    _client: Any = None
-    _client_async: Any = None
-    _loop: asyncio.AbstractEventLoop | None = None
+    type: Literal["weakfish.feast.online.ProjectRedisOnlineStore"] = "weakfish.feast.online.ProjectRedisOnlineStore"
+    connection_string: StrictStr = ""
 
-    def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> Any:
-        if self._client is None:
-            self._client = self._address(online_store_config).client()
-        return self._client
-
-    async def _get_client_async(self, online_store_config: RedisOnlineStoreConfig) -> Any:
-        loop = asyncio.get_running_loop()
-        if self._client_async is None or self._loop is not loop:  # connections live in the loop that opened them
-            self._client_async, self._loop = self._address(online_store_config).client_async(), loop
-        return self._client_async
-
-    async def close(self) -> None:
-        """End all connections; the next call opens new ones."""
-        from weakfish.feast.clients import close
-
-        asynchronous, loop, self._client_async, self._loop = self._client_async, self._loop, None, None
-        if asynchronous is not None and loop is asyncio.get_running_loop():
-            await close(asynchronous)
-        self._close_sync()
-
-    def _close_sync(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-    def _address(self, online_store_config: Any = None) -> Address:
-        """Where the store is; starts the embedded server when nothing names another and it does not run."""
-        named = external() or (from_feast(_as_feast(online_store_config)) if online_store_config is not None else None)
-        if named is not None:
-            return named
-        if self.repository is None:
-            raise StoreError("The online store needs a Feast repository on disk; open it with repo_path.")
-        return server.resolve(Project.find(Path(self.repository)))
+    @field_validator("client")
+    @classmethod
+    def _speaks_redis(cls, client: RedisClient) -> RedisClient:
+        if client != RedisClient.redis:
+            raise ValueError("client: glide is not supported and not needed for fast reads; take it out")
+        return client
 
 
-def _as_feast(config: Any) -> dict[str, Any]:
-    """The settings of an online store that say where it is."""
-    return {name: getattr(config, name, None) for name in ("connection_string", "redis_type", "sentinel_master")}
+Rows = Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]]
+"""Entity key, values by feature, event time and created time, as Feast hands them to an online store."""
+
+BATCH = 10_000
+"""Rows that are encoded at once."""
+
+Progress = Callable[[int], Any] | None
 
 
-class ScopedRemoval:
-    """What `feast apply` and `feast teardown` do to the values of views that are gone."""
+class ProjectRedisOnlineStore(RedisStore):
+    """Feast's Redis store with honest statuses, writes that let the newer row stay, and removal of one project alone.
 
-    repository: Path | None
-    _get_client: Callable[[Any], Any]
+    ``key_ttl_seconds`` holds as Feast has it; ``skip_dedup`` means nothing, since comparing costs no round trip.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repository: Path | None = None
+        self._client: Any = None
+        self._client_async: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reader: Reader | None = None
+        self._exchange: Exchange | None = None
+        self._exchange_async: AsyncExchange | None = None
+
+    def get_online_features(
+        self,
+        config: RepoConfig,
+        features: Any,
+        entity_rows: Any,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> OnlineResponse:
+        """Feast's response for a request; raises what Feast raises, and `redis.RedisError`."""
+        versioned = include_feature_view_version_metadata
+        read = self.reader(config).response(registry, project, features, entity_rows, full_feature_names, versioned)
+        return self.exchange(config).run(read)
+
+    async def get_online_features_async(
+        self,
+        config: RepoConfig,
+        features: Any,
+        entity_rows: Any,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> OnlineResponse:
+        """Feast's response for a request; raises what Feast raises, and `redis.RedisError`."""
+        versioned = include_feature_view_version_metadata
+        read = self.reader(config).response(registry, project, features, entity_rows, full_feature_names, versioned)
+        return await (await self._async_exchange(config)).run(read)
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[Any],
+        requested_features: list[str] | None = None,
+    ) -> list[Entry]:
+        """Rows of a view: (None, None) for one that is not there, nulls with their time beyond the time to live."""
+        return self.exchange(config).run(self.reader(config).rows(table, entity_keys, requested_features))
+
+    async def online_read_async(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[Any],
+        requested_features: list[str] | None = None,
+    ) -> list[Entry]:
+        """What `online_read` says, from within an event loop."""
+        exchange = await self._async_exchange(config)
+        return await exchange.run(self.reader(config).rows(table, entity_keys, requested_features))
+
+    def online_write_batch(self, config: RepoConfig, table: FeatureView, data: Rows, progress: Progress) -> None:
+        """Write rows; see Feast's ``OnlineStore``.
+
+        Raises
+        ------
+        UserError
+            When the view holds labels, or reads them.
+        StoreError
+            When the server cannot be reached or refuses the rows.
+        """
+        with self._writing(config, table):
+            client = self.client_of(config)
+            for encoded in _encoded(config, table, data):
+                write(client, encoded, expire=config.online_store.key_ttl_seconds)
+                if progress is not None:
+                    progress(len(encoded))
+
+    async def online_write_batch_async(
+        self, config: RepoConfig, table: FeatureView, data: Rows, progress: Progress
+    ) -> None:
+        """What `online_write_batch` does, in an event loop."""
+        with self._writing(config, table):
+            exchange = await self._async_exchange(config)
+            by_slot, expire = layout.is_cluster(exchange.client), config.online_store.key_ttl_seconds
+            for encoded in _encoded(config, table, data):
+                await exchange.run(writing(encoded, by_slot=by_slot, expire=expire))
+                if progress is not None:
+                    progress(len(encoded))
+
+    def write_columns(
+        self, config: RepoConfig, view: FeatureView, batches: Iterable[Encoded], progress: Progress = None
+    ) -> Written:
+        """Write rows of a view that are encoded already; raises as `online_write_batch` does."""
+        total = Written()
+        with self._writing(config, view):
+            client = self.client_of(config)
+            with closing(write_all(client, batches, expire=config.online_store.key_ttl_seconds)) as written:
+                for done in written:
+                    total += done
+                    if progress is not None:
+                        progress(done.written + done.older)
+        return total
 
     def update(
         self,
@@ -109,7 +187,6 @@ class ScopedRemoval:
         UserError
             When a view that stays would serve labels; Feast then leaves its registry as it was.
         """
-        self.repository = config.repo_path
         for table in tables_to_keep:
             refuse_view(table, config.repo_path)
         if config.online_store.full_scan_for_deletion:
@@ -125,117 +202,91 @@ class ScopedRemoval:
         StoreError
             While a publication is under way.
         """
-        self.repository = config.repo_path
-        client = self._get_client(config.online_store)
+        client = self.client_of(config)
         with claimed(client, config.project):
-            _delete(client, keys.of_project(client, config.project))
-            _delete(client, keys.records(client, config.project))
+            _delete(client, layout.of_project(client, config.project))
+            _delete(client, layout.records(client, config.project))
 
     def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
         """Delete a view's values from the keys of this project."""
-        self.repository = config.repo_path
-        client = self._get_client(config.online_store)
+        client = self.client_of(config)
         name = compute_versioned_name(table, config.registry.enable_online_feature_view_versioning)
-        fields = list(keys.fields(name, [feature.name for feature in table.features]))
-        for batch in keys.batches(_keyed_by(client, config.project, table.join_keys)):
-            with client.pipeline(transaction=False) as pipe:
-                for key in batch:
-                    pipe.hdel(key, *fields)
-                pipe.execute()
+        fields = list(layout.fields(name, [feature.name for feature in table.features]))
+        _delete(client, _keyed_by(client, config.project, table.join_keys), fields)
 
     def delete_entity_values(self, config: RepoConfig, join_keys: list[str]) -> None:
         """Delete the rows of all entities of this project with these join keys, in all views."""
-        self.repository = config.repo_path
-        client = self._get_client(config.online_store)
+        client = self.client_of(config)
         _delete(client, _keyed_by(client, config.project, join_keys))
 
+    def reader(self, config: RepoConfig) -> Reader:
+        """What reads by this configuration."""
+        if self._reader is None or self._reader.config is not config:
+            self._reader = Reader(config)
+        return self._reader
 
-def _keyed_by(client: Any, project: str, join_keys: Iterable[str]) -> Iterable[bytes]:
-    kind = tuple(sorted(join_keys))
-    return (key for key in keys.of_project(client, project) if keys.join_keys(key, project) == kind)
+    def exchange(self, config: RepoConfig) -> Exchange:
+        """What performs reads, on the client of this configuration."""
+        client = self.client_of(config)
+        if self._exchange is None or self._exchange.client is not client:
+            self._exchange = Exchange(client)
+        return self._exchange
 
-
-def _delete(client: Any, found: Iterable[bytes]) -> None:
-    """One command per key: on a cluster, keys of one command must be in one slot."""
-    for batch in keys.batches(found):
-        with client.pipeline(transaction=False) as pipe:
-            for key in batch:
-                pipe.delete(key)
-            pipe.execute()
-
-
-Rows = Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]]
-"""Entity key, values by feature, event time and created time, as Feast hands them to an online store."""
-
-BATCH = 10_000
-"""Rows that are encoded at once."""
-
-Progress = Callable[[int], Any] | None
-
-
-class ColumnarWrites:
-    """Writes of Feast's ``RedisOnlineStore`` that let the newer row stay, whoever comes last.
-
-    ``key_ttl_seconds`` holds as Feast has it; ``skip_dedup`` means nothing, since comparing costs no round trip.
-    """
-
-    if TYPE_CHECKING:
-        repository: Path | None
-        _get_client: Callable[[Any], Any]
-        _get_client_async: Callable[[Any], Any]
-
-        def _address(self, online_store_config: Any = None) -> Any: ...
-
-    def online_write_batch(self, config: RepoConfig, table: FeatureView, data: Rows, progress: Progress) -> None:
-        """Write rows; see Feast's ``OnlineStore``.
-
-        Raises
-        ------
-        UserError
-            When the view holds labels, or reads them.
-        StoreError
-            When the server cannot be reached or refuses the rows.
-        """
-        self._allowed_to_write(config, table)
-        with self._write_explained(config):
-            client = self._get_client(config.online_store)
-            for encoded in _encoded(config, table, data):
-                write(client, encoded, expire=config.online_store.key_ttl_seconds)
-                _told(progress, encoded)
-
-    async def online_write_batch_async(
-        self, config: RepoConfig, table: FeatureView, data: Rows, progress: Progress
-    ) -> None:
-        """What `online_write_batch` does, in an event loop."""
-        self._allowed_to_write(config, table)
-        with self._write_explained(config):
-            client = await self._get_client_async(config.online_store)
-            for encoded in _encoded(config, table, data):
-                await write_async(client, encoded, expire=config.online_store.key_ttl_seconds)
-                _told(progress, encoded)
-
-    def write_columns(
-        self, config: RepoConfig, view: FeatureView, batches: Iterable[Encoded], progress: Progress = None
-    ) -> Written:
-        """Write rows of a view that are encoded already; see `weakfish.feast.writer.write_all`."""
-        self._allowed_to_write(config, view)
-        total = Written()
-        with self._write_explained(config):
-            client = self._get_client(config.online_store)
-            with closing(write_all(client, batches, expire=config.online_store.key_ttl_seconds)) as written:
-                for done in written:
-                    total += done
-                    if progress is not None:
-                        progress(done.written + done.older)
-        return total
-
-    def _allowed_to_write(self, config: RepoConfig, view: FeatureView) -> None:
+    async def _async_exchange(self, config: RepoConfig) -> AsyncExchange:
         self.repository = config.repo_path
-        refuse_rows(view, config.repo_path)
+        client = await self.async_client(config.online_store)
+        if self._exchange_async is None or self._exchange_async.client is not client:
+            self._exchange_async = AsyncExchange(client)
+        return self._exchange_async
+
+    def client_of(self, config: RepoConfig) -> Any:
+        """The sync client."""
+        self.repository = config.repo_path
+        return self.client(config.online_store)
+
+    def client(self, config: Any) -> Any:
+        """The sync client, given the settings below ``online_store``; threads share it."""
+        if self._client is None:
+            self._client = self._address(config).client()
+        return self._client
+
+    async def async_client(self, config: Any) -> Any:
+        """A client of the event loop that runs: connections live in the loop that opened them."""
+        loop = asyncio.get_running_loop()
+        if self._client_async is None or self._loop is not loop:
+            self._client_async, self._loop = self._address(config).client_async(), loop
+        return self._client_async
+
+    def use(self, client: Any) -> None:
+        """Read and write through this client from now on."""
+        self._client = client
+
+    async def close(self) -> None:
+        """End all connections; the next call opens new ones."""
+        client, self._client = self._client, None
+        asynchronous, loop, self._client_async, self._loop = self._client_async, self._loop, None, None
+        if asynchronous is not None and loop is asyncio.get_running_loop():
+            await close(asynchronous)
+        if client is not None:
+            client.close()
+
+    def _address(self, config: Any) -> Address:
+        """Where the store is; starts the embedded server when nothing names another and it does not run."""
+        settings = {
+            name: getattr(config, name, None) for name in ("connection_string", "redis_type", "sentinel_master")
+        }
+        named = external() or from_feast(settings)
+        if named is not None:
+            return named
+        if self.repository is None:
+            raise StoreError("The online store needs a Feast repository on disk; open it with repo_path.")
+        return server.resolve(Project.find(Path(self.repository)))
 
     @contextmanager
-    def _write_explained(self, config: RepoConfig) -> Iterator[None]:
-        """Errors as sentences; where the server is gets looked up only when there is one to be told."""
+    def _writing(self, config: RepoConfig, view: FeatureView) -> Iterator[None]:
+        """Refuse labels, and turn errors into sentences; the server's address is looked up only for these."""
+        self.repository = config.repo_path
+        refuse_rows(view, config.repo_path)
         try:
             yield
         except ERRORS:
@@ -249,169 +300,80 @@ def _encoded(config: RepoConfig, view: FeatureView, data: Rows) -> Iterator[Enco
         yield from encode_rows(view, config, rows)
 
 
-def _told(progress: Progress, encoded: Encoded) -> None:
-    if progress is not None:
-        progress(len(encoded))
+def _keyed_by(client: Any, project: str, join_keys: Iterable[str]) -> Iterator[bytes]:
+    kind = tuple(sorted(join_keys))
+    return (key for key in layout.of_project(client, project) if layout.join_keys(key, project) == kind)
 
 
-class HonestReads(RedisOnlineStore):
-    """The reading half of an online store on Redis: a base to stand first."""
-
-    repository: Path | None = None
-    _plans: Plans | None = None
-    _clock: Clock | None = None
-    _exchange: Exchange | None = None
-    _exchange_async: AsyncExchange | None = None
-
-    def get_online_features(
-        self,
-        config: RepoConfig,
-        features: Any,
-        entity_rows: Any,
-        registry: Any,
-        project: str,
-        full_feature_names: bool = False,
-        include_feature_view_version_metadata: bool = False,
-    ) -> OnlineResponse:
-        """Feast's response for a request; raises what Feast raises, and `redis.RedisError`."""
-        versioned = include_feature_view_version_metadata
-        plan, asked = self._planned(config, features, entity_rows, registry, project, full_feature_names, versioned)
-        begun = time.monotonic()
-        views = self._read(config, plan, asked)
-        requests.measure(begun, plan, views)
-        return requests.response(plan, asked, views)
-
-    async def get_online_features_async(
-        self,
-        config: RepoConfig,
-        features: Any,
-        entity_rows: Any,
-        registry: Any,
-        project: str,
-        full_feature_names: bool = False,
-        include_feature_view_version_metadata: bool = False,
-    ) -> OnlineResponse:
-        """Feast's response for a request; raises what Feast raises, and `redis.RedisError`."""
-        versioned = include_feature_view_version_metadata
-        plan, asked = self._planned(config, features, entity_rows, registry, project, full_feature_names, versioned)
-        begun = time.monotonic()
-        views = await self._read_async(config, plan, asked)
-        requests.measure(begun, plan, views)
-        return requests.response(plan, asked, views)
-
-    def answer(
-        self,
-        config: RepoConfig,
-        features: Any,
-        entities: Mapping[str, Any],
-        registry: Any,
-        project: str,
-        full_feature_names: bool = False,
-        include_feature_view_version_metadata: bool = False,
-    ) -> Answer:
-        """What `get_online_features` says, as columns of JSON values, without building Feast's message."""
-        versioned = include_feature_view_version_metadata
-        plan, asked = self._planned(config, features, entities, registry, project, full_feature_names, versioned)
-        return requests.answer(plan, asked, self._read(config, plan, asked))
-
-    def online_read(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        entity_keys: list[Any],
-        requested_features: list[str] | None = None,
-    ) -> list[Entry]:
-        """Rows of a view: (None, None) for one that is not there, nulls with their time beyond the time to live."""
-        view, wants = self._of_table(config, table, entity_keys, requested_features)
-        rows = self._asker(config).fetch(wants)[0]
-        return requests.entries(view, rows, self._oldest(view, self._now(config) if view.lifetime else 0))
-
-    async def online_read_async(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        entity_keys: list[Any],
-        requested_features: list[str] | None = None,
-    ) -> list[Entry]:
-        """What `online_read` says, from within an event loop."""
-        view, wants = self._of_table(config, table, entity_keys, requested_features)
-        rows = (await (await self._asker_async(config)).fetch(wants))[0]
-        return requests.entries(view, rows, self._oldest(view, await self._now_async(config) if view.lifetime else 0))
-
-    def _planned(
-        self, config: RepoConfig, features: Any, rows: Any, registry: Any, project: str, full: bool, versioned: bool
-    ) -> tuple[ReadPlan, Asked]:
-        columns = columnar(rows)
-        plans = self._plans
-        if plans is None or not plans.are_for(config, registry):
-            plans = self._plans = Plans(config, registry)
-        plan = plans.plan(project, features, full, versioned)
-        return plan, by_hand(plan, columns) or by_feast(plan, config, registry, project, features, columns)
-
-    def _read(self, config: RepoConfig, plan: ReadPlan, asked: Asked) -> list[ViewRows]:
-        fetched = self._asker(config).fetch(asked.wants) if asked.wants else []
-        return self._judged(plan, asked, fetched, self._now(config) if plan.has_lifetimes else 0)
-
-    async def _read_async(self, config: RepoConfig, plan: ReadPlan, asked: Asked) -> list[ViewRows]:
-        fetched = await (await self._asker_async(config)).fetch(asked.wants) if asked.wants else []
-        return self._judged(plan, asked, fetched, await self._now_async(config) if plan.has_lifetimes else 0)
-
-    def _judged(self, plan: ReadPlan, asked: Asked, fetched: list[list[Row]], now: int) -> list[ViewRows]:
-        rows = asked.expanded(fetched)
-        return [
-            judged(rows[want], start, moment, self._oldest(view, now))
-            for view, (want, start, moment) in zip(plan.views, asked.places, strict=True)
-        ]
-
-    @staticmethod
-    def _oldest(view: ViewRead, now: int) -> int | None:
-        return now - view.lifetime if view.lifetime else None
-
-    def _of_table(
-        self, config: RepoConfig, table: Any, entity_keys: list[Any], features: Sequence[str] | None
-    ) -> tuple[ViewRead, Wants]:
-        view = view_read(config, table, features or [feature.name for feature in table.features], full_names=False)
-        return view, [(Want(view.fields), self._generate_redis_keys_for_entities(config, entity_keys))]
-
-    def _now(self, config: RepoConfig) -> int:
-        return self._clock_of(config).now(self._asker(config).client)
-
-    async def _now_async(self, config: RepoConfig) -> int:
-        return await self._clock_of(config).now_async((await self._asker_async(config)).client)
-
-    def _clock_of(self, config: RepoConfig) -> Clock:
-        if self._clock is None or self._clock.name != config.project:
-            self._clock = Clock(config.repo_path, config.project)
-        return self._clock
-
-    def _asker(self, config: RepoConfig) -> Exchange:
-        self.repository = config.repo_path
-        client = self._get_client(config.online_store)
-        if self._exchange is None or self._exchange.client is not client:
-            self._exchange = Exchange(client)
-        return self._exchange
-
-    async def _asker_async(self, config: RepoConfig) -> AsyncExchange:
-        self.repository = config.repo_path
-        client = await self._get_client_async(config.online_store)
-        if self._exchange_async is None or self._exchange_async.client is not client:
-            self._exchange_async = AsyncExchange(client)
-        return self._exchange_async
+def _delete(client: Any, found: Iterable[bytes], fields: Sequence[bytes] = ()) -> None:
+    """Delete keys, or fields of them; one command each, since on a cluster one command's keys must share a slot."""
+    for batch in layout.batches(found):
+        with client.pipeline(transaction=False) as pipe:
+            for key in batch:
+                if fields:
+                    pipe.hdel(key, *fields)
+                else:
+                    pipe.delete(key)
+            pipe.execute()
 
 
-class ProjectRedisOnlineStoreConfig(RedisOnlineStoreConfig):
-    """Settings in feature_store.yaml: Feast's, without secrets; an address is needed nowhere, see `store.where`."""
+def read_entities(project: Project, entities: Mapping[str, str], marker: Marker | None) -> dict[str, dict[str, Any]]:
+    """The rows of all views that the given join keys reach, by view, all read in one request.
 
-    type: Literal["weakfish.feast.online.ProjectRedisOnlineStore"] = "weakfish.feast.online.ProjectRedisOnlineStore"
-    connection_string: StrictStr = ""
+    Each is ``{"entity", "status", "event_timestamp", "age_seconds", "values"}``; the age counts from the row's event
+    time to the time that the store answers for. ``status`` is NOT_FOUND, with no values, for an entity that is not
+    there, and OUTSIDE_MAX_AGE, with nulls, for a row beyond its view's time to live.
 
-    @field_validator("client")
-    @classmethod
-    def _speaks_redis(cls, client: RedisClient) -> RedisClient:
-        if client != RedisClient.redis:
-            raise ValueError("client: glide is of no use here, where reads are fast without it; take it out")
-        return client
+    Raises
+    ------
+    UnknownName
+        When a join key is in no view.
+    StoreError
+        When the store cannot be reached, or nothing was published yet.
+    """
+    with quiet(), explained(server.resolve(project)):
+        store = open_store(project)
+        served = views(store)
+        known = {key for view in served for key in view.join_keys}
+        for key in entities:
+            if key not in known:
+                raise UnknownName("entity", key, known, "the feature views")
+        reached = [view for view in served if set(view.join_keys) <= set(entities)]
+        if not reached:
+            raise UserError(f"No view is keyed by {', '.join(entities)} alone; name its other keys too.")
+        return _rows(store, reached, entities, _now(project, marker))
 
 
-class ProjectRedisOnlineStore(HonestReads, ColumnarWrites, FindsItsServer, ScopedRemoval, RedisOnlineStore):
-    """`RedisOnlineStore` on ``WEAKFISH_REDIS``, or on the embedded server, which it starts when it does not run."""
+def _rows(
+    store: FeatureStore, reached: Sequence[FeatureView], entities: Mapping[str, str], now: datetime
+) -> dict[str, dict[str, Any]]:
+    asked = {key: [entities[key]] for view in reached for key in view.join_keys}
+    references = [f"{view.name}:{feature.name}" for view in reached for feature in view.features]
+    response = store.get_online_features(references, asked, full_feature_names=True)
+    results = dict(zip(response.proto.metadata.feature_names.val, response.proto.results, strict=True))
+    values = response.to_dict()
+    rows: dict[str, dict[str, Any]] = {}
+    for view in reached:
+        columns = {feature.name: f"{view.name}__{feature.name}" for feature in view.features}
+        one = results[next(iter(columns.values()))]
+        status, time = FieldStatus.Name(one.statuses[0]), one.event_timestamps[0].ToDatetime(UTC)
+        row = {"entity": {key: entities[key] for key in view.join_keys}, "status": status}
+        if status == "NOT_FOUND":
+            rows[str(view.name)] = {**row, "event_timestamp": None, "age_seconds": None, "values": {}}
+            continue
+        shown = {name: _plain(values[column][0]) for name, column in columns.items()}
+        age = (now - time).total_seconds()
+        rows[str(view.name)] = {**row, "event_timestamp": time.isoformat(), "age_seconds": age, "values": shown}
+    return rows
+
+
+def _now(project: Project, marker: Marker | None) -> datetime:
+    if marker is None or not marker.as_of or project.params.publish.as_of == "now":
+        return datetime.now(UTC)
+    return datetime.fromisoformat(marker.as_of)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    return value

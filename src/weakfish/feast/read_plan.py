@@ -1,26 +1,31 @@
 """What a request needs from the online store, resolved once per state of the registry: views, keys, names, types.
 
-The features asked for come in, with Feast's registry; a `ReadPlan` goes out. With the names of a request's entity
-columns it gives a `Layout`: which hashes to ask for, and what the response says around the values. Feast's own
-functions resolve references, projections, join keys and aliases, so that they mean what they mean in Feast; no value
-is ever kept.
+Feast's own functions resolve references, projections, join keys and aliases, so that they mean what they mean in Feast.
+No value is ever kept.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+from weakfish.feast.adapter import (
+    feature_types,
+    has_unresolved_features,
+    registry_check,
+    registry_file,
+    request_context,
+    table_entity_columns,
+)
 
-from feast import FeatureService, RepoConfig, utils
+from feast import FeatureService, RepoConfig
 from feast.feature_view import DUMMY_ENTITY, DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.key_encoding_utils import serialize_entity_key_prefix
-from feast.infra.online_stores.online_store import OnlineStore
-from feast.infra.online_stores.redis import _versioned_fv_name
+from feast.infra.online_stores.helpers import compute_versioned_name
+from feast.labeling.label_view import LabelView
 from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
 from feast.value_type import ValueType
 
@@ -30,7 +35,7 @@ from weakfish.feast.exchange import Want
 KEY_VERSION = 3
 """The serialization of entity keys that is put together here; others are left to Feast."""
 
-MOST_LAYOUTS = 100
+MAX_LAYOUTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,10 @@ class ViewRead:
     columns: tuple[str, ...]
     fields: tuple[bytes, ...]
     lifetime: int | None
+
+    def oldest(self, now: int) -> int | None:
+        """The earliest event time that is still served, in nanoseconds; None without a time to live."""
+        return now - self.lifetime if self.lifetime else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,19 @@ class Layout:
     head: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the entities of a request must hold: the view that needs each join key, and the types of all columns.
+
+    ``names`` maps every column that counts to the join key that it is, or to itself for request data.
+    """
+
+    join_keys: dict[str, str]
+    keys: dict[str, ValueType]
+    request: dict[str, ValueType]
+    names: dict[str, str]
+
+
 class ReadPlan:
     """What reading certain features needs, as Feast resolves them.
 
@@ -81,7 +103,7 @@ class ReadPlan:
     """
 
     def __init__(
-        self, config: RepoConfig, registry: Any, project: str, features: Any, full_names: bool, versioned: bool = False
+        self, config: RepoConfig, registry: Any, project: str, asked_for: Any, full_names: bool, versioned: bool = False
     ) -> None:
         (
             self.refs,
@@ -89,31 +111,41 @@ class ReadPlan:
             self.join_key_of,
             self._kinds,
             self._join_keys,
-            self.grouped,
+            grouped,
             self._requested,
             self._request_names,
             self._without_entities,
-        ) = utils._get_online_request_context(registry, project, features, full_names)
+        ) = request_context(registry, project, asked_for, full_names)
+        self.config, self.registry, self.project = config, registry, project
+        self.asked_for = asked_for
         self.full_names = full_names
-        self.versioned = versioned
-        self._project = config.project.encode()
-        self._by_hand = config.entity_key_serialization_version == KEY_VERSION
-        self.views = tuple(view_read(config, table, names, full_names) for table, names in self.grouped)
+        self.views = tuple(view_read(config, table, names, full_names) for table, names in grouped)
         self.versions = _versions(self.views) if versioned else {}
-        self.types = OnlineStore._build_feature_types(self.grouped)
+        self.types = feature_types(grouped)
         self.features = tuple(column for view in self.views for column in view.columns)
+        self.label_views = [view.name for view in self.views if isinstance(view.table, LabelView)]
+        self.has_lifetimes = any(view.lifetime for view in self.views)  # only then does the clock matter
         self._layouts: dict[tuple[str, ...], Layout | None] = {}
 
-    @property
-    def has_lifetimes(self) -> bool:
-        """Whether any view has a time to live, so that the clock matters."""
-        return any(view.lifetime for view in self.views)
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What the entities of a request must hold."""
+        join_keys: dict[str, str] = {}
+        for view in self.views:
+            aliases = view.table.projection.join_key_map
+            for key in view.table.join_keys:
+                if key != DUMMY_ENTITY_ID:
+                    join_keys.setdefault(aliases.get(key, key), view.name)
+        request = {name: kind for view in self.on_demand for name, kind in view.get_request_data_schema().items()}
+        named = {**self.join_key_of, **{name: name for name in (*self._join_keys, *request)}}
+        named.pop(DUMMY_ENTITY_ID, None)
+        return Inputs(join_keys, {name: self._kind(key) for name, key in named.items()}, request, named)
 
     def kept(self, join_keys: Sequence[str]) -> set[str]:
         """The columns that the response keeps, given the join keys in the request."""
         return {*self._requested, *join_keys}
 
-    def metadata(self, names: Sequence[str]) -> bytes:
+    def head(self, names: Sequence[str]) -> bytes:
         """The beginning of a response message whose columns have these names."""
         response = GetOnlineFeaturesResponse()
         response.metadata.feature_names.val.extend(names)
@@ -127,31 +159,29 @@ class ReadPlan:
         try:
             return self._layouts[names]
         except KeyError:
-            if len(self._layouts) >= MOST_LAYOUTS:
+            if len(self._layouts) >= MAX_LAYOUTS:
                 self._layouts.clear()
             return self._layouts.setdefault(names, self._made_layout(names))
 
     def _made_layout(self, names: tuple[str, ...]) -> Layout | None:
         request = [name for name in names if name in self._request_names]
         join_keys = [name for name in names if name not in self._request_names and name in self._join_keys]
-        if not self._by_hand or len(request) + len(join_keys) < len(names) or len(request) != len(self._request_names):
-            return None
-        if DUMMY_ENTITY_ID in names:
+        is_expected = len(request) + len(join_keys) == len(names) and len(request) == len(self._request_names)
+        if self.config.entity_key_serialization_version != KEY_VERSION or not is_expected or DUMMY_ENTITY_ID in names:
             return None
         constants = ((DUMMY_ENTITY_ID, DUMMY_ENTITY.value_type, DUMMY_ENTITY_VAL),) if self._without_entities else ()
         columns = {name: [name] for name in (*join_keys, *(name for name, _, _ in constants))}
-        found = [utils._get_table_entity_values(view.table, self.join_key_of, columns) for view in self.views]
+        found = [table_entity_columns(view.table, self.join_key_of, columns) for view in self.views]
         if not all(found):
             return None
         groups, places = self._grouped(found)
-        head = self.metadata((*join_keys, *request, *self.features))
         return Layout(
             keys=tuple((name, self._kind(name)) for name in join_keys),
             request=tuple((name, self._kind(name)) for name in request),
             constants=constants,
             groups=groups,
             places=places,
-            head=head,
+            head=self.head((*join_keys, *request, *self.features)),
         )
 
     def _kind(self, name: str) -> ValueType:
@@ -172,7 +202,7 @@ class ReadPlan:
             Group(
                 join_keys=tuple(column for _, column in key),
                 prefix=serialize_entity_key_prefix([join_key for join_key, _ in key], KEY_VERSION),
-                suffix=self._project,
+                suffix=self.config.project.encode(),
                 want=Want(tuple(wanted)),
             )
             for key, wanted in fields.items()
@@ -182,7 +212,8 @@ class ReadPlan:
 
 def view_read(config: RepoConfig, table: Any, features: Sequence[str], full_names: bool) -> ViewRead:
     """A view as a request reads it."""
-    stored, shown = _versioned_fv_name(table, config), table.projection.name_to_use()
+    stored = compute_versioned_name(table, config.registry.enable_online_feature_view_versioning)
+    shown = table.projection.name_to_use()
     lifetime = getattr(table, "ttl", None)
     return ViewRead(
         table=table,
@@ -203,81 +234,53 @@ def _versions(views: Sequence[ViewRead]) -> dict[str, int]:
     return found
 
 
-PATIENCE = 1.0
-"""Seconds between looks at a registry whose file did not change, but whose time may be up."""
+RECHECK_SECONDS = 1.0
+"""Between checks of a registry whose file did not change, but whose time may be up."""
 
-MOST_PLANS = 1_000
+MAX_PLANS = 1_000
 
 
-class Plans:
+class PlanCache:
     """The plans of one registry, as one configuration reads it, forgotten whenever the registry changes."""
 
     def __init__(self, config: RepoConfig, registry: Any) -> None:
         self.config, self.registry = config, registry
-        self._look = Look(registry)
+        self._check = registry_check(registry)
+        self._file = registry_file(registry)
+        self._stat: tuple[int, int, int] | None = None
+        self._checked = 0.0
         self._state: tuple[Any, str, Any] | None = None
         self._plans: dict[tuple[Any, ...], ReadPlan] = {}
 
-    def are_for(self, config: RepoConfig, registry: Any) -> bool:
-        """Whether they were made for this configuration and registry."""
-        return config is self.config and registry is self.registry
-
-    def _current(self, project: str) -> dict[tuple[Any, ...], ReadPlan]:
-        """The plans that still hold: none of a registry that does not tell its state."""
-        state, known = self._look.state(project), self._state
-        if state is None:
-            return {}
-        if known is None or known[0] is not state[0] or known[1:] != state[1:]:
-            self._plans, self._state = {}, state
-        return self._plans
-
-    def plan(self, project: str, features: Any, full_names: bool, versioned: bool) -> ReadPlan:
+    def plan(self, project: str, asked_for: Any, full_names: bool, versioned: bool) -> ReadPlan:
         """The plan of a request; raises what Feast raises for one that it refuses."""
-        if isinstance(features, FeatureService):
-            key: tuple[Any, ...] = (_identity(features), project, full_names, versioned)
-        else:
-            key = (type(features), tuple(features or ()), project, full_names, versioned)
+        is_service = isinstance(asked_for, FeatureService)
+        what = _identity(asked_for) if is_service else (type(asked_for), tuple(asked_for or ()))
+        key = (what, project, full_names, versioned)
         plans = self._current(project)
         plan = plans.get(key)
         if plan is None:
-            plan = ReadPlan(self.config, self.registry, project, features, full_names, versioned)
-            if len(plans) >= MOST_PLANS:
+            plan = ReadPlan(self.config, self.registry, project, asked_for, full_names, versioned)
+            if len(plans) >= MAX_PLANS:  # clients make up lists of features
                 plans.clear()
             plans[key] = plan
         return plan
 
+    def _current(self, project: str) -> dict[tuple[Any, ...], ReadPlan]:
+        """The plans that still hold: none of a registry that does not tell its state."""
+        if self._check is None:
+            return {}
+        stat, now = self._file_stat(), time.monotonic()
+        if stat is None or stat != self._stat or now - self._checked > RECHECK_SECONDS:
+            self._check(project)
+            self._stat, self._checked = stat, now
+        message, known = self.registry.cached_registry_proto, self._state
+        state = (message, message.version_id, self.registry.cached_registry_proto_created)
+        if known is None or known[0] is not message or known[1:] != state[1:]:  # comparing messages would be slow
+            self._plans, self._state = {}, state
+        return self._plans
 
-class Look:
-    """A registry, looked at the way Feast does, but at once when its file changes and else once a second."""
-
-    def __init__(self, registry: Any) -> None:
-        self.registry = registry
-        self._file: Path | None = None
-        self._seen: tuple[int, int, int] | None = None
-        self._looked = 0.0
-        look: Callable[..., Any] | None = getattr(registry, "_get_registry_proto", None)
-        if look is not None:  # a registry in a file
-            self._look: Callable[[str], Any] | None = lambda project: look(project=project, allow_cache=True)
-            self._file = getattr(registry, "_file_path", None)
-        else:
-            refresh = getattr(registry, "_refresh_cached_registry_if_necessary", None)
-            self._look = None if refresh is None else lambda _: refresh()
-
-    def state(self, project: str) -> tuple[Any, str, Any] | None:
-        """What differs whenever Feast sees another registry; None when that cannot be told.
-
-        The first item, the registry's message, is to be compared by identity, the others by value.
-        """
-        if self._look is None:
-            return None
-        seen, now = self._stat(), time.monotonic()
-        if seen is None or seen != self._seen or now - self._looked > PATIENCE:
-            self._look(project)
-            self._seen, self._looked = seen, now
-        message = self.registry.cached_registry_proto
-        return message, message.version_id, self.registry.cached_registry_proto_created
-
-    def _stat(self) -> tuple[int, int, int] | None:
+    def _file_stat(self) -> tuple[int, int, int] | None:
         if self._file is None:
             return None
         try:
@@ -299,4 +302,4 @@ def _identity(service: FeatureService) -> tuple[Any, ...]:
         )
         for projection in service.feature_view_projections
     )
-    return service.name, projections, bool(getattr(service, "_pending_feature_refs", None))
+    return service.name, projections, has_unresolved_features(service)

@@ -1,4 +1,4 @@
-"""The embedded server as a program and a process: which program, how it is started, whether a process or port lives."""
+"""The embedded server: a Redis of the project's own, which starts when nothing names another and outlives the stage."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from weakfish.errors import StoreError, TableError
-from weakfish.feast.address import configured, external
-from weakfish.feast.clients import VARIABLE, Address
+from weakfish.feast.clients import NEVER, VARIABLE, Address, configured, external
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
 
@@ -104,10 +101,9 @@ def last_words(log: Path) -> str:
 PORTS = range(21000, 31000)
 TRIES = 20
 SECONDS = 30
-NEVER = Retry(NoBackoff(), 0)
 RECORD = "server.json"
-PATIENCE = 5.0
-"""Seconds that the server that the record names may take to answer; any other program has one second."""
+ANSWER_SECONDS = 5.0
+"""What the server that the record names may take to answer; any other program has one second."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +169,7 @@ def _recorded(project: Project) -> Server | None:
     if has_ended(pid):
         return None
     try:
-        found = _own(project, port, PATIENCE)
+        found = _own(project, port, ANSWER_SECONDS)
     except redis.TimeoutError as error:
         raise StoreError(
             f"The embedded server (process {pid}) does not answer at {HOST}:{port}; end that process and try again."

@@ -1,18 +1,18 @@
-"""An iterator in, the same items out, each made by another thread while the one before is used."""
+"""Writes of a view's rows, where they are newer than what the store has: scripts, calls of them, and attempts.
+
+Rows are compared on the server, by a script, so that a row is written whole or not at all and nothing gets between.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import re
 import struct
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from hashlib import sha1
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,24 +20,194 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import redis
 from redis.crc import key_slot
-from redis.exceptions import AuthorizationError, ClusterDownError, NoScriptError, RedisClusterException, TryAgainError
+from redis.exceptions import AuthorizationError, ClusterDownError, RedisClusterException, TryAgainError
 
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast import values as wire
+from weakfish.feast.clients import reason
 from weakfish.feast.encoding import Encoded
+from weakfish.feast.exchange import Argument, Call, Exchange, Steps, Wait, calling
 
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """The items, one of them made ahead; an error in making one is raised where it would have come."""
+@dataclass(frozen=True)
+class Written:
+    """How many rows were written, and how many were left since the store had newer ones."""
+
+    written: int = 0
+    older: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.written + other.written, self.older + other.older)
+
+
+def write(
+    client: Any,
+    encoded: Encoded,
+    *,
+    until: int | None = None,
+    gone: Sequence[bytes] = (),
+    expire: int | None = None,
+) -> Written:
+    """Write rows of a view.
+
+    Parameters
+    ----------
+    client
+        A ``redis.Redis`` or ``redis.cluster.RedisCluster``.
+    until
+        Microseconds since 1970: replace every stored row whose event time is not after it, and leave all others.
+    gone
+        Fields that each row that is written loses.
+    expire
+        Seconds after which the keys of written rows expire (Feast's ``key_ttl_seconds``).
+
+    Raises
+    ------
+    StoreError
+        When the server was away for longer than `RETRY_SECONDS`; some rows are in then, each of them whole.
+    redis.RedisError
+        When the server refuses what it is told.
+    """
+    steps = writing(encoded, by_slot=keys.is_cluster(client), until=until, gone=gone, expire=expire)
+    return Exchange(client).run(steps)
+
+
+def write_all(client: Any, batches: Iterable[Encoded], *, expire: int | None = None) -> Generator[Written, None, None]:
+    """Write batches of rows; tells how many were, a few thousand at a time. A thread makes the next while one is sent.
+
+    Raises what `write` raises, and what making a batch raises.
+    """
+    by_slot, settings, exchange = keys.is_cluster(client), _settings(expire=expire), Exchange(client)
+    made = ((encoded, window) for encoded in batches for window in windows(encoded, settings, by_slot=by_slot))
+    with closing(prefetch(made)) as coming:
+        for encoded, window in coming:
+            yield exchange.run(_written(encoded, window))
+
+
+def writing(
+    encoded: Encoded,
+    *,
+    by_slot: bool,
+    until: int | None = None,
+    gone: Sequence[bytes] = (),
+    expire: int | None = None,
+) -> Steps[Written]:
+    """What `write` says to the server, or, ``by_slot``, to the servers of a cluster."""
+    done = Written()
+    for window in windows(encoded, _settings(until, gone, expire), by_slot=by_slot):
+        done += yield from _written(encoded, window)
+    return done
+
+
+def _written(encoded: Encoded, window: Sequence[Call]) -> Steps[Written]:
+    counts = yield from insisting(write_script(len(encoded.fields())), window, encoded.view)
+    rows = sum(len(call.keys) for call in window)
+    return Written(sum(counts), rows - sum(counts))
+
+
+def remove(client: Any, entities: Sequence[bytes], view: str, fields: Sequence[bytes], until: int) -> int:
+    """Delete fields from the rows of some keys whose event time is not after ``until`` (microseconds) or not there.
+
+    Returns how many rows lost them. Raises what `write` raises.
+    """
+    exchange = Exchange(client)
+    found = key_windows(entities, _removal(view, fields, until), by_slot=keys.is_cluster(client))
+    return sum(sum(exchange.run(insisting(REMOVE, window, view))) for window in found)
+
+
+def commands(
+    pipe: Any,
+    encoded: Encoded,
+    *,
+    until: int | None = None,
+    gone: Sequence[bytes] = (),
+    expire: int | None = None,
+) -> int:
+    """Add what `write` would do to a pipeline or transaction of one server; returns how many answers that adds.
+
+    Each answer counts rows written. The scripts' text goes along, since a transaction cannot wait for one to be loaded.
+    """
+    found = windows(encoded, _settings(until, gone, expire), by_slot=False)
+    return _queue(pipe, write_script(len(encoded.fields())), found)
+
+
+def removals(pipe: Any, entities: Sequence[bytes], view: str, fields: Sequence[bytes], until: int) -> int:
+    """Add what `remove` would do to a pipeline or transaction of one server; returns how many answers that adds."""
+    return _queue(pipe, REMOVE, key_windows(entities, _removal(view, fields, until), by_slot=False))
+
+
+def _queue(pipe: Any, script: str, found: Iterable[Sequence[Call]]) -> int:
+    calls = [call for window in found for call in window]
+    for call in calls:
+        pipe.execute_command(*call.command("EVAL", script))
+    return len(calls)
+
+
+def _settings(until: int | None = None, gone: Sequence[bytes] = (), expire: int | None = None) -> list[Argument]:
+    mode = "newer" if until is None else "until"
+    return [mode, *_parts(until or 0), expire or 0, packed(gone)]
+
+
+def _removal(view: str, fields: Sequence[bytes], until: int) -> list[Argument]:
+    return [keys.time_field(view), packed(fields), *_parts(until)]
+
+
+def _parts(microseconds: int) -> tuple[int, int]:
+    seconds, rest = divmod(microseconds, wire.SECOND)
+    return seconds, rest * 1000
+
+
+def prefetch(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """The items, each made by a thread while the one before is used; an error is raised where its item would come."""
     end: Any = object()
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, end)
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
             yield item
+
+
+RETRY_SECONDS = 15.0
+"""From a connection's loss until giving up."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds before the first new attempt, and at most; each is twice the one before."""
+
+LOST = (redis.ConnectionError, redis.TimeoutError, ClusterDownError, TryAgainError, RedisClusterException)
+INCURABLE = (redis.AuthenticationError, AuthorizationError)
+
+
+def insisting(script: str, calls: Sequence[Call], view: str) -> Steps[list[int]]:
+    """The answers to calls of a script that writes to ``view``, repeated while the server is away.
+
+    Repeating is safe: a row that was written already is not newer than itself.
+
+    Raises
+    ------
+    StoreError
+        When the server was away for longer than `RETRY_SECONDS`.
+    redis.RedisError
+        When it refuses what it is told.
+    """
+    pause, end = FIRST_PAUSE, None
+    while True:
+        try:
+            return (yield from calling(script, calls))
+        except LOST as error:
+            now = time.monotonic()
+            end = now + RETRY_SECONDS if end is None else end
+            if isinstance(error, INCURABLE):
+                raise
+            if now >= end:
+                raise StoreError(
+                    f"The online store went away while view {view} was being written ({reason(error)}; waited "
+                    f"{RETRY_SECONDS:g} s for it); every row is whole, old or new: start the server and run this again."
+                ) from error
+        yield Wait(min(pause, end - now))
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 _TIMES = """
@@ -173,31 +343,11 @@ event time of a row that may lose them. Answer: how many rows lost them.
 """
 
 
-@functools.lru_cache(maxsize=256)
-def digest(script: str) -> str:
-    """The name by which a server knows a script that it has seen."""
-    return sha1(script.encode(), usedforsecurity=False).hexdigest()
-
-
 ROWS, CONTENTS, BYTES = 100, 2_048, 65_536
 """Of one call, at most; but one row at least."""
 
 WINDOW_ROWS, WINDOW_BYTES = 10_000, 8 * 2**20
 """Of one pipeline."""
-
-Argument = bytes | memoryview | str | int
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a script."""
-
-    keys: Sequence[bytes]
-    arguments: Sequence[Argument]
-
-    def command(self, *script: str) -> tuple[Argument, ...]:
-        """The whole command, given its name and its script or the script's digest."""
-        return (*script, len(self.keys), *self.keys, *self.arguments)
 
 
 def windows(encoded: Encoded, settings: Sequence[Argument], *, by_slot: bool) -> Iterator[list[Call]]:
@@ -210,13 +360,19 @@ def windows(encoded: Encoded, settings: Sequence[Argument], *, by_slot: bool) ->
     for start in range(0, len(encoded), most):
         keys = encoded.keys[start : start + most].to_pylist()
         rows, formats = _rows([column[start : start + most] for column in columns])
-        ends = _ends(len(keys), at_once)
+        ends = {*range(at_once, len(keys), at_once), len(keys)}
         if by_slot:
             slots = np.array([key_slot(key) for key in keys])
             order = np.argsort(slots, kind="stable")
             keys, rows = [keys[place] for place in order], rows.take(pa.array(order))
-            ends = sorted({*ends, *(np.flatnonzero(np.diff(slots[order])) + 1).tolist()})
-        yield list(_calls(keys, rows, ends, (names, formats), settings))
+            ends |= set((np.flatnonzero(np.diff(slots[order])) + 1).tolist())
+        _, offsets, data = rows.buffers()
+        places = np.frombuffer(offsets, np.int32)[rows.offset : rows.offset + len(rows) + 1]
+        contents = memoryview(data or b"")
+        yield [
+            Call(keys[first:end], (names, contents[places[first] : places[end]].tobytes(), formats, *settings))
+            for first, end in pairwise([0, *sorted(ends)])
+        ]
 
 
 def key_windows(keys: Sequence[bytes], arguments: Sequence[Argument], *, by_slot: bool) -> Iterator[list[Call]]:
@@ -242,26 +398,6 @@ def packed(texts: Sequence[bytes]) -> bytes:
     )
 
 
-def _calls(
-    keys: Sequence[bytes],
-    rows: pa.Array,
-    ends: Sequence[int],
-    layout: tuple[bytes, bytes],
-    settings: Sequence[Argument],
-) -> Iterator[Call]:
-    _, offsets, data = rows.buffers()
-    places = np.frombuffer(offsets, np.int32)[rows.offset : rows.offset + len(rows) + 1]
-    contents, start = memoryview(data or b""), 0
-    names, formats = layout
-    for end in ends:
-        yield Call(keys[start:end], (names, contents[places[start] : places[end]].tobytes(), formats, *settings))
-        start = end
-
-
-def _ends(count: int, at_once: int) -> list[int]:
-    return [*range(at_once, count, at_once), count]
-
-
 def _rows(columns: Sequence[pa.Array]) -> tuple[pa.Array, bytes]:
     """The contents of each row one after another, and how Lua's ``struct`` reads them: a format for every `PART`.
 
@@ -281,254 +417,3 @@ def _rows(columns: Sequence[pa.Array]) -> tuple[pa.Array, bytes]:
     formats = ["<" + "".join(kinds[start : start + PART]) for start in range(0, len(kinds), PART)]
     rows = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.binary()))
     return rows, packed([one.encode() for one in formats])
-
-
-PATIENCE = 15.0
-"""Seconds from a connection's loss until giving up."""
-
-PAUSES = (0.1, 2.0)
-"""Seconds before the first new try, and at most; each is twice the one before."""
-
-LOST = (redis.ConnectionError, redis.TimeoutError, ClusterDownError, TryAgainError, RedisClusterException)
-
-
-def sent(client: Any, script: str, calls: Sequence[Call], view: str) -> list[int]:
-    """The answers to calls of a script that writes to ``view``.
-
-    Raises
-    ------
-    StoreError
-        When the server was away for longer than `PATIENCE`.
-    redis.RedisError
-        When it refuses what it is told.
-    """
-    pauses = _Pauses(view)
-    while True:
-        try:
-            return _answers(client, script, calls)
-        except LOST as error:
-            time.sleep(pauses.after(error))
-
-
-async def sent_async(client: Any, script: str, calls: Sequence[Call], view: str) -> list[int]:
-    """What `sent` does, by a client of ``redis.asyncio``."""
-    pauses = _Pauses(view)
-    while True:
-        try:
-            return await _answers_async(client, script, calls)
-        except LOST as error:
-            await asyncio.sleep(pauses.after(error))
-
-
-def _answers(client: Any, script: str, calls: Sequence[Call]) -> list[int]:
-    """Call a script; a server that does not know it is told, once."""
-    answers = _run(client, script, calls)
-    unknown = _unknown(answers)
-    if unknown:
-        client.script_load(script)
-        answers = _merged(answers, unknown, _run(client, script, [calls[place] for place in unknown]))
-    return _checked(answers)
-
-
-async def _answers_async(client: Any, script: str, calls: Sequence[Call]) -> list[int]:
-    answers = await _run_async(client, script, calls)
-    unknown = _unknown(answers)
-    if unknown:
-        await client.script_load(script)
-        answers = _merged(answers, unknown, await _run_async(client, script, [calls[place] for place in unknown]))
-    return _checked(answers)
-
-
-def _run(client: Any, script: str, calls: Sequence[Call]) -> list[Any]:
-    name = digest(script)
-    with client.pipeline(transaction=False) as pipe:
-        for call in calls:
-            pipe.execute_command(*call.command("EVALSHA", name))
-        return list(pipe.execute(raise_on_error=False))
-
-
-async def _run_async(client: Any, script: str, calls: Sequence[Call]) -> list[Any]:
-    name = digest(script)
-    async with client.pipeline(transaction=False) as pipe:
-        for call in calls:
-            pipe.execute_command(*call.command("EVALSHA", name))
-        return list(await pipe.execute(raise_on_error=False))
-
-
-def _unknown(answers: Sequence[Any]) -> list[int]:
-    return [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-
-
-def _merged(answers: list[Any], places: Sequence[int], again: Sequence[Any]) -> list[Any]:
-    for place, answer in zip(places, again, strict=True):
-        answers[place] = answer
-    return answers
-
-
-def _checked(answers: Sequence[Any]) -> list[int]:
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return list(answers)
-
-
-class _Pauses:
-    """How long to wait for a server that is away."""
-
-    def __init__(self, view: str) -> None:
-        self.view = view
-        self._next, self._most = PAUSES
-        self._end: float | None = None
-
-    def after(self, error: Exception) -> float:
-        """Seconds until the next try; raises `StoreError` after the last, and at once what no waiting cures."""
-        if isinstance(error, (redis.AuthenticationError, AuthorizationError)):
-            raise error
-        now = time.monotonic()
-        self._end = now + PATIENCE if self._end is None else self._end
-        if now >= self._end:
-            raise StoreError(
-                f"The online store went away while view {self.view} was being written ({_reason(error)}; waited "
-                f"{PATIENCE:g} s for it); every row is whole, old or new: start the server and run this again."
-            ) from error
-        pause, self._next = self._next, min(2 * self._next, self._most)
-        return min(pause, self._end - now)
-
-
-def _reason(error: Exception) -> str:
-    return re.sub(r"^.* of pipeline .*caused error: ", "", " ".join(str(error).split())).rstrip(".")
-
-
-@dataclass(frozen=True)
-class Written:
-    """How many rows were written, and how many were left since the store had newer ones."""
-
-    written: int = 0
-    older: int = 0
-
-    def __add__(self, other: Written) -> Written:
-        return Written(self.written + other.written, self.older + other.older)
-
-
-def write(
-    client: Any,
-    encoded: Encoded,
-    *,
-    until: int | None = None,
-    gone: Sequence[bytes] = (),
-    expire: int | None = None,
-) -> Written:
-    """Write rows of a view.
-
-    Parameters
-    ----------
-    client
-        A ``redis.Redis`` or ``redis.cluster.RedisCluster``.
-    until
-        Microseconds since 1970: replace every stored row whose event time is not after it, and leave all others.
-    gone
-        Fields that each row that is written loses.
-    expire
-        Seconds after which the keys of written rows expire (Feast's ``key_ttl_seconds``).
-
-    Raises
-    ------
-    StoreError
-        When the server was away for longer than `sending.PATIENCE`; some rows are in then, each of them whole.
-    redis.RedisError
-        When the server refuses what it is told.
-    """
-    done, script = Written(), write_script(len(encoded.fields()))
-    for window in windows(encoded, _settings(until, gone, expire), by_slot=keys.is_cluster(client)):
-        done += _sum(window, sent(client, script, window, encoded.view))
-    return done
-
-
-def write_all(client: Any, batches: Iterable[Encoded], *, expire: int | None = None) -> Generator[Written, None, None]:
-    """Write batches of rows; tells how many were, a few thousand at a time. A thread makes the next while one is sent.
-
-    Raises what `write` raises, and what making a batch raises.
-    """
-    by_slot, settings = keys.is_cluster(client), _settings(None, (), expire)
-
-    def made() -> Iterator[tuple[Encoded, list[Call]]]:
-        for encoded in batches:
-            for window in windows(encoded, settings, by_slot=by_slot):
-                yield encoded, window
-
-    with closing(ahead(made())) as coming:
-        for encoded, window in coming:
-            yield _sum(window, sent(client, write_script(len(encoded.fields())), window, encoded.view))
-
-
-async def write_async(
-    client: Any,
-    encoded: Encoded,
-    *,
-    until: int | None = None,
-    gone: Sequence[bytes] = (),
-    expire: int | None = None,
-) -> Written:
-    """What `write` does, by a client of ``redis.asyncio``."""
-    done, script = Written(), write_script(len(encoded.fields()))
-    for window in windows(encoded, _settings(until, gone, expire), by_slot=keys.is_cluster(client)):
-        done += _sum(window, await sent_async(client, script, window, encoded.view))
-    return done
-
-
-def commands(
-    pipe: Any,
-    encoded: Encoded,
-    *,
-    until: int | None = None,
-    gone: Sequence[bytes] = (),
-    expire: int | None = None,
-) -> int:
-    """Add what `write` would do to a pipeline or transaction of one server; returns how many answers that adds.
-
-    Each answer counts rows written. The scripts' text goes along, since a transaction cannot wait for one to be loaded.
-    """
-    found = windows(encoded, _settings(until, gone, expire), by_slot=False)
-    return _queue(pipe, write_script(len(encoded.fields())), [call for window in found for call in window])
-
-
-def remove(client: Any, entities: Sequence[bytes], view: str, fields: Sequence[bytes], until: int) -> int:
-    """Delete fields from the rows of some keys whose event time is not after ``until`` (microseconds) or not there.
-
-    Returns how many rows lost them. Raises what `write` raises.
-    """
-    removed = 0
-    for window in key_windows(entities, _removal(view, fields, until), by_slot=keys.is_cluster(client)):
-        removed += sum(sent(client, REMOVE, window, view))
-    return removed
-
-
-def removals(pipe: Any, entities: Sequence[bytes], view: str, fields: Sequence[bytes], until: int) -> int:
-    """Add what `remove` would do to a pipeline or transaction of one server; returns how many answers that adds."""
-    found = key_windows(entities, _removal(view, fields, until), by_slot=False)
-    return _queue(pipe, REMOVE, [call for window in found for call in window])
-
-
-def _queue(pipe: Any, script: str, calls: Sequence[Call]) -> int:
-    for call in calls:
-        pipe.execute_command(*call.command("EVAL", script))
-    return len(calls)
-
-
-def _settings(until: int | None, gone: Sequence[bytes], expire: int | None) -> list[Argument]:
-    mode = "newer" if until is None else "until"
-    return [mode, *_parts(until or 0), expire or 0, packed(gone)]
-
-
-def _removal(view: str, fields: Sequence[bytes], until: int) -> list[Argument]:
-    return [keys.time_field(view), packed(fields), *_parts(until)]
-
-
-def _parts(microseconds: int) -> tuple[int, int]:
-    seconds, rest = divmod(microseconds, wire.SECOND)
-    return seconds, rest * 1000
-
-
-def _sum(window: Sequence[Call], counts: Sequence[int]) -> Written:
-    rows = sum(len(call.keys) for call in window)
-    return Written(sum(counts), rows - sum(counts))

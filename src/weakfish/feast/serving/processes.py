@@ -1,7 +1,7 @@
-"""`weakfish serve`: a socket, one process or several that answer on it, until a signal ends them in good order.
+"""`weakfish serve` from the outside: a socket, one process or several that answer on it, until a signal ends them.
 
-The server is uvicorn (uvloop, httptools). Each process has a service of its own; the counts of several are kept in
-files that all of them read.
+The server is uvicorn (uvloop, httptools); each process has a service of its own. Nothing here imports Feast before a
+process serves, so that a parent of several stays small.
 """
 
 from __future__ import annotations
@@ -15,22 +15,16 @@ import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from weakfish.errors import StoreError, UserError
-from weakfish.feast.serving.snapshot import TOKEN, Settings, registry_file, stamp_of
+from weakfish.feast import probe
+from weakfish.feast.serving.application import TOKEN, Application, ServeSettings
 from weakfish.project.paths import Project
-
-if TYPE_CHECKING:
-    from weakfish.feast.serving.application import Application
-
 
 SECONDS_TO_FINISH = 30
 IDLE_SECONDS = 75
@@ -42,7 +36,7 @@ FOLDERS = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
 """Where processes keep counts together: prometheus_client's name for it, and Feast's."""
 
 
-def serve(project: Project, settings: Settings) -> None:
+def serve(project: Project, settings: ServeSettings) -> None:
     """Answer requests until SIGTERM or SIGINT; those under way are finished.
 
     Raises
@@ -50,13 +44,14 @@ def serve(project: Project, settings: Settings) -> None:
     UserError
         When the address cannot be listened on.
     StoreError
-        When nothing was published yet, or one of several processes could not begin.
+        When nothing was published yet, or one of several processes could not start.
     SystemExit
-        3, when the only process could not begin; it has said why.
+        3, when the only process could not start; it has said why.
     """
     with _socket(settings) as listening:
-        if stamp_of(registry_file(project)) is None:
-            raise StoreError(f"{registry_file(project)} is not there: nothing was published; run `weakfish publish`.")
+        registry = probe.settings(project)["registry_file"]
+        if not registry.exists():
+            raise StoreError(f"{registry} does not exist, so nothing was published yet; run `weakfish publish`.")
         config = uvicorn.Config(
             functools.partial(application, project, settings),
             factory=True,
@@ -75,56 +70,34 @@ def serve(project: Project, settings: Settings) -> None:
         _tell(settings, listening)
         for name in FOLDERS:
             os.environ.pop(name, None)  # of another server
-        if settings.workers > 1:
-            _several(config, listening)
-        else:
+        if settings.workers == 1:
             signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done
             uvicorn.Server(config).run([listening])
+            return
+        with tempfile.TemporaryDirectory(prefix="weakfish-serve-") as folder:
+            os.environ.update(dict.fromkeys(FOLDERS, folder))
+            supervisor = Multiprocess(config, [listening])
+            supervisor.run()
+            if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+                raise StoreError("A process of the server could not start; it said why above.")
 
 
-def application(project: Project, settings: Settings) -> Application:
+def application(project: Project, settings: ServeSettings) -> Application:
     """The ASGI application of one process."""
-    with _without_torch():
-        from weakfish.feast.serving import metrics  # noqa: F401 - before Feast, which has other plans for counts
-        from weakfish.feast.serving.application import Application
-        from weakfish.feast.serving.service import Service
+    from weakfish.feast.serving import metrics  # noqa: F401 - before Feast, which has other plans for counts
+    from weakfish.feast.serving.service import FeatureServer
 
     warnings.simplefilter("ignore")  # Feast's, at every request
     logging.getLogger("feast").setLevel(logging.ERROR)
-    return Application(lambda: Service(project, settings, say), settings.threads, say)
+    return Application(lambda: FeatureServer(project, settings, say), settings, say)
 
 
-def _several(config: uvicorn.Config, listening: socket.socket) -> None:
-    with tempfile.TemporaryDirectory(prefix="weakfish-serve-") as folder:
-        os.environ.update(dict.fromkeys(FOLDERS, folder))
-        supervisor = Multiprocess(config, [listening])
-        supervisor.run()
-        if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-            raise StoreError("A process of the server could not begin; it said why before.")
-
-
-@contextmanager
-def _without_torch() -> Iterator[None]:
-    """Let Feast find no torch while it is imported: serving never needs it, and it takes 180 MiB a process.
-
-    Whoever needs it in an on-demand view can import it afterwards.
-    """
-    if "torch" in sys.modules:
-        yield
-        return
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["torch"]
-
-
-def _tell(settings: Settings, listening: socket.socket) -> None:
+def _tell(settings: ServeSettings, listening: socket.socket) -> None:
     host, port = listening.getsockname()[:2]
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     print(f"http://{place}", flush=True)
     if settings.token is None and not ipaddress.ip_address(host).is_loopback:
-        say(f"Whoever reaches {place} can read all features; set {TOKEN} to let in those who know it alone.")
+        say(f"Anyone who reaches {place} can read all features; set {TOKEN} to require a token.")
 
 
 def say(sentence: str) -> None:
@@ -133,7 +106,7 @@ def say(sentence: str) -> None:
     sys.stderr.flush()
 
 
-def _socket(settings: Settings) -> socket.socket:
+def _socket(settings: ServeSettings) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
