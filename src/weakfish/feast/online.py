@@ -24,6 +24,7 @@ from feast.online_response import OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from pydantic import StrictStr, field_validator
 
+from weakfish.contracts.publications import Marker
 from weakfish.errors import StoreError, UnknownName, UserError
 from weakfish.feast import layout, server
 from weakfish.feast.clients import ERRORS, Address, close, explained, external, from_feast
@@ -31,7 +32,6 @@ from weakfish.feast.commit import claimed
 from weakfish.feast.definitions import refuse_rows, refuse_view
 from weakfish.feast.encoding import Encoded, encode_rows
 from weakfish.feast.exchange import AsyncExchange, Exchange
-from weakfish.feast.probe import Marker
 from weakfish.feast.reader import Entry, Reader
 from weakfish.feast.registry import open_store, quiet, views
 from weakfish.feast.writer import Written, write, write_all, writing
