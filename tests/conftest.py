@@ -13,12 +13,11 @@ import redis
 from _pytest.terminal import TerminalReporter
 from browser import Browser, browse
 from machine import left_out
-from projects import REPOSITORY, made, weakfish
+from projects import made, weakfish
 from stores import named, port, redis_server
 
 from weakfish.contracts.tables import read_table
 
-os.environ.setdefault("WEAKFISH_ASSETS", str(REPOSITORY / ".weakfish" / "assets"))  # fetched once, not per project
 for name in [name for name in os.environ if name.startswith("WEAKFISH_REDIS")]:
     del os.environ[name]  # a developer's own store is nothing to test on
 

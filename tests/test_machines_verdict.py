@@ -77,8 +77,6 @@ def test_verdicts_of_a_run_fit_the_schema_and_the_same_input_gives_the_same_byte
     assert once == contents(root / "twice")
     for table, content in once.items():
         assert complaints("verdict", json.loads(content)) == [], table
-    for page in ("events", "labels/fraud"):
-        assert (root / f"reports/gx/{page}/index.html").is_file()
 
 
 def test_verdicts_of_the_demo_fit_the_schema(demo: Path) -> None:

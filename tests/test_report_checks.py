@@ -355,14 +355,6 @@ def test_a_labeling_function_leads_to_its_checks_that_do_not_hold(root: Path, br
     assert browser.evaluate(f"{link}.every(a => document.querySelector(a.hash).matches('article.check'))")
 
 
-def test_data_docs_are_linked_where_they_are(root: Path) -> None:
-    docs = root / "reports/gx/events/index.html"
-    docs.parent.mkdir(parents=True)
-    docs.write_text("docs")
-    page = html(root)
-    assert re.findall(r'href="(gx/[^"]*)"', page) == ["gx/events/index.html"]
-
-
 def test_an_evaluation_has_its_stage_and_its_verdict(root: Path) -> None:
     stages = {"evaluate": {"cmd": "e"}, "validate_evaluation@fraud": {"cmd": "v"}, "report": {"cmd": "r"}}
     write(root, "dvc.yaml", {"stages": stages})

@@ -80,7 +80,6 @@ def test_a_verdict_is_canonical_and_names_rows_by_key(done: Path) -> None:
         "column_values_to_not_be_null(amount)": ("warned", ["o05"]),
         "column_values_to_not_be_null(placed_at)": ("quarantined", ["o00"]),
     }
-    assert (done / "reports/gx/events/index.html").is_file()
 
 
 def test_votes_stand_in_the_order_of_the_events(done: Path) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 
 from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.change import change_checks
-from weakfish.checks.docs.write import write_docs
 from weakfish.checks.evaluation import validate_evaluation
 from weakfish.checks.features import feature_checks
 from weakfish.checks.gx import import_gx
@@ -54,7 +53,7 @@ def remembered(project: Project, table: str) -> dict[str, Any]:
 
 
 def validate(project: Project, table: str) -> Verdict:
-    """Check ``table`` and write its verdict, mask and Data Docs; succeeds whatever the checks find.
+    """Check ``table`` and write its verdict and mask; succeeds whatever the checks find.
 
     Raises
     ------
@@ -73,7 +72,6 @@ def validate(project: Project, table: str) -> Verdict:
     cache = project.root / ".weakfish" / "checks" / "expectations" / table
     with staged_files(project, table) as files:
         outcome = gx.run(table.replace("/", "_"), expectations, files, cache)
-        write_docs(project, table, outcome.result)
         waived = waive(project, table, outcome.checks, files)
         rows = sum(open_partition(file).metadata.num_rows for file in files.values())
         profile = profile_of(project, table, files)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from weakfish.report.findings import beyond, for_check, found, headline, kind_order, limit, subject
 from weakfish.report.inputs import Inputs
@@ -30,12 +29,11 @@ NO_BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Table:
-    """The verdict on one table; ``stale``: it is from an earlier run; ``docs``: its Data Docs, from the page."""
+    """The verdict on one table; ``stale``: it is from an earlier run."""
 
     verdict: Verdict
     gate_open: bool
     stale: bool
-    docs: str | None
 
     @property
     def held(self) -> int:
@@ -178,10 +176,8 @@ def _badness(check: Check) -> tuple[int, int, int, float]:
 
 
 def _table(inputs: Inputs, stop: Stop | None, name: str, verdict: Verdict) -> Table:
-    docs = f"gx/{name}/index.html"
-    there = (inputs.root / "reports" / docs).is_file()
     stale = outdated(inputs, stop, validating(name))
-    return Table(verdict, name in inputs.gates, stale, quote(docs) if there else None)
+    return Table(verdict, name in inputs.gates, stale)
 
 
 @dataclass(frozen=True)
