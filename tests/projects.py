@@ -7,11 +7,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from datetime import datetime
 from pathlib import Path
 
 from weakfish.project.paths import Project
-from weakfish.project.runs import read_records
+from weakfish.contracts.ledgers import read_runs
 from weakfish.project.stages import stages_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -57,11 +56,11 @@ def made(to: Path) -> Path:
     Where that is not so, where a file was edited since above all, it is a clone and no more.
     """
     clone(to)
-    records = read_records(Project(REPOSITORY))
+    records = read_runs(Project(REPOSITORY))
     missing = stages_of(REPOSITORY).keys() - records.keys() - {"report"}
-    if missing or any(record["exit_code"] for record in records.values()):
+    if missing or any(record.exit_code for record in records.values()):
         return to
-    begun = min(datetime.fromisoformat(record["started_at"]) for record in records.values())
+    begun = min(record.started_at for record in records.values())
     edited = max((REPOSITORY / name).stat().st_mtime for name in tracked() if not name.startswith(NO_PART))
     if edited < begun.timestamp():
         for name in ("data", "reports", ".weakfish", ".dvc/cache"):

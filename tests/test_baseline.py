@@ -18,11 +18,12 @@ from weakfish.checks.baseline import Accepted, Baseline, revisions
 from weakfish.checks.evaluation import data_version
 from weakfish.checks.verdict import verdict_of
 from weakfish.cli.main import cli
+from weakfish.contracts.ledgers import run_file
 from weakfish.contracts.verdicts import Check, Status, write_verdict
 from weakfish.errors import CheckFailed, UnknownName, UserError
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
-from weakfish.project.runs import record_file, run_recorded
+from weakfish.project.runs import run_recorded
 
 HISTORY = {month: orders(month, rows=300) for month in MONTHS}
 TABLES = ("events", "labels/fraud")
@@ -52,7 +53,7 @@ def failing(by_baseline: bool, status: Status = Status.FAILED, severity: str = "
 def record(project: Project, stage: str, code: int | None) -> None:
     times = {"started_at": "2026-01-01T00:00:00+00:00", "finished_at": None}
     write_json(
-        record_file(project, stage), {"stage": stage, **times, "exit_code": code, "message": "m", "seconds": 1.0}
+        run_file(project, stage), {"stage": stage, **times, "exit_code": code, "message": "m", "seconds": 1.0}
     )
 
 

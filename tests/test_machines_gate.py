@@ -13,7 +13,7 @@ from verdicts import NOTED, PASSED, WARNED, judged, labels, run
 
 from weakfish.errors import CheckFailed, TableError, UnknownName
 from weakfish.project.paths import Project
-from weakfish.project.runs import read_records
+from weakfish.contracts.ledgers import read_runs
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_dvc_may_run_a_stricter_gate(project: Project, monkeypatch: pytest.Monke
     monkeypatch.setenv("DVC_STAGE", "gate_labels@fraud")
     assert isinstance(run("gate", "labels/fraud", "--fail-on", "warning").exception, CheckFailed)
     assert not project.gate("labels/fraud").exists()
-    assert read_records(project)["gate_labels@fraud"]["exit_code"] == 1
+    assert read_runs(project)["gate_labels@fraud"].exit_code == 1
     assert (project.reports / "index.html").exists()
     labels(project, PASSED, NOTED)
     assert run("gate", "labels/fraud", "--fail-on", "warning").exit_code == 0

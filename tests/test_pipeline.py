@@ -13,7 +13,8 @@ from projects import REPOSITORY, write
 
 from weakfish.errors import UnknownName
 from weakfish.project.paths import Project
-from weakfish.project.runs import lock_file, read_records, run_recorded
+from weakfish.contracts.ledgers import read_runs
+from weakfish.project.runs import lock_file, run_recorded
 from weakfish.project.stages import named_stage, stages_of
 
 DEMO = (REPOSITORY / "dvc.yaml").read_text(encoding="utf-8")
@@ -105,5 +106,5 @@ def test_a_name_that_means_no_stage_or_several_is_refused(project: Project) -> N
 
 def test_a_stage_whose_name_has_a_slash_is_recorded_in_one_file(project: Project) -> None:
     run_recorded(project, "gate_labels@tone/late", lambda project: lock_file(project, "gate_labels@tone/late").stat())
-    assert read_records(project)["gate_labels@tone/late"]["exit_code"] == 0
+    assert read_runs(project)["gate_labels@tone/late"].exit_code == 0
     assert [file.name for file in (project.root / ".weakfish/runs").iterdir()] == ["gate_labels@tone%2Flate.json"]

@@ -21,7 +21,7 @@ from feast.labeling.label_view import LabelView
 from projects import write as write_file
 from stores import port
 
-from weakfish.errors import StoreError, UserError
+from weakfish.errors import CheckFailed, StoreError, UserError
 from weakfish.feast import materialize as writing
 from weakfish.feast import writer as sending
 from weakfish.feast.materialize import ColumnarComputeEngine
@@ -167,6 +167,20 @@ def test_a_correction_arrives_and_a_run_over_old_rows_takes_nothing_back(client:
     store.materialize(begin(), END)
     assert orders(store, first) == [777]
     assert hashes(client) != before
+
+
+@pytest.mark.parametrize("batch_engine", [OURS["batch_engine"], "local"], ids=["columnar", "local"])
+def test_a_view_whose_gate_is_shut_is_not_materialized(client: redis.Redis, tmp_path: Path, batch_engine: str) -> None:
+    for mark in ("params.yaml", "dvc.yaml", "validation/features/habits.py"):
+        write_file(tmp_path / mark, "")
+    one = source(tmp_path / "data/features/habits", rows())
+    store = opened(tmp_path / "feature_repo", habits(one), batch_engine=batch_engine)
+    with pytest.raises(CheckFailed, match="features/habits has not been validated"):
+        store.materialize(begin(), END)
+    assert client.dbsize() == 0
+    (tmp_path / "validation/features/habits.py").unlink()
+    store.materialize(begin(), END)
+    assert client.dbsize()
 
 
 def orders(store: FeatureStore, table: pa.Table) -> Any:

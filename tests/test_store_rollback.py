@@ -16,7 +16,7 @@ from projects import command, git, replace
 from stores import AS_OF, dump, report, set_as_of, shop, table
 
 from weakfish.cli.main import cli
-from weakfish.errors import UserError
+from weakfish.errors import CheckFailed, UserError
 from weakfish.feast import layout as keys
 from weakfish.feast.publication import folder
 from weakfish.feast.publish import audit, publish
@@ -104,6 +104,20 @@ def test_a_revision_brings_back_rows_registry_and_report_and_the_next_publicatio
     assert report(project) == published
     assert list(folder(project).glob("*")) == []
     assert not publish(project)
+
+
+def test_a_shut_gate_holds_back_a_publication_and_no_rollback(project: Project, store: redis.Redis) -> None:
+    assert publish(project)
+    before = rows(store)
+    suite = project.root / "validation/features/buyer_orders.py"
+    suite.parent.mkdir(parents=True)
+    suite.write_text("EXPECTATIONS = []\n")
+    table(project.root, "shop_orders", "shop", ["s0", "s1"], shift=2)
+    with pytest.raises(CheckFailed, match="features/buyer_orders has not been validated"):
+        publish(project)
+    assert rows(store) == before
+    assert publish(project, rollback="first")
+    assert rows(store) != before
 
 
 def _feast(project: Project) -> FeatureStore:

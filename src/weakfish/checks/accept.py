@@ -13,13 +13,14 @@ from weakfish.checks.evaluation import metrics_of
 from weakfish.checks.label_counts import through as rules_through
 from weakfish.checks.rates import shift
 from weakfish.checks.repairs import staged_files
+from weakfish.contracts.ledgers import read_runs
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import Status
 from weakfish.engine.profile import Profile, read_profile
 from weakfish.errors import CheckFailed, TableError, UnknownName, UserError, WeakfishError
 from weakfish.files import read_json
 from weakfish.project.paths import Project
-from weakfish.project.runs import locked, read_records
+from weakfish.project.runs import locked
 from weakfish.project.stages import gates
 
 COLUMNS_SHOWN, CHECKS_SHOWN = 5, 8
@@ -201,11 +202,11 @@ def _require_good(project: Project, known: Sequence[str], verdicts: Mapping[str,
             )
     gated = gates(known)
     shut = False
-    for stage, record in read_records(project).items():
-        if record["exit_code"] == 0:
+    for stage, run in read_runs(project).items():
+        if run.exit_code == 0:
             continue
-        if record["exit_code"] != CheckFailed.exit_code or not _shut_by_baseline(verdicts.get(gated.get(stage, ""))):
-            state = "has not ended" if record["exit_code"] is None else "failed"
+        if run.exit_code != CheckFailed.exit_code or not _shut_by_baseline(verdicts.get(gated.get(stage, ""))):
+            state = "has not ended" if run.exit_code is None else "failed"
             raise CheckFailed(
                 f"Stage {stage} {state}; a baseline comes from a good run: repair it and run `weakfish run`."
             )

@@ -7,7 +7,6 @@ metrics were, and how the checks stood. It holds no clock and no text of rows.
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from weakfish.contracts.tables import UNDATED
 from weakfish.engine.profile import Column, Profile
 from weakfish.errors import TableError, UserError
 from weakfish.files import read_json, write_json
+from weakfish.project.git import git_output
 from weakfish.project.params import ChangeParams
 from weakfish.project.paths import Project
 
@@ -167,11 +167,11 @@ def revisions(project: Project, limit: int = 20) -> list[Accepted]:
 
 def _read(project: Project, limit: int) -> Iterator[Accepted]:
     path = project.baseline.relative_to(project.root).as_posix()
-    log = _git(project, "log", f"--max-count={limit}", "--format=%h %cI", "--", path) or ""
+    log = git_output(project.root, "log", f"--max-count={limit}", "--format=%h %cI", "--", path) or ""
     for line in log.splitlines():
         commit, _, date = line.partition(" ")
         try:
-            baseline = Baseline.parse(json.loads(_git(project, "show", f"{commit}:./{path}") or ""))
+            baseline = Baseline.parse(json.loads(git_output(project.root, "show", f"{commit}:./{path}") or ""))
         except (AttributeError, KeyError, TypeError, ValueError):
             continue
         yield Accepted(commit, date, {name: _table(entry) for name, entry in baseline.tables.items()})
@@ -180,15 +180,6 @@ def _read(project: Project, limit: int) -> Iterator[Accepted]:
 def _table(entry: Entry) -> AcceptedTable:
     checks = {name: AcceptedCheck(check["status"], check["value"]) for name, check in entry.checks.items()}
     return AcceptedTable(entry.data_version, entry.through, sum(entry.rows.values()), entry.verdict, checks)
-
-
-def _git(project: Project, *arguments: str) -> str | None:
-    command = ["git", "-C", str(project.root), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 @dataclass(frozen=True)

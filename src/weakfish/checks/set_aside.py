@@ -6,7 +6,6 @@ The mask tells them whether `accept` wrote them to ``data/quarantine`` or the ga
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from weakfish.contracts.masks import Mask
 from weakfish.contracts.tables import UNDATED, Contract, open_partition, partitions, read_partition
 from weakfish.contracts.verdicts import Check, Rows, Status, Verdict, read_verdict
 from weakfish.errors import TableError, UnknownName, UserError
+from weakfish.project.git import git_output
 from weakfish.project.paths import Project
 
 
@@ -267,11 +267,7 @@ def _who(project: Project, who: str | None) -> str:
 
 def _author(project: Project) -> str:
     """Name and address of who commits here, as git was told them; empty where git would have to guess."""
-    command = ["git", "-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT"]
-    try:
-        found = subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False).stdout
-    except OSError:  # no git here, so it was told nothing
-        return ""
+    found = git_output(project.root, "-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT") or ""
     return found.rpartition(">")[0] + ">" if ">" in found else ""
 
 

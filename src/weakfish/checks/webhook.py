@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from weakfish import __version__
 from weakfish.checks.verdict import Finding, findings
 from weakfish.contracts.verdicts import read_verdict, verdict_files
 from weakfish.errors import TableError
+from weakfish.project.git import git_output
 from weakfish.project.paths import Project
 from weakfish.project.stages import gates
 
@@ -99,9 +99,4 @@ def _of_gate(project: Project, stage: str | None) -> list[Finding]:
 
 
 def _revision(project: Project) -> str | None:
-    command = ["git", "-C", str(project.root), "rev-parse", "--verify", "--quiet", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
+    return (git_output(project.root, "rev-parse", "--verify", "--quiet", "HEAD", timeout=TIMEOUT) or "").strip() or None

@@ -15,9 +15,10 @@ from typing import Any
 import click
 
 from weakfish.checks import webhook
+from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
-from weakfish.project.runs import forget_failures, locked, read_records
+from weakfish.project.runs import forget_failures, locked
 from weakfish.project.stages import named_stage
 from weakfish.report.overall import overall
 from weakfish.report.summary import print_summary
@@ -60,8 +61,8 @@ def run(project: Project, stages: Sequence[str]) -> None:
             render(project.root)
         ran = {
             name
-            for name, record in read_records(project).items()
-            if datetime.fromisoformat(record["started_at"]) >= started
+            for name, run in read_runs(project).items()
+            if run.started_at >= started
         }
         print_summary(project.root, since=started)
         if code:
@@ -136,10 +137,9 @@ def _why(changes: Sequence[Any]) -> list[str]:
 
 def _failure(project: Project, ran: set[str]) -> tuple[str | None, WeakfishError]:
     """The stage that failed, and its error as its record has it."""
-    for name, record in read_records(project).items():
-        if name in ran and record["exit_code"] != 0:
-            kind = {CheckFailed.exit_code: CheckFailed, UserError.exit_code: UserError}.get(
-                record["exit_code"], WeakfishError
-            )
-            return name, kind(f"Stage {name} failed: {record['message'] or 'It was killed.'}")
+    kinds = {CheckFailed.exit_code: CheckFailed, UserError.exit_code: UserError}
+    for name, run in read_runs(project).items():
+        if name in ran and run.exit_code != 0:
+            kind = kinds.get(run.exit_code or 0, WeakfishError)
+            return name, kind(f"Stage {name} failed: {run.message or 'It was killed.'}")
     return None, WeakfishError("`dvc repro` stopped outside of a stage; its message stands above.")

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from weakfish.contracts.record import Number, Rooted, Time, parse, read
 from weakfish.files import read_json, write_json
@@ -135,9 +136,24 @@ class Run:
 
 def run_file(project: Rooted, stage: str) -> Path:
     """The file of a stage's last run."""
-    return project.root / ".weakfish" / "runs" / f"{stage}.json"
+    name = quote(stage, safe="@ ")  # as one part of a path; names of stages may hold slashes
+    return project.root / ".weakfish" / "runs" / f"{name}.json"
+
+
+def write_run(project: Rooted, run: Run) -> None:
+    """Write a stage's record, times in milliseconds."""
+    content = asdict(run)
+    for name in ("started_at", "finished_at"):
+        content[name] = content[name] and content[name].isoformat(timespec="milliseconds")
+    write_json(run_file(project, run.stage), content)
+
+
+def read_run(project: Rooted, stage: str) -> Run | None:
+    """The last run of a stage; None where it never ran."""
+    file = run_file(project, stage)
+    return read(Run, file) if file.exists() else None
 
 
 def read_runs(project: Rooted) -> dict[str, Run]:
     """The last run of every stage, by name."""
-    return {file.stem: read(Run, file) for file in sorted(run_file(project, "").parent.glob("*.json"))}
+    return {unquote(file.stem): read(Run, file) for file in sorted(run_file(project, "").parent.glob("*.json"))}

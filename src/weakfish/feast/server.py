@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -10,8 +9,6 @@ import socket
 import subprocess
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from weakfish.errors import StoreError, TableError
 from weakfish.feast.clients import NEVER, VARIABLE, Address, configured, external
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
+from weakfish.project.runs import locked
 
 HOST = "127.0.0.1"
 LOG = "server.log"
@@ -139,7 +137,7 @@ def start(project: Project) -> Server:
     known = _recorded(project)
     if known:
         return known
-    with _alone(project):
+    with locked(project, "online", wait=True):
         known = _recorded(project)
         if known:
             return known
@@ -151,7 +149,7 @@ def start(project: Project) -> Server:
 
 def stop(project: Project) -> bool:
     """End the embedded server; False when none runs."""
-    with _alone(project):
+    with locked(project, "online", wait=True):
         found = running(project)
         if found:
             _end(found)
@@ -263,13 +261,3 @@ def _end(server: Server) -> None:
             return
         time.sleep(0.02)
     raise StoreError(f"The embedded server (process {server.pid}) did not end within {SECONDS} s; end it yourself.")
-
-
-@contextmanager
-def _alone(project: Project) -> Iterator[None]:
-    """Wait for the lock under which servers are started and ended."""
-    file = project.root / ".weakfish" / "locks" / "online.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

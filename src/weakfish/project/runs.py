@@ -1,11 +1,8 @@
-"""What each stage did: its ledger (row counts, no clock, an out of the stage) and its run record (clock and outcome).
-
-A lock goes with the record, so that a stage is at work only once.
-"""
+"""Running a stage: its lock, so that it is at work only once, and the record of when it began and ended and how."""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import sys
 import time
@@ -13,35 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
+from weakfish.contracts.ledgers import Run, read_run, read_runs, run_file, write_run
 from weakfish.errors import Busy, WeakfishError
-from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
 
 INTERRUPTED = 130
-
-
-def record_file(project: Project, stage: str) -> Path:
-    """The file of a stage's last run."""
-    return project.root / ".weakfish" / "runs" / f"{_plain(stage)}.json"
-
-
-def lock_file(project: Project, work: str) -> Path:
-    """The file whose lock the process holds that does a piece of work, and that names it."""
-    return project.root / ".weakfish" / "locks" / f"{_plain(work)}.lock"
-
-
-def _plain(name: str) -> str:
-    """A name as one part of a path; names of stages may hold slashes."""
-    return quote(name, safe="@ ")
-
-
-def read_records(project: Project) -> dict[str, dict[str, Any]]:
-    """The last run of every stage, by name."""
-    files = sorted(record_file(project, "").parent.glob("*.json"))
-    return {unquote(file.stem): read_json(file) for file in files}
 
 
 def forget_failures(project: Project, before: datetime) -> None:
@@ -49,9 +24,9 @@ def forget_failures(project: Project, before: datetime) -> None:
 
     A stage that failed by hand and was put right by undoing the edit is not run again, so nothing else would.
     """
-    for stage, record in read_records(project).items():
-        if record["exit_code"] != 0 and datetime.fromisoformat(record["started_at"]) < before:
-            record_file(project, stage).unlink()
+    for stage, run in read_runs(project).items():
+        if run.exit_code != 0 and run.started_at < before:
+            run_file(project, stage).unlink()
 
 
 def run_recorded(project: Project, stage: str, work: Callable[[Project], object]) -> None:
@@ -65,49 +40,56 @@ def run_recorded(project: Project, stage: str, work: Callable[[Project], object]
         While another process runs the same stage.
     """
     with locked(project, stage):
-        file = record_file(project, stage)
-        before = read_json(file) if file.exists() else None
-        record: dict[str, object] = {"stage": stage, "started_at": _now(), "finished_at": None}
-        write_json(file, {**record, "exit_code": None, "message": None, "seconds": 0.0})
-        outcome: dict[str, object] = {"exit_code": INTERRUPTED, "message": "It was interrupted."}
-        clock, idle = time.monotonic(), False
+        before = read_run(project, stage)
+        started, clock = datetime.now(UTC), time.monotonic()
+        write_run(project, Run(stage, started, seconds=0.0))
+        code, idle = INTERRUPTED, False
+        message: str | None = "It was interrupted."
         try:
             idle = work(project) is False
-            outcome = {"exit_code": 0, "message": None}
+            code, message = 0, None
         except WeakfishError as error:
-            outcome = {"exit_code": error.exit_code, "message": str(error)}
+            code, message = error.exit_code, str(error)
             raise
         except Exception as error:
-            outcome = {"exit_code": WeakfishError.exit_code, "message": f"{type(error).__name__}: {error}"}
+            code, message = WeakfishError.exit_code, f"{type(error).__name__}: {error}"
             raise
         finally:
             seconds = round(time.monotonic() - clock, 2)
-            if not (idle and before and before["exit_code"] == 0):
-                before = {**record, **outcome, "finished_at": _now(), "seconds": seconds}
-            write_json(file, before)
+            done = Run(stage, started, datetime.now(UTC), code, message, seconds)
+            write_run(project, before if idle and before and before.exit_code == 0 else done)
+
+
+def lock_file(project: Project, work: str) -> Path:
+    """The file whose lock the process holds that does a piece of work, and that names it."""
+    return project.root / ".weakfish" / "locks" / f"{quote(work, safe='@ ')}.lock"
 
 
 @contextmanager
-def locked(project: Project, work: str) -> Iterator[None]:
-    """Hold the lock of a piece of work; raises `Busy` while another process holds it."""
+def locked(project: Project, work: str, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a piece of work; raises `Busy` while another process holds it, or waits for its end."""
+    from filelock import FileLock, Timeout
+
     file = lock_file(project, work)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            raise Busy(
-                f"`weakfish {work}` is already at work here, in process {stream.read().strip()}; wait for it to end."
-            ) from error
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+    lock = FileLock(file, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise Busy(f"`weakfish {work}` is already at work here, in {_holder(file)}; wait for it to end.") from error
+    try:
+        file.write_text(str(os.getpid()))
         yield
+    finally:
+        lock.release()
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _holder(file: Path) -> str:
+    """The process that holds a lock, which may not have said so yet."""
+    with contextlib.suppress(OSError):
+        if number := file.read_text().strip():
+            return f"process {number}"
+    return "another process"
 
 
 class Progress:

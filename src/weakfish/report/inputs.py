@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from weakfish.errors import WeakfishError
+from weakfish.project.git import git_output
 from weakfish.project.paths import Project
 from weakfish.project.stages import stages_of
 from weakfish.report.records import Accepted as Accepted_inputs
@@ -63,10 +63,10 @@ def versions(inputs: Inputs) -> list[Version]:
 
 def revision(root: Path) -> str | None:
     """The short git revision, with ``+`` when tracked files differ from it; None outside of git."""
-    commit = _git(root, "rev-parse", "--short", "HEAD")
+    commit = git_output(root, "rev-parse", "--short", "HEAD")
     if commit is None:
         return None
-    return commit.strip() + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    return commit.strip() + ("+" if git_output(root, "status", "--porcelain", "--untracked-files=no") else "")
 
 
 def _version(stage: str, out: LockedOut, committed: dict[str, str | None] | None) -> Version:
@@ -77,21 +77,12 @@ def _version(stage: str, out: LockedOut, committed: dict[str, str | None] | None
 
 
 def _committed(root: Path) -> dict[str, str | None] | None:
-    text = _git(root, "show", "HEAD:./dvc.lock")
+    text = git_output(root, "show", "HEAD:./dvc.lock")
     try:
         lock = Lock.model_validate(yaml.safe_load(text)) if text else None
     except (yaml.YAMLError, ValidationError):
         return None
     return {out.path: out.md5 for stage in lock.stages.values() for out in stage.outs} if lock else None
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(root), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 LIMIT = 20
