@@ -19,9 +19,8 @@ from weakfish.checks.repairs import StagedFiles, staged_files
 from weakfish.checks.verdict import FailOn, Look, findings, look, require_none
 from weakfish.contracts.gate import Gate, data_version, failure, other_data, write_gate
 from weakfish.contracts.ledgers import write_ledger
-from weakfish.contracts.masks import Mask
 from weakfish.contracts.tables import open_partition, read_partition, write_partition
-from weakfish.contracts.verdicts import Status, Verdict, read_verdict
+from weakfish.contracts.verdicts import Mask, Status, Verdict, read_verdict
 from weakfish.errors import CheckFailed, WeakfishError
 from weakfish.files import whole_folder
 from weakfish.project.paths import Project

@@ -16,9 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.contracts.masks import MASK, mask_writer
 from weakfish.contracts.tables import open_partition, read_partition
-from weakfish.contracts.verdicts import Check, Rows, Status
+from weakfish.contracts.verdicts import MASK, Check, Rows, Status, mask_writer
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
 

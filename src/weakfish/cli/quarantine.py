@@ -214,7 +214,7 @@ def patches(as_json: bool) -> None:
 def _patches(project: Project) -> list[dict[str, Any]]:
     """The patches as they are now, with the rows that each touched in the last `validate`; None where it saw none."""
     from weakfish.checks.patches import read_patches
-    from weakfish.contracts.masks import Mask
+    from weakfish.contracts.verdicts import Mask
 
     applied = Mask.read(project, TABLE).notes.get("patches", []) if project.mask(TABLE).exists() else []
     rows = {patch["patch"]: patch["rows"] for patch in applied}

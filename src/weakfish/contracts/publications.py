@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weakfish.contracts.record import Rooted, Time, read
-from weakfish.contracts.times import microseconds
+from weakfish.contracts.record import Rooted, Time, microseconds, read
 from weakfish.files import write_json
 
 

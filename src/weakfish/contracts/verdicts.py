@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -11,10 +13,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import BeforeValidator
 
 from weakfish.contracts.record import Number, Numbers, Rooted, read
-from weakfish.files import write_json
+from weakfish.contracts.tables import open_partition
+from weakfish.files import whole_file, write_json
 
 Severity = Literal["critical", "warning", "info"]
 Kind = Literal["expectation", "change", "labels", "features", "serving", "evaluation"]
@@ -188,3 +194,54 @@ def verdict_files(project: Rooted) -> dict[str, Path]:
     folder = project.root / "reports" / "validation"
     files = sorted(file for file in folder.rglob("*.json") if not file.name.startswith("."))
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+
+
+MASK = pa.schema(
+    [
+        ("partition", pa.string()),
+        ("row", pa.int64()),
+        ("key", pa.string()),
+        ("check", pa.string()),
+        ("why", pa.string()),
+    ]
+)
+"""A row mask: one line per bad row and critical check; ``row`` counts from 0 within the partition, ``key`` names it."""
+
+_NOTES = b"weakfish"
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask as written: its lines, in the order of partition, row and check, and the notes that came with it."""
+
+    lines: pa.Table
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, project: Rooted, table: str) -> Mask:
+        """The mask of a table; raises `TableError` when it is missing or cut off."""
+        file = mask_file(project, table)
+        metadata = open_partition(file).schema_arrow.metadata or {}
+        repeated = ["partition", "check", "why"]
+        lines = pq.ParquetFile(file, read_dictionary=repeated).read()
+        return cls(lines.replace_schema_metadata(None).unify_dictionaries(), json.loads(metadata.get(_NOTES, b"{}")))
+
+    def of(self, partition: str) -> pa.Table:
+        """The lines of one partition."""
+        return self.lines.filter(pc.equal(self.lines["partition"], partition))
+
+
+def mask_file(project: Rooted, table: str) -> Path:
+    """The file of a table's mask."""
+    return project.root / "data" / "masks" / f"{table}.parquet"
+
+
+@contextmanager
+def mask_writer(project: Rooted, table: str, notes: Mapping[str, Any]) -> Iterator[pq.ParquetWriter]:
+    """Write a mask: the lines that the caller hands to the writer, and notes (JSON) that go with them."""
+    schema = MASK.with_metadata({_NOTES: json.dumps(dict(notes), sort_keys=True).encode()})
+    with (
+        whole_file(mask_file(project, table)) as part,
+        pq.ParquetWriter(part, schema, compression="zstd") as writer,
+    ):
+        yield writer
