@@ -171,7 +171,11 @@ def test_a_verdict_that_names_no_failed_check_shuts_its_gate_all_the_same(projec
         require_open(project, [LABELS])
 
 
-def test_a_table_with_a_suite_must_have_been_judged_and_one_without_has_no_gate(project: Project) -> None:
+def test_a_table_with_a_suite_must_have_been_judged(project: Project) -> None:
+    judge(project, FEATURES, FAILED)
+    (project.root / f"validation/{FEATURES}.py").unlink()
+    with pytest.raises(CheckFailed, match="The gate of features/customer is shut"):
+        require_open(project, [FEATURES])
     project.verdict(LABELS).unlink()
     with pytest.raises(CheckFailed, match="has not been validated; run `weakfish validate labels/fraud`"):
         require_open(project, [LABELS])

@@ -58,8 +58,8 @@ def read_gates(project: Rooted) -> dict[str, Gate]:
 def require_open(project: Rooted, tables: Iterable[str]) -> None:
     """Refuse to go on with tables whose gates are shut.
 
-    The gate of a table that has a suite in ``validation/`` is open while its verdict has no failed check and is about
-    the data that lies there now. A table without a suite has no gate.
+    A gate is open while the table's verdict has no failed check and is about the data that lies there now. A table that
+    has neither a verdict nor a suite in ``validation/`` has no gate.
 
     Under `weakfish.contracts.ledgers.despite`, a shut gate is a sentence on stderr and in the ledger.
 
@@ -83,9 +83,9 @@ def require_open(project: Rooted, tables: Iterable[str]) -> None:
 
 def shut_by(project: Rooted, table: str) -> str | None:
     """Why the gate of a table is shut, as a sentence; None when it is open. Raises `TableError` as `require_open`."""
-    if not (project.root / "validation" / f"{table}.py").is_file():
-        return None
     if not verdict_file(project, table).is_file():
+        if not (project.root / "validation" / f"{table}.py").is_file():
+            return None
         return f"{table} has not been validated; run `weakfish validate {table}`."
     verdict = read_verdict(project, table)
     if table == EVENTS:
