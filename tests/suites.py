@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from weakfish.checks import expectations
-from weakfish.checks import gx
+from weakfish.checks import expectations, gx
 from weakfish.contracts.verdicts import Check
+from weakfish.project.cache import Cache
+from weakfish.project.paths import Project
 
 TIME = pa.timestamp("us", tz="UTC")
 NAN = float("nan")
@@ -119,16 +120,21 @@ def written(folder: Path, parts: dict[str, pa.Table]) -> dict[str, Path]:
     return files
 
 
+def cache(folder: Path) -> Cache:
+    """A cache of facts in a folder."""
+    return Cache(Project(folder), "facts")
+
+
 def over_pandas(cases: list[Any], rows: pa.Table) -> list[Any]:
     """The results of Great Expectations over pandas, through its documented interface, in the order of the cases."""
     with gx.quiet():
-        import great_expectations as gx
+        from great_expectations import ExpectationSuite, get_context
 
-        context = gx.get_context(mode="ephemeral")
+        context = get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False}
         asset = context.data_sources.add_pandas("table").add_dataframe_asset("table")
         batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": rows.to_pandas()})
-        suite = gx.ExpectationSuite(name="suite", expectations=cases)
+        suite = ExpectationSuite(name="suite", expectations=cases)
         found = batch.validate(suite, result_format={"result_format": "COMPLETE"}).results
     by_place = {result.expectation_config.meta["place"]: result for result in found}
     return [by_place[place] for place in range(len(cases))]

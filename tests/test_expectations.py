@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from suites import PARTS, SCHEMA, WHEN, Case, differences, made, over_pandas, table, written
+from suites import PARTS, SCHEMA, WHEN, Case, cache, differences, made, over_pandas, table, written
 
 from weakfish.checks import expectations
 from weakfish.contracts.verdicts import Check
@@ -209,7 +209,7 @@ class Compared:
 
 
 def compare(cases: list[Case], parts: dict[str, pa.Table], folder: Path) -> Compared:
-    outcome = expectations.run("suite", made(cases), written(folder / "table", parts), folder / "cache")
+    outcome = expectations.run("suite", made(cases), written(folder / "table", parts), cache(folder / "cache"))
     place = {result.expectation_config.meta["place"]: n for n, result in enumerate(outcome.result.results)}
     order = [place[case] for case in range(len(cases))]
     theirs = over_pandas(made(cases), pa.concat_tables(parts.values()))

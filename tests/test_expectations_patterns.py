@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterator
+from typing import Any
 
+import ibis
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weakfish.checks.expectations.order import quantile, ranked
-from weakfish.checks.expectations.patterns import search, written
+from weakfish.checks.expectations.patterns import PYTHON_SEARCH, search, search_by_python, written
+from weakfish.checks.expectations.repeats import quantile, ranked
 
 PATTERNS = [
     *(
@@ -57,11 +60,22 @@ def texts() -> list[str | None]:
 TEXTS = texts()
 
 
+@pytest.fixture(scope="module")
+def session() -> Iterator[Any]:
+    engine = ibis.duckdb.connect()
+    engine.con.create_function(PYTHON_SEARCH, search_by_python, ["VARCHAR", "VARCHAR"], "BOOLEAN", type="arrow")
+    yield engine
+    engine.con.remove_function(PYTHON_SEARCH)
+    engine.disconnect()
+
+
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_pattern_is_found_where_python_finds_it(pattern: str) -> None:
-    found = search(pa.array(TEXTS, pa.string()), pattern)
-    expected = [text is not None and re.search(pattern, text) is not None for text in TEXTS]
-    assert [text for text, ours, theirs in zip(TEXTS, found.tolist(), expected, strict=True) if ours != theirs] == []
+def test_a_pattern_is_found_where_python_finds_it(pattern: str, session: Any) -> None:
+    texts = ibis.memtable(pa.table({"place": range(len(TEXTS)), "text": TEXTS}))
+    query = texts.select(texts.place, found=search(texts.text, pattern)).order_by("place")
+    found = session.to_pyarrow(query)["found"].to_pylist()
+    expected = [None if text is None else re.search(pattern, text) is not None for text in TEXTS]
+    assert [text for text, ours, theirs in zip(TEXTS, found, expected, strict=True) if ours != theirs] == []
 
 
 def test_what_re2_lacks_or_understands_otherwise_is_left_to_python() -> None:
@@ -77,6 +91,7 @@ def test_what_re2_lacks_or_understands_otherwise_is_left_to_python() -> None:
         "a$b",
         "x*+x",
         r"\Bfoo",
+        "(?:(?:x{100}){100})",
     }
     assert {pattern for pattern in PATTERNS if written(pattern) is None} == left
 

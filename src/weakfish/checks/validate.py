@@ -25,6 +25,7 @@ from weakfish.contracts.tables import open_partition
 from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.engine.profile import profile_of, write_profile
 from weakfish.errors import UnknownName, UserError
+from weakfish.project.cache import Cache
 from weakfish.project.paths import Project
 
 
@@ -69,9 +70,8 @@ def validate(project: Project, table: str) -> Verdict:
     expectations = suite(project, table)
     from weakfish.checks import expectations as gx  # imports the library, seconds
 
-    cache = project.root / ".weakfish" / "checks" / "expectations" / table
     with staged_files(project, table) as files:
-        outcome = gx.run(table.replace("/", "_"), expectations, files, cache)
+        outcome = gx.run(table.replace("/", "_"), expectations, files, Cache(project, f"facts/{table}"))
         waived = waive(project, table, outcome.checks, files)
         rows = sum(open_partition(file).metadata.num_rows for file in files.values())
         profile = profile_of(project, table, files)

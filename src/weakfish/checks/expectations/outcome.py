@@ -1,15 +1,25 @@
-"""What comes of a suite: the library's results, each made a check in the common form."""
+"""Runs a suite over a table, given by its partitions; each result of the library becomes a check of the common form."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
-from weakfish.contracts.verdicts import NOT_HELD, Check, Rows, Severity, Status
+import numpy as np
+
+from weakfish.checks import gx
+from weakfish.checks.expectations.plans import Judged, Plan, Planner
+from weakfish.checks.expectations.table import Table, Unsure
+from weakfish.contracts.verdicts import NOT_HELD, Check, Severity, Status
+from weakfish.project.cache import Cache
+
+_LOG = logging.getLogger(__name__)
 
 DIGITS = 12
 """Significant digits of observed numbers: those that do not depend on the order in which doubles are added."""
@@ -35,27 +45,60 @@ class Outcome:
     by_pandas: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One expectation, judged by the gx.
+def run(name: str, expectations: Sequence[Any], files: Mapping[str, Path], cache: Cache) -> Outcome:
+    """Run the suite ``name`` over the rows of ``files``, by partition; ``cache`` remembers partitions as they are.
 
-    Attributes
-    ----------
-    result
-        The library's ``ExpectationValidationResult``.
-    by_rows
-        Whether the expectation is about rows, so that each row is good or bad.
-    rows
-        The bad rows, by partition.
+    Raises
+    ------
+    UserError
+        When the suite is empty, or an entry is not an expectation.
+    TableError
+        When a partition is missing or cut off.
     """
+    with gx.quiet():
+        gx.require_suite(name, expectations)
+        with Table(files, cache).opened() as table:
+            found = _checks_of(_judged(expectations, table), table.sizes)
+        return Outcome(
+            checks=[check for _, check in found],
+            result=gx.suite_result(name, [item.result for item, _ in found]),
+            by_pandas=tuple(check.check for item, check in found if item.by_pandas),
+        )
 
-    result: Any
-    by_rows: bool
-    rows: Mapping[str, Rows]
-    by_pandas: bool = False
+
+def _judged(expectations: Sequence[Any], table: Table) -> list[Judged]:
+    """What the library says of each expectation: from facts, or over pandas where the engine is unsure."""
+    planner = Planner(table)
+    plans: list[Plan | None] = []
+    for expectation in expectations:
+        try:
+            plans.append(planner.plan(expectation))
+        except Unsure as why:
+            _LOG.debug("%s is left to pandas: %s", type(expectation).__name__, why)
+            plans.append(None)
+    found = table.facts([fact for plan in plans if plan for fact in plan.facts])
+    judged = []
+    for expectation, plan in zip(expectations, plans, strict=True):
+        try:
+            judged.append(plan.judge(found) if plan else _by_pandas(expectation, table))
+        except Unsure as why:
+            _LOG.debug("%s is left to pandas: %s", type(expectation).__name__, why)
+            judged.append(_by_pandas(expectation, table))
+    return judged
 
 
-def checks_of(judged: Sequence[Judged], sizes: Mapping[str, int]) -> list[tuple[Judged, Check]]:
+def _by_pandas(expectation: Any, table: Table) -> Judged:
+    """The library over pandas, with the columns that the expectation may look at."""
+    result, bad = gx.judge_by_pandas(expectation, table.read(gx.columns_read(expectation, table.schema.names)))
+    places = np.array(bad, np.int64)
+    cuts = np.searchsorted(places, list(table.starts.values())[1:])
+    rows = {
+        part: of - table.starts[part] for part, of in zip(table.files, np.split(places, cuts), strict=True) if len(of)
+    }
+    return Judged(result, gx.is_by_rows(expectation), rows, by_pandas=True)
+
+
+def _checks_of(judged: Sequence[Judged], sizes: Mapping[str, int]) -> list[tuple[Judged, Check]]:
     """The checks in the order of their names, those of one name told apart by a number.
 
     ``sizes`` has the rows of each partition.

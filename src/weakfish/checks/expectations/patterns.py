@@ -1,4 +1,4 @@
-"""Python's regular expressions on Arrow's (RE2), where both surely agree; Python's own elsewhere.
+"""Python's regular expressions in DuckDB: on RE2 where both surely agree, by Python itself elsewhere.
 
 A pattern is read by Python's own parser and written out for RE2 with each set of characters in full. What is about
 letters, digits, spaces or case in general is written for ASCII only, and texts with other characters go to Python.
@@ -14,11 +14,13 @@ from re import _constants as kind  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
-import numpy as np
+import ibis
+import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.checks.expectations.source import Mask, as_mask
+PYTHON_SEARCH = "weakfish_python_search"
+"""The name under which `search_by_python` has to be registered with DuckDB."""
 
 _LAST = 0x10FFFF
 _MOST_REPEATS = 1000
@@ -48,28 +50,30 @@ class Written:
     ascii_only: bool
 
 
-def search(texts: pa.Array, pattern: str) -> Mask:
-    """Whether Python's ``re.search`` finds ``pattern`` in each text; False for null. Raises `re.error`."""
-    compiled = re.compile(pattern)
-    found_by = written(pattern)
-    if found_by is None:
-        return _by_python(texts, compiled)
-    try:
-        found = as_mask(pc.match_substring_regex(texts, found_by.text))
-    except pa.ArrowInvalid:  # too large for RE2
-        return _by_python(texts, compiled)
-    if found_by.ascii_only:
-        other = np.flatnonzero(~as_mask(pc.fill_null(pc.string_is_ascii(texts), True)))
-        if len(other):
-            found = found.copy()
-            found[other] = _by_python(texts.take(pa.array(other)), compiled)
-    return found
+@ibis.udf.scalar.builtin(name=PYTHON_SEARCH)
+def _python_search(text: str, pattern: str) -> bool: ...  # type: ignore[empty-body]
 
 
-def _by_python(texts: pa.Array, compiled: re.Pattern[str]) -> Mask:
-    return np.fromiter(
-        (text is not None and compiled.search(text) is not None for text in texts.to_pylist()), np.bool_, len(texts)
-    )
+@ibis.udf.scalar.builtin
+def strlen(text: str) -> int: ...  # type: ignore[empty-body]
+
+
+def search_by_python(texts: pa.ChunkedArray, patterns: pa.ChunkedArray) -> pa.Array:
+    """Whether Python's ``re.search`` finds a pattern, the same on each row, in each text."""
+    compiled = re.compile(patterns[0].as_py())
+    return pa.array((compiled.search(text) is not None for text in texts.to_pylist()), pa.bool_())
+
+
+def search(text: ir.Value, pattern: str) -> ir.BooleanValue:
+    """Whether Python's ``re.search`` finds ``pattern`` in a text; raises `re.error`."""
+    by_python = _python_search(text, pattern)
+    translated = written(pattern)
+    if translated is None:
+        return by_python
+    found = text.re_search(translated.text)
+    if not translated.ascii_only:
+        return found
+    return ibis.cases((strlen(text) != text.length(), by_python), else_=found)
 
 
 @cache
@@ -86,7 +90,12 @@ def written(pattern: str) -> Written | None:
         text = writer.sequence(tree, last=True)
     except _Unlike:
         return None
-    return Written(f"(?i:{text})" if ignore_case else text, writer.ascii_only)
+    text = f"(?i:{text})" if ignore_case else text
+    try:
+        pc.match_substring_regex("", text)
+    except pa.ArrowInvalid:  # too large for RE2
+        return None
+    return Written(text, writer.ascii_only)
 
 
 @dataclass

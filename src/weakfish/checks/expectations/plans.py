@@ -1,4 +1,4 @@
-"""How each expectation is computed: the facts that it needs, and how the library judges from them.
+"""How each expectation is computed: the facts that it needs, and how Great Expectations judges from them.
 
 An expectation is planned by the metrics that the library says it needs, so that a subclass which needs the same ones
 is planned alike. Whatever has no plan here is `Unsure`.
@@ -6,55 +6,75 @@ is planned alike. Whatever has no plan here is `Unsure`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ibis
+import ibis.expr.types as ir
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from weakfish.checks import gx
-from weakfish.checks.expectations import facts, frames, summaries, unique
-from weakfish.checks.expectations.conditions import columns_of, condition_of
-from weakfish.checks.expectations.counted import counted
-from weakfish.checks.expectations.facts import Fact, Spec
-from weakfish.checks.expectations.kinds import Unsure, family
-from weakfish.checks.expectations.numbers import number
-from weakfish.checks.expectations.outcome import Judged
-from weakfish.checks.expectations.scan import Found, Scan, total
-from weakfish.contracts.verdicts import Rows as Positions
+from weakfish.checks.expectations.conditions import columns_of, condition_of, family
+from weakfish.checks.expectations.repeats import distinct, hashes, ordered, quantile, repeats
+from weakfish.checks.expectations.table import ROW, Fact, Found, Table, Unsure
+from weakfish.contracts.verdicts import Rows
 
-_IGNORE_NULLS = "all_values_are_missing"
+MOST_VALUES = 10_000
+"""Distinct values of a column up to which expectations of them are judged here."""
 
 _TYPES = ("column_values.of_type", "column_values.in_type_list")
 _UNIQUE = ("column_values.unique", "compound_columns.unique")
 _OF_SCHEMA = {"table.columns", "table.column_count", "table.column_types"}
-_OF_ENDS = {"column.min", "column.max"}
 _OF_VALUES = {
     f"column.distinct_values.{name}{count}"
     for name in ("not_in_set", "missing_from_column")
     for count in ("", ".count")
 }
+_NUMBERS = (pa.float64(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32())
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One expectation, judged by the library.
+
+    Attributes
+    ----------
+    result
+        The library's ``ExpectationValidationResult``.
+    by_rows
+        Whether the expectation is about rows, so that each row is good or bad.
+    rows
+        The bad rows, by partition.
+    by_pandas
+        Whether the library itself looked at all rows.
+    """
+
+    result: Any
+    by_rows: bool
+    rows: Mapping[str, Rows]
+    by_pandas: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
     """What an expectation needs to know, and how it is judged when that is known; judging may raise `Unsure`."""
 
-    specs: Sequence[Spec]
+    facts: Sequence[Fact]
     judge: Callable[[Found], Judged]
 
 
-@dataclass
 class Planner:
     """Plans for the expectations of a suite over one table."""
 
-    scan: Scan
-
-    def __post_init__(self) -> None:
-        self.schema = self.scan.source.schema
-        self.rows = self.scan.source.rows
-        self.engine = gx.engine_of(frames.typical(self.schema, ()))
+    def __init__(self, table: Table) -> None:
+        self.table, self.schema = table, table.schema
+        self.engine = gx.engine_of(_typical(table.schema, ()))
 
     def plan(self, expectation: Any) -> Plan:
         """The plan of an expectation; raises `Unsure` when the engine does not know it."""
@@ -65,25 +85,28 @@ class Planner:
         needed = self._needed(expectation, self.engine)
         if not needed:
             raise Unsure("no metrics")
-        domain = self._domain(needed.values())
-        names = set(needed)
-        if names == {"table.row_count"}:
-            return Plan([], lambda _: Judged(self._given(expectation, {"table.row_count": self.rows}), False, {}))
+        domain, names = self._domain(needed.values()), set(needed)
         metric = getattr(expectation, "map_metric", None)
+        if names == {"table.row_count"}:
+            rows = {"table.row_count": self.table.rows}
+            return Plan([], lambda _: Judged(self._given(expectation, rows), False, {}))
         if metric in _TYPES:
             return self._of_type(expectation, metric)
         if names <= _OF_SCHEMA:
             return self._of_schema(expectation)
+        if metric in _UNIQUE:
+            return self._unique(expectation, metric, columns_of(domain), domain.get("ignore_row_if"))
         if metric is not None:
             arguments = dict(needed[f"{metric}.unexpected_count"].metric_value_kwargs)
             return self._of_rows(expectation, metric, domain, arguments)
-        if names <= _OF_ENDS:
-            return self._reduced(expectation, summaries.Extremes(domain["column"]), frames.extremes)
+        column = domain["column"]
+        if names <= {"column.min", "column.max"}:
+            return self._reduced(expectation, column, _extremes(column), _ends)
         if names <= _OF_VALUES:
-            return self._reduced(expectation, summaries.Values(domain["column"]), frames.distinct)
+            return self._reduced(expectation, column, _counts(column), _distinct)
         if names == {"column.most_common_value"}:
-            return self._reduced(expectation, summaries.Values(domain["column"]), frames.most_common)
-        return self._of_numbers(expectation, domain["column"], needed)
+            return self._reduced(expectation, column, _counts(column), _most_common)
+        return self._of_numbers(expectation, column, needed)
 
     @staticmethod
     def _needed(expectation: Any, engine: Any) -> dict[str, Any]:
@@ -101,131 +124,376 @@ class Planner:
         found.pop("condition_parser", None)
         if set(found) - {"column", "column_A", "column_B", "column_list", "ignore_row_if"}:
             raise Unsure(f"rows chosen by {sorted(found)}")
-        return self._known(found)
-
-    def _known(self, domain: dict[str, Any]) -> dict[str, Any]:
-        missing = [name for name in columns_of(domain) if self.schema.names.count(name) != 1]
-        if missing:
-            raise Unsure(f"no column {missing[0]!r}")
-        return domain
+        known = [name.casefold() for name in self.schema.names]  # DuckDB does not tell a from A
+        for name in columns_of(found):
+            if name not in self.schema.names or known.count(name.casefold()) != 1:
+                raise Unsure(f"no column {name!r}, or several")
+        return found
 
     def _given(self, expectation: Any, metrics: Mapping[str, Any], engine: Any = None) -> Any:
         engine = engine or self.engine
         try:
             needed = self._needed(expectation, engine)
-            values = {metric.id: metrics[name] for name, metric in needed.items()}
-            return gx.judge(expectation, engine, values)
+            return gx.judge(expectation, engine, {metric.id: metrics[name] for name, metric in needed.items()})
         except Unsure:
             raise
-        except Exception as error:  # as above
+        except Exception as error:  # as in `_needed`
             raise Unsure(f"{type(error).__name__}: {error}") from error
 
     def _of_schema(self, expectation: Any) -> Plan:
         column = str(getattr(expectation, "column", None))
-        specs = [facts.Nulls(column)] if column in self.schema.names else []
+        facts = [_nulls(column)] if column in self.schema.names else []
 
         def judge(found: Found) -> Judged:
-            with_nulls = [spec.column for spec in specs if _nulls(total(spec, found[spec.identity]))]
-            result, _ = gx.judge_by_pandas(expectation, frames.typical(self.schema, with_nulls))
+            with_nulls = [column for fact in facts if _total(found, fact)]
+            result, _ = gx.judge_by_pandas(expectation, _typical(self.schema, with_nulls))
             return Judged(result, gx.is_by_rows(expectation), {})
 
-        return Plan(specs, judge)
+        return Plan(facts, judge)
 
-    def _reduced(self, expectation: Any, spec: facts.Nulls, reduce: Callable[..., pa.Table]) -> Plan:
-        kind = self.schema.field(spec.column).type
+    def _reduced(
+        self, expectation: Any, column: str, fact: Fact, reduce: Callable[[pa.Table], pa.ChunkedArray]
+    ) -> Plan:
+        """The library over pandas finds in a few values, and a null if there is any, what it would find in all."""
+        kind = self.schema.field(column).type
         if family(kind) == "other":
             raise Unsure(f"values of {kind}")
 
         def judge(found: Found) -> Judged:
-            table = reduce(spec.column, kind, total(spec, found[spec.identity]))
-            result, _ = gx.judge_by_pandas(expectation, table)
+            parts = [
+                pa.Table.from_arrays(_entries(value, kind), ["value", "count"]) for value in _sure(found, fact).values()
+            ]
+            values = reduce(pa.concat_tables(parts)).chunks
+            missing = [pa.nulls(1, kind)] if _total(found, _nulls(column)) else []
+            result, _ = gx.judge_by_pandas(expectation, pa.table({column: pa.chunked_array([*values, *missing], kind)}))
             return Judged(result, False, {})
 
-        return Plan([spec], judge)
+        return Plan([fact, _nulls(column)], judge)
 
     def _of_numbers(self, expectation: Any, column: str, needed: Mapping[str, Any]) -> Plan:
         kind = self.schema.field(column).type
-        numbers = {name: number(name, column, kind, metric.metric_value_kwargs) for name, metric in needed.items()}
+        nulls = _nulls(column)
+        numbers = {name: _number(name, column, kind, metric.metric_value_kwargs) for name, metric in needed.items()}
 
         def judge(found: Found) -> Judged:
-            values = {}
-            for name, wanted in numbers.items():
-                parts = found[wanted.spec.identity]
-                if not wanted.on_nothing and self.rows - sum(_nulls(fact.sure()) for fact in parts.values()) == 0:
-                    result, _ = gx.judge_by_pandas(expectation, frames.nothing(column, kind, self.rows))
-                    return Judged(result, False, {})
-                values[name] = wanted.value(parts, self.rows)
+            values, missing = {}, _total(found, nulls)
+            for name, (fact, value, on_nothing) in numbers.items():
+                if missing == self.table.rows and not on_nothing:
+                    nothing = pa.table({column: pa.nulls(min(self.table.rows, 2), kind)})
+                    return Judged(gx.judge_by_pandas(expectation, nothing)[0], False, {})
+                values[name] = value(_sure(found, fact), self.table.rows, missing)
             return Judged(self._given(expectation, values), False, {})
 
-        return Plan([wanted.spec for wanted in numbers.values()], judge)
+        return Plan([nulls, *(fact for fact, _, _ in numbers.values())], judge)
 
     def _of_type(self, expectation: Any, metric: str) -> Plan:
         """All values of a column have the same type, so one tells."""
         column = expectation.column
-        domain = self._known({"column": column})
         kind = self.schema.field(column).type
         if family(kind) == "other":
             raise Unsure(f"the type {kind}")
-        present = facts.Rows(
-            f"present {column!r}", [column], condition_of("column_values.null", domain, {}, self.schema)
-        )
-        spec = facts.Nulls(column)
+        nulls, present = _nulls(column), self._condition("column_values.null", {"column": column}, {})
 
         def judge(found: Found) -> Judged:
-            nulls = _nulls(total(spec, found[spec.identity]))
-            table = frames.typical(self.schema, [column] if nulls else []).select([column])
+            missing = _total(found, nulls)
+            table = _typical(self.schema, [column] if missing else []).select([column])
             result, bad = gx.judge_by_pandas(expectation, table)
             if "element_count" not in result.result:  # the type alone says it
                 return Judged(result, True, {})
-            parts = {"": Fact({"nulls": [nulls], "considered": self.rows - nulls})}
-            if bad:
-                parts = self.scan.facts([present])[present.identity]
-            rows = {part: _positions(fact) for part, fact in parts.items() if len(_positions(fact))}
             engine = gx.engine_of(table)
-            values = counted(self.scan.source, metric, [column], parts, rows, list(parts.values()))
-            values["table.column_types"] = gx.column_types(engine)
-            return Judged(self._given(expectation, values, engine), True, rows)
+            of = _Bad({}, self.table.rows - missing, None)
+            if bad:
+                of = _bad(self.table.facts(present), present)
+            return self._judged_rows(expectation, metric, [column], found, of, engine)
 
-        return Plan([spec], judge)
+        return Plan([nulls], judge)
 
     def _of_rows(self, expectation: Any, metric: str, domain: Mapping[str, Any], arguments: Mapping[str, Any]) -> Plan:
+        facts = self._condition(metric, domain, arguments)
         columns = columns_of(domain)
-        if metric in _UNIQUE:
-            return self._unique(expectation, metric, columns, domain.get("ignore_row_if", _IGNORE_NULLS))
-        asked = {name: value for name, value in arguments.items() if name != "result_format"}
-        identity = f"{metric} {sorted(domain.items())!r} {sorted((k, _stable(v)) for k, v in asked.items())!r}"
-        spec = facts.Rows(identity, columns, condition_of(metric, domain, arguments, self.schema))
 
         def judge(found: Found) -> Judged:
-            parts = {part: fact.sure() for part, fact in found[spec.identity].items()}
-            rows = {part: _positions(fact) for part, fact in parts.items() if len(_positions(fact))}
-            values = counted(self.scan.source, metric, columns, parts, rows, list(parts.values()))
-            return Judged(self._given(expectation, values), True, rows)
+            return self._judged_rows(expectation, metric, columns, found, _bad(found, facts))
 
-        return Plan([spec], judge)
+        return Plan([*facts, *map(_nulls, columns)], judge)
 
-    def _unique(self, expectation: Any, metric: str, columns: Sequence[str], ignore: str) -> Plan:
+    def _condition(self, metric: str, domain: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Fact]:
+        """Of a row-level condition: how many rows it is about, which of them are bad, and the first ones' values."""
+        columns = columns_of(domain)
+        verdict = condition_of(metric, domain, arguments, self.schema)
+        asked = {name: _stable(value) for name, value in arguments.items() if name != "result_format"}
+        name = f"{metric} {sorted(domain.items())!r} {sorted(asked.items())!r}"
+
+        def first(rows: ir.Table) -> ir.Value:
+            values = ibis.struct({f"c{place}": rows[column] for place, column in enumerate(columns)})
+            return _first(values, rows[ROW], where=verdict(rows)[1])
+
+        return [
+            Fact(f"{name} considered", columns, lambda rows: rows.count(where=verdict(rows)[0])),
+            Fact(f"{name} bad", columns, lambda rows: rows[ROW].collect(where=verdict(rows)[1]), ordered),
+            Fact(f"{name} first", columns, first),
+        ]
+
+    def _unique(self, expectation: Any, metric: str, columns: Sequence[str], rule: str | None) -> Plan:
         kinds = [self.schema.field(name).type for name in columns]
         if any(family(kind) == "other" for kind in kinds):
             raise Unsure(f"equal values of {kinds}")
-        spec = facts.Hashes(tuple(columns), ignore)
+        ignore = rule or "all_values_are_missing"
+        fact = hashes(columns, ignore)
 
         def judge(found: Found) -> Judged:
-            parts = {part: fact.sure() for part, fact in found[spec.identity].items()}
-            again = unique.repeats(self.scan, spec, parts)
-            values = counted(self.scan.source, metric, columns, parts, again.rows, [Fact({}, table=again.examples)])
-            return Judged(self._given(expectation, values), True, again.rows)
+            parts = _sure(found, fact)
+            again = repeats(self.table, columns, ignore, parts)
+            owners, places = again["part"].to_numpy(), again[ROW].to_numpy()
+            rows = {part: places[owners == number] for number, part in enumerate(parts)}
+            first = again.slice(0, gx.EXAMPLES)
+            of = _Bad(rows, sum(map(len, parts.values())), first.drop(["part", ROW]) if first.num_rows else None)
+            return self._judged_rows(expectation, metric, columns, found, of)
 
-        return Plan([spec], judge)
+        return Plan([fact, *map(_nulls, columns)], judge)
+
+    def _judged_rows(
+        self, expectation: Any, metric: str, columns: Sequence[str], found: Found, of: _Bad, engine: Any = None
+    ) -> Judged:
+        """Judge by all metrics that a row-level expectation may need."""
+        rows = {part: places for part, places in of.rows.items() if len(places)}
+        nulls = [_total(found, _nulls(column)) for column in columns]
+        values = self._examples(columns, nulls, of.first)
+        if metric.startswith("column_values"):
+            shown: list[Any] = [value for (value,) in values]
+        elif metric.startswith("column_pair"):
+            shown = values
+        else:
+            shown = [dict(zip(columns, row, strict=True)) for row in values]
+        first = [
+            row for part, places in rows.items() for row in (places[: gx.EXAMPLES] + self.table.starts[part]).tolist()
+        ]
+        bad = sum(map(len, rows.values()))
+        metrics = {
+            "table.row_count": self.table.rows,
+            "column_values.nonnull.unexpected_count": nulls[0],
+            f"{metric}.filtered_row_count": of.considered,
+            f"{metric}.unexpected_count": bad,
+            f"{metric}.unexpected_values": shown[:bad],
+            f"{metric}.unexpected_index_list": first[: gx.EXAMPLES],
+            f"{metric}.unexpected_index_query": None,
+        }
+        if engine is not None:
+            metrics["table.column_types"] = gx.column_types(engine)
+        return Judged(self._given(expectation, metrics, engine), True, rows)
+
+    def _examples(self, columns: Sequence[str], nulls: Sequence[int], rows: pa.Table | None) -> list[tuple[Any, ...]]:
+        """The values of the first bad rows, as the library has them of pandas."""
+        if rows is None:
+            return []
+        series = []
+        for place, (name, missing) in enumerate(zip(columns, nulls, strict=True)):
+            kind = self.schema.field(name).type
+            chunks = [chunk.cast(kind) for chunk in rows.column(place).chunks]
+            chunks += [pa.nulls(1, kind)] if missing else []  # what pandas makes of a column with nulls
+            series.append(list(pa.chunked_array(chunks, kind).to_pandas()[: rows.num_rows]))
+        return list(zip(*series, strict=True))
 
 
-def _nulls(fact: Fact) -> int:
-    found = fact.numbers["nulls"]
-    return int(found[0]) if isinstance(found, list) else int(found)
+@dataclass(frozen=True)
+class _Bad:
+    """Bad rows by partition, how many rows were looked at, and the values of the first bad ones."""
+
+    rows: Mapping[str, Rows]
+    considered: int
+    first: pa.Table | None
 
 
-def _positions(fact: Fact) -> Positions:
-    return np.array([], np.int64) if fact.array is None else fact.array
+def _bad(found: Found, facts: Sequence[Fact]) -> _Bad:
+    considered, bad, first = (_sure(found, fact) for fact in facts)
+    known = [value.values for value in first.values() if value.is_valid]
+    values = pa.chunked_array(known).combine_chunks().slice(0, gx.EXAMPLES) if known else None
+    table = pa.Table.from_arrays(values.flatten(), [field.name for field in values.type]) if known else None
+    return _Bad(bad, sum(value.as_py() for value in considered.values()), table)
+
+
+def _sure(found: Found, fact: Fact) -> Mapping[str, Any]:
+    for value in found[fact.identity].values():
+        if isinstance(value, Unsure):
+            raise value
+    return found[fact.identity]
+
+
+def _total(found: Found, fact: Fact) -> int:
+    return sum(value.as_py() for value in _sure(found, fact).values())
+
+
+def _typical(schema: pa.Schema, with_nulls: Iterable[str]) -> pa.Table:
+    """Two rows with the types that pandas has for all: those of whole numbers and truth values hang on nulls."""
+    missing = set(with_nulls)
+    return pa.Table.from_arrays([_some(of.type, of.name in missing) for of in schema], schema=schema)
+
+
+def _some(kind: pa.DataType, with_null: bool) -> pa.Array:
+    values: dict[str, object] = {"int": 0, "float": 0.0, "text": "", "bool": False}
+    of = family(kind)
+    if of in ("time", "day"):
+        return pa.array([0, None if with_null else 0], pa.int64() if of == "time" else pa.int32()).cast(kind)
+    return pa.array([values[of], None if with_null else values[of]], kind) if of in values else pa.nulls(2, kind)
+
+
+def _nulls(column: str) -> Fact:
+    return Fact("nulls", [column], lambda rows: rows.count(where=rows[column].isnull()))
+
+
+def _extremes(column: str) -> Fact:
+    return Fact("extremes", [column], lambda rows: ibis.array([rows[column].min(), rows[column].max()]))
+
+
+def _counts(column: str) -> Fact:
+    def histogram(_: Any) -> None: ...
+
+    def of(rows: ir.Table) -> ir.Value:
+        kind = rows[column].type()
+        return ibis.udf.agg.builtin(histogram, signature=((kind,), f"map<{kind}, int64>"))(rows[column])
+
+    return Fact("counts", [column], of)
+
+
+def _first(values: ir.Value, place: ir.Value, where: ir.BooleanValue) -> ir.Value:
+    """The values of the rows that stand first, in order."""
+
+    def min_by(_value: Any, _place: Any, _number: Any) -> None: ...
+
+    signature = ((values.type(), "int64", "int64"), ibis.dtype("array<int64>").copy(value_type=values.type()))
+    return ibis.udf.agg.builtin(min_by, signature=signature)(values, place, gx.EXAMPLES, where=where)
+
+
+def _entries(value: pa.Scalar, kind: pa.DataType) -> list[pa.Array]:
+    """The values of a fact, and how often each stands there; of extremes once."""
+    if not value.is_valid:
+        return [pa.array([], kind), pa.array([], pa.int64())]
+    if pa.types.is_map(value.type):
+        return [value.values.field(0).cast(kind), value.values.field(1).cast(pa.int64())]
+    values = value.values.drop_null().cast(kind)
+    return [values, pa.array([1] * len(values), pa.int64())]
+
+
+def _ends(entries: pa.Table) -> pa.ChunkedArray:
+    found = pc.min_max(entries["value"])
+    kind = entries.schema.field("value").type
+    return pa.chunked_array([pa.array([end for end in found.values() if end.is_valid], kind)])
+
+
+def _distinct(entries: pa.Table) -> pa.ChunkedArray:
+    return _added_up(entries)["value"]
+
+
+def _most_common(entries: pa.Table) -> pa.ChunkedArray:
+    counts = _added_up(entries)
+    return counts["value"].filter(pc.equal(counts["count"], pc.max(counts["count"])))
+
+
+def _added_up(entries: pa.Table) -> pa.Table:
+    counts = entries.group_by("value", use_threads=False).aggregate([("count", "sum")])
+    if counts.num_rows > MOST_VALUES:
+        raise Unsure(f"more than {MOST_VALUES} distinct values")
+    return counts.select(["value", "count_sum"]).rename_columns(["value", "count"])
+
+
+# Metrics of a column that are numbers: the fact that each follows from; how, given that of all partitions, the rows of
+# the table and the nulls of the column; and whether it has a value where the column has none.
+
+_Number = tuple[Fact, Callable[[Mapping[str, Any], int, int], Any], bool]
+
+
+def _number(metric: str, column: str, kind: pa.DataType, arguments: Mapping[str, Any]) -> _Number:
+    of = family(kind)
+    if metric == "column.non_null_proportion":
+        return _nulls(column), lambda _, rows, nulls: _share(rows - nulls, rows), True
+    if metric == "column.distinct_values.count" and of != "other":
+        return hashes([column], "any_value_is_missing"), lambda parts, *_: distinct(parts), True
+    if metric == "column.unique_proportion" and of != "other":
+        share = lambda parts, rows, nulls: _share(distinct(parts), rows - nulls)  # noqa: E731
+        return hashes([column], "any_value_is_missing"), share, True
+    if metric in ("column.mean", "column.sum") and (kind in _NUMBERS or kind == pa.bool_()):
+
+        def summed(parts: Mapping[str, Any], rows: int, nulls: int) -> Any:
+            if nulls and of == "bool":
+                raise Unsure(f"{metric} of truth values beside nulls")  # to pandas they are objects
+            return _summed(metric, list(parts.values()), of != "float", rows, nulls)
+
+        return Fact("sum", [column], lambda rows: _number_of(rows[column]).collect(), _sum), summed, False
+    if metric == "column.standard_deviation" and kind in _NUMBERS:
+        squares = Fact("squares", [column], lambda rows: _number_of(rows[column]).collect(), _squares)
+        return squares, lambda parts, *_: _deviation(list(parts.values())), False
+    if metric in ("column.median", "column.quantile_values") and kind in _NUMBERS:
+        single = metric == "column.median"
+        shares = [0.5] if single else list(arguments["quantiles"])
+        method = "linear" if single else arguments.get("allow_relative_error") or "nearest"
+        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares):
+            raise Unsure(f"quantiles {shares}")
+        fact = Fact("sorted", [column], lambda rows: _number_of(rows[column]).collect(), ordered)
+
+        def quantiles(parts: Mapping[str, Any], _: int, nulls: int) -> Any:
+            found = [quantile(list(parts.values()), share, method) for share in shares]
+            if single or nulls:
+                found = [float(one) for one in found]  # pandas holds whole numbers beside nulls as floats
+            return found[0] if single else found
+
+        return fact, quantiles, False
+    raise Unsure(f"the metric {metric} of {kind}")
+
+
+def _number_of(value: Any) -> ir.Value:
+    return value.cast("float64" if value.type().is_floating() else "int64")
+
+
+def _sum(value: pa.Scalar) -> pa.Scalar:
+    """The sum of numbers, as text, whatever their order: Python adds without rounding, DuckDB does not."""
+    return pa.scalar(json.dumps(_exact_sum(_listed(value))))
+
+
+def _squares(value: pa.Scalar) -> pa.Scalar:
+    """Count, mean, and squared differences from the mean, as text."""
+    values = _listed(value)
+    mean = _exact_sum(values) / max(len(values), 1)
+    return pa.scalar(json.dumps([len(values), mean, _exact_sum((values - mean) ** 2)]))
+
+
+def _listed(value: pa.Scalar) -> npt.NDArray[Any]:
+    return np.array([]) if value.values is None else value.values.to_numpy(zero_copy_only=False)
+
+
+def _exact_sum(values: npt.NDArray[Any]) -> int | float:
+    if values.dtype.kind == "i":
+        largest = max(abs(int(values.min())), abs(int(values.max())))
+        return int(values.sum()) if largest * len(values) < 2**62 else sum(values.tolist())
+    total = math.fsum(values) if np.isfinite(values).all() else math.inf
+    if not math.isfinite(total):
+        raise Unsure("numbers without an end")
+    return total
+
+
+def _summed(metric: str, parts: Sequence[pa.Scalar], whole: bool, rows: int, nulls: int) -> float | int:
+    sums = [json.loads(part.as_py()) for part in parts]
+    total = sum(map(int, sums)) if whole else math.fsum(sums)
+    if metric == "column.mean":
+        return float(total / (rows - nulls))
+    if whole and abs(total) >= 2**63:
+        raise Unsure("a sum beyond 64 bits")
+    return total if whole and not nulls else float(total)
+
+
+def _deviation(parts: Sequence[pa.Scalar]) -> float:
+    """Chan, Golub and LeVeque (1983) say how the squares of partitions add up."""
+    count, mean, squares = 0, 0.0, 0.0
+    for more, its_mean, its_squares in (json.loads(part.as_py()) for part in parts):
+        if more:
+            apart = its_mean - mean
+            squares += its_squares + apart**2 * count * more / (count + more)
+            mean += apart * more / (count + more)
+            count += more
+    return math.sqrt(squares / (count - 1)) if count > 1 else math.nan
+
+
+def _share(part: int, whole: int) -> float | int:
+    return part / whole if whole else 0
 
 
 def _stable(value: Any) -> str:
