@@ -31,10 +31,12 @@ def ours(files: dict[str, str], cache: str, out: str) -> dict[str, Any]:
     from benchmarks.validation_suite import EXPECTATIONS
     from weakfish.checks import expectations
     from weakfish.contracts.tables import open_partition
+    from weakfish.project.cache import Cache
+    from weakfish.project.paths import Project
 
     imports, start = _imported(), time.perf_counter()
     paths = {name: Path(file) for name, file in files.items()}
-    outcome = expectations.run("events", EXPECTATIONS, paths, Path(cache))
+    outcome = expectations.run("events", EXPECTATIONS, paths, Cache(Project(Path(cache)), "facts"))
     seconds = time.perf_counter() - start
     found = {}
     for check, result in zip(outcome.checks, outcome.result.results, strict=True):
