@@ -12,6 +12,7 @@ import numpy.typing as npt
 from weakfish.contracts.votes_file import Votes
 from weakfish.labeling.models import FittedModel, Probabilities, batches, covered, fit, majority, refined, winners
 from weakfish.labeling.sums import Counts, Patterns, Sums
+from weakfish.project.cache import Cache
 from weakfish.project.params import TaskParams
 
 Bools = npt.NDArray[np.bool_]
@@ -297,7 +298,14 @@ class Chosen:
         return found
 
 
-def choose(sums: Sums, patterns: Patterns, task: TaskParams, seed: int | None = None, through: str = "") -> Chosen:
+def choose(
+    sums: Sums,
+    patterns: Patterns,
+    task: TaskParams,
+    seed: int | None = None,
+    through: str = "",
+    cache: Cache | None = None,
+) -> Chosen:
     """Fit the label model on the rows behind ``sums`` and ``patterns``, and choose a method as the task's settings say.
 
     Raises
@@ -305,7 +313,7 @@ def choose(sums: Sums, patterns: Patterns, task: TaskParams, seed: int | None = 
     LabelingFunctionError
         As `fit` does.
     """
-    model = fit(sums, task, seed).through(through)
+    model = fit(sums, task, seed, cache).through(through)
     found = signals(model, sums, patterns)
     asked = task.label_model.method
     if asked != "auto":

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from snorkel.labeling import LabelingFunction
 
 from weakfish.checks import label_counts as crossed
 from weakfish.contracts.gate import EVENTS, require_open
@@ -25,10 +24,12 @@ from weakfish.labeling.choice import Alone, Chosen, Tally, alone, choose
 from weakfish.labeling.matrix import Contents, LabelMatrix, VotesOfPartition, label_matrix, votes_of
 from weakfish.labeling.models import batches, covered, decide, majority
 from weakfish.labeling.sums import Counts, Patterns
+from weakfish.project.cache import Cache
 from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.loading import load_functions, module_of
+from weakfish.rules.snorkel_functions import LabelingFunction, wrapped
 
 MIN_HISTORY = 100
 """Covered rows that a model which is to stand for good must have seen."""
@@ -137,7 +138,7 @@ def _functions(
             "name": function.name,
             "module": module_of(function),
             "kind": "columnar" if isinstance(function, ColumnarLabelingFunction) else "row",
-            "doc": " ".join((function._f.__doc__ or "").split()),
+            "doc": " ".join((wrapped(function).__doc__ or "").split()),
             "polarity": [name for name, count in zip(task.classes, votes[number], strict=True) if count],
             "coverage": sum(votes[number]) / rows,
             "overlaps": int(whole.overlaps[number]) / rows,
@@ -287,6 +288,7 @@ class _Task:
     def __init__(self, project: Project, task: str, names: list[str], pool: ThreadPoolExecutor) -> None:
         self.project, self.task, self.pool = project, task, pool
         self.settings = project.task(task)
+        self.fitted = Cache(project, f"fits/{task}")
         self.functions: list[LabelingFunction] = load_functions(project, task)
         self.names = [function.name for function in self.functions]
         self.kept: dict[str, VotesOfPartition] = {}
@@ -302,6 +304,7 @@ class _Task:
         by_name = {name: chosen for fit, chosen in zip(self.fits, self.chosen, strict=True) for name in fit.labels}
         written = self.pool.map(lambda name: self._label(folder, name, by_name[name]), self.tallies)
         parts = dict(zip(self.tallies, written, strict=True))
+        self.fitted.drop_unused()
         return summary(self.settings, self.functions, self.tallies, self.faults, parts, self.chosen[-1])
 
     def manifest(self, events: dict[str, str]) -> dict[str, Any]:
@@ -337,7 +340,7 @@ class _Task:
 
     def _choose(self, fit: Fit, tally: Tally) -> Chosen:
         try:
-            return choose(tally.sums, tally.patterns, self.settings, through=fit.through)
+            return choose(tally.sums, tally.patterns, self.settings, through=fit.through, cache=self.fitted)
         except LabelingFunctionError as error:
             raise LabelingFunctionError(f"Task {self.task}: {error}") from error
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import pyarrow.compute as pc
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import LabelingFunctionError
 from weakfish.labeling.sums import BATCH, Patterns, Sums, indicators
+from weakfish.project.cache import Cache, key_of
 from weakfish.project.params import TaskParams
 
 TOLERANCE = 1e-5
@@ -191,10 +194,15 @@ class FittedModel:
         return replace(self, fitted_through=partition)
 
 
-def fit(sums: Sums, task: TaskParams, seed: int | None = None) -> FittedModel:
+PACKAGES = ("numpy", "snorkel", "torch")
+"""Packages on whose versions a fit depends."""
+
+
+def fit(sums: Sums, task: TaskParams, seed: int | None = None, cache: Cache | None = None) -> FittedModel:
     """Fit Snorkel's ``LabelModel`` on the rows behind ``sums``, to the bit as on their label matrix.
 
     ``seed`` overrides the task's. Snorkel's own default seed differs from process to process, so one is always passed.
+    A fit that lies in ``cache`` is not made again, and torch not imported.
 
     Raises
     ------
@@ -211,13 +219,23 @@ def fit(sums: Sums, task: TaskParams, seed: int | None = None) -> FittedModel:
         raise LabelingFunctionError(
             "No labeling function votes on any row, so there is nothing to label; see reports/labeling_functions.json."
         )
+    settings = task.label_model.model_copy(update={"seed": task.label_model.seed if seed is None else seed})
+    versions = [version(package) for package in PACKAGES]
+    counts = hashlib.sha256(np.ascontiguousarray(sums.pairs)).hexdigest()
+    key = key_of(sums.rows, counts, classes, settings.model_dump(mode="json"), versions)
+    known = cache.get(key) if cache else None
+    if known is not None:
+        return FittedModel.from_json(json.loads(known.to_pybytes()))
     from weakfish.labeling.snorkel_model import LabelModelFromSums
 
     model = LabelModelFromSums(sums, classes)
-    model.train_on(task.label_model, task.label_model.seed if seed is None else seed)
+    model.train_on(settings)
     with np.errstate(divide="ignore"):  # a function that never votes has coverage 0, and weight 1
         weights = [float(weight) for weight in model.get_weights()]
-    return FittedModel(model.mu.detach().numpy().copy(), np.array(model.p), weights, model.losses, sums.rows)
+    found = FittedModel(model.mu.detach().numpy().copy(), np.array(model.p), weights, model.losses, sums.rows)
+    if cache:
+        cache.put(key, json.dumps(found.to_json()).encode())
+    return found
 
 
 def batches(votes: Votes) -> Iterator[tuple[slice, Patterns]]:

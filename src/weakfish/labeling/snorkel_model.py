@@ -8,20 +8,51 @@ the same.
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
-from snorkel.labeling.model import LabelModel
 
 from weakfish.labeling.sums import Sums
 from weakfish.project.params import LabelModelParams
 
 LOGGED = 50
 """About so many losses are kept of a fit."""
+
+
+class _Functions(ModuleType):
+    """A module of which only functions are used: each imports it when it is called."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *given, **named: getattr(import_module(self.__name__), name)(*given, **named)
+
+
+@contextmanager
+def _standing_in(*modules: ModuleType) -> Iterator[None]:
+    """Put modules in the place of some that are not imported yet, for a while."""
+    placed = {module.__name__: module for module in modules if module.__name__ not in sys.modules}
+    sys.modules.update(placed)
+    try:
+        yield
+    finally:
+        for name, module in placed.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+# The label model's module imports scikit-learn (a second of CPU time) for scores that nobody asks for here.
+_sklearn, _metrics = ModuleType("sklearn"), _Functions("sklearn.metrics")
+_sklearn.__dict__["metrics"] = _metrics
+with _standing_in(_sklearn, _metrics):
+    import torch
+    from snorkel.labeling.model import LabelModel
 
 
 class LabelModelFromSums(LabelModel):
@@ -32,13 +63,13 @@ class LabelModelFromSums(LabelModel):
         self.sums = sums
         self.losses: list[tuple[int, float]] = []
 
-    def train_on(self, settings: LabelModelParams, seed: int) -> None:
+    def train_on(self, settings: LabelModelParams) -> None:
         """Fit with these settings, on one thread: the matrices are tiny, and threads only wait for each other."""
         functions = len(self.sums.pairs) // self.cardinality
         self._every = max(1, settings.n_epochs // LOGGED)
         self._last = settings.n_epochs - 1
         logging.getLogger("root").setLevel(logging.WARNING)
-        with warnings.catch_warnings(), _one_thread():
+        with warnings.catch_warnings(), _one_thread(), _standing_in(_no_compiler()):
             warnings.simplefilter("ignore")  # torch's own deprecations
             self.fit(
                 np.zeros((1, functions), np.int8),
@@ -46,7 +77,7 @@ class LabelModelFromSums(LabelModel):
                 n_epochs=settings.n_epochs,
                 lr=settings.lr,
                 l2=settings.l2,
-                seed=seed,
+                seed=settings.seed,
                 log_freq=settings.n_epochs,
                 progress_bar=False,
             )
@@ -79,3 +110,10 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _no_compiler() -> ModuleType:
+    """A stand-in for torch's compiler, which takes seconds to import: optimizers ask only not to be compiled."""
+    found = ModuleType("torch._dynamo")
+    found.__dict__.update(disable=lambda function, *_, **__: function, graph_break=lambda: None)
+    return found

@@ -15,7 +15,6 @@ from typing import Any
 import ibis
 import numpy as np
 import pyarrow as pa
-from snorkel.labeling import LabelingFunction
 
 from weakfish import engine as compute
 from weakfish.contracts.votes_file import ABSTAIN, FAILED, Faults, Votes
@@ -37,6 +36,7 @@ from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.loading import FOLDER, check_vote, classes_of, events_schema, load_functions, module_of
+from weakfish.rules.snorkel_functions import LabelingFunction, wrapped
 
 AS_TRIED = "__as_tried"
 """What the name of a draft's module ends in, so that it takes no other module's place."""
@@ -261,7 +261,7 @@ def try_function(
     }
     values = sample.rows.select(shown).take(pa.array(np.concatenate(places)))
     searches = applied.plan.searches if applied.plan else []
-    return Trial(figures, values, function._f.__doc__ or "", shown, searches, faults.exception)
+    return Trial(figures, values, wrapped(function).__doc__ or "", shown, searches, faults.exception)
 
 
 def _figures(compared: Compared, others: Others | None) -> dict[str, Any]:

@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from snorkel.labeling import LabelingFunction
 
 from weakfish import engine as compute
 from weakfish.contracts.tables import open_partition
@@ -35,6 +34,7 @@ from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.identity import columns_read
 from weakfish.rules.loading import Classes, check_vote, load_voters
+from weakfish.rules.snorkel_functions import LabelingFunction, has_preprocessors, resources_of, wrapped
 
 SERIES = frozenset(dir(pd.Series))
 """What a Series answers itself: a column of such a name is reached by ``row["name"]`` alone."""
@@ -138,7 +138,9 @@ def _votes(function: LabelingFunction, batch: Batch, keys: Sequence[object], cla
     found: list[Any] = []
     failed: list[int] = []
     faults, vote = Faults(), _plain_call(function)
-    rows: Iterator[Row | pd.Series] = map(batch.series, range(len(keys))) if function._pre else iter(batch.rows)
+    rows: Iterator[Row | pd.Series] = (
+        map(batch.series, range(len(keys))) if has_preprocessors(function) else iter(batch.rows)
+    )
     while len(found) < len(keys):
         number = len(found)
         try:
@@ -158,14 +160,14 @@ def _votes(function: LabelingFunction, batch: Batch, keys: Sequence[object], cla
 
 def _plain_call(function: LabelingFunction) -> Callable[[Any], Any]:
     """What ``function(row)`` comes to, without the calls between."""
-    plain = not function._pre and type(function).__call__ is LabelingFunction.__call__
-    call: Callable[[Any], Any] = function._f if plain else function
-    return partial(call, **function._resources) if plain and function._resources else call
+    plain = not has_preprocessors(function) and type(function).__call__ is LabelingFunction.__call__
+    call: Callable[[Any], Any] = wrapped(function) if plain else function
+    return partial(call, **resources_of(function)) if plain and resources_of(function) else call
 
 
 def _second_try(function: LabelingFunction, batch: Batch, number: int) -> tuple[Any] | None:
     """The vote on the Series, where it was the `Row` that the function could not use; None where it raises too."""
-    if function._pre:
+    if has_preprocessors(function):
         return None
     try:
         return (function(batch.series(number)),)
@@ -176,7 +178,7 @@ def _second_try(function: LabelingFunction, batch: Batch, number: int) -> tuple[
 def _checked(found: list[Any], function: LabelingFunction, keys: Sequence[object], classes: Classes) -> Votes:
     if not found or (set(map(type, found)) == {int} and min(found) >= ABSTAIN and max(found) < len(classes.names)):
         return np.array(found, np.int8)
-    rows = (f"{function._f.__module__}, row {key!r}" for key in keys)
+    rows = (f"{wrapped(function).__module__}, row {key!r}" for key in keys)
     return np.array(
         [check_vote(vote, function.name, where, classes) for vote, where in zip(found, rows, strict=True)], np.int8
     )

@@ -11,11 +11,11 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 import pyarrow as pa
-from snorkel.labeling import LabelingFunction
 
 from weakfish import engine as compute
 from weakfish.contracts.votes_file import ABSTAIN
 from weakfish.errors import LabelingFunctionError, WeakfishError
+from weakfish.rules.snorkel_functions import LabelingFunction
 
 EDGE = r"[^\pL\pM\pN_]"
 """What may stand beside a word that ends in a letter outside of ASCII, of which the engine's ``\\b`` knows nothing."""

@@ -23,11 +23,11 @@ import ibis.expr.operations as ops
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from snorkel.labeling import LabelingFunction
 
 from weakfish.errors import LabelingFunctionError
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
+from weakfish.rules.snorkel_functions import LabelingFunction, has_preprocessors, wrapped
 
 PLAIN = (str, bytes, int, float, complex, bool, type(None), type(...), range, Path, enum.Enum)
 """Values that their representation tells in full."""
@@ -266,7 +266,7 @@ def columns_read(function: LabelingFunction, columns: list[str]) -> list[str]:
 
     It can be told of a function without preprocessors that uses its data point only as ``x.column`` or ``x["column"]``.
     """
-    named = None if function._pre else _names_read(function._f)
+    named = None if has_preprocessors(function) else _names_read(wrapped(function))
     return columns if named is None or not named <= set(columns) else [name for name in columns if name in named]
 
 

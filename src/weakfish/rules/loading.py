@@ -12,12 +12,12 @@ from typing import Literal
 
 import ibis
 import pyarrow as pa
-from snorkel.labeling import LabelingFunction
 
 from weakfish.contracts.tables import schema_of
 from weakfish.errors import LabelingFunctionError, UnknownName
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
+from weakfish.rules.snorkel_functions import LabelingFunction, wrapped
 
 FOLDER = "labeling_functions"
 
@@ -124,7 +124,7 @@ def _labels(function: ColumnarLabelingFunction, schema: pa.Schema | None) -> lis
 
 def module_of(function: LabelingFunction) -> str:
     """The name of the module that defines ``function``."""
-    return str(function._f.__module__)
+    return str(wrapped(function).__module__)
 
 
 def events_schema(project: Project) -> pa.Schema | None:
