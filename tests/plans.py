@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from weakfish import engine as compute
-from weakfish.labeling.vote_plan import VotePlan, compile_plan
+from weakfish.labeling.plan import VotePlan, compile_plan
 from weakfish.rules.columnar import ColumnarLabelingFunction
 
 

@@ -21,7 +21,7 @@ from snorkel.labeling import LFAnalysis, PandasLFApplier
 
 from weakfish import engine as compute
 from weakfish.errors import LabelingFunctionError
-from weakfish.labeling.vote_plan import compile_plan
+from weakfish.labeling.plan import compile_plan
 from weakfish.rules import ABSTAIN, ColumnarLabelingFunction, keywords, lookup, patterns, threshold, votes
 
 FINE, FRAUD = 0, 1

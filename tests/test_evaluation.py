@@ -21,8 +21,7 @@ from weakfish.evaluation.evaluate import assess, empirical
 from weakfish.evaluation.inputs import UNKNOWN, Inputs, gold_labels
 from weakfish.evaluation.measures import MEASURES, Predictions, auc, measure, missing, resamples, spread
 from weakfish.evaluation.models import vote_shares
-from weakfish.labeling.models import fit
-from weakfish.labeling.sums import Sums
+from weakfish.labeling.models import Sums, fit
 from weakfish.project.params import EvaluateParams, TaskParams
 
 BINARY = ["no", "yes"]

@@ -17,10 +17,9 @@ from snorkel.labeling.model import LabelModel, MajorityLabelVoter
 
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import LabelingFunctionError
-from weakfish.labeling import sums as patterns_module
+from weakfish.labeling import models as patterns_module
 from weakfish.labeling.choice import Chosen, Tally, alone, learn
-from weakfish.labeling.models import FittedModel, decide, draws, fit, majority
-from weakfish.labeling.sums import BATCH, Patterns, Sums, indicators
+from weakfish.labeling.models import BATCH, FittedModel, Patterns, Sums, decide, draws, fit, indicators, majority
 from weakfish.project.params import TaskParams
 
 BALANCES = {2: [0.5, 0.5], -2: [0.97, 0.03], 3: [0.2, 0.3, 0.5], 5: [0.1, 0.4, 0.05, 0.25, 0.2]}

@@ -17,8 +17,8 @@ from projects import command, contents, git, weakfish, write
 from weakfish.contracts.tables import write_partition
 from weakfish.errors import UserError
 from weakfish.files import write_json
+from weakfish.labeling.choice import Maker
 from weakfish.labeling.diff import EXAMPLES, Cause, Edits, causes, diff
-from weakfish.labeling.manifest import Maker
 from weakfish.labeling.models import FittedModel
 from weakfish.project.paths import Project
 

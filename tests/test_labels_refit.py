@@ -20,8 +20,7 @@ from weakfish.errors import ParamsError, TableError
 from weakfish.files import write_json
 from weakfish.labeling.label import label
 from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.models import FittedModel, fit
-from weakfish.labeling.sums import Sums
+from weakfish.labeling.models import FittedModel, Sums, fit
 from weakfish.project.paths import Project
 
 FUNCTIONS = ("buys_gift_cards", "is_large", "is_small", "is_a_book")

@@ -28,10 +28,10 @@ from weakfish.cli.main import cli
 from weakfish.contracts.tables import TIME, write_partition
 from weakfish.errors import LabelingFunctionError, TableError, UnknownName, UserError
 from weakfish.labeling.evidence import Compared, wilson
-from weakfish.labeling.sample import SPAN, evenly, take_sample
+from weakfish.labeling.matrix import SPAN, evenly, take_sample
+from weakfish.labeling.plan import Search
 from weakfish.labeling.trial import Trial, try_function
 from weakfish.labeling.vote import vote
-from weakfish.labeling.vote_plan import Search
 from weakfish.project.paths import Project
 
 CLASSES = ["fine", "fraud"]
@@ -492,7 +492,7 @@ def test_places_are_spread_evenly(of: int, number: int) -> None:
 def test_a_sample_is_of_all_partitions_and_its_places_name_its_rows(
     project: Project, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weakfish.labeling.sample.BATCH", 16)
+    monkeypatch.setattr("weakfish.labeling.trial.BATCH", 16)
     events = project.table("events")
     for number in range(1, 6):  # many row groups
         file = events / f"2024-{number:02}.parquet"

@@ -18,8 +18,8 @@ from plans import engines_votes, plan_that_agrees
 from weakfish import engine as compute
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.labeling import automaton
+from weakfish.labeling.plan import compile_plan
 from weakfish.labeling.searches import TWINS
-from weakfish.labeling.vote_plan import compile_plan
 from weakfish.rules import votes
 from weakfish.rules.columnar import ColumnarLabelingFunction
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plans import engines_votes
 
 from weakfish import engine as compute
-from weakfish.labeling.vote_plan import compile_plan
+from weakfish.labeling.plan import compile_plan
 from weakfish.rules import votes
 from weakfish.rules.columnar import ColumnarLabelingFunction
 

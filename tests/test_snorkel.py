@@ -11,7 +11,7 @@ import pytest
 TASK = """
 import numpy as np
 from weakfish.project.params import TaskParams
-from weakfish.labeling.sums import Sums
+from weakfish.labeling.models import Sums
 from weakfish.labeling.models import fit
 model = {"class_balance": [0.6, 0.4], "n_epochs": 60, "lr": 0.01, "l2": 0.0, "seed": 3}
 task = TaskParams(classes=["a", "b"], label_model=model)

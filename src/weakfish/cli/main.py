@@ -131,7 +131,7 @@ def accept() -> None:
 def vote(explain_plan: bool, despite_gate: str | None) -> None:
     """Apply the labeling functions to the events."""
     if explain_plan:
-        from weakfish.labeling.vote_plan import explain_plan as explain
+        from weakfish.labeling.plan import explain_plan as explain
 
         explain(Project.find())
         return

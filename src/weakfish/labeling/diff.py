@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from weakfish.contracts.tables import open_partition, partitions, read_partition
 from weakfish.contracts.votes_file import ABSTAIN, FINGERPRINT, Votes, fingerprint, read_votes
 from weakfish.errors import TableError
-from weakfish.labeling.manifest import Maker, Manifest, read_manifest
+from weakfish.labeling.choice import Maker, Manifest, read_manifest
 from weakfish.project.paths import Project
 from weakfish.project.revisions import Revision
 

@@ -23,9 +23,8 @@ from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError
 from weakfish.files import read_json
 from weakfish.labeling.candidates import Candidate, Finder, Incidence, Role, role_of
-from weakfish.labeling.matrix import Contents, votes_of
+from weakfish.labeling.matrix import EVENTS_BATCH, Contents, Places, evenly, take_sample, votes_of
 from weakfish.labeling.models import majority
-from weakfish.labeling.sample import BATCH, Places, evenly, take_sample
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 
@@ -411,7 +410,7 @@ def _read(file: Path, columns: Sequence[str], places: Places) -> Iterator[pa.Tab
     first = 0
     if not len(places):
         return
-    for batch in open_partition(file).iter_batches(BATCH, columns=list(columns)):
+    for batch in open_partition(file).iter_batches(EVENTS_BATCH, columns=list(columns)):
         inside = places[(places >= first) & (places < first + batch.num_rows)] - first
         if len(inside):
             yield pa.Table.from_batches([batch]).select(columns).take(pa.array(inside))

@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 from weakfish.contracts.tables import partitions, read_partition
 from weakfish.contracts.votes_file import ABSTAIN, Votes, fingerprint, read_votes
 from weakfish.errors import TableError, UserError
-from weakfish.labeling.choice import MAJORITY
-from weakfish.labeling.manifest import Maker, Manifest, read_manifest
+from weakfish.labeling.choice import MAJORITY, Maker, Manifest, read_manifest
 from weakfish.labeling.models import FittedModel
 from weakfish.project.paths import Project
 

@@ -22,8 +22,7 @@ from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import read_json, whole_folder, write_json
 from weakfish.labeling.choice import Alone, Chosen, Tally, alone, choose
 from weakfish.labeling.matrix import Contents, LabelMatrix, VotesOfPartition, label_matrix, votes_of
-from weakfish.labeling.models import batches, covered, decide, majority
-from weakfish.labeling.sums import Counts, Patterns
+from weakfish.labeling.models import Counts, Patterns, batches, covered, decide, majority
 from weakfish.project.cache import Cache
 from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project

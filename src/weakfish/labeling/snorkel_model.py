@@ -17,8 +17,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from weakfish.labeling.sums import Sums
 from weakfish.project.params import LabelModelParams
 
 LOGGED = 50
@@ -56,16 +56,19 @@ with _standing_in(_sklearn, _metrics):
 
 
 class LabelModelFromSums(LabelModel):
-    """Snorkel's label model of the rows behind `Sums`; ``losses`` holds (epoch, loss) pairs of its fit."""
+    """Snorkel's label model of ``rows`` rows, of which ``pairs`` counts the pairs of votes (`models.Sums`).
 
-    def __init__(self, sums: Sums, cardinality: int) -> None:
+    ``losses`` holds (epoch, loss) pairs of its fit.
+    """
+
+    def __init__(self, rows: int, pairs: npt.NDArray[np.int64], cardinality: int) -> None:
         super().__init__(cardinality=cardinality, verbose=False)
-        self.sums = sums
+        self.rows, self.pairs = rows, pairs
         self.losses: list[tuple[int, float]] = []
 
     def train_on(self, settings: LabelModelParams) -> None:
         """Fit with these settings, on one thread: the matrices are tiny, and threads only wait for each other."""
-        functions = len(self.sums.pairs) // self.cardinality
+        functions = len(self.pairs) // self.cardinality
         self._every = max(1, settings.n_epochs // LOGGED)
         self._last = settings.n_epochs - 1
         logging.getLogger("root").setLevel(logging.WARNING)
@@ -84,15 +87,15 @@ class LabelModelFromSums(LabelModel):
 
     def _set_constants(self, L: Any) -> None:  # noqa: N803 (Snorkel's names)
         super()._set_constants(L)
-        self.n = self.sums.rows
+        self.n = self.rows
 
     def _create_L_ind(self, L: Any) -> Any:  # noqa: N802, N803
         return np.zeros((0, self.m * self.cardinality))
 
     def _generate_O(self, L: Any, higher_order: bool = False) -> None:  # noqa: N802, N803
         self.d = self._get_augmented_label_matrix(L, higher_order=higher_order).shape[1]
-        self.O = torch.from_numpy(self.sums.pairs.astype(np.float64) / self.n).float()
-        voted = self.sums.votes.reshape(self.m, self.cardinality).sum(axis=1)
+        self.O = torch.from_numpy(self.pairs.astype(np.float64) / self.n).float()
+        voted = np.diag(self.pairs).reshape(self.m, self.cardinality).sum(axis=1)
         self.coverage = voted / self.n
 
     def _execute_logging(self, loss: torch.Tensor) -> Any:

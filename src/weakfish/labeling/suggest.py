@@ -33,9 +33,9 @@ from weakfish.labeling.evidence import (
     labels_of,
     read_labelled,
 )
+from weakfish.labeling.matrix import EVENTS_BATCH
 from weakfish.labeling.models import majority
-from weakfish.labeling.sample import BATCH
-from weakfish.labeling.vote_plan import VotePlan, compile_plan
+from weakfish.labeling.plan import VotePlan, compile_plan
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.rules.loading import FOLDER, events_schema, load_functions
@@ -310,7 +310,7 @@ def count(
     )
     for name, file in files.items():
         labels, first = labels_of(project, task, name), 0
-        for batch in open_partition(file).iter_batches(BATCH, columns=list(dict.fromkeys([key, *plan.columns]))):
+        for batch in open_partition(file).iter_batches(EVENTS_BATCH, columns=list(dict.fromkeys([key, *plan.columns]))):
             rows = pa.Table.from_batches([batch])
             here = slice(first, first + rows.num_rows)
             targets = {"uncovered": ~labels.covered[here], "undecided": labels.undecided[here]}

@@ -1,4 +1,4 @@
-"""Finds the labeling function to try: one of ``labeling_functions/`` by its name, or a draft in a file by its path."""
+"""Try one labeling function on a sample of the events: what it votes, adds and contradicts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from weakfish.labeling.evidence import (
     against_others,
     others_votes,
 )
-from weakfish.labeling.sample import Places, Sample, evenly, take_sample
+from weakfish.labeling.matrix import Places, Sample, evenly, take_sample
 from weakfish.labeling.searches import Search
 from weakfish.labeling.workers import LEAST_ROWS, Applied, joined
 from weakfish.project.paths import Project

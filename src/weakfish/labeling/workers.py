@@ -29,7 +29,7 @@ from weakfish.contracts.tables import open_partition
 from weakfish.contracts.votes_file import ABSTAIN, FAILED, Faults, Votes
 from weakfish.engine import Engine
 from weakfish.errors import LabelingFunctionError, WeakfishError
-from weakfish.labeling.vote_plan import VotePlan, compile_plan
+from weakfish.labeling.plan import VotePlan, compile_plan
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.identity import columns_read

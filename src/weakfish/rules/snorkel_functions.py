@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import snorkel
 
@@ -27,7 +27,7 @@ class _Later(ModuleType):
         if name.startswith("__") and name != "__all__":  # what Python's own machinery asks of any module
             raise AttributeError(f"module {PACKAGE!r} has no attribute {name!r}")
         self.__class__ = ModuleType  # type: ignore[assignment]
-        self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]  it was made from its spec
+        cast(Any, self.__spec__).loader.exec_module(self)
         return getattr(self, name)
 
 

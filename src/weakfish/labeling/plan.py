@@ -1,4 +1,4 @@
-"""The votes as the functions express them: whether an engine can compute them, and which one cannot."""
+"""The plan of columnar votes: what the automaton answers, what the engine computes, and which function is at fault."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from weakfish.contracts.tables import schema_of
 from weakfish.contracts.votes_file import ABSTAIN
 from weakfish.engine import Engine
 from weakfish.errors import LabelingFunctionError, WeakfishError
-from weakfish.labeling.automaton import ROW
-from weakfish.labeling.lifting import Lifting
+from weakfish.labeling.automaton import ROW, Lifting
 from weakfish.labeling.searches import Search, rewritten
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
