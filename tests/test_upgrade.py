@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,12 +14,13 @@ from made_projects import init, orders, run
 from projects import contents, git, replace, write
 
 import weakfish
-from weakfish.errors import UnknownName, UserError
+from weakfish.errors import CheckFailed, UnknownName, UserError
+from weakfish.project.stages import stages_of
 from weakfish.scaffold import upgrade
 from weakfish.scaffold import write as record
 from weakfish.scaffold.proposal import Proposal
 from weakfish.scaffold.render import render
-from weakfish.scaffold.write import hash_of, read_record
+from weakfish.scaffold.write import read_record
 
 LATER = "0.9.0"
 
@@ -49,12 +50,13 @@ def shop(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A later version is installed, which makes .gitignore and requirements.txt otherwise, and a file more."""
+    """A later version is installed, which changes three files, makes one more and another no more."""
 
-    def rendered(proposal: Proposal, version: str, **now: Any) -> dict[str, str]:
-        files = render(proposal, weakfish.__version__, **now)
+    def rendered(proposal: Proposal, version: str) -> dict[str, str]:
+        files = render(proposal, weakfish.__version__)
         del files["reports/README.md"]
         changed = {".gitignore": f"{files['.gitignore']}*.tmp\n", "requirements.txt": f"weakfish=={version}\n"}
+        changed["dvc.yaml"] = files["dvc.yaml"].replace("desc: Labeling functions vote", "desc: The functions vote")
         return {**files, **changed, "docs/new.md": "New.\n"}
 
     for module in (record, upgrade):
@@ -72,90 +74,103 @@ def unchanged(root: Path) -> dict[str, bytes]:
     }
 
 
+def differing(root: Path, before: dict[str, bytes]) -> set[str]:
+    """The files of the team that are not as they were before."""
+    now = unchanged(root)
+    found = {path for path in {*now, *before} if now.get(path) != before.get(path)}
+    return {path for path in found if not path.startswith(".weakfish-base/")}
+
+
 def test_a_project_of_this_version_has_nothing_to_change(shop: Path) -> None:
     before = unchanged(shop)
     assert "Nothing to change" in run("upgrade")
     write(shop / "README.md", "Ours.\n")
     (shop / "reports/README.md").unlink()
     assert "Nothing to change" in run("upgrade", "--yes")
-    assert {path for path, content in unchanged(shop).items() if before[path] != content} == {"README.md"}
+    assert differing(shop, before) == {"README.md", "reports/README.md"}
 
 
 def test_what_nobody_edited_is_brought_along_and_the_diff_is_one_that_git_takes(shop: Path, later: str) -> None:
     write(shop / "data/events/2024-01.parquet", "not ours to touch\n")
+    before = unchanged(shop)
     shown = run("upgrade", "--diff")
     assert git(shop, "status", "--short") == ""
     said = run("upgrade", "--yes")
     assert said.startswith(shown)
-    assert git(shop, "diff", "--name-only").split() == [
-        ".gitignore",
-        "reports/README.md",
-        "requirements.txt",
-        "weakfish.lock",
-    ]
+    expected = {".gitignore", "docs/new.md", "dvc.yaml", "reports/README.md", "requirements.txt"}
+    assert differing(shop, before) == {*expected, "weakfish.lock"}
     assert (shop / "requirements.txt").read_text(encoding="utf-8").strip() == f"weakfish=={later}"
-    assert (shop / "docs/new.md").read_text(encoding="utf-8") == "New.\n"
     assert not (shop / "reports/README.md").exists()
     assert read_record(shop).version == later
-    assert read_record(shop).files["docs/new.md"] == hash_of("New.\n")
+    assert (shop / ".weakfish-base/docs/new.md.txt").read_text(encoding="utf-8") == "New.\n"
     after = unchanged(shop)
     assert "Nothing to change" in run("upgrade", "--yes")
     assert unchanged(shop) == after
     git(shop, "stash", "--include-untracked", "--quiet")
     write(shop.parent / "shown.patch", shown)
     git(shop, "apply", str(shop.parent / "shown.patch"))
-    git(shop, "add", "--all")
-    changed = set(git(shop, "diff", "--cached", "--name-only").split())
-    assert changed == {".gitignore", "docs/new.md", "reports/README.md", "requirements.txt"}
-    assert {path: (shop / path).read_bytes() for path in changed if (shop / path).exists()} == {
-        path: after[path] for path in changed if path in after
+    assert {path: (shop / path).read_bytes() for path in expected if (shop / path).exists()} == {
+        path: after[path] for path in expected if path in after
     }
 
 
-def test_what_the_team_edited_is_left_unless_it_is_named(shop: Path, later: str) -> None:
-    write(shop / ".gitignore", "ours\n")
+OWN = """
+  ours:
+    cmd: cp data/labels/label.manifest.json ours.json
+    deps: [data/labels]
+    outs: [ours.json]
+"""
+
+
+@pytest.mark.parametrize("arguments", [("--yes",), ("--yes", "--take", "dvc.yaml")])
+def test_a_stage_of_the_teams_own_and_what_changed_are_both_in_the_merged_pipeline(
+    shop: Path, later: str, arguments: tuple[str, ...]
+) -> None:
+    pipeline = shop / "dvc.yaml"
+    pipeline.write_text(pipeline.read_text(encoding="utf-8") + OWN, encoding="utf-8")
+    assert "Changed dvc.yaml." in run("upgrade", *arguments)
+    text = pipeline.read_text(encoding="utf-8")
+    assert "desc: The functions vote" in text
+    assert text.endswith(OWN)
+    assert "Nothing to change" in run("upgrade", "--yes")
+    assert pipeline.read_text(encoding="utf-8") == text
+
+
+def test_lines_that_both_changed_are_a_conflict_and_never_called_up_to_date(shop: Path, later: str) -> None:
+    before = unchanged(shop)
+    replace(shop / "dvc.yaml", "desc: Labeling functions vote", "desc: Our functions vote")
+    with pytest.raises(CheckFailed, match=r"finished by hand: dvc.yaml has conflicts: .* changed by this version"):
+        run("upgrade", "--yes")
+    text = (shop / "dvc.yaml").read_text(encoding="utf-8")
+    assert "<<<<<<< yours\n    desc: Our functions vote" in text
+    assert f"desc: The functions vote on every event\n>>>>>>> weakfish {later}" in text
+    assert "requirements.txt" in differing(shop, before)
+
+
+def test_where_both_changed_a_line_take_prefers_weakfishs(shop: Path, later: str) -> None:
+    replace(shop / "dvc.yaml", "desc: Labeling functions vote", "desc: Our functions vote")
+    pipeline = shop / "dvc.yaml"
+    pipeline.write_text(pipeline.read_text(encoding="utf-8") + OWN, encoding="utf-8")
+    run("upgrade", "--yes", "--take", "dvc.yaml")
+    text = pipeline.read_text(encoding="utf-8")
+    assert "desc: The functions vote on every event\n" in text
+    assert text.endswith(OWN)
+
+
+def test_what_the_team_deleted_or_wrote_itself_is_left_unless_it_is_named(shop: Path, later: str) -> None:
     write(shop / "docs/new.md", "Ours.\n")
     write(shop / "reports/README.md", "Ours.\n")
     (shop / "requirements.txt").unlink()
     before = unchanged(shop)
     said = run("upgrade", "--yes")
-    assert "Left .gitignore, which was edited here." in said
+    assert "Left docs/new.md, which is yours; this version makes one of that name" in said
     assert "Left requirements.txt, which was deleted here." in said
     assert "Left reports/README.md, which is not made any more, and was edited here." in said
-    assert "+*.tmp" in said
-    assert {path for path, content in unchanged(shop).items() if before[path] != content} <= {"weakfish.lock"}
-    run("upgrade", "--yes", "--take", ".gitignore", "--take", "requirements.txt")
-    assert "*.tmp" in (shop / ".gitignore").read_text(encoding="utf-8")
-    assert (shop / "requirements.txt").exists()
-    assert (shop / "docs/new.md").read_text(encoding="utf-8") == "Ours.\n"
-    assert "Left .gitignore" not in run("upgrade", "--yes")
-    with pytest.raises(UnknownName, match=r"did you mean 'params\.yaml'"):
-        run("upgrade", "--yes", "--take", "param.yaml")
-
-
-def test_on_a_terminal_it_asks_once_for_plain_files_and_for_each_edited_one(
-    shop: Path, later: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(shop / ".gitignore", "ours\n")
-    (shop / "docs").mkdir()
-    write(shop / "docs/new.md", "Ours.\n")
-    asked: list[str] = []
-
-    def confirm(question: str, default: bool) -> bool:
-        asked.append(question)
-        return ".gitignore" in question
-
-    monkeypatch.setattr(upgrade, "on_terminal", lambda: True)
-    monkeypatch.setattr("click.confirm", confirm)
-    said = run("upgrade")
-    assert asked == [
-        "Change 2 files that nobody edited?",
-        ".gitignore was edited here; change it?",
-        "docs/new.md was edited here; change it?",
-    ]
-    assert "*.tmp" in (shop / ".gitignore").read_text(encoding="utf-8")
-    assert "Left requirements.txt." in said
-    assert (shop / "reports/README.md").exists()
+    assert differing(shop, before) == {".gitignore", "dvc.yaml", "weakfish.lock"}
+    run("upgrade", "--yes", "--take", "docs/new.md", "--take", "requirements.txt")
+    assert (shop / "requirements.txt").read_text(encoding="utf-8").strip() == f"weakfish=={later}"
+    with pytest.raises(UnknownName, match=r"did you mean '\.gitignore'"):
+        run("upgrade", "--take", ".gitignor")
 
 
 def test_without_a_terminal_it_shows_and_then_refuses(shop: Path, later: str) -> None:
@@ -164,34 +179,28 @@ def test_without_a_terminal_it_shows_and_then_refuses(shop: Path, later: str) ->
     assert git(shop, "status", "--short") == ""
 
 
-def test_a_task_and_a_view_that_came_get_their_stages(shop: Path) -> None:
+def test_on_a_terminal_it_asks_once(shop: Path, later: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def confirm(question: str, default: bool) -> bool:
+        asked.append(question)
+        return True
+
+    monkeypatch.setattr(upgrade, "on_terminal", lambda: True)
+    monkeypatch.setattr("click.confirm", confirm)
+    run("upgrade")
+    assert asked == ["Change these 5 files?"]
+    assert "Nothing to change" in run("upgrade")
+
+
+def test_a_task_and_a_view_that_came_need_no_upgrade(shop: Path) -> None:
     settings = yaml.safe_load((shop / "params.yaml").read_text(encoding="utf-8"))
-    settings["tasks"]["late"] = settings["tasks"]["label"] | {"classes": ["late", "soon"]}
+    settings["tasks"]["late"] = {"classes": ["late", "soon"]}
+    settings["views"].append("more_of_customers")
     write(shop / "params.yaml", yaml.safe_dump(settings))
-    transforms = shop / "feature_repo/transforms.py"
-    text = transforms.read_text(encoding="utf-8")
-    name = "customer_activity"
-    copied = text[text.index("@transform") :].replace(f"def {name}(", "def more_of_customers(", 1)
-    transforms.write_text(f"{text}\n\n{copied}", encoding="utf-8")
-    run("upgrade", "--yes")
-    stages = yaml.safe_load((shop / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    assert {
-        "validate_labels_late",
-        "gate_labels_late",
-        "validate_training_late",
-        "validate_evaluation_late",
-        "validate_features_more_of_customers",
-        "gate_features_more_of_customers",
-    } <= set(stages)
-    assert (shop / "validation/labels/late.py").exists()
-    assert (shop / "validation/features/more_of_customers.py").exists()
-    assert transforms.read_text(encoding="utf-8") == f"{text}\n\n{copied}"
+    known = set(stages_of(shop))
+    assert {"validate_labels@late", "gate_training@late", "gate_features@more_of_customers"} <= known
     assert "Nothing to change" in run("upgrade", "--yes")
-    del settings["tasks"]["late"]
-    write(shop / "params.yaml", yaml.safe_dump(settings))
-    run("upgrade", "--yes")
-    assert not (shop / "validation/labels/late.py").exists()
-    assert (shop / "validation/labels/label.py").exists()
 
 
 def test_a_project_that_init_did_not_make_is_refused(shop: Path) -> None:
@@ -220,7 +229,7 @@ def test_a_record_that_names_files_elsewhere_is_refused(shop: Path, later: str) 
     victim = shop.parent / f"{shop.name}-elsewhere.txt"
     write(victim, "Here.\n")
     content = json.loads((shop / "weakfish.lock").read_text(encoding="utf-8"))
-    content["files"][f"../{victim.name}"] = hash_of("Here.\n")
+    content["files"] = {f"../{victim.name}": hashlib.sha256(b"Here.\n").hexdigest()}
     write(shop / "weakfish.lock", json.dumps(content))
     with pytest.raises(UserError, match="lies outside of the project"):
         run("upgrade", "--yes")

@@ -77,13 +77,13 @@ def init(folder: str, more: tuple[str, ...], files: str, name: str | None, yes: 
 
 @click.command()
 @click.option("--diff", "only_diff", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--yes", is_flag=True, help="Ask nothing; files that the team edited stay as they are.")
-@click.option("--take", multiple=True, metavar="PATH", help="Take this file, though the team edited it.")
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+@click.option("--take", multiple=True, metavar="PATH", help="Where both changed a line of this file, take Weakfish's.")
 def upgrade(only_diff: bool, yes: bool, take: tuple[str, ...]) -> None:
     """Bring a project that `weakfish init` made to the installed version.
 
-    dvc.yaml and what goes with it are made for the tasks of params.yaml and the views of feature_repo/transforms.py as
-    they are now. The diff is shown first. What the team edited is not touched without asking.
+    Each file is merged as git merges: what the team wrote stays, and what Weakfish changed arrives. The diff is shown
+    first. Where both changed the same lines, the file has conflict markers, and the exit code is 1.
     """
     from weakfish.scaffold.upgrade import upgrade as work
 

@@ -251,32 +251,16 @@ ALWAYS = {
 """Files that every project has, and the template of each."""
 
 
-def render(
-    proposal: Proposal,
-    version: str,
-    *,
-    tasks: Mapping[str, Sequence[str]] | None = None,
-    views: Sequence[str] | None = None,
-) -> dict[str, str]:
-    """The files of a project, by path.
-
-    Parameters
-    ----------
-    version
-        Of Weakfish, which requirements.txt pins.
-    tasks, views
-        Tasks with their classes, and views, as the project has them now; those of the proposal where None. A task or
-        view that is not the proposal's gets its stages and a suite of what holds of any.
-    """
+def render(proposal: Proposal, version: str) -> dict[str, str]:
+    """The files of a project, by path; ``version`` of Weakfish is what requirements.txt pins."""
     past, request = plan_past(proposal), plan_request(proposal)
-    tasks = {name: task.classes for name, task in proposal.tasks.items()} if tasks is None else tasks
-    views = tuple(view.name for view in past.views) if views is None else views
-    shared = {"proposal": proposal, "version": version, "past": past, "request": request}
-    files = {path: _made(template, **shared, **_more(proposal, past, request)) for path, template in ALWAYS.items()}
+    values = {"proposal": proposal, "version": version, "past": past, "request": request}
+    values |= _more(proposal, past, request)
+    files = {path: _made(template, **values) for path, template in ALWAYS.items()}
     for name, rules in proposal.rules.items():
         files[f"labeling_functions/{name}.py"] = _functions(name, proposal.tasks[name].classes, rules)
     files["feature_repo/transforms.py"] = _made("transforms.py.j2", **vars(past))
-    return dict(sorted((files | _suites(proposal, past, tasks, views)).items()))
+    return dict(sorted((files | _suites(proposal, past)).items()))
 
 
 def _more(proposal: Proposal, past: PastPlan, request: Any) -> dict[str, Any]:
@@ -317,22 +301,17 @@ def _functions(task: str, classes: Sequence[str], rules: Sequence[Rule]) -> str:
     )
 
 
-def _suites(
-    proposal: Proposal, past: PastPlan, tasks: Mapping[str, Sequence[str]], views: Sequence[str]
-) -> dict[str, str]:
+def _suites(proposal: Proposal, past: PastPlan) -> dict[str, str]:
     files = {"validation/events.py": _suite("the staged events", of_events(proposal), types_of(proposal))}
-    for folder, what in (("labels", "labels"), ("training", "training sets"), ("features", "feature rows")):
-        template = "features_suite.py.j2" if folder == "features" else "folder.py.j2"
-        files[f"validation/{folder}/__init__.py"] = _made(template, what=what)
-    for task, classes in tasks.items():
-        files[f"validation/labels/{task}.py"] = _suite(f"the labels of {task}", of_labels(proposal, classes))
-        sets = of_training(proposal, classes, [view.name for view in past.views if view.name in views])
-        files[f"validation/training/{task}.py"] = _suite(f"the training set of {task}", sets)
-    planned = {view.name: view for view in past.views}
-    for name in views:
-        files[f"validation/features/{name}.py"] = _made(
-            "view_suite.py.j2", name=name, view=planned.get(name), past=past
-        )
+    files["validation/features/__init__.py"] = _made("features_suite.py.j2")
+    for folder, what in (("labels", "labels"), ("training", "training sets")):
+        files[f"validation/{folder}/__init__.py"] = _made("folder.py.j2", what=what)
+    for name, task in proposal.tasks.items():
+        files[f"validation/labels/{name}.py"] = _suite(f"the labels of {name}", of_labels(proposal, task.classes))
+        sets = of_training(proposal, task.classes, [view.name for view in past.views])
+        files[f"validation/training/{name}.py"] = _suite(f"the training set of {name}", sets)
+    for view in past.views:
+        files[f"validation/features/{view.name}.py"] = _made("view_suite.py.j2", view=view, past=past)
     return files
 
 

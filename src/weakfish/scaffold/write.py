@@ -1,4 +1,5 @@
-"""``weakfish.lock``: which version wrote a project, from which proposal, and what each file was like."""
+"""A project on disk: its files, ``weakfish.lock`` (which version wrote it, from which proposal), and the texts as they
+were generated, which `weakfish upgrade` merges with what the team made of them."""
 
 from __future__ import annotations
 
@@ -7,17 +8,17 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from weakfish import __version__
 from weakfish.errors import UserError, WeakfishError
-from weakfish.files import whole_file
+from weakfish.files import whole_file, whole_folder
 from weakfish.project.git import git
 from weakfish.project.params import Section
 from weakfish.project.paths import MARKS
@@ -26,13 +27,16 @@ from weakfish.scaffold.render import render
 
 FILE = "weakfish.lock"
 
+BASE = ".weakfish-base"
+"""The folder of generated texts, in git; each has `.txt` behind its name, so that no tool takes it for what it is."""
+
 
 class Record(Section):
-    """What stands in ``weakfish.lock``; ``files`` are SHA-256 of what was written, by path."""
+    """What stands in ``weakfish.lock``; version 0.1 kept in ``files`` the SHA-256 of what it had written, by path."""
 
     version: str
     proposal: Proposal
-    files: dict[str, str]
+    files: dict[str, str] = Field(default={})
 
     @field_validator("files")
     @classmethod
@@ -43,19 +47,40 @@ class Record(Section):
         return files
 
 
-def record_of(proposal: Proposal, files: dict[str, str]) -> Record:
-    """The record of files that this version makes from a proposal."""
-    return Record(version=__version__, proposal=proposal, files={path: hash_of(text) for path, text in files.items()})
+def write_base(root: Path, files: Mapping[str, str]) -> None:
+    """Keep the generated texts, and no others."""
+    with whole_folder(root / BASE) as folder:
+        for path, text in files.items():
+            put(folder / f"{path}.txt", text)
 
 
-def hash_of(text: str) -> str:
-    """The SHA-256 of a file with this text."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+def read_base(root: Path, record: Record) -> dict[str, str | None]:
+    """The text of each file as it was generated last, by path.
+
+    Version 0.1 kept hashes alone; the text is that of the work tree or of the commit that has the hash, and None where
+    neither has.
+    """
+    folder = root / BASE
+    if folder.is_dir():
+        files = [file for file in sorted(folder.rglob("*.txt")) if file.is_file()]
+        return {file.relative_to(folder).as_posix()[:-4]: file.read_text(encoding="utf-8") for file in files}
+    return {path: _text_of(root, path, known) for path, known in record.files.items()}
+
+
+def _text_of(root: Path, path: str, known: str) -> str | None:
+    file = root / path
+    if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == known:
+        return file.read_text(encoding="utf-8")
+    for commit in _git(root, "log", "--format=%H", "--", path).stdout.split():
+        text = _git(root, "show", f"{commit}:./{path}").stdout
+        if hashlib.sha256(text.encode("utf-8")).hexdigest() == known:
+            return text
+    return None
 
 
 def write_record(root: Path, record: Record) -> None:
     """Write the record of a project: all of it, since defaults may change, in the order of columns and tasks."""
-    content = record.model_dump(mode="json")
+    content = record.model_dump(mode="json", exclude={"files"})
     with whole_file(root / FILE) as part:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -172,7 +197,8 @@ def write(folder: Path, proposal: Proposal) -> State:
     with _new(folder) as part:
         for path, text in files.items():
             put(part / path, text)
-        write_record(part, record_of(proposal, files))
+        write_base(part, files)
+        write_record(part, Record(version=__version__, proposal=proposal))
         return "outer" if inside else begin(part, f"Begin {proposal.name} with weakfish init")
 
 
