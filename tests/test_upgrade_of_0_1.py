@@ -25,6 +25,7 @@ OWN = """
     outs:
       - ours.json
 """
+MADE = ("dvc.yaml", "feature_repo/feature_store.yaml", "feature_repo/definitions.py", "labeling_functions/outcome.py")
 CODE = """
     from weakfish.errors import UserError
     from weakfish.labeling import ABSTAIN, votes
@@ -55,10 +56,15 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_project_that_nobody_edited_is_as_if_this_version_had_made_it(shop: Path) -> None:
     run("upgrade", "--yes")
-    for path in ("dvc.yaml", "params.yaml", "feature_repo/feature_store.yaml", "labeling_functions/outcome.py"):
-        assert (shop / path).read_text(encoding="utf-8") == (shop / f".weakfish-base/{path}.txt").read_text(
-            encoding="utf-8"
-        ), path
+    made, now = (
+        {path: (folder / f"{path}{end}").read_text(encoding="utf-8") for path in MADE}
+        for folder, end in ((shop / ".weakfish-base", ".txt"), (shop, ""))
+    )
+    assert now == made
+    settings = [
+        yaml.safe_load((shop / path).read_text("utf-8")) for path in ("params.yaml", ".weakfish-base/params.yaml.txt")
+    ]
+    assert settings[0] == settings[1]
     classes = yaml.safe_load((shop / "feature_repo/feature_store.yaml").read_text(encoding="utf-8"))
     assert [classes[part]["type"] for part in ("offline_store", "online_store", "batch_engine")] == [
         "weakfish.feast.offline.AsOfOfflineStore",
@@ -110,10 +116,10 @@ def test_a_stage_that_was_edited_and_a_module_that_is_no_more_are_told_of(shop: 
 
 
 def test_what_was_edited_before_the_first_commit_has_to_be_merged_by_hand(shop: Path) -> None:
-    replace(shop / "weakfish.lock", '"README.md": "', '"README.md": "0')
-    with pytest.raises(CheckFailed, match=r"README.md was edited here, .* merge .weakfish-base/README.md.txt by hand"):
+    replace(shop / "weakfish.lock", '".gitignore": "', '".gitignore": "0')
+    with pytest.raises(CheckFailed, match=r"gitignore was edited here, .* merge .weakfish-base/.gitignore.txt by hand"):
         run("upgrade", "--yes")
-    assert (shop / ".weakfish-base/README.md.txt").exists()
+    assert (shop / ".weakfish-base/.gitignore.txt").exists()
 
 
 def test_every_name_that_moved_is_where_it_is_said_to_be() -> None:
