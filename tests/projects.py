@@ -9,8 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from weakfish.project.paths import Project
 from weakfish.contracts.ledgers import read_runs
+from weakfish.project.paths import Project
 from weakfish.project.stages import stages_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -11,9 +11,9 @@ import pytest
 from projects import contents
 from verdicts import NOTED, PASSED, WARNED, judged, labels, run
 
+from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import CheckFailed, TableError, UnknownName
 from weakfish.project.paths import Project
-from weakfish.contracts.ledgers import read_runs
 
 
 @pytest.fixture

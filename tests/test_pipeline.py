@@ -11,9 +11,9 @@ import yaml
 from closure import parts_of
 from projects import REPOSITORY, write
 
+from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import UnknownName
 from weakfish.project.paths import Project
-from weakfish.contracts.ledgers import read_runs
 from weakfish.project.runs import lock_file, run_recorded
 from weakfish.project.stages import named_stage, stages_of
 

@@ -11,9 +11,9 @@ import yaml
 from made_projects import run
 from projects import command, git, replace, weakfish, write
 
+from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import CheckFailed
 from weakfish.project.paths import Project
-from weakfish.project.runs import read_records
 from weakfish.project.stages import stages_of
 from weakfish.scaffold import migrate
 
@@ -76,9 +76,9 @@ def test_a_project_that_nobody_edited_is_as_if_this_version_had_made_it(shop: Pa
 
 def test_records_have_the_names_that_stages_have_now(shop: Path) -> None:
     run("upgrade", "--yes")
-    records = read_records(Project(shop))
+    records = read_runs(Project(shop))
     assert records.keys() == stages_of(shop).keys()
-    assert records["gate_labels@outcome"]["stage"] == "gate_labels@outcome"
+    assert records["gate_labels@outcome"].stage == "gate_labels@outcome"
     assert "validate_features@customer_id_activity:" in (shop / "dvc.lock").read_text(encoding="utf-8")
     assert "validate_labels@outcome" in weakfish(shop, "status").stdout
 

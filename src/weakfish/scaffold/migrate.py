@@ -10,14 +10,15 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from weakfish.contracts.ledgers import read_runs, run_file, write_run
 from weakfish.errors import UnknownName
 from weakfish.project.paths import Project
-from weakfish.project.runs import lock_file, read_records, record_file
+from weakfish.project.runs import lock_file
 from weakfish.project.stages import named_stage, stages_of
 from weakfish.scaffold.literals import yaml_value
 
@@ -89,13 +90,11 @@ class Migration:
         """Bring records, locks and ``dvc.lock`` to the stages' new names."""
         root = self.project.root
         known = stages_of(root)
-        for name in read_records(self.project):
+        for name, run in read_runs(self.project).items():
             if name not in known:
-                old = record_file(self.project, name)
                 if new := _became(root, name):
-                    text = old.read_text(encoding="utf-8").replace(json.dumps(name), json.dumps(new))
-                    record_file(self.project, new).write_text(text, encoding="utf-8")
-                old.unlink()
+                    write_run(self.project, replace(run, stage=new))
+                run_file(self.project, name).unlink()
                 lock_file(self.project, name).unlink(missing_ok=True)
         lock = root / "dvc.lock"
         if lock.is_file():

@@ -71,8 +71,8 @@ def _text_of(root: Path, path: str, known: str) -> str | None:
     file = root / path
     if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == known:
         return file.read_text(encoding="utf-8")
-    for commit in _git(root, "log", "--format=%H", "--", path).stdout.split():
-        text = _git(root, "show", f"{commit}:./{path}").stdout
+    for commit in git(root, "log", "--format=%H", "--", path).stdout.split():
+        text = git(root, "show", f"{commit}:./{path}").stdout
         if hashlib.sha256(text.encode("utf-8")).hexdigest() == known:
             return text
     return None
