@@ -29,9 +29,9 @@ MADE = ("dvc.yaml", "feature_repo/feature_store.yaml", "feature_repo/definitions
 CODE = """
     from weakfish.errors import UserError
     from weakfish.labeling import ABSTAIN, votes
-    from weakfish.params import Params
-    from weakfish.project import Project
-    import weakfish.store.views as views
+    from weakfish.project.params import Params
+    from weakfish.project.paths import Project
+    import weakfish.feast.definitions as views
     """
 
 
