@@ -23,7 +23,7 @@ THROUGH = "2002-08"
 SETTINGS = ("params.yaml", "dvc.yaml", "labeling_functions", "sources", "validation")
 OF_EVENTS = ("data/staged",)
 OF_LABELS = ("data/events", "data/votes", "data/labels", "reports/labeling_functions.json")
-CACHE = ".weakfish/checks"
+CACHE = ".weakfish/cache"
 
 
 @dataclass(frozen=True)

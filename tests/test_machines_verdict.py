@@ -62,7 +62,7 @@ label(project)
 validate(project, "labels/fraud")
 for name in ("once", "twice"):
     shutil.copytree(project.reports / "validation", project.root / name)
-    shutil.rmtree(project.root / ".weakfish/checks", ignore_errors=True)
+    shutil.rmtree(project.root / ".weakfish", ignore_errors=True)
     for table in ("events", "labels/fraud"):
         validate(project, table)
 """

@@ -5,10 +5,9 @@ Columns of partitions add up to that of the table, and go to JSON and back.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ import pyarrow.types as pt
 from weakfish.contracts.tables import ROWS_IN_A_GROUP, UNDATED, open_partition
 from weakfish.errors import TableError
 from weakfish.files import read_json, sha256, write_json
+from weakfish.project.cache import Cache, key_of
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 
@@ -261,16 +261,15 @@ KEPT_HASHES = 1024
 MICROSECONDS_IN_AN_HOUR = 3.6e9
 
 
-class Tally:
+class ColumnTally:
     """Adds up batches of one column of one partition."""
 
     def __init__(self, name: str, kind: pa.DataType, time: str | None, *, may_have_categories: bool) -> None:
         self.type, self.kind = str(kind), kind_of(name, kind, time)
         self.rows = self.nulls = 0
-        self.low: float | None = None
-        self.high: float | None = None
+        self.ends: list[Any] = []
         self.sketch = Sketch.empty()
-        self.hashes: npt.NDArray[np.uint64] | None = np.empty(0, np.uint64)
+        self.hashes = np.empty(0, np.uint64)
         has = self.kind == "boolean" or (self.kind == "text" and may_have_categories)
         self.categories: dict[str, int] | None = {} if has else None
 
@@ -279,52 +278,42 @@ class Tally:
         self.rows += len(values)
         if pt.is_dictionary(values.type):
             values = values.dictionary_decode()
-        if self.kind == "number":
-            self._add_numbers(_floats(values), values)
-        elif self.kind == "distance" and times is not None:
-            self._add_numbers(_hours(values, times), values)
-        else:
-            self.nulls += values.null_count
-            if self.kind == "text":
-                self._add_texts(values.drop_null())
-            elif self.kind == "boolean":
-                self._add_categories(pc.cast(values.drop_null(), pa.string()).dictionary_encode())
-            elif self.kind == "list":
-                self._add_to_sketch(_floats(pc.list_value_length(values).drop_null()))
+        if self.kind == "number" or (self.kind == "distance" and times is not None):
+            numbers = _floats(values) if self.kind == "number" else _hours(values, times)
+            known = numbers[~np.isnan(numbers)]
+            self.nulls += len(values) - len(known)
+            self._add_to_sketch(known)
+            self._add_hashes(known)
+            self.ends = ends(known[np.isfinite(known)], self.ends)
+            return
+        self.nulls += values.null_count
+        values = values.drop_null()
+        if self.kind == "text":
+            self._add_to_sketch(_floats(pc.utf8_length(values)))
+            if self.categories is not None:
+                encoded = values.dictionary_encode()
+                values = encoded.dictionary
+                self._add_categories(encoded)
+            self._add_hashes(values.to_numpy(zero_copy_only=False).astype(object))
+        elif self.kind == "boolean":
+            self._add_categories(pc.cast(values, pa.string()).dictionary_encode())
+        elif self.kind == "list":
+            self._add_to_sketch(_floats(pc.list_value_length(values)))
 
     def column(self) -> Column:
         """What was found."""
-        sketched = self.kind in ("number", "distance", "text", "list")
-        counted = self.kind in ("number", "distance", "text")
+        low, high = self.ends or (None, None)
         return Column(
             type=self.type,
             kind=self.kind,
             rows=self.rows,
             nulls=self.nulls,
-            distinct=_distinct(self.hashes) if counted and self.hashes is not None else None,
-            low=_outwards(self.low, -1),
-            high=_outwards(self.high, 1),
-            sketch=self.sketch if sketched else None,
+            distinct=_distinct(self.hashes) if self.kind in ("number", "distance", "text") else None,
+            low=_outwards(low, -1),
+            high=_outwards(high, 1),
+            sketch=self.sketch if self.kind in ("number", "distance", "text", "list") else None,
             categories=None if self.categories is None else dict(sorted(self.categories.items())),
         )
-
-    def _add_numbers(self, numbers: npt.NDArray[np.float64], values: pa.Array) -> None:
-        known = numbers[~np.isnan(numbers)]
-        self.nulls += len(values) - len(known)
-        self._add_to_sketch(known)
-        self._add_hashes(known)
-        finite = known[np.isfinite(known)]
-        if len(finite):
-            self.low = min(float(finite.min()), self.low if self.low is not None else np.inf)
-            self.high = max(float(finite.max()), self.high if self.high is not None else -np.inf)
-
-    def _add_texts(self, values: pa.Array) -> None:
-        self._add_to_sketch(_floats(pc.utf8_length(values)))
-        if self.categories is not None:
-            encoded = values.dictionary_encode()
-            self._add_categories(encoded)
-            values = encoded.dictionary
-        self._add_hashes(values.to_numpy(zero_copy_only=False).astype(object))
 
     def _add_categories(self, encoded: pa.DictionaryArray) -> None:
         names = encoded.dictionary.to_pylist() if len(encoded.dictionary) <= CATEGORIES else None
@@ -344,12 +333,18 @@ class Tally:
     def _add_hashes(self, values: npt.NDArray[Any]) -> None:
         from pandas.util import hash_array
 
-        if self.hashes is None or not len(values):
-            return
-        new = hash_array(values, categorize=False)
-        if len(self.hashes) == KEPT_HASHES:
-            new = new[new < self.hashes[-1]]
-        self.hashes = np.unique(np.concatenate([self.hashes, new]))[:KEPT_HASHES]
+        if len(values):
+            new = hash_array(values, categorize=False)
+            if len(self.hashes) == KEPT_HASHES:
+                new = new[new < self.hashes[-1]]
+            self.hashes = np.unique(np.concatenate([self.hashes, new]))[:KEPT_HASHES]
+
+
+def ends(values: Any, known: Sequence[Any] = ()) -> list[Any]:
+    """The least and the greatest of some values and those ``known`` before, in Python's types; none of nothing."""
+    found = pc.min_max(values).as_py().values()
+    all_ = [end for end in (*known, *found) if end is not None]
+    return [min(all_), max(all_)] if all_ else []
 
 
 def _outwards(number: float | None, direction: int) -> float | None:
@@ -368,14 +363,13 @@ def _floats(values: pa.Array) -> npt.NDArray[np.float64]:
     return found
 
 
-def _hours(values: pa.Array, times: pa.Array) -> npt.NDArray[np.float64]:
+def _hours(values: pa.Array, times: pa.Array | None) -> npt.NDArray[np.float64]:
     """How long after the table's own time each time is, in hours."""
-    return (_microseconds(values) - _microseconds(times)) / MICROSECONDS_IN_AN_HOUR
-
-
-def _microseconds(values: pa.Array) -> npt.NDArray[np.float64]:
-    zone = values.type.tz if pt.is_timestamp(values.type) else None
-    return _floats(pc.cast(values, pa.timestamp("us", tz=zone), safe=False).cast(pa.int64()))
+    at, own = (
+        _floats(pc.cast(of, pa.timestamp("us", getattr(of.type, "tz", None)), safe=False).cast(pa.int64()))
+        for of in (values, times)
+    )
+    return (at - own) / MICROSECONDS_IN_AN_HOUR
 
 
 def _distinct(hashes: npt.NDArray[np.uint64]) -> int:
@@ -456,7 +450,7 @@ class Profile:
 
 
 def profile_of(project: Project, table: str, files: Mapping[str, Path]) -> Profile:
-    """Measure the columns of a table, given by its partitions' files.
+    """Measure the columns of a table, given by its partitions' files; those that did not change come from the cache.
 
     Names of categories are kept only of columns with few, short, much repeated values that are no keys.
 
@@ -465,15 +459,21 @@ def profile_of(project: Project, table: str, files: Mapping[str, Path]) -> Profi
     TableError
         When a file is missing or cut off.
     """
-    progress = Progress(f"Rows of {table} measured", sum(open_partition(f).metadata.num_rows for f in files.values()))
-    cache = project.root / ".weakfish" / "checks" / "profiles" / table
-    left = set(cache.glob("*.json"))
+    opened = {name: open_partition(file) for name, file in sorted(files.items())}
+    progress = Progress(f"Rows of {table} measured", sum(file.metadata.num_rows for file in opened.values()))
+    cache = Cache(project, f"profiles/{table}")
     found = {}
-    for name, file in sorted(files.items()):
-        found[name], used = _cached(project, cache, file, progress)
-        left.discard(used)
-    for unused in left:
-        unused.unlink(missing_ok=True)
+    for name, parquet in opened.items():
+        columns = parquet.schema_arrow.names
+        time, keys = time_of(project, columns), keys_of(project, columns)
+        key = key_of(sha256(files[name]), FORMAT, time, sorted(keys), pa.__version__, np.__version__)
+        known = cache.get(key)
+        if known is None:
+            found[name] = _measured(parquet, files[name], time, keys, progress)
+            cache.put(key, json.dumps(found[name].as_json()).encode())
+        else:
+            found[name] = Partition.parse(json.loads(known.to_pybytes()))
+    cache.drop_unused()
     return _without_names_of_things(Profile(found))
 
 
@@ -496,24 +496,9 @@ def keys_of(project: Project, columns: Iterable[str]) -> set[str]:
     return {project.params.events.key, *entities}
 
 
-def _cached(project: Project, folder: Path, file: Path, progress: Progress) -> tuple[Partition, Path]:
-    """A partition in numbers, and the file that keeps them for the next time."""
-    names = open_partition(file).schema_arrow.names
-    time, keys = time_of(project, names), keys_of(project, names)
-    asked = json.dumps([sha256(file), FORMAT, time, sorted(keys), pa.__version__, np.__version__])
-    cache = folder / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
-    try:
-        return Partition.parse(json.loads(cache.read_text(encoding="utf-8"))), cache
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or cut off: measured anew
-        partition = _measured(file, time, keys, progress)
-        write_json(cache, partition.as_json())
-        return partition, cache
-
-
-def _measured(file: Path, time: str | None, keys: set[str], progress: Progress) -> Partition:
-    parquet = open_partition(file)
+def _measured(parquet: pq.ParquetFile, file: Path, time: str | None, keys: set[str], progress: Progress) -> Partition:
     schema = parquet.schema_arrow
-    tallies = {f.name: Tally(f.name, f.type, time, may_have_categories=f.name not in keys) for f in schema}
+    tallies = {f.name: ColumnTally(f.name, f.type, time, may_have_categories=f.name not in keys) for f in schema}
     rows = 0
     with ThreadPoolExecutor(2) as pool:
         for batch in _batches(parquet, file):

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.tables import in_test
+from weakfish.engine.profile import ends
 from weakfish.errors import SourceError, UserError
 from weakfish.project.params import GoldParams, Name, Section
 from weakfish.project.runs import Progress
@@ -187,37 +188,33 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
 
 @dataclass
 class _Column:
-    """The extremes of a column, batch by batch."""
+    """Nulls and extremes of a column, batch by batch; of texts, extremes of their lengths."""
 
     kind: Any
     nulls: int = 0
-    extremes: list[Any] = field(default_factory=list)
+    ends: list[Any] = field(default_factory=list)
 
     def add(self, values: pa.Array) -> None:
         self.nulls += values.null_count
         if self.kind == "string":
             values = pc.utf8_length(values)
         if self.kind == "string" or self.kind in _ORDERED:
-            found = pc.min_max(values).as_py().values()
-            known = [value for value in (*self.extremes, *found) if value is not None]
-            self.extremes = [min(known), max(known)] if known else []
+            self.ends = ends(values, self.ends)
 
     def facts(self, name: str, rows: int, sample: pa.ChunkedArray) -> ColumnFacts:
-        plain: list[Any] = [v if isinstance(v, int | float) else v.isoformat() for v in self.extremes]
-        low, high = plain or (None, None)
+        plain: list[Any] = [end if isinstance(end, int | float) else end.isoformat() for end in self.ends]
         text = self.kind == "string"
+        names = ("shortest", "longest") if text else ("least", "greatest")
         counts = pc.value_counts(sample.combine_chunks().drop_null())
+        few = self.kind in ("string", "boolean") and len(counts) <= CATEGORIES
         return ColumnFacts(
             name=name,
             kind=self.kind,
             rows=rows,
             nulls=self.nulls,
             distinct=len(counts),
-            frequent=_frequent(counts) if self.kind in ("string", "boolean") and len(counts) <= CATEGORIES else (),
-            least=None if text else low,
-            greatest=None if text else high,
-            shortest=low if text else None,
-            longest=high if text else None,
+            frequent=_frequent(counts) if few else (),
+            **dict(zip(names, plain, strict=False)),
         )
 
 
