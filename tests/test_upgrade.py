@@ -52,10 +52,10 @@ def shop(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def later(monkeypatch: pytest.MonkeyPatch) -> str:
     """A later version is installed, which changes three files, makes one more and another no more."""
 
-    def rendered(proposal: Proposal, version: str) -> dict[str, str]:
-        files = render(proposal, weakfish.__version__)
+    def rendered(proposal: Proposal, requirements: str) -> dict[str, str]:
+        files = render(proposal, requirements)
         del files["reports/README.md"]
-        changed = {".gitignore": f"{files['.gitignore']}*.tmp\n", "requirements.txt": f"weakfish=={version}\n"}
+        changed = {".gitignore": f"{files['.gitignore']}*.tmp\n", "requirements.txt": f"weakfish=={LATER}\n"}
         changed["dvc.yaml"] = files["dvc.yaml"].replace("desc: Labeling functions vote", "desc: The functions vote")
         return {**files, **changed, "docs/new.md": "New.\n"}
 

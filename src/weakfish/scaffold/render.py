@@ -251,10 +251,10 @@ ALWAYS = {
 """Files that every project has, and the template of each."""
 
 
-def render(proposal: Proposal, version: str) -> dict[str, str]:
-    """The files of a project, by path; ``version`` of Weakfish is what requirements.txt pins."""
+def render(proposal: Proposal, requirements: str) -> dict[str, str]:
+    """The files of a project, by path; ``requirements`` is the text of requirements.txt."""
     past, request = plan_past(proposal), plan_request(proposal)
-    values = {"proposal": proposal, "version": version, "past": past, "request": request}
+    values = {"proposal": proposal, "requirements": requirements, "past": past, "request": request}
     values |= _more(proposal, past, request)
     files = {path: _made(template, **values) for path, template in ALWAYS.items()}
     for name, rules in proposal.rules.items():

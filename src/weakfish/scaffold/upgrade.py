@@ -19,6 +19,7 @@ from weakfish.project.runs import locked
 from weakfish.scaffold.migrate import Migration
 from weakfish.scaffold.questions import on_terminal
 from weakfish.scaffold.render import render
+from weakfish.scaffold.requirements import installed
 from weakfish.scaffold.write import BASE, FILE, Record, put, read_base, read_record, write_base, write_record
 
 REQUIREMENTS = "requirements.txt"
@@ -64,8 +65,9 @@ def upgrade(project: Project, *, only_diff: bool, yes: bool, take: Sequence[str]
     """
     record = read_record(project.root)
     base = read_base(project.root, record)
-    made = render(record.proposal, __version__)
-    if record.version == __version__ and base.get(REQUIREMENTS):
+    requirements = installed()
+    made = render(record.proposal, requirements.text)
+    if record.version == __version__ and (project.root / BASE).is_dir():
         made[REQUIREMENTS] = base[REQUIREMENTS] or ""  # pins change with the version, not with the environment
     if strange := [path for path in take if path not in made]:
         raise UnknownName("file", strange[0], made, "what `weakfish init` makes")
@@ -85,6 +87,8 @@ def upgrade(project: Project, *, only_diff: bool, yes: bool, take: Sequence[str]
     with locked(project, "run"):
         for change in moved:
             _apply(project.root, change)
+        if made[REQUIREMENTS] == requirements.text:
+            requirements.copy_wheel(project.root)
         write_base(project.root, made)
         write_record(project.root, Record(version=__version__, proposal=record.proposal))
         if migration:

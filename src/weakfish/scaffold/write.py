@@ -24,6 +24,7 @@ from weakfish.project.params import Section
 from weakfish.project.paths import MARKS
 from weakfish.scaffold.proposal import Proposal
 from weakfish.scaffold.render import render
+from weakfish.scaffold.requirements import installed
 
 FILE = "weakfish.lock"
 
@@ -122,6 +123,7 @@ def _unreadable(file: Path, error: Any) -> UserError:
 
 State = Literal["committed", "staged", "outer"]
 
+
 def check_git() -> None:
     """Raise `UserError` when there is no git."""
     if shutil.which("git") is None:
@@ -192,11 +194,13 @@ def write(folder: Path, proposal: Proposal) -> State:
     WeakfishError
         When git fails. Nothing is left behind.
     """
-    files = render(proposal, __version__)
+    requirements = installed()
+    files = render(proposal, requirements.text)
     inside = outer(folder)
     with _new(folder) as part:
         for path, text in files.items():
             put(part / path, text)
+        requirements.copy_wheel(part)
         write_base(part, files)
         write_record(part, Record(version=__version__, proposal=proposal))
         return "outer" if inside else begin(part, f"Begin {proposal.name} with weakfish init")
