@@ -17,7 +17,7 @@ from scaffolded import KINDS, proposed, written
 from weakfish import engine as compute
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.loading import load_functions
-from weakfish.scaffold.examples import FEWEST, MOST, Rule, examples, fired, stems
+from weakfish.scaffold.examples import FEWEST, MOST, Example, examples, fired, stems
 from weakfish.scaffold.render import render
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -29,7 +29,7 @@ def table(**columns: pa.Array) -> pa.Table:
     return pa.table({"id": [f"k{number:04}" for number in range(rows)], **columns})
 
 
-def chosen(sample: pa.Table, classes: list[str] | None = None, **roles: object) -> list[Rule]:
+def chosen(sample: pa.Table, classes: list[str] | None = None, **roles: object) -> list[Example]:
     found = examples(sample, {"task": classes or ["no", "yes"]}, key="id", **roles)  # type: ignore[arg-type]
     return list(found["task"])
 
@@ -131,7 +131,7 @@ def test_words_of_every_text_and_of_hardly_any_are_no_keywords() -> None:
 
 def test_nan_lies_beyond_no_bound() -> None:
     sample = table(v=pa.array([float("nan"), None, *range(98)], pa.float64()))
-    high, low = (Rule(name=form, label=0, column="v", form=form, value=50.0) for form in ("at_least", "at_most"))
+    high, low = (Example(name=form, label=0, column="v", form=form, value=50.0) for form in ("at_least", "at_most"))
     assert fired(sample, [high, low]) == [0.48, 0.51]
 
 

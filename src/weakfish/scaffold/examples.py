@@ -6,17 +6,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, cast
 
-import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish import engine as compute
-from weakfish.project.params import Section
-from weakfish.rules.columnar import whole
+from weakfish.rules.rule import Form, Rule
 from weakfish.scaffold.literals import slug, unused
 
 LONGEST = 2_000
@@ -64,92 +61,29 @@ def _stem(token: str) -> str:
     )
 
 
-Form = Literal[
-    "keywords",
-    "at_least",
-    "at_most",
-    "equals",
-    "holds",
-    "holds_not",
-    "from_hour",
-    "until_hour",
-    "weekend",
-    "longer",
-    "shorter",
-    "missing",
-    "present",
-    "sorts_last",
-]
-"""What a rule asks of its column; the first three are short forms of ``weakfish.labeling``, the others conditions."""
+class Example(Rule):
+    """A rule for a new project, whose ``label`` is -1 until it is chosen.
 
-SATURDAY = 5
-"""The first day of the weekend, where Monday is 0."""
-
-
-class Rule(Section):
-    """One example function: votes for the class at ``label`` where the column is as ``form`` and its argument say.
-
-    ``words`` go with keywords, ``value`` with the forms that compare; ``share`` is that of the sample's rows on which
-    it fires. ``named`` says that the class's own name was found in the data, which is why the rule is for that class.
+    ``share`` is that of the sample's rows on which it fires. ``named`` says that the class's own name was found in the
+    data, which is why the rule is for that class.
     """
 
-    name: str
-    label: int
-    column: str
-    form: Form
-    words: tuple[str, ...] = ()
-    value: bool | int | float | str | None = None
     share: float = 0.0
     named: bool = False
-
-
-def condition(rule: Rule, events: ir.Table) -> ir.BooleanValue:
-    """Where the rule fires, as the code made of it says it."""
-    column = events[rule.column]
-    if rule.form in ("keywords", "holds", "holds_not", "missing", "present"):
-        return _plain(rule, column)
-    if rule.form in ("from_hour", "until_hour", "weekend"):
-        return _of_time(rule, cast(ir.TimestampValue, column))
-    if rule.form in ("longer", "shorter"):
-        length = cast(ir.StringValue, column).length()
-        return length >= rule.value if rule.form == "longer" else length <= rule.value
-    if rule.form == "equals":
-        return cast(ir.BooleanValue, column == rule.value)
-    within = cast(ir.BooleanValue, column <= rule.value if rule.form == "at_most" else column >= rule.value)
-    return within & ~column.isnan() if isinstance(column, ir.FloatingValue) else within
 
 
 def fired(sample: pa.Table, rules: Sequence[Rule]) -> list[float]:
     """The share of the sample's rows on which each rule fires, as the engine computes it."""
     if not rules or not sample.num_rows:
         return [0.0] * len(rules)
-    count = compute.connect().prepare(sample.schema, lambda events: events.aggregate(**_counts(rules, events)))
-    found = count(sample).to_pylist()[0]
+
+    def counts(events: ir.Table) -> ir.Table:
+        functions = [rule.model_copy(update={"label": 0}).function() for rule in rules]
+        holds = [function.conditions(events)[0].fill_null(False) for function in functions]
+        return events.aggregate(**{f"fired_{place}": each.ifelse(1, 0).sum() for place, each in enumerate(holds)})
+
+    found = compute.connect().prepare(sample.schema, counts)(sample).to_pylist()[0]
     return [int(found[f"fired_{place}"] or 0) / sample.num_rows for place in range(len(rules))]
-
-
-def _counts(rules: Sequence[Rule], events: ir.Table) -> dict[str, ir.Value]:
-    found = (condition(rule, events).fill_null(False) for rule in rules)
-    return {f"fired_{place}": ibis.ifelse(fires, 1, 0).sum() for place, fires in enumerate(found)}
-
-
-def _plain(rule: Rule, column: ir.Value) -> ir.BooleanValue:
-    if rule.form == "keywords":
-        searches = [f"(?:{whole(word)})" for word in rule.words]
-        return cast(ir.StringValue, column).re_search("(?i)" + "|".join(searches))
-    if rule.form == "missing":
-        return column.isnull()
-    if rule.form == "present":
-        return column.notnull()
-    flag = cast(ir.BooleanValue, column)
-    return flag if rule.form == "holds" else ~flag
-
-
-def _of_time(rule: Rule, column: ir.TimestampValue) -> ir.BooleanValue:
-    if rule.form == "weekend":
-        return cast(ir.BooleanValue, column.day_of_week.index() >= SATURDAY)
-    hour = column.hour()
-    return cast(ir.BooleanValue, hour >= rule.value if rule.form == "from_hour" else hour <= rule.value)
 
 
 SHARES = (0.2, 0.15, 0.1, 0.3, 0.05, 0.4, 0.5)
@@ -162,18 +96,18 @@ TEXT = 3
 """Words of a text, on average, from which on a column is one of running text."""
 
 
-def candidates(sample: pa.Table, classes: Sequence[str], key: str | None, entities: Sequence[str]) -> list[Rule]:
+def candidates(sample: pa.Table, classes: Sequence[str], key: str | None, entities: Sequence[str]) -> list[Example]:
     """Rules on all columns but the key, in the columns' order; those that a class's name suggests know their class."""
-    found: list[Rule] = []
+    found: list[Example] = []
     for name in sample.column_names:
         if name != key and sample[name].null_count < len(sample[name]):
             found += _of_column(name, sample[name], classes, name in entities)
     return found
 
 
-def last_resort(sample: pa.Table, key: str) -> list[Rule]:
+def last_resort(sample: pa.Table, key: str) -> list[Example]:
     """Rules that work on any column of different values, if only the key: what comes last in the order of letters."""
-    found: list[Rule] = []
+    found: list[Example] = []
     for name in [*(name for name in sample.column_names if name != key), key]:
         if name in sample.column_names and pa.types.is_string(sample[name].type):
             values = sample[name].drop_null().to_pylist()
@@ -181,7 +115,7 @@ def last_resort(sample: pa.Table, key: str) -> list[Rule]:
     return found
 
 
-def _of_column(name: str, column: pa.ChunkedArray, classes: Sequence[str], is_entity: bool) -> Iterator[Rule]:
+def _of_column(name: str, column: pa.ChunkedArray, classes: Sequence[str], is_entity: bool) -> Iterator[Example]:
     kind = column.type
     if pa.types.is_string(kind):
         words = pc.mean(pc.count_substring_regex(column, r"\S+")).as_py() or 0
@@ -201,11 +135,11 @@ def _of_column(name: str, column: pa.ChunkedArray, classes: Sequence[str], is_en
     yield _rule(name, "present")
 
 
-def _words(name: str, column: pa.ChunkedArray, classes: Sequence[str]) -> Iterator[Rule]:
+def _words(name: str, column: pa.ChunkedArray, classes: Sequence[str]) -> Iterator[Example]:
     found = counted(column)
     for label, beginnings in enumerate(stems(classes)):
         if words := begun(found, beginnings):
-            yield Rule(
+            yield Example(
                 name=f"{slug(name)}_says_{slug(words[0])}",
                 label=label,
                 column=name,
@@ -219,10 +153,10 @@ def _words(name: str, column: pa.ChunkedArray, classes: Sequence[str]) -> Iterat
         if 0.02 <= count / len(column) <= 0.5 and word not in COMMON and len(word) > 3
     ]
     for word in sorted(likely, key=lambda word: (-found[word], word))[:FREQUENT]:
-        yield Rule(name=f"{slug(name)}_says_{slug(word)}", label=-1, column=name, form="keywords", words=(word,))
+        yield Example(name=f"{slug(name)}_says_{slug(word)}", label=-1, column=name, form="keywords", words=(word,))
 
 
-def _values(name: str, column: pa.ChunkedArray, classes: Sequence[str], is_entity: bool) -> Iterator[Rule]:
+def _values(name: str, column: pa.ChunkedArray, classes: Sequence[str], is_entity: bool) -> Iterator[Example]:
     """Frequent values; an entity's are names of customers and the like, and no rule."""
     if is_entity:
         return
@@ -238,7 +172,7 @@ def _values(name: str, column: pa.ChunkedArray, classes: Sequence[str], is_entit
         yield rule.model_copy(update={"label": of[0], "named": True}) if len(of) == 1 else rule
 
 
-def _bounds(name: str, column: pa.ChunkedArray, forms: tuple[Form, Form]) -> Iterator[Rule]:
+def _bounds(name: str, column: pa.ChunkedArray, forms: tuple[Form, Form]) -> Iterator[Example]:
     """Bounds that a fifth of the values, or so, lie beyond; two digits where these are enough."""
     values: np.ndarray = pc.cast(column.drop_null(), pa.float64(), safe=False).to_numpy()
     values = values[np.isfinite(values)]
@@ -280,11 +214,11 @@ _NAMES: dict[Form, str] = {
 }
 
 
-def _rule(column: str, form: Form, value: bool | int | float | str | None = None, named: str = "") -> Rule:
+def _rule(column: str, form: Form, value: bool | int | float | str | None = None, named: str = "") -> Example:
     name = _NAMES[form].format(slug(column, "column"))
     if form == "equals":
         name = f"{name}_{slug(named)}"
-    return Rule(name=name, label=-1, column=column, form=form, value=value)
+    return Example(name=name, label=-1, column=column, form=form, value=value)
 
 
 EACH = 3
@@ -318,7 +252,7 @@ def examples(
     key: str,
     time: str | None = None,
     entities: Sequence[str] = (),
-) -> dict[str, tuple[Rule, ...]]:
+) -> dict[str, tuple[Example, ...]]:
     """Choose the functions of each task; names differ over all tasks.
 
     Parameters
@@ -332,7 +266,7 @@ def examples(
     """
     taken: set[str] = set()
     used: Counter[tuple[str, str]] = Counter()
-    chosen: dict[str, tuple[Rule, ...]] = {}
+    chosen: dict[str, tuple[Example, ...]] = {}
     for task, classes in tasks.items():
         rules = _chosen(_usable(sample, classes, key, entities), len(classes), used, time)
         used.update((rule.column, rule.form) for rule in rules)
@@ -340,7 +274,7 @@ def examples(
     return chosen
 
 
-def _usable(sample: pa.Table, classes: Sequence[str], key: str, entities: Sequence[str]) -> list[Rule]:
+def _usable(sample: pa.Table, classes: Sequence[str], key: str, entities: Sequence[str]) -> list[Example]:
     """Rules that fire on some rows and not on all; where those on ordinary columns are too few, on any column."""
     found = _measured(sample, candidates(sample, classes, key, entities))
     if len(found) < EACH:
@@ -348,18 +282,18 @@ def _usable(sample: pa.Table, classes: Sequence[str], key: str, entities: Sequen
     return found
 
 
-def _measured(sample: pa.Table, rules: Sequence[Rule]) -> list[Rule]:
+def _measured(sample: pa.Table, rules: Sequence[Example]) -> list[Example]:
     """The rules whose share will do, each once and as it came first: several shares may have led to one bound."""
-    found: dict[tuple[object, ...], Rule] = {}
+    found: dict[tuple[object, ...], Example] = {}
     for rule, share in zip(rules, fired(sample, rules), strict=True):
         if FEWEST <= share <= MOST:
             found.setdefault(_what(rule), rule.model_copy(update={"share": share}))
     return list(found.values())
 
 
-def _chosen(rules: Sequence[Rule], classes: int, used: Counter[tuple[str, str]], time: str | None) -> list[Rule]:
+def _chosen(rules: Sequence[Example], classes: int, used: Counter[tuple[str, str]], time: str | None) -> list[Example]:
     """Named ones first, then the best of each column in turn; classes without a function go first."""
-    chosen: list[Rule] = []
+    chosen: list[Example] = []
     while len(chosen) < EACH:
         left = [rule for rule in rules if _what(rule) not in map(_what, chosen)]
         if not left:
@@ -367,7 +301,7 @@ def _chosen(rules: Sequence[Rule], classes: int, used: Counter[tuple[str, str]],
         columns = Counter(rule.column for rule in chosen)
         held = Counter(rule.label for rule in chosen)
 
-        def order(rule: Rule, held: Counter[int] = held, columns: Counter[str] = columns) -> tuple[object, ...]:
+        def order(rule: Example, held: Counter[int] = held, columns: Counter[str] = columns) -> tuple[object, ...]:
             again = used[rule.column, rule.form] + (columns[rule.column] if not rule.named else 0)
             fit = GOOD[0] <= rule.share <= GOOD[1]
             new = rule.named and not held[rule.label]
@@ -380,6 +314,6 @@ def _chosen(rules: Sequence[Rule], classes: int, used: Counter[tuple[str, str]],
     return chosen
 
 
-def _what(rule: Rule) -> tuple[object, ...]:
+def _what(rule: Example) -> tuple[object, ...]:
     """What a rule says, whatever its name and class."""
     return rule.column, rule.form, rule.words, rule.value

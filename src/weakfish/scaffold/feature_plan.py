@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from weakfish.scaffold.literals import python, slug, unused
+from weakfish.rules.rule import literal as python
+from weakfish.scaffold.literals import slug, unused
 from weakfish.scaffold.proposal import Proposal
 from weakfish.scaffold.survey import ColumnFacts
 

@@ -9,39 +9,24 @@ from typing import Any
 
 import yaml
 
+from weakfish.rules.rule import literal
+
 WIDTH = 120
 """Of a line of code."""
-
-
-def python(value: Any) -> str:
-    """A literal of a text, number, boolean or None."""
-    return _text(value) if isinstance(value, str) else repr(value)
-
-
-def _text(text: str) -> str:
-    """In double quotes, unless that takes more escapes."""
-    quote = "'" if text.count('"') > text.count("'") else '"'
-    return quote + "".join(_escaped(one, quote) for one in text) + quote
-
-
-def _escaped(character: str, quote: str) -> str:
-    if character in "'\"":
-        return f"\\{character}" if character == quote else character
-    return repr(character)[1:-1]
 
 
 def listed(values: Iterable[Any], indent: int = 0, brackets: str = "[]") -> str:
     """A list (or a tuple) with an item per line, as a formatter leaves it; ``indent`` is that of its first line."""
     values = list(values)
     if brackets == "()" and len(values) == 1:  # the one comma that a formatter takes to be no wish for lines
-        return f"({python(values[0])},)"
-    items = "".join(f"{' ' * (indent + 4)}{python(value)},\n" for value in values)
+        return f"({literal(values[0])},)"
+    items = "".join(f"{' ' * (indent + 4)}{literal(value)},\n" for value in values)
     return f"{brackets[0]}\n{items}{' ' * indent}{brackets[1]}" if items else brackets
 
 
 def flow(values: Iterable[Any]) -> str:
     """A short list on one line."""
-    return f"[{', '.join(map(python, values))}]"
+    return f"[{', '.join(map(literal, values))}]"
 
 
 def yaml_value(value: Any) -> str:
@@ -86,13 +71,3 @@ def unused(name: str, taken: set[str]) -> str:
         found = f"{name}_{number}"
     taken.add(found)
     return found
-
-
-def constants(classes: Iterable[str]) -> list[str]:
-    """How each class is written as a constant: its name in capitals, ``CLASS_<n>`` where that would be none."""
-    given = list(classes)
-    capitals = [name.upper() for name in given]
-    return [
-        name if name.isascii() and name[0].isalpha() and capitals.count(name) == 1 else f"CLASS_{place}"
-        for place, name in enumerate(capitals)
-    ]

@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue
 
 from weakfish.errors import UserError
 from weakfish.project.params import Name, Section
-from weakfish.scaffold.examples import Rule, examples
+from weakfish.scaffold.examples import Example, examples
 from weakfish.scaffold.roles import Roles, check_classes, settings
 from weakfish.scaffold.suites import Suite, measure
 from weakfish.scaffold.survey import ColumnFacts, Gold, Place, Survey, survey
@@ -53,7 +53,7 @@ class Proposal(Section):
     rows: int
     tasks: Annotated[dict[Name, TaskProposal], Field(min_length=1)]
     gold_split: str | None = None
-    rules: dict[str, tuple[Rule, ...]]
+    rules: dict[str, tuple[Example, ...]]
     suites: Suite
 
     @property

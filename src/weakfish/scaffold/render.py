@@ -9,10 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from weakfish.rules.rule import literal as python
+from weakfish.rules.rule import module_source
 from weakfish.scaffold import literals
-from weakfish.scaffold.examples import SATURDAY, Rule
+from weakfish.scaffold.examples import Example
 from weakfish.scaffold.feature_plan import PastPlan, plan_past, plan_request
-from weakfish.scaffold.literals import python
 from weakfish.scaffold.proposal import Proposal
 from weakfish.scaffold.suites import ColumnSuite
 
@@ -27,6 +28,13 @@ SOME = {
 """Code of a value of each kind."""
 
 ABSTAIN = -1
+
+FUNCTIONS = """\
+Functions that vote on {task}: examples to try, mend and replace.
+
+Each fires on some of the events and not on all. For which class it should vote is a guess: nobody looked at gold.
+Weakfish's docs/labeling.md says what else a function can be.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,32 +53,14 @@ def made_rows(proposal: Proposal) -> list[MadeRow]:
     return [row for task, rules in proposal.rules.items() for rule in rules for row in _rows(proposal, task, rule)]
 
 
-def condition_code(rule: Rule) -> str:
-    """The condition of a rule that no short form is for, as an expression of ``events``."""
-    column, value = f"events[{python(rule.column)}]", python(rule.value)
-    return {
-        "equals": f"{column} == {value}",
-        "holds": column,
-        "holds_not": f"~{column}",
-        "from_hour": f"{column}.hour() >= {value}",
-        "until_hour": f"{column}.hour() <= {value}",
-        "weekend": f"{column}.day_of_week.index() >= {SATURDAY}  # Monday is 0",
-        "longer": f"{column}.length() >= {value}",
-        "shorter": f"{column}.length() <= {value}",
-        "missing": f"{column}.isnull()",
-        "present": f"{column}.notnull()",
-        "sorts_last": f"{column} >= {value}",
-    }[rule.form]
-
-
-def _rows(proposal: Proposal, task: str, rule: Rule) -> Iterator[MadeRow]:
+def _rows(proposal: Proposal, task: str, rule: Example) -> Iterator[MadeRow]:
     kind = next((column.kind for column in proposal.columns if column.name == rule.column), "string")
     fires, passes = _values(rule, kind)
     yield MadeRow(task, rule.name, rule.column, fires, rule.label)
     yield MadeRow(task, rule.name, rule.column, passes, ABSTAIN)
 
 
-def _values(rule: Rule, kind: str) -> tuple[str, str]:
+def _values(rule: Example, kind: str) -> tuple[str, str]:
     """Code of a value that the rule votes on, and of one that it does not."""
     value = rule.value
     if rule.form == "keywords":
@@ -288,17 +278,12 @@ def _task(task: Any) -> dict[str, Any]:
     return {"classes": task.classes, "class_balance": list(balance), "known_balance": known, "about": about}
 
 
-def _functions(task: str, classes: Sequence[str], rules: Sequence[Rule]) -> str:
-    forms = {rule.form for rule in rules}
-    short = {"keywords": "keywords", "at_least": "threshold", "at_most": "threshold"}
-    return _made(
-        "functions.py.j2",
-        task=task,
-        rules=rules,
-        constants=literals.constants(classes),
-        forms=sorted({short.get(form, "votes") for form in forms}),
-        conditions=bool(forms - set(short)),
-    )
+def _functions(task: str, classes: Sequence[str], rules: Sequence[Example]) -> str:
+    by_name = {True: "A guess by the name of a class.", False: "A guess, made without gold."}
+    tried = [
+        rule.model_copy(update={"why": f"{by_name[rule.named]} Try it: weakfish lf try {rule.name}"}) for rule in rules
+    ]
+    return module_source(tried, classes, about=FUNCTIONS.format(task=task))
 
 
 def _suites(proposal: Proposal, past: PastPlan) -> dict[str, str]:
@@ -335,12 +320,11 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "py": literals.python,
+        "py": python,
         "pylist": literals.listed,
         "pyflow": literals.flow,
         "yaml": literals.yaml_value,
         "yaml_block": literals.yaml_block,
         "in_code": lambda text: text.replace("`", "'"),
-        "condition_code": condition_code,
     }
     return environment
