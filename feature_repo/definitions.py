@@ -15,7 +15,7 @@ from feast import Entity, FeatureService, FeatureView, Field, RequestSource, Val
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Bool, Float64, Int64, String, UnixTimestamp
 
-from weakfish.feast.definitions import label_view, view_schema, view_source
+from weakfish.feast.definitions import further_views, label_view, view_schema, view_source
 from weakfish.project.paths import Project
 
 here = Project.find(Path(__file__).parent)
@@ -48,6 +48,10 @@ list_activity = FeatureView(
     schema=view_schema(here, "list_activity"),
     source=view_source(here, "list_activity"),
 )
+
+# Views that params.yaml lists and nobody described above.
+further, entities = further_views(here, sender, relay, mailing_list, sender_activity, relay_activity, list_activity)
+globals().update(further | entities)  # Feast finds what has a name in this module
 
 message = RequestSource(
     name="message",
@@ -144,5 +148,5 @@ spam_labels = label_view(here, "spam", labelled_message)
 spam_v1 = FeatureService(
     name="spam_v1",
     description="All that the spam classifier asks for",
-    features=[sender_activity, relay_activity, list_activity, request_features],
+    features=[sender_activity, relay_activity, list_activity, *further.values(), request_features],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,24 @@ def test_a_stage_whose_name_has_a_slash_is_recorded_in_one_file(project: Project
     run_recorded(project, "gate_labels@tone/late", lambda project: lock_file(project, "gate_labels@tone/late").stat())
     assert read_runs(project)["gate_labels@tone/late"].exit_code == 0
     assert [file.name for file in (project.root / ".weakfish/runs").iterdir()] == ["gate_labels@tone%2Flate.json"]
+
+
+def test_stages_find_weakfish_in_an_environment_that_nobody_activated(tmp_path: Path) -> None:
+    launcher = GENERATED[GENERATED.index("vars:") : GENERATED.index("stages:")]
+    (tmp_path / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    (tmp_path / "dvc.yaml").write_text(
+        launcher + "stages: {say: {cmd: '${weakfish} --version > said.txt', outs: [said.txt]}}\n", encoding="utf-8"
+    )
+    (tmp_path / ".dvcignore").write_text(".venv\n", encoding="utf-8")
+    bare = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DVC_NO_ANALYTICS": "1"}
+    for arguments in (["init", "--quiet", "--no-scm"], ["repro", "--quiet"]):
+        done = subprocess.run(
+            [tmp_path / ".venv/bin/dvc", *arguments],
+            cwd=tmp_path,
+            env=bare,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "said.txt").read_text(encoding="utf-8").startswith("weakfish, version")

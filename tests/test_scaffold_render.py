@@ -20,6 +20,7 @@ from weakfish.checks.validate import suite
 from weakfish.errors import FeatureError, UnknownName
 from weakfish.features.views import Past, check_view, load_transforms
 from weakfish.project.params import LabelModelParams
+from weakfish.project.stages import stages_of
 from weakfish.rules.loading import load_functions
 from weakfish.rules.rule import constants, literal
 from weakfish.scaffold import literals
@@ -71,7 +72,7 @@ def test_each_stage_reads_files_that_are_there_or_that_an_earlier_stage_makes(ki
 def test_without_times_or_entities_nothing_is_computed_of_the_past(kind: str, tmp_path: Path) -> None:
     proposal = proposed(kind)[0].model_copy(update={"entities": ()})
     files = render(proposal, "1.2.3")
-    assert "FeatureView" not in files["feature_repo/definitions.py"]
+    assert "view_schema" not in files["feature_repo/definitions.py"]
     assert [path for path in files if path.startswith("validation/features")] == ["validation/features/__init__.py"]
     with written(tmp_path, files) as project:
         assert project.params.views == []
@@ -169,8 +170,32 @@ def test_a_task_and_a_view_that_came_since_are_judged_without_a_suite_of_their_o
         with pytest.raises(UnknownName, match="table with a suite"):
             suite(project, "labels/early")
         assert project.task("late").label_model.class_balance == [0.5, 0.5]
-        with pytest.raises(FeatureError, match="lists view 'shop_pace', and .* no function of this name"):
+        with pytest.raises(FeatureError, match=r"lists view 'shop_pace', and .* no function of this name"):
             load_transforms(project)
+
+
+VIEW = """
+
+@transform(entity="product")
+def product_pace(past: Past) -> dict[str, ir.Value]:
+    return {"events_1d": past.last(days=1).count()}
+"""
+
+
+def test_a_new_view_takes_a_line_of_params_and_a_function_of_transforms(tmp_path: Path) -> None:
+    files = rendered("orders")
+    files["params.yaml"] = files["params.yaml"].replace(
+        "[customer_id_activity]", "[customer_id_activity, product_pace]"
+    )
+    files["feature_repo/transforms.py"] += VIEW
+    with written(tmp_path, files) as project:
+        definitions = vars(project.import_module("feature_repo.definitions"))
+        assert definitions["product_pace"].entities == ["product"]
+        assert definitions["product_entity"].join_key == "product"
+        assert [field.name for field in definitions["product_pace"].schema] == ["product", "events_1d"]
+        served = [each.name for each in definitions["outcome_v1"].feature_view_projections]
+        assert served == ["customer_id_activity", "product_pace", "request_features"]
+        assert {"validate_features@product_pace", "gate_features@product_pace"} <= set(stages_of(project.root))
 
 
 def test_a_view_that_params_do_not_list_is_refused(tmp_path: Path) -> None:
@@ -179,7 +204,7 @@ def test_a_view_that_params_do_not_list_is_refused(tmp_path: Path) -> None:
         written(
             tmp_path, files | {"params.yaml": files["params.yaml"].replace("[customer_id_activity]", "[]")}
         ) as project,
-        pytest.raises(FeatureError, match="'customer_id_activity' .* is not among the views of params.yaml"),
+        pytest.raises(FeatureError, match=r"'customer_id_activity' .* is not among the views of params.yaml"),
     ):
         load_transforms(project)
 
@@ -196,11 +221,11 @@ def test_a_class_balance_that_nobody_knows_is_even_and_adds_up(classes: int) -> 
 
 def test_a_stage_lists_the_files_on_each_run_where_what_fetch_reads_cannot_be_watched() -> None:
     proposal = proposed("flats")[0]
-    for given, expected in (
+    for dep, expected in (
         (None, {"watch": "data/files.json", "look": ["files"]}),
         ("../in: # ${x}", {"watch": "../in: # ${x}", "look": []}),
     ):
-        files = render(proposal.model_copy(update={"fetch_dep": given}), "1.2.3")
+        files = render(proposal.model_copy(update={"fetch_dep": dep}), "1.2.3")
         assert yaml.safe_load(files["params.yaml"])["fetch"] == expected
 
 

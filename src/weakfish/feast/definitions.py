@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
 
-from feast import Entity, FeatureStore, Field, FileSource
+from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
 from feast.labeling.label_view import LabelView
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
@@ -90,6 +91,33 @@ def view_source(project: Project, view: str) -> FileSource:
         timestamp_field=EVENT_TIME,
         created_timestamp_column=CREATED,
     )
+
+
+def further_views(project: Project, *known: Entity | FeatureView) -> tuple[dict[str, FeatureView], dict[str, Entity]]:
+    """Feast views of what ``params.yaml`` lists and a repository does not define, and their new entities, by name.
+
+    Parameters
+    ----------
+    known : the entities and views that the repository defines
+
+    Raises
+    ------
+    FeatureError, StoreError, TableError
+        As `view_schema`.
+    """
+    defined = {each.name for each in known if isinstance(each, FeatureView)}
+    entities = {each.join_key: each for each in known if isinstance(each, Entity)}
+    views, new = {}, {}
+    for name in project.params.views or ():
+        if name not in defined:
+            schema = view_schema(project, name)
+            key = schema[0]
+            if key.name not in entities:
+                kind = ValueType.INT64 if key.dtype == Int64 else ValueType.STRING
+                entities[key.name] = new[f"{key.name}_entity"] = Entity(name=key.name, value_type=kind)
+            source, of = view_source(project, name), [entities[key.name]]
+            views[name] = FeatureView(name=name, entities=of, ttl=timedelta(0), schema=schema, source=source)
+    return views, new
 
 
 def label_view(project: Project, task: str, entity: Entity) -> LabelView:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,12 +54,15 @@ def fetch(project: Project) -> None:
 
 
 def look(project: Project) -> None:
-    """Write ``data/files.json``: which files the source would read now, and how large and old they are."""
-    found = {}
+    """Write ``data/files.json``: which files the source would read now, and how large and old they are.
+
+    Of a source that reads no files it says when it was asked, so that fetch runs each time.
+    """
+    found: dict[str, Any] = {}
     for file in source(project).files():
         state = file.stat()
         found[str(file)] = {"size": state.st_size, "modified_ns": state.st_mtime_ns}
-    write_json(project.data / "files.json", found)
+    write_json(project.data / "files.json", found or {"asked_at": datetime.now(UTC).isoformat()})
 
 
 def ingest(project: Project) -> None:
