@@ -43,7 +43,8 @@ bench-store: env ## Measure the feature store against plain Feast's (some minute
 bench-validation: env ## Measure expectations on 10 million rows against Great Expectations (ten minutes, 10 GB below TMPDIR)
 	@$(BIN)/python -m benchmarks.validation
 
-COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --upgrade --constraint -
+COMPILE = $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-annotate --no-header \
+  --upgrade --constraint -
 
 lock: env-dev ## Pin the newest versions that fit, for Python 3.11 to 3.14 and all platforms
 	@echo 'torch==$(TORCH)' | $(COMPILE) --extra pipeline pyproject.toml > requirements.new
