@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import duckdb
 import own_data
 import pyarrow.compute as pc
 import pytest
+from projects import REPOSITORY
 from wheels import Environment, install
 
 from weakfish.contracts.tables import partitions, read_table
@@ -43,11 +45,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 @pytest.fixture(scope="module")
 def orders(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
-    """Three months of orders in two files that a glob names; they are served until the tests end."""
+    """Three months of orders, made a project and run by the commands of the README; served until the tests end."""
     folder = tmp_path_factory.mktemp("orders")
-    own_data.orders(folder / "incoming/first.csv", (1, 2))
-    own_data.orders(folder / "incoming/second.csv", (3,))
-    project = made(environment, folder, "--from", "incoming/*.csv", "--label", "outcome")
+    own_data.orders(folder / "orders/first.csv", (1, 2))
+    own_data.orders(folder / "orders/second.csv", (3,))
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```bash\n(weakfish init .*?)^```", readme, re.MULTILINE | re.DOTALL)
+    environment.must(folder, "bash", "-eu", "-c", script)
+    project = Made(folder / "shop", environment)
     yield project
     project.run("weakfish", "online", "stop")
 
@@ -146,13 +151,14 @@ def test_features_of_an_entity_are_joined_as_of_each_event_and_served(orders: Ma
 
 def test_without_times_there_are_labels_and_training_sets_but_no_past(flats: Made) -> None:
     assert list(partitions(flats.root / "data/events")) == ["undated"]
-    assert not (flats.root / "data/features").exists()
+    assert list((flats.root / "data/features").iterdir()) == []
+    assert flats.json("publish.json")["views"] == {}
     assert read_table(flats.root / "data/training/price").num_rows == flats.ledger("accept")["rows_out"]
 
 
 def test_a_file_that_comes_later_is_a_new_partition_and_leaves_the_others_as_they_were(orders: Made) -> None:
     before = {name: file.read_bytes() for name, file in partitions(orders.root / "data/events").items()}
-    own_data.orders(orders.root.parent / "incoming/third.csv", (4,))
+    own_data.orders(orders.root.parent / "orders/third.csv", (4,))
     orders.run("python", "-m", "dvc", "repro", "--quiet", "vote")
     after = {name: file.read_bytes() for name, file in partitions(orders.root / "data/events").items()}
     assert sorted(set(after) - set(before)) == ["2025-04"]

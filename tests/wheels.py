@@ -82,9 +82,16 @@ def _installed(folder: Path, libraries: Path) -> Environment:
     site = Path(sysconfig.get_path("purelib", vars=paths))
     (site / "libraries.pth").write_text(f"{libraries}\n", encoding="utf-8")
     _pip("--python", str(root / "bin/python"), "install", "--no-deps", "--no-index", str(wheel))
+    shutil.copy(Path(sys.executable).parent / "dvc", root / "bin/dvc")  # the libraries' own program, under this Python
+    _name_interpreter(root / "bin/dvc", root / "bin/python")
     found = environment.must(folder, "python", "-c", "import weakfish; print(weakfish.__file__)").strip()
     assert Path(found).is_relative_to(site), found
     return environment
+
+
+def _name_interpreter(program: Path, interpreter: Path) -> None:
+    _, _, rest = program.read_text(encoding="utf-8").partition("\n")
+    program.write_text(f"#!{interpreter}\n{rest}", encoding="utf-8")
 
 
 def _wheel(folder: Path) -> Path:

@@ -81,7 +81,7 @@ def _monthly(dated: tuple[str, ...], names: tuple[str, ...], covered: Mapping[st
 def _until(last: str, dated: tuple[str, ...], task: str) -> tuple[str, ...]:
     if last not in dated:
         raise ParamsError(
-            f"params.yaml: tasks.{task}.label_model.fitted_through is {last!r}, which is no partition of the events "
+            f"params.yaml: label_models.{task}.fitted_through is {last!r}, which is no partition of the events "
             f"({', '.join(dated[:3])}{', ...' if len(dated) > 3 else ''}); name the last one that the model may see."
         )
     return dated[: dated.index(last) + 1]
