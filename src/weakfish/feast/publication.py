@@ -34,9 +34,9 @@ from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.registry import new_registry, quiet, replaced, views
 from weakfish.files import whole_folder
+from weakfish.project.dvc import Revision
 from weakfish.project.params import PublishParams
 from weakfish.project.paths import Project
-from weakfish.project.revisions import Revision
 from weakfish.project.runs import Progress
 
 ROWS = 5_000

@@ -20,8 +20,8 @@ from weakfish.contracts.tables import open_partition, partitions, read_partition
 from weakfish.contracts.votes_file import ABSTAIN, FINGERPRINT, Votes, fingerprint, read_votes
 from weakfish.errors import TableError
 from weakfish.labeling.choice import Maker, Manifest, read_manifest
+from weakfish.project.dvc import Revision
 from weakfish.project.paths import Project
-from weakfish.project.revisions import Revision
 
 Labels = npt.NDArray[np.int64]
 Kind = Literal["function", "any", "events", "several", "refit"]
