@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from weakfish.checks.bad_rows import write_mask
 from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.change import change_checks
 from weakfish.checks.repairs import staged_files
-from weakfish.checks.rows import write_mask
 from weakfish.checks.verdict import named, verdict_of
 from weakfish.contracts.tables import TIME, partitions, write_partition
 from weakfish.contracts.verdicts import Check, Verdict, write_verdict

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from projects import tiny, weakfish
 from quarantined import patch
 
+from weakfish.checks.bad_rows import hashed, names_of
 from weakfish.checks.repairs import staged_files
-from weakfish.checks.rows import hashed, names_of
 from weakfish.contracts.tables import TIME, Contract, partition_names, read_partition, write_partition
 from weakfish.errors import UserError
 from weakfish.project.paths import Project

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.checks.bad_rows import NAMELESS, hashed, keep_names
 from weakfish.checks.patches import Patch, read_patches
-from weakfish.checks.rows import NAMELESS, hashed, keep_names
 from weakfish.contracts.gate import version_of
 from weakfish.contracts.tables import Contract, open_partition, partitions, read_partition, schema_of, write_partition
 from weakfish.contracts.verdicts import Rows

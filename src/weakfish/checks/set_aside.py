@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from weakfish.checks.bad_rows import NAMELESS, hashes_of, names_of, sets_aside, together
 from weakfish.checks.patches import Patch, as_yaml, digest, from_text, patch_files, patch_of, read_patches, typed
 from weakfish.checks.repairs import Plan, StagedFiles, contract_of, no_such, plan_of, staged_files
-from weakfish.checks.rows import NAMELESS, hashes_of, names_of, sets_aside, together
 from weakfish.contracts.tables import UNDATED, Contract, open_partition, partitions, read_partition
 from weakfish.contracts.verdicts import Check, Mask, Rows, Status, Verdict, read_verdict
 from weakfish.errors import TableError, UnknownName, UserError

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from weakfish.checks.bad_rows import names_of, write_mask
 from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.change import change_checks
 from weakfish.checks.evaluation import validate_evaluation
@@ -17,7 +18,6 @@ from weakfish.checks.gx import import_gx
 from weakfish.checks.label_counts import rules_of
 from weakfish.checks.labels import label_checks
 from weakfish.checks.repairs import staged_files
-from weakfish.checks.rows import names_of, write_mask
 from weakfish.checks.serving import serving_checks
 from weakfish.checks.set_aside import waive
 from weakfish.checks.verdict import first_rows, named, verdict_of

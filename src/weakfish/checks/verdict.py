@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, Literal
 
+from weakfish.checks.bad_rows import together
 from weakfish.checks.repairs import staged_files
-from weakfish.checks.rows import together
 from weakfish.contracts.verdicts import Check, Outcome, Status, Verdict, read_verdict, verdict_files
 from weakfish.errors import CheckFailed, TableError, UnknownName
 from weakfish.project.paths import Project
