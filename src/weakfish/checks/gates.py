@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
 
-import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.checks import gates, webhook
 from weakfish.checks.patches import digest
 from weakfish.checks.repairs import StagedFiles, staged_files
-from weakfish.checks.verdict import FailOn, Look, findings, look, require_none
+from weakfish.checks.verdict import FailOn, findings, require_none
 from weakfish.contracts.gate import Gate, data_version, failure, other_data, write_gate
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import open_partition, read_partition, write_partition
@@ -144,29 +140,3 @@ def _written(folder: Path) -> int:
 
 def _rows(file: Path) -> int:
     return int(open_partition(file).metadata.num_rows)
-
-
-def is_stage(table: str | None, fail_on: FailOn) -> bool:
-    """Whether a gate is to be opened: asked for as the pipeline asks, or by DVC, whatever the severity."""
-    return table is not None and (fail_on == "critical" or "DVC_STAGE" in os.environ)
-
-
-def gate_as_stage(project: Project, table: str, fail_on: FailOn, as_json: bool) -> None:
-    """Say what does not hold, and open the gate of ``table`` or raise `CheckFailed`."""
-    _say(look(project, table, fail_on, compare=False), as_json)
-    gates.gate(project, table, fail_on)
-
-
-def gate_by_hand(project: Project, table: str | None, fail_on: FailOn, as_json: bool) -> None:
-    """Say what does not hold of ``table``, or of all that have a verdict; raise `CheckFailed` and tell the webhook."""
-    seen = look(project, table, fail_on)
-    _say(seen, as_json)
-    try:
-        seen.require()
-    except CheckFailed as error:
-        webhook.tell(project, "gate", error.exit_code, seen.verdict, seen.findings)
-        raise
-
-
-def _say(seen: Look, as_json: bool) -> None:
-    click.echo(json.dumps(seen.as_json(), indent=2) if as_json else seen.lines)

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -22,7 +21,7 @@ from weakfish.cli.online import online
 from weakfish.cli.quarantine import quarantine
 from weakfish.cli.scaffold import init, upgrade
 from weakfish.cli.serve import serve
-from weakfish.errors import Busy, UserError, WeakfishError
+from weakfish.errors import Busy, CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.stages import stage_of
 
@@ -165,13 +164,28 @@ def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
     Without TABLE, or with another --fail-on, it looks at verdicts (without TABLE: at all) and writes nothing, unless it
     is DVC that runs it.
     """
-    from weakfish.checks import gates as gating
+    from weakfish.checks import gates, webhook
+    from weakfish.checks.verdict import Look, look
 
-    if table and gating.is_stage(table, fail_on):
-        work = partial(gating.gate_as_stage, table=table, fail_on=fail_on, as_json=as_json)
-        _stage(stage_of("gate", table), work, always_render=True)
-    else:
-        gating.gate_by_hand(Project.find(), table, fail_on, as_json)
+    def see(project: Project, compare: bool) -> Look:
+        seen = look(project, table, fail_on, compare=compare)
+        click.echo(json.dumps(seen.as_json(), indent=2) if as_json else seen.lines)
+        return seen
+
+    def open_gate(project: Project) -> None:
+        see(project, compare=False)
+        gates.gate(project, str(table), fail_on)
+
+    if table and (fail_on == "critical" or "DVC_STAGE" in os.environ):
+        _stage(stage_of("gate", table), open_gate, always_render=True)
+        return
+    project = Project.find()
+    seen = see(project, compare=True)
+    try:
+        seen.require()
+    except CheckFailed as error:
+        webhook.tell(project, "gate", error.exit_code, seen.verdict, seen.findings)
+        raise
 
 
 @cli.command()
@@ -251,15 +265,33 @@ def report() -> None:
     click.echo(root / "reports" / "index.html")
 
 
-cli.add_command(accept_baseline)
-cli.add_command(explain)
-cli.add_command(init)
-cli.add_command(labels)
-cli.add_command(lf)
-cli.add_command(online)
-cli.add_command(quarantine)
-cli.add_command(serve)
-cli.add_command(upgrade)
+@cli.command()
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option("--through", metavar="PARTITION", help="Accept up to this partition (2002-08); later ones stay new.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def accept_baseline(tables: tuple[str, ...], through: str | None, as_json: bool) -> None:
+    """Accept what lies there, and was checked, as what later data are compared with.
+
+    Writes validation/baseline.json for all tables, or for TABLEs; commit it. Refuses after a run that failed, unless
+    all that failed are differences from the baseline.
+    """
+    from weakfish.checks.accept import accept_baseline as work
+    from weakfish.checks.accept import sentences
+
+    project = Project.find()
+    moves = work(project, tables, through)
+    if as_json:
+        click.echo(json.dumps({"tables": [move.as_json() for move in moves]}, indent=2))
+        return
+    for line in sentences(moves):
+        click.echo(line)
+    changed = any(move.state in ("new", "moved") for move in moves)
+    where = project.baseline.relative_to(project.root)
+    click.echo(f"Commit {where} and run `weakfish run`." if changed else f"{where} is as it was.")
+
+
+for command in (explain, init, labels, lf, online, quarantine, serve, upgrade):
+    cli.add_command(command)
 
 
 def _stage(name: str, work: Work, always_render: bool = False, reason: str | None = None) -> None:
@@ -328,28 +360,3 @@ def main() -> None:
     else:
         code = 0
     sys.exit(code)
-
-
-@click.command("accept-baseline")
-@click.argument("tables", nargs=-1, metavar="[TABLE]...")
-@click.option("--through", metavar="PARTITION", help="Accept up to this partition (2002-08); later ones stay new.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def accept_baseline(tables: tuple[str, ...], through: str | None, as_json: bool) -> None:
-    """Accept what lies there, and was checked, as what later data are compared with.
-
-    Writes validation/baseline.json for all tables, or for TABLEs; commit it. Refuses after a run that failed, unless
-    all that failed are differences from the baseline.
-    """
-    from weakfish.checks.accept import accept_baseline as work
-    from weakfish.checks.accept import sentences
-
-    project = Project.find()
-    moves = work(project, tables, through)
-    if as_json:
-        click.echo(json.dumps({"tables": [move.as_json() for move in moves]}, indent=2))
-        return
-    for line in sentences(moves):
-        click.echo(line)
-    changed = any(move.state in ("new", "moved") for move in moves)
-    where = project.baseline.relative_to(project.root)
-    click.echo(f"Commit {where} and run `weakfish run`." if changed else f"{where} is as it was.")
