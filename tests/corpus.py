@@ -13,6 +13,7 @@ from typing import Any
 
 from weakfish.checks.accept import accept_baseline
 from weakfish.checks.validate import validate
+from weakfish.contracts.verdicts import verdict_file
 from weakfish.files import read_json
 from weakfish.project.paths import Project
 
@@ -80,7 +81,7 @@ def checks(project: Project, table: str) -> dict[str, dict[str, Any]]:
         warnings.simplefilter("ignore")  # third parties' own deprecations
         import great_expectations.expectations  # noqa: F401
     validate(project, table)
-    return {check["check"]: check for check in read_json(project.verdict(table))["checks"]}
+    return {check["check"]: check for check in read_json(verdict_file(project, table))["checks"]}
 
 
 def fired(found: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from weakfish.checks.evaluation import data_version
 from weakfish.checks.verdict import verdict_of
 from weakfish.cli.main import cli
 from weakfish.contracts.ledgers import run_file
-from weakfish.contracts.verdicts import Check, Status, write_verdict
+from weakfish.contracts.verdicts import Check, Status, verdict_file, write_verdict
 from weakfish.errors import CheckFailed, UnknownName, UserError
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
@@ -137,7 +137,7 @@ def test_unknown_names_are_one_sentence(project: Project, arguments: tuple, erro
 
 
 def lose_a_verdict(project: Project) -> None:
-    project.verdict("events").unlink()
+    verdict_file(project, "events").unlink()
 
 
 def change_the_data(project: Project) -> None:

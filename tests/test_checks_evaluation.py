@@ -12,6 +12,7 @@ from made_votes import project
 from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.evaluation import expected_calibration_error, metrics_of, noise_level
 from weakfish.checks.validate import validate
+from weakfish.contracts.verdicts import verdict_file
 from weakfish.errors import TableError, UnknownName
 from weakfish.evaluation.measures import Predictions, resamples, spread
 from weakfish.evaluation.plots import calibration
@@ -47,7 +48,7 @@ def accept(at: Project) -> None:
 def checks(at: Project) -> dict[str, dict[str, Any]]:
     """The checks of the written verdict, by name."""
     validate(at, TABLE)
-    return {check["check"]: check for check in read_json(at.verdict(TABLE))["checks"]}
+    return {check["check"]: check for check in read_json(verdict_file(at, TABLE))["checks"]}
 
 
 def test_true_probabilities_pass_and_nothing_is_compared_before_anything_was_accepted(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_overconfident_probabilities_are_a_warning_of_labels_and_noted_of_classi
     found = checks(at)
     assert found["calibration(label_model)"]["status"] == "warned"
     assert found["calibration(text_weak)"]["status"] == "noted"
-    assert read_json(at.verdict(TABLE))["verdict"] == "warned"
+    assert read_json(verdict_file(at, TABLE))["verdict"] == "warned"
 
 
 def test_too_few_reviewed_rows_are_said_so(tmp_path: Path) -> None:
@@ -126,12 +127,12 @@ def test_a_metric_that_can_no_longer_be_had_is_a_warning_with_its_reason(tmp_pat
 def test_the_same_reports_give_the_same_verdict_and_others_another_version(tmp_path: Path) -> None:
     at = evaluated(tmp_path)
     validate(at, TABLE)
-    first = at.verdict(TABLE).read_bytes()
+    first = verdict_file(at, TABLE).read_bytes()
     validate(at, TABLE)
-    assert at.verdict(TABLE).read_bytes() == first
-    version = read_json(at.verdict(TABLE))["data_version"]
+    assert verdict_file(at, TABLE).read_bytes() == first
+    version = read_json(verdict_file(at, TABLE))["data_version"]
     validate(evaluated(tmp_path, seed=9), TABLE)
-    assert read_json(at.verdict(TABLE))["data_version"] != version
+    assert read_json(verdict_file(at, TABLE))["data_version"] != version
 
 
 def test_a_task_that_is_not_there_or_not_evaluated_is_said_so(tmp_path: Path) -> None:

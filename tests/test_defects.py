@@ -45,6 +45,7 @@ from defects import (
 from in_process import own_modules
 
 from weakfish.contracts.tables import partitions, read_partition
+from weakfish.contracts.verdicts import mask_file
 from weakfish.labeling.label import label
 
 STOPS = ("failed", "quarantined")
@@ -96,7 +97,7 @@ def test_the_rows_that_a_defect_spoiled_and_no_others_are_set_aside(clean: Clean
             spoiled[OUT_OF_RANGE] |= {(name, row)} if time is not None and time.year > 2002 else set()
     found = checks(project, EVENTS)
     mask: dict[str, set[tuple[str, int]]] = {name: set() for name in spoiled}
-    for line in pq.read_table(project.mask(EVENTS)).to_pylist():
+    for line in pq.read_table(mask_file(project, EVENTS)).to_pylist():
         mask[line["check"]].add((line["partition"], line["row"]))
     assert mask == spoiled
     assert {name: found[name]["unexpected"] for name in spoiled} == {name: len(of) for name, of in spoiled.items()}

@@ -11,7 +11,9 @@ import pytest
 from projects import contents
 from verdicts import NOTED, PASSED, WARNED, judged, labels, run
 
+from weakfish.contracts.gate import gate_file
 from weakfish.contracts.ledgers import read_runs
+from weakfish.contracts.verdicts import verdict_file
 from weakfish.errors import CheckFailed, TableError, UnknownName
 from weakfish.project.paths import Project
 
@@ -68,7 +70,7 @@ def test_a_gate_without_verdicts_or_with_a_wrong_name_says_so(project: Project) 
     assert isinstance(wrong, UnknownName)
     assert "did you mean 'labels/fraud'" in str(wrong)
     for table in ("events", "labels/fraud"):
-        project.verdict(table).unlink()
+        verdict_file(project, table).unlink()
     assert isinstance(run("gate").exception, TableError)
 
 
@@ -76,9 +78,9 @@ def test_dvc_may_run_a_stricter_gate(project: Project, monkeypatch: pytest.Monke
     labels(project, PASSED, WARNED)
     monkeypatch.setenv("DVC_STAGE", "gate_labels@fraud")
     assert isinstance(run("gate", "labels/fraud", "--fail-on", "warning").exception, CheckFailed)
-    assert not project.gate("labels/fraud").exists()
+    assert not gate_file(project, "labels/fraud").exists()
     assert read_runs(project)["gate_labels@fraud"].exit_code == 1
     assert (project.reports / "index.html").exists()
     labels(project, PASSED, NOTED)
     assert run("gate", "labels/fraud", "--fail-on", "warning").exit_code == 0
-    assert project.gate("labels/fraud").exists()
+    assert gate_file(project, "labels/fraud").exists()

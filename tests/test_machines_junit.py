@@ -10,6 +10,7 @@ import pytest
 from verdicts import ASIDE, BROKEN, FAILED, NOTED, PASSED, TEXT, judged, write
 
 from weakfish.checks.junit import write_junit
+from weakfish.contracts.verdicts import verdict_file
 from weakfish.project.paths import Project
 
 
@@ -73,7 +74,7 @@ def test_junit_skips_what_the_last_run_did_not_reach_and_names_what_cannot_be_re
     skipped = junit(project, "labels/fraud").findall("testsuite[@name='labels/fraud']/testcase/skipped")
     assert len(skipped) == 2
     for text in ('{"table": ', "[]", '{"checks": [{}]}', "[" * 100_000):
-        project.verdict("events").write_text(text)
+        verdict_file(project, "events").write_text(text)
         (case,) = junit(project).findall("testsuite[@name='events']/testcase")
         assert (case.get("name"), [child.tag for child in case]) == ("verdict", ["error"])
 

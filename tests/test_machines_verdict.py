@@ -12,7 +12,7 @@ import pytest
 from projects import command, contents, tiny
 from verdicts import ASIDE, BROKEN, FAILED, NOTED, PASSED, WARNED, complaints, judged, schema, write
 
-from weakfish.contracts.verdicts import Check, Kind, Severity, Status
+from weakfish.contracts.verdicts import Check, Kind, Severity, Status, verdict_file
 from weakfish.project.paths import Project
 
 
@@ -37,7 +37,7 @@ def test_every_field_of_a_verdict_is_documented() -> None:
 @pytest.mark.parametrize("found", [FAILED, WARNED, ASIDE, NOTED, BROKEN, PASSED], ids=lambda found: str(found.status))
 def test_a_check_of_any_status_fits_the_schema(project: Project, found: Check) -> None:
     write(project, "events", found)
-    content = json.loads(project.verdict("events").read_text())
+    content = json.loads(verdict_file(project, "events").read_text())
     assert complaints("verdict", content) == []
     assert complaints("verdict", {**content, "more": 1}) != []
     assert complaints("verdict", {**content, "checks": [{**content["checks"][0], "more": 1}]}) != []

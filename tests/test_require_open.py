@@ -21,8 +21,9 @@ from weakfish.checks.validate import validate
 from weakfish.cli.main import cli
 from weakfish.contracts import gate
 from weakfish.contracts.gate import data_version, require_open, table_version
-from weakfish.contracts.ledgers import despite, read_ledger, write_ledger
+from weakfish.contracts.ledgers import despite, ledger_file, read_ledger, write_ledger
 from weakfish.contracts.tables import read_partition, write_partition
+from weakfish.contracts.verdicts import verdict_file
 from weakfish.errors import CheckFailed
 from weakfish.files import write_json
 from weakfish.project.paths import Project
@@ -165,7 +166,7 @@ def test_by_hand_a_shut_gate_is_one_sentence_and_exit_code_1(project: Project) -
 
 
 def test_a_verdict_that_names_no_failed_check_shuts_its_gate_all_the_same(project: Project) -> None:
-    file = project.verdict(LABELS)
+    file = verdict_file(project, LABELS)
     write_json(file, {**json.loads(file.read_text()), "verdict": "failed"})
     with pytest.raises(CheckFailed, match="The gate of labels/fraud is shut: its verdict is failed"):
         require_open(project, [LABELS])
@@ -176,7 +177,7 @@ def test_a_table_with_a_suite_must_have_been_judged(project: Project) -> None:
     (project.root / f"validation/{FEATURES}.py").unlink()
     with pytest.raises(CheckFailed, match="The gate of features/customer is shut"):
         require_open(project, [FEATURES])
-    project.verdict(LABELS).unlink()
+    verdict_file(project, LABELS).unlink()
     with pytest.raises(CheckFailed, match="has not been validated; run `weakfish validate labels/fraud`"):
         require_open(project, [LABELS])
     (project.root / "validation/labels/fraud.py").unlink()
@@ -225,7 +226,7 @@ def test_an_override_stands_in_the_ledger_and_on_the_page_until_the_next_clean_r
     with despite(None):
         require_open(project, [LABELS, FEATURES])
         write_ledger(project, "publish", rows_in=2, rows_out=2)
-    assert "despite_gate" not in json.loads(project.ledger("publish").read_text())
+    assert "despite_gate" not in json.loads(ledger_file(project, "publish").read_text())
     assert not any("for this reason" in sentence for sentence in overall(project.root).what)
 
 

@@ -17,8 +17,9 @@ from projects import write
 from weakfish.checks.label_counts import rules_of, through
 from weakfish.checks.labels import label_checks
 from weakfish.checks.validate import validate
+from weakfish.contracts.ledgers import ledger_file
 from weakfish.contracts.tables import read_table, write_partition
-from weakfish.contracts.verdicts import Status
+from weakfish.contracts.verdicts import Status, verdict_file
 from weakfish.errors import LabelingFunctionError
 from weakfish.files import read_json, write_json
 from weakfish.labeling.explain import explain
@@ -50,7 +51,7 @@ def test_metrics_are_by_task_and_plots_name_the_task(both: Project) -> None:
 
 
 def test_the_ledgers_count_the_labels_of_all_tasks(both: Project) -> None:
-    label, measured = (read_json(both.ledger(stage)) for stage in ("label", "evaluate"))
+    label, measured = (read_json(ledger_file(both, stage)) for stage in ("label", "evaluate"))
     assert (label["rows_in"], label["rows_out"]) == (900, 1800)
     test_rows = [of["test_rows"] for of in read_json(both.reports / "metrics.json")["tasks"].values()]
     assert (measured["rows_in"], measured["rows_out"]) == (1800, sum(test_rows))
@@ -60,7 +61,7 @@ def test_the_ledgers_count_the_labels_of_all_tasks(both: Project) -> None:
 def test_a_verdict_on_each_task_passes_before_anything_is_accepted(both: Project) -> None:
     for task in TASKS:
         validate(both, f"evaluation/{task}")
-        verdict = read_json(both.verdict(f"evaluation/{task}"))
+        verdict = read_json(verdict_file(both, f"evaluation/{task}"))
         checks = {check["check"]: check["status"] for check in verdict["checks"]}
         assert checks["baseline"] == "noted"
         assert "failed" not in checks.values()
@@ -165,7 +166,7 @@ def test_metrics_accepted_without_an_interval_are_compared_all_the_same(both: Pr
         found = {"test_rows": 50, "models": {"label_model": dict.fromkeys(names, now)}}
         write_json(at.reports / "metrics.json", {"tasks": {"urgent": found}})
         validate(at, "evaluation/urgent")
-        statuses[value] = {check["status"] for check in read_json(at.verdict("evaluation/urgent"))["checks"]}
+        statuses[value] = {check["status"] for check in read_json(verdict_file(at, "evaluation/urgent"))["checks"]}
     assert statuses == {1.0: {"passed"}, 0.5: {"warned"}}
 
 

@@ -15,7 +15,7 @@ from weakfish.checks.rates import shift
 from weakfish.checks.repairs import staged_files
 from weakfish.contracts.ledgers import read_runs
 from weakfish.contracts.tables import UNDATED
-from weakfish.contracts.verdicts import Status
+from weakfish.contracts.verdicts import Status, verdict_file
 from weakfish.engine.profile import Profile, read_profile
 from weakfish.errors import CheckFailed, TableError, UnknownName, UserError, WeakfishError
 from weakfish.files import read_json
@@ -163,7 +163,7 @@ def accept_baseline(project: Project, tables: Sequence[str] = (), through: str |
         unknown = next((table for table in tables if table not in known), None)
         if unknown is not None:
             raise UnknownName("table with a suite", unknown, known, "validation/")
-        verdicts = {table: read_json(project.verdict(table)) for table in known if project.verdict(table).exists()}
+        verdicts = {table: read_json(verdict_file(project, table)) for table in known if verdict_file(project, table).exists()}
         shut = _require_good(project, known, verdicts)
         before = Baseline.read(project)
         checked, left = _checked(project, tables or known, verdicts, may_leave=shut and not tables)
@@ -185,7 +185,7 @@ def accept_baseline(project: Project, tables: Sequence[str] = (), through: str |
 def _known(project: Project) -> list[str]:
     """The tables that have a suite or a verdict, and the metrics that have a verdict."""
     metrics = (f"{EVALUATION}{task}" for task in project.params.tasks)
-    judged = (table for table in (*project.params.tables, *metrics) if project.verdict(table).exists())
+    judged = (table for table in (*project.params.tables, *metrics) if verdict_file(project, table).exists())
     return sorted({*project.suites(), *judged})
 
 

@@ -56,19 +56,19 @@ PIPELINE = {
 @click.version_option(__version__, prog_name="weakfish")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    """Events in; labels nobody typed out, with the evidence that they can be trusted.
+    """Turn events into labels that nobody typed, with the evidence that they can be trusted.
 
-    `weakfish init` makes a project of your own files. In a project, `weakfish run` brings everything up to date and
-    `weakfish status` says where it stands. Of the other commands many are stages of dvc.yaml.
+    `weakfish init` makes a project from your own files. In a project, `weakfish run` brings everything up to date and
+    `weakfish status` says where it stands. Many of the other commands are stages of dvc.yaml.
     """
 
 
 @cli.command()
 @click.argument("stages", nargs=-1)
 def run(stages: tuple[str, ...]) -> None:
-    """Bring the pipeline up to date (`dvc repro`), then say what was done.
+    """Bring the pipeline up to date (`dvc repro`), then show what was done.
 
-    STAGES limits the run to these stages and what they need.
+    With STAGES, run only these stages and what they depend on.
     """
     from weakfish.cli import pipeline
 
@@ -78,7 +78,7 @@ def run(stages: tuple[str, ...]) -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def status(as_json: bool) -> None:
-    """Say what is stale, and what the last run concluded."""
+    """Show what is stale, and the verdict of the last run."""
     from weakfish.cli import pipeline
 
     pipeline.status(Project.find(), as_json)
@@ -107,7 +107,7 @@ def ingest() -> None:
 @cli.command()
 @click.argument("table")
 def validate(table: str) -> None:
-    """Check TABLE and write a verdict. Succeeds whatever it finds; the gate acts.
+    """Check TABLE and write its verdict. Succeeds whatever it finds; the gate acts on it.
 
     TABLE is events, labels/<task>, features/<view>, training/<task> or evaluation/<task>.
     """
@@ -118,7 +118,7 @@ def validate(table: str) -> None:
 
 @cli.command()
 def accept() -> None:
-    """Let checked events into data/events and set bad rows aside, or fail as the gate."""
+    """Copy the good rows of checked events to data/events and quarantine the bad ones; the gate of the events."""
     from weakfish.checks import gates
 
     _stage("accept", gates.accept, always_render=True)
@@ -159,10 +159,10 @@ def label(despite_gate: str | None) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
-    """Stop here, with exit code 1, if a critical check of TABLE failed.
+    """Fail with exit code 1 if a critical check of TABLE failed.
 
-    Without TABLE, or with another --fail-on, it looks at verdicts (without TABLE: at all) and writes nothing, unless it
-    is DVC that runs it.
+    Without TABLE, it looks at all verdicts. Without TABLE or with another --fail-on it writes nothing, unless DVC runs
+    it.
     """
     from weakfish.checks import gates, webhook
     from weakfish.checks.verdict import Look, look
@@ -198,13 +198,13 @@ def features(despite_gate: str | None) -> None:
 
 
 @cli.command()
-@click.option("--rollback", metavar="REV", help="Go back to what git and DVC have of this revision.")
+@click.option("--rollback", metavar="REV", help="Go back to the definitions and features of this git revision.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @despite_gate
 def publish(rollback: str | None, as_json: bool, despite_gate: str | None) -> None:
-    """Bring the online store up to date; when nothing changed, a probe of the server is all that runs.
+    """Bring the online store up to date. When nothing changed, only a probe of the server runs.
 
-    It ends with an audit; a difference is exit code 1.
+    Publishing ends with an audit; a difference is exit code 1.
     """
     from weakfish.cli.publish import of_publication
     from weakfish.feast.publish import publish as work
@@ -236,7 +236,7 @@ def audit(as_json: bool) -> None:
 @cli.command()
 @despite_gate
 def training_set(despite_gate: str | None) -> None:
-    """Join labels to events, with the features that were known at each event's time."""
+    """Join labels to events and to the features known at each event's time."""
     from weakfish.training.sets import build_training_sets
 
     _stage("training_set", build_training_sets, reason=despite_gate)
@@ -267,13 +267,13 @@ def report() -> None:
 
 @cli.command()
 @click.argument("tables", nargs=-1, metavar="[TABLE]...")
-@click.option("--through", metavar="PARTITION", help="Accept up to this partition (2002-08); later ones stay new.")
+@click.option("--through", metavar="PARTITION", help="Accept up to this partition (2002-08); later ones count as new.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def accept_baseline(tables: tuple[str, ...], through: str | None, as_json: bool) -> None:
-    """Accept what lies there, and was checked, as what later data are compared with.
+    """Accept the current data, which were checked, as the baseline that later data are compared with.
 
-    Writes validation/baseline.json for all tables, or for TABLEs; commit it. Refuses after a run that failed, unless
-    all that failed are differences from the baseline.
+    Writes validation/baseline.json for all tables, or for TABLEs; commit it. Refuses after a failed run, unless only
+    differences from the baseline failed.
     """
     from weakfish.checks.accept import accept_baseline as work
     from weakfish.checks.accept import sentences

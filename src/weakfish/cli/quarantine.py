@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from weakfish.contracts.verdicts import mask_file
 from weakfish.project.paths import Project
 
 WIDTH = 110
@@ -216,7 +217,7 @@ def _patches(project: Project) -> list[dict[str, Any]]:
     from weakfish.checks.patches import read_patches
     from weakfish.contracts.verdicts import Mask
 
-    applied = Mask.read(project, TABLE).notes.get("patches", []) if project.mask(TABLE).exists() else []
+    applied = Mask.read(project, TABLE).notes.get("patches", []) if mask_file(project, TABLE).exists() else []
     rows = {patch["patch"]: patch["rows"] for patch in applied}
     return [
         {

@@ -1,8 +1,8 @@
 """Gates: whatever consumes a judged table calls `require_open` first, on the verdict of the data that lies there now.
 
-A verdict names the data that it is about by a hash of the table's files. Of all tables but one that is the table itself.
-Events are judged as staged (and patched) and used as the copy that `accept` makes of their good rows: the ledger of
-`accept` names both, the staged data that the verdict must be about and the copy that must lie in ``data/events``.
+A verdict names the data that it is about by a hash of the table's files. The events are judged as staged (and patched)
+and used as the copy that `accept` makes of their good rows. The ledger of `accept` holds both hashes: of the staged data,
+which the verdict must be about, and of the copy, which must lie in ``data/events``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -153,7 +152,7 @@ def table_version(project: Rooted, table: str) -> str:
     hashes: dict[str, str] = {}
     settled: dict[str, list[int | str]] = {}
     for name, file in files.items():
-        stat = os.stat(file)
+        stat = file.stat()
         marks: list[int | str] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         before = known.get(name)
         hashes[name] = str(before[-1]) if before and before[:-1] == marks else sha256(file)

@@ -72,10 +72,6 @@ class Project:
         """The folder that a table's checks read: ``data/staged`` for the events, which are accepted later."""
         return self.data / "staged" if name == "events" else self.table(name)
 
-    def mask(self, name: str) -> Path:
-        """The file that lists the rows of a table that failed critical checks."""
-        return self.data / "masks" / f"{name}.parquet"
-
     def profile(self, name: str) -> Path:
         """The file of a table's columns in numbers, by partition."""
         return self.data / "profiles" / f"{name}.json"
@@ -89,18 +85,6 @@ class Project:
     def patches(self) -> Path:
         """The folder of patches that let quarantined rows in, in git."""
         return self.root / "validation" / "patches"
-
-    def verdict(self, name: str) -> Path:
-        """The file of a table's verdict."""
-        return self.reports / "validation" / f"{name}.json"
-
-    def gate(self, name: str) -> Path:
-        """The file that exists while a table's gate is open."""
-        return self.reports / "gates" / f"{name}.json"
-
-    def ledger(self, stage: str) -> Path:
-        """The file of a stage's row counts."""
-        return self.reports / "ledger" / f"{stage}.json"
 
     def suites(self) -> dict[str, str]:
         """Tables that have a suite, and the module of each."""
