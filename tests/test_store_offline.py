@@ -22,7 +22,7 @@ from hotels import BEGIN, LARGE, SCHEMAS, at, fill, hotels, references, row, sou
 
 from weakfish.contracts.tables import TIME
 from weakfish.errors import StoreError, TableError, UserError
-from weakfish.feast.asof import latest
+from weakfish.feast.retrieval import latest
 from weakfish.feast.offline import AsOfOfflineStore
 
 GUESTS = [
@@ -578,7 +578,7 @@ def test_values_are_those_of_feasts_own_duckdb_store_where_that_is_right(tmp_pat
 def test_a_table_is_of_one_piece_since_feast_writes_the_first_alone(
     made: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weakfish.feast.retrieval.WHOLE", 2)
+    monkeypatch.setattr("weakfish.feast.offline.WHOLE", 2)
     rows = asked(*[(hours, "ann") for hours in range(7)])
     found = made.get_historical_features(rows, ["guest_stats:stays"]).to_arrow()
     assert [column.num_chunks for column in found.columns] == [1, 1, 1]

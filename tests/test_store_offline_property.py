@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from weakfish.contracts.tables import TIME
-from weakfish.feast.asof import latest
+from weakfish.feast.retrieval import latest
 
 QUICK: dict[str, Any] = {
     "deadline": None,

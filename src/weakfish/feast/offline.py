@@ -1,64 +1,145 @@
-"""What Feast asks for, in our words: its views, references and entity rows in, a `Retrieval` and its metadata out."""
+"""The offline store that Feast uses: what it asks for in our words, and jobs that give Arrow batches."""
 
 from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
 
+import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
+from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.feature_view import DUMMY_ENTITY_ID
+from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
-from feast.infra.offline_stores.offline_store import RetrievalMetadata
+from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.types import UnixTimestamp, from_feast_to_pyarrow_type
 from feast.utils import compute_non_entity_date_range
 from pydantic import StrictStr
 
-from weakfish.contracts.gate import require_open
-from weakfish.errors import UserError
+from weakfish.contracts.tables import ROWS_IN_A_GROUP, TIME
+from weakfish.errors import StoreError, UserError
+from weakfish.feast.asof import View, columns_of
 from weakfish.feast.definitions import refuse_mixture
-from weakfish.project.paths import Project
-
-try:
-    from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
-
-    from weakfish.feast.asof import Pull, View, all_stored, columns_of, latest_stored
-    from weakfish.feast.parquet import Limits, append, append_logs, explained, session
-    from weakfish.feast.retrieval import ArrowJob, Open, Retrieval, everyone
-    from weakfish.feast.spine import (
-        TIMESTAMP,
-        columns_of_query,
-        file_spine,
-        from_repository,
-        query_spine,
-        table_spine,
-        time_column,
-    )
-except ModuleNotFoundError as error:
-    if error.name not in {"duckdb", "ibis"}:
-        raise
-    # Where Weakfish is installed for reading online alone, Feast loads this module all the same, for the settings.
-    from feast.infra.offline_stores.offline_store import OfflineStore as DuckDBOfflineStore
-    from feast.repo_config import FeastConfigBaseModel as DuckDBOfflineStoreConfig
-
-    def _not_installed(*_: Any, **__: Any) -> Any:
-        raise UserError("Features are read from tables by DuckDB; `pip install 'weakfish[pipeline]'` adds it.")
-
-    class Limits:  # type: ignore[no-redef]
-        of = staticmethod(_not_installed)
-
-    Pull = append = append_logs = _not_installed  # type: ignore[misc, assignment]
+from weakfish.feast.parquet import Limits, append, append_logs, first_line, in_unit, resolved, session
+from weakfish.feast.retrieval import Open, Pull, Retrieval, everyone, held_reader
+from weakfish.feast.spine import (
+    TIMESTAMP,
+    columns_of_query,
+    file_spine,
+    from_repository,
+    query_spine,
+    table_spine,
+    time_column,
+)
 
 QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/)*(select|with|from|values|table|pivot|unpivot|\()[\s(*]", re.I | re.S)
 """How a query begins; any other text is a path."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
+    """The settings below ``offline_store`` in ``feature_store.yaml``.
+
+    Attributes
+    ----------
+    memory_limit : str or None
+        What a retrieval may hold in DuckDB, such as ``2GB`` or ``50%`` of the machine's memory; more is spilled to
+        disk. DuckDB's own default, 80 %, if not set.
+    threads : int or None
+        How many threads it uses; as many as there are processors if not set.
+    temp_directory : str or None
+        The folder of spill files, from the Feast repository if relative; the system's for temporary files if not set.
+    """
+
+    type: StrictStr = "weakfish.feast.offline.AsOfOfflineStore"
+    memory_limit: StrictStr | None = None
+    threads: int | None = None
+    temp_directory: StrictStr | None = None
+
+
+class AsOfOfflineStore(DuckDBOfflineStore):
+    """Point-in-time joins that return every entity row once, in order, with the types that were stored."""
+
+    supports_filter_by_created_timestamp = True
+
+    @staticmethod
+    def get_historical_features(
+        config: Any,
+        feature_views: list[Any],
+        feature_refs: list[str],
+        entity_df: Any,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        filter_by_created_timestamp: bool = False,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> ArrowJob:
+        """See Feast's ``OfflineStore`` and `plan`."""
+        on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
+        retrieval, metadata = plan(
+            config,
+            feature_views,
+            feature_refs,
+            entity_df,
+            on_demand,
+            full_names=full_feature_names,
+            known=filter_by_created_timestamp,
+            start=start_date,
+            end=end_date,
+        )
+        return ArrowJob(
+            retrieval.reader,
+            repo=retrieval.limits.repo,
+            metadata=metadata,
+            on_demand=on_demand,
+            full_feature_names=full_feature_names,
+        )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(config: Any, *pull: Any, **named: Any) -> ArrowJob:
+        """See Feast's ``OfflineStore``, whose parameters are those of `weakfish.feast.retrieval.Pull`."""
+        return ArrowJob(Pull(config, *pull, **named).latest, repo=config.repo_path)
+
+    @staticmethod
+    def pull_all_from_table_or_query(config: Any, *pull: Any, **named: Any) -> ArrowJob:
+        """See Feast's ``OfflineStore``, whose parameters are those of `weakfish.feast.retrieval.Pull`."""
+        return ArrowJob(Pull(config, *pull, **named).all, repo=config.repo_path)
+
+    @staticmethod
+    def offline_write_batch(
+        config: Any, feature_view: Any, table: pa.Table, progress: Callable[[int], Any] | None
+    ) -> None:
+        """Add rows to the Parquet of a view; see `weakfish.feast.parquet.append`."""
+        if feature_view.batch_source is None:
+            raise UserError(f"View {feature_view.name!r} has no batch source to write to; give it one.")
+        append(feature_view.batch_source, table, config.repo_path)
+        if progress is not None:
+            progress(table.num_rows)
+
+    @staticmethod
+    def write_logged_features(
+        config: Any, data: pa.Table | Path, source: Any, logging_config: Any, registry: Any
+    ) -> None:
+        """Add logged features to their folder; see `weakfish.feast.parquet.append_logs`."""
+        destination = logging_config.destination
+        if not isinstance(destination, FileLoggingDestination):
+            raise UserError(f"Logs go to a FileLoggingDestination here, not to a {type(destination).__name__}.")
+        append_logs(destination, data, config.repo_path)
 
 
 @dataclass(frozen=True)
@@ -90,11 +171,13 @@ class Metadata(RetrievalMetadata):
 
     @cached_property
     def _range(self) -> tuple[datetime | None, datetime | None]:
-        with session(self._limits) as connection, explained("Reading the entity rows"):
-            found = self._heading.open(connection).number(connection, [])
-        to_us = 1000 if found.unit == "ns" else 1
-        ends = [None if number is None else _time(number // to_us) for number in (found.first, found.last)]
-        return ends[0], ends[1]
+        with session(self._limits) as opened:
+            found = self._heading.open(opened).number(opened, [])
+        first, last = (
+            None if end is None else EPOCH + timedelta(microseconds=in_unit(end, found.unit, "us"))
+            for end in (found.first, found.last)
+        )
+        return first, last
 
 
 def plan(
@@ -136,7 +219,7 @@ def plan(
     if rows is None:
         begin, until = compute_non_entity_date_range(list(views), start_date=start, end_date=end)
         names = [TIMESTAMP, *columns_of([view for view, _ in asked])]
-        heading = Heading(names, TIMESTAMP, lambda connection: everyone(connection, asked, begin, until, limits.repo))
+        heading = Heading(names, TIMESTAMP, lambda opened: everyone(opened, asked, begin, until))
         metadata = RetrievalMetadata(list(references), names[1:], begin, until)
     else:
         heading = _heading(rows, limits)
@@ -174,16 +257,16 @@ def _view(view: Any, references: Sequence[str], *, full_names: bool, known: bool
 def _heading(rows: Any, limits: Limits) -> Heading:
     if not isinstance(rows, str | os.PathLike):
         table = table_spine(rows)
-        return Heading(table.names, table.time, lambda connection: table)
+        return Heading(table.names, table.time, lambda opened: table)
     text = str(rows)
-    with session(limits) as connection:
+    with session(limits) as opened:
         if isinstance(rows, str) and QUERY.match(text):
-            query = from_repository(connection, text, limits.repo)
-            types = columns_of_query(connection, query)
+            query = from_repository(opened, text)
+            types = columns_of_query(opened, query)
             time = time_column({name: kind.startswith("TIMESTAMP") for name, kind in types.items()})
-            return Heading(list(types), time, lambda connection: query_spine(connection, query))
-        spine = file_spine(connection, text, limits.repo)
-        return Heading(spine.names, spine.time, lambda connection: file_spine(connection, text, limits.repo))
+            return Heading(list(types), time, lambda opened: query_spine(opened, query))
+        spine = file_spine(opened, text)
+        return Heading(spine.names, spine.time, lambda opened: file_spine(opened, text))
 
 
 def _refuse_missing(heading: Heading, views: Sequence[View], on_demand: Sequence[Any]) -> None:
@@ -210,151 +293,193 @@ def _refuse_twins(heading: Heading, features: Sequence[str]) -> None:
             raise UserError(f"{counts[name]} features are called {name!r}; ask with full_feature_names=True.")
 
 
-def _time(number: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=number)
+WHOLE = 1_000_000
+"""Rows of a batch when all batches are wanted at once."""
+
+NULLABLE: dict[pa.DataType, Any] = {
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.uint8(): pd.UInt8Dtype(),
+    pa.uint16(): pd.UInt16Dtype(),
+    pa.uint32(): pd.UInt32Dtype(),
+    pa.uint64(): pd.UInt64Dtype(),
+}
 
 
-class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
-    """The settings below ``offline_store`` in ``feature_store.yaml``.
+class ArrowJob(RetrievalJob):
+    """A retrieval that gives Arrow batches, each time it is run.
 
-    Attributes
+    Parameters
     ----------
-    memory_limit : str or None
-        What a retrieval may hold in DuckDB, such as ``2GB`` or ``50%`` of the machine's memory; more is spilled to
-        disk. DuckDB's own default, 80 %, if not set.
-    threads : int or None
-        How many threads it uses; as many as there are processors if not set.
-    temp_directory : str or None
-        The folder of spill files, from the Feast repository if relative; the system's for temporary files if not set.
+    read : callable
+        Gives a ``pyarrow.RecordBatchReader`` of batches of at most so many rows.
+    metadata : RetrievalMetadata or None
+    on_demand : list of OnDemandFeatureView
+        Views that are computed of what is read, batch by batch.
+    full_feature_names : bool
+    repo : Path or None
+        The Feast repository, from which relative paths start.
     """
 
-    type: StrictStr = "weakfish.feast.offline.AsOfOfflineStore"
-    memory_limit: StrictStr | None = None
-    threads: int | None = None
-    temp_directory: StrictStr | None = None
-
-
-def require_open_source(source: Any, repository: Path | None) -> None:
-    """Raise `CheckFailed` when a source is a table of a Weakfish project whose gate is shut."""
-    path = getattr(source, "path", None)
-    if not isinstance(path, str) or "://" in path.removeprefix("file://"):
-        return
-    place = Path(repository or Path.cwd(), path.removeprefix("file://").split("*")[0]).resolve()
-    try:
-        project = Project.find(place)
-    except UserError:  # the source lies in no project
-        return
-    folder, data = place.parent if place.is_file() else place, project.data.resolve()
-    if folder != data and folder.is_relative_to(data):
-        require_open(project, [folder.relative_to(data).as_posix()])
-
-
-class AsOfOfflineStore(DuckDBOfflineStore):
-    """Point-in-time joins that return every entity row once, in order, with the types that were stored."""
-
-    supports_filter_by_created_timestamp = True
-
-    @staticmethod
-    def get_historical_features(
-        config: Any,
-        feature_views: list[Any],
-        feature_refs: list[str],
-        entity_df: Any,
-        registry: Any,
-        project: str,
+    def __init__(
+        self,
+        read: Callable[[int], pa.RecordBatchReader],
+        *,
+        repo: Path | None,
+        metadata: RetrievalMetadata | None = None,
+        on_demand: list[Any] | None = None,
         full_feature_names: bool = False,
-        filter_by_created_timestamp: bool = False,
-        start_date: datetime | None = None,
-        end_date: datetime | None = None,
-    ) -> ArrowJob:
-        """See Feast's ``OfflineStore`` and `weakfish.feast.offline.plan`."""
-        on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
-        retrieval, metadata = plan(
-            config,
-            feature_views,
-            feature_refs,
-            entity_df,
-            on_demand,
-            full_names=full_feature_names,
-            known=filter_by_created_timestamp,
-            start=start_date,
-            end=end_date,
-        )
-        return ArrowJob(
-            retrieval.reader,
-            repo=retrieval.limits.repo,
-            metadata=metadata,
-            on_demand=on_demand,
-            full_feature_names=full_feature_names,
-        )
-
-    @staticmethod
-    def pull_latest_from_table_or_query(
-        config: Any,
-        data_source: Any,
-        join_key_columns: list[str],
-        feature_name_columns: list[str],
-        timestamp_field: str,
-        created_timestamp_column: str | None,
-        start_date: datetime | None = None,
-        end_date: datetime | None = None,
-    ) -> ArrowJob:
-        """See Feast's ``OfflineStore`` and `weakfish.feast.asof.latest_stored`; `CheckFailed` when a gate is shut."""
-        require_open_source(data_source, config.repo_path)
-        pull = Pull(
-            data_source,
-            config,
-            join_key_columns,
-            feature_name_columns,
-            timestamp_field,
-            created_timestamp_column or None,
-            start_date,
-            end_date,
-        )
-        return ArrowJob(partial(latest_stored, pull), repo=config.repo_path)
-
-    @staticmethod
-    def pull_all_from_table_or_query(
-        config: Any,
-        data_source: Any,
-        join_key_columns: list[str],
-        feature_name_columns: list[str],
-        timestamp_field: str,
-        created_timestamp_column: str | None = None,
-        start_date: datetime | None = None,
-        end_date: datetime | None = None,
-    ) -> ArrowJob:
-        """See Feast's ``OfflineStore`` and `weakfish.feast.asof.all_stored`; `CheckFailed` when a gate is shut."""
-        require_open_source(data_source, config.repo_path)
-        pull = Pull(
-            data_source,
-            config,
-            join_key_columns,
-            feature_name_columns,
-            timestamp_field,
-            created_timestamp_column or None,
-            start_date,
-            end_date,
-        )
-        return ArrowJob(partial(all_stored, pull), repo=config.repo_path)
-
-    @staticmethod
-    def offline_write_batch(
-        config: Any, feature_view: Any, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
-        """Add rows to the Parquet of a view; see `weakfish.feast.parquet.append`."""
-        if feature_view.batch_source is None:
-            raise UserError(f"View {feature_view.name!r} has no batch source to write to; give it one.")
-        append(feature_view.batch_source, table, config.repo_path)
-        if progress is not None:
-            progress(table.num_rows)
+        super().__init__()
+        self._read, self._repo, self._metadata = read, repo, metadata
+        self._on_demand = on_demand or []
+        self._full_feature_names = full_feature_names
 
-    @staticmethod
-    def write_logged_features(
-        config: Any, data: pa.Table | Path, source: Any, logging_config: Any, registry: Any
-    ) -> None:
-        """Add logged features to their folder; see `weakfish.feast.parquet.append_logs`."""
-        destination = logging_config.destination
-        if not isinstance(destination, FileLoggingDestination):
-            raise UserError(f"Logs go to a FileLoggingDestination here, not to a {type(destination).__name__}.")
-        append_logs(destination, data, config.repo_path)
+    @property
+    def full_feature_names(self) -> bool:
+        """Whether features are called ``<view>__<feature>``."""
+        return self._full_feature_names
+
+    @property
+    def on_demand_feature_views(self) -> list[Any]:
+        """The views that are computed of what is read."""
+        return self._on_demand
+
+    @property
+    def metadata(self) -> RetrievalMetadata | None:
+        """What was asked for."""
+        return self._metadata
+
+    def to_df(self, validation_reference: Any = None, timeout: int | None = None) -> pd.DataFrame:
+        """The result as a pandas frame; see the module for its types."""
+        return frame(self.to_arrow(validation_reference=validation_reference, timeout=timeout))
+
+    def to_arrow_batches(self, rows: int = ROWS_IN_A_GROUP) -> pa.RecordBatchReader:
+        """The result in batches of at most ``rows`` rows, of which one is held at a time.
+
+        On-demand views are computed for each batch alone, and have the types that they declare.
+
+        Raises
+        ------
+        TableError, UserError, StoreError
+            See `to_arrow`; also when an on-demand view returns what is not of its declared type.
+        """
+        found = self._read(rows)
+        if not self._on_demand:
+            return found
+        held = ExitStack()
+        held.callback(found.close)
+        schema = self._computed(pa.Table.from_batches([], found.schema)).schema
+        batches = (batch for part in found for batch in self._batches_of(part, schema))
+        return held_reader(schema, batches, held, "An on-demand view")
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write the result to a file, batch by batch; the file is there as a whole or not at all.
+
+        ``path`` starts at the Feast repository if relative. Raises like `to_arrow_batches`.
+        """
+        target = resolved(str(path), self._repo)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        try:
+            with self.to_arrow_batches() as found, pq.ParquetWriter(part, found.schema, compression="zstd") as writer:
+                for batch in found:
+                    writer.write_batch(batch)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def persist(self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None) -> None:
+        """Write the result where a saved dataset of Feast is kept: a file ``*.parquet``, or a folder.
+
+        Raises
+        ------
+        SavedDatasetLocationAlreadyExists
+            When something is there and must stay.
+        """
+        uri: str = storage.file_options.uri
+        target = resolved(uri, self._repo)
+        if target.exists() and not allow_overwrite:
+            raise SavedDatasetLocationAlreadyExists(location=uri)
+        if target.suffix == ".parquet":
+            if target.is_dir():
+                raise UserError(f"{target} is a folder; name another place for the dataset.")
+            self.to_parquet(target)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+            whole = Path(folder) / "whole"
+            ArrowJob.to_parquet(self, (whole / "part-0.parquet").absolute())
+            if target.exists():
+                target.rename(Path(folder) / "old")
+            whole.rename(target)
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        with self._read(WHOLE) as found:
+            return found.read_all().combine_chunks()  # Feast's own engine writes the first chunk alone
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
+        return frame(self._to_arrow_internal(timeout))
+
+    def _batches_of(self, batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        yield from self._computed(pa.Table.from_batches([batch])).select(schema.names).combine_chunks().to_batches()
+
+    def _computed(self, table: pa.Table) -> pa.Table:
+        """A batch with the features of on-demand views, in the types that they declare."""
+        computed = _InMemory(table, self).to_arrow() if table.num_rows else self._declared(table)
+        for position, name in enumerate(computed.column_names[table.num_columns :], table.num_columns):
+            computed = computed.set_column(position, name, _typed(name, computed[name], self._types()[name]))
+        return computed
+
+    def _declared(self, table: pa.Table) -> pa.Table:
+        wanted = set(self._metadata.features) if self._metadata else set()
+        for view in self._on_demand:
+            called = view.projection.name_to_use()
+            for field in view.projection.features:
+                if f"{called}:{field.name}" in wanted or f"{view.name}:{field.name}" in wanted:
+                    name = f"{called}__{field.name}" if self._full_feature_names else field.name
+                    table = table.append_column(name, pa.array([], self._types()[name]))
+        return table
+
+    def _types(self) -> dict[str, pa.DataType]:
+        found = {}
+        for view in self._on_demand:
+            prefix = f"{view.projection.name_to_use()}__" if self._full_feature_names else ""
+            for field in view.projection.features:
+                kind = TIME if field.dtype == UnixTimestamp else from_feast_to_pyarrow_type(field.dtype)
+                found[f"{prefix}{field.name}"] = kind
+        return found
+
+
+class _InMemory(ArrowJob):
+    """One batch of a job, for Feast to compute its on-demand views."""
+
+    def __init__(self, batch: pa.Table, job: ArrowJob) -> None:
+        super().__init__(
+            lambda rows: batch.to_reader(),
+            repo=None,
+            metadata=job.metadata,
+            on_demand=job.on_demand_feature_views,
+            full_feature_names=job.full_feature_names,
+        )
+
+
+def frame(table: pa.Table) -> pd.DataFrame:
+    """A table as a pandas frame that keeps every integer: those of columns with nulls are nullable."""
+    plain: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    for position, column in enumerate(table.columns):
+        kind = NULLABLE.get(column.type)
+        if kind is not None and column.null_count:
+            plain.isetitem(position, column.to_pandas(types_mapper=NULLABLE.get))
+    return plain
+
+
+def _typed(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    try:
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise StoreError(
+            f"{name} came back as {column.type} and is declared {kind} ({first_line(error)}); correct its view."
+        ) from error

@@ -1,4 +1,7 @@
-"""A DuckDB for one retrieval: its memory, threads and spill files are bounded, and all of it is gone afterwards."""
+"""The Parquet behind a Feast source, and the DuckDB session that reads it.
+
+Times are compared as whole micro- or nanoseconds since 1970, so that zones cannot differ.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,24 @@ import pyarrow.parquet as pq
 
 from weakfish.contracts.tables import ROWS_IN_A_GROUP
 from weakfish.errors import StoreError, TableError, UserError
+
+SUFFIXES = (".parquet", ".parq", ".pq")
+SCHEMES = ("s3://", "gs://", "hdfs://", "abfs://", "http://", "https://")
+VIRTUAL = ("file_index", "file_row_number")
+"""Columns by which DuckDB tells where a row stands."""
+
+NANOSECOND = 1000
+"""How many make a microsecond."""
+
+SETUP = """
+SET TimeZone = 'UTC'; SET parquet_metadata_cache = true;
+CREATE MACRO floor_us(ns) AS (ns - ((ns % 1000 + 1000) % 1000)) // 1000;
+CREATE MACRO saturated_ns(us) AS CASE
+    WHEN us > 9223372036854775 THEN 9223372036854775807
+    WHEN us < -9223372036854775 THEN -9223372036854775807 ELSE us * 1000 END;
+"""
+"""DuckDB divides towards zero, and times before 1970 are negative; times that nanoseconds cannot hold become their last
+or first one."""
 
 
 @dataclass(frozen=True)
@@ -49,39 +70,73 @@ class Limits:
         return cls(**said, repo=None if config.repo_path is None else Path(config.repo_path))
 
 
+class Session:
+    """An empty DuckDB that works in UTC: the one place where the offline store's SQL is run.
+
+    Attributes
+    ----------
+    spill : Path
+        The folder of its spill files, which goes away with it.
+    repo : Path or None
+        The Feast repository, from which relative paths start.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, spill: Path, repo: Path | None) -> None:
+        self.connection, self.spill, self.repo = connection, spill, repo
+
+    def run(self, sql: str, what: str) -> list[tuple[Any, ...]]:
+        """Run SQL and return its rows; raises `StoreError`, which says ``what`` failed."""
+        with explained(what, sql):
+            return self.connection.execute(sql).fetchall()
+
+    def stream(self, sql: str, rows: int, what: str) -> pa.RecordBatchReader:
+        """The rows of a query in batches, beside those of other streams; raises `StoreError`."""
+        with explained(what, sql):
+            cursor = self.connection.cursor()
+            cursor.execute("SET TimeZone = 'UTC'")  # which a cursor does not take over
+            return cursor.sql(sql).to_arrow_reader(rows)
+
+    def holds(self, rows_sql: str, what: str) -> bool:
+        """Whether ``FROM ...`` has any row; raises `StoreError`."""
+        return bool(self.run(f"SELECT EXISTS (SELECT 1 {rows_sql})", what)[0][0])
+
+
 @contextmanager
-def session(limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty database that works in UTC and spills to a folder that goes away with it.
+def session(limits: Limits) -> Iterator[Session]:
+    """A session whose memory, threads and spill files are bounded; all of it is gone afterwards.
 
     Raises
     ------
     StoreError
-        When a setting is none that DuckDB accepts, or the folder cannot be made.
+        When DuckDB refuses a setting, or the folder cannot be made.
     """
     settings: dict[str, Any] = {"memory_limit": limits.memory_limit, "threads": limits.threads}
-    settings = {name: value for name, value in settings.items() if value is not None}
+    parent = None
     try:
-        parent = _parent(limits)
+        if limits.temp_directory is not None:
+            parent = (limits.repo or Path()) / limits.temp_directory
+            parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix="weakfish-offline-", dir=parent)
     except OSError as error:
         raise StoreError(
             f"offline_store.temp_directory in feature_store.yaml cannot be used ({error}); name a writable folder."
         ) from error
     with folder as spill:
+        said = {name: value for name, value in settings.items() if value is not None}
         try:
-            connection = duckdb.connect(config={**settings, "temp_directory": spill})
+            connection = duckdb.connect(config={**said, "temp_directory": spill})
         except (duckdb.Error, TypeError, ValueError) as error:
             raise StoreError(
                 f"DuckDB refuses offline_store's settings in feature_store.yaml ({first_line(error)}); correct them."
             ) from error
         with connection:
-            connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
-            yield connection
+            connection.execute(SETUP)
+            yield Session(connection, Path(spill), limits.repo)
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn DuckDB's errors into one sentence about ``what`` was tried; the query stays in the cause's text.
+def explained(what: str, sql: str | None = None) -> Iterator[None]:
+    """Turn DuckDB's errors into one sentence about ``what`` was tried; `--debug` shows the query, which is a note.
 
     Raises
     ------
@@ -90,23 +145,23 @@ def explained(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except duckdb.OutOfMemoryException as error:
-        raise StoreError(
-            f"{what} needs more memory than it may use ({first_line(error)}); raise offline_store.memory_limit or "
-            "free room in offline_store.temp_directory (feature_store.yaml)."
-        ) from error
     except duckdb.Error as error:
-        raise StoreError(f"{what} failed in DuckDB: {first_line(error)}.") from error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            text = (
+                f"{what} needs more memory than it may use ({first_line(error)}); raise offline_store.memory_limit or "
+                "free room in offline_store.temp_directory (feature_store.yaml)."
+            )
+        else:
+            text = f"{what} failed in DuckDB: {first_line(error)}."
+        failed = StoreError(text)
+        if sql is not None:
+            failed.add_note(f"The query was: {sql}")
+        raise failed from error
 
 
 def first_line(error: BaseException) -> str:
     """An engine's message without the query that it repeats."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def spill_folder(connection: duckdb.DuckDBPyConnection) -> Path:
-    """The folder of a session's spill files."""
-    return Path(connection.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
 
 
 def quoted(name: str) -> str:
@@ -119,19 +174,9 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _parent(limits: Limits) -> str | None:
-    if limits.temp_directory is None:
-        return None
-    folder = (limits.repo or Path()) / limits.temp_directory
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder)
-
-
-SUFFIXES = (".parquet", ".parq", ".pq")
-VIRTUAL = ("file_index", "file_row_number")
-"""Columns by which DuckDB tells where a row stands."""
-
-SCHEMES = ("s3://", "gs://", "hdfs://", "abfs://", "http://", "https://")
+def selected(columns: Mapping[str, str]) -> str:
+    """Expressions by the names that they get, for SELECT."""
+    return ", ".join(f"{column} AS {quoted(name)}" for name, column in columns.items())
 
 
 @dataclass(frozen=True)
@@ -142,30 +187,22 @@ class Instant:
     unit: str
 
     def to(self, unit: str) -> str:
-        """The expression in another unit; times that nanoseconds cannot hold become their first or last one."""
+        """The expression in another unit."""
         if unit == self.unit:
             return self.sql
-        if unit == "us":
-            return f"floor_us({self.sql})"
-        return f"saturated_ns({self.sql})"
-
-
-FUNCTIONS = """
-CREATE OR REPLACE MACRO floor_us(ns) AS (ns - ((ns % 1000 + 1000) % 1000)) // 1000;
-CREATE OR REPLACE MACRO saturated_ns(us) AS CASE
-    WHEN us > 9223372036854775 THEN 9223372036854775807
-    WHEN us < -9223372036854775 THEN -9223372036854775807 ELSE us * 1000 END;
-"""
+        return f"floor_us({self.sql})" if unit == "us" else f"saturated_ns({self.sql})"
 
 
 @dataclass(frozen=True)
-class Source:
+class Parquet:
     """Parquet files as one relation.
 
     Attributes
     ----------
     what : str
         What messages call it.
+    files : list of Path
+        In the order in which rows are numbered.
     scan : str
         SQL of its rows, for FROM.
     types : dict of str to str
@@ -175,6 +212,7 @@ class Source:
     """
 
     what: str
+    files: list[Path]
     scan: str
     types: Mapping[str, str]
     stored: Mapping[str, str]
@@ -187,17 +225,25 @@ class Source:
         """DuckDB's type of a column; raises `UserError` where there is none."""
         return self.types[self._stored(name)]
 
-    def instant(self, name: str, table: str = "f") -> Instant:
-        """A time column as a number; raises `UserError` where it is none."""
-        return instant(self.column(name, table), self.type(name), f"Column {name} of {self.what}")
+    def instant(self, name: str) -> Instant:
+        """A time column as a number, UTC where it has no zone; raises `UserError` where it is no time."""
+        column, kind = self.column(name), self.type(name)
+        if kind in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS"):
+            return Instant(f"epoch_ns(CAST({column} AS TIMESTAMP_NS))", "ns")
+        if kind.startswith("TIMESTAMP") or kind == "DATE":
+            return Instant(f"epoch_us({column})", "us")
+        if kind == "VARCHAR":
+            return Instant(f"epoch_us(CAST({column} AS TIMESTAMPTZ))", "us")
+        raise UserError(f"Column {name} of {self.what} is {kind}, which is no time; name a column of timestamps.")
 
-    def until(self, name: str, at_most: int, unit: str, table: str = "f") -> str:
-        """A condition: the time is at most a number of ``unit``; one that lets whole row groups be skipped."""
-        return self._bound(name, "<=", at_most, unit, table)
-
-    def since(self, name: str, at_least: int, unit: str, table: str = "f") -> str:
-        """A condition: the time is at least a number of ``unit``."""
-        return self._bound(name, ">=", at_least, unit, table)
+    def bound(self, name: str, comparison: str, number: int, unit: str) -> str:
+        """A condition: a time compared with a number of ``unit``, which is rounded down to the column's own unit."""
+        column, kind, instant = self.column(name), self.type(name), self.instant(name)
+        number = in_unit(number, unit, instant.unit)
+        if kind in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE") and abs(number) < 2**62:
+            # DuckDB skips whole row groups by their statistics for a bare column alone, not for a function of it.
+            return f"{column} {comparison} CAST(make_timestamp({number}) AS {kind})"
+        return f"{instant.sql} {comparison} {number}"
 
     def rest(self, besides: Iterable[str]) -> list[str]:
         """The stored columns, by name, without those of Feast's names ``besides``."""
@@ -212,22 +258,14 @@ class Source:
             )
         return stored
 
-    def _bound(self, name: str, comparison: str, number: int, unit: str, table: str) -> str:
-        kind, column = self.type(name), self.column(name, table)
-        if unit == "us" and kind in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE") and abs(number) < 2**62:
-            return f"{column} {comparison} CAST(make_timestamp({number}) AS {kind})"
-        return f"{self.instant(name, table).to(unit)} {comparison} {number}"
 
-
-def instant(column: str, kind: str, what: str) -> Instant:
-    """A column of DuckDB type ``kind`` as a time; without a zone it is UTC, a date is its midnight."""
-    if kind in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS"):
-        return Instant(f"epoch_ns(CAST({column} AS TIMESTAMP_NS))", "ns")
-    if kind.startswith("TIMESTAMP") or kind == "DATE":
-        return Instant(f"epoch_us({column})", "us")
-    if kind == "VARCHAR":
-        return Instant(f"epoch_us(CAST({column} AS TIMESTAMPTZ))", "us")
-    raise UserError(f"{what} is {kind}, which is no time; name a column of timestamps.")
+def in_unit(number: int, unit: str, wanted: str) -> int:
+    """A number of a unit in another one, floored, and as 64 bits can hold it."""
+    if unit == wanted:
+        return number
+    if wanted == "us":
+        return number // NANOSECOND
+    return max(-(2**63) + 1, min(2**63 - 1, number * NANOSECOND))
 
 
 def microseconds(time: datetime) -> int:
@@ -237,7 +275,7 @@ def microseconds(time: datetime) -> int:
     return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds
 
 
-def open_source(connection: duckdb.DuckDBPyConnection, source: Any, repo: Path | None, *, mapped: bool) -> Source:
+def open_source(opened: Session, source: Any, *, mapped: bool) -> Parquet:
     """The Parquet of a Feast source.
 
     Parameters
@@ -263,31 +301,23 @@ def open_source(connection: duckdb.DuckDBPyConnection, source: Any, repo: Path |
         )
     if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
         raise UserError(f"Source {source.name!r} is not of Parquet; this offline store reads nothing else.")
-    mapping = dict(source.field_mapping or {}) if mapped else {}
-    return open_files(
-        connection, source.path, repo, f"source {source.name!r}", {new: old for old, new in mapping.items()}
-    )
+    stored = {new: old for old, new in (source.field_mapping or {}).items()} if mapped else {}
+    return open_files(opened, source.path, f"source {source.name!r}", stored)
 
 
-def open_files(
-    connection: duckdb.DuckDBPyConnection,
-    path: str,
-    repo: Path | None,
-    what: str,
-    stored: Mapping[str, str] | None = None,
-) -> Source:
+def open_files(opened: Session, path: str, what: str, stored: Mapping[str, str] | None = None) -> Parquet:
     """The Parquet below a path; raises `TableError` or `UserError` as `open_source` does."""
-    found = files(path, repo, what)
-    scan = read_parquet(found, resolved(path, repo))
+    found = files(path, opened.repo, what)
+    scan = _scan(found, resolved(path, opened.repo))
     try:
-        described = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()  # noqa: S608
+        described = opened.connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()  # noqa: S608
     except duckdb.Error as error:
         raise TableError(f"{what} at {path} is not readable Parquet ({first_line(error)}); write it again.") from error
     types = {str(name): str(kind) for name, kind, *_ in described}
     for name in VIRTUAL:
         if name in types:
             raise UserError(f"Column {name!r} of {what} has a name that DuckDB keeps for itself; rename it.")
-    return Source(what, scan, types, stored or {})
+    return Parquet(what, found, scan, types, stored or {})
 
 
 def resolved(path: str, repo: Path | None) -> Path:
@@ -313,12 +343,13 @@ def files(path: str, repo: Path | None, what: str) -> list[Path]:
     return found
 
 
-def read_parquet(found: list[Path], place: Path) -> str:
+def _scan(found: list[Path], place: Path) -> str:
     """SQL that reads files as one relation, columns by name; ``name=value`` folders below ``place`` are columns."""
     root = place
     while root.is_file() or glob.has_magic(str(root)):
         root = root.parent
-    hive = any("=" in part for file in found for part in _below(file, root).parts[:-1])
+    below = (file.relative_to(root) if file.is_relative_to(root) else file for file in found)
+    hive = any("=" in part for file in below for part in file.parts[:-1])
     names = ", ".join(literal(glob.escape(str(file))) for file in found)
     union = ", union_by_name = true" if len(found) > 1 else ""
     return f"read_parquet([{names}], hive_partitioning = {str(hive).lower()}{union})"
@@ -326,10 +357,6 @@ def read_parquet(found: list[Path], place: Path) -> str:
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) and "=" not in part for part in path.parts)
-
-
-def _below(file: Path, root: Path) -> Path:
-    return file.relative_to(root) if file.is_relative_to(root) else file
 
 
 def append(source: Any, table: pa.Table, repo: Path | None) -> None:
@@ -349,10 +376,11 @@ def append(source: Any, table: pa.Table, repo: Path | None) -> None:
     """
     place = resolved(source.path, repo)
     found = files(source.path, repo, f"source {source.name!r}")
-    schema, partitioned = _stored(place, found)
+    schema = ds.dataset(found, partitioning=ds.HivePartitioning.discover(), partition_base_dir=str(place)).schema
     rows = _conforming(source, table, schema)
     if place.is_dir():
-        _write_beside(place, rows, partitioned)
+        inside = pq.read_schema(found[0]).names
+        _write_dataset(rows, place, [name for name in schema.names if name not in inside])
     elif place.is_file():
         _write_behind(place, rows)
     else:
@@ -367,16 +395,9 @@ def append_logs(destination: Any, logs: pa.Table | Path, repo: Path | None) -> N
     target = resolved(destination.path, repo)
     try:
         rows = ds.dataset(logs, format="parquet") if isinstance(logs, Path) else logs
-        _write_dataset(rows, target, _partitioning(rows.schema, destination.partition_by or []))
+        _write_dataset(rows, target, destination.partition_by or [])
     except (pa.ArrowInvalid, OSError) as error:
         raise TableError(f"The logs could not be written to {target} ({first_line(error)}); try again.") from error
-
-
-def _stored(place: Path, found: list[Path]) -> tuple[pa.Schema, list[str]]:
-    """The columns of a source with their types, and which of them are names of folders."""
-    schema = ds.dataset(found, partitioning=ds.HivePartitioning.discover(), partition_base_dir=str(place)).schema
-    inside = pq.read_schema(found[0])
-    return schema, [name for name in schema.names if name not in inside.names]
 
 
 def _conforming(source: Any, table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -398,24 +419,17 @@ def _conforming(source: Any, table: pa.Table, schema: pa.Schema) -> pa.Table:
         ) from error
 
 
-def _write_beside(place: Path, rows: pa.Table, partitioned: list[str]) -> None:
-    _write_dataset(rows, place, _partitioning(rows.schema, partitioned))
-
-
-def _write_dataset(rows: Any, target: Path, partitioning: Any) -> None:
+def _write_dataset(rows: Any, target: Path, partitioned_by: list[str]) -> None:
     target.mkdir(parents=True, exist_ok=True)
+    by = pa.schema([rows.schema.field(name) for name in partitioned_by])
     ds.write_dataset(
         rows,
         target,
         format="parquet",
-        partitioning=partitioning,
+        partitioning=ds.partitioning(by, flavor="hive") if partitioned_by else None,
         basename_template=f"{uuid.uuid4().hex}-{{i}}.parquet",
         existing_data_behavior="overwrite_or_ignore",
     )
-
-
-def _partitioning(schema: pa.Schema, names: list[str]) -> Any:
-    return ds.partitioning(pa.schema([schema.field(name) for name in names]), flavor="hive") if names else None
 
 
 def _write_behind(file: Path, rows: pa.Table) -> None:

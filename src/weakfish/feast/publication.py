@@ -26,13 +26,13 @@ from weakfish.contracts.tables import partitions, read_partition
 from weakfish.errors import UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
-from weakfish.feast.asof import latest
 from weakfish.feast.commit import Claim
 from weakfish.feast.definitions import EVENT_TIME, manifest
 from weakfish.feast.diff import Changes, Counts, Known, Layout, Online, Orphans, Removed, Rows, differences, leftovers
 from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.registry import new_registry, quiet, replaced, views
+from weakfish.feast.retrieval import latest
 from weakfish.files import whole_folder
 from weakfish.project.dvc import Revision
 from weakfish.project.params import PublishParams

@@ -1,83 +1,29 @@
-"""The spine for retrieval without entity rows: every entity that has a row in a range of time, as of the end of it.
-
-An entity of one view has null for the keys of the others, as other stores of Feast have it.
-"""
+"""Runs the queries of `asof` in a session: features beside a spine, and the last row of each entity."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
-
-import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
-from feast.errors import SavedDatasetLocationAlreadyExists
-from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
-from feast.types import UnixTimestamp, from_feast_to_pyarrow_type
 
-from weakfish.contracts.tables import ROWS_IN_A_GROUP, TIME
 from weakfish.errors import StoreError, UserError
-from weakfish.feast.asof import Join, View, Wanted, columns_of, conditions, held_reader
-from weakfish.feast.parquet import (
-    FUNCTIONS,
-    Limits,
-    Source,
-    explained,
-    first_line,
-    microseconds,
-    open_source,
-    quoted,
-    resolved,
-    session,
-)
+from weakfish.feast.asof import AsOfJoin, Newest, View, columns_of
+from weakfish.feast.parquet import Limits, Parquet, Session, explained, microseconds, open_source, quoted, session
 from weakfish.feast.spine import TIMESTAMP, FileSpine, Spine, query_spine
 
+ROWS = 65_536
+"""Rows of a batch of last rows."""
 
-def everyone(
-    connection: duckdb.DuckDBPyConnection,
-    views: Sequence[tuple[View, Any]],
-    start: datetime,
-    end: datetime,
-    repo: Path | None,
-) -> FileSpine:
-    """The entities of views, ordered by their keys, with ``event_timestamp`` = ``end``.
+EVENT_TIME = "event_timestamp"
+CREATED = "created"
+JOINING = "The as-of join"
 
-    Raises
-    ------
-    UserError
-        When no view has an entity.
-    """
-    columns = columns_of([view for view, _ in views])
-    if not columns:
-        raise UserError("Features without entities need entity rows to say as of when; give a frame of times.")
-    opened = [(view, open_source(connection, source, repo, mapped=True)) for view, source in views if view.keys]
-    kinds = {column: source.type(key) for view, source in opened for key, column in view.keys.items()}
-    parts = [_entities(view, source, kinds, start, end) for view, source in opened]
-    keys = ", ".join(quoted(column) for column in columns)
-    time = f"CAST(make_timestamp({microseconds(end)}) AS TIMESTAMPTZ) AS {quoted(TIMESTAMP)}"
-    return query_spine(
-        connection,
-        f"SELECT {time}, {keys} FROM ({' UNION '.join(parts)}) ORDER BY {keys}",  # noqa: S608
-    )
-
-
-def _entities(view: View, source: Source, kinds: dict[str, str], start: datetime, end: datetime) -> str:
-    of = {column: source.column(key) for key, column in view.keys.items()}
-    selected = [f"{of.get(column, f'CAST(NULL AS {kind})')} AS {quoted(column)}" for column, kind in kinds.items()]
-    where = conditions(source, Wanted(list(view.keys), {}, view.time, view.created, end, start, known=view.known))
-    return f"SELECT {', '.join(selected)} FROM {source.scan} f WHERE {' AND '.join(where)}"  # noqa: S608
-
-
-Open = Callable[[duckdb.DuckDBPyConnection], Spine]
+Open = Callable[[Session], Spine]
 
 
 @dataclass(frozen=True)
@@ -98,7 +44,7 @@ class Retrieval:
     views: Sequence[tuple[View, Any]]
 
     def reader(self, rows: int) -> pa.RecordBatchReader:
-        """The result in batches of at most ``rows`` rows.
+        """The spine's rows, each once and in order, and beside them the features; in batches of at most ``rows`` rows.
 
         Raises
         ------
@@ -108,22 +54,42 @@ class Retrieval:
             When DuckDB fails.
         """
         with ExitStack() as stack:
-            connection = stack.enter_context(session(self.limits))
-            with explained("The as-of join"):
-                connection.execute(FUNCTIONS)
-                spine = self.spine(connection)
-                numbered = spine.number(connection, columns_of([view for view, _ in self.views]))
-                joins = []
-                for number, (view, source) in enumerate(self.views):
-                    opened = open_source(connection, source, self.limits.repo, mapped=True)
-                    joins.append(Join(view, opened, numbered, number))
-                found = [_in_order(connection, join, rows) for join in joins]
-                schema, asked = spine.batches(connection, rows)
+            opened = stack.enter_context(session(self.limits))
+            spine = self.spine(opened)
+            numbered = spine.number(opened, columns_of([view for view, _ in self.views]))
+            sources = [open_source(opened, source, mapped=True) for _, source in self.views]
+            found = []
+            for number, (view, _) in enumerate(self.views):
+                join = AsOfJoin(view, sources[number], numbered, number)
+                match(opened, join)
+                found.append(InOrder(opened.stream(join.features_sql(), rows, join.what), view.name))
+            schema, asked = spine.batches(opened, rows)
             held = stack.pop_all()
         for features in found:
             for field in features.schema:
                 schema = schema.append(field)
-        return held_reader(schema, _beside(schema, asked, found), held, "The as-of join")
+        return held_reader(schema, _beside(schema, asked, found), held, JOINING)
+
+
+def match(opened: Session, join: AsOfJoin) -> None:
+    """Find, for each row of the spine that has an answer, where the answer stands: the join's table of places."""
+
+    def run(sql: str) -> list[tuple[Any, ...]]:
+        return opened.run(sql, join.what)
+
+    run(join.entities_sql())
+    run(join.times_sql())
+    late_rows = join.late_rows_sql()
+    late = late_rows is not None and opened.holds(late_rows, join.what)
+    run(join.matched_sql(late))
+    run(join.places_sql(late))
+    places, answers = run(join.ties_sql())[0]
+    if places != answers:  # several rows have the entity and times of one answer
+        run(join.tied_sql(late))
+        if opened.holds(join.alike_rows_sql(late), join.what):
+            run(join.best_sql(late))
+        run(join.chosen_sql(late))
+    run(join.tidy_sql())
 
 
 class InOrder:
@@ -156,13 +122,6 @@ class InOrder:
         return found.combine_chunks().take(pa.array(places, mask=places < 0))
 
 
-def _in_order(connection: duckdb.DuckDBPyConnection, join: Join, rows: int) -> InOrder:
-    what = f"The as-of join of view {join.view.name!r}"
-    with explained(what):
-        join.match(connection)
-        return InOrder(connection.cursor().sql(join.features()).to_arrow_reader(rows), join.view.name)
-
-
 def _beside(schema: pa.Schema, asked: Iterator[pa.Table], found: Sequence[InOrder]) -> Iterator[pa.RecordBatch]:
     start = 0
     for spine in asked:
@@ -173,193 +132,162 @@ def _beside(schema: pa.Schema, asked: Iterator[pa.Table], found: Sequence[InOrde
         yield from pa.table(columns, schema=schema).combine_chunks().to_batches()
 
 
-WHOLE = 1_000_000
-"""Rows of a batch when all batches are wanted at once."""
+def everyone(opened: Session, views: Sequence[tuple[View, Any]], start: datetime, end: datetime) -> FileSpine:
+    """The spine without entity rows: every entity of a view that has a row in a range of time, as of the end of it.
 
-NULLABLE: dict[pa.DataType, Any] = {
-    pa.int8(): pd.Int8Dtype(),
-    pa.int16(): pd.Int16Dtype(),
-    pa.int32(): pd.Int32Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-    pa.uint8(): pd.UInt8Dtype(),
-    pa.uint16(): pd.UInt16Dtype(),
-    pa.uint32(): pd.UInt32Dtype(),
-    pa.uint64(): pd.UInt64Dtype(),
-}
+    Rows are ordered by their keys; an entity of one view has null for the keys of the others, as other stores of Feast
+    have it.
+
+    Raises
+    ------
+    UserError
+        When no view has an entity.
+    """
+    columns = columns_of([view for view, _ in views])
+    if not columns:
+        raise UserError("Features without entities need entity rows to say as of when; give a frame of times.")
+    found = [(view, open_source(opened, source, mapped=True)) for view, source in views if view.keys]
+    kinds = {column: source.type(key) for view, source in found for key, column in view.keys.items()}
+    parts = []
+    for view, source in found:
+        nulls = {column: f"CAST(NULL AS {kind})" for column, kind in kinds.items()}
+        of = {**nulls, **{column: source.column(key) for key, column in view.keys.items()}}
+        parts.append(Newest(source, list(view.keys), of, view.time, view.created, start, end, view.known).all_sql())
+    keys = ", ".join(quoted(column) for column in columns)
+    time = f"CAST(make_timestamp({microseconds(end)}) AS TIMESTAMPTZ) AS {quoted(TIMESTAMP)}"
+    return query_spine(opened, f"SELECT {time}, {keys} FROM ({' UNION '.join(parts)}) ORDER BY {keys}")  # noqa: S608
 
 
-class ArrowJob(RetrievalJob):
-    """A retrieval that gives Arrow batches, each time it is run.
+def latest(
+    view: Any, end: datetime, config: Any, *, columns: Sequence[str] | None = None, start: datetime | None = None
+) -> pa.RecordBatchReader:
+    """The last row of each entity of a Feast view, known at ``end``: what an online store should hold then.
 
     Parameters
     ----------
-    read : callable
-        Gives a ``pyarrow.RecordBatchReader`` of batches of at most so many rows.
-    metadata : RetrievalMetadata or None
-    on_demand : list of OnDemandFeatureView
-        Views that are computed of what is read, batch by batch.
-    full_feature_names : bool
-    repo : Path or None
-        The Feast repository, from which relative paths start.
+    view : FeatureView
+        A view with Parquet behind it; its field mapping is applied.
+    end, start : datetime
+        Rows with an event time in between, both included, and a created time (where the source has one) at or before
+        ``end``. Without a zone they are UTC.
+    config : RepoConfig
+        Feast's settings: relative paths start at its repository, `Limits` come from its offline store.
+    columns
+        The features wanted; all of the view's by default.
+
+    Returns
+    -------
+    pyarrow.RecordBatchReader
+        Join keys, features, ``event_timestamp`` and ``created`` (both ``timestamp[us, tz=UTC]``; ``created`` is null
+        where the source has none), ordered by the keys; one row without keys for a view without entities. What it
+        holds is free when it has been read to its end, or is forgotten.
+
+    Raises
+    ------
+    TableError, UserError
+        When the Parquet is missing or unreadable, or lacks a column.
+    StoreError
+        When DuckDB fails.
+    """
+    import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
+    from feast.feature_view import DUMMY_ENTITY_ID
+
+    stored = view.batch_source
+    keys = [key for key in view.join_keys if key != DUMMY_ENTITY_ID]
+    features = list(columns) if columns is not None else [feature.name for feature in view.features]
+    time, created = stored.timestamp_field, stored.created_timestamp_column or None
+
+    def wanted(source: Parquet) -> Newest:
+        found = {name: source.column(name) for name in [*keys, *features]}
+        for name, column in {EVENT_TIME: time, CREATED: created}.items():
+            number = "NULL" if column is None else source.instant(column).to("us")
+            found[name] = f"CAST(make_timestamp(CAST({number} AS BIGINT)) AS TIMESTAMPTZ)"
+        return Newest(source, keys, found, time, created, start, end)
+
+    return _reader(stored, config, wanted, ROWS, mapped=True, last=True)
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What Feast's pull hooks ask of a source.
+
+    Attributes
+    ----------
+    join_key_columns, feature_name_columns : sequence of str
+        The columns wanted, by their stored names; all of the source's where no feature is named, as Feast means it.
+    timestamp_field, created_timestamp_column : str
+        The time columns; the second may be None or empty.
+    start_date, end_date : datetime or None
+        Both included; None for no such bound.
     """
 
-    def __init__(
-        self,
-        read: Callable[[int], pa.RecordBatchReader],
-        *,
-        repo: Path | None,
-        metadata: RetrievalMetadata | None = None,
-        on_demand: list[Any] | None = None,
-        full_feature_names: bool = False,
-    ) -> None:
-        super().__init__()
-        self._read, self._repo, self._metadata = read, repo, metadata
-        self._on_demand = on_demand or []
-        self._full_feature_names = full_feature_names
+    config: Any
+    data_source: Any
+    join_key_columns: Sequence[str]
+    feature_name_columns: Sequence[str]
+    timestamp_field: str
+    created_timestamp_column: str | None = None
+    start_date: datetime | None = None
+    end_date: datetime | None = None
 
-    @property
-    def full_feature_names(self) -> bool:
-        """Whether features are called ``<view>__<feature>``."""
-        return self._full_feature_names
+    def latest(self, rows: int = ROWS) -> pa.RecordBatchReader:
+        """The last row of each entity, in the order of the keys, in batches; one row for a source without keys.
 
-    @property
-    def on_demand_feature_views(self) -> list[Any]:
-        """The views that are computed of what is read."""
-        return self._on_demand
-
-    @property
-    def metadata(self) -> RetrievalMetadata | None:
-        """What was asked for."""
-        return self._metadata
-
-    def to_df(self, validation_reference: Any = None, timeout: int | None = None) -> pd.DataFrame:
-        """The result as a pandas frame; see the module for its types."""
-        return frame(self.to_arrow(validation_reference=validation_reference, timeout=timeout))
-
-    def to_arrow_batches(self, rows: int = ROWS_IN_A_GROUP) -> pa.RecordBatchReader:
-        """The result in batches of at most ``rows`` rows, of which one is held at a time.
-
-        On-demand views are computed for each batch alone, and have the types that they declare.
-
-        Raises
-        ------
-        TableError, UserError, StoreError
-            See `to_arrow`; also when an on-demand view returns what is not of its declared type.
+        See `latest`; columns are named and typed as they are stored.
         """
-        found = self._read(rows)
-        if not self._on_demand:
-            return found
-        held = ExitStack()
-        held.callback(found.close)
-        schema = self._computed(pa.Table.from_batches([], found.schema)).schema
-        batches = (batch for part in found for batch in self._batches_of(part, schema))
-        return held_reader(schema, batches, held, "An on-demand view")
+        return _reader(self.data_source, self.config, self._wanted, rows, mapped=False, last=True)
 
-    def to_parquet(self, path: str | Path) -> None:
-        """Write the result to a file, batch by batch; the file is there as a whole or not at all.
+    def all(self, rows: int = ROWS) -> pa.RecordBatchReader:
+        """Every row with an event time in the range, file by file, in the order of their names, in batches.
 
-        ``path`` starts at the Feast repository if relative. Raises like `to_arrow_batches`.
+        Columns are named and typed as they are stored; created times do not count, nor does a key that is null.
         """
-        target = resolved(str(path), self._repo)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        try:
-            with self.to_arrow_batches() as found, pq.ParquetWriter(part, found.schema, compression="zstd") as writer:
-                for batch in found:
-                    writer.write_batch(batch)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
 
-    def persist(self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None) -> None:
-        """Write the result where a saved dataset of Feast is kept: a file ``*.parquet``, or a folder.
+        def wanted(opened: Parquet) -> Newest:
+            return replace(self._wanted(opened), keys=[], created=None)
 
-        Raises
-        ------
-        SavedDatasetLocationAlreadyExists
-            When something is there and must stay.
-        """
-        uri: str = storage.file_options.uri
-        target = resolved(uri, self._repo)
-        if target.exists() and not allow_overwrite:
-            raise SavedDatasetLocationAlreadyExists(location=uri)
-        if target.suffix == ".parquet":
-            if target.is_dir():
-                raise UserError(f"{target} is a folder; name another place for the dataset.")
-            self.to_parquet(target)
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
-            whole = Path(folder) / "whole"
-            ArrowJob.to_parquet(self, (whole / "part-0.parquet").absolute())
-            if target.exists():
-                target.rename(Path(folder) / "old")
-            whole.rename(target)
+        return _reader(self.data_source, self.config, wanted, rows, mapped=False, last=False)
 
-    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        with self._read(WHOLE) as found:
-            return found.read_all().combine_chunks()  # Feast's own engine writes the first chunk alone
+    def _wanted(self, opened: Parquet) -> Newest:
+        import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
 
-    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return frame(self._to_arrow_internal(timeout))
+        from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
-    def _batches_of(self, batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        yield from self._computed(pa.Table.from_batches([batch])).select(schema.names).combine_chunks().to_batches()
-
-    def _computed(self, table: pa.Table) -> pa.Table:
-        """A batch with the features of on-demand views, in the types that they declare."""
-        computed = _InMemory(table, self).to_arrow() if table.num_rows else self._declared(table)
-        for position, name in enumerate(computed.column_names[table.num_columns :], table.num_columns):
-            computed = computed.set_column(position, name, _typed(name, computed[name], self._types()[name]))
-        return computed
-
-    def _declared(self, table: pa.Table) -> pa.Table:
-        wanted = set(self._metadata.features) if self._metadata else set()
-        for view in self._on_demand:
-            called = view.projection.name_to_use()
-            for field in view.projection.features:
-                if f"{called}:{field.name}" in wanted or f"{view.name}:{field.name}" in wanted:
-                    name = f"{called}__{field.name}" if self._full_feature_names else field.name
-                    table = table.append_column(name, pa.array([], self._types()[name]))
-        return table
-
-    def _types(self) -> dict[str, pa.DataType]:
-        found = {}
-        for view in self._on_demand:
-            prefix = f"{view.projection.name_to_use()}__" if self._full_feature_names else ""
-            for field in view.projection.features:
-                kind = TIME if field.dtype == UnixTimestamp else from_feast_to_pyarrow_type(field.dtype)
-                found[f"{prefix}{field.name}"] = kind
-        return found
+        keys, time, created = self.join_key_columns, self.timestamp_field, self.created_timestamp_column or None
+        named = [*keys, *self.feature_name_columns, time, *([created] if created else [])]
+        named += [] if self.feature_name_columns else opened.rest(named)
+        found = {name: opened.column(name) for name in named}
+        if not keys:
+            found[DUMMY_ENTITY_ID] = f"'{DUMMY_ENTITY_VAL}'"  # the key that Feast has for it
+        return Newest(opened, keys, found, time, created, self.start_date, self.end_date)
 
 
-class _InMemory(ArrowJob):
-    """One batch of a job, for Feast to compute its on-demand views."""
-
-    def __init__(self, batch: pa.Table, job: ArrowJob) -> None:
-        super().__init__(
-            lambda rows: batch.to_reader(),
-            repo=None,
-            metadata=job.metadata,
-            on_demand=job.on_demand_feature_views,
-            full_feature_names=job.full_feature_names,
-        )
-
-
-def frame(table: pa.Table) -> pd.DataFrame:
-    """A table as a pandas frame that keeps every integer: those of columns with nulls are nullable."""
-    plain: pd.DataFrame = table.to_pandas(ignore_metadata=True)
-    for position, column in enumerate(table.columns):
-        kind = NULLABLE.get(column.type)
-        if kind is not None and column.null_count:
-            plain.isetitem(position, column.to_pandas(types_mapper=NULLABLE.get))
-    return plain
+def _reader(
+    data_source: Any, config: Any, wanted: Callable[[Parquet], Newest], rows: int, *, mapped: bool, last: bool
+) -> pa.RecordBatchReader:
+    what = f"Reading the rows of source {data_source.name!r}"
+    with ExitStack() as stack:
+        opened = stack.enter_context(session(Limits.of(config)))
+        asked = wanted(open_source(opened, data_source, mapped=mapped))
+        if last:
+            opened.run(asked.times_sql(), what)
+            found, entities = opened.run(asked.ties_sql(), what)[0]
+            reader = opened.stream(asked.rows_sql(tied=found != entities), rows, what)
+        else:
+            reader = opened.stream(asked.all_sql(), rows, what)
+        held = stack.pop_all()
+    return held_reader(reader.schema, reader, held, what)
 
 
-def _typed(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    try:
-        return column.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise StoreError(
-            f"{name} came back as {column.type} and is declared {kind} ({first_line(error)}); correct its view."
-        ) from error
+def held_reader(schema: pa.Schema, found: Iterable[pa.RecordBatch], held: ExitStack, what: str) -> pa.RecordBatchReader:
+    """A reader that lets go of what it holds when it has been read to its end, or is forgotten."""
+
+    def batches() -> Iterator[Any]:
+        with held, explained(what):
+            yield None
+            yield from found
+
+    started = batches()
+    next(started)  # only a generator that has begun is told of its end
+    return pa.RecordBatchReader.from_batches(schema, started)
