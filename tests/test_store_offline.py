@@ -22,8 +22,8 @@ from hotels import BEGIN, LARGE, SCHEMAS, at, fill, hotels, references, row, sou
 
 from weakfish.contracts.tables import TIME
 from weakfish.errors import StoreError, TableError, UserError
-from weakfish.feast.retrieval import latest
 from weakfish.feast.offline import AsOfOfflineStore
+from weakfish.feast.retrieval import latest
 
 GUESTS = [
     row(0, guest="ann", stays=1, spent=0.5),

@@ -22,8 +22,8 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 
 from weakfish.contracts.publications import Marker
+from weakfish.contracts.times import EVENT_TIMESTAMP
 from weakfish.feast.commit import patiently
-from weakfish.feast.definitions import EVENT_TIME
 from weakfish.feast.diff import Difference, Known, Layout, Online, differences, leftovers
 from weakfish.feast.probe import Receipt, event_time
 from weakfish.feast.publication import Contents, batches
@@ -134,7 +134,7 @@ def differing(client: redis.Redis, config: RepoConfig, view: FeatureView, rows: 
     """Positions of rows that plain Feast's reader does not return as the table has them."""
     names = [feature.name for feature in view.features]
     expected = {feature.name: _protos(rows, feature) for feature in view.features}
-    times = [time.astimezone(UTC) for time in rows.column(EVENT_TIME).to_pylist()]
+    times = [time.astimezone(UTC) for time in rows.column(EVENT_TIMESTAMP).to_pylist()]
     found = _read(client, config, view, rows, names)
     return [
         position

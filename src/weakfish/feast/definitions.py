@@ -20,13 +20,12 @@ from feast.data_format import ParquetFormat
 from feast.labeling.label_view import LabelView
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
+from weakfish.contracts.times import CREATED, EVENT_TIMESTAMP
 from weakfish.errors import StoreError, TableError, UserError
 from weakfish.feast.probe import digest
 from weakfish.files import read_json
 from weakfish.project.paths import Project
 
-EVENT_TIME = "event_timestamp"
-CREATED = "created"
 TYPES: dict[str, FeastType] = {
     "bool": Bool,
     "double": Float64,
@@ -68,7 +67,7 @@ def view_schema(project: Project, view: str) -> list[Field]:
     StoreError
         When a column has a type that the store cannot hold.
     """
-    if manifest_file(project, view).exists():
+    if manifest_file(project, view).exists() or not (project.root / "feature_repo" / "transforms.py").exists():
         found = manifest(project, view)
         columns = {name: found["columns"][name] for name in (found["entity"], *found["features"])}
     else:
@@ -88,7 +87,7 @@ def view_source(project: Project, view: str) -> FileSource:
         name=view,
         path=str(project.table("features").resolve() / view),
         file_format=ParquetFormat(),
-        timestamp_field=EVENT_TIME,
+        timestamp_field=EVENT_TIMESTAMP,
         created_timestamp_column=CREATED,
     )
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
+import importlib
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +16,33 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast.errors import SavedDatasetLocationAlreadyExists
-from feast.feature_view import DUMMY_ENTITY_ID
-from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
-from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
 from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.repo_config import FeastConfigBaseModel
 from feast.types import UnixTimestamp, from_feast_to_pyarrow_type
-from feast.utils import compute_non_entity_date_range
 from pydantic import StrictStr
 
 from weakfish.contracts.tables import ROWS_IN_A_GROUP, TIME
 from weakfish.errors import StoreError, UserError
-from weakfish.feast.asof import View, columns_of
-from weakfish.feast.definitions import refuse_mixture
-from weakfish.feast.parquet import Limits, append, append_logs, first_line, in_unit, resolved, session
-from weakfish.feast.retrieval import Open, Pull, Retrieval, everyone, held_reader
-from weakfish.feast.spine import (
-    TIMESTAMP,
-    columns_of_query,
-    file_spine,
-    from_repository,
-    query_spine,
-    table_spine,
-    time_column,
-)
 
-QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/)*(select|with|from|values|table|pivot|unpivot|\()[\s(*]", re.I | re.S)
-"""How a query begins; any other text is a path."""
+try:
+    from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
+except ModuleNotFoundError:
+    # Where Weakfish is installed for reading online alone, Feast loads this module all the same, for the settings.
+    DuckDBOfflineStore, DuckDBOfflineStoreConfig = OfflineStore, FeastConfigBaseModel
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+def _duckdb(part: str) -> Any:
+    """A module of ours that needs DuckDB; raises `UserError` where that is not installed."""
+    try:
+        return importlib.import_module(f"weakfish.feast.{part}")
+    except ModuleNotFoundError as error:
+        if error.name not in {"duckdb", "ibis"}:
+            raise
+        raise UserError(
+            "Features are read from tables by DuckDB; `pip install 'weakfish[pipeline]'` adds it."
+        ) from error
 
 
 class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
@@ -91,7 +85,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
     ) -> ArrowJob:
         """See Feast's ``OfflineStore`` and `plan`."""
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
-        retrieval, metadata = plan(
+        retrieval, metadata = _duckdb("retrieval").plan(
             config,
             feature_views,
             feature_refs,
@@ -113,12 +107,12 @@ class AsOfOfflineStore(DuckDBOfflineStore):
     @staticmethod
     def pull_latest_from_table_or_query(config: Any, *pull: Any, **named: Any) -> ArrowJob:
         """See Feast's ``OfflineStore``, whose parameters are those of `weakfish.feast.retrieval.Pull`."""
-        return ArrowJob(Pull(config, *pull, **named).latest, repo=config.repo_path)
+        return ArrowJob(_duckdb("retrieval").Pull(config, *pull, **named).latest, repo=config.repo_path)
 
     @staticmethod
     def pull_all_from_table_or_query(config: Any, *pull: Any, **named: Any) -> ArrowJob:
         """See Feast's ``OfflineStore``, whose parameters are those of `weakfish.feast.retrieval.Pull`."""
-        return ArrowJob(Pull(config, *pull, **named).all, repo=config.repo_path)
+        return ArrowJob(_duckdb("retrieval").Pull(config, *pull, **named).all, repo=config.repo_path)
 
     @staticmethod
     def offline_write_batch(
@@ -127,7 +121,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         """Add rows to the Parquet of a view; see `weakfish.feast.parquet.append`."""
         if feature_view.batch_source is None:
             raise UserError(f"View {feature_view.name!r} has no batch source to write to; give it one.")
-        append(feature_view.batch_source, table, config.repo_path)
+        _duckdb("parquet").append(feature_view.batch_source, table, config.repo_path)
         if progress is not None:
             progress(table.num_rows)
 
@@ -139,158 +133,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         destination = logging_config.destination
         if not isinstance(destination, FileLoggingDestination):
             raise UserError(f"Logs go to a FileLoggingDestination here, not to a {type(destination).__name__}.")
-        append_logs(destination, data, config.repo_path)
-
-
-@dataclass(frozen=True)
-class Heading:
-    """The columns of a spine, the one of its times, and how it is opened in a session."""
-
-    names: Sequence[str]
-    time: str
-    open: Open
-
-
-class Metadata(RetrievalMetadata):
-    """What Feast tells of a retrieval; the range of its times is looked up when it is asked for."""
-
-    def __init__(self, features: Sequence[str], heading: Heading, limits: Limits) -> None:
-        self.features = list(features)
-        self.keys = [name for name in heading.names if name != heading.time]
-        self._heading, self._limits = heading, limits
-
-    @property
-    def min_event_timestamp(self) -> datetime | None:
-        """The first time of the spine, in UTC."""
-        return self._range[0]
-
-    @property
-    def max_event_timestamp(self) -> datetime | None:
-        """The last time of the spine, in UTC."""
-        return self._range[1]
-
-    @cached_property
-    def _range(self) -> tuple[datetime | None, datetime | None]:
-        with session(self._limits) as opened:
-            found = self._heading.open(opened).number(opened, [])
-        first, last = (
-            None if end is None else EPOCH + timedelta(microseconds=in_unit(end, found.unit, "us"))
-            for end in (found.first, found.last)
-        )
-        return first, last
-
-
-def plan(
-    config: Any,
-    views: Sequence[Any],
-    references: Sequence[str],
-    rows: Any,
-    on_demand: Sequence[Any],
-    *,
-    full_names: bool,
-    known: bool,
-    start: datetime | None = None,
-    end: datetime | None = None,
-) -> tuple[Retrieval, RetrievalMetadata]:
-    """How features are retrieved for entity rows.
-
-    Parameters
-    ----------
-    views, on_demand
-        Feast's views, and those of them that are computed on demand.
-    references
-        ``<view>:<feature>`` for every feature wanted, on-demand ones included.
-    rows
-        A pandas frame, an Arrow table, a query or a path of Parquet; None asks for every entity that has a row between
-        ``start`` and ``end``, as of ``end``.
-    known
-        Whether rows count only from their created time on.
-
-    Raises
-    ------
-    UserError
-        When the rows lack a key or what an on-demand view asks for, or a column of theirs has a feature's name.
-    TableError
-        When their Parquet is missing.
-    """
-    refuse_mixture(views)
-    limits = Limits.of(config)
-    asked = [(_view(view, references, full_names=full_names, known=known), view.batch_source) for view in views]
-    if rows is None:
-        begin, until = compute_non_entity_date_range(list(views), start_date=start, end_date=end)
-        names = [TIMESTAMP, *columns_of([view for view, _ in asked])]
-        heading = Heading(names, TIMESTAMP, lambda opened: everyone(opened, asked, begin, until))
-        metadata = RetrievalMetadata(list(references), names[1:], begin, until)
-    else:
-        heading = _heading(rows, limits)
-        metadata = Metadata(references, heading, limits)
-    _refuse_missing(heading, [view for view, _ in asked], on_demand)
-    computed = [
-        f"{view.projection.name_to_use()}__{field.name}" if full_names else field.name
-        for view in on_demand
-        for field in view.projection.features
-        if f"{view.projection.name_to_use()}:{field.name}" in references
-    ]
-    _refuse_twins(heading, [*(name for view, _ in asked for name in view.features), *computed])
-    return Retrieval(limits, heading.open, asked), metadata
-
-
-def _view(view: Any, references: Sequence[str], *, full_names: bool, known: bool) -> View:
-    source, projection = view.batch_source, view.projection
-    if source is None:
-        raise UserError(f"View {view.name!r} has no batch source to retrieve history from; give it one.")
-    of, prefix = projection.name_to_use(), f"{projection.name_alias or view.name}__" if full_names else ""
-    wanted = [reference.partition(":")[2] for reference in references if reference.partition(":")[0] == of]
-    renamed = projection.join_key_map or {}
-    return View(
-        name=of,
-        keys={key: renamed.get(key, key) for key in view.join_keys if key != DUMMY_ENTITY_ID},
-        features={f"{prefix}{feature}": feature for feature in wanted},
-        time=source.timestamp_field,
-        created=source.created_timestamp_column or None,
-        ttl=getattr(view, "ttl", None) or None,
-        known=known,
-        day=source.date_partition_column or None,
-    )
-
-
-def _heading(rows: Any, limits: Limits) -> Heading:
-    if not isinstance(rows, str | os.PathLike):
-        table = table_spine(rows)
-        return Heading(table.names, table.time, lambda opened: table)
-    text = str(rows)
-    with session(limits) as opened:
-        if isinstance(rows, str) and QUERY.match(text):
-            query = from_repository(opened, text)
-            types = columns_of_query(opened, query)
-            time = time_column({name: kind.startswith("TIMESTAMP") for name, kind in types.items()})
-            return Heading(list(types), time, lambda opened: query_spine(opened, query))
-        spine = file_spine(opened, text)
-        return Heading(spine.names, spine.time, lambda opened: file_spine(opened, text))
-
-
-def _refuse_missing(heading: Heading, views: Sequence[View], on_demand: Sequence[Any]) -> None:
-    needs = [(name, f"view {view.name!r}") for view in views for name in view.keys.values()]
-    needs += [(name, f"view {view.name!r}") for view in on_demand for name in view.get_request_data_schema()]
-    for name, who in needs:
-        if name not in heading.names:
-            raise UserError(f"The entity rows have no column {name!r}, which {who} needs; add it to them.")
-
-
-def _refuse_twins(heading: Heading, features: Sequence[str]) -> None:
-    """Raise `UserError` when two columns of the result would have one name."""
-    for name, count in Counter(heading.names).items():
-        if count > 1:
-            raise UserError(f"The entity rows have {count} columns {name!r}; rename one of them.")
-    counts = Counter(features)
-    for name in counts:
-        if name in heading.names:
-            raise UserError(
-                f"Column {name!r} of the entity rows has the name of a feature that is asked for; rename or drop it, "
-                "or ask with full_feature_names=True."
-            )
-        if counts[name] > 1:
-            raise UserError(f"{counts[name]} features are called {name!r}; ask with full_feature_names=True.")
+        _duckdb("parquet").append_logs(destination, data, config.repo_path)
 
 
 WHOLE = 1_000_000
@@ -373,14 +216,14 @@ class ArrowJob(RetrievalJob):
         held.callback(found.close)
         schema = self._computed(pa.Table.from_batches([], found.schema)).schema
         batches = (batch for part in found for batch in self._batches_of(part, schema))
-        return held_reader(schema, batches, held, "An on-demand view")
+        return _duckdb("retrieval").held_reader(schema, batches, held, "An on-demand view")
 
     def to_parquet(self, path: str | Path) -> None:
         """Write the result to a file, batch by batch; the file is there as a whole or not at all.
 
         ``path`` starts at the Feast repository if relative. Raises like `to_arrow_batches`.
         """
-        target = resolved(str(path), self._repo)
+        target = _duckdb("parquet").resolved(str(path), self._repo)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
         try:
@@ -400,7 +243,7 @@ class ArrowJob(RetrievalJob):
             When something is there and must stay.
         """
         uri: str = storage.file_options.uri
-        target = resolved(uri, self._repo)
+        target = _duckdb("parquet").resolved(uri, self._repo)
         if target.exists() and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=uri)
         if target.suffix == ".parquet":
@@ -481,5 +324,5 @@ def _typed(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedA
         return column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise StoreError(
-            f"{name} came back as {column.type} and is declared {kind} ({first_line(error)}); correct its view."
+            f"{name} came back as {column.type} and is declared {kind} ({error}); correct its view."
         ) from error

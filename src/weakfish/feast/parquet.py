@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -266,13 +265,6 @@ def in_unit(number: int, unit: str, wanted: str) -> int:
     if wanted == "us":
         return number // NANOSECOND
     return max(-(2**63) + 1, min(2**63 - 1, number * NANOSECOND))
-
-
-def microseconds(time: datetime) -> int:
-    """A time as whole microseconds since 1970; without a zone it is UTC."""
-    aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time
-    past = aware - datetime(1970, 1, 1, tzinfo=UTC)
-    return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds
 
 
 def open_source(opened: Session, source: Any, *, mapped: bool) -> Parquet:

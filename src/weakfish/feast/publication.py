@@ -21,13 +21,13 @@ import yaml
 from feast import FeatureStore, FeatureView
 
 from weakfish.contracts.publications import Marker
-from weakfish.contracts.record import microseconds, moment
 from weakfish.contracts.tables import partitions, read_partition
+from weakfish.contracts.times import EVENT_TIMESTAMP, microseconds, moment
 from weakfish.errors import UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
 from weakfish.feast.commit import Claim
-from weakfish.feast.definitions import EVENT_TIME, manifest
+from weakfish.feast.definitions import manifest
 from weakfish.feast.diff import Changes, Counts, Known, Layout, Online, Orphans, Removed, Rows, differences, leftovers
 from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
@@ -86,7 +86,7 @@ def extent(contents: Contents, view: FeatureView) -> Extent:
     """Read the event times of a view's table; raises `TableError` when it is missing or cut off."""
     rows, last, due = 0, None, None
     for file in partitions(Path(view.batch_source.path)).values():
-        times = read_partition(file, [EVENT_TIME])[EVENT_TIME]
+        times = read_partition(file, [EVENT_TIMESTAMP])[EVENT_TIMESTAMP]
         past = times.filter(pc.less_equal(times, contents.as_of))
         to_come = times.filter(pc.greater(times, contents.as_of))
         rows += len(past)

@@ -1,29 +1,200 @@
-"""Runs the queries of `asof` in a session: features beside a spine, and the last row of each entity."""
+"""Retrieval of features: what Feast asks for in our words, and the queries of `asof` run in a session."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
+
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
 
 import numpy as np
 import pyarrow as pa
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+from feast.infra.offline_stores.offline_store import RetrievalMetadata
+from feast.utils import compute_non_entity_date_range
 
+from weakfish.contracts.times import CREATED, EVENT_TIMESTAMP, microseconds, moment
 from weakfish.errors import StoreError, UserError
 from weakfish.feast.asof import AsOfJoin, Newest, View, columns_of
-from weakfish.feast.parquet import Limits, Parquet, Session, explained, microseconds, open_source, quoted, session
-from weakfish.feast.spine import TIMESTAMP, FileSpine, Spine, query_spine
+from weakfish.feast.definitions import refuse_mixture
+from weakfish.feast.parquet import Limits, Parquet, Session, explained, in_unit, open_source, quoted, session
+from weakfish.feast.spine import (
+    FileSpine,
+    Spine,
+    columns_of_query,
+    file_spine,
+    from_repository,
+    query_spine,
+    table_spine,
+    time_column,
+)
 
 ROWS = 65_536
 """Rows of a batch of last rows."""
 
-EVENT_TIME = "event_timestamp"
-CREATED = "created"
 JOINING = "The as-of join"
 
+QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/)*(select|with|from|values|table|pivot|unpivot|\()[\s(*]", re.I | re.S)
+"""How a query begins; any other text is a path."""
+
 Open = Callable[[Session], Spine]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The columns of a spine, the one of its times, and how it is opened in a session."""
+
+    names: Sequence[str]
+    time: str
+    open: Open
+
+
+class Metadata(RetrievalMetadata):
+    """What Feast tells of a retrieval; the range of its times is looked up when it is asked for."""
+
+    def __init__(self, features: Sequence[str], heading: Heading, limits: Limits) -> None:
+        self.features = list(features)
+        self.keys = [name for name in heading.names if name != heading.time]
+        self._heading, self._limits = heading, limits
+
+    @property
+    def min_event_timestamp(self) -> datetime | None:
+        """The first time of the spine, in UTC."""
+        return self._range[0]
+
+    @property
+    def max_event_timestamp(self) -> datetime | None:
+        """The last time of the spine, in UTC."""
+        return self._range[1]
+
+    @cached_property
+    def _range(self) -> tuple[datetime | None, datetime | None]:
+        with session(self._limits) as opened:
+            found = self._heading.open(opened).number(opened, [])
+        first, last = (
+            None if end is None else moment(in_unit(end, found.unit, "us")) for end in (found.first, found.last)
+        )
+        return first, last
+
+
+def plan(
+    config: Any,
+    views: Sequence[Any],
+    references: Sequence[str],
+    rows: Any,
+    on_demand: Sequence[Any],
+    *,
+    full_names: bool,
+    known: bool,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> tuple[Retrieval, RetrievalMetadata]:
+    """How features are retrieved for entity rows.
+
+    Parameters
+    ----------
+    views, on_demand
+        Feast's views, and those of them that are computed on demand.
+    references
+        ``<view>:<feature>`` for every feature wanted, on-demand ones included.
+    rows
+        A pandas frame, an Arrow table, a query or a path of Parquet; None asks for every entity that has a row between
+        ``start`` and ``end``, as of ``end``.
+    known
+        Whether rows count only from their created time on.
+
+    Raises
+    ------
+    UserError
+        When the rows lack a key or what an on-demand view asks for, or a column of theirs has a feature's name.
+    TableError
+        When their Parquet is missing.
+    """
+    refuse_mixture(views)
+    limits = Limits.of(config)
+    asked = [(_view(view, references, full_names=full_names, known=known), view.batch_source) for view in views]
+    if rows is None:
+        begin, until = compute_non_entity_date_range(list(views), start_date=start, end_date=end)
+        names = [EVENT_TIMESTAMP, *columns_of([view for view, _ in asked])]
+        heading = Heading(names, EVENT_TIMESTAMP, lambda opened: everyone(opened, asked, begin, until))
+        metadata = RetrievalMetadata(list(references), names[1:], begin, until)
+    else:
+        heading = _heading(rows, limits)
+        metadata = Metadata(references, heading, limits)
+    _refuse_missing(heading, [view for view, _ in asked], on_demand)
+    computed = [
+        f"{view.projection.name_to_use()}__{field.name}" if full_names else field.name
+        for view in on_demand
+        for field in view.projection.features
+        if f"{view.projection.name_to_use()}:{field.name}" in references
+    ]
+    _refuse_twins(heading, [*(name for view, _ in asked for name in view.features), *computed])
+    return Retrieval(limits, heading.open, asked), metadata
+
+
+def _view(view: Any, references: Sequence[str], *, full_names: bool, known: bool) -> View:
+    source, projection = view.batch_source, view.projection
+    if source is None:
+        raise UserError(f"View {view.name!r} has no batch source to retrieve history from; give it one.")
+    of, prefix = projection.name_to_use(), f"{projection.name_alias or view.name}__" if full_names else ""
+    wanted = [reference.partition(":")[2] for reference in references if reference.partition(":")[0] == of]
+    renamed = projection.join_key_map or {}
+    return View(
+        name=of,
+        keys={key: renamed.get(key, key) for key in view.join_keys if key != DUMMY_ENTITY_ID},
+        features={f"{prefix}{feature}": feature for feature in wanted},
+        time=source.timestamp_field,
+        created=source.created_timestamp_column or None,
+        ttl=getattr(view, "ttl", None) or None,
+        known=known,
+        day=source.date_partition_column or None,
+    )
+
+
+def _heading(rows: Any, limits: Limits) -> Heading:
+    if not isinstance(rows, str | os.PathLike):
+        table = table_spine(rows)
+        return Heading(table.names, table.time, lambda opened: table)
+    text = str(rows)
+    with session(limits) as opened:
+        if isinstance(rows, str) and QUERY.match(text):
+            query = from_repository(opened, text)
+            types = columns_of_query(opened, query)
+            time = time_column({name: kind.startswith("TIMESTAMP") for name, kind in types.items()})
+            return Heading(list(types), time, lambda opened: query_spine(opened, query))
+        spine = file_spine(opened, text)
+        return Heading(spine.names, spine.time, lambda opened: file_spine(opened, text))
+
+
+def _refuse_missing(heading: Heading, views: Sequence[View], on_demand: Sequence[Any]) -> None:
+    needs = [(name, f"view {view.name!r}") for view in views for name in view.keys.values()]
+    needs += [(name, f"view {view.name!r}") for view in on_demand for name in view.get_request_data_schema()]
+    for name, who in needs:
+        if name not in heading.names:
+            raise UserError(f"The entity rows have no column {name!r}, which {who} needs; add it to them.")
+
+
+def _refuse_twins(heading: Heading, features: Sequence[str]) -> None:
+    """Raise `UserError` when two columns of the result would have one name."""
+    for name, count in Counter(heading.names).items():
+        if count > 1:
+            raise UserError(f"The entity rows have {count} columns {name!r}; rename one of them.")
+    counts = Counter(features)
+    for name in counts:
+        if name in heading.names:
+            raise UserError(
+                f"Column {name!r} of the entity rows has the name of a feature that is asked for; rename or drop it, "
+                "or ask with full_feature_names=True."
+            )
+        if counts[name] > 1:
+            raise UserError(f"{counts[name]} features are called {name!r}; ask with full_feature_names=True.")
 
 
 @dataclass(frozen=True)
@@ -154,7 +325,7 @@ def everyone(opened: Session, views: Sequence[tuple[View, Any]], start: datetime
         of = {**nulls, **{column: source.column(key) for key, column in view.keys.items()}}
         parts.append(Newest(source, list(view.keys), of, view.time, view.created, start, end, view.known).all_sql())
     keys = ", ".join(quoted(column) for column in columns)
-    time = f"CAST(make_timestamp({microseconds(end)}) AS TIMESTAMPTZ) AS {quoted(TIMESTAMP)}"
+    time = f"CAST(make_timestamp({microseconds(end)}) AS TIMESTAMPTZ) AS {quoted(EVENT_TIMESTAMP)}"
     return query_spine(opened, f"SELECT {time}, {keys} FROM ({' UNION '.join(parts)}) ORDER BY {keys}")  # noqa: S608
 
 
@@ -189,9 +360,6 @@ def latest(
     StoreError
         When DuckDB fails.
     """
-    import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
-
-    from feast.feature_view import DUMMY_ENTITY_ID
 
     stored = view.batch_source
     keys = [key for key in view.join_keys if key != DUMMY_ENTITY_ID]
@@ -200,7 +368,7 @@ def latest(
 
     def wanted(source: Parquet) -> Newest:
         found = {name: source.column(name) for name in [*keys, *features]}
-        for name, column in {EVENT_TIME: time, CREATED: created}.items():
+        for name, column in {EVENT_TIMESTAMP: time, CREATED: created}.items():
             number = "NULL" if column is None else source.instant(column).to("us")
             found[name] = f"CAST(make_timestamp(CAST({number} AS BIGINT)) AS TIMESTAMPTZ)"
         return Newest(source, keys, found, time, created, start, end)
@@ -250,10 +418,6 @@ class Pull:
         return _reader(self.data_source, self.config, wanted, rows, mapped=False, last=False)
 
     def _wanted(self, opened: Parquet) -> Newest:
-        import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
-
-        from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
-
         keys, time, created = self.join_key_columns, self.timestamp_field, self.created_timestamp_column or None
         named = [*keys, *self.feature_name_columns, time, *([created] if created else [])]
         named += [] if self.feature_name_columns else opened.rest(named)

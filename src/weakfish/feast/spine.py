@@ -15,11 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from weakfish.contracts.times import EVENT_TIMESTAMP
 from weakfish.errors import UserError
 from weakfish.feast.parquet import NANOSECOND, Parquet, Session, explained, first_line, literal, open_files, selected
-
-TIMESTAMP = "event_timestamp"
-"""The time column, unless a spine has just one other."""
 
 READABLE = (".parquet", ".parq", ".pq", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".gz", ".zst")
 """How names end that DuckDB takes for files in a query."""
@@ -146,8 +144,8 @@ class FileSpine:
 def table_spine(rows: Any) -> TableSpine:
     """A spine of a pandas frame or an Arrow table; raises `UserError` when it is neither or its columns are mixed."""
     if isinstance(rows, pd.DataFrame):
-        if TIMESTAMP in rows.columns and not pd.api.types.is_datetime64_any_dtype(rows[TIMESTAMP]):
-            rows = rows.assign(**{TIMESTAMP: _parsed(rows[TIMESTAMP])})
+        if EVENT_TIMESTAMP in rows.columns and not pd.api.types.is_datetime64_any_dtype(rows[EVENT_TIMESTAMP]):
+            rows = rows.assign(**{EVENT_TIMESTAMP: _parsed(rows[EVENT_TIMESTAMP])})
         try:
             return TableSpine(pa.Table.from_pandas(rows, preserve_index=False))
         except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
@@ -223,12 +221,13 @@ def _absolute(path: str, repo: Path) -> str:
 
 def time_column(is_time: Mapping[str, bool]) -> str:
     """The column of the rows' times; raises `UserError` when none is called so and not just one is a time."""
-    if TIMESTAMP in is_time:
-        return TIMESTAMP
+    if EVENT_TIMESTAMP in is_time:
+        return EVENT_TIMESTAMP
     times = [name for name, found in is_time.items() if found]
     if len(times) != 1:
         raise UserError(
-            f"The entity rows have {', '.join(times) or 'no column'} of times; name the one that counts {TIMESTAMP!r}."
+            f"The entity rows have {', '.join(times) or 'no column'} of times; name the one that "
+            f"counts {EVENT_TIMESTAMP!r}."
         )
     return times[0]
 
