@@ -23,8 +23,10 @@ from feast.repo_config import FeastConfigBaseModel
 from feast.types import UnixTimestamp, from_feast_to_pyarrow_type
 from pydantic import StrictStr
 
+from weakfish.contracts.gate import require_open
 from weakfish.contracts.tables import ROWS_IN_A_GROUP, TIME
 from weakfish.errors import StoreError, UserError
+from weakfish.project.paths import Project
 
 try:
     from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
@@ -43,6 +45,21 @@ def _duckdb(part: str) -> Any:
         raise UserError(
             "Features are read from tables by DuckDB; `pip install 'weakfish[pipeline]'` adds it."
         ) from error
+
+
+def require_open_source(source: Any, repository: Path | None) -> None:
+    """Raise `CheckFailed` when a source is a table of a Weakfish project whose gate is shut."""
+    path = getattr(source, "path", None)
+    if not isinstance(path, str) or "://" in path.removeprefix("file://"):
+        return
+    place = Path(repository or Path.cwd(), path.removeprefix("file://").split("*")[0]).resolve()
+    try:
+        project = Project.find(place)
+    except UserError:  # the source lies in no project
+        return
+    folder, data = place.parent if place.is_file() else place, project.data.resolve()
+    if folder != data and folder.is_relative_to(data):
+        require_open(project, [folder.relative_to(data).as_posix()])
 
 
 class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
@@ -106,13 +123,13 @@ class AsOfOfflineStore(DuckDBOfflineStore):
 
     @staticmethod
     def pull_latest_from_table_or_query(config: Any, *pull: Any, **named: Any) -> ArrowJob:
-        """See Feast's ``OfflineStore``, whose parameters are those of `weakfish.feast.retrieval.Pull`."""
-        return ArrowJob(_duckdb("retrieval").Pull(config, *pull, **named).latest, repo=config.repo_path)
+        """See Feast's ``OfflineStore`` and `weakfish.feast.retrieval.Pull`; `CheckFailed` when a gate is shut."""
+        return _pulled("latest", config, *pull, **named)
 
     @staticmethod
     def pull_all_from_table_or_query(config: Any, *pull: Any, **named: Any) -> ArrowJob:
-        """See Feast's ``OfflineStore``, whose parameters are those of `weakfish.feast.retrieval.Pull`."""
-        return ArrowJob(_duckdb("retrieval").Pull(config, *pull, **named).all, repo=config.repo_path)
+        """See Feast's ``OfflineStore`` and `weakfish.feast.retrieval.Pull`; `CheckFailed` when a gate is shut."""
+        return _pulled("all", config, *pull, **named)
 
     @staticmethod
     def offline_write_batch(
@@ -134,6 +151,12 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         if not isinstance(destination, FileLoggingDestination):
             raise UserError(f"Logs go to a FileLoggingDestination here, not to a {type(destination).__name__}.")
         _duckdb("parquet").append_logs(destination, data, config.repo_path)
+
+
+def _pulled(rows: str, config: Any, *pull: Any, **named: Any) -> ArrowJob:
+    wanted = _duckdb("retrieval").Pull(config, *pull, **named)
+    require_open_source(wanted.data_source, config.repo_path)
+    return ArrowJob(getattr(wanted, rows), repo=config.repo_path)
 
 
 WHOLE = 1_000_000
