@@ -9,10 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from suites import PARTS, made, table, written
+from suites import PARTS, cache, made, table, written
 
 from weakfish.checks import expectations, gx
-from weakfish.checks.expectations import frames
 from weakfish.errors import TableError, UserError
 
 METRIC = "column_values.between"
@@ -21,7 +20,7 @@ METRIC = "column_values.between"
 @pytest.fixture(scope="module")
 def engine() -> Any:
     with gx.quiet():
-        return gx.engine_of(frames.typical(pa.schema([("whole", pa.int64())]), ()))
+        return gx.engine_of(pa.table({"whole": [0, 1]}))
 
 
 def between(**arguments: Any) -> Any:
@@ -72,7 +71,7 @@ def test_the_library_has_no_door_for_duckdb_of_its_own() -> None:
 @pytest.mark.parametrize(("suite", "message"), [([], "is empty"), (["no"], "'no', which is not an expectation")])
 def test_a_suite_that_is_none_is_a_mistake_of_its_author(suite: list[Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
-        expectations.run("suite", suite, written(tmp_path / "table", PARTS), tmp_path / "cache")
+        expectations.run("suite", suite, written(tmp_path / "table", PARTS), cache(tmp_path / "cache"))
 
 
 def test_an_expectation_of_a_projects_own_is_computed_by_its_own_code(
@@ -102,7 +101,7 @@ def test_an_expectation_of_a_projects_own_is_computed_by_its_own_code(
         even, trouble = ExpectColumnValuesToBeEven(column="whole"), ExpectTrouble(column="whole")
     files = written(tmp_path / "table", PARTS)
     with caplog.at_level(logging.DEBUG, logger="weakfish"):
-        outcome = expectations.run("suite", [trouble, even], files, tmp_path / "cache")
+        outcome = expectations.run("suite", [trouble, even], files, cache(tmp_path / "cache"))
     odd = {
         part: [place for place, value in enumerate(rows["whole"].to_pylist()) if value % 2]
         for part, rows in PARTS.items()
@@ -132,7 +131,7 @@ def test_a_subclass_with_other_defaults_runs_on_the_engine_and_one_with_code_of_
                 return {"success": rows == self.value, "result": {"observed_value": rows}}
 
         suite = [ExpectPassingGrade(), ExpectTwoRows()]
-    outcome = expectations.run("suite", suite, written(tmp_path / "table", PARTS), tmp_path / "cache")
+    outcome = expectations.run("suite", suite, written(tmp_path / "table", PARTS), cache(tmp_path / "cache"))
     grade, rows = outcome.checks
     assert grade.unexpected == sum(value < 3 for part in PARTS.values() for value in part["whole"].to_pylist())
     assert (rows.status, rows.observed) == ("failed", 150)
@@ -141,7 +140,7 @@ def test_a_subclass_with_other_defaults_runs_on_the_engine_and_one_with_code_of_
 
 def test_a_check_on_a_column_that_is_not_there_failed_and_says_so(tmp_path: Path) -> None:
     cases = made([("ExpectColumnValuesToNotBeNull", {"column": "nowhere", "severity": "info"})])
-    outcome = expectations.run("suite", cases, written(tmp_path / "table", PARTS), tmp_path / "cache")
+    outcome = expectations.run("suite", cases, written(tmp_path / "table", PARTS), cache(tmp_path / "cache"))
     assert outcome.checks[0].status == "failed"
     assert 'The column "nowhere" in BatchData does not exist' in str(outcome.checks[0].error)
     assert outcome.result.success is False
@@ -149,14 +148,14 @@ def test_a_check_on_a_column_that_is_not_there_failed_and_says_so(tmp_path: Path
 
 def test_a_critical_check_of_a_type_that_no_row_fails_shuts_the_gate(tmp_path: Path) -> None:
     cases = made([("ExpectColumnValuesToBeOfType", {"column": "whole", "type_": "float64", "severity": "critical"})])
-    outcome = expectations.run("suite", cases, written(tmp_path / "table", PARTS), tmp_path / "cache")
+    outcome = expectations.run("suite", cases, written(tmp_path / "table", PARTS), cache(tmp_path / "cache"))
     assert outcome.checks[0].status == "failed"
 
 
 def test_a_partition_that_lacks_a_column_has_nulls_in_it(tmp_path: Path) -> None:
     parts = {"a": table(4, 1), "b": table(3, 2).drop_columns(["code"])}
     cases = made([("ExpectColumnValuesToNotBeNull", {"column": "code"}), ("ExpectColumnToExist", {"column": "code"})])
-    outcome = expectations.run("suite", cases, written(tmp_path / "table", parts), tmp_path / "cache")
+    outcome = expectations.run("suite", cases, written(tmp_path / "table", parts), cache(tmp_path / "cache"))
     exists, present = outcome.checks
     assert exists.status == "passed"
     assert present.by_partition == {"a": 0.0, "b": 1.0}
@@ -165,14 +164,14 @@ def test_a_partition_that_lacks_a_column_has_nulls_in_it(tmp_path: Path) -> None
 def test_partitions_of_types_that_do_not_fit_are_named(tmp_path: Path) -> None:
     parts = {"a": pa.table({"whole": [1]}), "b": pa.table({"whole": ["one"]})}
     with pytest.raises(TableError, match=r"b\.parquet has other types than the partitions before it"):
-        expectations.run("suite", [between()], written(tmp_path / "table", parts), tmp_path / "cache")
+        expectations.run("suite", [between()], written(tmp_path / "table", parts), cache(tmp_path / "cache"))
 
 
 def test_a_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
     files = written(tmp_path / "table", PARTS)
     files["undated"].write_bytes(files["undated"].read_bytes()[:-20])
     with pytest.raises(TableError, match=r"undated\.parquet is not readable Parquet"):
-        expectations.run("suite", [between()], files, tmp_path / "cache")
+        expectations.run("suite", [between()], files, cache(tmp_path / "cache"))
 
 
 def test_pages_that_are_damaged_are_named(tmp_path: Path) -> None:
@@ -181,11 +180,11 @@ def test_pages_that_are_damaged_are_named(tmp_path: Path) -> None:
     place = pq.read_metadata(files["undated"]).row_group(0).column(3).data_page_offset
     files["undated"].write_bytes(whole[: place + 30] + bytes(8) + whole[place + 38 :])
     with pytest.raises(TableError, match=r"undated\.parquet is not readable Parquet"):
-        expectations.run("suite", [between()], files, tmp_path / "cache")
+        expectations.run("suite", [between()], files, cache(tmp_path / "cache"))
 
 
 def test_observed_numbers_have_the_digits_that_repeat(tmp_path: Path) -> None:
     rows = pa.table({"share": [0.1] * 3})
     cases = made([("ExpectColumnSumToBeBetween", {"column": "share", "min_value": 0})])
-    outcome = expectations.run("suite", cases, written(tmp_path / "table", {"a": rows}), tmp_path / "cache")
+    outcome = expectations.run("suite", cases, written(tmp_path / "table", {"a": rows}), cache(tmp_path / "cache"))
     assert outcome.checks[0].observed == 0.3

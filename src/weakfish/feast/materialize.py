@@ -19,11 +19,13 @@ from feast.infra.compute_engines.local.local_node import LocalNode
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 
-from weakfish.feast.asof import latest
-from weakfish.feast.definitions import CREATED, EVENT_TIME, refuse_rows
+from weakfish.contracts.times import CREATED
+from weakfish.contracts.times import EVENT_TIMESTAMP as EVENT_TIME
+from weakfish.feast.definitions import refuse_rows
 from weakfish.feast.encoding import Encoded, encode
 from weakfish.feast.offline import AsOfOfflineStore, require_open_source
 from weakfish.feast.online import ProjectRedisOnlineStore
+from weakfish.feast.retrieval import latest
 from weakfish.project.runs import Progress
 
 ROWS = 10_000
