@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from weakfish.contracts.times import microseconds
+from weakfish.contracts.record import microseconds
 from weakfish.errors import UserError
 from weakfish.feast.parquet import NANOSECOND, Parquet, quoted, selected
 from weakfish.feast.spine import Numbered

@@ -22,7 +22,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 
 from weakfish.contracts.publications import Marker
-from weakfish.contracts.times import EVENT_TIMESTAMP
+from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.feast.commit import patiently
 from weakfish.feast.diff import Difference, Known, Layout, Online, differences, leftovers
 from weakfish.feast.probe import Receipt, event_time

@@ -20,7 +20,7 @@ from feast.data_format import ParquetFormat
 from feast.labeling.label_view import LabelView
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
-from weakfish.contracts.times import CREATED, EVENT_TIMESTAMP
+from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
 from weakfish.errors import StoreError, TableError, UserError
 from weakfish.feast.probe import digest
 from weakfish.files import read_json

@@ -23,8 +23,8 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
 
-from weakfish.contracts.times import CREATED
-from weakfish.contracts.times import EVENT_TIMESTAMP as EVENT_TIME
+from weakfish.contracts.record import CREATED
+from weakfish.contracts.record import EVENT_TIMESTAMP as EVENT_TIME
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast import values as wire

@@ -19,8 +19,8 @@ from feast.infra.compute_engines.local.local_node import LocalNode
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 
-from weakfish.contracts.times import CREATED
-from weakfish.contracts.times import EVENT_TIMESTAMP as EVENT_TIME
+from weakfish.contracts.record import CREATED
+from weakfish.contracts.record import EVENT_TIMESTAMP as EVENT_TIME
 from weakfish.feast.definitions import refuse_rows
 from weakfish.feast.encoding import Encoded, encode
 from weakfish.feast.offline import AsOfOfflineStore, require_open_source

@@ -21,8 +21,8 @@ import yaml
 from feast import FeatureStore, FeatureView
 
 from weakfish.contracts.publications import Marker
+from weakfish.contracts.record import EVENT_TIMESTAMP, microseconds, moment
 from weakfish.contracts.tables import partitions, read_partition
-from weakfish.contracts.times import EVENT_TIMESTAMP, microseconds, moment
 from weakfish.errors import UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe

@@ -20,7 +20,7 @@ from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.offline_stores.offline_store import RetrievalMetadata
 from feast.utils import compute_non_entity_date_range
 
-from weakfish.contracts.times import CREATED, EVENT_TIMESTAMP, microseconds, moment
+from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP, microseconds, moment
 from weakfish.errors import StoreError, UserError
 from weakfish.feast.asof import AsOfJoin, Newest, View, columns_of
 from weakfish.feast.definitions import refuse_mixture

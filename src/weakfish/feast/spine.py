@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from weakfish.contracts.times import EVENT_TIMESTAMP
+from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.errors import UserError
 from weakfish.feast.parquet import NANOSECOND, Parquet, Session, explained, first_line, literal, open_files, selected
 
