@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +190,31 @@ def test_observed_numbers_have_the_digits_that_repeat(tmp_path: Path) -> None:
     cases = made([("ExpectColumnSumToBeBetween", {"column": "share", "min_value": 0})])
     outcome = expectations.run("suite", cases, written(tmp_path / "table", {"a": rows}), cache(tmp_path / "cache"))
     assert outcome.checks[0].observed == 0.3
+
+
+def test_the_library_is_imported_without_what_it_hardly_uses_and_still_has_it() -> None:
+    program = """
+import sys
+from weakfish.checks.gx import import_gx
+import_gx()
+from great_expectations import expectations
+from great_expectations.expectations.core import expect_column_kl_divergence_to_be_less_than as module
+assert "great_expectations" in sys.modules
+assert "altair" not in sys.modules and "scipy.stats" not in sys.modules
+assert abs(module.stats.entropy([0.5, 0.5]) - 0.6931) < 1e-4
+assert module.alt.Chart.__name__ == "Chart"
+import altair, scipy.stats
+assert scipy.stats.norm.cdf(0) == 0.5 and altair.Chart is module.alt.Chart
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_metrics_over_pandas_that_need_what_was_deferred_are_computed(tmp_path: Path) -> None:
+    bins = {"values": ["a", "b", "c"], "weights": [0.4, 0.3, 0.3]}
+    cases = made(
+        [("ExpectColumnKLDivergenceToBeLessThan", {"column": "code", "partition_object": bins, "threshold": 1})]
+    )
+    outcome = expectations.run("suite", cases, written(tmp_path / "table", PARTS), cache(tmp_path / "cache"))
+    assert (outcome.checks[0].status, outcome.checks[0].error) == ("passed", None)
+    assert outcome.by_pandas == (outcome.checks[0].check,)
