@@ -212,6 +212,7 @@ assert scipy.stats.norm.cdf(0) == 0.5 and altair.Chart is module.alt.Chart
 
 def test_metrics_over_pandas_that_need_what_was_deferred_are_computed(tmp_path: Path) -> None:
     bins = {"values": ["a", "b", "c"], "weights": [0.4, 0.3, 0.3]}
+    arguments = {"column": "code", "partition_object": bins, "threshold": 1}
     cases = made(
         [("ExpectColumnKLDivergenceToBeLessThan", {"column": "code", "partition_object": bins, "threshold": 1})]
     )
