@@ -50,16 +50,25 @@ print(torch.ones(1).item())
 def test_what_was_imported_before_is_left_alone() -> None:
     code = """
 import sys, types
-sys.modules["feast"] = module = types.ModuleType("feast")
-from weakfish.feast import adapter
-print(sys.modules["feast"] is module, "torch" in sys.modules, "typeguard" in sys.modules)
-del sys.modules["feast"]
 sys.modules["torch"] = torch = types.ModuleType("torch")
-adapter.import_feast()
+import feast
+made = feast.FeatureView.__init__
+import weakfish.feast.adapter
+from feast import torch_wrapper
+print(feast.FeatureView.__init__ is made, sys.modules["torch"] is torch is torch_wrapper.get_torch())
+"""
+    assert run(code) == "True True"
+
+
+def test_a_torch_that_was_imported_before_is_found() -> None:
+    code = """
+import sys, types
+sys.modules["torch"] = torch = types.ModuleType("torch")
+import weakfish.feast.adapter
 from feast import torch_wrapper
 print(sys.modules["torch"] is torch is torch_wrapper.get_torch())
 """
-    assert run(code).splitlines() == ["True False False", "True"]
+    assert run(code) == "True"
 
 
 def test_a_failed_import_leaves_no_trace() -> None:
@@ -79,12 +88,10 @@ print("torch" in sys.modules, typeguard.typechecked is checked)
 
 def test_threads_that_import_at_once_find_torch_and_the_type_checks_afterwards() -> None:
     code = """
-import sys, threading, typeguard, types
+import threading, typeguard
 checked = typeguard.typechecked
-sys.modules["feast"] = types.ModuleType("feast")
-from weakfish.feast import adapter
-del sys.modules["feast"]
-threads = [threading.Thread(target=adapter.import_feast) for _ in range(4)]
+def work(): import weakfish.feast.adapter
+threads = [threading.Thread(target=work) for _ in range(4)]
 [thread.start() for thread in threads]; [thread.join() for thread in threads]
 import feast, torch
 print(typeguard.typechecked is checked, feast.FeatureView.__name__, torch.__name__)
@@ -129,6 +136,10 @@ def blocks(node: ast.AST) -> list[list[ast.stmt]]:
 
 @pytest.mark.parametrize("file", importers())
 def test_whoever_imports_feast_imports_the_adapter_first(file: str) -> None:
-    for body in blocks(tree(file)):
+    module = tree(file)
+    begun = [node for node in module.body if is_feast(node) or is_adapter(node)]
+    if begun and is_adapter(begun[0]):
+        return
+    for body in blocks(module):
         first = next(node for node in body if is_feast(node) or is_adapter(node))
         assert is_adapter(first), f"line {first.lineno}"

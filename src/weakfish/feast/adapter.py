@@ -7,6 +7,7 @@ also bounds Feast to the versions that these names were tried with; `tests/test_
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ def _unchecked() -> Iterator[None]:
     import typeguard
 
     checked = typeguard.typechecked
-    typeguard.typechecked = _unchanged  # type: ignore[assignment]
+    typeguard.typechecked = _unchanged
     try:
         yield
     finally:
@@ -82,7 +83,8 @@ def _import_torch_on_demand() -> None:
 
 import_feast()
 
-from feast import FeatureService, FeatureStore, feature_server_utils, metrics, utils
+import yaml
+from feast import FeatureService, FeatureStore, RepoConfig, feature_server_utils, metrics, utils
 from feast.infra.compute_engines.local.compute import LocalComputeEngine
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.online_stores.online_store import OnlineStore
@@ -107,6 +109,14 @@ value_to_json = feature_server_utils._value_to_native
 def online_store(store: FeatureStore) -> OnlineStore:
     """The online store that a feature store reads from and writes to."""
     return store._get_provider().online_store
+
+
+def config_without_offline_store(repository: Path) -> RepoConfig:
+    """What feature_store.yaml says, but for the offline store: Feast checks only settings that are a dictionary."""
+    text = (repository / "feature_store.yaml").read_text(encoding="utf-8")
+    config = RepoConfig(**{**yaml.safe_load(os.path.expandvars(text)), "offline_store": "unused"})
+    config.repo_path = repository
+    return config
 
 
 def has_unresolved_features(service: FeatureService) -> bool:

@@ -408,7 +408,7 @@ async def close(client: redis.asyncio.Redis | redis.asyncio.RedisCluster) -> Non
 
 def is_one_server(client: Any) -> bool:
     """Whether all connections of a client, sync or async, lead to one server and hand out bytes."""
-    pool = getattr(client, "connection_pool", None)
+    pool: Any = getattr(client, "connection_pool", None)
     plain = ((redis.Redis, redis.ConnectionPool), (redis.asyncio.Redis, redis.asyncio.ConnectionPool))
     if (type(client), type(pool)) not in plain:
         return False

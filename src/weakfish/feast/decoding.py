@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+from weakfish.feast.adapter import value_to_json
 
-from feast.feature_server_utils import _value_to_native
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
 from feast.protos.feast.types.Value_pb2 import Value
 
@@ -70,7 +69,7 @@ def rfc3339(time: tuple[int, int]) -> str:
 
 
 def _by_feast(data: bytes) -> Any:
-    return _value_to_native(Value.FromString(data))
+    return value_to_json(Value.FromString(data))
 
 
 def _double(data: bytes) -> Any:
@@ -259,10 +258,10 @@ def sized(tag: bytes, data: bytes) -> bytes:
 
 
 def _head(tag: bytes, length: int) -> bytes:
-    if length < _SHORT_response:
+    if length < _SHORT:
         return tag + _BYTE[length]
     head = tag
-    while length >= _SHORT_response:
+    while length >= _SHORT:
         head += _BYTE[length & 0x7F | 0x80]
         length >>= 7
     return head + _BYTE[length]
@@ -270,7 +269,7 @@ def _head(tag: bytes, length: int) -> bytes:
 
 def _repeated(heads: list[bytes], tag: bytes, contents: Sequence[bytes | None]) -> bytes:
     """A field that repeats; what is missing is an empty message."""
-    if len(contents) > _FEW_response and None not in contents:
+    if len(contents) > _FEW and None not in contents:
         lengths = set(map(len, contents))  # type: ignore[arg-type]
         if len(lengths) == 1:  # as all numbers' are: what stands before each is the same
             head = _head(tag, lengths.pop())
@@ -283,10 +282,6 @@ def _repeated(heads: list[bytes], tag: bytes, contents: Sequence[bytes | None]) 
 
 
 _BYTE = [bytes([number]) for number in range(256)]
-_SHORT_response = 0x80
-"""Lengths below it take one byte."""
-
-_FEW_response = 4
 _KNOWN = 1024
 _VALUES, _TIMES = ([_head(tag, length) for length in range(_KNOWN)] for tag in (VALUES, TIMES))
 """What stands before contents of so many bytes."""

@@ -332,7 +332,7 @@ def read_entities(project: Project, entities: Mapping[str, str], marker: Marker 
         When the store cannot be reached, or nothing was published yet.
     """
     with quiet(), explained(server.resolve(project)):
-        store = open_store(project)
+        store = open_store(project, online_only=True)
         served = views(store)
         known = {key for view in served for key in view.join_keys}
         for key in entities:

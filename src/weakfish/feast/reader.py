@@ -358,7 +358,7 @@ def _texts(texts: list[bytes]) -> KeyColumn:
         )
     return KeyColumn(
         [_HEAD(Kind.STRING, len(text)) + text for text in texts],
-        [Value(string_val=text).SerializeToString() for text in texts],
+        [Value(string_val=text.decode()).SerializeToString() for text in texts],
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+from weakfish.feast.adapter import config_without_offline_store
 
 import feast
 from feast import Entity, FeatureService, FeatureStore, FeatureView
@@ -155,15 +155,24 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def open_store(project: Project) -> FeatureStore:
-    """Feast on the registry that was published; raises `StoreError` when there is none that it can read."""
+def open_store(project: Project, *, online_only: bool = False) -> FeatureStore:
+    """Feast on the registry that was published; raises `StoreError` when there is none that it can read.
+
+    With ``online_only`` it has no offline store, which takes a second to import, and reads the registry once.
+    """
     file: Path = settings(project)["registry_file"]
     if not file.exists():
         raise StoreError(f"{file} does not exist, so nothing was published yet; run `weakfish publish`.")
     try:
         with quiet():
-            store = FeatureStore(repo_path=str(repository(project)))
-            store.list_feature_views()
+            if online_only:
+                config = config_without_offline_store(repository(project))
+                config.registry.path = str(file)
+                config.registry.cache_ttl_seconds, config.registry.cache_mode = 0, "thread"  # it is never read again
+                store = FeatureStore(config=config)
+            else:
+                store = FeatureStore(repo_path=str(repository(project)))
+            store.registry.list_feature_views(store.project, allow_cache=online_only)
     except WeakfishError:
         raise
     except Exception as error:

@@ -35,8 +35,8 @@ class Question(BaseModel):
         description="A list per join key, and per value that on-demand views need; all of one length."
     )
     feature_service: str | None = None
-    features: list[str] = Field([], description="As view:feature.")
-    full_feature_names: bool = Field(False, description="Name features view__feature.")
+    features: list[str] = Field(default=[], description="As view:feature.")
+    full_feature_names: bool = Field(default=False, description="Name features view__feature.")
     include_feature_view_version_metadata: bool = False
 
 
@@ -229,9 +229,9 @@ def document(services: Mapping[str, Inputs | None], max_entities: int, with_toke
         },
     ]
     refused = {"401": "The token is missing or wrong."} if with_token else {}
-    closed = {"security": [{"token": []}]} if with_token else {}
+    closed: dict[str, Any] = {"security": [{"token": []}]} if with_token else {}
     schema = _content({"type": "object"})
-    paths = {
+    paths: dict[str, Any] = {
         "/get-online-features": {
             "post": {
                 "summary": "Features of entities, as of now",

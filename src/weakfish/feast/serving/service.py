@@ -23,7 +23,6 @@ import orjson
 import redis
 from feast import FeatureService, FeatureStore, errors
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
-from feast.repo_config import load_repo_config
 
 from weakfish.errors import StoreError, UnknownName, WeakfishError
 from weakfish.feast import probe, server
@@ -31,6 +30,7 @@ from weakfish.feast.clients import ERRORS, explained
 from weakfish.feast.decoding import ZERO, Answer, Column, rfc3339
 from weakfish.feast.online import ProjectRedisOnlineStore
 from weakfish.feast.read_plan import Inputs, ReadPlan
+from weakfish.feast.registry import open_store
 from weakfish.feast.serving import metrics
 from weakfish.feast.serving.application import JSON, Refusal, Reply, Say, ServeSettings
 from weakfish.feast.serving.questions import Question, checked, document, parse, shortened
@@ -220,7 +220,7 @@ class Snapshot:
     store: FeatureStore
     online: ProjectRedisOnlineStore
     services: dict[str, FeatureService]
-    stamp: Stamp
+    stamp: Stamp | None
 
     @classmethod
     def load(cls, project: Project) -> Snapshot:
@@ -231,29 +231,17 @@ class Snapshot:
         StoreError
             When there is none, Feast cannot read it, it is empty, or the online store is not the project's.
         """
-        settings = probe.settings(project)
-        file, repository = settings["registry_file"], probe.repository(project)
-        stamp = _stamp(file)
-        if stamp is None:
-            raise StoreError(f"{file} does not exist, so nothing was published yet; run `weakfish publish`.")
-        try:
-            config = load_repo_config(repository, repository / "feature_store.yaml")
-            config.registry.path = str(file)
-            config.registry.cache_ttl_seconds, config.registry.cache_mode = 0, "thread"  # it is never read again
-            store = FeatureStore(config=config)
-            services = store.registry.list_feature_services(store.project, allow_cache=True)
-            views = store.registry.list_feature_views(store.project, allow_cache=True)
-            online = online_store(store)
-        except WeakfishError:
-            raise
-        except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise StoreError(f"Feast cannot read the registry {file} ({reason}); run `weakfish publish`.") from error
-        if not views:  # as Feast leaves it for a moment when it makes a new one
+        file = probe.settings(project)["registry_file"]
+        stamp = _stamp(file)  # before the file is read, so that no later one is missed
+        store = open_store(project, online_only=True)
+        services = store.registry.list_feature_services(store.project, allow_cache=True)
+        if not store.registry.list_feature_views(store.project, allow_cache=True):
+            # Feast leaves it so for a moment when it makes a new one
             raise StoreError(f"{file} holds no feature view; run `weakfish publish`.")
+        online = online_store(store)
         if not isinstance(online, ProjectRedisOnlineStore):
             raise StoreError(
-                f"{repository}/feature_store.yaml names the online store {type(online).__name__}, which "
+                f"{probe.repository(project)}/feature_store.yaml names the online store {type(online).__name__}, which "
                 "`weakfish serve` cannot read; use `feast serve`, or the store that docs/store.md names."
             )
         found = cls(store, online, {str(service.name): service for service in services}, stamp)
