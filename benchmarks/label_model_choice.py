@@ -229,7 +229,7 @@ def synthetic(rows: int, seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:
 def of_project(root: Path, seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """The lines of subsets of a project's functions: all of them, and some drawn, with and without its l2."""
     from weakfish.contracts.tables import folder
-    from weakfish.evaluation.inputs import gold_labels
+    from weakfish.evaluation.aligned import gold_labels
     from weakfish.labeling.matrix import read_label_matrix
     from weakfish.project.paths import Project
 

@@ -12,15 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics as skl
+from sklearn.ensemble._hist_gradient_boosting.binning import _find_binning_thresholds
 
 from weakfish.errors import TableError
-from weakfish.evaluation import classifiers as tabular
-from weakfish.evaluation import classifiers as text
 from weakfish.evaluation import plots
+from weakfish.evaluation.aligned import UNKNOWN, Inputs, gold_labels, numbers
+from weakfish.evaluation.classifiers import cuts, learn_numbers, learn_words, vote_shares, word_features
 from weakfish.evaluation.evaluate import assess, empirical
-from weakfish.evaluation.inputs import UNKNOWN, Inputs, gold_labels
 from weakfish.evaluation.measures import MEASURES, Predictions, auc, measure, missing, resamples, spread
-from weakfish.evaluation.models import vote_shares
 from weakfish.labeling.models import Sums, fit
 from weakfish.project.params import EvaluateParams, TaskParams
 
@@ -234,26 +233,25 @@ def test_a_gold_label_that_is_no_class_is_refused_by_name(tmp_path: Path) -> Non
 
 def test_classifiers_repeat_themselves_and_trees_differ_between_seeds() -> None:
     rows = inputs(BINARY)
-    features = text.features(rows.texts, rows.earlier)
+    features = word_features(rows.texts, rows.earlier)
     soft = np.eye(2)[np.where(rows.earlier, rows.dev, 0)] * 0.8 + 0.1
-    learned = [text.learn(features[rows.earlier], soft[rows.earlier], features) for _ in range(2)]
+    learned = [learn_words(features[rows.earlier], soft[rows.earlier], features) for _ in range(2)]
     assert np.array_equal(learned[0], learned[1])
     values = np.random.default_rng(3).normal(size=(240, 6))
-    examples = tabular.Examples(values, soft, np.zeros(240))
-    trees = [tabular.learn_tabular(examples, seed, values) for seed in (1, 1, 2)]
+    trees = [learn_numbers(values, soft, np.zeros(240), seed, values) for seed in (1, 1, 2)]
     assert np.array_equal(trees[0], trees[1])
     assert not np.array_equal(trees[0], trees[2])
 
 
 @pytest.mark.parametrize("texts", [[""] * 20, [f"word{number}" for number in range(20)]])
 def test_text_that_teaches_nothing_gives_the_reason(texts: list[str]) -> None:
-    features = text.features([texts], np.arange(20) < 2)
-    assert "share no words" in str(text.learn(features[:10], np.eye(2)[np.arange(10) % 2], features))
+    features = word_features([texts], np.arange(20) < 2)
+    assert "share no words" in str(learn_words(features[:10], np.eye(2)[np.arange(10) % 2], features))
 
 
 def test_one_class_alone_teaches_nothing_and_says_so() -> None:
-    features = text.features([["same words"] * 10], np.ones(10, dtype=bool))
-    assert "one class only" in str(text.learn(features, np.eye(2)[np.zeros(10, dtype=int)], features))
+    features = word_features([["same words"] * 10], np.ones(10, dtype=bool))
+    assert "one class only" in str(learn_words(features, np.eye(2)[np.zeros(10, dtype=int)], features))
 
 
 @pytest.mark.parametrize("classes", [BINARY, THREE])
@@ -295,7 +293,7 @@ def test_features_become_numbers_and_counts_of_nothing_are_zero() -> None:
             "name": ["a", "b"],
         }
     )
-    found = tabular.numbers(features)
+    found = numbers(features)
     assert found[0].tolist() == [3, 0.5, 1]
     assert found[1, [0, 2]].tolist() == [0, 0]
     assert np.isnan(found[1, 1])
@@ -305,7 +303,7 @@ def test_a_missing_value_counts_as_the_usual_one_and_teaches_nothing() -> None:
     generator = np.random.default_rng(4)
     gold = generator.integers(2, size=400)
     values = np.where(gold == 1, np.nan, 1.0)[:, None]  # that it is missing would tell all
-    found = tabular.learn_tabular(tabular.Examples(values, np.eye(2)[gold], np.zeros(400)), 1, values)
+    found = learn_numbers(values, np.eye(2)[gold], np.zeros(400), 1, values)
     assert not isinstance(found, str)
     assert np.ptp(found[:, 1]) == 0
 
@@ -314,7 +312,7 @@ def test_late_examples_count_more_than_early_ones() -> None:
     values = np.tile([0.0, 1.0], 200)[:, None]
     days = np.repeat([0.0, 300.0], 200)
     gold = np.where(days > 0, values[:, 0], 1 - values[:, 0]).astype(int)  # what it means has turned round
-    found = tabular.learn_tabular(tabular.Examples(values, np.eye(2)[gold], days), 1, np.array([[0.0], [1.0]]))
+    found = learn_numbers(values, np.eye(2)[gold], days, 1, np.array([[0.0], [1.0]]))
     assert not isinstance(found, str)
     assert found[:, 1].round().tolist() == [0, 1]
 
@@ -327,17 +325,23 @@ def test_a_training_set_without_numbers_gives_the_reason() -> None:
 
 
 def test_text_in_both_is_not_trusted_for_what_it_knows_by_heart() -> None:
+    rows = inputs(BINARY)
     generator = np.random.default_rng(5)
-    gold = generator.integers(2, size=300)
-    words = [[f"row{number} row{number} common" for number in range(300)]]  # seen once each: they tell nothing new
-    features = text.features(words, np.ones(300, dtype=bool))
-    told = np.where(generator.random(300) < 0.9, gold, 1 - gold)[:, None].astype(float)
-    said = text.learn(features, np.eye(2)[gold], features)
-    assert not isinstance(said, str)
-    examples = tabular.Examples(told, np.eye(2)[gold], np.zeros(300))
-    found = tabular.stack(examples, features, 1, told, np.full_like(said, 0.5))
-    assert not isinstance(found, str)
-    assert ((found[:, 1] > 0.5) == (told[:, 0] > 0.5)).mean() > 0.95
+    gold = np.where(rows.earlier, rows.dev, rows.test)
+    told = np.where(generator.random(240) < 0.9, gold, 1 - gold)[:, None].astype(float)
+    names = [f"{number:x}" * 40 for number in generator.integers(16**6, size=240)]  # they tell nothing of other rows
+    found = assess(replace(rows, texts=[names], features=told), task(BINARY), SETTINGS).metrics["models"]
+    assert found["features_gold"]["accuracy"]["value"] > 0.85
+    assert found["both_gold"]["accuracy"]["value"] > 0.85
+
+
+def test_weighted_bins_are_those_of_scikit_learn() -> None:
+    generator = np.random.default_rng(2)
+    values, weights = np.exp(generator.normal(size=3000)), generator.random(3000)
+    expected = _find_binning_thresholds(values, 255, weights)
+    assert np.array_equal(cuts(values, weights), expected)
+    few = values.round(0)
+    assert np.array_equal(cuts(few, weights), _find_binning_thresholds(few, 255, weights))
 
 
 def test_what_trains_on_weak_labels_reads_no_gold_and_no_later_votes() -> None:

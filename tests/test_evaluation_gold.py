@@ -10,15 +10,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from test_evaluation import BINARY, SETTINGS, THREE, certain, drawn, inputs, task
 
+from weakfish.evaluation import classifiers as models_module
 from weakfish.evaluation import measures as spread
-from weakfish.evaluation import models as models_module
 from weakfish.evaluation import plots
-from weakfish.evaluation.classifiers import fit_predict
+from weakfish.evaluation.aligned import UNKNOWN, Inputs
+from weakfish.evaluation.classifiers import fit_predict, sample
 from weakfish.evaluation.evaluate import Evaluation, assess
-from weakfish.evaluation.inputs import UNKNOWN, Inputs
 from weakfish.evaluation.measures import MEASURES, ROWS, Predictions, Support
-from weakfish.evaluation.measures import OF_CLASS_support as OF_CLASS
-from weakfish.evaluation.models import sample
+from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
 from weakfish.project.params import EvaluateParams
 
 NO_TEXT = EvaluateParams(text=[], seeds=[1], bootstrap=20)

@@ -11,9 +11,8 @@ import pytest
 from made_tasks import Made, evaluated, labelled, project
 from made_votes import own_functions
 
-from weakfish.checks import label_counts as crossed
-from weakfish.checks.label_counts import rules_of, through
-from weakfish.checks.labels import label_checks
+from weakfish.checks import labels as crossed
+from weakfish.checks.labels import label_checks, rules_of, through
 from weakfish.cli.labels import print_explanation
 from weakfish.contracts.tables import read_table
 from weakfish.contracts.verdicts import Status

@@ -10,8 +10,7 @@ from statistics import median
 from typing import Any
 
 from weakfish.checks.baseline import Comparison, Entry, percent, rounded
-from weakfish.checks.columns import cardinality, categories, nulls, outside
-from weakfish.checks.drift import drift
+from weakfish.checks.columns import cardinality, categories, drift, nulls, outside
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import Check, Severity, Status, judged
 from weakfish.engine.profile import Profile

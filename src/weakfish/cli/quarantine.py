@@ -143,7 +143,7 @@ def quarantine() -> None:
 def list_rows(rule: str | None, partition: str | None, limit: int, as_json: bool) -> None:
     """Say how many rows each check sets aside, and name the newest."""
 
-    from weakfish.checks.set_aside import Aside
+    from weakfish.checks.quarantine import Aside
 
     found = Aside.read(Project.find(), TABLE).summary(rule, partition, limit)
     if as_json:
@@ -161,8 +161,8 @@ def show(row: str, as_json: bool) -> None:
     This is the only command that prints the values of rows; they go nowhere else.
     """
 
+    from weakfish.checks.quarantine import Aside
     from weakfish.checks.repairs import staged_files
-    from weakfish.checks.set_aside import Aside
 
     project = Project.find()
     aside = Aside.read(project, TABLE)
@@ -191,8 +191,8 @@ def release(rows: tuple[str, ...], rule: str | None, who: str | None, why: str, 
 
     After a fix of the source no patch is needed: rows that pass the checks come in by the next `dvc repro`.
     """
-    from weakfish.checks.set_aside import Decision
-    from weakfish.checks.set_aside import release as work
+    from weakfish.checks.quarantine import Decision
+    from weakfish.checks.quarantine import release as work
 
     project = Project.find()
     file, follows = work(project, TABLE, Decision(rows, rule, who, why, values))

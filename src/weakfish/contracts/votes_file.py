@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -106,3 +108,28 @@ def read_votes(file: Path, keys: str) -> pa.Array:
     if (votes.schema.metadata or {}).get(FINGERPRINT, b"").decode() != keys:
         raise TableError(f"{file} holds votes on other events than data/events/{file.name}; run `dvc repro vote`.")
     return votes["vote"].combine_chunks()
+
+
+FEW_CLASSES = 12
+"""Classes up to which the whole table is written: of fifty it would be 2,550 numbers per function and partition."""
+
+Table = Sequence[Sequence[int]]
+
+
+def table_json(table: Table) -> Any:
+    """The table (rows, classes) for a file; see `parse_table`."""
+    if not table or len(table[0]) <= FEW_CLASSES:
+        return [list(row) for row in table]
+    counts = [[one, other, count] for one, row in enumerate(table) for other, count in enumerate(row) if count]
+    return {"shape": [len(table), len(table[0])], "counts": counts}
+
+
+def parse_table(content: Any) -> tuple[tuple[int, ...], ...]:
+    """The table of `table_json`."""
+    if not isinstance(content, Mapping):
+        return tuple(map(tuple, content))
+    rows, classes = content["shape"]
+    table = [[0] * classes for _ in range(rows)]
+    for one, other, count in content["counts"]:
+        table[one][other] = count
+    return tuple(map(tuple, table))

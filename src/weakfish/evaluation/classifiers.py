@@ -1,17 +1,167 @@
-"""How a classifier learns from soft labels, the same for every kind of classifier here."""
+"""Classifiers that learn from labels, and the label models themselves: each gives its predictions of rows, by seed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from weakfish.evaluation.measures import Bools, Floats
+from weakfish.contracts.votes_file import ABSTAIN, Votes
+from weakfish.evaluation.aligned import UNKNOWN, Inputs
+from weakfish.evaluation.measures import ROWS_OF_CLASS, Bools, Floats, Ints, Predictions, Support, too_few
+from weakfish.labeling.choice import learn
+from weakfish.labeling.models import covered
+from weakfish.project.params import TaskParams
+
+BySeed = dict[int, Predictions]
+
+EXAMPLES = 100_000
+"""Training rows times classes that a classifier sees, a sample of more: its time grows with both."""
+
+
+def vote_shares(votes: Votes, cardinality: int) -> Predictions:
+    """The majority vote with its strength: each class has its share of a row's votes, all the same share without votes.
+
+    The most probable class is the majority's, and a tie is a tie; the shares rank rows, which winners alone cannot.
+    """
+    counts = np.stack([(votes == label).sum(axis=1) for label in range(cardinality)], axis=1)
+    total = counts.sum(axis=1, keepdims=True)
+    shares: Floats = np.where(total > 0, counts / np.maximum(total, 1), 1 / cardinality)
+    return Predictions(shares, (votes != ABSTAIN).any(axis=1))
+
+
+def label_models(inputs: Inputs, task: TaskParams, seeds: Sequence[int]) -> BySeed:
+    """The label model on all rows: as published for the pipeline's seed, fitted anew on the same votes for others."""
+    votes, published = inputs.votes, task.label_model.seed
+    return {seed: inputs.published if seed == published else _labels(votes, votes, task, seed) for seed in seeds}
+
+
+def _labels(votes: Votes, rows: Votes, task: TaskParams, seed: int) -> Predictions:
+    """Probabilities of ``rows`` by the method that is chosen for ``votes``."""
+    return Predictions(learn(votes, task, seed).probabilities(rows), covered(rows))
+
+
+def sample(rows: Bools, most: int, seed: int) -> Bools:
+    """At most ``most`` of the rows, the same ones for the same seed."""
+    places = np.flatnonzero(rows)
+    if len(places) <= most:
+        return rows
+    found = np.zeros_like(rows)
+    found[np.random.default_rng(seed).choice(places, most, replace=False)] = True
+    return found
+
+
+class Classifiers:
+    """Classifiers of test rows, trained on the labels of other rows.
+
+    They are named after what they read: ``text`` where there is any, ``features`` where there is a training set, and
+    ``both``. Where one cannot be had, a reason stands in its place.
+    """
+
+    def __init__(self, inputs: Inputs, seed: int) -> None:
+        self._inputs = inputs
+        self._seed = seed
+        weak, gold = inputs.earlier & covered(inputs.votes), inputs.dev != UNKNOWN
+        most = EXAMPLES // len(inputs.classes)
+        self._weak, self._gold = (sample(rows, most, seed) for rows in (weak, gold))
+        self._test = inputs.test != UNKNOWN
+        whole = np.array_equal(weak, self._weak) and np.array_equal(gold, self._gold)
+        # Words are counted over all earlier rows where all train; of a sample only what is read becomes features.
+        read = np.ones(len(weak), dtype=bool) if whole else self._weak | self._gold | self._test
+        self._place = np.cumsum(read) - 1
+        texts = [[column[row] for row in np.flatnonzero(read)] for column in inputs.texts]
+        self._words = word_features(texts, inputs.earlier[read]) if texts else None
+        of_text, of_features = self._words is not None, inputs.features is not None
+        self._kinds = ["text"] * of_text + ["features"] * of_features + ["both"] * (of_text and of_features)
+
+    def on_weak_labels(self, task: TaskParams, seeds: Sequence[int]) -> dict[str, BySeed | str]:
+        """Trained on soft labels of covered rows before the split.
+
+        Each seed has a label model of its own, fitted on votes before the split alone, so that nothing later has any
+        part in what is tested.
+        """
+        votes, rows = self._inputs.votes[self._inputs.earlier], self._weak
+        if not rows.any():
+            return dict.fromkeys(self._kinds, "No event before the split is covered by a labeling function.")
+        soft = {seed: _labels(votes, self._inputs.votes[rows], task, seed).probabilities for seed in seeds}
+        return self._learn(rows, soft)
+
+    def on_gold_labels(self, seeds: Sequence[int]) -> dict[str, BySeed | str]:
+        """Trained on the gold labels of dev: the ceiling, which needs examples of each class that is measured."""
+        gold = self._inputs.dev[self._gold]
+        if reason := self._no_ceiling(gold):
+            return dict.fromkeys(self._kinds, reason)
+        return self._learn(self._gold, dict.fromkeys(seeds, np.eye(len(self._inputs.classes))[gold]))
+
+    def _no_ceiling(self, gold: Ints) -> str | None:
+        if reason := too_few(len(gold), "dev row"):
+            return reason
+        classes = self._inputs.classes
+        support = Support.of(self._inputs.test[self._test], classes)
+        measured = range(2) if len(classes) == 2 else support.scored
+        counts = np.bincount(gold, minlength=len(classes))
+        lacking = [f"{classes[label]} ({counts[label]})" for label in measured if counts[label] < ROWS_OF_CLASS]
+        if not lacking:
+            return None
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        return f"Of {', '.join(lacking[:3])}{more} there are fewer than {ROWS_OF_CLASS} dev rows to learn from."
+
+    def _learn(self, rows: Bools, soft: dict[int, Floats]) -> dict[str, BySeed | str]:
+        """Every kind of classifier for every seed. Text is read once per set of labels: no seed has a part in that."""
+        distinct = {id(labels): labels for labels in soft.values()}
+        readings = {key: self._reading(rows, labels) for key, labels in distinct.items()}
+        outcomes = [self._outcomes(rows, labels, readings[id(labels)], seed) for seed, labels in soft.items()]
+        found: dict[str, BySeed | str] = {}
+        for kind in self._kinds:
+            reasons = [outcome[kind] for outcome in outcomes if isinstance(outcome[kind], str)]
+            by_seed = {
+                seed: Predictions(of, np.ones(len(of), dtype=bool))
+                for seed, outcome in zip(soft, outcomes, strict=True)
+                if not isinstance(of := outcome[kind], str)
+            }
+            found[kind] = str(reasons[0]) if reasons else by_seed
+        return found
+
+    def _reading(self, rows: Bools, soft: Floats) -> tuple[Floats | str, Floats | str]:
+        """What text says of test rows; and of each training row, by a classifier that has not learned from it.
+
+        Stacking (Wolpert 1992): else text would be trusted for what it knows by heart.
+        """
+        if self._words is None:
+            return "", ""
+        words = self._words[self._place[rows]]
+        said = learn_words(words, soft, self._words[self._place[self._test]])
+        if isinstance(said, str) or "both" not in self._kinds:
+            return said, said
+        own = np.zeros_like(soft)
+        part = np.random.default_rng(self._seed).permutation(len(soft)) % FOLDS
+        for number in range(FOLDS):
+            read = learn_words(words[part != number], soft[part != number], words[part == number])
+            if isinstance(read, str):
+                return said, read
+            own[part == number] = read
+        return said, own
+
+    def _outcomes(
+        self, rows: Bools, soft: Floats, reading: tuple[Floats | str, Floats | str], seed: int
+    ) -> dict[str, Floats | str]:
+        (said, own), known = reading, self._inputs.features
+        found: dict[str, Floats | str] = {"text": said}
+        if known is None:
+            return found
+        days, train, test = self._inputs.days[rows], known[rows], known[self._test]
+        found["features"] = learn_numbers(train, soft, days, seed, test)
+        if isinstance(said, str) or isinstance(own, str):
+            return found | {"both": own}
+        stacked = learn_numbers(
+            np.hstack([_log_odds(own), train]), soft, days, seed, np.hstack([_log_odds(said), test])
+        )
+        # The mean holds where entities are new and only text can tell.
+        return found | {"both": stacked if isinstance(stacked, str) else _geometric_mean(stacked, said)}
+
 
 NEGLIGIBLE = 1e-6
 """A class with a smaller probability than this does not become a training example."""
@@ -74,8 +224,8 @@ INVERSE_REGULARIZATION = 10.0
 MAX_ITERATIONS = 1000
 
 
-def features(texts: Sequence[Sequence[str]], train: Bools) -> Any:
-    """TF-IDF features of rows of text.
+def word_features(texts: Sequence[Sequence[str]], train: Bools) -> Any:
+    """TF-IDF features of rows of text, by words and by two to four characters within words.
 
     Parameters
     ----------
@@ -91,21 +241,37 @@ def features(texts: Sequence[Sequence[str]], train: Bools) -> Any:
     from scipy.sparse import hstack  # type: ignore[import-untyped]
 
     kinds = ({"analyzer": "word", "ngram_range": (1, 1)}, {"analyzer": "char_wb", "ngram_range": (2, 4)})
-    return hstack([_tfidf(column, train, kind) for column in texts for kind in kinds]).tocsr()
+    counted = [_token_counts(column) for column in texts]
+    return hstack([_tfidf(tokens, rows, train, kind) for tokens, rows in counted for kind in kinds]).tocsr()
 
 
-def _tfidf(column: Sequence[str], train: Bools, kind: dict[str, Any]) -> Any:
+def _token_counts(column: Sequence[str]) -> tuple[list[str], Any]:
+    """What stands between white space, and how often each row has it, (rows, tokens)."""
+    from scipy.sparse import csr_array
+
+    places: dict[str, int] = {}
+    rows = [[places.setdefault(token, len(places)) for token in text.lower().split()] for text in column]
+    starts = [0, *accumulate(map(len, rows))]
+    found = np.fromiter((place for row in rows for place in row), np.int64, starts[-1])
+    tokens = list(places) or [""]
+    return tokens, csr_array((np.ones(len(found)), found, starts), shape=(len(rows), len(tokens)))
+
+
+def _tfidf(tokens: list[str], rows: Any, train: Bools, kind: dict[str, Any]) -> Any:
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
-    counts = HashingVectorizer(n_features=COLUMNS, alternate_sign=False, norm=None, **kind).transform(column).tocsr()
-    counts = counts[:, np.flatnonzero(counts[train].getnnz(axis=0) >= MIN_ROWS)]
+    # No feature spans white space, so that each token is hashed once, and not once for each of its occurrences.
+    hashed = HashingVectorizer(n_features=COLUMNS, alternate_sign=False, norm=None, **kind).transform(tokens)
+    counts = (rows @ hashed).tocsr()
+    counts.sort_indices()
+    counts = counts[:, np.flatnonzero(np.bincount(counts[train].indices, minlength=COLUMNS) >= MIN_ROWS)]
     if not counts.shape[1]:
         return counts
     return TfidfTransformer(sublinear_tf=True).fit(counts[train]).transform(counts)
 
 
-def learn(examples: Any, soft: Floats, rows: Any) -> Floats | str:
-    """Train on the examples and predict ``rows``, see `learning.fit_predict`."""
+def learn_words(examples: Any, soft: Floats, rows: Any) -> Floats | str:
+    """Train on features of text and predict ``rows``, see `fit_predict`."""
     from sklearn.linear_model import LogisticRegression
 
     if not examples.shape[1]:
@@ -131,78 +297,44 @@ FOLDS = 3
 HALF_LIFE = 30.0
 """Days after which an example counts half."""
 
+BINS = 255
+"""Values that a feature has for the classifier, as many as it can tell apart."""
+
 FLOOR = 1e-6
 """Probabilities closer to 0 than this count as this, where their logarithm is taken."""
 
 
-def numbers(features: pa.Table) -> Floats:
-    """Features as numbers: (rows, features).
+def learn_numbers(examples: Floats, soft: Floats, days: Floats, seed: int, rows: Floats) -> Floats | str:
+    """Train on features that are numbers, late examples above all, and predict ``rows``; see `fit_predict`.
 
-    A whole number that is null becomes 0: of what is not known, nothing was counted. Any other is NaN where null. Texts
-    are left out, and times too: what they are good for is an age, which an on-demand view computes.
-    """
-    columns = [features[name] for name in features.column_names if _is_number(features[name].type)]
-    return np.stack([_numbers(column) for column in columns], axis=1) if columns else np.zeros((features.num_rows, 0))
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Rows to learn from: features, (rows, features), soft labels, (rows, classes), and times in days, (rows,)."""
-
-    features: Floats
-    soft: Floats
-    days: Floats
-
-
-def learn_tabular(examples: Examples, seed: int, rows: Floats) -> Floats | str:
-    """Train on the examples, late ones above all, and predict ``rows``.
-
-    See `learning.fit_predict`. An example counts half as much as one that is `HALF_LIFE` days younger: the past of an
-    entity grows, so that the same features mean something else later.
+    An example counts half as much as one that is `HALF_LIFE` days younger: the past of an entity grows, so that the
+    same features mean something else later.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    if not examples.features.shape[1]:
+    if not examples.shape[1]:
         return "The training set has no feature that is a number, so there is nothing to learn from."
-    usual = _means(examples.features)
-    known, rows = (np.where(np.isnan(values), usual, values) for values in (examples.features, rows))
-    weights = 0.5 ** ((examples.days.max(initial=0.0) - examples.days) / HALF_LIFE)
-    soft = examples.soft * (weights * len(weights) / max(weights.sum(), FLOOR))[:, None]
-    return fit_predict(HistGradientBoostingClassifier(random_state=seed, **SETTINGS), known, soft, rows)
+    is_known = ~np.isnan(examples)
+    usual = np.where(is_known, examples, 0.0).sum(axis=0) / np.maximum(is_known.sum(axis=0), 1)
+    examples, rows = (np.where(np.isnan(values), usual, values) for values in (examples, rows))
+    weights = 0.5 ** ((days.max(initial=0.0) - days) / HALF_LIFE)
+    soft = soft * (weights * len(weights) / max(weights.sum(), FLOOR))[:, None]
+    for column in range(examples.shape[1]):
+        found = cuts(examples[:, column], soft.sum(axis=1))
+        examples[:, column], rows[:, column] = (np.searchsorted(found, of[:, column]) for of in (examples, rows))
+    return fit_predict(HistGradientBoostingClassifier(random_state=seed, **SETTINGS), examples, soft, rows)
 
 
-def stack(examples: Examples, words: Any, seed: int, rows: Floats, said: Floats) -> Floats | str:
-    """`learn` with one more feature, the log odds of the text classifier; then the geometric mean of the two.
-
-    What text says of a training row comes from a classifier of the other rows (stacking: Wolpert 1992), or it would be
-    trusted for what it knows by heart. The mean holds where entities are new and only text can tell.
-
-    Parameters
-    ----------
-    words
-        Of the examples, as `text.features` makes them.
-    said : (rows, classes)
-        What the text classifier, trained on the same examples, says of ``rows``.
-    """
-    soft = examples.soft
-    own = np.zeros_like(soft)
-    part = np.random.default_rng(seed).permutation(len(soft)) % FOLDS
-    for number in range(FOLDS):
-        read = learn(words[part != number], soft[part != number], words[part == number])
-        if isinstance(read, str):
-            return read
-        own[part == number] = read
-    both = replace(examples, features=np.hstack([_log_odds(own), examples.features]))
-    stacked = learn_tabular(both, seed, np.hstack([_log_odds(said), rows]))
-    return stacked if isinstance(stacked, str) else _geometric_mean(stacked, said)
-
-
-def _means(examples: Floats) -> Floats:
-    """What a feature usually is: its mean where it is known, 0 where it never is."""
-    known = ~np.isnan(examples)
-    sums: Floats = np.where(known, examples, 0.0).sum(axis=0)
-    means: Floats = sums / np.maximum(known.sum(axis=0), 1)
-    return means
+def cuts(values: Floats, weights: Floats) -> Floats:
+    """The thresholds that scikit-learn would find for a weighted column: it takes each quantile anew, for seconds."""
+    distinct: Floats = np.unique(values[weights > 0])
+    if len(distinct) <= BINS:
+        return (distinct[1:] + distinct[:-1]) / 2
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(weights[order])
+    wanted = np.searchsorted(total, np.arange(1, BINS) / BINS * total[-1])
+    found: Floats = np.unique(values[order][np.minimum(wanted, len(order) - 1)])
+    return found
 
 
 def _log_odds(probabilities: Floats) -> Floats:
@@ -219,14 +351,4 @@ def _geometric_mean(one: Floats, other: Floats) -> Floats:
 
 def _logs(probabilities: Floats) -> Floats:
     found: Floats = np.log(np.maximum(probabilities, FLOOR))
-    return found
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def _numbers(column: pa.ChunkedArray) -> Floats:
-    missing = 0.0 if pa.types.is_integer(column.type) else float("nan")
-    found: Floats = pc.fill_null(column.cast(pa.float64()), missing).to_numpy()
     return found

@@ -12,7 +12,8 @@ from weakfish.contracts.gate import EVENTS, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation import plots
-from weakfish.evaluation.inputs import UNKNOWN, Inputs, read_inputs
+from weakfish.evaluation.aligned import UNKNOWN, Inputs, read_inputs
+from weakfish.evaluation.classifiers import BySeed, Classifiers, label_models, sample, vote_shares
 from weakfish.evaluation.measures import (
     MOST_TEST,
     Ints,
@@ -23,7 +24,6 @@ from weakfish.evaluation.measures import (
     rounded,
     spread_by_class,
 )
-from weakfish.evaluation.models import BySeed, Classifiers, label_models, sample, vote_shares
 from weakfish.files import write_json
 from weakfish.project.params import EvaluateParams, TaskParams
 from weakfish.project.paths import Project

@@ -176,7 +176,7 @@ def _ratio(above: Floats, below: Floats) -> Floats:
 ROWS = 30
 """Test rows that any figure needs: with fewer, chance alone can move a share by 0.18 (95 %, at one half)."""
 
-OF_CLASS_support = 10
+ROWS_OF_CLASS = 10
 """Rows that a figure about one class needs of it: with fewer, chance can move its recall by 0.31."""
 
 MOST_TEST = 20_000
@@ -215,7 +215,7 @@ class Support:
         return [
             place
             for place, count in enumerate(self.counts)
-            if count >= OF_CLASS_support and self.rows - count >= OF_CLASS_support
+            if count >= ROWS_OF_CLASS and self.rows - count >= ROWS_OF_CLASS
         ]
 
     @property
@@ -231,16 +231,14 @@ class Support:
     def lacks_classes(self) -> str | None:
         """Why no figure about classes (AUC, F1, ROC) can be had."""
         if len(self.classes) > 2:
-            few = f"Fewer than two classes have {OF_CLASS_support} test rows, and no mean over classes can be had."
+            few = f"Fewer than two classes have {ROWS_OF_CLASS} test rows, and no mean over classes can be had."
             return few if len(self.scored) < 2 else None
         absent = [name for name, count in zip(self.classes, self.counts, strict=True) if not count]
         if absent:
             return f"No test row is of class {', '.join(absent)}."
         count, name = min(zip(self.counts, self.classes, strict=True))
         return (
-            None
-            if count >= OF_CLASS_support
-            else f"Of class {name} there are {_rows(count)}; {OF_CLASS_support} are needed."
+            None if count >= ROWS_OF_CLASS else f"Of class {name} there are {_rows(count)}; {ROWS_OF_CLASS} are needed."
         )
 
 

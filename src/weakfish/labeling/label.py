@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from weakfish.checks import label_counts as crossed
 from weakfish.contracts.gate import EVENTS, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import TIME, UNDATED, partitions
+from weakfish.contracts.votes_file import table_json
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import read_json, whole_folder, write_json
 from weakfish.labeling.choice import Alone, Chosen, Tally, alone, choose
@@ -101,7 +101,7 @@ def summary(
     function; ``chosen`` is the model of the last partition. Coverage, overlaps and conflicts are shares of all rows, as
     Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of the rows on which a function votes and the others
     have one majority, on which it votes as that, None without any; ``settles`` is the share of covered rows of `alone`.
-    By partition, the same are counts of rows; ``others`` is that of `Tally`, in the form of `crossed`.
+    By partition, the same are counts of rows; ``others`` is that of `Tally`, in the form of `table_json`.
     """
     whole = Tally.total(tallies.values(), len(functions), len(task.classes))
     names = [function.name for function in functions]
@@ -155,7 +155,7 @@ def _counts(names: Sequence[str], tally: Tally, settled: Alone) -> dict[str, Any
     counts = {
         "votes": _votes(tally, len(names)),
         "conflicts": tally.conflicts.tolist(),
-        "others": [crossed.written(table) for table in tally.others.tolist()],
+        "others": [table_json(table) for table in tally.others.tolist()],
         "settled": settled.settled.tolist(),
     }
     by_function = {what: dict(zip(names, of, strict=True)) for what, of in counts.items()}

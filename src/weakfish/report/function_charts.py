@@ -13,7 +13,7 @@ from statistics import median
 
 from markupsafe import Markup
 
-from weakfish.evaluation.measures import OF_CLASS_support as OF_CLASS
+from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
 from weakfish.report.charts import (
     COLOURS,
     SQUARE,

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 import weakfish
 from weakfish.checks.junit import write_junit
-from weakfish.evaluation.measures import OF_CLASS_support as OF_CLASS
+from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
 from weakfish.files import whole_file
 from weakfish.report import charts, function_charts, words
 from weakfish.report import check_tables as checks

@@ -1,7 +1,4 @@
-"""Rows that are set aside now, from the mask of the last `validate`: per check, the newest, or one with its values.
-
-The mask tells them whether `accept` wrote them to ``data/quarantine`` or the gate stayed shut, so both are shown alike.
-"""
+"""Rows in quarantine, and the decisions that let them in."""
 
 from __future__ import annotations
 

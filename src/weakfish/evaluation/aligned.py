@@ -1,4 +1,4 @@
-"""What an evaluation reads, side by side: votes, published labels, text, features, gold labels of dev and test."""
+"""What an evaluation reads, row by row: votes, published labels, text, features, gold labels of dev and test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from weakfish.contracts.tables import GOLD_LABEL, folder, in_test, partition_names, read_table
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
-from weakfish.evaluation.classifiers import numbers
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
 from weakfish.labeling.matrix import read_label_matrix
 from weakfish.project.paths import Project
@@ -46,7 +45,7 @@ class Inputs:
     texts : list of list of str
         One list per column of text, of which there may be none; missing text is empty.
     features : numpy.ndarray, float64, (rows, features), or None
-        The task's training set as numbers, see `tabular.numbers`; None where there is none, or none with features.
+        The task's training set as numbers, see `numbers`; None where there is none, or none with features.
     """
 
     classes: list[str]
@@ -154,3 +153,23 @@ def _text(column: pa.ChunkedArray, name: str) -> list[str]:
         )
     texts: list[str] = pc.fill_null(column, "").to_pylist()
     return texts
+
+
+def numbers(features: pa.Table) -> Floats:
+    """Features as numbers: (rows, features).
+
+    A whole number that is null becomes 0: of what is not known, nothing was counted. Any other is NaN where null. Texts
+    are left out, and times too: what they are good for is an age, which an on-demand view computes.
+    """
+    columns = [features[name] for name in features.column_names if _is_number(features[name].type)]
+    return np.stack([_numbers(column) for column in columns], axis=1) if columns else np.zeros((features.num_rows, 0))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _numbers(column: pa.ChunkedArray) -> Floats:
+    missing = 0.0 if pa.types.is_integer(column.type) else float("nan")
+    found: Floats = pc.fill_null(column.cast(pa.float64()), missing).to_numpy()
+    return found
