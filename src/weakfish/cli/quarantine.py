@@ -191,8 +191,8 @@ def release(rows: tuple[str, ...], rule: str | None, who: str | None, why: str, 
 
     After a fix of the source no patch is needed: rows that pass the checks come in by the next `dvc repro`.
     """
+    from weakfish.checks import quarantine as work
     from weakfish.checks.quarantine import Decision
-    from weakfish.checks.quarantine import release as work
 
     project = Project.find()
     file, follows = work(project, TABLE, Decision(rows, rule, who, why, values))
