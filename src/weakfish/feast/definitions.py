@@ -20,6 +20,7 @@ from feast.data_format import ParquetFormat
 from feast.labeling.label_view import LabelView
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
+from weakfish.contracts.manifests import FeaturesManifest, manifest_file, read_manifest
 from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
 from weakfish.errors import StoreError, TableError, UserError
 from weakfish.feast.probe import digest
@@ -42,19 +43,6 @@ FOLDERS = ("labels", "gold")
 PAST = "features of past labels come from known_labels() in transforms.py"
 
 
-def manifest_file(project: Project, view: str) -> Path:
-    """The file that says what a view's table holds."""
-    return project.table("features") / f"{view}.manifest.json"
-
-
-def manifest(project: Project, view: str) -> dict[str, Any]:
-    """What a view's table holds; raises `TableError` when no stage made it."""
-    found: dict[str, Any] = read_json(manifest_file(project, view))
-    if not isinstance(found, dict) or not {"columns", "features", "entity", "data_version"} <= set(found):
-        raise TableError(f"{manifest_file(project, view)} is no manifest of a view; delete it and run `dvc repro`.")
-    return found
-
-
 def view_schema(project: Project, view: str) -> list[Field]:
     """The fields of a Feast ``FeatureView`` over a table: its entity and all its features, in their order.
 
@@ -67,9 +55,10 @@ def view_schema(project: Project, view: str) -> list[Field]:
     StoreError
         When a column has a type that the store cannot hold.
     """
-    if manifest_file(project, view).exists() or not (project.root / "feature_repo" / "transforms.py").exists():
-        found = manifest(project, view)
-        columns = {name: found["columns"][name] for name in (found["entity"], *found["features"])}
+    table = f"features/{view}"
+    if manifest_file(project, table).exists() or not (project.root / "feature_repo" / "transforms.py").exists():
+        found = read_manifest(project, FeaturesManifest, table)
+        columns = {name: found.columns[name] for name in (found.entity, *found.features)}
     else:
         columns = _declared(project, view)
     for name, kind in columns.items():
@@ -249,7 +238,7 @@ def _declared(project: Project, view: str) -> dict[str, str]:
     views = declared_views(project)
     if view not in views:
         raise TableError(
-            f"{manifest_file(project, view)} does not exist, and feature_repo/transforms.py declares no view "
+            f"{manifest_file(project, f'features/{view}')} does not exist, and feature_repo/transforms.py declares no view "
             f"{view!r} (there are: {', '.join(views)}); correct the name, or add the view there."
         )
     found = views[view]

@@ -20,6 +20,7 @@ import redis
 import yaml
 from feast import FeatureStore, FeatureView
 
+from weakfish.contracts.manifests import FeaturesManifest, read_manifest
 from weakfish.contracts.publications import Marker
 from weakfish.contracts.record import EVENT_TIMESTAMP, microseconds, moment
 from weakfish.contracts.tables import partitions, read_partition
@@ -27,7 +28,6 @@ from weakfish.errors import UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
 from weakfish.feast.commit import Claim
-from weakfish.feast.definitions import manifest
 from weakfish.feast.diff import Changes, Counts, Known, Layout, Online, Orphans, Removed, Rows, differences, leftovers
 from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
@@ -98,13 +98,13 @@ def extent(contents: Contents, view: FeatureView) -> Extent:
 def description(contents: Contents, store: FeatureStore, view: FeatureView, found: Extent) -> dict[str, Any]:
     """What the marker and the report say of a view; its version changes when its rows or its fields do."""
     table = str(view.batch_source.name)
-    known = manifest(contents.source, table)
+    known = read_manifest(contents.source, FeaturesManifest, f"features/{table}")
     content: dict[str, Any] = {
         "table": table,
         "join_keys": sorted(view.join_keys),
         "features": [feature.name for feature in view.features],
         "types": {feature.name: str(feature.dtype) for feature in view.features},
-        "data_version": known["data_version"],
+        "data_version": known.data_version,
         "last_row_at": found.last.isoformat() if found.last else None,
         "rows": found.rows,
         "until": moment(_until(contents, known, found)).isoformat(),
@@ -124,13 +124,13 @@ def batches(contents: Contents, store: FeatureStore, view: FeatureView) -> Itera
                 yield batch, encode(view, store.config, batch)
 
 
-def _until(contents: Contents, known: dict[str, Any], found: Extent) -> int:
+def _until(contents: Contents, known: FeaturesManifest, found: Extent) -> int:
     """Microseconds since 1970 up to which the table says what is right: how far it knows events, or has a row.
 
     What is online with a later event time was pushed by a service, and is not the publication's to change.
     """
     as_of = microseconds(contents.as_of)
-    knows = min(as_of, microseconds(known["as_of"])) if known.get("as_of") else as_of
+    knows = min(as_of, microseconds(known.as_of)) if known.as_of else as_of
     return max(knows, microseconds(found.last)) if found.last else knows
 
 

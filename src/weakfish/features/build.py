@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import ibis.expr.types as ir
 import numpy as np
@@ -20,11 +19,12 @@ import pyarrow.compute as pc
 from weakfish import engine as compute
 from weakfish.contracts.gate import EVENTS, data_version, require_open
 from weakfish.contracts.ledgers import write_ledger
+from weakfish.contracts.manifests import FeaturesManifest, write_manifest
 from weakfish.contracts.tables import TIME, UNDATED, partitions, write_partition
 from weakfish.errors import FeatureError, TableError, WeakfishError
 from weakfish.features.rows import KNOWN_AT, NUMBER, Relations, feature_rows, with_times
 from weakfish.features.views import View, declared_views
-from weakfish.files import sha256, whole_folder, write_json
+from weakfish.files import sha256, whole_folder
 from weakfish.labeling.choice import Tally, choose
 from weakfish.labeling.label import MIN_HISTORY
 from weakfish.labeling.matrix import LabelMatrix, label_matrices
@@ -106,7 +106,7 @@ def build_features(project: Project) -> None:
         rows = 0
         for view in views.values():
             counts = write_view(engine, view, relations, as_of, folder / view.name)
-            write_json(folder / f"{view.name}.manifest.json", _manifest(project, view, folder, known, as_of, counts))
+            write_manifest(folder, view.name, _manifest(project, view, folder, known, as_of, counts))
             rows += sum(counts.values())
     write_ledger(project, "features", rows_in=total, rows_out=rows)
 
@@ -177,22 +177,21 @@ def _months(engine: compute.Engine, rows: ir.Table, hours: int) -> Iterator[tupl
 
 def _manifest(
     project: Project, view: View, folder: Path, known: Path, as_of: datetime, counts: dict[str, int]
-) -> dict[str, Any]:
-    """What the rows of a view are and what made them; no clock."""
+) -> FeaturesManifest:
     files = partitions(folder / view.name)
-    return {
-        "view": view.name,
-        "entity": view.entity,
-        "columns": {field.name: str(field.type) for field in view.schema},
-        "features": list(view.features),
-        "rows": sum(counts.values()),
-        "partitions": {name: {"rows": counts[name], "sha256": sha256(file)} for name, file in files.items()},
-        "data_version": data_version(folder / view.name),
-        "as_of": as_of.isoformat(),
-        "settings": project.params.features.model_dump(mode="json"),
-        "sources": {
+    return FeaturesManifest(
+        view=view.name,
+        entity=view.entity,
+        columns={field.name: str(field.type) for field in view.schema},
+        features=list(view.features),
+        rows=sum(counts.values()),
+        partitions={name: {"rows": counts[name], "sha256": sha256(file)} for name, file in files.items()},
+        data_version=data_version(folder / view.name),
+        as_of=as_of,
+        settings=project.params.features.model_dump(mode="json"),
+        sources={
             "events": data_version(project.table("events")),
             "known_labels": {task: data_version(known / task) for task in project.params.tasks},
             "transforms_sha256": sha256(project.root / "feature_repo/transforms.py"),
         },
-    }
+    )

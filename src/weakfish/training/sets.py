@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import version as package_version
-from typing import Any
 
 import pyarrow as pa
 
 from weakfish.contracts.gate import EVENTS, data_version, require_open
 from weakfish.contracts.ledgers import write_ledger
-from weakfish.contracts.manifests import feature_tables
+from weakfish.contracts.manifests import (
+    LabelsManifest,
+    TrainingManifest,
+    feature_tables,
+    manifest_file,
+    read_manifest,
+    write_manifest,
+)
 from weakfish.contracts.tables import write_partition
 from weakfish.errors import TrainingError
-from weakfish.files import read_json, sha256, whole_folder, write_json
+from weakfish.files import sha256, whole_folder
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.training.history import (
@@ -67,28 +73,29 @@ def build_training_sets(project: Project) -> None:
                 progress.add(features.num_rows)
                 rows[task] += features.num_rows
                 nulls = {name: count + features[name].null_count for name, count in nulls.items()}
-            write_json(folder / f"{task}.manifest.json", manifest(project, task, asked, rows[task], nulls))
+            write_manifest(folder, task, manifest(project, task, asked, rows[task], nulls))
     write_ledger(project, "training_set", rows_in=sum(rows.values()), rows_out=sum(rows.values()))
 
 
-def manifest(project: Project, task: str, asked: Asked, rows: int, nulls: dict[str, int]) -> dict[str, Any]:
+def manifest(project: Project, task: str, asked: Asked, rows: int, nulls: dict[str, int]) -> TrainingManifest:
     """What a training set holds and what made it: tables, labeling functions, settings, views, packages, by version."""
-    labels = project.data / "labels" / f"{task}.manifest.json"
-    tables = ["events", f"labels/{task}", *(table_of(view) for view in asked.views)]
-    manifests = {name: project.data / f"{name}.manifest.json" for name in tables[1:]}
-    return {
-        "task": task,
-        "rows": rows,
-        "nulls": nulls,
-        "columns": {field.name: str(field.type) for field in asked.schema},
-        "data": {name: data_version(project.table(name)) for name in tables},
-        "manifests": {name: sha256(file) for name, file in manifests.items() if file.is_file()},
-        "functions": {name: made["identity"] for name, made in read_json(labels)["functions"].items()},
-        "label_model": project.task(task).label_model.model_dump(mode="json"),
-        "feature_service": asked.service.name,
-        "views": {view.name: version(view) for view in [*asked.views, *asked.on_demand]},
-        "versions": {name: package_version(name) for name in PACKAGES},
-    }
+    labels = f"labels/{task}"
+    tables = ["events", labels, *(table_of(view) for view in asked.views)]
+    manifests = {name: manifest_file(project, name) for name in tables[1:]}
+    voted = read_manifest(project, LabelsManifest, labels).functions
+    return TrainingManifest(
+        task=task,
+        rows=rows,
+        nulls=nulls,
+        columns={field.name: str(field.type) for field in asked.schema},
+        data={name: data_version(project.table(name)) for name in tables},
+        manifests={name: sha256(file) for name, file in manifests.items() if file.is_file()},
+        functions={name: made.identity for name, made in voted.items()},
+        label_model=project.task(task).label_model.model_dump(mode="json"),
+        feature_service=asked.service.name,
+        views={view.name: version(view) for view in [*asked.views, *asked.on_demand]},
+        versions={name: package_version(name) for name in PACKAGES},
+    )
 
 
 def _apart(features: pa.Table, batch: list[Spine]) -> Iterator[pa.Table]:
