@@ -52,9 +52,7 @@ def failing(by_baseline: bool, status: Status = Status.FAILED, severity: str = "
 
 def record(project: Project, stage: str, code: int | None) -> None:
     times = {"started_at": "2026-01-01T00:00:00+00:00", "finished_at": None}
-    write_json(
-        run_file(project, stage), {"stage": stage, **times, "exit_code": code, "message": "m", "seconds": 1.0}
-    )
+    write_json(run_file(project, stage), {"stage": stage, **times, "exit_code": code, "message": "m", "seconds": 1.0})
 
 
 def test_what_was_judged_is_accepted_and_compares_as_unchanged(project: Project) -> None:

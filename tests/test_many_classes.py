@@ -14,6 +14,7 @@ from made_votes import own_functions
 from weakfish.checks import labels as crossed
 from weakfish.checks.labels import label_checks, rules_of, through
 from weakfish.cli.labels import print_explanation
+from weakfish.contracts.reports import ClassMetrics, PartitionReport, TaskMetrics
 from weakfish.contracts.tables import read_table
 from weakfish.contracts.verdicts import Status
 from weakfish.evaluation import evaluate as evaluate_module
@@ -23,7 +24,6 @@ from weakfish.project.paths import Project
 from weakfish.report.charts import COLOURS, stacked
 from weakfish.report.function_charts import shades
 from weakfish.report.page import render
-from weakfish.report.records import ClassMetrics, Partition, TaskMetrics
 from weakfish.report.task_sections import averaged, expected
 
 FIFTY = Made(50, 4, votes_for=4)
@@ -122,7 +122,7 @@ def test_the_page_of_fifty_classes_has_no_legend_of_fifty(fifty: Project) -> Non
 def test_a_stack_of_many_classes_holds_the_largest_and_the_rest() -> None:
     names = [f"kind_{number}" for number in range(20)]
     mean = {name: (number + 1) / 210 for number, name in enumerate(names)}
-    part = Partition(partition="2024-01", rows=10, covered=10, mean=mean)
+    part = PartitionReport(partition="2024-01", rows=10, covered=10, mean=mean)
     assert stacked(names, [part]) == [*names[12:], "12 others"]
     assert stacked(names[:COLOURS], [part]) == names[:COLOURS]
     assert "any of 20 classes" in shades(names)

@@ -414,7 +414,7 @@ def features(root: Path) -> None:
     write(
         root,
         "data/features/customer_activity.manifest.json",
-        {**table, "partitions": partitions, "data_version": "f1", "as_of": "2024-03-31T12:00:00+00:00"},
+        {**table, "columns": {}, "partitions": partitions, "data_version": "f1", "as_of": "2024-03-31T12:00:00+00:00"},
     )
     view = {"rows": 1500, "entities": 321, "last_row_at": "2024-03-31T07:00:00+00:00", "data_version": "f1"}
     as_of = "2024-03-31T12:00:00+00:00"

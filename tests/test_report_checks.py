@@ -15,10 +15,11 @@ from projects import git
 
 from reports import HOSTILE, check, good_run, html, measured, run, shown, verdict, write
 from weakfish.checks.baseline import Baseline, Entry
+from weakfish.contracts.record import parse
+from weakfish.contracts.verdicts import Check
 from weakfish.project.paths import Project
 from weakfish.report.overall import overall
 from weakfish.report.page import render
-from weakfish.report.records import Check
 from weakfish.report.stage_table import stage_rows
 from weakfish.report.summary import print_summary
 from weakfish.report.trends import over_partitions, since
@@ -36,8 +37,12 @@ def trend(*values: float) -> dict[str, float]:
     return dict(zip(MONTHS, values, strict=False))
 
 
+def as_check(fields: dict[str, Any]) -> Check:
+    return parse(Check, {"expectation": "", "severity": "critical", "why": ""} | fields, "a test")
+
+
 def since_of(**fields: Any) -> list[str]:
-    return since("events", Check.model_validate(fields), [])
+    return since("events", as_check(fields), [])
 
 
 def card(browser: Browser, name: str) -> str:
@@ -109,8 +114,8 @@ def test_since_when_is_told_by_partition(values: tuple[float, ...], said: str | 
 
 def test_a_check_that_fails_below_its_threshold_has_its_bad_points_there() -> None:
     fields = {"check": "metric(m, auc)", "threshold": 0.9, "by_partition": trend(0.95, 0.91, 0.7)}
-    fell = over_partitions(Check.model_validate({**fields, "status": "warned", "value": 0.7}))
-    held = over_partitions(Check.model_validate({**fields, "status": "passed", "value": 0.95}))
+    fell = over_partitions(as_check({**fields, "status": "warned", "value": 0.7}))
+    held = over_partitions(as_check({**fields, "status": "passed", "value": 0.95}))
     assert fell
     assert held
     assert [point.bad for point in fell.points] == [point.bad for point in held.points] == [False, False, True]

@@ -13,9 +13,17 @@ from typing import Any
 import pytest
 from browser import Browser
 
+from weakfish.contracts.record import parse
+from weakfish.contracts.reports import (
+    CopiesReport,
+    FaultsReport,
+    FunctionReport,
+    PartitionReport,
+    SignalsReport,
+    TaskLabels,
+)
 from weakfish.project.params import TaskParams
 from weakfish.report.page import render
-from weakfish.report.records import Copies, Faults, Function, Partition, Signals, TaskLabels
 from weakfish.report.words import decimal, integer, percent
 
 CLASSES = ["good", "bad"]
@@ -508,17 +516,17 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     parts = {"2024-01": {"rows": 2000, "covered": 1990, "mean": {"good": 0.5, "bad": 0.5}}}
     chosen = choose(tally.sums, tally.patterns, task)
     written = json.loads(json.dumps(summary(task, functions, {"2024-01": tally}, [0, 0, 2, 0, 0], parts, chosen)))
-    read = TaskLabels.model_validate(written)
+    read = parse(TaskLabels, written, "a test")
     assert [function.faults.count for function in read.functions] == [0, 0, 2, 0, 0]
     assert read.signals is not None
     assert (name(0), name(3)) in [pair.functions for pair in read.signals.copies]
     shapes = (
         (TaskLabels, written),
-        (Signals, written["signals"]),
-        (Function, written["functions"][0]),
-        (Partition, written["by_partition"][0]),
-        (Copies, written["signals"]["copies"][0]),
-        (Faults, asdict(votes_file.Faults())),
+        (SignalsReport, written["signals"]),
+        (FunctionReport, written["functions"][0]),
+        (PartitionReport, written["by_partition"][0]),
+        (CopiesReport, written["signals"]["copies"][0]),
+        (FaultsReport, asdict(votes_file.Faults())),
     )
     for shape, content in shapes:
         assert set(shape.model_fields) <= set(content)

@@ -59,11 +59,7 @@ def run(project: Project, stages: Sequence[str]) -> None:
             if not stages:
                 forget_failures(project, started)
             render(project.root)
-        ran = {
-            name
-            for name, run in read_runs(project).items()
-            if run.started_at >= started
-        }
+        ran = {name for name, run in read_runs(project).items() if run.started_at >= started}
         print_summary(project.root, since=started)
         if code:
             stage, failure = _failure(project, ran)

@@ -68,7 +68,7 @@ class Ledger:
         The reason that was given for going on although a gate was shut, and what shut it; None as a rule.
     """
 
-    stage: str
+    stage: str = ""
     rows_in: int | None = None
     rows_out: int | None = None
     quarantined: int | None = None

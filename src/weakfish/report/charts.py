@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from weakfish.report.records import Metric, Partition
+from weakfish.contracts.reports import Metric, PartitionReport
 
 Scale = Callable[[float], float]
 
@@ -106,7 +106,7 @@ def bar(share: float | None, class_: str = "") -> Markup:
     return el("svg", *parts, viewBox="0 0 100 6", preserveAspectRatio="none", class_="bar", aria_hidden="true")
 
 
-def labels_over_time(task: str, classes: Sequence[str], partitions: Sequence[Partition]) -> Markup:
+def labels_over_time(task: str, classes: Sequence[str], partitions: Sequence[PartitionReport]) -> Markup:
     """Rows per partition, and below them the share that is covered, by mean probability of each class."""
     left, right, top, middle, bottom = 62.0, WIDE - 20.0, 96.0, 140.0, 316.0
     most = max((part.rows for part in partitions), default=0) or 1
@@ -144,7 +144,7 @@ def labels_over_time(task: str, classes: Sequence[str], partitions: Sequence[Par
     return picture(title, WIDE, 346, *drawn, *column_names(names, left, step, bottom + 20))
 
 
-def stacked(classes: Sequence[str], partitions: Sequence[Partition]) -> list[str]:
+def stacked(classes: Sequence[str], partitions: Sequence[PartitionReport]) -> list[str]:
     """What a stack of classes is made of: all of them, or the largest and what the others are together."""
     if len(classes) <= COLOURS:
         return list(classes)
@@ -265,7 +265,13 @@ def _dot(name: str, colour: int, metric: Metric, x: Scale, y: float) -> list[Mar
 
 
 def _stack(
-    part: Partition, classes: Sequence[str], shown: Sequence[str], share: Scale, x: float, width: float, hatch: str
+    part: PartitionReport,
+    classes: Sequence[str],
+    shown: Sequence[str],
+    share: Scale,
+    x: float,
+    width: float,
+    hatch: str,
 ) -> list[Markup]:
     covered = min(part.covered / part.rows, 1.0) if part.rows else 0.0
     rest = sum(part.mean.get(name) or 0.0 for name in classes if name not in shown)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from weakfish.contracts.ledgers import Ledger
+from weakfish.contracts.verdicts import Check, Verdict
 from weakfish.report.findings import beyond, for_check, found, headline, kind_order, limit, subject
 from weakfish.report.inputs import Inputs
-from weakfish.report.records import Check, Ledger, Verdict
 from weakfish.report.stage_table import Stop, outdated, validating
 from weakfish.report.trends import Trend, over_partitions, over_revisions, since
 

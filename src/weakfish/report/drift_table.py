@@ -53,7 +53,7 @@ class TableDrift:
     @property
     def scale(self) -> float:
         """The largest distance that a bar shows."""
-        return max([row.check.number or 0.0 for row in self.measured], default=0.0)
+        return max([row.check.value or 0.0 for row in self.measured], default=0.0)
 
 
 def drifts(inputs: Inputs, rows: Sequence[CheckRow], history: Sequence[Accepted]) -> list[TableDrift]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from weakfish.contracts.manifests import FeaturesManifest, TrainingManifest
+from weakfish.contracts.publications import AuditCounts, AuditedView, Publication, PublishedView
 from weakfish.report.inputs import Inputs, Version, versions
-from weakfish.report.records import AuditCounts, AuditedView, FeatureTable, Published, PublishedView, TrainingSet
 from weakfish.report.stage_table import Stop, outdated
 from weakfish.report.words import count
 
@@ -41,7 +42,7 @@ class OnlineView:
             return []
         found = [(kind, self.audited.first[kind]) for kind in (*BAD, "newer") if self.audited.first.get(kind)]
         if self.audited.sample.first:
-            found.append(("read otherwise by plain Feast", self.audited.sample.first))
+            found.append(("read otherwise by plain Feast", list(self.audited.sample.first)))
         return [(kind, [entity(each) for each in first]) for kind, first in found]
 
 
@@ -101,7 +102,7 @@ class View:
     """
 
     name: str
-    table: FeatureTable
+    table: FeaturesManifest
     published: PublishedView | None
     behind: bool
     age: timedelta | None
@@ -137,7 +138,7 @@ class Training:
     """
 
     name: str
-    made: TrainingSet
+    made: TrainingManifest
     behind: list[str]
     out: Version | None
     stale: bool
@@ -160,7 +161,7 @@ def views(inputs: Inputs, stop: Stop | None) -> list[View]:
     return [_view(inputs, name, table, stale) for name, table in sorted(inputs.features.items())]
 
 
-def published(inputs: Inputs, stop: Stop | None) -> tuple[Published, bool] | None:
+def published(inputs: Inputs, stop: Stop | None) -> tuple[Publication, bool] | None:
     """What is published, and whether that is from an earlier run; None while nothing is."""
     found = inputs.published
     return (found, outdated(inputs, stop, "publish")) if found and found.views else None
@@ -181,7 +182,7 @@ def duration(age: timedelta | None) -> str:
     return f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:.0f} hours"
 
 
-def _view(inputs: Inputs, name: str, table: FeatureTable, stale: bool) -> View:
+def _view(inputs: Inputs, name: str, table: FeaturesManifest, stale: bool) -> View:
     found = inputs.published.views.get(name) if inputs.published else None
     as_of = inputs.published.as_of if inputs.published else None
     age = as_of - found.last_row_at if found and found.last_row_at and as_of else None
@@ -200,11 +201,11 @@ def _unknown(inputs: Inputs, view: str) -> float | None:
     return min((share for share in shares if share is not None), default=None)
 
 
-def _share(made: TrainingSet, column: str) -> float | None:
+def _share(made: TrainingManifest, column: str) -> float | None:
     return made.nulls.get(column, 0) / made.rows if made.rows else None
 
 
-def _behind(inputs: Inputs, made: TrainingSet) -> list[str]:
-    now = {f"features/{name}": table.data_version for name, table in inputs.features.items()}
+def _behind(inputs: Inputs, made: TrainingManifest) -> list[str]:
+    now: dict[str, str | None] = {f"features/{name}": table.data_version for name, table in inputs.features.items()}
     now |= {name: verdict.data_version for name, verdict in inputs.verdicts.items() if name.startswith("labels/")}
     return [name for name, version in sorted(made.data.items()) if now.get(name) and now[name] != version]

@@ -10,7 +10,7 @@ from collections.abc import Sequence, Sized
 from datetime import datetime
 from typing import Any
 
-from weakfish.report.records import Check, Verdict
+from weakfish.contracts.verdicts import Check, Verdict
 from weakfish.report.words import clause, count, figure, percent, told
 
 KINDS = ("expectation", "serving", "labels", "evaluation", "features", "change")
@@ -41,11 +41,11 @@ def found(check: Check) -> str:
 
 def headline(check: Check) -> str | None:
     """What was found as a number, where a sentence says the same at length; None where there is no such sentence."""
-    if not check.found or check.error or check.number is None:
+    if not check.found or check.error or check.value is None:
         return None
     if check.unexpected is not None:
         return _bad_rows(check)
-    return f"{'PSI ' if is_psi(check) else ''}{figure(check.number)}"
+    return f"{'PSI ' if is_psi(check) else ''}{figure(check.value)}"
 
 
 def is_psi(check: Check) -> bool:
@@ -56,7 +56,7 @@ def is_psi(check: Check) -> bool:
 def limit(check: Check) -> str | None:
     """What would have held; None where the check does not say it in numbers."""
     if check.threshold is not None and check.unexpected is None:
-        at_limit = check.number == check.threshold and check.status != "passed"
+        at_limit = check.value == check.threshold and check.status != "passed"
         return None if at_limit else f"{'at most' if bad_above(check) else 'at least'} {figure(check.threshold)}"
     if check.unexpected is not None:
         return f"at most {percent(tolerated(check))} bad rows" if tolerated(check) else "no bad row"
@@ -77,14 +77,14 @@ def tolerated(check: Check) -> float:
 
 def bad_above(check: Check) -> bool:
     """Whether a measured check fails above its threshold, or below it: its own value and status tell."""
-    if check.number is None or check.threshold is None or check.error:
+    if check.value is None or check.threshold is None or check.error:
         return True
-    return (check.number > check.threshold) == (check.status != "passed")
+    return (check.value > check.threshold) == (check.status != "passed")
 
 
 def beyond(check: Check) -> float:
     """How far a measured check is from its limit, for comparing like with like: 1 is at it, more is beyond it."""
-    number, threshold = check.number or 0.0, check.threshold or 1.0
+    number, threshold = check.value or 0.0, check.threshold or 1.0
     return number / threshold if bad_above(check) else threshold / max(number, threshold / 1000)
 
 
@@ -119,8 +119,8 @@ def _predicate(check: Check) -> str:
     if check.unexpected:
         share = f" ({percent(check.unexpected_share)})" if check.unexpected_share is not None else ""
         return f"does not hold for {count(check.unexpected, 'row')}{share}{aside}"
-    if check.threshold is not None and check.number is not None:
-        return f"does not hold: {figure(check.number)}; {limit(check) or 'that'} would"
+    if check.threshold is not None and check.value is not None:
+        return f"does not hold: {figure(check.value)}; {limit(check) or 'that'} would"
     return f"does not hold{aside}"
 
 

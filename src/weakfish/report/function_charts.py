@@ -14,6 +14,7 @@ from statistics import median
 from markupsafe import Markup
 
 from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
+from weakfish.contracts.reports import PartitionReport
 from weakfish.report.charts import (
     COLOURS,
     SQUARE,
@@ -31,7 +32,6 @@ from weakfish.report.charts import (
     ticks,
 )
 from weakfish.report.function_tables import Page, Row
-from weakfish.report.records import Partition
 from weakfish.report.words import percent, shorten
 
 CELL, GAP = 16.0, 36.0
@@ -43,7 +43,9 @@ LETTER = 6.3
 """Width of a letter of a name, of 10.5 units of monospace."""
 
 
-def votes_over_time(title: str, classes: Sequence[str], rows: Sequence[Row], parts: Sequence[Partition]) -> Markup:
+def votes_over_time(
+    title: str, classes: Sequence[str], rows: Sequence[Row], parts: Sequence[PartitionReport]
+) -> Markup:
     """A line per function, a cell per partition: shade is coverage, colour the class, split where there are several.
 
     The first line is the share that no function covers.
@@ -122,7 +124,7 @@ def _group(classes: Sequence[str], row: Row) -> str:
     return f"votes {classes[row.place]}"
 
 
-def _uncovered(parts: Sequence[Partition], left: float, step: float, y: float) -> list[Markup]:
+def _uncovered(parts: Sequence[PartitionReport], left: float, step: float, y: float) -> list[Markup]:
     drawn = [text(left - 8, y + 12, "covered by none", "axis", "end"), _track(left, step * len(parts), y)]
     for place, part in enumerate(parts):
         share = 1 - part.covered / part.rows if part.rows else 0.0
@@ -132,7 +134,7 @@ def _uncovered(parts: Sequence[Partition], left: float, step: float, y: float) -
 
 
 def _cells(
-    classes: Sequence[str], row: Row, parts: Sequence[Partition], left: float, step: float, y: float
+    classes: Sequence[str], row: Row, parts: Sequence[PartitionReport], left: float, step: float, y: float
 ) -> list[Markup]:
     name = row.function.name
     drawn = [text(left - 8, y + 12, shorten(name, LETTERS), "name", "end"), _track(left, step * len(parts), y, name)]
@@ -141,7 +143,7 @@ def _cells(
     return drawn
 
 
-def _split(classes: Sequence[str], name: str, part: Partition, x: float, y: float, step: float) -> list[Markup]:
+def _split(classes: Sequence[str], name: str, part: PartitionReport, x: float, y: float, step: float) -> list[Markup]:
     """The cell of a function in a partition: as wide for each class as it has votes."""
     votes = part.votes.get(name, [])
     if not part.rows or not (total := sum(votes)):

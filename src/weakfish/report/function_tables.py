@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from weakfish.contracts.reports import Empirical, FaultsReport, FunctionReport, PartitionReport, TaskLabels
 from weakfish.report.inputs import Inputs
-from weakfish.report.records import Empirical, Faults, Function, Partition, TaskLabels
 from weakfish.report.stage_table import Stop, outdated
 
 PARTS = ("dev", "test")
@@ -20,9 +20,9 @@ MONTHS = 60
 class Row:
     """One labeling function; ``place`` is that of its class in the task's, None if it votes for several or none."""
 
-    function: Function
+    function: FunctionReport
     seen: dict[str, Empirical]
-    faults: Faults
+    faults: FaultsReport
     place: int | None
 
 
@@ -55,7 +55,7 @@ class Page:
     labels: TaskLabels
     rows: list[Row]
     parts: list[str]
-    partitions: list[Partition]
+    partitions: list[PartitionReport]
     stale: bool
     metrics_stale: bool
 
@@ -95,7 +95,7 @@ def _page(inputs: Inputs, stop: Stop | None, task: str) -> Page:
     metrics, votes = inputs.metrics.tasks.get(task), inputs.votes.tasks.get(task)
     known = {function.name for function in labels.functions}
     failed = votes.faults if votes else {}
-    functions = [*labels.functions, *(Function(name=name) for name in failed if name not in known)]
+    functions = [*labels.functions, *(FunctionReport(name=name) for name in failed if name not in known)]
     seen = metrics.functions if metrics else {}
     rows = [
         Row(one, seen.get(one.name, {}), failed.get(one.name, one.faults), _place(labels.classes, one))
@@ -113,7 +113,7 @@ def _page(inputs: Inputs, stop: Stop | None, task: str) -> Page:
     )
 
 
-def _place(classes: Sequence[str], function: Function) -> int | None:
+def _place(classes: Sequence[str], function: FunctionReport) -> int | None:
     only = function.polarity[0] if len(function.polarity) == 1 else None
     return classes.index(only) if only in classes else None
 

@@ -3,38 +3,66 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from weakfish.contracts.gate import Gate
+from weakfish.contracts.ledgers import Ledger, Run
+from weakfish.contracts.manifests import FeaturesManifest, TrainingManifest
+from weakfish.contracts.publications import Publication
+from weakfish.contracts.reports import LabelsReport, Metrics, VotesReport
+from weakfish.contracts.verdicts import Verdict
 from weakfish.errors import WeakfishError
 from weakfish.project.git import git_output
 from weakfish.project.paths import Project
 from weakfish.project.stages import stages_of
-from weakfish.report.records import Accepted as Accepted_inputs
-from weakfish.report.records import (
-    FeatureTable,
-    Gate,
-    Labels,
-    Ledger,
-    Lock,
-    LockedOut,
-    Metrics,
-    Pipeline,
-    Published,
-    Run,
-    Stage,
-    TrainingSet,
-    Verdict,
-    VotesReport,
-)
 
 if TYPE_CHECKING:
     from weakfish.checks.baseline import Accepted
+
+
+@dataclass(frozen=True)
+class LockedOut:
+    """One out of a stage in ``dvc.lock``."""
+
+    path: str
+    md5: str | None = None
+    size: int | None = None
+    nfiles: int | None = None
+
+
+@dataclass(frozen=True)
+class LockedStage:
+    """One stage of ``dvc.lock``."""
+
+    outs: Sequence[LockedOut] = ()
+
+
+@dataclass(frozen=True)
+class Lock:
+    """``dvc.lock``."""
+
+    stages: Mapping[str, LockedStage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AcceptedTable:
+    """One table of the accepted baseline; ``through`` is the last accepted partition, None: all that there were."""
+
+    data_version: str | None = None
+    through: str | None = None
+
+
+@dataclass(frozen=True)
+class AcceptedTables:
+    """``validation/baseline.json``, of which the page tells what was accepted, by table."""
+
+    tables: Mapping[str, AcceptedTable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,7 +107,7 @@ def _version(stage: str, out: LockedOut, committed: dict[str, str | None] | None
 def _committed(root: Path) -> dict[str, str | None] | None:
     text = git_output(root, "show", "HEAD:./dvc.lock")
     try:
-        lock = Lock.model_validate(yaml.safe_load(text)) if text else None
+        lock = TypeAdapter(Lock).validate_python(yaml.safe_load(text)) if text else None
     except (yaml.YAMLError, ValidationError):
         return None
     return {out.path: out.md5 for stage in lock.stages.values() for out in stage.outs} if lock else None
@@ -135,20 +163,20 @@ class Inputs:
     """
 
     root: Path
-    stages: dict[str, Stage]
+    stages: Mapping[str, str | None]
     lock: Lock
     verdicts: dict[str, Verdict]
     ledgers: dict[str, Ledger]
     runs: dict[str, Run]
     gates: dict[str, Gate]
-    labels: Labels
+    labels: LabelsReport
     votes: VotesReport
     metrics: Metrics
     plots: dict[str, Points]
-    features: dict[str, FeatureTable]
-    published: Published | None
-    training: dict[str, TrainingSet]
-    accepted: Accepted_inputs
+    features: dict[str, FeaturesManifest]
+    published: Publication | None
+    training: dict[str, TrainingManifest]
+    accepted: AcceptedTables
     problems: tuple[Problem, ...]
 
 
@@ -156,25 +184,24 @@ def read(root: Path) -> Inputs:
     """Read everything there is below ``root``; never raises for a file that is missing, cut off or misshapen."""
     reader = _Reader(root)
     runs = reader.folder(".weakfish/runs", Run)
-    pipeline = reader.file("dvc.yaml", Pipeline)
-    stages = {name: Stage(desc=desc) for name, desc in stages_of(root).items()} if pipeline else {}
+    stages = stages_of(root) if reader.file("dvc.yaml", dict[str, Any]) else {}
     by_start = sorted(runs, key=lambda stage: runs[stage].started_at)
     return Inputs(
         root=root,
-        stages=stages or {stage: Stage() for stage in by_start},
+        stages=stages or dict.fromkeys(by_start),
         lock=reader.file("dvc.lock", Lock) or Lock(),
         verdicts=reader.folder("reports/validation", Verdict),
         ledgers=reader.folder("reports/ledger", Ledger),
         runs=runs,
         gates=reader.folder("reports/gates", Gate),
-        labels=reader.file("reports/labeling_functions.json", Labels) or Labels(tasks={}),
+        labels=reader.file("reports/labeling_functions.json", LabelsReport) or LabelsReport(tasks={}),
         votes=reader.file("reports/votes.json", VotesReport) or VotesReport(),
         metrics=reader.file("reports/metrics.json", Metrics) or Metrics(tasks={}),
         plots=reader.folder("reports/plots", Points),
-        features=reader.manifests("data/features", FeatureTable),
-        published=reader.file("reports/publish.json", Published),
-        training=reader.manifests("data/training", TrainingSet),
-        accepted=reader.file("validation/baseline.json", Accepted_inputs) or Accepted_inputs(),
+        features=reader.manifests("data/features", FeaturesManifest),
+        published=reader.file("reports/publish.json", Publication),
+        training=reader.manifests("data/training", TrainingManifest),
+        accepted=reader.file("validation/baseline.json", AcceptedTables) or AcceptedTables(),
         problems=tuple(reader.problems),
     )
 

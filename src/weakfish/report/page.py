@@ -154,7 +154,7 @@ def _context(inputs: Inputs) -> dict[str, Any]:
         "css": style(),
         "script": script(),
         "overall": overall,
-        "descriptions": {name: stage.desc for name, stage in inputs.stages.items()},
+        "descriptions": inputs.stages,
         "messages": _messages(inputs, overall),
         "stages": stages.rows(inputs),
         **_checks(inputs, stop, overall),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from weakfish.contracts.ledgers import Ledger, Run
+from weakfish.contracts.verdicts import Verdict
 from weakfish.project.paths import Project
 from weakfish.project.runs import lock_file
 from weakfish.project.stages import stage_of
 from weakfish.report.inputs import Inputs, read
-from weakfish.report.records import Ledger, Run, Verdict
 
 REPORT = "report"
 """The stage that makes the page: it never counts as a reason for a bad verdict."""
@@ -107,8 +107,8 @@ def validating(table: str) -> str:
 
 def count_checks(verdict: Verdict) -> tuple[int, int, int]:
     """Checks of a verdict that passed, warned and failed."""
-    counts = Counter(check.status for check in verdict.checks)
-    return counts["passed"] + counts["noted"], counts["warned"] + counts["quarantined"], counts["failed"]
+    counts = verdict.counts
+    return counts["passed"] + counts["noted"], counts["warned"], counts["failed"]
 
 
 def _bad_run(inputs: Inputs, stage: str) -> Stop | None:
@@ -170,7 +170,7 @@ def _row(inputs: Inputs, stage: str, state: str) -> StageRow:
     ledger, run = inputs.ledgers.get(stage), inputs.runs.get(stage)
     verdict = next((verdict for table, verdict in inputs.verdicts.items() if validating(table) == stage), None)
     if ledger is None:
-        ledger = Ledger(rows_in=verdict.rows if verdict else None)
+        ledger = Ledger(stage, rows_in=verdict.rows if verdict else None)
     passed, warned, failed = count_checks(verdict) if verdict else (None, None, None)
     ended = run is not None and run.finished_at is not None and (state != "cached" or run.exit_code == 0)
     return StageRow(

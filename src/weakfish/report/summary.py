@@ -13,9 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from weakfish.contracts.reports import Metric
 from weakfish.report.inputs import Inputs, read
 from weakfish.report.overall import Overall, judge
-from weakfish.report.records import Metric
 from weakfish.report.stage_table import StageRow, find_stop, rows
 from weakfish.report.task_sections import METRICS, Task, nothing_measured, tasks
 from weakfish.report.words import model_name

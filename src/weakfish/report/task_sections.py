@@ -10,9 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from weakfish.contracts.reports import Metric, TaskLabels, TaskMetrics
 from weakfish.report.charts import COLOURS, SQUARE, Series, colour, over_time, square
 from weakfish.report.inputs import Inputs
-from weakfish.report.records import Metric, TaskLabels, TaskMetrics
 from weakfish.report.stage_table import Stop, outdated
 from weakfish.report.words import model_name, percent
 

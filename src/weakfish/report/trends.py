@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from weakfish.contracts.tables import UNDATED
+from weakfish.contracts.verdicts import Check
 from weakfish.report.charts import Scale, el, line, linear, path, picture, rect, text
 from weakfish.report.findings import bad_above, tolerated
-from weakfish.report.records import Check
 from weakfish.report.words import count, figure, percent
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def over_revisions(table: str, check: Check, history: Sequence[Accepted]) -> Tre
     points = [Point(name, of.value, of.status != "passed") for name, of in known if of.value is not None]
     if not points:
         return None
-    now = [] if check.number is None else [Point(NOW, check.number, check.status != "passed")]
+    now = [] if check.value is None else [Point(NOW, check.value, check.status != "passed")]
     return _trend(check, points + now)
 
 

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import re
 
-MODELS = {
-    "gold": "Gold labels",
-    "majority_vote": "Majority vote",
-    "label_model": "Label model",
-    "text_weak": "Classifier on text, weak labels",
-    "features_weak": "Classifier on features, weak labels",
-    "both_weak": "Classifier on text and features, weak labels",
-    "text_gold": "Classifier on text, gold labels (ceiling)",
-    "features_gold": "Classifier on features, gold labels (ceiling)",
-    "both_gold": "Classifier on text and features, gold labels (ceiling)",
-}
+from weakfish.contracts.reports import MODELS
+
 """What models of the metrics are called, in the order in which they are shown."""
 
 

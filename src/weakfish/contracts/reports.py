@@ -1,0 +1,189 @@
+"""What labeling and evaluation report: labeling_functions.json, votes.json and metrics.json below ``reports/``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator
+
+from weakfish.contracts.record import Number
+
+MODELS = {
+    "gold": "Gold labels",
+    "majority_vote": "Majority vote",
+    "label_model": "Label model",
+    "text_weak": "Classifier on text, weak labels",
+    "features_weak": "Classifier on features, weak labels",
+    "both_weak": "Classifier on text and features, weak labels",
+    "text_gold": "Classifier on text, gold labels (ceiling)",
+    "features_gold": "Classifier on features, gold labels (ceiling)",
+    "both_gold": "Classifier on text and features, gold labels (ceiling)",
+}
+
+
+def _counted(value: Any) -> Any:
+    return {"count": value} if isinstance(value, int) else value or {}
+
+
+def _in_order(models: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Models as people expect them: first the labels, then what learned from them, then the ceiling."""
+    known = [name for name in MODELS if name in models]
+    return {name: models[name] for name in (*known, *sorted(set(models) - set(known)))}
+
+
+@dataclass(frozen=True)
+class FaultsReport:
+    """How often a labeling function failed, as what, and the keys of the first rows."""
+
+    count: int = 0
+    exception: str | None = None
+    rows: Sequence[Any] = ()
+
+    @property
+    def kind(self) -> str | None:
+        """The class of the exception; its message might quote a row."""
+        found = re.match(r"[\w.]+(?=$|:|\()", self.exception or "")
+        return found.group() if found else None
+
+
+@dataclass(frozen=True)
+class FunctionReport:
+    """One labeling function of a task; ``weight`` is the accuracy that the label model learned for it."""
+
+    name: str
+    module: str | None = None
+    kind: str | None = None
+    doc: str | None = None
+    polarity: Sequence[str] = ()
+    coverage: Number = None
+    overlaps: Number = None
+    conflicts: Number = None
+    weight: Number = None
+    faults: Annotated[FaultsReport, BeforeValidator(_counted)] = field(default_factory=FaultsReport)
+
+
+@dataclass(frozen=True)
+class PartitionReport:
+    """LabelsReport of one partition.
+
+    ``mean`` is the mean probability per class of the covered rows, ``votes`` the votes of each function per class.
+    """
+
+    partition: str
+    rows: int
+    covered: int
+    mean: Mapping[str, Number] = field(default_factory=dict)
+    votes: Mapping[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CopiesReport:
+    """A pair of functions that agree more than two that judge on their own."""
+
+    functions: tuple[str, str]
+    residual: Number = None
+
+
+@dataclass(frozen=True)
+class SignalsReport:
+    """What tells, without gold labels, whether to trust the label model or majority vote."""
+
+    disagreement: Number = None
+    unexplained: Number = None
+    unstable: Number = None
+    shift: Number = None
+    sensitivity: Number = None
+    converged: bool | None = None
+    losses: Sequence[tuple[int, Number]] = ()
+    copies: Sequence[CopiesReport] = ()
+    at_clamp: int | None = None
+
+
+@dataclass(frozen=True)
+class TaskLabels:
+    """One task of ``reports/labeling_functions.json``."""
+
+    classes: Sequence[str] = ()
+    class_balance: Mapping[str, Number] = field(default_factory=dict)
+    rows: int | None = None
+    covered: int | None = None
+    method: Literal["snorkel", "majority"] | None = None
+    why: Sequence[str] = ()
+    signals: SignalsReport | None = None
+    functions: Sequence[FunctionReport] = ()
+    by_partition: Sequence[PartitionReport] = ()
+
+
+@dataclass(frozen=True)
+class LabelsReport:
+    """``reports/labeling_functions.json``."""
+
+    tasks: dict[str, TaskLabels]
+
+
+@dataclass(frozen=True)
+class TaskVotes:
+    """One task of ``reports/votes.json``; faults by function, of those that failed."""
+
+    faults: Mapping[str, Annotated[FaultsReport, BeforeValidator(_counted)]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VotesReport:
+    """``reports/votes.json``."""
+
+    tasks: Mapping[str, TaskVotes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Empirical:
+    """How often a labeling function is right where it votes."""
+
+    votes: int | None = None
+    accuracy: Number = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: its value, the worst over the seeds, and its bootstrap interval; no value for a ``reason``.
+
+    The worst is the ``minimum``, or the ``maximum`` where less is better. A mean over classes says over how many.
+    """
+
+    value: Number = None
+    minimum: Number = None
+    maximum: Number = None
+    interval: tuple[Number, Number] | None = None
+    reason: str | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """A class of three or more: its rows with gold labels, and by model and measure what rows can support."""
+
+    test_rows: int | None = None
+    dev_rows: int | None = None
+    models: Annotated[Mapping[str, Mapping[str, Metric]], AfterValidator(_in_order)] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskMetrics:
+    """One task of ``reports/metrics.json``; ``left_out`` says by plot why it cannot be had."""
+
+    test_rows: int | None = None
+    dev_rows: int | None = None
+    classes: Mapping[str, ClassMetrics] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    models: Annotated[Mapping[str, Mapping[str, Metric]], AfterValidator(_in_order)] = field(default_factory=dict)
+    functions: Mapping[str, dict[str, Empirical]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """``reports/metrics.json``."""
+
+    tasks: dict[str, TaskMetrics]
