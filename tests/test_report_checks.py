@@ -108,14 +108,14 @@ def test_a_check_that_did_not_hold_says_what_was_found_why_since_when_and_what_t
     ],
 )
 def test_since_when_is_told_by_partition(values: tuple[float, ...], said: str | None) -> None:
-    found = since_of(check="drift(a)", status="warned", value=0.3, threshold=0.2, by_partition=trend(*values))
+    found = since_of(check="drift(a)", status="warned", observed=0.3, threshold=0.2, by_partition=trend(*values))
     assert found == ([said] if said else [])
 
 
 def test_a_check_that_fails_below_its_threshold_has_its_bad_points_there() -> None:
     fields = {"check": "metric(m, auc)", "threshold": 0.9, "by_partition": trend(0.95, 0.91, 0.7)}
-    fell = over_partitions(as_check({**fields, "status": "warned", "value": 0.7}))
-    held = over_partitions(as_check({**fields, "status": "passed", "value": 0.95}))
+    fell = over_partitions(as_check({**fields, "status": "warned", "observed": 0.7}))
+    held = over_partitions(as_check({**fields, "status": "passed", "observed": 0.95}))
     assert fell
     assert held
     assert [point.bad for point in fell.points] == [point.bad for point in held.points] == [False, False, True]
