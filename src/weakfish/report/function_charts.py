@@ -13,8 +13,8 @@ from statistics import median
 
 from markupsafe import Markup
 
-from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
 from weakfish.contracts.reports import PartitionReport
+from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
 from weakfish.report.charts import (
     COLOURS,
     SQUARE,
