@@ -247,3 +247,41 @@ def test_the_engine_agrees_with_the_library_on_tables_with(rows: str, tmp_path: 
     found = compare(ONE_OF_EACH, parts, tmp_path)
     wrong = {place: differing(found, place) for place in range(len(ONE_OF_EACH))}
     assert {ONE_OF_EACH[place][0]: what for place, what in wrong.items() if what} == {}
+
+
+def test_the_engine_agrees_with_the_library_on_types_and_names_that_are_rare(tmp_path: Path) -> None:
+    moment = datetime(2002, 1, 1, 12, 0, 0, 1)
+    columns = {
+        "nothing": pa.nulls(3),
+        "exact": pa.array([moment, None, moment], pa.timestamp("ns", "UTC")),
+        "coarse": pa.array([moment, None, moment], pa.timestamp("ms")),
+        "took": pa.array([1, None, 3], pa.duration("us")),
+        "raw": pa.array([b"a", None, b"\x00"], pa.binary()),
+        "clock": pa.array([1, None, 3], pa.time64("us")),
+        "place": pa.array([{"x": 1}, None, {"x": 2}]),
+        "pairs": pa.array([[("a", 1)], None, []], pa.map_(pa.string(), pa.int64())),
+        "huge": pa.array([2**64 - 1, None, 0], pa.uint64()),
+    }
+    names = list(columns)
+    cases = [
+        *(column("ValuesToNotBeNull", name) for name in names),
+        *(column("ProportionOfNonNullValuesToBeBetween", name, min_value=0.9) for name in names),
+        *(column("MaxToBeBetween", name, min_value=0) for name in ("huge", "exact")),
+        *(column("ValuesToBeUnique", name) for name in ("exact", "coarse", "huge")),
+        column("ValuesToBeBetween", "huge", max_value=7),
+    ]
+    found = compare(cases, {"a": pa.table(columns), "b": pa.table(columns)}, tmp_path / "a=1" / "[b]*c")
+    wrong = {place: differing(found, place) for place in range(len(cases))}
+    assert {place: (cases[place], what) for place, what in wrong.items() if what} == {}
+
+
+def test_columns_whose_names_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
+    rows = pa.table({"code": ["a", None, "A"], "Code": [None, "b", "b"]})
+    cases = [*(column("ValuesToNotBeNull", name) for name in rows.column_names), column("ToExist", "CODE")]
+    outcome = expectations.run(
+        "suite", made(cases), written(tmp_path / "table", {"a": rows}), cache(tmp_path / "cache")
+    )
+    found = {str(check.arguments["column"]): check for check in outcome.checks}
+    bad = {name: check.rows["a"].tolist() for name, check in found.items() if check.rows}
+    assert bad == {"code": [1], "Code": [0]}
+    assert found["CODE"].status == "failed"

@@ -124,11 +124,14 @@ class Planner:
         found.pop("condition_parser", None)
         if set(found) - {"column", "column_A", "column_B", "column_list", "ignore_row_if"}:
             raise Unsure(f"rows chosen by {sorted(found)}")
-        known = [name.casefold() for name in self.schema.names]  # DuckDB does not tell a from A
         for name in columns_of(found):
-            if name not in self.schema.names or known.count(name.casefold()) != 1:
-                raise Unsure(f"no column {name!r}, or several")
+            self._require(name)
         return found
+
+    def _require(self, column: str) -> None:
+        known = [name.casefold() for name in self.schema.names]  # DuckDB does not tell a from A
+        if column not in self.schema.names or known.count(column.casefold()) != 1:
+            raise Unsure(f"no column {column!r}, or several")
 
     def _given(self, expectation: Any, metrics: Mapping[str, Any], engine: Any = None) -> Any:
         engine = engine or self.engine
@@ -142,7 +145,10 @@ class Planner:
 
     def _of_schema(self, expectation: Any) -> Plan:
         column = str(getattr(expectation, "column", None))
-        facts = [_nulls(column)] if column in self.schema.names else []
+        facts = []
+        if column in self.schema.names:
+            self._require(column)
+            facts = [_nulls(column)]
 
         def judge(found: Found) -> Judged:
             with_nulls = [column for fact in facts if _total(found, fact)]

@@ -5,6 +5,7 @@ A partition may lack a column, or have one of a narrower type; it is read as if 
 
 from __future__ import annotations
 
+import glob
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ibis.common.exceptions import IbisError
 
 from weakfish.checks.expectations.patterns import PYTHON_SEARCH, search_by_python
 from weakfish.contracts.tables import open_partition
@@ -125,7 +127,8 @@ class Table:
 
     def part(self, part: str, columns: Sequence[str]) -> ir.Table:
         """Some columns of a partition, with null for NaN as pandas sees them, and `ROW`."""
-        table = self.engine.read_parquet(str(self.files[part]), file_row_number=True)
+        file = glob.escape(str(self.files[part]))
+        table = self.engine.read_parquet(file, file_row_number=True, hive_partitioning=False)
         return table.select(**{name: self._column(table, name) for name in columns}, **{ROW: table[ROW]})
 
     def run(self, query: ir.Table) -> pa.Table:
@@ -152,7 +155,7 @@ class Table:
             rows = self.part(part, columns)
             query = rows.aggregate([fact.of(rows).name(f"f{place}") for place, fact in enumerate(facts)])
             values = self.run(query)
-        except duckdb.Error as error:
+        except (duckdb.Error, IbisError) as error:
             self._whole(part, columns)  # says so if the file is damaged; else the rows are such as DuckDB cannot take
             yield from ((fact.identity, Unsure(str(error).splitlines()[0])) for fact in facts)
             return
