@@ -136,7 +136,7 @@ def _proposed(roles: Roles) -> str:
 
 def _account(root: Path, folder: str, proposal: Proposal, state: State) -> str:
     """What was made, and what to do next."""
-    from weakfish.scaffold.proposal import counted
+    from weakfish.scaffold.literals import counted
 
     git = {
         "committed": "a git repository with one commit, DVC initialised",

@@ -71,3 +71,8 @@ def unused(name: str, taken: set[str]) -> str:
         found = f"{name}_{number}"
     taken.add(found)
     return found
+
+
+def counted(number: int, what: str) -> str:
+    """How many there are of something, in words: `1 row`, `20,000 rows`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"

@@ -316,11 +316,6 @@ def _of_task(name: str, task: TaskProposal, labels: Gold) -> str:
     return f"Task {name}: {where}; classes {', '.join(task.classes)}{named}."
 
 
-def counted(number: int, what: str) -> str:
-    """How many there are of something, in words: `1 row`, `20,000 rows`."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
-
-
 BALANCED = 50
 """From how many dev labels on the class balance is taken from them."""
 

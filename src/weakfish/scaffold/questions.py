@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 
 from weakfish.errors import UserError
-from weakfish.scaffold.proposal import counted
+from weakfish.scaffold.literals import counted
 from weakfish.scaffold.roles import ASKED, EXAMPLE, Roles, Wishes, choose
 from weakfish.sources.tabular import Inferred
 
