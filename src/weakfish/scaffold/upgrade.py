@@ -17,9 +17,9 @@ from weakfish.errors import CheckFailed, UnknownName, UserError
 from weakfish.project.paths import Project
 from weakfish.project.runs import locked
 from weakfish.scaffold.migrate import Migration
-from weakfish.scaffold.questions import on_terminal
 from weakfish.scaffold.render import render
 from weakfish.scaffold.requirements import installed
+from weakfish.scaffold.roles import on_terminal
 from weakfish.scaffold.write import BASE, FILE, Record, put, read_base, read_record, write_base, write_record
 
 REQUIREMENTS = "requirements.txt"
