@@ -15,7 +15,7 @@ from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import CheckFailed
 from weakfish.project.paths import Project
 from weakfish.project.stages import stages_of
-from weakfish.scaffold import migrate
+from weakfish.scaffold import upgrade as migrate
 
 OWN = """
   ours:

@@ -1,26 +1,262 @@
-"""A project brought to the installed version: each file as it was generated, as the team left it and as it is now are
-merged like three versions in git, so that what the team wrote stays and what Weakfish changed arrives."""
+"""A project brought to the installed version.
+
+Each file as it was generated, as the team left it and as it is generated now are merged like three versions in git: what
+the team wrote stays, and what Weakfish changed arrives. A project of version 0.1, which had the stages of each task and
+view in ``dvc.yaml``, label models inside of tasks, and hashes of the generated texts instead of the texts, is first
+brought to today's names and shapes."""
 
 from __future__ import annotations
 
+import ast
 import difflib
+import json
+import re
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
 from weakfish import __version__
+from weakfish.contracts.ledgers import read_runs, run_file, write_run
 from weakfish.errors import CheckFailed, UnknownName, UserError
 from weakfish.project.paths import Project
-from weakfish.project.runs import locked
-from weakfish.scaffold.migrate import Migration
+from weakfish.project.runs import lock_file, locked
+from weakfish.project.stages import named_stage, stages_of
+from weakfish.scaffold.literals import yaml_value
 from weakfish.scaffold.render import render
 from weakfish.scaffold.requirements import installed
 from weakfish.scaffold.roles import on_terminal
 from weakfish.scaffold.write import BASE, FILE, Record, put, read_base, read_record, write_base, write_record
+
+PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
+CODE = ("feature_repo", "labeling_functions", "sources", "tests", "validation")
+TEMPLATES = Path(__file__).parent / "templates"
+
+_MADE = re.compile(
+    r"(fetch|ingest|validate_events|accept|vote|label|features|publish|training_set|evaluate|report"
+    r"|(validate|gate)_(labels|features|training|evaluation)_\w+)"
+)
+"""The stages that version 0.1 wrote."""
+
+_STAGE = re.compile(r"^  (?P<name>[\w@/-]+):[^\n]*\n(?:(?:   +[^\n]*|[ \t]*)\n)*", re.MULTILINE)
+_SECTION = re.compile(r"^(?:#[^\n]*\n)*(?P<name>[\w-]+):[^\n]*\n(?:(?:[ \t]+[^\n]*|)\n)*", re.MULTILINE)
+_SETTING = re.compile(r"^(    (?:label_model:[^\n]*\n(?:      +[^\n]*\n)*|feature_service:[^\n]*\n))", re.MULTILINE)
+
+NEW = ("fetch", "label_models", "feature_services", "views")
+"""Sections of settings that version 0.1 did not have."""
+
+
+@dataclass
+class Migration:
+    """How the files of a project of version 0.1 become those that this version can merge with its own.
+
+    ``others`` are files of the team in which names changed; ``notes`` say what was moved, and what was not.
+    """
+
+    project: Project
+    made: Mapping[str, str]
+    others: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, project: Project, made: Mapping[str, str]) -> Migration:
+        """Of a project; ``made`` are the files that this version generates."""
+        found = cls(project, made)
+        for folder in CODE:
+            for file in sorted((project.root / folder).rglob("*.py")):
+                path, text = file.relative_to(project.root).as_posix(), file.read_text(encoding="utf-8")
+                if path not in made and renamed(text) != text:
+                    found.others.append(path)
+                found.notes += [f"{path} imports {name}, which is no more; correct it." for name in _lost(text)]
+        return found
+
+    def brought(self, path: str, ours: str, was: str | None) -> tuple[str, str | None]:
+        """A file as the team has it, and as it was generated, with names and shapes as they are now."""
+        if path == PIPELINE:
+            return self._pipeline(ours, was), self.made[path]
+        if path == PARAMS:
+            views = _views(self.project.root / "feature_repo/transforms.py")
+            return params(ours, self.made[path], views), self.made[path]
+        return renamed(ours), None if was is None else renamed(was)
+
+    def _pipeline(self, ours: str, was: str | None) -> str:
+        """This version's pipeline, and the team's own stages behind it."""
+        generated = _blocks(was or "")
+        own = []
+        for name, block in _blocks(ours).items():
+            if not _MADE.fullmatch(name):
+                own.append(f"\n{block.rstrip()}\n")
+            elif name in generated and block.split() != generated[name].split():
+                self.notes.append(f"Stage {name} of {PIPELINE} was edited here; `git diff` shows what to carry over.")
+        if was is None:
+            self.notes.append(f"The generated text of {PIPELINE} is not known; `git diff` shows what was replaced.")
+        return self.made[PIPELINE] + "".join(own)
+
+    def finish(self) -> None:
+        """Bring records, locks and ``dvc.lock`` to the stages' new names."""
+        root = self.project.root
+        known = stages_of(root)
+        for name, run in read_runs(self.project).items():
+            if name not in known:
+                if new := _became(root, name):
+                    write_run(self.project, replace(run, stage=new))
+                run_file(self.project, name).unlink()
+                lock_file(self.project, name).unlink(missing_ok=True)
+        lock = root / "dvc.lock"
+        if lock.is_file():
+            text = lock.read_text(encoding="utf-8")
+            text = re.sub(r"^  (\w+):$", lambda found: f"  {_became(root, found[1]) or found[1]}:", text, flags=re.M)
+            lock.write_text(text, encoding="utf-8")
+
+
+def params(text: str, made: str, views: Iterable[str]) -> str:
+    """Settings of version 0.1 in their new shape: models and services beside the tasks, and the sections that are new.
+
+    ``made`` are the generated settings, which say what a new section looks like; ``views`` are the project's own.
+    """
+    ours, new = _sections(text), _sections(made)
+    moved: dict[str, list[str]] = {"label_model": [], "feature_service": []}
+    kept, task = [], ""
+    for piece in _SETTING.split(ours["tasks"]):
+        setting, _, value = piece.strip().partition(":")
+        if setting in moved:
+            moved[setting].append(f"  {task}:{re.sub('^  ', '', value, flags=re.MULTILINE)}\n")
+        else:
+            kept.append(piece)
+            task = (re.findall(r"^  ([^\s#:]+):", piece, flags=re.MULTILINE) or [task])[-1]
+    ours["tasks"] = "".join(kept)
+    for setting, lines in moved.items():
+        if lines:
+            new[f"{setting}s"] = _titled(new, f"{setting}s", "\n" + "".join(lines))
+    new["views"] = _titled(new, "views", f" {yaml_value(list(views))}\n")
+    whole: dict[str, str] = {}
+    for name in [*new, *ours]:
+        if name in ours or name in NEW:
+            whole[name] = ours.get(name) or new[name]
+    return "\n".join(block.rstrip() + "\n" for block in whole.values())
+
+
+def _sections(text: str) -> dict[str, str]:
+    """The sections of settings, each with what stands above it."""
+    found, end = {}, 0
+    for section in _SECTION.finditer(text):
+        found[section["name"]] = text[end : section.end()].lstrip("\n")
+        end = section.end()
+    return found
+
+
+def _titled(sections: Mapping[str, str], name: str, value: str) -> str:
+    """A section of the generated settings with another value."""
+    return re.sub(rf"^{name}:.*", lambda _: f"{name}:{value}", sections[name], flags=re.MULTILINE | re.DOTALL)
+
+
+def _blocks(text: str) -> dict[str, str]:
+    """The stages of a pipeline by name, as they are written."""
+    return {stage["name"]: stage[0] for stage in _STAGE.finditer(text.partition("\nstages:\n")[2])}
+
+
+def _became(root: Path, name: str) -> str | None:
+    """The stage that one of version 0.1 became; None where it is none any more."""
+    try:
+        return named_stage(root, name)
+    except UnknownName:
+        return None
+
+
+def _views(transforms: Path) -> list[str]:
+    """The names of the views in a module of transforms, which need not be importable yet."""
+    found: list[str] = []
+    for node in ast.parse(transforms.read_text(encoding="utf-8")).body if transforms.is_file() else []:
+        for call in node.decorator_list if isinstance(node, ast.FunctionDef) else []:
+            if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] == "transform":
+                names = [ast.literal_eval(word.value) for word in call.keywords if word.arg == "name"]
+                found += names or [str(node.name)]  # type: ignore[attr-defined]
+    return found
+
+
+@cache
+def _moves() -> dict[str, str]:
+    """Where modules are, and names that are not in the module that became theirs (``module:name``)."""
+    found: dict[str, str] = json.loads((TEMPLATES / "moved.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _home(module: str, name: str) -> tuple[str, str]:
+    """The module that has a name now, and what it is called there."""
+    there = _moves().get(f"{module}:{name}")
+    if there:
+        new, _, called = there.partition(":")
+        return new, called
+    return _moves().get(module, module), name
+
+
+def renamed(text: str) -> str:
+    """A file that imports from the engine, or names its classes by path, with the names that hold now."""
+    lines = text.splitlines(keepends=True)
+    for node in sorted(_imports(text), key=lambda node: -node.lineno):
+        first, last = node.lineno - 1, node.end_lineno or node.lineno
+        lines[first:last] = _import(node, "".join(lines[first:last]))
+    moved = {old: new for old, new in _moves().items() if ":" in old or new != old}
+    pattern = re.compile(r"weakfish(?:\.\w+)+")
+
+    def path(found: re.Match[str]) -> str:
+        module, _, name = found[0].rpartition(".")
+        if f"{module}:{name}" in moved or module in moved:
+            return ".".join(_home(module, name))
+        return moved.get(found[0], found[0])
+
+    code = "".join(lines)
+    return code if _imports(text) else pattern.sub(path, code)
+
+
+def _import(node: ast.Import | ast.ImportFrom, code: str) -> list[str]:
+    """An import statement with the modules that hold now."""
+    if isinstance(node, ast.Import):
+        homes = {alias.name: _moves().get(alias.name, alias.name) for alias in node.names}
+        return [re.sub(r"weakfish(?:\.\w+)*", lambda found: homes.get(found[0], found[0]), code)]
+    module = node.module or ""
+    homes_of = [(*_home(module, alias.name), alias) for alias in node.names]
+    if all((new, called) == (module, alias.name) for new, called, alias in homes_of):
+        return [code]
+    if len({new for new, _, _ in homes_of}) == 1 and all(called == alias.name for _, called, alias in homes_of):
+        return [code.replace(module, homes_of[0][0], 1)]
+    indent = code[: len(code) - len(code.lstrip())]
+    by_module: dict[str, list[str]] = {}
+    for new, called, alias in homes_of:
+        known = alias.asname or (alias.name if called != alias.name else None)
+        by_module.setdefault(new, []).append(f"{called} as {known}" if known else called)
+    return [f"{indent}from {new} import {', '.join(names)}\n" for new, names in sorted(by_module.items())]
+
+
+def _imports(text: str) -> list[ast.Import | ast.ImportFrom]:
+    """The statements that import from the engine; none of a text that is no Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return []
+    return [
+        node
+        for node in nodes
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "weakfish")
+        or (isinstance(node, ast.Import) and any(alias.name.startswith("weakfish.") for alias in node.names))
+    ]
+
+
+def _lost(text: str) -> Iterator[str]:
+    """The modules that a file imports from the engine and that are not there, under any name."""
+    for node in _imports(renamed(text)):
+        for name in [node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names]:
+            try:
+                if name.startswith("weakfish") and find_spec(name) is None:
+                    yield name
+            except ModuleNotFoundError:
+                yield name
+
 
 REQUIREMENTS = "requirements.txt"
 BASELINE = "validation/baseline.json"  # written by `weakfish accept-baseline`, so there is nothing to merge
