@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from weakfish import __version__
-from weakfish.scaffold import requirements
+from weakfish.scaffold import write as requirements
 
 
 class Installed:

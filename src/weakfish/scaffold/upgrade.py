@@ -29,9 +29,8 @@ from weakfish.project.runs import lock_file, locked
 from weakfish.project.stages import named_stage, stages_of
 from weakfish.scaffold.literals import yaml_value
 from weakfish.scaffold.render import render
-from weakfish.scaffold.requirements import installed
 from weakfish.scaffold.roles import on_terminal
-from weakfish.scaffold.write import BASE, FILE, Record, put, read_base, read_record, write_base, write_record
+from weakfish.scaffold.write import BASE, FILE, Record, installed, put, read_base, read_record, write_base, write_record
 
 PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
 CODE = ("feature_repo", "labeling_functions", "sources", "tests", "validation")
