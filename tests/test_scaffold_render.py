@@ -24,9 +24,8 @@ from weakfish.project.stages import stages_of
 from weakfish.rules.loading import load_functions
 from weakfish.rules.rule import constants, literal
 from weakfish.scaffold import literals
-from weakfish.scaffold.feature_plan import plan_past
 from weakfish.scaffold.proposal import Proposal, TaskProposal
-from weakfish.scaffold.render import render
+from weakfish.scaffold.render import plan_past, render
 from weakfish.sources.ingest import events_contract
 from weakfish.sources.tabular import TabularSettings
 
