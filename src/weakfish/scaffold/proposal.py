@@ -17,6 +17,7 @@ from pydantic import Field, JsonValue
 from weakfish.errors import UserError
 from weakfish.project.params import Name, Section
 from weakfish.scaffold.examples import Example, examples
+from weakfish.scaffold.literals import counted
 from weakfish.scaffold.roles import Roles, check_classes, settings
 from weakfish.scaffold.suites import Suite, measure
 from weakfish.scaffold.survey import ColumnFacts, Gold, Place, Survey, survey

@@ -1,9 +1,10 @@
 """A project brought to the installed version.
 
-Each file as it was generated, as the team left it and as it is generated now are merged like three versions in git: what
-the team wrote stays, and what Weakfish changed arrives. A project of version 0.1, which had the stages of each task and
-view in ``dvc.yaml``, label models inside of tasks, and hashes of the generated texts instead of the texts, is first
-brought to today's names and shapes."""
+Each file as it was generated, as the team left it and as it is generated now are merged like three versions in git:
+what the team wrote stays, what Weakfish changed arrives. A project of version 0.1 had the stages of each task and view
+in ``dvc.yaml``, label models inside of tasks, and hashes of the generated texts instead of the texts: its files are
+first brought to today's names and shapes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project on disk: its files and requirements, ``weakfish.lock`` (which version wrote it, from which proposal), and the
+"""A project on disk: files, requirements, ``weakfish.lock`` (which version wrote it, from which proposal), and the
 texts as they were generated, which `weakfish upgrade` merges with what the team made of them."""
 
 from __future__ import annotations
