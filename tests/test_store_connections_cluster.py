@@ -27,7 +27,7 @@ from stores import shop
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast.clients import explained, external
-from weakfish.feast.commit import claimed
+from weakfish.feast.commit import publishing_lock
 from weakfish.feast.publish import publish
 from weakfish.feast.server import resolve
 from weakfish.project.paths import Project
@@ -136,19 +136,19 @@ def test_a_slot_that_moved_is_followed(two: tuple[Project, Project], client: red
     assert read_shop(store, "s2") == 6
 
 
-def test_one_publisher_at_a_time_holds_the_claim_on_a_cluster(client: redis.Redis) -> None:
-    with claimed(client, "shop") as claim:
-        with pytest.raises(StoreError, match="is publishing to this online store"), claimed(client, "shop"):
+def test_one_publisher_at_a_time_holds_the_lock_on_a_cluster(client: redis.Redis) -> None:
+    with publishing_lock(client, "shop") as lock:
+        with pytest.raises(StoreError, match="is publishing to this online store"), publishing_lock(client, "shop"):
             pass
         with client.pipeline(transaction=True) as pipe:
-            claim.check(pipe)
+            lock.check(pipe)
             pipe.multi()
             pipe.set(keys.marker("shop"), "new")
             pipe.execute()
         assert client.get(keys.marker("shop")) == b"new", "marker and lock are in one slot"
         client.set(keys.lock("shop"), b"another")
         with client.pipeline(transaction=True) as pipe, pytest.raises(StoreError, match="took over"):
-            claim.check(pipe)
+            lock.check(pipe)
     assert client.get(keys.lock("shop")) == b"another", "not ours to delete"
 
 

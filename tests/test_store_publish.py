@@ -24,7 +24,7 @@ from stores import AS_OF, DEFINITIONS, dump, port, python, redis_server, report,
 from weakfish.contracts.tables import read_table
 from weakfish.errors import Busy, StoreError, TableError, UserError
 from weakfish.feast import layout as keys
-from weakfish.feast.diff import Changes, Counts
+from weakfish.feast.commit import Changes, Counts
 from weakfish.feast.publish import publish
 from weakfish.project.paths import Project
 
@@ -272,9 +272,9 @@ def test_a_publisher_killed_before_its_commit_has_changed_nothing(project: Proje
     held = dump(store)
     table(project.root, "buyer_orders", "buyer", ["b1", "b2"], shift=9)
     assert ended(forked(lambda: killed(project, limit=10_000, at=1))) == -signal.SIGKILL
-    claim = store.get(keys.lock("shop"))
+    lock = store.get(keys.lock("shop"))
     assert {key: value for key, value in dump(store).items() if key != keys.lock("shop").encode()} == held
-    assert claim is not None
+    assert lock is not None
     assert publish(project)
     assert_online_is_offline(project, AS_OF)
     assert store.get(keys.lock("shop")) is None
@@ -306,7 +306,7 @@ def killed(project: Project, limit: int, at: int) -> None:
         transaction(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("weakfish.feast.diff.LIMIT", limit)
+        patch.setattr("weakfish.feast.commit.LIMIT", limit)
         patch.setattr("weakfish.feast.publication.ROWS", limit)
         patch.setattr(Changes, "_transaction", counted)
         publish(project)
@@ -318,7 +318,7 @@ def test_publishing_in_parts_gives_the_same(
     publish(project)
     held = dump(store)
     store.flushall()
-    monkeypatch.setattr("weakfish.feast.diff.LIMIT", 3)
+    monkeypatch.setattr("weakfish.feast.commit.LIMIT", 3)
     monkeypatch.setattr("weakfish.feast.publication.ROWS", 3)
     publish(project)
     assert dump(store) == held
@@ -401,7 +401,7 @@ def test_the_second_of_two_publishers_in_a_project_is_refused(project: Project, 
         publish(project)
 
 
-def test_a_claim_that_was_lost_stops_the_commit(
+def test_a_lock_that_was_lost_stops_the_commit(
     project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = Changes.commit

@@ -23,7 +23,7 @@ from stores import debian, dump, named, report, shop, table
 
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
-from weakfish.feast.diff import Changes
+from weakfish.feast.commit import Changes
 from weakfish.feast.publish import audit, publish
 from weakfish.project.paths import Project
 
@@ -37,7 +37,7 @@ def project(tmp_path: Path) -> Project:
 
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every publication be one of many parts."""
-    monkeypatch.setattr("weakfish.feast.diff.LIMIT", 4)
+    monkeypatch.setattr("weakfish.feast.commit.LIMIT", 4)
     monkeypatch.setattr("weakfish.feast.publication.ROWS", 4)
 
 

@@ -23,7 +23,7 @@ from feast.type_map import python_values_to_proto_values
 
 from weakfish.contracts.publications import Marker
 from weakfish.contracts.record import EVENT_TIMESTAMP
-from weakfish.feast.commit import patiently
+from weakfish.feast.commit import retried
 from weakfish.feast.diff import Difference, Known, Layout, Online, differences, leftovers
 from weakfish.feast.probe import Receipt, event_time
 from weakfish.feast.publication import Contents, batches
@@ -266,7 +266,7 @@ def _read_by_feast(
 ) -> None:
     """Let plain Feast read rows of the sample."""
     if keys:
-        otherwise = patiently(lambda: differing(client, store.config, view, batch))
+        otherwise = retried(lambda: differing(client, store.config, view, batch))
         found.read_otherwise(keys, (keys[position] for position in otherwise))
 
 

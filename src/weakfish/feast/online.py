@@ -28,7 +28,7 @@ from weakfish.contracts.publications import Marker
 from weakfish.errors import StoreError, UnknownName, UserError
 from weakfish.feast import layout, server
 from weakfish.feast.clients import ERRORS, Address, close, explained, external, from_feast
-from weakfish.feast.commit import claimed
+from weakfish.feast.commit import publishing_lock
 from weakfish.feast.definitions import refuse_rows, refuse_view
 from weakfish.feast.encoding import Encoded, encode_rows
 from weakfish.feast.exchange import AsyncExchange, Exchange
@@ -203,7 +203,7 @@ class ProjectRedisOnlineStore(RedisStore):
             While a publication is under way.
         """
         client = self.client_of(config)
-        with claimed(client, config.project):
+        with publishing_lock(client, config.project):
             _delete(client, layout.of_project(client, config.project))
             _delete(client, layout.records(client, config.project))
 

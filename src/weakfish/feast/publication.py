@@ -27,8 +27,8 @@ from weakfish.contracts.tables import partitions, read_partition
 from weakfish.errors import UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
-from weakfish.feast.commit import Claim
-from weakfish.feast.diff import Changes, Counts, Known, Layout, Online, Orphans, Removed, Rows, differences, leftovers
+from weakfish.feast.commit import Changes, Counts, Orphans, PublishingLock, Removed, Rows
+from weakfish.feast.diff import Known, Layout, Online, differences, leftovers
 from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.registry import new_registry, quiet, replaced, views
@@ -232,11 +232,11 @@ class Published:
     counts: dict[str, Counts]
 
 
-def publication(contents: Contents, client: redis.Redis, name: str, claim: Claim) -> Published:
+def publication(contents: Contents, client: redis.Redis, name: str, lock: PublishingLock) -> Published:
     """Publish what differs from what the store holds; raises what `publish` raises."""
     with new_registry(contents.source, contents.project) as store:
         _check_type(store)
-        return _Publication(contents, store, Changes(client, name, claim)).run()
+        return _Publication(contents, store, Changes(client, name, lock)).run()
 
 
 class _Publication:

@@ -25,7 +25,7 @@ from weakfish.project.paths import Project
 from weakfish.project.runs import locked
 
 if TYPE_CHECKING:
-    from weakfish.feast.diff import Counts
+    from weakfish.feast.commit import Counts
     from weakfish.feast.publication import Contents
 
 
@@ -133,17 +133,17 @@ def check(known: receipt.Receipt) -> None:
 
 
 def _publish(project: Project, client: redis.Redis, name: str, rollback: str | None) -> Outcome:
-    from weakfish.feast.commit import claimed
+    from weakfish.feast.commit import publishing_lock
     from weakfish.feast.publication import Contents, publication
 
-    with claimed(client, name) as claim:
+    with publishing_lock(client, name) as lock:
         if rollback is None:
             contents = Contents.of_work_tree(project)
         else:
             from weakfish.feast.publication import at_revision
 
             contents = at_revision(project, rollback)
-        published = publication(contents, client, name, claim)
+        published = publication(contents, client, name, lock)
     return Outcome(published.marker, published.counts)
 
 

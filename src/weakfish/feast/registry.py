@@ -6,9 +6,11 @@ It is derived: a registry that is missing, damaged or of another version of Feas
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -23,7 +25,7 @@ from feast import Entity, FeatureService, FeatureStore, FeatureView
 from feast.data_source import DataSource
 from feast.labeling.label_view import LabelView
 from feast.on_demand_feature_view import OnDemandFeatureView
-from feast.repo_config import load_repo_config
+from feast.repo_config import RepoConfig, load_repo_config
 
 from weakfish.errors import StoreError, UserError, WeakfishError
 from weakfish.feast.definitions import refuse_registry
@@ -48,31 +50,50 @@ def new_registry(source: Project, project: Project) -> Iterator[FeatureStore]:
     Raises
     ------
     UserError
-        When a definition cannot be imported, or Feast does not accept it.
+        When a definition cannot be imported, Feast does not accept it, or it hands labels out as features.
     """
-    objects = definitions(source)
     file: Path = settings(project)["registry_file"]
     part = file.with_name(f".{file.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     part.unlink(missing_ok=True)
     try:
-        with quiet():
-            try:
-                config = load_repo_config(repository(source), repository(source) / "feature_store.yaml")
-                config.registry.path = str(part)
-                store = FeatureStore(config=config)
-                store.apply(objects)
-                refuse_registry(store, source.root)
-            except WeakfishError:
-                raise
-            except Exception as error:
-                raise UserError(
-                    f"Feast does not accept feature_repo ({_reason(error)}); correct definitions.py or "
-                    "feature_store.yaml there."
-                ) from error
-        yield store
+        yield _applied(source, part)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def historical_store(project: Project) -> Iterator[FeatureStore]:
+    """A Feast store that knows the project's definitions and has no online store; raises as `new_registry`."""
+    with tempfile.TemporaryDirectory(prefix="weakfish-registry-") as folder, quiet():
+        yield _applied(project, Path(folder) / "registry.db", online=False)
+
+
+def open_store(project: Project, *, online_only: bool = False) -> FeatureStore:
+    """Feast on the registry that was published; raises `StoreError` when there is none that it can read.
+
+    With ``online_only`` it has no offline store, which takes a second to import, and reads the registry once.
+    """
+    file: Path = settings(project)["registry_file"]
+    if not file.exists():
+        raise StoreError(f"{file} does not exist, so nothing was published yet; run `weakfish publish`.")
+    try:
+        with quiet():
+            if online_only:
+                config = config_without_offline_store(repository(project))
+                config.registry.path = str(file)
+                config.registry.cache_ttl_seconds, config.registry.cache_mode = 0, "thread"  # it is never read again
+                store = FeatureStore(config=config)
+            else:
+                store = FeatureStore(repo_path=str(repository(project)))
+            store.registry.list_feature_views(store.project, allow_cache=online_only)
+    except WeakfishError:
+        raise
+    except Exception as error:
+        raise StoreError(
+            f"{file} is no registry that Feast can read ({reason(error)}); run `weakfish publish`."
+        ) from error
+    return store
 
 
 @contextmanager
@@ -93,6 +114,36 @@ def replaced(project: Project, store: FeatureStore, version: str) -> Iterator[No
                 whole.write_bytes(old)
         raise
     write_json(stamp_file(project), {"version": version, "sha256": digest})
+
+
+def _applied(source: Project, registry: Path, *, online: bool = True) -> FeatureStore:
+    """Feast on a new registry in a file, with all definitions of a project."""
+    objects, repo = definitions(source), repository(source)
+    with quiet():
+        try:
+            config = load_repo_config(repo, repo / "feature_store.yaml")
+            if not online:
+                config = RepoConfig(
+                    project=config.project,
+                    provider=config.provider,
+                    registry=str(registry),
+                    offline_store=config.offline_config,
+                    online_store=None,
+                    entity_key_serialization_version=config.entity_key_serialization_version,
+                    repo_path=repo,
+                )
+            config.registry.path = str(registry)
+            store = FeatureStore(config=config)
+            store.apply(objects)
+            refuse_registry(store, source.root)
+        except WeakfishError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"Feast does not accept feature_repo ({reason(error)}); correct definitions.py or feature_store.yaml "
+                "there."
+            ) from error
+    return store
 
 
 def definitions(project: Project) -> list[Any]:
@@ -141,7 +192,7 @@ def _load(project: Project, file: Path) -> ModuleType:
     except WeakfishError:
         raise
     except Exception as error:
-        raise UserError(f"{file} cannot be imported: {_reason(error)}; correct it there.") from error
+        raise UserError(f"{file} cannot be imported: {reason(error)}; correct it there.") from error
     return module
 
 
@@ -149,49 +200,14 @@ def _load(project: Project, file: Path) -> ModuleType:
 def quiet() -> Iterator[None]:
     """Keep Feast's prints off stdout, where results go, and drop the warnings that say nothing about this project."""
     logging.getLogger("feast").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), redirect_stdout(sys.stderr if "--debug" in sys.argv else _Nowhere()):
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr if "--debug" in sys.argv else io.StringIO()):
         warnings.filterwarnings("ignore", message="On demand feature view is an experimental feature")
         warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
         yield
 
 
-def open_store(project: Project, *, online_only: bool = False) -> FeatureStore:
-    """Feast on the registry that was published; raises `StoreError` when there is none that it can read.
-
-    With ``online_only`` it has no offline store, which takes a second to import, and reads the registry once.
-    """
-    file: Path = settings(project)["registry_file"]
-    if not file.exists():
-        raise StoreError(f"{file} does not exist, so nothing was published yet; run `weakfish publish`.")
-    try:
-        with quiet():
-            if online_only:
-                config = config_without_offline_store(repository(project))
-                config.registry.path = str(file)
-                config.registry.cache_ttl_seconds, config.registry.cache_mode = 0, "thread"  # it is never read again
-                store = FeatureStore(config=config)
-            else:
-                store = FeatureStore(repo_path=str(repository(project)))
-            store.registry.list_feature_views(store.project, allow_cache=online_only)
-    except WeakfishError:
-        raise
-    except Exception as error:
-        raise StoreError(
-            f"{file} is no registry that Feast can read ({_reason(error)}); run `weakfish publish`."
-        ) from error
-    return store
-
-
-class _Nowhere:
-    """A stream that forgets."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        return None
-
-
-def _reason(error: BaseException) -> str:
-    text = (str(error).splitlines() or [""])[0].rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def reason(error: BaseException, longest: int = 300) -> str:
+    """What a library says went wrong, on one line, without what it goes on to say after that."""
+    said = " ".join(str(error).split()).rstrip(".")
+    cut = said if len(said) <= longest else f"{said[:longest]}..."
+    return f"{type(error).__name__}: {cut}" if cut else type(error).__name__

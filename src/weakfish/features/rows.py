@@ -15,8 +15,9 @@ import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
+from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
 from weakfish.engine import Engine, Fold
-from weakfish.features.views import CREATED, TIMESTAMP, View
+from weakfish.features.views import View
 
 ENTITY, BOUNDARY = "entity", "boundary"
 NUMBER = "__boundary"
@@ -65,7 +66,7 @@ def with_times(view: View, rows: ir.Table, hours: int) -> ir.Table:
     """The rows as they are stored: boundaries as times, in the order of time and entity."""
     at = (rows[NUMBER] * (hours * 3600)).as_timestamp("s")
     timed = rows.order_by([rows[NUMBER], rows[view.entity]])
-    return timed.select(view.entity, at.name(TIMESTAMP), at.name(CREATED), *view.features)
+    return timed.select(view.entity, at.name(EVENT_TIMESTAMP), at.name(CREATED), *view.features)
 
 
 def _changes(view: View, task: str | None, relations: Relations, engine: Engine) -> list[ir.Table]:

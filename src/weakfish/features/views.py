@@ -15,6 +15,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
 from weakfish.contracts.tables import TIME, schema_of
 from weakfish.errors import FeatureError, UnknownName
 from weakfish.project.paths import Project
@@ -225,7 +226,6 @@ def _millionths(value: ir.NumericValue) -> ir.IntegerValue:
 
 
 MODULE = "feature_repo.transforms"
-TIMESTAMP, CREATED = "event_timestamp", "created"
 
 Function = Callable[[Past], Mapping[str, ir.Value]]
 
@@ -368,16 +368,16 @@ def check_view(made: Transform, past: Past) -> View:
         _check_feature(made, measures, name, value)
     kinds = {name: _arrow_type(made.name, name, value) for name, value in returned.items()}
     entity = past.events[made.entity].type().to_pyarrow()
-    schema = pa.schema([(made.entity, entity), (TIMESTAMP, TIME), (CREATED, TIME), *kinds.items()])
+    schema = pa.schema([(made.entity, entity), (EVENT_TIMESTAMP, TIME), (CREATED, TIME), *kinds.items()])
     return View(made.name, made.entity, dict(returned), measures, schema)
 
 
 def _check_feature(made: Transform, measures: list[Measure], name: Any, value: Any) -> None:
     which = f"Column {name!r} of view {made.name!r}"
-    if not isinstance(name, str) or not name.isidentifier() or name in (made.entity, TIMESTAMP, CREATED):
+    if not isinstance(name, str) or not name.isidentifier() or name in (made.entity, EVENT_TIMESTAMP, CREATED):
         raise FeatureError(
             f"{which} cannot have that name; use letters, digits and underscores, and not the name of the entity, "
-            f"{TIMESTAMP} or {CREATED}."
+            f"{EVENT_TIMESTAMP} or {CREATED}."
         )
     if not isinstance(value, ir.Value):
         raise FeatureError(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
 from weakfish.contracts.tables import TIME, open_partition, partitions, read_partition, read_table
 from weakfish.errors import TableError, TrainingError, UnknownName
 from weakfish.project.paths import Project
@@ -22,9 +21,6 @@ from weakfish.project.paths import Project
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
 
-
-TIMESTAMP = "event_timestamp"
-"""What Feast calls the time of a row."""
 
 BATCH = 20_000
 """Rows for which features are asked at once; a partition that has more is asked for alone."""
@@ -75,7 +71,7 @@ def read_spine(project: Project, task: str, partition: str, columns: Sequence[st
             f"data/events/{partition}.parquet; run `dvc repro label`."
         )
     times = events[time].cast(TIME)
-    return Spine(partition, labels, events.select(columns).append_column(TIMESTAMP, times))
+    return Spine(partition, labels, events.select(columns).append_column(EVENT_TIMESTAMP, times))
 
 
 def batches(spines: Iterable[Spine]) -> Iterator[list[Spine]]:
@@ -102,51 +98,6 @@ def spine_partitions(project: Project, task: str) -> list[str]:
 
 
 WHERE = "feature_repo/definitions.py"
-
-LONGEST = 300
-"""Characters of a library's message that are repeated in ours."""
-
-
-@contextmanager
-def historical_store(project: Project) -> Iterator[FeatureStore]:
-    """A Feast store that knows the project's definitions and has no online store.
-
-    Raises
-    ------
-    TrainingError
-        When Feast refuses the definitions or ``feature_store.yaml``.
-    UserError
-        When the definitions cannot be imported, or hand labels out as features.
-    """
-    import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
-
-    from feast import FeatureStore, RepoConfig
-    from feast.repo_config import load_repo_config
-
-    from weakfish.feast.definitions import refuse_registry
-    from weakfish.feast.registry import definitions, quiet
-
-    objects = definitions(project)
-    repo = project.root / "feature_repo"
-    with tempfile.TemporaryDirectory(prefix="weakfish-registry-") as folder, quiet():
-        try:
-            configured = load_repo_config(repo, repo / "feature_store.yaml")
-            store = FeatureStore(
-                config=RepoConfig(
-                    project=configured.project,
-                    provider=configured.provider,
-                    registry=str(Path(folder) / "registry.db"),
-                    offline_store=configured.offline_config,
-                    online_store=None,
-                    entity_key_serialization_version=configured.entity_key_serialization_version,
-                    repo_path=repo,
-                )
-            )
-            store.apply(objects)
-        except Exception as error:
-            raise TrainingError(f"Feast does not accept feature_repo ({reason(error)}); correct it there.") from error
-        refuse_registry(store, project.root)
-        yield store
 
 
 def feature_service(store: FeatureStore, name: str, task: str) -> FeatureService:
@@ -190,16 +141,6 @@ def version(view: Any) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def reason(error: Exception) -> str:
-    """What a library says went wrong, on one line, without what it goes on to say after that."""
-    said = " ".join(str(error).split()).rstrip(".")
-    cut = said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
-    return f"{type(error).__name__}: {cut}" if cut else type(error).__name__
-
-
-CREATED = "created"
-
-
 @dataclass(frozen=True)
 class Asked:
     """What a feature service takes and gives.
@@ -224,7 +165,7 @@ class Asked:
     @property
     def columns(self) -> list[str]:
         """What a frame needs besides ``event_timestamp``, each once."""
-        return [name for name in dict.fromkeys([*self.entities, *self.requests]) if name != TIMESTAMP]
+        return [name for name in dict.fromkeys([*self.entities, *self.requests]) if name != EVENT_TIMESTAMP]
 
 
 def describe(store: FeatureStore, service: FeatureService) -> Asked:
@@ -278,6 +219,8 @@ def retrieve(store: FeatureStore, asked: Asked, frame: pa.Table) -> pa.Table:
     TrainingError
         When Feast fails, a feature is not of its type, or the project's offline store is another than ours.
     """
+    from weakfish.feast.registry import reason
+
     _check_store(store)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Feast's own deprecations
@@ -314,7 +257,7 @@ def _stored_fields(view: Any) -> list[pa.Field]:
     folder = Path(view.batch_source.path)
     files = list(partitions(folder).values())
     schema = open_partition(files[0]).schema_arrow
-    keys = [*view.join_keys, TIMESTAMP, CREATED]
+    keys = [*view.join_keys, EVENT_TIMESTAMP, CREATED]
     wanted = [*keys, *(field.name for field in view.projection.features)]
     missing = [name for name in wanted if name not in schema.names]
     if missing:
@@ -358,6 +301,6 @@ def _typed(found: pa.Table, field: pa.Field) -> pa.ChunkedArray:
         return column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise TrainingError(
-            f"{field.name} came back as {column.type} and is declared {field.type} ({reason(error)}); correct its "
+            f"{field.name} came back as {column.type} and is declared {field.type} ({error}); correct its "
             "type in feature_repo/definitions.py or what its function returns."
         ) from error

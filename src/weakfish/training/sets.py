@@ -28,7 +28,6 @@ from weakfish.training.history import (
     batches,
     describe,
     feature_service,
-    historical_store,
     read_spine,
     retrieve,
     spine_partitions,
@@ -56,6 +55,8 @@ def build_training_sets(project: Project) -> None:
     """
     labels = [f"labels/{task}" for task in project.params.tasks]
     require_open(project, [EVENTS, *labels, *feature_tables(project)])
+    from weakfish.feast.registry import historical_store  # imports Feast, once the gates are open
+
     rows = {}
     order = [(project.params.events.time, "ascending"), (project.params.events.key, "ascending")]
     with whole_folder(project.data / "training") as folder, historical_store(project) as store:
