@@ -1,7 +1,4 @@
-"""Times as the online store and its marker hold them: bytes and texts in, microseconds since 1970 out.
-
-Needs neither Feast nor protobuf, so that a probe stays fast.
-"""
+"""What is published, as far as it can be seen without Feast: settings, marker, receipts of audits, versions."""
 
 from __future__ import annotations
 
@@ -77,7 +74,7 @@ def folder(project: Project) -> Path:
     return project.root / ".weakfish" / "published"
 
 
-def read(project: Project, name: str, marker: str) -> Receipt | None:
+def read_receipt(project: Project, name: str, marker: str) -> Receipt | None:
     """The receipt for what a Feast project published; None when there is none, or one for something else."""
     try:
         found = read_json(_file(project, name))
@@ -88,7 +85,7 @@ def read(project: Project, name: str, marker: str) -> Receipt | None:
     return receipt if receipt.marker == marker else None
 
 
-def write(project: Project, name: str, receipt: Receipt) -> None:
+def write_receipt(project: Project, name: str, receipt: Receipt) -> None:
     """Remember an audit in the place of the last one."""
     sample = {view: [key.hex() for key in found] for view, found in receipt.sample.items()}
     content = {"version": receipt.version, "marker": receipt.marker, "audit": receipt.audit, "sample": sample}
@@ -195,7 +192,7 @@ def holds(project: Project, client: redis.Redis, name: str, marker: Marker) -> b
     """
     if not marker.views or marker.under_way:
         return False
-    known = read(project, name, marker.digest())
+    known = read_receipt(project, name, marker.digest())
     if known and not known.passed:
         return False
     keys_in_all = _size(client)

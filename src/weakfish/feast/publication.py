@@ -72,6 +72,14 @@ class Contents:
         """What lies in the work tree."""
         return cls(project, project, probe.expected_version(project), probe.as_of(project))
 
+    @classmethod
+    def of_marker(cls, project: Project, marker: Marker) -> Contents:
+        """What is published, so that it can be compared; its version differs where tables or settings changed since."""
+        as_of, revision = datetime.fromisoformat(marker.as_of), marker.revision
+        if revision is None:
+            return cls(project, project, probe.expected_version(project), as_of)
+        return replace(at_revision(project, revision["commit"], revision["name"]), as_of=as_of, revision=revision)
+
 
 @dataclass(frozen=True)
 class Extent:
@@ -177,8 +185,9 @@ def at_revision(project: Project, name: str, called: str | None = None) -> Conte
     return Contents(project, source, version, _as_of(source, revision), named)
 
 
-def tidy(project: Project, commit: str | None) -> None:
+def tidy(project: Project, marker: Marker) -> None:
     """Delete the tables of all revisions but the one that is published."""
+    commit = marker.revision["commit"] if marker.revision else None
     for home in folder(project).glob("*"):
         if home.name != commit:
             shutil.rmtree(home, ignore_errors=True)
@@ -224,16 +233,16 @@ def _as_of(source: Project, revision: Revision) -> datetime:
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Published:
-    """What the store holds after a publication, and what became of each view's rows."""
+def publication(
+    contents: Contents, client: redis.Redis, name: str, lock: PublishingLock
+) -> tuple[Marker, dict[str, Counts]]:
+    """Publish what differs from what the store holds; raises what `publish` raises.
 
-    marker: Marker
-    counts: dict[str, Counts]
-
-
-def publication(contents: Contents, client: redis.Redis, name: str, lock: PublishingLock) -> Published:
-    """Publish what differs from what the store holds; raises what `publish` raises."""
+    Returns
+    -------
+    Marker, dict of str to Counts
+        What the store now holds, and what became of each view's rows.
+    """
     with new_registry(contents.source, contents.project) as store:
         _check_type(store)
         return _Publication(contents, store, Changes(client, name, lock)).run()
@@ -258,7 +267,7 @@ class _Publication:
         self.online = Online(self.client)
         self.is_first = before is None and next(keys.of_project(self.client, self.name), None) is None
 
-    def run(self) -> Published:
+    def run(self) -> tuple[Marker, dict[str, Counts]]:
         """Fill what changed, take away what is gone, and commit."""
         contents = self.contents
         until = {view: moment(time).isoformat() for view, time in self.until.items()}
@@ -283,7 +292,7 @@ class _Publication:
         )
         with replaced(contents.project, self.store, contents.version):
             self.changes.commit(marker)
-        return Published(marker, self.changes.counts)
+        return marker, self.changes.counts
 
     def _fill(self, view: FeatureView) -> None:
         name, until = str(view.name), self.until[view.name]

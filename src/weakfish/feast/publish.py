@@ -6,7 +6,8 @@ online is compared with the tables.
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,14 @@ from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import feature_tables
 from weakfish.contracts.publications import Marker, write_publication
 from weakfish.errors import CheckFailed, StoreError
-from weakfish.feast import probe as receipt
 from weakfish.feast import server
 from weakfish.feast.clients import explained
-from weakfish.feast.probe import expected_version, is_current, read_marker, settings
+from weakfish.feast.probe import Receipt, is_current, read_marker, read_receipt, settings, write_receipt
 from weakfish.project.paths import Project
 from weakfish.project.runs import locked
 
 if TYPE_CHECKING:
     from weakfish.feast.commit import Counts
-    from weakfish.feast.publication import Contents
 
 
 @dataclass(frozen=True)
@@ -72,28 +71,27 @@ def publish(project: Project, rollback: str | None = None) -> Outcome | None:
     with locked(project, "online publish"):
         name: str = settings(project)["project"]
         if project.params.views == [] and rollback is None:  # nothing to serve, so no store is asked for
-            write_publication(project, name, Marker("", ""), {"passed": True, "views": {}})
-            write_ledger(project, "publish", rows_in=0, rows_out=0)
+            _report(project, name, Receipt("", "", {"passed": True, "views": {}}), Marker("", ""))
             return None
-        address = server.resolve(project)
-        with explained(address), closing(address.client()) as client:
+        with _client(project) as client:
             marker = None if rollback else read_marker(client, name)
             if marker is not None and is_current(project, client, name, marker):
-                known = receipt.read(project, name, marker.digest())
-                if known is None:
-                    known = _audit(_contents(project, marker), client, name, marker)
-                _write(project, name, marker, known)
-                check(known)
+                known = read_receipt(project, name, marker.digest()) or _audited(project, client, name, marker)
+                _report(project, name, known, marker)
                 return None
-            outcome = _publish(project, client, name, rollback)
-            _tidy(project, outcome.marker)
-            known = _audit(_contents(project, outcome.marker), client, name, outcome.marker)
-            _write(project, name, outcome.marker, known)
-            check(known)
+            # All that follows imports Feast, which a probe of what did not change does without.
+            from weakfish.feast.commit import publishing_lock
+            from weakfish.feast.publication import Contents, at_revision, publication, tidy
+
+            with publishing_lock(client, name) as lock:
+                contents = at_revision(project, rollback) if rollback else Contents.of_work_tree(project)
+                outcome = Outcome(*publication(contents, client, name, lock))
+            tidy(project, outcome.marker)
+            _report(project, name, _audited(project, client, name, outcome.marker), outcome.marker)
             return outcome
 
 
-def audit(project: Project) -> receipt.Receipt:
+def audit(project: Project) -> Receipt:
     """Compare all that is online with the feature tables as of the publication; `check` fails if anything differs.
 
     Writes the result into ``reports/publish.json``; the next publication repairs what differs.
@@ -103,28 +101,28 @@ def audit(project: Project) -> receipt.Receipt:
     StoreError
         When the store cannot be reached or read, or what it holds is another version than the tables.
     """
-    with locked(project, "online publish"):
+    from weakfish.feast.publication import Contents
+
+    with locked(project, "online publish"), _client(project) as client:
         name: str = settings(project)["project"]
-        address = server.resolve(project)
-        with explained(address), closing(address.client()) as client:
-            marker = read_marker(client, name)
-            if marker is None or not marker.version or marker.under_way:
-                what = "is half-way from one version to the next" if marker else "holds nothing that was published"
-                raise StoreError(
-                    f"The online store at {address} {what}; run `weakfish publish`, which ends with an audit."
-                )
-            contents = _contents(project, marker)
-            if contents.version != marker.version:
-                raise StoreError(
-                    "Feature tables, definitions or settings have changed since they were published; run `weakfish "
-                    "publish`, which ends with an audit."
-                )
-            known = _audit(contents, client, name, marker)
-            _write(project, name, marker, known)
-            return known
+        marker = read_marker(client, name)
+        if marker is None or not marker.version or marker.under_way:
+            what = "is half-way from one version to the next" if marker else "holds nothing that was published"
+            raise StoreError(
+                f"The online store at {server.resolve(project)} {what}; run `weakfish publish`, which ends with an "
+                "audit."
+            )
+        if Contents.of_marker(project, marker).version != marker.version:
+            raise StoreError(
+                "Feature tables, definitions or settings have changed since they were published; run `weakfish "
+                "publish`, which ends with an audit."
+            )
+        known = _audited(project, client, name, marker)
+        _write(project, name, known, marker)
+        return known
 
 
-def check(known: receipt.Receipt) -> None:
+def check(known: Receipt) -> None:
     """Raise `CheckFailed` when an audit found online what the tables do not say."""
     if not known.passed:
         from weakfish.feast.audit import failure
@@ -132,57 +130,34 @@ def check(known: receipt.Receipt) -> None:
         raise CheckFailed(str(failure(known)))
 
 
-def _publish(project: Project, client: redis.Redis, name: str, rollback: str | None) -> Outcome:
-    from weakfish.feast.commit import publishing_lock
-    from weakfish.feast.publication import Contents, publication
-
-    with publishing_lock(client, name) as lock:
-        if rollback is None:
-            contents = Contents.of_work_tree(project)
-        else:
-            from weakfish.feast.publication import at_revision
-
-            contents = at_revision(project, rollback)
-        published = publication(contents, client, name, lock)
-    return Outcome(published.marker, published.counts)
+@contextmanager
+def _client(project: Project) -> Iterator[redis.Redis]:
+    """A client of the project's online store; its errors are sentences that name the store's address."""
+    address = server.resolve(project)
+    with explained(address), closing(address.client()) as client:
+        yield client
 
 
-def _tidy(project: Project, marker: Marker) -> None:
-    from weakfish.feast.publication import tidy
-
-    tidy(project, marker.revision["commit"] if marker.revision else None)
-
-
-def _contents(project: Project, marker: Marker) -> Contents:
-    """What is published, so that it can be compared."""
-    from datetime import datetime
-
-    from weakfish.feast.publication import Contents
-
-    if marker.revision:
-        from weakfish.feast.publication import at_revision
-
-        found = at_revision(project, marker.revision["commit"], marker.revision["name"])
-        return Contents(project, found.source, found.version, datetime.fromisoformat(marker.as_of), marker.revision)
-    return Contents(project, project, expected_version(project), datetime.fromisoformat(marker.as_of))
+def _report(project: Project, name: str, known: Receipt, marker: Marker) -> None:
+    """Write what is published and how the audit of it ended; raises `CheckFailed` when it failed."""
+    _write(project, name, known, marker)
+    check(known)
 
 
-def _audit(contents: Contents, client: redis.Redis, name: str, marker: Marker) -> receipt.Receipt:
+def _audited(project: Project, client: redis.Redis, name: str, marker: Marker) -> Receipt:
+    """Compare what is published with its tables, and remember the result."""
     from weakfish.feast.audit import audit
+    from weakfish.feast.publication import Contents
     from weakfish.feast.registry import open_store
 
-    found = audit(contents, client, open_store(contents.project), marker, name)
-    receipt.write(contents.project, name, found)
+    found = audit(Contents.of_marker(project, marker), client, open_store(project), marker, name)
+    write_receipt(project, name, found)
     return found
 
 
-def _write(project: Project, name: str, marker: Marker, known: receipt.Receipt) -> None:
+def _write(project: Project, name: str, known: Receipt, marker: Marker) -> None:
     """Write the report and the ledger."""
     write_publication(project, name, marker, known.audit)
-    views = marker.views
-    write_ledger(
-        project,
-        "publish",
-        rows_in=sum(view["rows"] for view in views.values()),
-        rows_out=sum(view["entities"] for view in views.values()),
-    )
+    views = marker.views.values()
+    rows, entities = sum(view["rows"] for view in views), sum(view["entities"] for view in views)
+    write_ledger(project, "publish", rows_in=rows, rows_out=entities)
