@@ -238,8 +238,8 @@ def _declared(project: Project, view: str) -> dict[str, str]:
     views = declared_views(project)
     if view not in views:
         raise TableError(
-            f"{manifest_file(project, f'features/{view}')} does not exist, and feature_repo/transforms.py declares no view "
-            f"{view!r} (there are: {', '.join(views)}); correct the name, or add the view there."
+            f"{manifest_file(project, f'features/{view}')} does not exist, and feature_repo/transforms.py declares "
+            f"no view {view!r} (there are: {', '.join(views)}); correct the name, or add the view there."
         )
     found = views[view]
     return {name: str(found.schema.field(name).type) for name in (found.entity, *found.features)}
