@@ -168,9 +168,9 @@ def garble_the_baseline(project: Project) -> None:
 
 REFUSALS = {
     "no verdict": (lose_a_verdict, UserError, "no verdict on events yet"),
-    "other data": (change_the_data, CheckFailed, "verdict of events is about other data"),
-    "another profile": (change_the_profile, CheckFailed, "profile of events is about other data"),
-    "a failed check": (fail_a_check, CheckFailed, r"labels/fraud failed for other reasons.*values_hold\(amount\)"),
+    "other data": (change_the_data, CheckFailed, "verdict of events is about different data"),
+    "another profile": (change_the_profile, CheckFailed, "profile of events is about different data"),
+    "a failed check": (fail_a_check, CheckFailed, r"labels/fraud failed for reasons other.*values_hold\(amount\)"),
     "a failed stage": (fail_a_stage, CheckFailed, "Stage vote failed"),
     "a stage at work": (leave_a_stage_at_work, CheckFailed, "Stage label has not ended"),
     "a shut gate": (shut_a_gate_without_a_reason_in_the_baseline, CheckFailed, "Stage gate_labels@fraud failed"),
@@ -199,9 +199,9 @@ def test_a_gate_shut_by_the_baseline_alone_is_answered_by_accepting(project: Pro
     moves = {move.table: move for move in accept_baseline(project)}
     assert (moves["events"].rows, moves["events"].rows_before) == (800, 900)
     assert moves["labels/fraud"].state == "left"
-    assert "about other data" in (moves["labels/fraud"].reason or "")
+    assert "about different data" in (moves["labels/fraud"].reason or "")
     assert Baseline.read(project).tables["labels/fraud"].as_json() == before.as_json()
-    with pytest.raises(CheckFailed, match="labels/fraud is about other data"):
+    with pytest.raises(CheckFailed, match="labels/fraud is about different data"):
         accept_baseline(project, ["labels/fraud"])
     assert judge(project).verdict == "passed"
     run_recorded(project, "accept", gates.accept)
@@ -261,7 +261,7 @@ def test_rules_of_labels_are_accepted_up_to_the_same_partition_and_metrics_as_th
     assert tables["labels/fraud"].rules["functions"]["is_large"]["votes"] == [20, 40]
     assert tables["evaluation/fraud"].metrics == metrics
     write_json(project.reports / "metrics.json", {"tasks": {"fraud": {**metrics, "test_rows": 31}}})
-    with pytest.raises(CheckFailed, match="verdict of evaluation/fraud is about other data"):
+    with pytest.raises(CheckFailed, match="verdict of evaluation/fraud is about different data"):
         accept_baseline(project)
 
 

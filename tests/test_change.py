@@ -116,7 +116,7 @@ def test_a_truncated_month_is_critical_and_says_how_much_is_gone(project: Projec
     assert (lost.status, lost.severity) == ("failed", "critical")
     assert lost.observed == pytest.approx(0.375)
     assert lost.by_partition == {"2024-01": 0, "2024-02": 0.375, "2024-03": 0}
-    assert lost.found == "300 accepted rows are gone; 2024-02 lost most, 37.5 % of its 800."
+    assert lost.found == "300 rows of the accepted baseline are gone; 2024-02 lost the most, 37.5 % of its 800."
     gone = compare(project, HISTORY, {month: HISTORY[month] for month in MONTHS[1:]})["volume(lost)"]
     assert (gone.status, gone.observed) == ("failed", 1)
 

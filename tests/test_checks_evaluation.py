@@ -121,7 +121,7 @@ def test_a_metric_that_can_no_longer_be_had_is_a_warning_with_its_reason(tmp_pat
     write_json(at.reports / "metrics.json", content)
     check = checks(at)["metric(label_model, auc)"]
     assert check["status"] == "warned"
-    assert check["found"].startswith("No test row is of class fraud; accepted is 0.")
+    assert check["found"].startswith("No test row is of class fraud; it was 0.")
 
 
 def test_the_same_reports_give_the_same_verdict_and_others_another_version(tmp_path: Path) -> None:

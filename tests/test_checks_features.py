@@ -69,7 +69,7 @@ def test_rows_after_the_time_that_is_answered_for_do_not_make_a_view_fresh(tmp_p
     assert (check.status, check.observed) == ("passed", 0.0)
     found = ages(set_as_of(shop(tmp_path / "other"), '"2023-12-31T00:00:00"'))
     assert found["freshness"].status == "warned"
-    assert found["freshness"].found == "There is no row until 2023-12-31 00:00 UTC, which publish.as_of asks for."
+    assert found["freshness"].found == "There is no row before 2023-12-31 00:00 UTC, the time set by publish.as_of."
     assert "stale_entities" not in found
 
 

@@ -94,7 +94,7 @@ def test_a_rule_that_was_edited_or_is_silent_in_new_months_alone_is_a_warning(
     assert {"rule_died(is_rushed)", "coverage(is_rushed)"} <= told(found, "warned")
     for name in ("coverage(is_rushed)", "rule_died(is_rushed)"):
         assert found[name].arguments["edited"] is bool(edited)
-        assert str(found[name].found).endswith("Its code was edited since.") is bool(edited)
+        assert str(found[name].found).endswith("Its code has been edited since.") is bool(edited)
 
 
 def test_silence_on_too_few_rows_is_no_alarm(tmp_path: Path, accepted: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ def test_votes_for_a_class_that_became_rare_meet_another_majority_and_are_no_fli
 
 def test_a_rule_of_one_class_that_votes_for_the_other_alone_says_so(tmp_path: Path, accepted: dict[str, Any]) -> None:
     check = checked(tmp_path, accepted, {"is_a_book": flipped}, "new")["rule_flipped(is_a_book)"]
-    assert check.found == "It votes for fraud alone; accepted is fine."
+    assert check.found == "It votes for fraud alone; in the accepted baseline it voted for fine."
     assert (check.arguments["votes_for"], check.arguments["voted_for"]) == (["fraud"], ["fine"])
 
 

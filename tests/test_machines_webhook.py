@@ -147,7 +147,7 @@ def test_a_webhook_that_fails_is_one_sentence_and_changes_nothing(
     result = run("gate", "labels/fraud")
     assert isinstance(result.exception, CheckFailed)
     assert len(hook.calls) == 1  # a redirect is not followed
-    assert result.stderr == f"weakfish: the webhook was not told of the failure: {said}; check WEAKFISH_WEBHOOK.\n"
+    assert result.stderr == f"weakfish: could not notify the webhook of the failure: {said}; check WEAKFISH_WEBHOOK.\n"
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ import pytest
 from made_tasks import Made, evaluated, labelled, project
 from made_votes import own_functions
 
-from weakfish.checks import labels as crossed
 from weakfish.checks.labels import label_checks, rules_of, through
 from weakfish.cli.labels import print_explanation
 from weakfish.contracts.reports import ClassMetrics, PartitionReport, TaskMetrics
 from weakfish.contracts.tables import read_table
 from weakfish.contracts.verdicts import Status
+from weakfish.contracts.votes_file import FEW_CLASSES, parse_table, table_json
 from weakfish.evaluation import evaluate as evaluate_module
 from weakfish.files import read_json
 from weakfish.labeling.explain import explain
@@ -77,12 +77,12 @@ def test_what_is_remembered_of_functions_is_small_and_compares_as_accepted(fifty
     assert len([check for check in found if check.expectation == "class_balance"]) == 50
 
 
-@pytest.mark.parametrize("classes", [2, crossed.FEW, crossed.FEW + 1, 50])
+@pytest.mark.parametrize("classes", [2, FEW_CLASSES, FEW_CLASSES + 1, 50])
 def test_a_table_of_counts_comes_back_as_it_was_written(classes: int) -> None:
     table = np.random.default_rng(classes).integers(0, 2, (classes + 1, classes)).tolist()
-    content = json.loads(json.dumps(crossed.written(table)))
-    assert crossed.read(content) == tuple(map(tuple, table))
-    assert isinstance(content, list) == (classes <= crossed.FEW)
+    content = json.loads(json.dumps(table_json(table)))
+    assert parse_table(content) == tuple(map(tuple, table))
+    assert isinstance(content, list) == (classes <= FEW_CLASSES)
 
 
 def test_an_explanation_compares_the_label_with_the_classes_that_come_next(fifty: Project) -> None:

@@ -231,7 +231,7 @@ def test_a_waiver_cannot_name_a_check_that_is_not_there_or_sets_no_rows_aside(pr
     assert DEBT in str(error.value)
     file.unlink()
     patch(project, "waiver", keys=["o05"], release=["column_values_to_not_be_null(amount)"])
-    with pytest.raises(UserError, match="sets no rows aside, so it needs no waiver"):
+    with pytest.raises(UserError, match="quarantines no rows, so it needs no waiver"):
         check_again(project)
 
 

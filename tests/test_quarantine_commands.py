@@ -177,7 +177,7 @@ def test_a_value_can_be_set_in_all_rows_of_a_check(project: Path) -> None:
 
 def test_a_release_says_what_the_next_run_will_do(project: Path) -> None:
     assert "lets 3 rows past" in printed("release", "--rule", DEBT, "--why", "x")
-    assert "1 of them stays aside for other reasons" in printed("release", "--rule", DEBT, "--why", "x")
+    assert "1 of them stays in quarantine for other reasons" in printed("release", "--rule", DEBT, "--why", "x")
     repair = ["release", "o00", "--set", "placed_at=2024-02-04T00:00:00Z", "--why", "x"]
     assert "sets placed_at of 1 row (partition 2024-02), checks again" in printed(*repair)
     assert "Patches have changed since; the next `dvc repro` applies them." in printed("list")
@@ -192,18 +192,18 @@ def test_no_patch_is_ever_written_over(project: Path) -> None:
 
 REFUSED = {
     ("--why", "x"): "Say what to release",
-    ("o07", "--why", " "): "Say why",
+    ("o07", "--why", " "): "Give the reason",
     ("o07", "--why", "x", "--who", ""): "Say who decides",
-    ("o07", "--why", "x", "--rule", NO_TIME): f"{NO_TIME} does not set o07 aside; {DEBT} does",
+    ("o07", "--why", "x", "--rule", NO_TIME): f"{NO_TIME} did not quarantine o07; {DEBT} did",
     ("--why", "x", "--rule", "column_values_to_be_betwen(amount)"): f"did you mean '{DEBT}'?",
-    ("o07", "--why", "x", "--set", "amount"): "is not of the form column=value",
+    ("o07", "--why", "x", "--set", "amount"): "does not have the form column=value",
     ("o07", "--why", "x", "--set", "amont=1"): "did you mean 'amount'?",
     ("o07", "--why", "x", "--set", "amount=many"): "--set amount must be a whole number",
     ("o07", "--why", "x", "--set", "amount=[1"): "--set amount must be a whole number",
     ("o07", "--why", "x", "--set", "placed_at=2024-01-01"): "--set placed_at must be a time with its zone",
     ("o07", "--why", "x", "--set", "amount=1", "--set", "amount=2"): "--set names amount twice",
-    ("o07", "--why", "x", "--set", "order_id=o08"): "which more than one row of events would have",
-    ("o07", "o20", "--why", "x", "--set", "order_id=new"): "which more than one row of events would have",
+    ("o07", "--why", "x", "--set", "order_id=o08"): "which more than one row of events would then have",
+    ("o07", "o20", "--why", "x", "--set", "order_id=new"): "which more than one row of events would then have",
 }
 
 

@@ -105,9 +105,9 @@ def sentences(moves: Sequence[Move]) -> Iterator[str]:
 
 def _headline(move: Move) -> str:
     if move.state == "left":
-        return f"{move.table}: stays as it was: {move.reason}."
+        return f"{move.table}: unchanged: {move.reason}."
     if move.state == "same":
-        return f"{move.table}: as accepted before."
+        return f"{move.table}: the same as before."
     until = f" through {move.through}" if move.through else ""
     if move.rows is None:
         return f"{move.table}: accepted."
@@ -163,7 +163,9 @@ def accept_baseline(project: Project, tables: Sequence[str] = (), through: str |
         unknown = next((table for table in tables if table not in known), None)
         if unknown is not None:
             raise UnknownName("table with a suite", unknown, known, "validation/")
-        verdicts = {table: read_json(verdict_file(project, table)) for table in known if verdict_file(project, table).exists()}
+        verdicts = {
+            table: read_json(verdict_file(project, table)) for table in known if verdict_file(project, table).exists()
+        }
         shut = _require_good(project, known, verdicts)
         before = Baseline.read(project)
         checked, left = _checked(project, tables or known, verdicts, may_leave=shut and not tables)
@@ -197,8 +199,8 @@ def _require_good(project: Project, known: Sequence[str], verdicts: Mapping[str,
         ]
         if failed:
             raise CheckFailed(
-                f"The verdict on {table} failed for other reasons than the baseline: {'; '.join(failed)}; "
-                "nothing is accepted until that is repaired and `weakfish run` has judged again."
+                f"The verdict on {table} failed for reasons other than the baseline: {'; '.join(failed)}; "
+                "nothing is accepted until this is fixed; then run `weakfish run` again."
             )
     gated = gates(known)
     shut = False
@@ -208,7 +210,7 @@ def _require_good(project: Project, known: Sequence[str], verdicts: Mapping[str,
         if run.exit_code != CheckFailed.exit_code or not _shut_by_baseline(verdicts.get(gated.get(stage, ""))):
             state = "has not ended" if run.exit_code is None else "failed"
             raise CheckFailed(
-                f"Stage {stage} {state}; a baseline comes from a good run: repair it and run `weakfish run`."
+                f"Stage {stage} {state}; a baseline comes from a good run: fix it and run `weakfish run`."
             )
         shut = True
     return shut
@@ -258,13 +260,14 @@ def _current(project: Project, table: str, verdict: Mapping[str, Any] | None) ->
     try:
         return _Checked(verdict, Profile.parse(profile["profile"]), {"rules": profile.get("rules")})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise TableError(f"{project.profile(table)} is no profile; run `weakfish validate {table}`.") from error
+        raise TableError(f"{project.profile(table)} is not a profile; run `weakfish validate {table}`.") from error
 
 
 def _require_same(table: str, content: Mapping[str, Any], version: str, what: str) -> None:
     if content["data_version"] != version:
         raise CheckFailed(
-            f"The {what} of {table} is about other data than what lies there now; run `weakfish run`, which judges it."
+            f"The {what} of {table} is about different data than the table holds now; run `weakfish run`, "
+            "which validates it again."
         )
 
 

@@ -7,12 +7,11 @@ from fnmatch import fnmatchcase
 from math import log
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from weakfish.checks.baseline import Comparison, Entry, percent, rounded
 from weakfish.checks.columns import cardinality, categories, drift, nulls, outside
 from weakfish.contracts.tables import UNDATED
-from weakfish.contracts.verdicts import Check, Severity, Status, judged
+from weakfish.contracts.verdicts import Check, Severity, Status, measured
 from weakfish.engine.profile import Profile
 from weakfish.project.params import ChangeParams
 
@@ -26,19 +25,6 @@ def table_checks(against: Comparison) -> list[Check]:
     return [check for check in found if check is not None]
 
 
-def _check(name: str, severity: Severity, why: str, holds: bool, **more: Any) -> Check:
-    return Check(
-        check=name,
-        expectation=name.partition("(")[0],
-        severity=severity,
-        why=why,
-        status=judged(severity, holds),
-        kind="change",
-        against_baseline=True,
-        **more,
-    )
-
-
 def _lost(against: Comparison) -> Check:
     rows = against.profile.rows
     lost = {name: 1 - rows.get(name, 0) / count for name, count in _dated(against.accepted.rows).items() if count}
@@ -46,12 +32,14 @@ def _lost(against: Comparison) -> Check:
     name, worst = max(lost.items(), key=lambda item: item[1], default=("", 0.0))
     gone = sum(max(0, count - rows.get(name, 0)) for name, count in _dated(against.accepted.rows).items())
     told = (
-        f"{gone:,} accepted rows are gone; {name} lost most, {percent(worst)} of its {against.accepted.rows[name]:,}."
+        f"{gone:,} rows of the accepted baseline are gone; {name} lost the most, {percent(worst)} of its "
+        f"{against.accepted.rows[name]:,}."
     )
-    return _check(
+    return measured(
+        "change",
         "volume(lost)",
         "critical",
-        "Rows that were there are there no more: a file was cut off, or a filter eats what it should not.",
+        "Rows that existed are gone: a file was truncated, or a filter removes too much.",
         worst <= limit,
         found=told if gone else "No accepted partition lost rows.",
         observed=rounded(max(0.0, worst)),
@@ -69,10 +57,11 @@ def _gained(against: Comparison) -> Check:
     gained = {name: rows.get(name, 0) / accepted[name] - 1 for name in finished if accepted[name]}
     limit = against.limits.gained_rows
     name, most = max(gained.items(), key=lambda item: item[1], default=("", 0.0))
-    return _check(
+    return measured(
+        "change",
         "volume(gained)",
         "warning",
-        "Accepted months do not grow by themselves: rows came late, or twice.",
+        "Accepted partitions do not grow by themselves: rows arrived late, or twice.",
         most <= limit,
         found=f"{name} has {percent(most)} more rows than accepted."
         if most > 0
@@ -107,12 +96,15 @@ def _new(against: Comparison) -> Check | None:
     few = [name for name, count in rows.items() if count < low and name != newest]
     many = [name for name, count in rows.items() if count > high]
     worst = max(rows, key=lambda name: (name in few or name in many, abs(log(max(rows[name], 0.5) / usual))))
-    return _check(
+    return measured(
+        "change",
         "volume(new)",
         "warning",
-        "Months with far more or fewer rows than ever are a source that broke or that sends twice.",
+        "A partition with far more or far fewer rows than usual points to a source that broke or that sends "
+        "rows twice.",
         not few and not many,
-        found=f"{worst} has {rows[worst]:,} rows; {low:,.0f} to {high:,.0f} are usual by {len(history)} accepted ones.",
+        found=f"{worst} has {rows[worst]:,} rows; {low:,.0f} to {high:,.0f} are usual in {len(history)} "
+        "accepted partitions.",
         arguments={"at_least": rounded(low), "at_most": rounded(high), "few": few, "many": many},
         observed=rows[worst],
         threshold=rounded(high if rows[worst] > usual else low),
@@ -146,12 +138,13 @@ def _schema(against: Comparison) -> list[Check]:
         *(f"{name} was {a}, is {_all(of)}" for name, (a, *of) in retyped.items()),
     ]
     return [
-        _check(
+        measured(
+            "change",
             "schema",
             "critical",
-            "Rules, features and models read these columns by name and type.",
+            "Labeling functions, features and models read these columns by name and type.",
             not told,
-            found=f"{'; '.join(told)}." if told else f"All {len(before)} accepted columns are there, of their types.",
+            found=f"{'; '.join(told)}." if told else f"All {len(before)} accepted columns exist, with the same types.",
             arguments={
                 "gone": gone,
                 "retyped": {name: {"accepted": a, "now": of} for name, (a, *of) in retyped.items()},
@@ -160,10 +153,11 @@ def _schema(against: Comparison) -> list[Check]:
             threshold=0,
             detects="A single column.",
         ),
-        _check(
+        measured(
+            "change",
             "schema(new)",
             "warning",
-            "A new column is in no rule, feature or review yet.",
+            "No labeling function, feature or review uses the new column yet.",
             not new,
             found=f"New: {', '.join(new)}." if new else "No column is new.",
             arguments={"new": new},
@@ -240,14 +234,13 @@ def _of_all(against: Comparison, drifts: Sequence[Check]) -> Check:
     share, limit = len(moved) / len(drifts), against.limits.drifted_columns
     most = sorted(moved, key=lambda check: -(check.value or 0.0))[:COLUMNS_NAMED]
     named = ", ".join(f"{check.arguments['column']} (PSI {check.value:.2g})" for check in most)
-    return Check(
-        check="drift",
-        expectation="drift",
-        severity="warning",
-        why="A model trained on columns as they were meets others now; the check of each says how far it moved.",
-        status=judged("warning", share <= limit),
-        kind="change",
-        against_baseline=True,
+    return measured(
+        "change",
+        "drift",
+        "warning",
+        "A model trained on the earlier columns now reads different ones; the check of each column says how "
+        "far it moved.",
+        share <= limit,
         found=f"{len(moved)} of {len(drifts)} columns drifted{', most of all ' + named if named else ''}.",
         arguments={"drifted": [check.arguments["column"] for check in moved]},
         observed=rounded(share),
@@ -262,9 +255,10 @@ def nothing_accepted(table: str) -> Check:
         check="baseline",
         expectation="baseline",
         severity="info",
-        why="Drift is a distance from data that someone found good: look, then run `weakfish accept-baseline`.",
+        why="Drift is measured from data that someone found good: look at the data, then run `weakfish "
+        "accept-baseline`.",
         status=Status.NOTED,
         kind="change",
         against_baseline=True,
-        found=f"Nothing was accepted of {table} yet, so that it is compared with nothing.",
+        found=f"No baseline of {table} has been accepted yet, so there is nothing to compare with.",
     )

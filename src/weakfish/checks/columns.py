@@ -16,10 +16,13 @@ from weakfish.checks.baseline import Comparison, Window, percent, rounded
 from weakfish.checks.rates import CERTAIN, FEWEST, NOISE, POWER, Limit, Rate, Shift, share_above, share_below, shift
 from weakfish.checks.rates import deviations_statistics as deviations
 from weakfish.contracts.tables import read_partition
-from weakfish.contracts.verdicts import Check, Rows, Severity, judged
+from weakfish.contracts.verdicts import Check, Rows, Severity, measured
 from weakfish.engine.profile import CATEGORIES, Column, Ints, Sketch
 
-WHY = "A value that no rule or model has seen says nothing to them; one that vanished takes its rules along."
+WHY = (
+    "Labeling functions and models know nothing about a value that they have never seen; where a value "
+    "vanishes, what relies on it stops working."
+)
 
 NAMES_SHOWN = 20
 """How many new or vanished categories a check names."""
@@ -84,14 +87,12 @@ def categories(against: Comparison, column: str) -> Check | None:
     if not sides:
         return None
     worst = max(sides, key=lambda side: (side.broken, side.share))
-    return Check(
-        check=f"categories({column})",
-        expectation="categories",
-        severity="warning",
-        why=WHY,
-        status=judged("warning", not worst.broken),
-        kind="change",
-        against_baseline=True,
+    return measured(
+        "change",
+        f"categories({column})",
+        "warning",
+        WHY,
+        not worst.broken,
         found=_found(column, worst),
         arguments={
             "column": column,
@@ -110,7 +111,7 @@ def categories(against: Comparison, column: str) -> Check | None:
 def _found(column: str, side: _Side) -> str:
     where = f"{column} in the {side.window.name}"
     if side.now.categories is None:
-        return f"The values of {where} are no few repeated ones any more: over {CATEGORIES}, or names of things."
+        return f"The values of {where} no longer repeat: there are more than {CATEGORIES}, or names of things."
     told = f"{percent(side.share)} of {side.now.valued:,} values of {where} were not accepted"
     kinds = f"new kinds that repeat: {len(side.new)}, accepted ones that vanished: {len(side.vanished)}"
     return f"{told}; {kinds} of {len(side.then.frequent)}."
@@ -156,14 +157,12 @@ def cardinality(against: Comparison, column: str) -> Check | None:
         return None
     where = max(found, key=lambda name: _far(found[name]))
     limit = against.limits.cardinality_factor
-    return Check(
-        check=f"cardinality({column})",
-        expectation="cardinality",
-        severity="warning",
-        why=WHY_cardinality,
-        status=judged("warning", _far(found[where]) <= log(limit)),
-        kind="change",
-        against_baseline=True,
+    return measured(
+        "change",
+        f"cardinality({column})",
+        "warning",
+        WHY_cardinality,
+        _far(found[where]) <= log(limit),
         found=f"Distinct values of {column} in the {where}: {found[where]:.3g} times what so many rows let expect.",
         arguments={"column": column, "compared": {name: rounded(factor) for name, factor in found.items()}},
         observed=rounded(found[where]),
@@ -194,7 +193,9 @@ def _far(factor: float) -> float:
     return abs(log(factor))
 
 
-WHY_extremes = "Nothing was fitted or reviewed on such values: what rules and models do there is a guess."
+WHY_extremes = (
+    "Nothing was fitted or reviewed on such values, so what labeling functions and models do with them is a guess."
+)
 
 
 def outside(against: Comparison, column: str, files: Mapping[str, Path], severity: Severity) -> Check | None:
@@ -212,14 +213,12 @@ def outside(against: Comparison, column: str, files: Mapping[str, Path], severit
     rows = {name: _rows(files[name], column, low, high) for name in beyond}
     counts = [(sum(len(rows[name]) for name in w.partitions if name in rows), now.rows, w) for w, now, _ in sides]
     bad, total, window = max(counts, key=lambda side: side[0] / side[1])
-    return Check(
-        check=f"range({column})",
-        expectation="range",
-        severity=severity,
-        why=WHY_extremes,
-        status=judged(severity, bad <= limit * total),
-        kind="change",
-        against_baseline=True,
+    return measured(
+        "change",
+        f"range({column})",
+        severity,
+        WHY_extremes,
+        bad <= limit * total,
         found=f"{bad:,} of {total:,} rows in the {window.name} have {column} outside of {low:g} to {high:g}.",
         arguments={"column": column, "compared": window.name, "min_value": low, "max_value": high},
         unexpected=bad,
@@ -243,7 +242,7 @@ def _rows(file: Path, column: str, low: float, high: float) -> Rows:
     return np.flatnonzero(np.isfinite(numbers) & ((numbers < low) | (numbers > high))).astype(np.int64)
 
 
-WHY_nulls = "A value that goes missing is a broken reader or source, and what is computed from it goes missing too."
+WHY_nulls = "Missing values point to a broken reader or source, and everything computed from them is missing too."
 
 CHANCE = 2 * (1 - NOISE)
 """Two-sided, of which a rise is one side."""
@@ -259,15 +258,13 @@ def nulls(against: Comparison, column: str, severity: Severity = "warning") -> C
     bound = limit.bounds(now.rows, then).high
     surely = _surely(bound, now.rows)
     rows = f"{percent(now.share)} of {now.rows:,} rows in the {window.name}"
-    return Check(
-        check=f"nulls({column})",
-        expectation="nulls",
-        severity=severity,
-        why=WHY_nulls,
-        status=judged(severity, not _rises(limit, now, then)),
-        kind="change",
-        against_baseline=True,
-        found=f"{rows} have no {column}; of {then.rows:,} accepted ones {percent(then.share)}.",
+    return measured(
+        "change",
+        f"nulls({column})",
+        severity,
+        WHY_nulls,
+        not _rises(limit, now, then),
+        found=f"{rows} have no {column}; it was {percent(then.share)} of {then.rows:,} rows in the accepted baseline.",
         arguments={"column": column, "compared": window.name, "accepted_share": rounded(then.share)},
         observed=rounded(now.share),
         threshold=None if bound is None else rounded(bound),
@@ -289,7 +286,8 @@ def _surely(bound: float | None, rows: int) -> str | None:
 
 
 WHY_drift = (
-    "Rules, label model and classifier were made on values distributed as accepted; where these move, they guess."
+    "Labeling functions, label model and classifier were made for values distributed as in the "
+    "baseline; where these move, they guess."
 )
 
 
@@ -317,14 +315,12 @@ def drift(against: Comparison, column: str, severity: Severity = "warning") -> C
     if not found:
         return None
     worst = max(found, key=lambda one: one.weight(threshold))
-    return Check(
-        check=f"drift({column})",
-        expectation="drift",
-        severity=severity,
-        why=WHY_drift,
-        status=judged(severity, not worst.shift.exceeds(threshold)),
-        kind="change",
-        against_baseline=True,
+    return measured(
+        "change",
+        f"drift({column})",
+        severity,
+        WHY_drift,
+        not worst.shift.exceeds(threshold),
         found=_sentence(worst, column),
         arguments={"column": column, "compared": {one.window.name: _numbers(one) for one in found}},
         observed=rounded(worst.shift.psi),

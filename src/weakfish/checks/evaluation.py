@@ -16,7 +16,7 @@ from weakfish.checks.baseline import Baseline
 from weakfish.checks.change import nothing_accepted
 from weakfish.checks.rates import percent
 from weakfish.checks.verdict import verdict_of
-from weakfish.contracts.verdicts import Check, Severity, Verdict, judged, write_verdict
+from weakfish.contracts.verdicts import Check, Severity, Verdict, measured, write_verdict
 from weakfish.errors import TableError
 from weakfish.files import read_json, sha256
 from weakfish.project.paths import Project
@@ -102,19 +102,17 @@ def _metric(model: str, name: str, now: Mapping[str, Any], before: Mapping[str, 
     value, low = now["value"], (before["interval"] or [before["value"]])[0]
     fell = value is None or (value < low and (now["interval"] or [value])[-1] < before["value"])
     found = f"{value:.3f} on {rows:,} reviewed rows" if value is not None else now["reason"].rstrip(".")
-    return Check(
-        check=f"metric({model}, {name})",
-        expectation="metric",
-        severity="warning",
-        why="Labels, or what was learned from them, agree less with people than when they were accepted.",
-        status=judged("warning", not fell),
-        kind="evaluation",
-        against_baseline=True,
+    return measured(
+        "evaluation",
+        f"metric({model}, {name})",
+        "warning",
+        "The labels, or the models trained on them, agree with people less than when they were accepted.",
+        not fell,
         arguments={"model": model, "measure": name, "accepted": before["value"], "interval": before["interval"]},
         observed=value,
         threshold=low,
-        found=f"{found}; accepted is {before['value']:.3f}.",
-        detects=f"A value below {low:.3f} shows, where the interval of the accepted one ends.",
+        found=f"{found}; it was {before['value']:.3f} in the accepted baseline.",
+        detects=f"A value below {low:.3f}, the lower end of the accepted interval.",
     )
 
 
@@ -131,19 +129,20 @@ def _calibrated(model: str, bins: Sequence[Bin], limit: float) -> Check:
     too_few, holds = noise > limit, error <= max(limit, noise)
     severity: Severity = "info" if model != LABELS or (too_few and holds) else "warning"
     few = f"; {rows:,} rows are too few to tell {percent(limit)} from chance" if too_few and holds else ""
-    return Check(
-        check=f"calibration({model})",
-        expectation="calibration",
-        severity=severity,
-        why="A probability that is not the share of rows that people would give the class misleads whoever weighs it: "
+    return measured(
+        "evaluation",
+        f"calibration({model})",
+        severity,
+        "A probability that differs from the share of rows that people would give the class misleads whatever uses it: "
         "training on soft labels, thresholds, costs.",
-        status=judged(severity, holds and not too_few),
-        kind="evaluation",
+        holds and not too_few,
+        against_baseline=False,
         arguments={"model": model, "rows": rows, "bins": len(bins), "noise": noise},
         observed=error,
         threshold=max(limit, noise),
         found=f"Probabilities are off by {percent(error)} on average over {rows:,} reviewed rows{few}.",
-        detects=f"{percent(max(limit, noise))} or more shows; with so many rows a perfect model is off by up to "
+        detects=f"An error of {percent(max(limit, noise))} or more; with this many rows a perfect model is "
+        "off by up to "
         f"{percent(noise)}.",
     )
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from weakfish.checks.rates import Bounds, Limit, Rate, deviations, distance, percent
-from weakfish.contracts.verdicts import Check, Severity, Status, judged
+from weakfish.contracts.verdicts import Check, Severity, Status, measured
 from weakfish.contracts.votes_file import parse_table, table_json
 from weakfish.errors import TableError
 from weakfish.files import read_json
@@ -192,7 +192,7 @@ def _part(part: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {**counts, "mean": mean, "functions": functions}
 
 
-EDITED = " Its code was edited since."
+EDITED = " Its code has been edited since."
 """What is said more of a function that is not the accepted one of its name."""
 
 Of = Callable[[Totals], Rate]
@@ -294,14 +294,12 @@ def shifted(compared: Comparison, question: Question) -> Check | None:
     bounds = question.limit.bounds(rate.rows, accepted)
     bounds = Bounds(None, bounds.high) if question.upward else bounds
     figures = {"rows": rate.rows, "where": window.text, "accepted": round(accepted.share, DIGITS)}
-    return Check(
-        check=question.check,
-        expectation=question.check.partition("(")[0],
-        severity="warning",
-        why=question.why,
-        status=judged("warning", not _is_told(question, rate, accepted)),
-        kind="labels",
-        against_baseline=True,
+    return measured(
+        "labels",
+        question.check,
+        "warning",
+        question.why,
+        not _is_told(question, rate, accepted),
         arguments={**question.arguments, **figures, "accepted_rows": accepted.rows},
         observed=round(rate.share, DIGITS),
         threshold=bounds.high if question.upward else bounds.side(rate.share, accepted.share),
@@ -319,7 +317,7 @@ def _found(question: Question, window: Window, rate: Rate, accepted: Rate) -> st
     where = _where(question, window, rate)
     said = question.says.format(share=percent(rate.share), rest=percent(1 - rate.share), where=where)
     edited = EDITED if question.arguments.get("edited") else ""
-    return f"{said}; accepted is {percent(accepted.share)} of {accepted.rows:,}.{edited}"
+    return f"{said}; it was {percent(accepted.share)} of {accepted.rows:,} in the accepted baseline.{edited}"
 
 
 def _detects(question: Question, window: Window, rate: Rate, bounds: Bounds) -> str:
@@ -344,7 +342,8 @@ def _of(compared: Comparison, rule: str, limits: LabelChecksParams, chance: floa
     questions = (
         Question(
             f"coverage({rule})",
-            "A labeling function that votes more or less often sees other data, or is other code, than was accepted.",
+            "A labeling function that votes more or less often than in the baseline sees different data, or "
+            "its code is different.",
             lambda totals: totals.coverage(rule),
             limit,
             "It votes on {share} of {where} and abstains on {rest}",
@@ -352,7 +351,7 @@ def _of(compared: Comparison, rule: str, limits: LabelChecksParams, chance: floa
         ),
         Question(
             f"conflicts({rule})",
-            "A labeling function whom others contradict more or less often than before means something else now.",
+            "A labeling function that others contradict more or less often than before now means something else.",
             lambda totals: totals.conflicts(rule),
             limit,
             "Another function contradicts it on {share} of {where}",
@@ -382,11 +381,12 @@ def _died(compared: Comparison, rule: str, limits: LabelChecksParams, about: dic
         f"rule_died({rule})",
         severity if not holds else "critical",
         holds,
-        "A labeling function that no longer votes leaves its rows to the others; a column that it reads may be empty.",
+        "A labeling function that no longer votes leaves its rows to the others; a column that it reads may "
+        "have become empty.",
         arguments={**about, "rows": now.rows, "where": where, "expected": round(expected, 1)},
         observed=int(now.hits),
         threshold=0.0,
-        found=f"It votes on {now.hits:,.0f} of {now.rows:,} {where}; as accepted, it would on {expected:,.0f}.",
+        found=f"It votes on {now.hits:,.0f} of {now.rows:,} {where}; at its accepted rate it would on {expected:,.0f}.",
         detects=f"Silence shows on {enough:,} rows or more, on {limits.expected_votes} of which it would vote.",
     )
 
@@ -409,20 +409,26 @@ def _fires_everywhere(
         f"rule_fires_everywhere({rule})",
         severity,
         not told,
-        "A labeling function that votes on everything says nothing; what it looks for may stand in every row now.",
+        "A labeling function that votes on everything says nothing; what it looks for may now be in every row.",
         arguments={**about, "rows": rate.rows, "where": window.text, "accepted": round(accepted.share, DIGITS)},
         observed=round(rate.share, DIGITS),
         threshold=limits.everywhere,
-        found=f"It votes on {percent(rate.share)} of {rate.rows:,} {window.text}; accepted: {percent(accepted.share)}.",
+        found=f"It votes on {percent(rate.share)} of {rate.rows:,} {window.text}; it was "
+        f"{percent(accepted.share)} in the accepted baseline.",
         detects=f"A share of {percent(limits.everywhere)} or more shows.",
     )
 
 
 def _come_and_gone(compared: Comparison) -> list[Check]:
     now, before = compared.now.content["hashes"], compared.before["hashes"]
-    why = "Labels of a task are the sum of its labeling functions; accept the new set once its labels are looked at."
-    came = [("rule_came", rule, "It was not there when labels were accepted.") for rule in now if rule not in before]
-    went = [("rule_went", rule, "It was there when labels were accepted.") for rule in before if rule not in now]
+    why = (
+        "The labels of a task come from all its labeling functions; accept the new set once you have "
+        "looked at its labels."
+    )
+    came = [
+        ("rule_came", rule, "It did not exist when the labels were accepted.") for rule in now if rule not in before
+    ]
+    went = [("rule_went", rule, "It existed when the labels were accepted.") for rule in before if rule not in now]
     return [
         of_rule(f"{what}({rule})", "info", False, why, arguments={"rule": rule}, found=found)
         for what, rule, found in came + went
@@ -448,7 +454,8 @@ def flipped(compared: Comparison, rule: str, chance: float, about: dict[str, Any
         f"rule_flipped({rule})",
         severity,
         not (contradicts or turned or away),
-        "A labeling function that votes against all others where it voted with them makes labels worse in silence.",
+        "A labeling function that now votes against the others, with which it used to agree, silently makes "
+        "the labels worse.",
         arguments={**about, **figures, **classes},
         observed=round(rate.share, DIGITS) if rate.rows else None,
         threshold=None if away and not contradicts else 0.5,
@@ -468,7 +475,7 @@ def blamed(checks: Sequence[Check]) -> list[Check]:
     worst = min(flips, key=lambda check: 0.0 if check.observed is None else check.observed, default=None)
     guilty = edited or [check.check for check in (worst,) if check]
     others = {check.check for check in flips if check.check not in guilty}
-    said = f" Look at {', '.join(guilty)} first: this may follow from it."
+    said = f" Look at {', '.join(guilty)} first: this may be a consequence of it."
     return [
         replace(check, severity="warning", status=Status.WARNED, found=f"{check.found}{said}")
         if check.check in others
@@ -499,7 +506,8 @@ def _directions(compared: Comparison, rule: str, window: Window) -> str:
         for rates in (found[label], compared.accepted.hits(rule, label))
     )
     name = compared.before["classes"][label]
-    return f" It votes for {name} on {now} of rows on which the others do and do not; accepted are {before}."
+    rows = f" It votes for {name} on {now} of the rows on which the others do and do not"
+    return f"{rows}; it was {before} in the accepted baseline."
 
 
 def _classes(compared: Comparison, rule: str, turned: Window | None) -> dict[str, Any]:
@@ -532,9 +540,11 @@ def _fewest(rows: int, chance: float) -> float:
 
 def _said(window: Window, rate: Rate, accepted: Rate, classes: dict[str, Any]) -> str:
     if classes:
-        return f"It votes for {', '.join(classes['votes_for'])} alone; accepted is {', '.join(classes['voted_for'])}."
+        now, before = (", ".join(classes[name]) for name in ("votes_for", "voted_for"))
+        return f"It votes for {now} alone; in the accepted baseline it voted for {before}."
     with_others = f"It votes with the majority of the others on {percent(rate.share)} of {rate.rows:,} {window.text}"
-    return f"{with_others} on which they have one; accepted is {percent(accepted.share)} of {accepted.rows:,}."
+    before = f"it was {percent(accepted.share)} of {accepted.rows:,} in the accepted baseline"
+    return f"{with_others} on which they have one; {before}."
 
 
 def _smallest(rows: int, chance: float) -> str:
@@ -546,8 +556,7 @@ def of_rule(name: str, severity: Severity, holds: bool, why: str, **more: Any) -
     """A check of a labeling function; ``arguments`` and ``found`` are among ``more``."""
     if more["arguments"].get("edited"):
         more["found"] += EDITED
-    status = judged(severity, holds)
-    return Check(name, name.partition("(")[0], severity, why, status, kind="labels", against_baseline=True, **more)
+    return measured("labels", name, severity, why, holds, **more)
 
 
 def label_checks(project: Project, task: str, accepted: Mapping[str, Any] | None) -> list[Check]:
@@ -572,16 +581,14 @@ def label_checks(project: Project, task: str, accepted: Mapping[str, Any] | None
 
 
 def _other_classes(now: list[str], accepted: list[str]) -> Check:
-    return Check(
-        check="classes",
-        expectation="classes",
-        severity="warning",
-        why="Labels of other classes cannot be compared with the accepted ones; look at them, and accept them.",
-        status=judged("warning", False),
-        kind="labels",
-        against_baseline=True,
+    return measured(
+        "labels",
+        "classes",
+        "warning",
+        "Labels of different classes cannot be compared with the accepted ones; look at them, then accept them.",
+        False,
         arguments={"classes": now, "accepted": accepted},
-        found=f"The classes are {', '.join(now)}; accepted are {', '.join(accepted)}.",
+        found=f"The classes are {', '.join(now)}; in the accepted baseline they are {', '.join(accepted)}.",
     )
 
 
@@ -606,7 +613,7 @@ def of_classes(compared: Comparison, limits: LabelChecksParams) -> list[Check]:
     ]
     uncovered = Question(
         "uncovered",
-        "Rows on which no labeling function votes have no label and train nothing.",
+        "Rows on which no labeling function votes get no label, so no model can learn from them.",
         lambda totals: Rate(totals.rows - totals.covered, totals.rows),
         Limit(limits.significance / max(1, len(compared.windows)), difference=limits.uncovered),
         "No function votes on {share} of {where}",
@@ -629,7 +636,7 @@ def _one_rule(now: Rules, compared: Comparison | None, limits: LabelChecksParams
         accepted = max((before.settled(name) for name in before.functions), key=lambda rate: rate.share, default=None)
     return _risen(
         "one_rule",
-        "Where one labeling function settles the class of most rows alone, its mistakes are the labels' mistakes.",
+        "Where one labeling function alone decides the class of most rows, its mistakes become the labels' mistakes.",
         now,
         lambda totals: totals.settled(rule),
         accepted,
@@ -645,7 +652,8 @@ def _disagreement(now: Rules, compared: Comparison | None, limits: LabelChecksPa
 
     return _risen(
         "disagreement",
-        "Where label model and majority vote drift apart, the weights decide, and nobody has looked at them.",
+        "Where the label model and the majority vote drift apart, the learned weights decide, and nobody has "
+        "reviewed them.",
         now,
         differing,
         differing(compared.accepted) if compared else None,
@@ -671,15 +679,14 @@ def _risen(
     risen = accepted is not None and rate.share > accepted.share and rise.tells(rate, accepted)
     high = rise.bounds(rate.rows, accepted).high if accepted is not None and accepted.rows else None
     threshold = min(most, high) if high is not None else most
-    known = f"; accepted is {percent(accepted.share)}" if accepted is not None else ""
+    known = f"; it was {percent(accepted.share)} in the accepted baseline" if accepted is not None else ""
     found = says.format(share=percent(rate.share), rows=f"{rate.rows:,}")
-    return Check(
-        check=f"label_model_degenerate({what})",
-        expectation="label_model_degenerate",
-        severity="warning",
-        why=why,
-        status=judged("warning", not too_high and not risen),
-        kind="labels",
+    return measured(
+        "labels",
+        f"label_model_degenerate({what})",
+        "warning",
+        why,
+        not too_high and not risen,
         against_baseline=accepted is not None and not too_high,
         arguments={"rows": rate.rows, "most": most} | ({"accepted": round(accepted.share, DIGITS)} if accepted else {}),
         observed=round(rate.share, DIGITS),
@@ -695,15 +702,14 @@ def _at_clamp(now: Rules, compared: Comparison | None, limits: LabelChecksParams
     accepted = _clamped(compared.before["signals"]) if compared else None
     too_high = rate.share > limits.at_clamp
     more = accepted is not None and rate.share - accepted.share >= limits.rise and rate.hits >= accepted.hits + 2
-    known = f", accepted are {accepted.hits:.0f} of {accepted.rows}" if accepted is not None else ""
-    return Check(
-        check="label_model_degenerate(at_clamp)",
-        expectation="label_model_degenerate",
-        severity="warning",
-        why="An estimate at its bound was not found but cut off: the label model is surer of the function than votes "
-        "can make it. More l2, or another class balance, holds it back.",
-        status=judged("warning", not too_high and not more),
-        kind="labels",
+    known = f"; it was {accepted.hits:.0f} of {accepted.rows} in the accepted baseline" if accepted is not None else ""
+    return measured(
+        "labels",
+        "label_model_degenerate(at_clamp)",
+        "warning",
+        "An estimate at its bound was cut off, not found: the label model is surer of the function than its votes "
+        "justify. A larger l2, or another class balance, prevents this.",
+        not too_high and not more,
         against_baseline=accepted is not None and not too_high,
         arguments={"functions": rate.rows, "most": limits.at_clamp},
         observed=round(rate.share, DIGITS),

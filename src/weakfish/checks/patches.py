@@ -62,7 +62,7 @@ class Patch(BaseModel):
     @model_validator(mode="after")
     def _is_a_repair_or_a_waiver(self) -> Patch:
         if (self.rule is None) == (self.keys is None):
-            raise ValueError("give either rule (all rows that a check sets aside) or keys (the rows by name)")
+            raise ValueError("give either rule (all rows that a check quarantines) or keys (the rows by name)")
         if self.rule is not None and (self.values is not None or self.release is not None):
             raise ValueError("rule lets in all rows of a check as they are; set and release go with keys")
         if self.keys is not None and (self.values is None) == (self.release is None):
@@ -110,7 +110,7 @@ def patch_files(project: Project) -> list[Path]:
     for file in seen:
         if file.suffix != ".yaml" or file.parent != project.patches:
             raise UserError(
-                f"{_name(project, file)} is not read: patches are files *.yaml right in validation/patches; "
+                f"{_name(project, file)} is not read: patches are files *.yaml directly in validation/patches; "
                 "rename, move or remove it."
             )
     return seen
@@ -134,7 +134,7 @@ def patch_of(content: dict[Any, Any], name: str) -> Patch:
         raise UserError(_first_problem(error, name)) from error
     if patch.table not in TABLES:
         raise UserError(
-            f"{name}: table is {patch.table!r}, but rows are set aside only from {', '.join(TABLES)}; correct it there."
+            f"{name}: table is {patch.table!r}, but rows are quarantined only in {', '.join(TABLES)}; correct it there."
         )
     return patch
 
@@ -148,7 +148,7 @@ def _read(file: Path, name: str) -> Patch:
         problem = getattr(error, "problem", None) or "it holds what is neither text nor a value"
         raise UserError(f"{name}{place} is not YAML: {problem}; correct it there.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{name} holds no fields; a patch says table, who, why and what to do, see docs/validation.md.")
+        raise UserError(f"{name} holds no fields; a patch has table, who, why and what to do: see docs/validation.md.")
     return patch_of(content, name)
 
 

@@ -129,7 +129,7 @@ class Aside:
             lines["key"].combine_chunks()
         ):
             raise TableError(
-                f"The rows of {self.table}, or its patches, are others than when it was validated; "
+                f"The rows of {self.table}, or its patches, have changed since it was validated; "
                 f"run `weakfish validate {self.table}`."
             )
 
@@ -216,14 +216,14 @@ def _lines(project: Project, aside: Aside, decision: Decision) -> pa.Table:
     for name, lines in found.items():
         rules = lines["check"].unique().to_pylist()
         if decision.rule is not None and decision.rule not in rules:
-            raise UserError(f"{decision.rule} does not set {name} aside; {', '.join(sorted(rules))} does.")
+            raise UserError(f"{decision.rule} did not quarantine {name}; {', '.join(sorted(rules))} did.")
     return pa.concat_tables(found.values())
 
 
 def _content(project: Project, aside: Aside, decision: Decision, lines: pa.Table) -> dict[str, Any]:
     """The patch as its file will hold it."""
     if not decision.why.strip():
-        raise UserError("Say why, in a sentence that will be understood in a year: --why.")
+        raise UserError("Give the reason, in a sentence that someone will understand a year from now: --why.")
     content: dict[str, Any] = {"table": aside.table, "who": _who(project, decision.who), "why": decision.why.strip()}
     if not decision.names and not decision.values:
         parts = sorted(lines["partition"].unique().to_pylist())
@@ -241,11 +241,11 @@ def _values(pairs: Sequence[str], project: Project, table: str) -> dict[str, Any
     for pair in pairs:
         column, equals, text = pair.partition("=")
         if not equals or not column:
-            raise UserError(f"--set {pair!r} is not of the form column=value; write for example --set amount=12.")
+            raise UserError(f"--set {pair!r} does not have the form column=value; write, for example, --set amount=12.")
         if column not in schema.names:
             raise UnknownName("column", column, schema.names, table)
         if column in found:
-            raise UserError(f"--set names {column} twice; give it once.")
+            raise UserError(f"--set names {column} twice; name it once.")
         try:
             kind = schema.field(column).type
             found[column] = as_yaml(typed(from_text(text, kind), kind))
@@ -257,7 +257,7 @@ def _values(pairs: Sequence[str], project: Project, table: str) -> dict[str, Any
 def _who(project: Project, who: str | None) -> str:
     found = _author(project) if who is None else who.strip()
     if not found:
-        raise UserError("Say who decides: --who 'Name <address>', or tell git your name and address.")
+        raise UserError("Say who decides: --who 'Name <address>', or set user.name and user.email in git.")
     return found
 
 
@@ -289,7 +289,7 @@ def _what_follows(aside: Aside, patch: Patch, plan: Plan, lines: pa.Table) -> st
     rows = lines.select(["partition", "row"]).group_by(["partition", "row"]).aggregate([]).num_rows
     still = _still_aside(aside.mask.lines, lines, patch.rules)
     past = f"past {', '.join(patch.rules)}"
-    rest = f"; {still:,} of them {'stays' if still == 1 else 'stay'} aside for other reasons" if still else ""
+    rest = f"; {still:,} of them {'stays' if still == 1 else 'stay'} in quarantine for other reasons" if still else ""
     scope = f", in {', '.join(patch.partitions)} only" if patch.partitions else ""
     return f"The next `dvc repro` lets {_rows(rows)} {past}{scope}{rest}."
 
@@ -297,7 +297,7 @@ def _what_follows(aside: Aside, patch: Patch, plan: Plan, lines: pa.Table) -> st
 def _of_repair(patch: Patch, plan: Plan, contract: Contract) -> str:
     rows, columns = plan.rows[patch.name], ", ".join(patch.values or ())
     if not rows:
-        return f"The next `dvc repro` changes nothing: {columns} has this value already."
+        return f"The next `dvc repro` changes nothing: {columns} already has this value."
     time = patch.scalars(contract.schema).get(contract.time)
     stand = f" (partition {contract.partition_of(pa.array([time.as_py()], time.type))[0]})" if time is not None else ""
     return f"The next `dvc repro` sets {columns} of {_rows(rows)}{stand}, checks again, and lets in what passes."
@@ -387,8 +387,8 @@ def _row_check(patch: Patch, rule: str, checks: Mapping[str, Check]) -> Check:
     check = checks[rule]
     if check.severity != "critical" or (check.unexpected is None and not check.error):
         raise UserError(
-            f"{patch.name}: {rule} sets no rows aside, so it needs no waiver (only critical checks of rows do); "
-            "take it out there."
+            f"{patch.name}: {rule} quarantines no rows, so it needs no waiver (only critical checks of rows do); "
+            "remove it there."
         )
     return check
 

@@ -163,7 +163,7 @@ def _aliases(
             if len({*rows, *found.get(name, ()), *alias.get(name, ())}) > 1:
                 raise UserError(
                     f"{patch.name}: set.{contract.key} is {name!r}, which more than one row of {contract.name} would "
-                    "have then; a key names one row, give another."
+                    "then have; a key names one row, so choose another."
                 )
             alias[name] = rows
     return alias

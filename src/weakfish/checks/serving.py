@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from weakfish.checks.rates import percent
 from weakfish.contracts.tables import open_partition, read_partition
-from weakfish.contracts.verdicts import Check, Severity, judged
+from weakfish.contracts.verdicts import Check, measured
 from weakfish.engine.profile import FEATURE_TIME
 from weakfish.files import read_json
 from weakfish.project.paths import Project
@@ -22,7 +22,7 @@ from weakfish.project.paths import Project
 BAD = ("missing", "stale", "different", "unexpected")
 """Kinds of rows that are not served as they are stored; `store.publishing.audit` says what each is."""
 
-WHY = "A model that is served other values than it learned from is wrong in ways that no offline measure shows."
+WHY = "A model that is served other values than it was trained on fails in ways that no offline metric shows."
 SHOWN = 3
 """Entities, and features, that a sentence names."""
 
@@ -61,25 +61,27 @@ def _equal(view: str, audit: Mapping[str, Any]) -> Check:
         for name, of in audit["features"].items()
         if any(of.get(kind) for kind in BAD)
     }
-    return _check(
+    return measured(
+        "serving",
         f"serving_equals_training({view})",
         "critical",
-        not bad,
         WHY,
+        not bad,
+        against_baseline=False,
         arguments={"view": view, "rows": counts, "features": features, "read_otherwise_by_feast": otherwise},
         unexpected=bad,
         unexpected_share=bad / rows if rows else 0.0,
         threshold=0.0,
         found=_said(counts, otherwise, rows, features, _first(audit)),
-        detects=f"One value in one of {rows:,} rows shows: all are compared.",
+        detects=f"A single value in any of {rows:,} rows: all are compared.",
     )
 
 
 def _said(counts: Mapping[str, int], otherwise: int, rows: int, features: Mapping[str, Any], first: list[str]) -> str:
     if not any(counts.values()) and not otherwise:
-        return f"All {rows:,} rows online are as stored."
+        return f"All {rows:,} online rows equal the stored ones."
     said = [f"{count:,} {kind}" for kind, count in counts.items() if count]
-    said += [f"{otherwise:,} read otherwise by plain Feast"] if otherwise else []
+    said += [f"{otherwise:,} read differently by plain Feast"] if otherwise else []
     worst = Counter({name: sum(of.values()) for name, of in features.items()}).most_common(SHOWN)
     where = f"; features: {', '.join(f'{name} ({count:,})' for name, count in worst)}" if worst else ""
     return f"Of {rows:,} rows online, {', '.join(said)}{where}; first: {', '.join(first)}."
@@ -91,30 +93,31 @@ def _first(audit: Mapping[str, Any]) -> list[str]:
 
 
 def _same_version(view: str, trained: str, served: str) -> Check:
-    return _check(
+    return measured(
+        "serving",
         f"serving_version({view})",
         "warning",
+        "The audit compared other rows than the training set was made from, so it says nothing about this "
+        "training set.",
         trained == served,
-        "An audit of other rows than training read says nothing about what was learned.",
+        against_baseline=False,
         arguments={"view": view, "trained": trained, "served": served},
-        found=f"Training read version {trained[:12]}; {served[:12]} is online.",
+        found=f"The training set was made from version {trained[:12]}; version {served[:12]} is online.",
     )
 
 
 def _unknown(view: str) -> Check:
-    return _check(
+    return measured(
+        "serving",
         f"serving_equals_training({view})",
         "info",
-        False,
         WHY,
+        False,
+        against_baseline=False,
         arguments={"view": view},
-        found=f"Nobody has compared what is online of {view} with what training read; `weakfish publish` does.",
+        found=f"The online rows of {view} have not been compared with the training set yet; `weakfish "
+        "publish` compares them.",
     )
-
-
-def _check(name: str, severity: Severity, holds: bool, why: str, **more: Any) -> Check:
-    expectation = name.partition("(")[0]
-    return Check(name, expectation, severity, why, judged(severity, holds), kind="serving", **more)
 
 
 DIGITS = 3
@@ -162,15 +165,18 @@ def _newest(files: Mapping[str, Path], as_of: datetime) -> pa.Array:
 def _freshness(project: Project, newest: pa.Array, as_of: datetime) -> Check:
     limit, last = project.params.validation.features.max_age_hours, pc.max(newest).as_py()
     hours = round((as_of - last) / timedelta(hours=1), DIGITS) if last else None
-    age = f"The newest row is of {_text(last)}, {hours:,.1f} hours before" if last else "There is no row until"
-    return _check_features(
+    age = f"The newest row is of {_text(last)}, {hours:,.1f} hours before" if last else "There is no row before"
+    return measured(
+        "features",
         "freshness",
+        "warning",
+        "A view that is no longer rebuilt serves values that are older than its readers believe.",
         hours is not None and hours <= limit,
-        "What is served of a view that is no longer built is older than whoever asks believes.",
+        against_baseline=False,
         observed=hours,
         threshold=limit,
-        found=f"{age} {_text(as_of)}, which publish.as_of asks for.",
-        detects=f"A newest row from before {_text(as_of - timedelta(hours=limit))} shows.",
+        found=f"{age} {_text(as_of)}, the time set by publish.as_of.",
+        detects=f"A newest row older than {_text(as_of - timedelta(hours=limit))}.",
     )
 
 
@@ -181,23 +187,23 @@ def _stale_entities(project: Project, newest: pa.Array, as_of: datetime) -> list
         return []
     since = as_of - timedelta(hours=limits.stale_after_hours)
     stale = pc.sum(pc.less(newest, pa.scalar(since, newest.type))).as_py() or 0
-    check = _check_features(
+    check = measured(
+        "features",
         "stale_entities",
+        "warning",
+        "Entities that are no longer updated are served with their last values, or not at all once their TTL "
+        "has passed.",
         stale / entities <= limits.max_stale_share,
-        "Entities that are no longer updated are served as they last were, or not at all once their time is up.",
+        against_baseline=False,
         observed=round(stale / entities, 6),
         threshold=limits.max_stale_share,
         found=f"{stale:,} of {entities:,} entities have no row since {_text(since)}.",
-        detects=f"A share above {percent(limits.max_stale_share)} shows; one entity is {percent(1 / entities)}."
+        detects=f"A share above {percent(limits.max_stale_share)} is reported; one entity is {percent(1 / entities)}."
         if limits.max_stale_share < 1
-        else "No share shows, since validation.features.max_stale_share is 1.",
+        else "Nothing, because validation.features.max_stale_share is 1.",
     )
     return [check]
 
 
 def _text(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _check_features(name: str, holds: bool, why: str, **more: Any) -> Check:
-    return Check(name, name, "warning", why, judged("warning", holds), kind="features", **more)

@@ -50,7 +50,7 @@ def tell(project: Project, stage: str | None, exit_code: int, verdict: str, foun
         "checks": [asdict(finding) for finding in found],
     }
     if trouble := _post(url, content):
-        print(f"weakfish: the webhook was not told of the failure: {trouble}; check {URL}.", file=sys.stderr)
+        print(f"weakfish: could not notify the webhook of the failure: {trouble}; check {URL}.", file=sys.stderr)
 
 
 def _post(url: str, content: dict[str, Any]) -> str | None:

@@ -117,6 +117,14 @@ def judged(severity: Severity, holds: bool) -> Status:
     return Status.PASSED if holds else NOT_HELD[severity]
 
 
+def measured(
+    kind: Kind, name: str, severity: Severity, why: str, holds: bool, *, against_baseline: bool = True, **more: Any
+) -> Check:
+    """A check that is measured, not an expectation: what it is about stands in parentheses after its type."""
+    status, expectation = judged(severity, holds), name.partition("(")[0]
+    return Check(name, expectation, severity, why, status, kind, against_baseline=against_baseline, **more)
+
+
 def _completed(checks: Any) -> Any:
     """Checks of older verdicts lack some fields, or have null in them; what they would be today is filled in."""
     if not isinstance(checks, list) or not all(isinstance(check, dict) for check in checks):
