@@ -191,7 +191,7 @@ def release(rows: tuple[str, ...], rule: str | None, who: str | None, why: str, 
 
     After a fix of the source no patch is needed: rows that pass the checks come in by the next `dvc repro`.
     """
-    from weakfish.checks.quarantine import release as work
+    from weakfish.checks import quarantine as work
     from weakfish.checks.quarantine import Decision
 
     project = Project.find()
