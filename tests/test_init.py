@@ -16,7 +16,7 @@ from weakfish.errors import UnknownName, UserError
 from weakfish.project import params
 from weakfish.project.paths import Project
 from weakfish.scaffold.survey import place
-from weakfish.scaffold.write import read_record
+from weakfish.scaffold.write import read_base, read_record
 
 
 @pytest.fixture
@@ -28,9 +28,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_project_has_all_its_parts_under_git_and_dvc(here: Path) -> None:
     said = init("shop", "--from", "orders.csv", "--yes")
     root = here / "shop"
-    record = read_record(root)
+    base = read_base(root, read_record(root))
     tracked = set(git(root, "ls-files").splitlines())
-    assert tracked == {*record.files, "weakfish.lock"} == set(contents(root)) - set(in_git(root))
+    kept = {f".weakfish-base/{path}.txt" for path in base}
+    assert tracked == {*base, *kept, "weakfish.lock"} == set(contents(root)) - set(in_git(root))
+    assert {path: (root / path).read_text(encoding="utf-8") for path in base} == base
     assert {"params.yaml", "dvc.yaml", "README.md", ".gitignore", "weakfish.lock"} <= tracked
     assert {path.split("/")[0] for path in tracked if "/" in path} >= {
         "sources",
