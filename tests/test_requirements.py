@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Installed:
 @pytest.fixture
 def came(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Requirements where Weakfish came from a URL, as PEP 610 writes it down."""
-    real = requirements.distribution
+    real = distribution
 
     def from_url(url: dict[str, Any] | None) -> requirements.Requirements:
         known = Installed(url)

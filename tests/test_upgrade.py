@@ -145,6 +145,8 @@ def test_lines_that_both_changed_are_a_conflict_and_never_called_up_to_date(shop
     assert "<<<<<<< yours\n    desc: Our functions vote" in text
     assert f"desc: The functions vote on every event\n>>>>>>> weakfish {later}" in text
     assert "requirements.txt" in differing(shop, before)
+    with pytest.raises(CheckFailed, match=r"dvc.yaml has conflict markers; edit it"):
+        run("upgrade", "--yes")
 
 
 def test_where_both_changed_a_line_take_prefers_weakfishs(shop: Path, later: str) -> None:
