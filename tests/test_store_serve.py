@@ -271,7 +271,7 @@ def test_a_lost_embedded_server_is_taken_up_again(project: Project, ours: Site) 
 
 def test_the_schema_says_what_each_feature_service_needs(ours: Site) -> None:
     document = ours.ask("/openapi.json").json
-    asked = {kind["title"]: kind["properties"] for kind in document["components"]["schemas"]["Question"]["anyOf"]}
+    asked = {kind["title"]: kind["properties"] for kind in document["components"]["schemas"]["FeatureRequest"]["anyOf"]}
     assert set(asked) == {"ten", "wide", "types", "priced", "compared", "trying", "features by name"}
     assert asked["wide"]["entities"]["required"] == ["buyer", "shop_id"]
     assert asked["compared"]["entities"]["required"] == ["buyer", "friend"]

@@ -33,7 +33,7 @@ from weakfish.feast import writer as sending
 from weakfish.feast.encoding import Encoded, encode
 from weakfish.feast.exchange import AsyncExchange
 from weakfish.feast.server import NEVER
-from weakfish.feast.writer import Written, commands, removals, remove, write, writing
+from weakfish.feast.writer import WriteCount, commands, removals, remove, write, writing
 
 ONE = view({"count": types.Int64, "label": types.String})
 MICROSECOND = timedelta(microseconds=1)
@@ -89,10 +89,10 @@ def _values(number: int) -> dict[bytes, bytes]:
 
 
 def test_the_newer_event_time_stays_whoever_writes_last(client: redis.Redis) -> None:
-    assert write(client, encoded([(1, NOON, NOON, 1)])) == Written(written=1)
-    assert write(client, encoded([(1, NOON - MICROSECOND, NOON + timedelta(days=9), 2)])) == Written(older=1)
+    assert write(client, encoded([(1, NOON, NOON, 1)])) == WriteCount(written=1)
+    assert write(client, encoded([(1, NOON - MICROSECOND, NOON + timedelta(days=9), 2)])) == WriteCount(older=1)
     assert count(client) == 1
-    assert write(client, encoded([(1, NOON + MICROSECOND, NOON - timedelta(days=9), 3)])) == Written(written=1)
+    assert write(client, encoded([(1, NOON + MICROSECOND, NOON - timedelta(days=9), 3)])) == WriteCount(written=1)
     assert count(client) == 3
 
 
@@ -100,11 +100,11 @@ def test_a_correction_of_the_same_event_time_arrives_and_what_it_corrects_does_n
     client: redis.Redis,
 ) -> None:
     write(client, encoded([(1, NOON, NOON + MICROSECOND, 1)]))
-    assert write(client, encoded([(1, NOON, NOON + 2 * MICROSECOND, 2)])) == Written(written=1)
-    assert write(client, encoded([(1, NOON, NOON + MICROSECOND, 1)])) == Written(older=1)
-    assert write(client, encoded([(1, NOON, None, 3)])) == Written(older=1)
+    assert write(client, encoded([(1, NOON, NOON + 2 * MICROSECOND, 2)])) == WriteCount(written=1)
+    assert write(client, encoded([(1, NOON, NOON + MICROSECOND, 1)])) == WriteCount(older=1)
+    assert write(client, encoded([(1, NOON, None, 3)])) == WriteCount(older=1)
     assert count(client) == 2
-    assert write(client, encoded([(1, NOON, NOON + 2 * MICROSECOND, 4)])) == Written(written=1)
+    assert write(client, encoded([(1, NOON, NOON + 2 * MICROSECOND, 4)])) == WriteCount(written=1)
     assert count(client) == 4
 
 
@@ -162,8 +162,8 @@ def test_a_row_that_feast_wrote_since_is_of_unknown_age_and_is_replaced(client: 
     write(client, encoded([(1, NOON, NOON + timedelta(days=5), 1)]))
     later = table({"user": [1], "count": [2], "label": ["label 2"]}, [NOON + timedelta(days=1)])
     write_by_feast(client, ONE, feast_rows(ONE, later))
-    assert write(client, encoded([(1, NOON, NOON + timedelta(days=9), 3)])) == Written(older=1)
-    assert write(client, encoded([(1, NOON + timedelta(days=1), NOON, 4)])) == Written(written=1)
+    assert write(client, encoded([(1, NOON, NOON + timedelta(days=9), 3)])) == WriteCount(older=1)
+    assert write(client, encoded([(1, NOON + timedelta(days=1), NOON, 4)])) == WriteCount(written=1)
     assert count(client) == 4
 
 
@@ -171,7 +171,7 @@ def test_a_row_that_feast_wrote_since_is_of_unknown_age_and_is_replaced(client: 
 def test_a_stored_time_that_is_none_is_older_than_any(client: redis.Redis, damaged: bytes) -> None:
     write(client, encoded([(1, NOON, NOON, 1)]))
     client.hset(key(1), keys.time_field("habits"), damaged)
-    assert write(client, encoded([(1, FAR[0], None, 2)])) == Written(written=1)
+    assert write(client, encoded([(1, FAR[0], None, 2)])) == WriteCount(written=1)
     assert count(client) == 2
 
 
@@ -185,7 +185,7 @@ def test_rows_of_one_entity_in_one_batch_leave_the_newest(client: redis.Redis) -
 
 def test_until_the_end_of_time_writes_whatever_stands(client: redis.Redis) -> None:
     write(client, encoded([(1, NOON, NOON, 1)]))
-    assert write(client, encoded([(1, FAR[0], None, 2)]), until=2**62) == Written(written=1)
+    assert write(client, encoded([(1, FAR[0], None, 2)]), until=2**62) == WriteCount(written=1)
     assert count(client) == 2
 
 
@@ -193,15 +193,15 @@ def test_until_replaces_all_that_is_not_after_it_and_leaves_the_rest(client: red
     write(client, encoded([(1, NOON, NOON, 1), (2, NOON + MICROSECOND, NOON, 1)]))
     until = encoded([(1, NOON, NOON, 1)]).event_us[0]
     old: list[Row] = [(1, FAR[0], None, 2), (2, FAR[0], None, 2), (3, FAR[0], None, 2)]
-    assert write(client, encoded(old), until=int(until)) == Written(written=2, older=1)
+    assert write(client, encoded(old), until=int(until)) == WriteCount(written=2, older=1)
     assert [count(client, user) for user in (1, 2, 3)] == [2, 1, 2]
-    assert write(client, encoded(old), until=2**63 - 1) == Written(written=3)
+    assert write(client, encoded(old), until=2**63 - 1) == WriteCount(written=3)
     far: list[Row] = [(1, FAR[-1], None, 3)]
     write(client, encoded(far))
-    assert write(client, encoded(old[:1]), until=int(encoded(far).event_us[0]) - 1) == Written(older=1)
-    assert write(client, encoded([(4, FAR[2], None, 3)])) == Written(written=1)
-    assert write(client, encoded([(4, FAR[0], None, 4)]), until=-2) == Written(older=1)
-    assert write(client, encoded([(4, FAR[0], None, 4)]), until=-1) == Written(written=1)
+    assert write(client, encoded(old[:1]), until=int(encoded(far).event_us[0]) - 1) == WriteCount(older=1)
+    assert write(client, encoded([(4, FAR[2], None, 3)])) == WriteCount(written=1)
+    assert write(client, encoded([(4, FAR[0], None, 4)]), until=-2) == WriteCount(older=1)
+    assert write(client, encoded([(4, FAR[0], None, 4)]), until=-1) == WriteCount(written=1)
 
 
 def test_written_rows_lose_the_fields_that_are_gone_and_rows_that_stay_keep_them(client: redis.Redis) -> None:
@@ -224,7 +224,7 @@ def test_keys_expire_where_feast_is_told_so(client: redis.Redis) -> None:
 def test_a_view_of_thousands_of_features_is_written_whole(client: redis.Redis) -> None:
     values = {number.to_bytes(4, "big"): pa.array([b"%d" % number, b""], pa.binary()) for number in range(4_500)}
     wide = replace(encoded([(1, NOON, None, 1), (2, NOON, None, 1)]), values=values)
-    assert write(client, wide) == Written(written=2)
+    assert write(client, wide) == WriteCount(written=2)
     for number in range(2):
         row = {field: column[number].as_py() for field, column in wide.fields().items()}
         assert client.hgetall(key(number + 1)) == row
@@ -279,7 +279,7 @@ def test_a_server_that_forgot_the_script_is_told_again(client: redis.Redis) -> N
     rows: list[Row] = [(user, NOON, None, 1) for user in range(250)]
     for _ in range(2):
         client.script_flush()
-        assert write(client, encoded(rows)) == Written(written=250)
+        assert write(client, encoded(rows)) == WriteCount(written=250)
 
 
 def test_a_transaction_takes_the_rows_with_all_else_or_not_at_all(client: redis.Redis) -> None:
@@ -312,13 +312,13 @@ def test_an_event_loop_writes_the_same(client: redis.Redis) -> None:
     client.script_flush()
     rows: list[Row] = [(user, NOON, None, user) for user in range(250)]
 
-    async def work() -> Written:
+    async def work() -> WriteCount:
         async with redis.asyncio.Redis(port=port(client)) as own:
             exchange = AsyncExchange(own)
             done = await exchange.run(writing(encoded(rows), by_slot=False))
             return done + await exchange.run(writing(encoded([(1, FAR[0], None, 7)]), by_slot=False))
 
-    assert asyncio.run(work()) == Written(written=250, older=1)
+    assert asyncio.run(work()) == WriteCount(written=250, older=1)
     theirs = hashes(client)
     client.flushall()
     write(client, encoded(rows))
@@ -329,17 +329,17 @@ def test_a_cluster_takes_rows_by_their_slots_sync_and_async(slots: Any, client: 
     rows: list[Row] = [(user, NOON, None, user) for user in range(400)] + [(7, NOON, None, 9), (7, FAR[0], None, 8)]
     write(client, encoded(rows))
     expected = hashes(client)
-    assert write(slots, encoded(rows)) == Written(written=401, older=1)
+    assert write(slots, encoded(rows)) == WriteCount(written=401, older=1)
     assert hashes(slots) == expected
     nodes = slots.get_primaries()
     assert all(slots.dbsize(target_nodes=node) > 50 for node in nodes)
     slots.script_flush()
 
-    async def work() -> Written:
+    async def work() -> WriteCount:
         async with redis.asyncio.RedisCluster(host="127.0.0.1", port=nodes[0].port) as own:
             return await AsyncExchange(own).run(writing(encoded(rows), by_slot=True, until=2**62))
 
-    assert asyncio.run(work()) == Written(written=402)
+    assert asyncio.run(work()) == WriteCount(written=402)
     names = [key(user) for user in range(400)]
     assert remove(slots, names, "habits", list(encoded(rows).fields()), 2**62) == 400
     assert not list(slots.scan_iter())
@@ -374,7 +374,7 @@ def test_a_server_that_comes_back_in_time_gets_all_rows(tmp_path: Path, monkeypa
     thread.start()
     try:
         client = redis.Redis(port=at)
-        assert write(client, encoded(rows)) == Written(written=1_000)
+        assert write(client, encoded(rows)) == WriteCount(written=1_000)
         assert up.wait(60)
         assert client.dbsize() == 1_000
         client.close()
@@ -399,7 +399,7 @@ def test_a_connection_that_is_cut_between_batches_is_made_anew(
     thread.start()
     try:
         for _ in range(5):
-            assert write(own, rows) == Written(written=500)
+            assert write(own, rows) == WriteCount(written=500)
     finally:
         ended.append(True)
         thread.join()
@@ -421,7 +421,7 @@ def test_a_server_that_stays_away_is_an_error_after_which_the_next_run_ends_the_
     lost.close()
     with server("redis-server", tmp_path, "--appendonly", "yes", at=at) as client:
         assert client.dbsize() == 100
-        assert write(client, rows) == Written(written=300)
+        assert write(client, rows) == WriteCount(written=300)
         assert client.dbsize() == 300
 
 
@@ -449,7 +449,7 @@ def test_a_user_with_the_rights_that_are_documented_can_write(client: redis.Redi
     own = redis.Redis(port=port(client), username="writer", password="secret")
     client.script_flush()
     rows = encoded([(1, NOON, None, 1)])
-    assert write(own, rows, gone=[b"x"], expire=100) == Written(written=1)
+    assert write(own, rows, gone=[b"x"], expire=100) == WriteCount(written=1)
     with own.pipeline() as pipe:
         commands(pipe, rows)
         assert pipe.execute() == [1]

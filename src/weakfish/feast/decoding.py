@@ -140,7 +140,7 @@ SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class AnswerColumn:
     """A column of an answer: values as JSON has them, statuses, times as (seconds, nanoseconds), and whose it is."""
 
     name: str
@@ -154,7 +154,7 @@ class Column:
 class Answer:
     """What a request gets, in the response's order; ``versions`` names views and their versions, when asked for."""
 
-    columns: list[Column]
+    columns: list[AnswerColumn]
     versions: list[tuple[str, int]] = field(default_factory=list)
 
     @property
@@ -240,16 +240,16 @@ def request_result(values: Sequence[bytes]) -> bytes:
     return sized(RESULTS, _repeated(_VALUES, VALUES, values) + tail)
 
 
-def view_columns(view: ViewRows, names: Sequence[str], owner: str) -> list[Column]:
+def view_columns(view: ViewRows, names: Sequence[str], owner: str) -> list[AnswerColumn]:
     """A view's features as columns of an answer."""
     statuses, times = list(view.statuses), view.moments()
     columns = zip(names, view.columns(), strict=True)
-    return [Column(name, natives(column), statuses, times, owner) for name, column in columns]
+    return [AnswerColumn(name, natives(column), statuses, times, owner) for name, column in columns]
 
 
-def request_column(name: str, values: Sequence[Any]) -> Column:
+def request_column(name: str, values: Sequence[Any]) -> AnswerColumn:
     """A column of the request as a column of an answer."""
-    return Column(name, list(values), [PRESENT] * len(values), [ZERO] * len(values))
+    return AnswerColumn(name, list(values), [PRESENT] * len(values), [ZERO] * len(values))
 
 
 def sized(tag: bytes, data: bytes) -> bytes:

@@ -1,4 +1,7 @@
-"""Feast's entity keys (serialization version 3), with the project behind them, by whole columns of join keys."""
+"""Rows of a view as the online store holds them: entity keys, times and values, encoded by whole columns.
+
+Keys are Feast's (serialization version 3), with the project behind them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from weakfish.contracts.record import EVENT_TIMESTAMP as EVENT_TIME
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast import values as wire
-from weakfish.feast.values import binary_of, encoded, integers, is_bytes, is_text, message_bytes, unix_seconds, whole
+from weakfish.feast.values import binary_of, encoded, integers, is_bytes, is_text, message_bytes, unix_time, whole
 
 VERSION = 3
 
@@ -36,7 +39,7 @@ VERSION = 3
 def entity_keys(view: FeatureView, config: RepoConfig, table: pa.Table | pa.RecordBatch) -> pa.Array:
     """The keys of a table's rows as ``pa.binary()``; raises `StoreError` for a null, or a type that is no key."""
     fields = view.entity_columns or [DUMMY_ENTITY_FIELD]
-    columns = {field.name: _column(view, table, field.name) for field in fields}
+    columns = {field.name: _key_column(view, table, field.name) for field in fields}
     kinds = {field.name: field.dtype.to_value_type() for field in fields}
     try:
         values = {name: _value(column, kinds[name]) for name, column in columns.items()}
@@ -59,7 +62,7 @@ def entity_keys(view: FeatureView, config: RepoConfig, table: pa.Table | pa.Reco
     )
 
 
-def _column(view: FeatureView, table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
+def _key_column(view: FeatureView, table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
     if name == DUMMY_ENTITY_ID and name not in table.column_names:
         return pa.repeat(DUMMY_ENTITY_VAL, table.num_rows)
     if name not in table.column_names:
@@ -113,7 +116,7 @@ _Numbers = tuple[Callable[[pa.DataType], bool], int, Callable[[pa.Array], Any]]
 _NUMBERS: dict[ValueType, _Numbers] = {
     ValueType.INT32: (pa.types.is_integer, 4, lambda array: integers(array, pa.int32())),
     ValueType.INT64: (pa.types.is_integer, 8, lambda array: integers(array, pa.int64())),
-    ValueType.UNIX_TIMESTAMP: (pa.types.is_timestamp, 8, unix_seconds),
+    ValueType.UNIX_TIMESTAMP: (pa.types.is_timestamp, 8, lambda array: unix_time(array, 1)),
 }
 """By type: which Arrow types it takes, its width in bytes, its numbers."""
 
@@ -123,7 +126,6 @@ UNKNOWN = int(np.iinfo(np.int64).min)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
 
 @dataclass(frozen=True)
@@ -204,12 +206,12 @@ def encode(
         When a column is missing, a join key or an event time is null, or a value does not fit its feature's type.
     """
     name = view_name(view, config)
-    events = _microseconds(name, _column_encode(name, table, event_time), event_time)
+    events = _microseconds(name, _column(name, table, event_time), event_time)
     known = created is not None and created in table.column_names
-    made = _microseconds(name, _column_encode(name, table, str(created)), str(created), UNKNOWN) if known else None
+    made = _microseconds(name, _column(name, table, str(created)), str(created), UNKNOWN) if known else None
     values = {}
     for feature in view.features:
-        column = _column_encode(name, table, feature.name)
+        column = _column(name, table, feature.name)
         try:
             values[keys.feature_field(name, feature.name)] = encoded(column, feature.dtype.to_value_type())
         except (pa.ArrowInvalid, ValueError, TypeError, AssertionError) as error:
@@ -247,7 +249,7 @@ def _encoded(
     return Encoded(name, entities, wire.timestamps(events), events, made, stamps, values)
 
 
-def _column_encode(view: str, table: pa.Table | pa.RecordBatch, name: str) -> Any:
+def _column(view: str, table: pa.Table | pa.RecordBatch, name: str) -> Any:
     if name not in table.column_names:
         raise StoreError(
             f"Rows of view {view} have no column {name!r} (there are {', '.join(table.column_names)}); "
@@ -265,9 +267,7 @@ def _microseconds(view: str, column: Any, name: str, null: int | None = None) ->
         raise StoreError(f"Column {name} of view {view} is {array.type} and no time; correct the view's source.")
     if null is None and array.null_count:
         raise StoreError(f"{array.null_count:,} rows of view {view} have no {name}; correct the view's source.")
-    unit = array.type.unit
-    numbers = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-    numbers = numbers // 1000 if unit == "ns" else numbers * (wire.SECOND // PER_SECOND[unit])
+    numbers = unix_time(array, wire.SECOND)
     return numbers if null is None else np.where(array.is_null().to_numpy(zero_copy_only=False), null, numbers)
 
 

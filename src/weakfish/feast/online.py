@@ -32,9 +32,9 @@ from weakfish.feast.commit import publishing_lock
 from weakfish.feast.definitions import refuse_rows, refuse_view
 from weakfish.feast.encoding import Encoded, encode_rows
 from weakfish.feast.exchange import AsyncExchange, Exchange
-from weakfish.feast.reader import Entry, Reader
+from weakfish.feast.reader import Entry, OnlineReader
 from weakfish.feast.registry import open_store, quiet, views
-from weakfish.feast.writer import Written, write, write_all, writing
+from weakfish.feast.writer import WriteCount, write, write_all, writing
 from weakfish.project.paths import Project
 
 
@@ -73,7 +73,7 @@ class ProjectRedisOnlineStore(RedisStore):
         self._client: Any = None
         self._client_async: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._reader: Reader | None = None
+        self._reader: OnlineReader | None = None
         self._exchange: Exchange | None = None
         self._exchange_async: AsyncExchange | None = None
 
@@ -159,9 +159,9 @@ class ProjectRedisOnlineStore(RedisStore):
 
     def write_columns(
         self, config: RepoConfig, view: FeatureView, batches: Iterable[Encoded], progress: Progress = None
-    ) -> Written:
+    ) -> WriteCount:
         """Write rows of a view that are encoded already; raises as `online_write_batch` does."""
-        total = Written()
+        total = WriteCount()
         with self._writing(config, view):
             client = self.client_of(config)
             with closing(write_all(client, batches, expire=config.online_store.key_ttl_seconds)) as written:
@@ -219,10 +219,10 @@ class ProjectRedisOnlineStore(RedisStore):
         client = self.client_of(config)
         _delete(client, _keyed_by(client, config.project, join_keys))
 
-    def reader(self, config: RepoConfig) -> Reader:
+    def reader(self, config: RepoConfig) -> OnlineReader:
         """What reads by this configuration."""
         if self._reader is None or self._reader.config is not config:
-            self._reader = Reader(config)
+            self._reader = OnlineReader(config)
         return self._reader
 
     def exchange(self, config: RepoConfig) -> Exchange:

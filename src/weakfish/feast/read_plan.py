@@ -55,7 +55,7 @@ class ViewRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class KeyGroup:
     """Views whose rows stand in the same hashes; ``join_keys`` are the entity columns that make the keys, in order."""
 
     join_keys: tuple[str, ...]
@@ -65,7 +65,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RequestLayout:
     """How a request with certain entity columns is read.
 
     ``places`` says for each view of the plan which group reads it, and where its features begin and its time stands.
@@ -75,13 +75,13 @@ class Layout:
     keys: tuple[tuple[str, ValueType], ...]
     request: tuple[tuple[str, ValueType], ...]
     constants: tuple[tuple[str, ValueType, str], ...]
-    groups: tuple[Group, ...]
+    groups: tuple[KeyGroup, ...]
     places: tuple[tuple[int, int, int], ...]
     head: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class RequestInputs:
     """What the entities of a request must hold: the view that needs each join key, and the types of all columns.
 
     ``names`` maps every column that counts to the join key that it is, or to itself for request data.
@@ -125,10 +125,10 @@ class ReadPlan:
         self.features = tuple(column for view in self.views for column in view.columns)
         self.label_views = [view.name for view in self.views if isinstance(view.table, LabelView)]
         self.has_lifetimes = any(view.lifetime for view in self.views)  # only then does the clock matter
-        self._layouts: dict[tuple[str, ...], Layout | None] = {}
+        self._layouts: dict[tuple[str, ...], RequestLayout | None] = {}
 
     @cached_property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> RequestInputs:
         """What the entities of a request must hold."""
         join_keys: dict[str, str] = {}
         for view in self.views:
@@ -139,7 +139,7 @@ class ReadPlan:
         request = {name: kind for view in self.on_demand for name, kind in view.get_request_data_schema().items()}
         named = {**self.join_key_of, **{name: name for name in (*self._join_keys, *request)}}
         named.pop(DUMMY_ENTITY_ID, None)
-        return Inputs(join_keys, {name: self._kind(key) for name, key in named.items()}, request, named)
+        return RequestInputs(join_keys, {name: self._kind(key) for name, key in named.items()}, request, named)
 
     def kept(self, join_keys: Sequence[str]) -> set[str]:
         """The columns that the response keeps, given the join keys in the request."""
@@ -154,7 +154,7 @@ class ReadPlan:
         data: bytes = response.SerializeToString()
         return data
 
-    def layout(self, names: tuple[str, ...]) -> Layout | None:
+    def layout(self, names: tuple[str, ...]) -> RequestLayout | None:
         """How to read for entity columns of these names; None when Feast's own preparation must decide."""
         try:
             return self._layouts[names]
@@ -163,7 +163,7 @@ class ReadPlan:
                 self._layouts.clear()
             return self._layouts.setdefault(names, self._made_layout(names))
 
-    def _made_layout(self, names: tuple[str, ...]) -> Layout | None:
+    def _made_layout(self, names: tuple[str, ...]) -> RequestLayout | None:
         request = [name for name in names if name in self._request_names]
         join_keys = [name for name in names if name not in self._request_names and name in self._join_keys]
         is_expected = len(request) + len(join_keys) == len(names) and len(request) == len(self._request_names)
@@ -175,7 +175,7 @@ class ReadPlan:
         if not all(found):
             return None
         groups, places = self._grouped(found)
-        return Layout(
+        return RequestLayout(
             keys=tuple((name, self._kind(name)) for name in join_keys),
             request=tuple((name, self._kind(name)) for name in request),
             constants=constants,
@@ -189,7 +189,7 @@ class ReadPlan:
 
     def _grouped(
         self, found: Sequence[Mapping[str, list[str]]]
-    ) -> tuple[tuple[Group, ...], tuple[tuple[int, int, int], ...]]:
+    ) -> tuple[tuple[KeyGroup, ...], tuple[tuple[int, int, int], ...]]:
         """Views that are found under the same keys, together; ``found`` has each view's join keys and their columns."""
         fields: dict[tuple[tuple[str, str], ...], list[bytes]] = {}
         places = []
@@ -199,7 +199,7 @@ class ReadPlan:
             places.append((list(fields).index(key), len(known), len(known) + len(view.fields) - 1))
             known.extend(view.fields)
         groups = tuple(
-            Group(
+            KeyGroup(
                 join_keys=tuple(column for _, column in key),
                 prefix=serialize_entity_key_prefix([join_key for join_key, _ in key], KEY_VERSION),
                 suffix=self.config.project.encode(),

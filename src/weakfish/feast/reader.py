@@ -36,17 +36,17 @@ from feast.value_type import ValueType
 
 from weakfish.errors import UserError
 from weakfish.feast import decoding
-from weakfish.feast.decoding import Answer, Column, ViewRows, native
+from weakfish.feast.decoding import Answer, AnswerColumn, ViewRows, native
 from weakfish.feast.exchange import Row, Single, Steps, Want, Wants, fetching
 from weakfish.feast.layout import marker
-from weakfish.feast.read_plan import Layout, PlanCache, ReadPlan, view_read
+from weakfish.feast.read_plan import PlanCache, ReadPlan, RequestLayout, view_read
 from weakfish.project.paths import Project
 
 Entry = tuple[datetime | None, dict[str, Value] | None]
 """Event time and values of a row, as Feast hands it around; (None, None) for one that is not there."""
 
 
-class Reader:
+class OnlineReader:
     """Reads of one Feast configuration; each read is a generator of steps for an exchange to perform.
 
     All raise `redis.RedisError`, `ParamsError` when the project's settings are malformed, and what Feast raises.
@@ -261,7 +261,7 @@ def by_hand(plan: ReadPlan, columns: Mapping[str, Any]) -> Request | None:
     return Request(shown, [name for name, _ in layout.keys], wants, orders, layout.places, layout.head)
 
 
-def _wants(layout: Layout, found: Mapping[str, KeyColumn]) -> tuple[Wants, list[list[int] | None]]:
+def _wants(layout: RequestLayout, found: Mapping[str, KeyColumn]) -> tuple[Wants, list[list[int] | None]]:
     """The hashes of each group, each once."""
     wants: list[tuple[Want, Sequence[bytes]]] = []
     orders: list[list[int] | None] = []
@@ -374,11 +374,11 @@ def _response(plan: ReadPlan, request: Request, views: Sequence[ViewRows]) -> On
     return OnlineResponse(message, feature_types=plan.types)
 
 
-def _columns_of(message: Any, plan: ReadPlan) -> list[Column]:
+def _columns_of(message: Any, plan: ReadPlan) -> list[AnswerColumn]:
     """The columns of a response that only Feast could make."""
     owners = {column: view.name for view in plan.views for column in view.columns}
     return [
-        Column(
+        AnswerColumn(
             name,
             [native(value.SerializeToString()) for value in result.values],
             list(result.statuses),

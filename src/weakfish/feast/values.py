@@ -155,11 +155,11 @@ def message_bytes(message: Any) -> bytes:
     return bytes(message.SerializeToString(deterministic=True))
 
 
-def unix_seconds(array: pa.Array) -> Integers:
-    """Whole seconds since 1970, rounded down; nulls are 0."""
-    numbers = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-    seconds: Integers = np.floor_divide(numbers, UNITS[array.type.unit])
-    return seconds
+def unix_time(array: pa.Array, per_second: int) -> Integers:
+    """Times since 1970 in parts of a second, rounded down; nulls are 0."""
+    numbers: Integers = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    unit = UNITS[array.type.unit]
+    return numbers // (unit // per_second) if unit > per_second else numbers * (per_second // unit)
 
 
 def integers(array: pa.Array, kind: pa.DataType) -> Integers:
@@ -246,7 +246,7 @@ def _bytes(array: pa.Array) -> pa.Array | None:
 def _times(array: pa.Array) -> pa.Array | None:
     if not pa.types.is_timestamp(array.type):
         return None
-    seconds = np.where(_is_null(array), NULL_TIMESTAMP_INT_VALUE, unix_seconds(array))
+    seconds = np.where(_is_null(array), NULL_TIMESTAMP_INT_VALUE, unix_time(array, 1))
     return scalar_fields(_prefix("unix_timestamp_val", VARINT), seconds)
 
 

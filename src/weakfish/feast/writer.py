@@ -33,14 +33,14 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteCount:
     """How many rows were written, and how many were left since the store had newer ones."""
 
     written: int = 0
     older: int = 0
 
-    def __add__(self, other: Written) -> Written:
-        return Written(self.written + other.written, self.older + other.older)
+    def __add__(self, other: WriteCount) -> WriteCount:
+        return WriteCount(self.written + other.written, self.older + other.older)
 
 
 def write(
@@ -50,7 +50,7 @@ def write(
     until: int | None = None,
     gone: Sequence[bytes] = (),
     expire: int | None = None,
-) -> Written:
+) -> WriteCount:
     """Write rows of a view.
 
     Parameters
@@ -75,7 +75,9 @@ def write(
     return Exchange(client).run(steps)
 
 
-def write_all(client: Any, batches: Iterable[Encoded], *, expire: int | None = None) -> Generator[Written, None, None]:
+def write_all(
+    client: Any, batches: Iterable[Encoded], *, expire: int | None = None
+) -> Generator[WriteCount, None, None]:
     """Write batches of rows; tells how many were, a few thousand at a time. A thread makes the next while one is sent.
 
     Raises what `write` raises, and what making a batch raises.
@@ -94,18 +96,18 @@ def writing(
     until: int | None = None,
     gone: Sequence[bytes] = (),
     expire: int | None = None,
-) -> Steps[Written]:
+) -> Steps[WriteCount]:
     """What `write` says to the server, or, ``by_slot``, to the servers of a cluster."""
-    done = Written()
+    done = WriteCount()
     for window in windows(encoded, _settings(until, gone, expire), by_slot=by_slot):
         done += yield from _written(encoded, window)
     return done
 
 
-def _written(encoded: Encoded, window: Sequence[Call]) -> Steps[Written]:
+def _written(encoded: Encoded, window: Sequence[Call]) -> Steps[WriteCount]:
     counts = yield from insisting(write_script(len(encoded.fields())), window, encoded.view)
     rows = sum(len(call.keys) for call in window)
-    return Written(sum(counts), rows - sum(counts))
+    return WriteCount(sum(counts), rows - sum(counts))
 
 
 def remove(client: Any, entities: Sequence[bytes], view: str, fields: Sequence[bytes], until: int) -> int:

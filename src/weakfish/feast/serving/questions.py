@@ -1,6 +1,6 @@
 """What a client may ask: the JSON of Feast's `/get-online-features`, checked before anything is read, and described.
 
-The body of a request becomes a `Question`; whatever is wrong with it becomes a `Refusal`, a status and one sentence.
+A request's body becomes a `FeatureRequest`; whatever is wrong with it becomes a `Refusal`, a status and one sentence.
 The OpenAPI document is made from the same models and from what the feature services in the registry need.
 """
 
@@ -19,14 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from weakfish import __version__
-from weakfish.feast.read_plan import Inputs
+from weakfish.feast.read_plan import RequestInputs
 from weakfish.feast.serving.application import JSON, Refusal
 
 LONGEST_REASON = 300
 Columns = Mapping[str, list[Any]]
 
 
-class Question(BaseModel):
+class FeatureRequest(BaseModel):
     """Which features of which entities. A feature_service goes before features."""
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -56,7 +56,7 @@ class FeatureColumn(BaseModel):
     event_timestamps: list[datetime]
 
 
-class Features(BaseModel):
+class FeatureAnswer(BaseModel):
     """The features of each entity."""
 
     metadata: FeatureMetadata
@@ -65,13 +65,13 @@ class Features(BaseModel):
     )
 
 
-class Problem(BaseModel):
+class ErrorDetail(BaseModel):
     """Why there is no answer."""
 
     detail: str = Field(description="What is wrong, in a sentence.")
 
 
-def parse(body: bytes, max_entities: int) -> Question:
+def parse(body: bytes, max_entities: int) -> FeatureRequest:
     """A request's question, well-formed and within limits.
 
     Raises
@@ -80,7 +80,7 @@ def parse(body: bytes, max_entities: int) -> Question:
         422, when the body is no such JSON, asks for nothing, has columns of different lengths or too many entities.
     """
     try:
-        question = Question.model_validate_json(body)
+        question = FeatureRequest.model_validate_json(body)
     except ValidationError as error:
         raise Refusal(422, _sentence(error)) from None
     if not question.feature_service and not question.features:
@@ -120,7 +120,7 @@ REALS = (ValueType.FLOAT, ValueType.DOUBLE)
 NOT_JSON = (ValueType.BYTES, ValueType.PDF_BYTES, ValueType.IMAGE_BYTES)
 
 
-def checked(inputs: Inputs, entities: Columns) -> Columns:
+def checked(inputs: RequestInputs, entities: Columns) -> Columns:
     """The columns that count.
 
     Raises
@@ -208,16 +208,16 @@ _FITS: dict[ValueType, Callable[[Any], bool]] = {
 """By type, what of JSON can be request data of it."""
 
 
-def document(services: Mapping[str, Inputs | None], max_entities: int, with_token: bool) -> bytes:
+def document(services: Mapping[str, RequestInputs | None], max_entities: int, with_token: bool) -> bytes:
     """OpenAPI 3.1 of the server, as JSON; ``services`` are those of the registry (None: one that cannot be served)."""
     _, made = models_json_schema(
-        [(Question, "validation"), (Features, "validation"), (Problem, "validation")],
+        [(FeatureRequest, "validation"), (FeatureAnswer, "validation"), (ErrorDetail, "validation")],
         ref_template="#/components/schemas/{model}",
     )
     schemas = made["$defs"]
     column = {"type": "array", "minItems": 1, "maxItems": max_entities}
-    schemas["Question"]["properties"]["entities"] |= {"additionalProperties": column, "minProperties": 1}
-    schemas["Question"]["anyOf"] = [
+    schemas["FeatureRequest"]["properties"]["entities"] |= {"additionalProperties": column, "minProperties": 1}
+    schemas["FeatureRequest"]["anyOf"] = [
         *(_service(name, inputs, column) for name, inputs in sorted(services.items())),
         {
             "title": "features by name",
@@ -236,9 +236,9 @@ def document(services: Mapping[str, Inputs | None], max_entities: int, with_toke
             "post": {
                 "summary": "Features of entities, as of now",
                 "operationId": "get_online_features",
-                "requestBody": {"required": True, **_content(_model("Question"))},
+                "requestBody": {"required": True, **_content(_model("FeatureRequest"))},
                 "responses": {
-                    "200": {"description": "The features.", **_content(_model("Features"))},
+                    "200": {"description": "The features.", **_content(_model("FeatureAnswer"))},
                     **_problems({**PROBLEMS, **refused}),
                 },
                 **closed,
@@ -279,7 +279,7 @@ PROBLEMS = {
 
 
 def _problems(sentences: Mapping[str, str]) -> dict[str, Any]:
-    content = _content(_model("Problem"))
+    content = _content(_model("ErrorDetail"))
     return {status: {"description": sentence, **content} for status, sentence in sorted(sentences.items())}
 
 
@@ -291,7 +291,7 @@ def _model(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _service(name: str, inputs: Inputs | None, column: dict[str, Any]) -> dict[str, Any]:
+def _service(name: str, inputs: RequestInputs | None, column: dict[str, Any]) -> dict[str, Any]:
     """What a request for a feature service looks like."""
     found: dict[str, Any] = {"title": name, "required": ["entities", "feature_service"]}
     found["properties"] = {"feature_service": {"const": name}}

@@ -27,13 +27,13 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from weakfish.errors import StoreError, UnknownName, WeakfishError
 from weakfish.feast import probe, server
 from weakfish.feast.clients import ERRORS, explained
-from weakfish.feast.decoding import ZERO, Answer, Column, rfc3339
+from weakfish.feast.decoding import ZERO, Answer, AnswerColumn, rfc3339
 from weakfish.feast.online import ProjectRedisOnlineStore
-from weakfish.feast.read_plan import Inputs, ReadPlan
+from weakfish.feast.read_plan import ReadPlan, RequestInputs
 from weakfish.feast.registry import open_store
 from weakfish.feast.serving import metrics
 from weakfish.feast.serving.application import JSON, Refusal, Reply, Say, ServeSettings
-from weakfish.feast.serving.questions import Question, checked, document, parse, shortened
+from weakfish.feast.serving.questions import FeatureRequest, checked, document, parse, shortened
 from weakfish.project.paths import Project
 
 NAMES: dict[int, str] = {number: name for name, number in FieldStatus.items()}
@@ -127,7 +127,7 @@ def _is_json(content_type: bytes) -> bool:
     return kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))
 
 
-def features(snapshot: Snapshot, question: Question) -> bytes:
+def features(snapshot: Snapshot, question: FeatureRequest) -> bytes:
     """The body of the answer to a question.
 
     Raises
@@ -197,7 +197,7 @@ _rfc3339 = lru_cache(maxsize=10_000)(rfc3339)
 
 def _count(snapshot: Snapshot, answer: Answer) -> None:
     """Tell the metrics what was read of each view."""
-    read: dict[str, Column] = {column.view: column for column in answer.columns if column.view is not None}
+    read: dict[str, AnswerColumn] = {column.view: column for column in answer.columns if column.view is not None}
     if not read:
         return
     now = snapshot.now()
@@ -250,17 +250,17 @@ class Snapshot:
             found._inputs(name, True)
         return found
 
-    def inputs(self) -> dict[str, Inputs | None]:
+    def inputs(self) -> dict[str, RequestInputs | None]:
         """What the entities of each feature service must hold; None for one that Feast cannot serve."""
         return {name: self._inputs(name, True) for name in self.services}
 
-    def _inputs(self, name: str, full: bool) -> Inputs | None:
+    def _inputs(self, name: str, full: bool) -> RequestInputs | None:
         try:
-            return self.plan(Question(entities={}, feature_service=name, full_feature_names=full)).inputs
+            return self.plan(FeatureRequest(entities={}, feature_service=name, full_feature_names=full)).inputs
         except Exception:  # a client that asks for it is told
             return None
 
-    def plan(self, question: Question) -> ReadPlan:
+    def plan(self, question: FeatureRequest) -> ReadPlan:
         """What reading the features that a question names needs.
 
         Raises
