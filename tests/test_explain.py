@@ -24,7 +24,7 @@ from weakfish.contracts.votes_file import FAILED, Faults, fingerprint, write_vot
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.files import sha256
 from weakfish.labeling.explain import at_bound, explain, from_log_odds, log_odds
-from weakfish.labeling.models import FittedModel
+from weakfish.labeling.label_model import FittedModel
 from weakfish.project.paths import Project
 
 

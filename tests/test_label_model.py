@@ -17,9 +17,9 @@ from snorkel.labeling.model import LabelModel, MajorityLabelVoter
 
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import LabelingFunctionError
-from weakfish.labeling import models as patterns_module
-from weakfish.labeling.choice import Chosen, Tally, alone, learn
-from weakfish.labeling.models import BATCH, FittedModel, Patterns, Sums, decide, draws, fit, indicators, majority
+from weakfish.labeling import label_model as patterns_module
+from weakfish.labeling.choice import Chosen, VoteTally, alone, learn
+from weakfish.labeling.label_model import BATCH, FittedModel, Patterns, Sums, decide, draws, fit, indicators, majority
 from weakfish.project.params import TaskParams
 
 BALANCES = {2: [0.5, 0.5], -2: [0.97, 0.03], 3: [0.2, 0.3, 0.5], 5: [0.1, 0.4, 0.05, 0.25, 0.2]}
@@ -176,11 +176,11 @@ def test_sums_are_those_of_the_matrix_whatever_the_shards_and_their_order(
     whole = Sums.of(votes, classes)
     assert np.array_equal(whole.pairs, ones.T @ ones)
     assert (whole.rows, whole.covered) == (len(votes), int((votes >= 0).any(axis=1).sum()))
-    shards = [Tally.of(part, classes) for part in np.array_split(votes, 4)]
+    shards = [VoteTally.of(part, classes) for part in np.array_split(votes, 4)]
     order.shuffle(shards)  # type: ignore[attr-defined]
-    total = Tally.total(shards, functions, classes)
+    total = VoteTally.total(shards, functions, classes)
     assert total.sums == whole
-    assert total.sums - shards[0].sums == Tally.total(shards[1:], functions, classes).sums
+    assert total.sums - shards[0].sums == VoteTally.total(shards[1:], functions, classes).sums
     expanded = np.repeat(total.patterns.votes, total.patterns.counts, axis=0)
     assert Sums.of(expanded, classes) == whole
 
@@ -257,9 +257,9 @@ def test_votes_are_counted_against_the_majority_of_the_others(classes: int) -> N
             others = np.bincount([v for f, v in enumerate(row) if f != function and v >= 0], minlength=classes)
             if (others == others.max()).sum() == 1:
                 expected[function, vote, others.argmax()] += 1
-    whole = Tally.of(votes, classes)
+    whole = VoteTally.of(votes, classes)
     assert np.array_equal(whole.others, expected)
-    assert np.array_equal((Tally.of(votes[:100], classes) + Tally.of(votes[100:], classes)).others, expected)
+    assert np.array_equal((VoteTally.of(votes[:100], classes) + VoteTally.of(votes[100:], classes)).others, expected)
 
 
 @pytest.mark.parametrize("balance", [[0.5, 0.5], [0.97, 0.03], [0.2, 0.3, 0.5]])
@@ -285,7 +285,7 @@ def test_a_vote_settles_a_class_alone_if_no_votes_of_the_others_could_change_it(
                 for label in range(len(balance))
             ]
             expected[one] += any(wins)
-    found = alone(chosen, Tally.of(votes, len(balance)).patterns)
+    found = alone(chosen, VoteTally.of(votes, len(balance)).patterns)
     assert expected.sum() > 0
     assert np.array_equal(found.settled, expected)
     assert found.rows == (votes >= 0).any(axis=1).sum()
@@ -295,6 +295,6 @@ def test_a_vote_settles_a_class_alone_if_no_votes_of_the_others_could_change_it(
 def test_under_a_majority_vote_only_lone_votes_settle_a_class() -> None:
     votes = votes_of(400, 4, 2, coverage=0.4)
     chosen = learn(votes, task([0.5, 0.5]))
-    found = alone(Chosen(chosen.model, "majority", [], chosen.signals), Tally.of(votes, 2).patterns)
+    found = alone(Chosen(chosen.model, "majority", [], chosen.signals), VoteTally.of(votes, 2).patterns)
     lone = (votes >= 0).sum(axis=1) == 1
     assert np.array_equal(found.settled, (votes[lone] >= 0).sum(axis=0))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.label_model_choice import MATRICES, REPORTED, TUNED, copy, line, task, unipolar, voter
-from weakfish.labeling.choice import MAJORITY, SNORKEL, Tally, choose, copies, decide_by, learn
-from weakfish.labeling.models import majority
+from weakfish.labeling.choice import MAJORITY, SNORKEL, VoteTally, choose, copies, decide_by, learn
+from weakfish.labeling.label_model import majority
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "label_model_choice.jsonl"
 POINTS = 0.005
@@ -49,7 +49,7 @@ def test_copies_are_found_and_named_worst_first() -> None:
     votes = [voter(random, gold, 2, 0.7, 0.8) for _ in range(6)]
     votes += [copy(random, votes[0], 0.02, 2), copy(random, votes[3], 0.1, 2)]
     matrix = np.stack(votes, axis=1)
-    tally = Tally.of(matrix, 2)
+    tally = VoteTally.of(matrix, 2)
     chosen = learn(matrix, task([0.5, 0.5]))
     pairs = [(found.first, found.second) for found in copies(chosen.model, tally.sums)]
     assert pairs == [(0, 6), (3, 7)]
@@ -94,7 +94,7 @@ def test_a_method_that_is_asked_for_is_taken(method: str) -> None:
     matrix = MATRICES["copies"](np.random.default_rng(1), 2000)
     settings = task(matrix.balance)
     asked = settings.model_copy(update={"label_model": settings.label_model.model_copy(update={"method": method})})
-    tally = Tally.of(matrix.votes, 2)
+    tally = VoteTally.of(matrix.votes, 2)
     chosen = choose(tally.sums, tally.patterns, asked)
     assert (chosen.method, chosen.why) == (method, [f"params.yaml asks for it: label_model.method is {method}."])
     voted = (matrix.votes >= 0).any(axis=1)
@@ -105,7 +105,7 @@ def test_a_method_that_is_asked_for_is_taken(method: str) -> None:
 
 def test_signals_of_shards_do_not_depend_on_their_order() -> None:
     votes = MATRICES["unipolar_functions"](np.random.default_rng(1), 3000).votes
-    shards = [Tally.of(part, 2) for part in np.array_split(votes, 5)]
-    there, back = (Tally.total(parts, votes.shape[1], 2) for parts in (shards, shards[::-1]))
+    shards = [VoteTally.of(part, 2) for part in np.array_split(votes, 5)]
+    there, back = (VoteTally.total(parts, votes.shape[1], 2) for parts in (shards, shards[::-1]))
     first, second = (choose(tally.sums, tally.patterns, task([0.5, 0.5])).signals for tally in (there, back))
     assert first == second

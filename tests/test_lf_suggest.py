@@ -24,7 +24,7 @@ from weakfish.errors import UnknownName
 from weakfish.files import write_json
 from weakfish.labeling import estimates
 from weakfish.labeling.candidates import Candidate, words_of
-from weakfish.labeling.evidence import Group, Labelled
+from weakfish.labeling.evidence import Examined, Labelled
 from weakfish.labeling.label import label
 from weakfish.labeling.matrix import read_label_matrix
 from weakfish.labeling.suggest import Settings, Suggestions, choose, suggest
@@ -309,8 +309,8 @@ def labelled(seed: int, rows: int = 4000, candidates: int = 120) -> tuple[Labell
     holds = random.random((rows, candidates)) < rates[gold]
     covered = (votes >= 0).any(axis=1)
 
-    def group(where: np.ndarray) -> Group:
-        return Group(csc_matrix(holds[where].astype(np.float32)), [])
+    def group(where: np.ndarray) -> Examined:
+        return Examined(csc_matrix(holds[where].astype(np.float32)), [])
 
     names = [Candidate(f"c{number}", "word", "x") for number in range(candidates)]
     probabilities, n_votes = np.stack([1 - chance, chance], axis=1)[covered], (votes >= 0).sum(axis=1)[covered]
@@ -339,8 +339,8 @@ def test_a_rule_that_is_right_only_where_many_functions_say_so_is_not_suggested(
     one = replace(
         made,
         candidates=made.candidates[:1],
-        uncovered=Group(csc_matrix(elsewhere), []),
-        covered=Group(csc_matrix(holds.astype(np.float32)), []),
+        uncovered=Examined(csc_matrix(elsewhere), []),
+        covered=Examined(csc_matrix(holds.astype(np.float32)), []),
     )
     settings = Settings(0.8, np.array([0.5, 0.5]))
     assert not choose(one, "uncovered", settings, most=10).chosen
@@ -356,7 +356,7 @@ def test_of_three_classes_each_candidate_gets_its_own() -> None:
     likely = np.prod([np.where(votes == label, 0.9, np.where(votes < 0, 1, 0.05)) for label in range(3)], axis=2).T
     holds = random.random((6000, 3)) < np.where(gold[:, None] == np.arange(3), 0.2, 0.002)
     covered = (votes >= 0).any(axis=1)
-    groups = [Group(csc_matrix(holds[where].astype(np.float32)), []) for where in (~covered, covered)]
+    groups = [Examined(csc_matrix(holds[where].astype(np.float32)), []) for where in (~covered, covered)]
     names = [Candidate(f"c{label}", "word", "x") for label in range(3)]
     chances = (likely / likely.sum(axis=1, keepdims=True))[covered]
     one = (votes >= 0).sum(axis=1)[covered]

@@ -18,7 +18,7 @@ from scipy.sparse import csc_matrix
 from weakfish.cli.main import cli
 from weakfish.contracts.tables import TIME, read_table, write_partition
 from weakfish.labeling.candidates import Candidate
-from weakfish.labeling.evidence import Group, Labelled
+from weakfish.labeling.evidence import Examined, Labelled
 from weakfish.labeling.label import label
 from weakfish.labeling.suggest import Settings, choose
 from weakfish.labeling.vote import vote
@@ -198,7 +198,7 @@ def test_of_fifty_classes_each_candidate_gets_its_own() -> None:
     spoken = np.stack([(votes == number).any(axis=1) for number in range(classes)], axis=1)
     chances = np.where(spoken, 0.99, 0.01 / classes)[covered]
     candidates = random.random((rows, classes)) < np.where(gold[:, None] == np.arange(classes), 0.5, 0.0002)
-    groups = [Group(csc_matrix(candidates[where].astype(np.float32)), []) for where in (~covered, covered)]
+    groups = [Examined(csc_matrix(candidates[where].astype(np.float32)), []) for where in (~covered, covered)]
     names = [Candidate(f"c{number}", "word", "x") for number in range(classes)]
     counts = (votes >= 0).sum(axis=1)[covered]
     made = Labelled(

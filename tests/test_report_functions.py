@@ -501,7 +501,7 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     from snorkel.labeling import LabelingFunction
 
     from weakfish.contracts import votes_file
-    from weakfish.labeling.choice import Tally, choose
+    from weakfish.labeling.choice import VoteTally, choose
     from weakfish.labeling.label import summary
 
     settings = {"class_balance": [0.5, 0.5], "n_epochs": 200, "lr": 0.01, "l2": 0.0, "seed": 1}
@@ -511,7 +511,7 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     votes = np.where(dice.random((2000, 5)) < 0.7, truth, 1 - truth).astype(np.int8)
     votes[dice.random((2000, 5)) < 0.3] = -1
     votes[:, 3] = votes[:, 0]
-    tally = Tally.of(votes, 2)
+    tally = VoteTally.of(votes, 2)
     functions = [LabelingFunction(name(n), lambda row: -1) for n in range(5)]
     parts = {"2024-01": {"rows": 2000, "covered": 1990, "mean": {"good": 0.5, "bad": 0.5}}}
     chosen = choose(tally.sums, tally.patterns, task)

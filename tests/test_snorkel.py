@@ -11,8 +11,8 @@ import pytest
 TASK = """
 import numpy as np
 from weakfish.project.params import TaskParams
-from weakfish.labeling.models import Sums
-from weakfish.labeling.models import fit
+from weakfish.labeling.label_model import Sums
+from weakfish.labeling.label_model import fit
 model = {"class_balance": [0.6, 0.4], "n_epochs": 60, "lr": 0.01, "l2": 0.0, "seed": 3}
 task = TaskParams(classes=["a", "b"], label_model=model)
 votes = np.random.default_rng(5).integers(-1, 2, (500, 4)).astype(np.int8)

@@ -13,6 +13,9 @@ import pytest
 from in_process import run_here
 from projects import contents, replace, tiny, weakfish, write
 
+from weakfish.labeling import vote
+from weakfish.labeling.vote import code_that_votes, engine_version
+
 FUNCTIONS = "labeling_functions/orders.py"
 
 
@@ -30,8 +33,8 @@ def project(made: Path, tmp_path: Path) -> Path:
 
 
 def computed(project: Path) -> str:
-    """What the vote stage says it computed."""
-    result = weakfish(project, "vote")
+    """What the vote stage says it computed; tests change events behind the back of whoever judged them."""
+    result = weakfish(project, "vote", "--despite-gate", "a test changed them")
     assert result.returncode == 0, result.stderr
     found = re.search(r"fraud: (.*) computed\.", result.stdout)
     assert found, result.stdout
@@ -110,7 +113,7 @@ def test_a_changed_column_costs_the_functions_that_read_it_in_that_partition(pro
 
 def test_votes_are_the_same_without_the_cache_and_with_a_damaged_one(project: Path) -> None:
     before = contents(project / "data/votes")
-    pieces = sorted((project / ".weakfish/votes").glob("*/*.parquet"))
+    pieces = sorted((project / ".weakfish/cache/votes").glob("*/*"))
     pieces[0].write_bytes(b"PAR1 not Parquet PAR1")
     damaged = bytearray(pieces[1].read_bytes())
     damaged[4 + 20] ^= 0xFF  # inside of the only column
@@ -127,7 +130,7 @@ def test_the_cache_is_bounded(project: Path) -> None:
     with (project / "params.yaml").open("a") as stream:
         stream.write("\nvotes:\n  max_cache_megabytes: 0\n")
     assert computed(project) == nothing(project)
-    assert not list((project / ".weakfish/votes").glob("*/*.parquet"))
+    assert not list((project / ".weakfish/cache/votes").glob("*/*"))
 
 
 def test_a_function_that_answers_otherwise_each_time_is_refused(project: Path) -> None:
@@ -137,3 +140,20 @@ def test_a_function_that_answers_otherwise_each_time_is_refused(project: Path) -
     assert (
         "'is_large' (labeling_functions.orders) uses RandomScalar, which answers otherwise each time" in result.stderr
     )
+
+
+def test_the_engines_version_covers_all_modules_that_decide_votes_and_no_label_model() -> None:
+    code = set(code_that_votes())
+    assert code >= {f"labeling/{name}.py" for name in ("workers", "plan", "automaton", "searches", "regex")}
+    assert code >= {f"rules/{name}.py" for name in ("columnar", "identity", "loading", "snorkel_functions")}
+    assert code >= {"engine/duckdb.py", "contracts/votes_file.py"}
+    assert not code & {"labeling/label.py", "labeling/label_model.py", "labeling/suggest.py"}
+
+
+def test_another_version_of_the_engine_trusts_no_votes(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = engine_version()
+    code = code_that_votes()
+    monkeypatch.setattr(vote, "code_that_votes", lambda: code | {"labeling/regex.py": b"# another"})
+    engine_version.cache_clear()
+    assert engine_version() != before
+    engine_version.cache_clear()

@@ -165,7 +165,7 @@ def test_text_is_scanned_once_for_all_tasks_and_a_shared_function_votes_once(
     assert of_task(lines, "fraud") == "3 of 3 labeling functions, 2 of 2 partitions: 6 of 6 pieces"
     assert of_task(lines, "kind") == "3 of 3 labeling functions, 2 of 2 partitions: 6 of 6 pieces"
     assert "10 pieces in all: a function of several tasks votes once for all of them." in lines
-    pieces = list((root / ".weakfish/votes").rglob("*.parquet"))
+    pieces = list((root / ".weakfish/cache/votes").glob("*/*"))
     assert len(pieces) == 10
 
 

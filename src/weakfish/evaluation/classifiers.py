@@ -13,7 +13,7 @@ from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation.aligned import UNKNOWN, Inputs
 from weakfish.evaluation.measures import ROWS_OF_CLASS, Bools, Floats, Ints, Predictions, Support, too_few
 from weakfish.labeling.choice import learn
-from weakfish.labeling.models import covered
+from weakfish.labeling.label_model import covered
 from weakfish.project.params import TaskParams
 
 BySeed = dict[int, Predictions]

@@ -25,10 +25,10 @@ from weakfish.errors import FeatureError, TableError, WeakfishError
 from weakfish.features.rows import KNOWN_AT, NUMBER, Relations, feature_rows, with_times
 from weakfish.features.views import View, declared_views
 from weakfish.files import sha256, whole_folder
-from weakfish.labeling.choice import Tally, choose
+from weakfish.labeling.choice import VoteTally, choose
 from weakfish.labeling.label import MIN_HISTORY
+from weakfish.labeling.label_model import covered
 from weakfish.labeling.matrix import LabelMatrix, label_matrices
-from weakfish.labeling.models import covered
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 
@@ -42,20 +42,20 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
     partitions are empty.
     """
     classes = len(project.task(task).classes)
-    earlier: Tally | None = None
+    earlier: VoteTally | None = None
     through, rows = "", 0
     for partition, matrix in label_matrices(project, task):
         if partition == UNDATED:
             continue
-        earlier = earlier or Tally.none(len(matrix.names), classes)
+        earlier = earlier or VoteTally.none(len(matrix.names), classes)
         known = _known(project, task, matrix, earlier, through)
         write_partition(folder, partition, known)
-        earlier += Tally.of(matrix.votes, classes)
+        earlier += VoteTally.of(matrix.votes, classes)
         through, rows = partition, rows + known.num_rows
     return rows
 
 
-def _known(project: Project, task: str, matrix: LabelMatrix, earlier: Tally, through: str) -> pa.Table:
+def _known(project: Project, task: str, matrix: LabelMatrix, earlier: VoteTally, through: str) -> pa.Table:
     settings = project.task(task)
     voted = covered(matrix.votes) & matrix.times.is_valid().to_numpy()
     if earlier.sums.covered < MIN_HISTORY:

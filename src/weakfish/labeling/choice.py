@@ -13,7 +13,7 @@ import pyarrow as pa
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError
 from weakfish.files import read_json
-from weakfish.labeling.models import (
+from weakfish.labeling.label_model import (
     Counts,
     FittedModel,
     Patterns,
@@ -36,7 +36,7 @@ Matrix = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Tally:
+class VoteTally:
     """Counts over rows; adds exactly, in any order.
 
     Attributes
@@ -57,28 +57,28 @@ class Tally:
     others: Counts
 
     @staticmethod
-    def of(votes: Votes, cardinality: int) -> Tally:
+    def of(votes: Votes, cardinality: int) -> VoteTally:
         """The tally of a label matrix (rows, functions), batch by batch."""
-        total = Tally.none(votes.shape[1], cardinality)
+        total = VoteTally.none(votes.shape[1], cardinality)
         for rows, patterns in batches(votes):
-            total += Tally._of_batch(Sums.of(votes[rows], cardinality), patterns, cardinality)
+            total += VoteTally._of_batch(Sums.of(votes[rows], cardinality), patterns, cardinality)
         return total
 
     @staticmethod
-    def none(functions: int, cardinality: int) -> Tally:
+    def none(functions: int, cardinality: int) -> VoteTally:
         """The tally of no row."""
         zeros = np.zeros(functions, np.int64)
         empty = Patterns(np.empty((0, functions), np.int8), zeros[:0])
         others = np.zeros((functions, cardinality + 1, cardinality), np.int64)
-        return Tally(Sums.none(functions, cardinality), empty, zeros, zeros, others)
+        return VoteTally(Sums.none(functions, cardinality), empty, zeros, zeros, others)
 
     @staticmethod
-    def total(parts: Iterable[Tally], functions: int, cardinality: int) -> Tally:
+    def total(parts: Iterable[VoteTally], functions: int, cardinality: int) -> VoteTally:
         """The tally of several partitions."""
-        return sum(parts, Tally.none(functions, cardinality))
+        return sum(parts, VoteTally.none(functions, cardinality))
 
     @staticmethod
-    def _of_batch(sums: Sums, patterns: Patterns, cardinality: int) -> Tally:
+    def _of_batch(sums: Sums, patterns: Patterns, cardinality: int) -> VoteTally:
         own = [patterns.votes == label for label in range(cardinality)]
         by_class = np.stack([voted.sum(axis=1) for voted in own], axis=1)
         several = np.stack([by_class.sum(axis=1) > 1, (by_class > 0).sum(axis=1) > 1])
@@ -86,10 +86,10 @@ class Tally:
         leading = [_leading(by_class - alike) for alike in np.eye(cardinality + 1, cardinality, dtype=np.int64)]
         kinds = zip(leading, [*own, patterns.votes < 0], strict=True)
         others = np.stack([_counted(lead, patterns.counts, voted).T for lead, voted in kinds], axis=1)
-        return Tally(sums, patterns, overlaps, conflicts, others)
+        return VoteTally(sums, patterns, overlaps, conflicts, others)
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: VoteTally) -> VoteTally:
+        return VoteTally(
             self.sums + other.sums,
             self.patterns + other.patterns,
             self.overlaps + other.overlaps,
@@ -144,7 +144,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Signals:
+class FitSignals:
     """See docs/label-model.md.
 
     Attributes
@@ -189,7 +189,7 @@ class Signals:
         return found | {"losses": [list(pair) for pair in losses]}
 
 
-def signals(model: FittedModel, sums: Sums, patterns: Patterns) -> Signals:
+def signals(model: FittedModel, sums: Sums, patterns: Patterns) -> FitSignals:
     """The signals of a model fitted on ``sums``, with the patterns of the same rows."""
     patterns = patterns.in_order()
     voted = (patterns.votes >= 0).any(axis=1)
@@ -200,7 +200,7 @@ def signals(model: FittedModel, sums: Sums, patterns: Patterns) -> Signals:
     def differing(other: Floats) -> float:
         return _share(~(won & winners(other)).any(axis=1), counts)
 
-    return Signals(
+    return FitSignals(
         disagreement=differing(majority(votes, won.shape[1])),
         unexplained=_unexplained(model, sums),
         unstable=differing(refined(model, patterns).posterior(votes)),
@@ -281,10 +281,8 @@ def _converged(losses: list[tuple[int, float]]) -> bool:
 
 
 def _at_clamp(model: FittedModel, sums: Sums) -> int:
-    eps = np.float32(min(0.01, 1 / 10 ** np.ceil(np.log10(sums.rows))))
-    bound = (model.mu <= eps) | (model.mu >= 1 - eps)
-    bound &= (sums.votes > 0)[:, None]
-    return int(bound.reshape(-1, model.mu.shape[1] ** 2).any(axis=1).sum())
+    bound = model.at_bound()
+    return int((bound & (sums.votes > 0).reshape(bound.shape)).any(axis=1).sum())
 
 
 SNORKEL, MAJORITY = "snorkel", "majority"
@@ -303,15 +301,20 @@ class Chosen:
     model: FittedModel
     method: str
     why: list[str]
-    signals: Signals
+    signals: FitSignals
 
     def probabilities(self, votes: Votes) -> Probabilities:
         """The probabilities that become labels, (rows, classes); a row without votes has the class balance."""
-        if self.method == SNORKEL:
-            return self.model.probabilities(votes)
-        found = majority(votes, len(self.model.class_balance))
-        found[~covered(votes)] = self.model.class_balance
-        return found
+        return probabilities_by(self.method, self.model, votes)
+
+
+def probabilities_by(method: str, model: FittedModel, votes: Votes) -> Probabilities:
+    """The probabilities that a method makes of votes, (rows, classes); a row without votes has the class balance."""
+    if method == SNORKEL:
+        return model.probabilities(votes)
+    found = majority(votes, len(model.class_balance))
+    found[~covered(votes)] = model.class_balance
+    return found
 
 
 def choose(
@@ -340,11 +343,11 @@ def choose(
 
 def learn(votes: Votes, task: TaskParams, seed: int | None = None) -> Chosen:
     """`choose` on a label matrix (rows, functions)."""
-    tally = Tally.of(votes, len(task.classes))
+    tally = VoteTally.of(votes, len(task.classes))
     return choose(tally.sums, tally.patterns, task, seed)
 
 
-def decide_by(found: Signals) -> tuple[str, list[str]]:
+def decide_by(found: FitSignals) -> tuple[str, list[str]]:
     """The method that the signals speak for, and the reasons in sentences.
 
     The label model is chosen where nothing speaks against it; the majority vote assumes less, and is wrong less badly.
@@ -360,7 +363,7 @@ def decide_by(found: Signals) -> tuple[str, list[str]]:
     ]
 
 
-def _objections(found: Signals) -> list[tuple[bool, str]]:
+def _objections(found: FitSignals) -> list[tuple[bool, str]]:
     return [
         (
             found.voting < MIN_VOTING,
@@ -401,8 +404,6 @@ BLOCK = 1 << 12
 CLOSE = 1e-9
 """Part of a weight by which two sums of the same weights may differ."""
 
-Floats_alone = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Alone:
@@ -436,22 +437,22 @@ def alone(chosen: Chosen, patterns: Patterns) -> Alone:
     return Alone(int(counts.sum()), settled, int(counts[~won.any(axis=1)].sum()))
 
 
-def _weights(chosen: Chosen) -> tuple[Floats_alone, Floats_alone]:
+def _weights(chosen: Chosen) -> tuple[Floats, Floats]:
     """What a vote (functions, votes, classes) and the class balance add to each class."""
     model, classes = chosen.model, len(chosen.model.class_balance)
     if chosen.method == SNORKEL:
-        return np.log(model.mu).astype(np.float64).reshape(-1, classes, classes), np.log(model.class_balance)
+        return model.logs, np.log(model.class_balance)
     return np.tile(np.eye(classes), (len(model.mu) // classes, 1, 1)), np.zeros(classes)
 
 
-def _gathered(logs: Floats_alone, votes: npt.NDArray[np.int8]) -> Floats_alone:
+def _gathered(logs: Floats, votes: npt.NDArray[np.int8]) -> Floats:
     """What each vote of each pattern adds, (patterns, functions, classes); nothing where it abstains."""
     added = logs[np.arange(votes.shape[1]), np.maximum(votes, 0)]
     added[votes < 0] = 0
     return added
 
 
-def _settles(added: Floats_alone, prior: Floats_alone) -> npt.NDArray[np.bool_]:
+def _settles(added: Floats, prior: Floats) -> npt.NDArray[np.bool_]:
     """Whether each vote outweighs all else for one class, against every other class; (patterns, functions)."""
     found = np.zeros(added.shape[:2], np.bool_)
     for label in range(len(prior)):
@@ -486,11 +487,7 @@ class Maker:
 
     def probabilities(self, votes: Votes) -> Probabilities:
         """The probabilities that votes (rows, functions) get, (rows, classes)."""
-        if self.method == SNORKEL:
-            return self.model.posterior(votes)
-        found = majority(votes, len(self.model.class_balance))
-        found[~covered(votes)] = self.model.class_balance
-        return found
+        return probabilities_by(self.method, self.model, votes)
 
     def labels(self, votes: Votes, keys: pa.ChunkedArray) -> npt.NDArray[np.int64]:
         """The class of each row as a position, `ABSTAIN` where no function votes."""

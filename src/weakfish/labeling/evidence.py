@@ -23,8 +23,8 @@ from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError
 from weakfish.files import read_json
 from weakfish.labeling.candidates import Candidate, Finder, Incidence, Role, role_of
-from weakfish.labeling.matrix import EVENTS_BATCH, Contents, Places, evenly, take_sample, votes_of
-from weakfish.labeling.models import majority
+from weakfish.labeling.label_model import majority
+from weakfish.labeling.matrix import EVENTS_BATCH, EventHashes, Places, evenly, take_sample, votes_of
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 
@@ -202,7 +202,7 @@ def others_votes(project: Project, task: str, places: Mapping[str, Places], trie
     manifest = project.table("votes") / f"{task}.manifest.json"
     if not manifest.is_file():
         raise TableError(f"There are no votes in data/votes/{task}; run `dvc repro vote`, which makes them.")
-    names, contents, key = list(read_json(manifest)["functions"]), Contents(project), project.params.events.key
+    names, contents, key = list(read_json(manifest)["functions"]), EventHashes(project), project.params.events.key
     parts = [np.empty((0, len(names)), np.int8)]
     for partition, chosen in places.items():
         found = votes_of(project, task, names, partition)
@@ -263,11 +263,9 @@ ROWS_FOR_ROLES = 2_000
 FEW = 3
 """Target rows that a candidate holds on at least."""
 
-Bools_labelled = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
-class Group:
+class Examined:
     """Rows that are looked at: where each candidate holds, (rows, candidates), and who each row is about.
 
     Attributes
@@ -286,7 +284,7 @@ class Labelled:
 
     Attributes
     ----------
-    uncovered, covered : Group
+    uncovered, covered : Examined
     probabilities : numpy.ndarray, float64, (covered rows, classes)
     votes : numpy.ndarray, int64, (covered rows,)
         How many functions vote.
@@ -298,12 +296,12 @@ class Labelled:
     """
 
     candidates: list[Candidate]
-    uncovered: Group
-    covered: Group
+    uncovered: Examined
+    covered: Examined
     probabilities: npt.NDArray[np.float64]
     votes: Places
     by_function: Votes
-    undecided: Bools_labelled
+    undecided: Bools
     totals: dict[str, int]
 
 
@@ -311,8 +309,8 @@ class Labelled:
 class LabelsOfPartition:
     """The labels of one partition, row by row as its events."""
 
-    covered: Bools_labelled
-    undecided: Bools_labelled
+    covered: Bools
+    undecided: Bools
     probabilities: npt.NDArray[np.float64]
     votes: Places
 
@@ -434,5 +432,5 @@ class _Holding:
             here = [known.setdefault(value, len(known)) for value in values.dictionary.to_pylist()]
             numbers += [-1 if place is None else here[place] for place in values.indices.to_pylist()]
 
-    def group(self) -> Group:
-        return Group(self.incidence.matrix(), [np.array(numbers, np.int64) for numbers in self.numbers])
+    def group(self) -> Examined:
+        return Examined(self.incidence.matrix(), [np.array(numbers, np.int64) for numbers in self.numbers])

@@ -18,7 +18,7 @@ from weakfish.contracts.tables import partitions, read_partition
 from weakfish.contracts.votes_file import ABSTAIN, Votes, fingerprint, read_votes
 from weakfish.errors import TableError, UserError
 from weakfish.labeling.choice import MAJORITY, Maker, Manifest, read_manifest
-from weakfish.labeling.models import FittedModel
+from weakfish.labeling.label_model import FittedModel
 from weakfish.project.paths import Project
 
 TOLERANCE = 1e-12
@@ -88,9 +88,8 @@ def log_odds(model: FittedModel, votes: Votes) -> LogOdds:
     Of each class against the first, so column 0 is zero; the class balance is row 0; an abstain adds nothing, as in
     Snorkel's ``predict_proba``. Logarithms are of Snorkel's float32 estimates, which it holds within [eps, 1 - eps].
     """
-    classes = len(model.class_balance)
-    logs = np.log(model.mu).astype(np.float64).reshape(-1, classes, classes)
-    added = [log[vote] if vote >= 0 else np.zeros(classes) for log, vote in zip(logs, votes, strict=True)]
+    nothing = np.zeros(len(model.class_balance))
+    added = [log[vote] if vote >= 0 else nothing for log, vote in zip(model.logs, votes, strict=True)]
     parts = np.stack([np.log(model.class_balance), *added])
     against_first: LogOdds = parts - parts[:, :1]
     return against_first
@@ -102,18 +101,6 @@ def from_log_odds(parts: LogOdds) -> LogOdds:
     weights = np.exp(total - total.max())
     shares: LogOdds = weights / weights.sum()
     return shares
-
-
-def at_bound(model: FittedModel) -> npt.NDArray[np.bool_]:
-    """Which votes have an estimate that Snorkel holds at its bound, (functions, classes).
-
-    The bound, ``mu_eps``, is 10^-ceil(log10(rows)) and at most 0.01: an estimate beyond it would be one over less than
-    one row.
-    """
-    eps = np.float32(min(0.01, 1 / 10 ** np.ceil(np.log10(model.rows))))
-    held = (model.mu <= eps) | (model.mu >= 1 - eps)
-    found: npt.NDArray[np.bool_] = held.any(axis=1).reshape(-1, len(model.class_balance))
-    return found
 
 
 def _position(keys: pa.ChunkedArray, key: str) -> int:
@@ -156,7 +143,7 @@ def _evidence(
     manifest: Manifest, maker: Maker, votes: Votes, failed: list[bool], odds: LogOdds | None, stored: LogOdds
 ) -> dict[str, Any]:
     """The votes and what each of them adds."""
-    classes, bound = manifest.classes, at_bound(maker.model)
+    classes, bound = manifest.classes, maker.model.at_bound()
     counts = Counter(classes[vote] for vote in votes if vote != ABSTAIN)
 
     def added(part: int) -> dict[str, float] | None:

@@ -20,9 +20,9 @@ from weakfish.contracts.tables import TIME, UNDATED, partitions
 from weakfish.contracts.votes_file import table_json
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import read_json, whole_folder, write_json
-from weakfish.labeling.choice import Alone, Chosen, Tally, alone, choose
-from weakfish.labeling.matrix import Contents, LabelMatrix, VotesOfPartition, label_matrix, votes_of
-from weakfish.labeling.models import Counts, Patterns, batches, covered, decide, majority
+from weakfish.labeling.choice import Alone, Chosen, VoteTally, alone, choose
+from weakfish.labeling.label_model import Counts, Patterns, batches, covered, decide, majority
+from weakfish.labeling.matrix import EventHashes, LabelMatrix, VotesOfPartition, label_matrix, votes_of
 from weakfish.project.cache import Cache
 from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project
@@ -90,7 +90,7 @@ def _until(last: str, dated: tuple[str, ...], task: str) -> tuple[str, ...]:
 def summary(
     task: TaskParams,
     functions: Sequence[LabelingFunction],
-    tallies: Mapping[str, Tally],
+    tallies: Mapping[str, VoteTally],
     faults: Sequence[int],
     parts: Mapping[str, dict[str, Any]],
     chosen: Chosen,
@@ -101,9 +101,9 @@ def summary(
     function; ``chosen`` is the model of the last partition. Coverage, overlaps and conflicts are shares of all rows, as
     Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of the rows on which a function votes and the others
     have one majority, on which it votes as that, None without any; ``settles`` is the share of covered rows of `alone`.
-    By partition, the same are counts of rows; ``others`` is that of `Tally`, in the form of `table_json`.
+    By partition, the same are counts of rows; ``others`` is that of `VoteTally`, in the form of `table_json`.
     """
-    whole = Tally.total(tallies.values(), len(functions), len(task.classes))
+    whole = VoteTally.total(tallies.values(), len(functions), len(task.classes))
     names = [function.name for function in functions]
     by_partition = {name: alone(chosen, tally.patterns) for name, tally in tallies.items()}
     return {
@@ -125,7 +125,7 @@ def summary(
 def _functions(
     task: TaskParams,
     functions: Sequence[LabelingFunction],
-    whole: Tally,
+    whole: VoteTally,
     settled: Sequence[Alone],
     faults: Sequence[int],
     chosen: Chosen,
@@ -151,7 +151,7 @@ def _functions(
     ]
 
 
-def _counts(names: Sequence[str], tally: Tally, settled: Alone) -> dict[str, Any]:
+def _counts(names: Sequence[str], tally: VoteTally, settled: Alone) -> dict[str, Any]:
     counts = {
         "votes": _votes(tally, len(names)),
         "conflicts": tally.conflicts.tolist(),
@@ -167,7 +167,7 @@ def _agreement(others: Counts) -> float | None:
     return int(voted.trace()) / int(voted.sum()) if voted.any() else None
 
 
-def _votes(tally: Tally, functions: int) -> list[list[int]]:
+def _votes(tally: VoteTally, functions: int) -> list[list[int]]:
     found: list[list[int]] = tally.sums.votes.reshape(functions, -1).tolist()
     return found
 
@@ -267,7 +267,7 @@ def label(project: Project) -> None:
     summaries: dict[str, dict[str, Any]] = {}
     with whole_folder(project.data / "labels") as folder, ThreadPoolExecutor(WORKERS) as pool:
         events = partitions(project.table("events"))
-        contents = Contents(project)
+        contents = EventHashes(project)
         hashes = {name: pool.submit(contents.file, file) for name, file in events.items()}
         for task in project.params.tasks:
             work = _Task(project, task, list(events), pool)
@@ -323,21 +323,21 @@ class _Task:
             ],
         }
 
-    def _tally(self, partition: str) -> tuple[Tally, list[int]]:
+    def _tally(self, partition: str) -> tuple[VoteTally, list[int]]:
         part = votes_of(self.project, self.task, self.names, partition)
         if part.votes.nbytes + sum(kept.votes.nbytes for kept in list(self.kept.values())) <= KEPT:
             self.kept[partition] = part
-        return Tally.of(part.votes, len(self.settings.classes)), part.faults
+        return VoteTally.of(part.votes, len(self.settings.classes)), part.faults
 
-    def _seen(self) -> Iterable[Tally]:
+    def _seen(self) -> Iterable[VoteTally]:
         """What each fit sees; fits see ever more partitions, in the order of their names."""
-        nothing = Tally.none(len(self.names), len(self.settings.classes))
+        nothing = VoteTally.none(len(self.names), len(self.settings.classes))
         before = [0, *(len(fit.sees) for fit in self.fits)]
         more = [fit.sees[start:] for fit, start in zip(self.fits, before, strict=False)]
         steps = [sum((self.tallies[name] for name in names), nothing) for names in more]
         return accumulate(steps)
 
-    def _choose(self, fit: Fit, tally: Tally) -> Chosen:
+    def _choose(self, fit: Fit, tally: VoteTally) -> Chosen:
         try:
             return choose(tally.sums, tally.patterns, self.settings, through=fit.through, cache=self.fitted)
         except LabelingFunctionError as error:

@@ -25,7 +25,7 @@ PART = 1 << 22
 """Bytes that are read at a time."""
 
 
-class Contents:
+class EventHashes:
     """Hashes of partitions, remembered while a file's time and size stay what they were.
 
     The hash of a column is that of its chunks as they lie in the Parquet file: nothing is decoded.
@@ -215,7 +215,7 @@ Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Sample:
+class EventSample:
     """Some of the events, in their order.
 
     Attributes
@@ -244,7 +244,7 @@ class Share:
     places: Places
 
 
-def take_sample(project: Project, columns: Sequence[str], rows: int) -> Sample:
+def take_sample(project: Project, columns: Sequence[str], rows: int) -> EventSample:
     """``rows`` of the events with ``columns``, or all events where there are fewer.
 
     Raises
@@ -262,7 +262,7 @@ def take_sample(project: Project, columns: Sequence[str], rows: int) -> Sample:
         places.setdefault(share.partition, []).append(share.first + share.places)
     empty = pa.schema([schema.field(name) for name in columns]).empty_table()
     taken = pa.concat_tables([empty, *(part.replace_schema_metadata(None) for part in parts)])
-    return Sample(taken, {name: np.concatenate(each) for name, each in places.items()}, of)
+    return EventSample(taken, {name: np.concatenate(each) for name, each in places.items()}, of)
 
 
 def evenly(of: int, number: int) -> Places:

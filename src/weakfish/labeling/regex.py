@@ -129,13 +129,13 @@ class Sequence:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Alternation:
     """One of the parts."""
 
     parts: tuple[Node, ...]
 
 
-Node = Characters | Edge | Repeat | Sequence | Choice
+Node = Characters | Edge | Repeat | Sequence | Alternation
 
 WORD_EDGE, NO_WORD_EDGE = Edge(r"\b"), Edge(r"\B")
 TEXT_START, TEXT_END = Edge(r"\A"), Edge(r"\z")
@@ -170,7 +170,7 @@ class _Reader:
         while self._take("|"):
             parts.append(self._sequence())
         self.flags = before
-        return parts[0] if len(parts) == 1 else Choice(tuple(parts))
+        return parts[0] if len(parts) == 1 else Alternation(tuple(parts))
 
     def _sequence(self) -> Node:
         parts: list[Node] = []
@@ -337,6 +337,6 @@ def mapped(node: Node, change: Callable[[Characters], Characters]) -> Node:
         return change(node)
     if isinstance(node, Repeat):
         return replace(node, part=mapped(node.part, change))
-    if isinstance(node, Sequence | Choice):
+    if isinstance(node, Sequence | Alternation):
         return type(node)(tuple(mapped(part, change) for part in node.parts))
     return node

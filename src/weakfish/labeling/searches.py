@@ -12,8 +12,8 @@ import ibis.expr.types as ir
 from weakfish.labeling.regex import (
     LINE_START,
     TEXT_START,
+    Alternation,
     Characters,
-    Choice,
     Edge,
     Node,
     Repeat,
@@ -254,7 +254,7 @@ def _matches_nothing(node: Node) -> bool:
         return node.low == 0 or _matches_nothing(node.part)
     if isinstance(node, Sequence):
         return all(_matches_nothing(part) for part in node.parts)
-    if isinstance(node, Choice):
+    if isinstance(node, Alternation):
         return any(_matches_nothing(part) for part in node.parts)
     return isinstance(node, Edge)
 
@@ -265,7 +265,7 @@ def _refuse_late_starts(node: Node, nothing_before: bool) -> None:
         raise Unlifted("has a start of text or line after other characters")
     if isinstance(node, Repeat):
         _refuse_late_starts(node.part, nothing_before and node.high == 1)
-    elif isinstance(node, Choice):
+    elif isinstance(node, Alternation):
         for part in node.parts:
             _refuse_late_starts(part, nothing_before)
     elif isinstance(node, Sequence):
@@ -284,7 +284,7 @@ def _written(node: Node) -> str | None:
         return _repeated(node)
     parts = [_written(part) for part in node.parts]
     possible = [part for part in parts if part is not None]
-    if isinstance(node, Choice):
+    if isinstance(node, Alternation):
         return f"(?:{'|'.join(possible)})" if possible else None
     return "".join(possible) if len(possible) == len(parts) else None
 

@@ -25,7 +25,7 @@ from weakfish.labeling.evidence import (
     FEW,
     UNKNOWN,
     DevGold,
-    Group,
+    Examined,
     Ints,
     Kind,
     Labelled,
@@ -33,8 +33,8 @@ from weakfish.labeling.evidence import (
     labels_of,
     read_labelled,
 )
+from weakfish.labeling.label_model import majority
 from weakfish.labeling.matrix import EVENTS_BATCH
-from weakfish.labeling.models import majority
 from weakfish.labeling.plan import VotePlan, compile_plan
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
@@ -71,7 +71,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Pick:
     """Candidates for one function, the most precise first, with what is expected of it."""
 
     kind: Kind
@@ -83,7 +83,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """What was chosen for one kind of rows.
 
     Attributes
@@ -95,7 +95,7 @@ class Choice:
         The best lower bound that any candidate has, by class; 0 where there is none.
     """
 
-    chosen: list[Chosen]
+    chosen: list[Pick]
     like: list[float]
     themselves: list[float]
     best: list[float]
@@ -112,12 +112,12 @@ class _Targets:
 
 def choose(
     labelled: Labelled, kind: Kind, settings: Settings, most: int, before: Sequence[Sequence[Candidate]] = ()
-) -> Choice:
+) -> Selection:
     """Groups of candidates for target rows of a kind, at most ``most``; what ``before`` covers counts as covered."""
     targets = _targets(labelled, kind)
     classes = range(len(settings.balance))
     if not targets.rows or not len(labelled.votes):
-        return Choice([], [], [], [])
+        return Selection([], [], [], [])
     own = labelled.undecided if kind == "undecided" else None
     evidence = Evidence.of(labelled.probabilities, labelled.by_function, settings.balance, own)
     held = np.asarray(labelled.covered.holds.sum(axis=0)).ravel()
@@ -137,7 +137,7 @@ def choose(
         tries.append(_fitting(labelled, targets, kind, evidence, groups, found, estimates, settings.wanted, before))
     best = [float(each.low.max(initial=0)) for each in found]
     chosen = max(tries, key=lambda each: sum(one.expected for one in each))
-    return Choice(chosen, [each.share for each in found], [each.target_share for each in found], best)
+    return Selection(chosen, [each.share for each in found], [each.target_share for each in found], best)
 
 
 def _targets(labelled: Labelled, kind: Kind) -> _Targets:
@@ -192,9 +192,9 @@ def _fitting(
     estimates: Sequence[Floats],
     wanted: float,
     before: Sequence[Sequence[Candidate]],
-) -> list[Chosen]:
+) -> list[Pick]:
     """Of each group as many candidates, the most precise first, as keep the function's lower bound at ``wanted``."""
-    chosen: list[Chosen] = []
+    chosen: list[Pick] = []
     covered = _covered(labelled, targets, before)
     for (label, *_), places in groups.items():
         assert isinstance(label, int)  # noqa: S101  keys begin with it
@@ -213,7 +213,7 @@ def _fitting(
         covered |= held
         candidates = tuple(labelled.candidates[place] for place in starts[good[-1]])
         estimate, low = float(fit.estimate[good[-1]]), float(fit.low[good[-1]])
-        chosen.append(Chosen(kind, label, candidates, estimate, low, adds / targets.rows))
+        chosen.append(Pick(kind, label, candidates, estimate, low, adds / targets.rows))
     return chosen
 
 
@@ -238,7 +238,7 @@ def _shared(labelled: Labelled, place: int) -> bool:
     return True
 
 
-def _groups(labelled: Labelled) -> tuple[Group, Group]:
+def _groups(labelled: Labelled) -> tuple[Examined, Examined]:
     return labelled.uncovered, labelled.covered
 
 
@@ -251,11 +251,8 @@ def _union(columns: csc_matrix) -> csc_matrix:
     return csc_matrix(_any(columns).astype(np.float32)[:, None])
 
 
-Bools_counting = npt.NDArray[np.bool_]
-
-
 @dataclass
-class Counts:
+class RowCounts:
     """What a function does, in rows.
 
     Attributes
@@ -277,7 +274,7 @@ class Counts:
     gold_added: int = 0
     correct_added: int = 0
 
-    def count(self, votes: Votes, adds: Bools_counting, gold: Ints) -> None:
+    def count(self, votes: Votes, adds: Bools, gold: Ints) -> None:
         """Count more rows; ``adds`` says which of them are of its kind and new."""
         fires = votes != ABSTAIN
         known, right = fires & (gold != UNKNOWN), fires & (gold == votes)
@@ -295,10 +292,10 @@ class Counts:
 
 def count(
     project: Project, task: str, rules: Sequence[Rule], kinds: Sequence[Kind]
-) -> tuple[list[Counts], dict[str, Counts]]:
+) -> tuple[list[RowCounts], dict[str, RowCounts]]:
     """The counts of each rule, in order; and by kind of row, of the majority of all rules that are for it."""
-    counts = [Counts() for _ in rules]
-    together: dict[str, Counts] = {kind: Counts() for kind in dict.fromkeys(kinds)}
+    counts = [RowCounts() for _ in rules]
+    together: dict[str, RowCounts] = {kind: RowCounts() for kind in dict.fromkeys(kinds)}
     schema = events_schema(project)
     if not rules or schema is None:
         return counts, together
@@ -330,10 +327,10 @@ def _votes(plan: VotePlan, rules: Sequence[Rule], rows: pa.Table) -> Votes:
 def _count(
     votes: Votes,
     kinds: Sequence[Kind],
-    targets: dict[str, Bools_counting],
+    targets: dict[str, Bools],
     gold: Ints,
-    counts: Sequence[Counts],
-    together: dict[str, Counts],
+    counts: Sequence[RowCounts],
+    together: dict[str, RowCounts],
     classes: int,
 ) -> None:
     before = np.zeros(len(votes), np.bool_)
@@ -363,7 +360,7 @@ class Suggestion:
         Of its precision on those rows, and the lower bound (`estimates.LEVEL`).
     expected : float
         The share of those rows that it was estimated to cover beyond the suggestions before it.
-    counts : Counts
+    counts : RowCounts
         What it does on all events.
     """
 
@@ -372,7 +369,7 @@ class Suggestion:
     estimate: float
     low: float
     expected: float
-    counts: Counts
+    counts: RowCounts
 
 
 @dataclass(frozen=True)
@@ -393,7 +390,7 @@ class Suggestions:
     suggestions : list of Suggestion
     wanted : float
         The precision asked for.
-    together : dict of str to Counts
+    together : dict of str to RowCounts
         By kind, what all its suggestions do at once.
     """
 
@@ -404,7 +401,7 @@ class Suggestions:
     best: dict[str, list[float]]
     suggestions: list[Suggestion]
     wanted: float
-    together: dict[str, Counts]
+    together: dict[str, RowCounts]
 
 
 def suggest(
@@ -439,7 +436,7 @@ def suggest(
     labelled = read_labelled(project, task, columns, entities)
     balance: dict[str, dict[str, list[float]]] = {}
     best: dict[str, list[float]] = {}
-    chosen: list[Chosen] = []
+    chosen: list[Pick] = []
     kinds: tuple[Kind, ...] = ("uncovered", "undecided")
     settings = Settings(wanted, np.array(project.task(task).label_model.class_balance))
     for kind in kinds:
@@ -455,7 +452,10 @@ def suggest(
         rules.append(rule_of(name, each.label, each.candidates, WHY))
     counts, together = count(project, task, rules, [each.kind for each in chosen])
     looked_at = {"looked_at_uncovered": labelled.uncovered.holds.shape[0], "looked_at_covered": len(labelled.votes)}
-    suggestions = [_suggestion(*parts) for parts in zip(rules, chosen, counts, strict=True)]
+    suggestions = [
+        Suggestion(rule, each.kind, each.estimate, each.low, each.expected, of)
+        for rule, each, of in zip(rules, chosen, counts, strict=True)
+    ]
     return Suggestions(
         task, list(classes), {**labelled.totals, **looked_at}, balance, best, suggestions, wanted, together
     )
@@ -466,7 +466,3 @@ def _names(project: Project, task: str) -> list[str]:
     files = sorted((project.root / FOLDER).glob("*.py"))
     pasted = [name for file in files for name in re.findall(r"\bsuggested_\w+", file.read_text(encoding="utf-8"))]
     return [*(function.name for function in load_functions(project, task)), *pasted]
-
-
-def _suggestion(rule: Rule, chosen: Chosen, counts: Counts) -> Suggestion:
-    return Suggestion(rule, chosen.kind, chosen.estimate, chosen.low, chosen.expected, counts)

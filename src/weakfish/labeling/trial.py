@@ -29,7 +29,7 @@ from weakfish.labeling.evidence import (
     against_others,
     others_votes,
 )
-from weakfish.labeling.matrix import Places, Sample, evenly, take_sample
+from weakfish.labeling.matrix import EventSample, Places, evenly, take_sample
 from weakfish.labeling.searches import Search
 from weakfish.labeling.workers import LEAST_ROWS, Applied, joined
 from weakfish.project.paths import Project
@@ -43,14 +43,14 @@ AS_TRIED = "__as_tried"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FoundFunction:
     """A labeling function and where it stands: a module of ``labeling_functions/``, or a file from the root."""
 
     function: LabelingFunction
     where: str
 
 
-def find_function(project: Project, task: str, name: str, schema: pa.Schema) -> Candidate:
+def find_function(project: Project, task: str, name: str, schema: pa.Schema) -> FoundFunction:
     """The function that ``name``, NAME or FILE:FUNCTION, stands for, ready for events of ``schema``.
 
     Raises
@@ -69,7 +69,7 @@ def find_function(project: Project, task: str, name: str, schema: pa.Schema) -> 
         if name not in known:
             here = f"{FOLDER}/ for task {task}" if len(project.params.tasks) > 1 else f"{FOLDER}/"
             raise UnknownName("labeling function", name, known, f"{here} (a draft is tried as FILE:FUNCTION)")
-        return Candidate(known[name], module_of(known[name]))
+        return FoundFunction(known[name], module_of(known[name]))
     file = _inside(project, path)
     where = str(file.relative_to(project.root.resolve()))
     function = _named(_imported(project, file, where), inside, where)
@@ -77,7 +77,7 @@ def find_function(project: Project, task: str, name: str, schema: pa.Schema) -> 
         function.schema = schema
         for label in function.conditions(ibis.table(ibis.Schema.from_pyarrow(schema))):
             check_vote(label, function.name, f"{where}, @votes", classes_of(project, task))
-    return Candidate(function, where)
+    return FoundFunction(function, where)
 
 
 def _inside(project: Project, path: str) -> Path:
@@ -293,7 +293,7 @@ def _reads(applied: Applied, key: str) -> list[str]:
     return [name for name in applied.columns if name != key]
 
 
-def _votes(function: LabelingFunction, applied: Applied, sample: Sample) -> tuple[Votes, Faults]:
+def _votes(function: LabelingFunction, applied: Applied, sample: EventSample) -> tuple[Votes, Faults]:
     """The votes on a sample; it abstains where the function raised."""
     rows = sample.rows.select([name for name in sample.rows.column_names if name in applied.columns])
     progress, parts = Progress(f"lf try: votes of {function.name}", rows.num_rows), []
@@ -307,7 +307,7 @@ def _votes(function: LabelingFunction, applied: Applied, sample: Sample) -> tupl
 
 
 def _compared(
-    project: Project, task: str, sample: Sample, votes: Votes, tried: str
+    project: Project, task: str, sample: EventSample, votes: Votes, tried: str
 ) -> tuple[Compared, Others | None, list[str]]:
     """The votes beside those of others and dev gold, and what is to be said of these.
 

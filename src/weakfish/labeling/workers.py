@@ -1,7 +1,7 @@
 """Plain Snorkel labeling functions over a batch of rows: the votes of Snorkel's ``PandasLFApplier``, sooner.
 
-A function sees a `Row`, which answers like the pandas Series of a data point but is made only of the columns asked for.
-Functions with preprocessors, and those that a `Row` cannot serve, get the Series itself.
+A function sees a `RowView`, which answers like the pandas Series of a data point but is made only of the columns asked
+for. Functions with preprocessors, and those that a `RowView` cannot serve, get the Series itself.
 """
 
 from __future__ import annotations
@@ -71,17 +71,19 @@ class Batch:
         )
 
     @cached_property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[RowView]:
         """All rows; few columns are put into them at once, of many each is when it is asked for."""
         rows = range(self._table.num_rows)
         names = [name for name in self.names if name not in SERIES]
         if len(names) > FEW:
-            return [Row(self, number, {}) for number in rows]
+            return [RowView(self, number, {}) for number in rows]
         values = zip(*map(self.column, names), strict=True) if names else ((),) * len(rows)
-        return [Row(self, number, dict(zip(names, row, strict=True))) for number, row in zip(rows, values, strict=True)]
+        return [
+            RowView(self, number, dict(zip(names, row, strict=True))) for number, row in zip(rows, values, strict=True)
+        ]
 
 
-class Row:
+class RowView:
     """One row, read as a pandas Series is: ``row.column``, ``row["column"]``, ``row.get("column")`` and the rest.
 
     Columns lie in its ``__dict__``, so that reading one costs what reading any attribute does.
@@ -138,7 +140,7 @@ def _votes(function: LabelingFunction, batch: Batch, keys: Sequence[object], cla
     found: list[Any] = []
     failed: list[int] = []
     faults, vote = Faults(), _plain_call(function)
-    rows: Iterator[Row | pd.Series] = (
+    rows: Iterator[RowView | pd.Series] = (
         map(batch.series, range(len(keys))) if has_preprocessors(function) else iter(batch.rows)
     )
     while len(found) < len(keys):
@@ -166,7 +168,7 @@ def _plain_call(function: LabelingFunction) -> Callable[[Any], Any]:
 
 
 def _second_try(function: LabelingFunction, batch: Batch, number: int) -> tuple[Any] | None:
-    """The vote on the Series, where it was the `Row` that the function could not use; None where it raises too."""
+    """The vote on the Series, where it was the `RowView` that the function could not use; None where it raises too."""
     if has_preprocessors(function):
         return None
     try:

@@ -226,7 +226,7 @@ class FetchParams(Section):
 
 
 class VotesParams(Section):
-    """How much of computed votes is kept in ``.weakfish/votes``."""
+    """How much of computed votes is kept in ``.weakfish/cache/votes``."""
 
     max_cache_megabytes: int = Field(default=1024, ge=0)
 

@@ -6,7 +6,7 @@ A table comes in as a file beside the labeling functions and leaves as one Ibis 
 from __future__ import annotations
 
 import hashlib
-import sys
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -329,10 +329,10 @@ def _function(name: str, condition: Condition, label: int | None, why: str) -> C
 
 def _caller() -> dict[str, Any]:
     """The globals of the module that calls into this one."""
-    frame = sys._getframe()
-    while frame.f_globals is globals() and frame.f_back is not None:
+    frame = inspect.currentframe()
+    while frame and frame.f_globals is globals():
         frame = frame.f_back
-    return frame.f_globals
+    return frame.f_globals if frame else {}
 
 
 def _folder() -> Path:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -317,6 +318,23 @@ class FittedModel:
     rows: int = 0
     fitted_through: str = ""
 
+    @cached_property
+    def logs(self) -> Probabilities:
+        """Logarithms of Snorkel's float32 estimates, by which it predicts, (functions, votes, classes)."""
+        classes = len(self.class_balance)
+        return np.log(self.mu).astype(np.float64).reshape(-1, classes, classes)
+
+    def at_bound(self) -> npt.NDArray[np.bool_]:
+        """Which votes have an estimate that Snorkel holds at its bound, (functions, classes).
+
+        The bound, ``mu_eps``, is 10^-ceil(log10(rows)) and at most 0.01: an estimate beyond it would be one over less
+        than one row.
+        """
+        eps = np.float32(min(0.01, 1 / 10 ** np.ceil(np.log10(self.rows))))
+        held = (self.mu <= eps) | (self.mu >= 1 - eps)
+        found: npt.NDArray[np.bool_] = held.any(axis=1).reshape(-1, len(self.class_balance))
+        return found
+
     def probabilities(self, votes: Votes) -> Probabilities:
         """The posterior of each class, (rows, classes), to the bit as ``LabelModel.predict_proba`` has it.
 
@@ -333,9 +351,8 @@ class FittedModel:
         Adds the logarithms function by function, as the matrix product in ``predict_proba`` does.
         """
         classes = len(self.class_balance)
-        logs = np.log(self.mu).astype(np.float64).reshape(-1, classes, classes)
         total = np.zeros((len(votes), classes))
-        for votes_of_one, log in zip(votes.T, logs, strict=True):
+        for votes_of_one, log in zip(votes.T, self.logs, strict=True):
             total += np.concatenate([log, np.zeros((1, classes))])[votes_of_one]
         joint = np.exp(total + np.log(self.class_balance if balance is None else balance))
         shares: Probabilities = joint / joint.sum(axis=1).reshape(-1, 1)

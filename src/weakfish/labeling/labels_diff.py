@@ -136,7 +136,7 @@ class Side:
 
 
 @dataclass
-class Group:
+class MovedLabels:
     """Events whose labels moved alike for the same reason; ``examples`` are the first `EXAMPLES` keys."""
 
     count: int = 0
@@ -175,7 +175,7 @@ class Diff:
         self.classes = list(dict.fromkeys([*self.old.classes, *self.new.classes]))
         self.unknown = self._why_unknown()
         self.edits = None if self.unknown else Edits.between(self.old.functions, self.new.functions)
-        self.groups: dict[Name, Group] = {}
+        self.groups: dict[Name, MovedLabels] = {}
         self.rows = {"old": 0, "new": 0}
 
     def run(self) -> dict[str, Any]:
@@ -271,7 +271,7 @@ class Diff:
     def _add(self, key: pa.Scalar, old: int, new: int, cause: Cause | None) -> None:
         change: Change = "appeared" if old == ABSTAIN else "vanished" if new == ABSTAIN else "flipped"
         name = (change, self._class(old), self._class(new), cause)
-        self.groups.setdefault(name, Group()).add(key.as_py())
+        self.groups.setdefault(name, MovedLabels()).add(key.as_py())
 
     def _class(self, label: int) -> str | None:
         return None if label == ABSTAIN else self.classes[label]
@@ -303,12 +303,12 @@ def _none() -> Side:
     return Side(pa.chunked_array([], pa.string()), np.zeros(0, np.int64))
 
 
-def _order(item: tuple[Name, Group]) -> tuple[Any, ...]:
+def _order(item: tuple[Name, MovedLabels]) -> tuple[Any, ...]:
     (change, old, new, cause), group = item
     return change, -group.count, old or "", new or "", cause or Cause("refit")
 
 
-def _as_json(name: Name, group: Group) -> dict[str, Any]:
+def _as_json(name: Name, group: MovedLabels) -> dict[str, Any]:
     change, old, new, cause = name
     made = {"kind": cause.kind, "functions": list(cause.functions)} if cause else None
     return {"change": change, "from": old, "to": new, "cause": made, "count": group.count, "examples": group.examples}
