@@ -13,7 +13,6 @@ from made_votes import own_functions
 
 from weakfish.checks.labels import label_checks, rules_of, through
 from weakfish.cli.labels import print_explanation
-from weakfish.contracts import votes_file
 from weakfish.contracts.reports import ClassMetrics, PartitionReport, TaskMetrics
 from weakfish.contracts.tables import read_table
 from weakfish.contracts.verdicts import Status
