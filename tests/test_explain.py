@@ -23,7 +23,7 @@ from weakfish.contracts.tables import read_partition, read_table
 from weakfish.contracts.votes_file import FAILED, Faults, fingerprint, write_votes
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.files import sha256
-from weakfish.labeling.explain import at_bound, explain, from_log_odds, log_odds
+from weakfish.labeling.explain import explain, from_log_odds, log_odds
 from weakfish.labeling.label_model import FittedModel
 from weakfish.project.paths import Project
 
@@ -79,7 +79,7 @@ def test_estimates_at_snorkels_bound_are_told() -> None:
     mu = np.full((6, 2), 0.5, np.float32)
     mu[1, 0], mu[4, 1] = 0.001, np.float32(1) - np.float32(0.001)
     made = FittedModel(mu, np.array([0.5, 0.5]), [], rows=1000)
-    assert at_bound(made).tolist() == [[False, True], [False, False], [True, False]]
+    assert made.at_bound().tolist() == [[False, True], [False, False], [True, False]]
 
 
 @pytest.fixture(scope="module")
