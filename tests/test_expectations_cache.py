@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from suites import PARTS, Case, cache, made, table, written
 
@@ -123,3 +124,25 @@ def test_what_is_merged_in_small_slices_is_the_same(tmp_path: Path, monkeypatch:
     fresh = found(files, tmp_path / "cache")
     monkeypatch.setattr(repeats, "MERGED", 7)
     assert found(files, tmp_path / "other cache") == fresh
+
+
+def test_results_do_not_depend_on_the_order_of_rows_and_on_threads(tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    rows = pa.table({"share": draw.lognormal(0, 9, 200_000) * draw.choice([-1, 1], 200_000), "place": range(200_000)})
+    orders = {"as made": rows, "shuffled": rows.take(pa.array(draw.permutation(len(rows))))}
+    cases = [
+        ("ExpectColumnSumToBeBetween", {"column": "share", "min_value": 0}),
+        ("ExpectColumnMeanToBeBetween", {"column": "share", "min_value": 0}),
+        ("ExpectColumnStdevToBeBetween", {"column": "share", "max_value": 0}),
+        ("ExpectColumnValuesToBeBetween", {"column": "share", "min_value": 0}),
+    ]
+    values, bad = {}, {}
+    for name, ordered in orders.items():
+        file = tmp_path / f"{name}.parquet"
+        pq.write_table(ordered, file, row_group_size=2048)
+        outcome = expectations.run("suite", made(cases), {"a": file}, cache(tmp_path / name))
+        values[name] = [result.result.get("observed_value") for result in outcome.result.results]
+        bad[name] = next(check.rows["a"] for check in outcome.checks if "values_to_be" in check.check)
+    assert values["as made"] == values["shuffled"]  # to the last bit, not to the digits of a verdict
+    for name, ordered in orders.items():
+        assert bad[name].tolist() == np.flatnonzero(ordered["share"].to_numpy() < 0).tolist()

@@ -54,8 +54,7 @@ def import_gx() -> None:
     with _importing, quiet():
         if "great_expectations" in sys.modules:
             return
-        import scipy  # noqa: F401 -- a parent must be there before its submodule
-
+        importlib.import_module("scipy")  # a parent has to be there before what stands for its submodule
         later = [name for name in _DEFERRED if name not in sys.modules]
         sys.modules.update({name: _Deferred(name) for name in later})
         collects = gc.isenabled()

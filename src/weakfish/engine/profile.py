@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -124,31 +125,27 @@ class Column:
         return cls(**{**content, "sketch": None if sketch is None else Sketch.parse(sketch)})
 
 
-def _united(columns: Iterable[Column]) -> dict[str, int] | None:
-    total: dict[str, int] = {}
-    for column in columns:
-        if column.categories is None:
-            return None
-        for name, count in column.categories.items():
-            total[name] = total.get(name, 0) + count
-    return dict(sorted(total.items())) if len(total) <= CATEGORIES else None
+def _united(columns: Sequence[Column]) -> dict[str, int] | None:
+    known = [Counter(column.categories) for column in columns if column.categories is not None]
+    total = sum(known, Counter[str]())
+    return dict(sorted(total.items())) if len(known) == len(columns) and len(total) <= CATEGORIES else None
+
+
+_KINDS: dict[Kind, tuple[Callable[[pa.DataType], bool], ...]] = {
+    "distance": (pt.is_timestamp, pt.is_date),
+    "boolean": (pt.is_boolean,),
+    "number": (pt.is_integer, pt.is_floating, pt.is_decimal, pt.is_duration),
+    "text": (pt.is_string, pt.is_large_string, pt.is_string_view),
+    "list": (pt.is_list, pt.is_large_list, pt.is_fixed_size_list),
+}
 
 
 def kind_of(name: str, kind: pa.DataType, time: str | None) -> Kind:
     """What is measured of a column; ``time`` is the table's own time column."""
     if pt.is_dictionary(kind):
-        return kind_of(name, kind.value_type, time)
-    if pt.is_timestamp(kind) or pt.is_date(kind):
-        return "time" if time in (None, name) else "distance"
-    if pt.is_boolean(kind):
-        return "boolean"
-    if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_duration(kind):
-        return "number"
-    if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
-        return "text"
-    if pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
-        return "list"
-    return "other"
+        kind = kind.value_type
+    found: Kind = next((of for of, tests in _KINDS.items() if any(test(kind) for test in tests)), "other")
+    return "time" if found == "distance" and time in (None, name) else found
 
 
 BITS = 12
@@ -279,7 +276,7 @@ class ColumnTally:
         if pt.is_dictionary(values.type):
             values = values.dictionary_decode()
         if self.kind == "number" or (self.kind == "distance" and times is not None):
-            numbers = _floats(values) if self.kind == "number" else _hours(values, times)
+            numbers = _floats(values) if self.kind == "number" or times is None else _hours(values, times)
             known = numbers[~np.isnan(numbers)]
             self.nulls += len(values) - len(known)
             self._add_to_sketch(known)
@@ -363,7 +360,7 @@ def _floats(values: pa.Array) -> npt.NDArray[np.float64]:
     return found
 
 
-def _hours(values: pa.Array, times: pa.Array | None) -> npt.NDArray[np.float64]:
+def _hours(values: pa.Array, times: pa.Array) -> npt.NDArray[np.float64]:
     """How long after the table's own time each time is, in hours."""
     at, own = (
         _floats(pc.cast(of, pa.timestamp("us", getattr(of.type, "tz", None)), safe=False).cast(pa.int64()))

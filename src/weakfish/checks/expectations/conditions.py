@@ -231,16 +231,12 @@ def _equal(kinds: Sequence[pa.DataType], _: Arguments) -> Holds:
 
 def _pair_in_set(kinds: Sequence[pa.DataType], arguments: Arguments) -> Holds:
     pairs = [tuple(pair) for pair in arguments.get("value_pairs_set") or ()]
-    tests = {
-        "int": _is_number,
-        "float": _is_number,
-        "text": lambda v: type(v) is str,
-        "bool": lambda v: type(v) is bool,
-    }
-    _need(bool(pairs) and all(family(kind) in tests for kind in kinds), "pairs")
+    _need(bool(pairs), "no pairs")
     for pair in pairs:
         for kind, value in zip(kinds, pair, strict=True):
-            _need(value is None or tests[family(kind)](value), f"a pair with {value!r}")
+            fits = {"int": _is_number(value), "float": _is_number(value), "text": type(value) is str}
+            fits["bool"] = type(value) is bool
+            _need(family(kind) in fits and (value is None or fits[family(kind)]), f"a pair with {value!r} on {kind}")
 
     def equal(value: Any, kind: pa.DataType, member: Any) -> ir.BooleanValue:
         if member is None:

@@ -313,8 +313,10 @@ class _Bad:
 def _bad(found: Found, facts: Sequence[Fact]) -> _Bad:
     considered, bad, first = (_sure(found, fact) for fact in facts)
     known = [value.values for value in first.values() if value.is_valid]
-    values = pa.chunked_array(known).combine_chunks().slice(0, gx.EXAMPLES) if known else None
-    table = pa.Table.from_arrays(values.flatten(), [field.name for field in values.type]) if known else None
+    table = None
+    if known:
+        values = pa.chunked_array(known).combine_chunks().slice(0, gx.EXAMPLES)
+        table = pa.Table.from_arrays(values.flatten(), [field.name for field in values.type])
     return _Bad(bad, sum(value.as_py() for value in considered.values()), table)
 
 
