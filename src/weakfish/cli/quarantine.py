@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from weakfish.contracts.verdicts import mask_file
 from weakfish.project.paths import Project
 
 WIDTH = 110
@@ -215,7 +214,7 @@ def patches(as_json: bool) -> None:
 def _patches(project: Project) -> list[dict[str, Any]]:
     """The patches as they are now, with the rows that each touched in the last `validate`; None where it saw none."""
     from weakfish.checks.patches import read_patches
-    from weakfish.contracts.verdicts import Mask
+    from weakfish.contracts.verdicts import Mask, mask_file
 
     applied = Mask.read(project, TABLE).notes.get("patches", []) if mask_file(project, TABLE).exists() else []
     rows = {patch["patch"]: patch["rows"] for patch in applied}

@@ -15,7 +15,7 @@ FILE = "dvc.yaml"
 
 
 def stage_of(verb: str, table: str) -> str:
-    """The stage in which a verb works on a table: ``validate_events``, ``gate_labels@spam``."""
+    """The stage in which a verb works on a table: ``validate_events``, ``gate_labels@fraud``."""
     kind, _, name = table.partition("/")
     return f"{verb}_{kind}@{name}" if name else f"{verb}_{kind}"
 

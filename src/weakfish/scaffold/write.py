@@ -1,5 +1,8 @@
-"""A project on disk: files, requirements, ``weakfish.lock`` (which version wrote it, from which proposal), and the
-texts as they were generated, which `weakfish upgrade` merges with what the team made of them."""
+"""A project on disk: its files, its requirements, ``weakfish.lock``, and its texts as they were generated.
+
+The lock says which version wrote the project, from which proposal. `weakfish upgrade` merges the generated texts with what
+the team made of them.
+"""
 
 from __future__ import annotations
 
