@@ -22,7 +22,7 @@ from weakfish.files import read_json
 from weakfish.labeling.explain import explain
 from weakfish.project.paths import Project
 from weakfish.report.charts import COLOURS, stacked
-from weakfish.report.function_charts import shades
+from weakfish.report.function_tables import shades
 from weakfish.report.page import render
 from weakfish.report.task_sections import averaged, expected
 

@@ -1,4 +1,4 @@
-"""The checks as the page shows them: those that did not hold by severity, with trends and since when; the others."""
+"""Checks, quarantined rows and drift as the page shows them: what did not hold first, with trends and since when."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from weakfish.contracts.ledgers import Ledger
 from weakfish.contracts.verdicts import Check, Verdict
-from weakfish.report.findings import beyond, for_check, found, headline, kind_order, limit, subject
-from weakfish.report.inputs import Inputs
-from weakfish.report.stage_table import Stop, outdated, validating
+from weakfish.report.findings import beyond, for_check, found, headline, is_psi, kind_order, limit, subject
+from weakfish.report.inputs import Inputs, accepting
+from weakfish.report.stage_table import Stop, outdated, position, validating
 from weakfish.report.trends import Trend, over_partitions, over_revisions, since
 
 if TYPE_CHECKING:
@@ -239,3 +239,82 @@ def _rules(ledger: Ledger, rows: dict[str, CheckRow]) -> list[Rule]:
         Rule(name, count, count / ledger.quarantined if ledger.quarantined else None, rows.get(name))
         for name, count in counts
     ]
+
+
+COLUMNS_SHOWN = 8
+"""Columns of a table that are shown at once; the others fold."""
+
+
+@dataclass(frozen=True)
+class TableDrift:
+    """A table against what was accepted of it.
+
+    Attributes
+    ----------
+    accepted
+        What was accepted, in words; None when nothing was.
+    columns
+        The measured distances of columns that are shown at once; ``folded`` has the others.
+    others
+        Comparisons of other kinds that do not hold; ``held`` counts those that do.
+    """
+
+    table: Table
+    accepted: str | None
+    columns: list[CheckRow]
+    folded: list[CheckRow]
+    others: list[CheckRow]
+    held: int
+
+    @property
+    def measured(self) -> list[CheckRow]:
+        """All columns that were measured."""
+        return [*self.columns, *self.folded]
+
+    @property
+    def beyond(self) -> int:
+        """How many columns are beyond their limit."""
+        return sum(not row.held for row in self.measured)
+
+    @property
+    def scale(self) -> float:
+        """The largest distance that a bar shows."""
+        return max([row.check.value or 0.0 for row in self.measured], default=0.0)
+
+
+def drifts(inputs: Inputs, rows: Sequence[CheckRow], history: Sequence[Accepted]) -> list[TableDrift]:
+    """The tables that were compared with what was accepted, in the order in which the pipeline makes them."""
+    compared = [row for row in rows if row.check.against_baseline and row.check.check != NO_BASELINE]
+    tables = list({row.name: row.table for row in compared}.values())
+    found = [_of(inputs, table, [row for row in compared if row.table is table], history) for table in tables]
+    return sorted(found, key=lambda one: position(inputs, validating(one.table.verdict.table)))
+
+
+def unaccepted(inputs: Inputs) -> list[str]:
+    """The tables with a verdict of which nothing was accepted."""
+    return [name for name in inputs.verdicts if name not in inputs.accepted.tables]
+
+
+def _of(inputs: Inputs, table: Table, rows: list[CheckRow], history: Sequence[Accepted]) -> TableDrift:
+    measured = [row for row in rows if is_psi(row.check)]
+    measured.sort(key=lambda row: (row.held, -beyond(row.check), row.check.check))
+    others = [row for row in rows if row not in measured]
+    return TableDrift(
+        table,
+        _accepted(inputs, table.verdict.table, history),
+        measured[:COLUMNS_SHOWN],
+        measured[COLUMNS_SHOWN:],
+        [row for row in others if not row.held],
+        sum(row.held for row in others),
+    )
+
+
+def _accepted(inputs: Inputs, table: str, history: Sequence[Accepted]) -> str | None:
+    entry = inputs.accepted.tables.get(table)
+    if entry is None:
+        return None
+    through = f"accepted through {entry.through}" if entry.through else "accepted with all its partitions"
+    revision = accepting(table, history)
+    if revision is None or revision.tables[table].data_version != entry.data_version:
+        return f"{through}, in no git revision yet"
+    return f"{through} at revision `{revision.commit}` of {revision.date[:10]}"

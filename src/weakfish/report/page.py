@@ -18,14 +18,15 @@ import weakfish
 from weakfish.checks.junit import write_junit
 from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
 from weakfish.files import whole_file
-from weakfish.report import charts, function_charts, words
+from weakfish.report import charts, words
 from weakfish.report import check_tables as checks
-from weakfish.report import drift_table as drift
+from weakfish.report import check_tables as drift
 from weakfish.report import feature_tables as features
 from weakfish.report import feature_tables as published
-from weakfish.report import function_charts as accuracies
-from weakfish.report import function_charts as notes
+from weakfish.report import function_tables as accuracies
+from weakfish.report import function_tables as function_charts
 from weakfish.report import function_tables as functions
+from weakfish.report import function_tables as notes
 from weakfish.report import inputs as versions
 from weakfish.report import overall as facts
 from weakfish.report import stage_table as stages
