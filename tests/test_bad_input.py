@@ -47,8 +47,9 @@ def test_a_command_outside_of_a_project_says_so(tmp_path: Path) -> None:
     ("old", "new", "expected"),
     [
         ("events:\n  key", "events: [\n  key", "params.yaml, line "),
-        ("seed: 1", "seed: one", "tasks.fraud.label_model.seed cannot be used"),
-        ("lr: 0.01, ", "", "tasks.fraud.label_model.lr is missing"),
+        ("seed: 1", "seed: one", "label_models.fraud.seed cannot be used"),
+        ("    classes: [fine, fraud]\n", "", "tasks.fraud.classes is missing"),
+        ("[0.5, 0.5]", "[0.5, 0.6]", "label model of task fraud: class_balance must add up to 1"),
         ("bootstrap: 50", "bootstrap: 50\n  bootstrp: 3", "evaluate.bootstrp is not a setting that anything reads"),
         ("[0.5, 0.5]", "[0.5, 0.4]", "must add up to 1, it adds up to 0.9"),
         ("[fine, fraud]", "[fine, fraud, odd]", "has 2 numbers for 3 classes"),
