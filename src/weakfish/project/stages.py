@@ -15,11 +15,7 @@ FILE = "dvc.yaml"
 
 
 def stage_of(verb: str, table: str) -> str:
-<<<<<<< HEAD
     """The stage in which a verb works on a table: ``validate_events``, ``gate_labels@fraud``."""
-=======
-    """The stage in which a verb works on a table: ``validate_events``, ``gate_labels@<task>``."""
->>>>>>> f9d1e17 (Bad settings are named where they stand now)
     kind, _, name = table.partition("/")
     return f"{verb}_{kind}@{name}" if name else f"{verb}_{kind}"
 

@@ -1,14 +1,7 @@
-<<<<<<< HEAD
 """A project on disk: its files, its requirements, ``weakfish.lock``, and its texts as they were generated.
 
 The lock says which version wrote the project, from which proposal. `weakfish upgrade` merges the generated texts with what
 the team made of them.
-=======
-"""A project on disk: its files, requirements and record.
-
-``weakfish.lock`` says which version wrote it, from which proposal. The texts as they were generated are kept, too:
-`weakfish upgrade` merges them with what the team made of them.
->>>>>>> f9d1e17 (Bad settings are named where they stand now)
 """
 
 from __future__ import annotations
