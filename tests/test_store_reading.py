@@ -199,7 +199,8 @@ def test_an_answer_in_columns_is_what_the_feature_server_makes_of_the_response(
 
 
 def test_an_entity_that_is_not_there_is_not_found_with_nulls_and_no_time(ours: FeatureStore) -> None:
-    response = ours.get_online_features(["trips:count", "places:name"], [{"driver_id": 77, "place": "nowhere"}])
+    features = ["trips:count", "places:name", "ratings:rate"]  # the last has a time to live
+    response = ours.get_online_features(features, [{"driver_id": 77, "place": "nowhere"}])
     for result in response.proto.results[2:]:
         assert list(result.statuses) == [NOT_FOUND]
         assert result.values[0].WhichOneof("val") is None

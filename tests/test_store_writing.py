@@ -373,7 +373,7 @@ def test_a_server_that_comes_back_in_time_gets_all_rows(tmp_path: Path, monkeypa
     thread = threading.Thread(target=later)
     thread.start()
     try:
-        client = redis.Redis(port=at)
+        client = redis.Redis(port=at, retry=NEVER)  # it is we who try again
         assert write(client, encoded(rows)) == WriteCount(written=1_000)
         assert up.wait(60)
         assert client.dbsize() == 1_000
@@ -388,7 +388,7 @@ def test_a_connection_that_is_cut_between_batches_is_made_anew(
 ) -> None:
     monkeypatch.setattr(calls, "WINDOW_ROWS", 50)
     rows = encoded([(user, NOON, None, user) for user in range(500)])
-    ended, own = [], redis.Redis(port=port(client))
+    ended, own = [], redis.Redis(port=port(client), retry=NEVER)
 
     def cut() -> None:
         while not ended:
