@@ -7,7 +7,6 @@ import math
 import os
 import signal
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,17 +112,12 @@ def test_publishing_again_does_nothing_and_leaves_the_same_reports(project: Proj
     assert dump(store) == held
 
 
-def test_the_probe_imports_neither_feast_nor_pandas_and_takes_less_than_a_second(
-    project: Project, store: redis.Redis
-) -> None:
+def test_the_probe_imports_neither_feast_nor_pandas(project: Project, store: redis.Redis) -> None:
     publish(project)
-    begin = time.monotonic()
     result = python(
-        project,
-        f"{PUBLISH}; import sys; print([m for m in ('feast', 'pandas', 'pyarrow', 'ibis') if m in sys.modules])",
+        project, f"{PUBLISH}; import sys; print([m for m in ('feast', 'pandas', 'duckdb', 'ibis') if m in sys.modules])"
     )
     assert result.stdout == "False\n[]\n", result.stderr
-    assert time.monotonic() - begin < 3  # half a second on an idle machine
 
 
 @pytest.mark.parametrize("loss", ["all", "a key", "a row", "the marker", "registry", "damaged registry"])
