@@ -54,6 +54,7 @@ VIEWS = {
         [("shop", pa.string()), ("event_timestamp", TIME), ("created", TIME), ("orders", pa.int64())]
     ),
 }
+MANIFEST: dict[str, Any] = {"task": "fraud", "method": "majority", "events": {}, "settings": {}, "versions": {}}
 STORE = """
     project: orders
     provider: local
@@ -174,7 +175,7 @@ def project(
     labels = labels.append_column("n_votes", pa.array([2] * len(events), pa.int32()))
     write_table(root, "labels/fraud", labels, "placed_at")
     functions = {"is_large": {"module": "labeling_functions.orders", "identity": "ab"}}
-    write(root / "data/labels/fraud.manifest.json", json.dumps({"functions": functions}))
+    write(root / "data/labels/fraud.manifest.json", json.dumps({**MANIFEST, "functions": functions}))
     write_view(root, "customer_activity", customers)
     write_view(root, "shop_activity", shops)
     write(root / "feature_repo/definitions.py", DEFINITIONS)
@@ -400,12 +401,12 @@ def test_a_request_column_that_events_lack_is_named(made: Project) -> None:
 
 def test_a_request_feature_of_another_type_than_declared_is_named(made: Project) -> None:
     replace(made.root / "feature_repo/definitions.py", '"amount"] * 2', '"amount"] / 4')
-    refused(made, TrainingError, "amount_doubled", "INT64")
+    refused(made, UserError, "amount_doubled", "INT64")
 
 
 def test_a_function_that_raises_is_one_sentence(made: Project) -> None:
     replace(made.root / "feature_repo/definitions.py", '"amount"] * 2', '"amount"].no_such_thing')
-    refused(made, TrainingError, "no_such_thing")
+    refused(made, UserError, "no_such_thing")
 
 
 def test_definitions_that_cannot_be_imported_are_one_sentence(made: Project) -> None:
@@ -415,7 +416,7 @@ def test_definitions_that_cannot_be_imported_are_one_sentence(made: Project) -> 
 
 def test_settings_that_feast_refuses_are_one_sentence(made: Project) -> None:
     replace(made.root / "feature_repo/feature_store.yaml", "provider: local", "provider: elsewhere")
-    refused(made, TrainingError, "feature_repo")
+    refused(made, UserError, "feature_repo")
 
 
 def test_an_offline_store_that_may_lose_rows_is_refused(made: Project) -> None:
