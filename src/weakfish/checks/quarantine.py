@@ -182,7 +182,7 @@ class Decision:
     values: Sequence[str] = ()
 
 
-def release(project: Project, table: str, decision: Decision) -> tuple[Path, str]:
+def write_patch(project: Project, table: str, decision: Decision) -> tuple[Path, str]:
     """Write the patch of a decision; return its file and a sentence on what the next run will make of it.
 
     Raises

@@ -190,11 +190,10 @@ def release(rows: tuple[str, ...], rule: str | None, who: str | None, why: str, 
 
     After a fix of the source no patch is needed: rows that pass the checks come in by the next `dvc repro`.
     """
-    from weakfish.checks import quarantine as work
-    from weakfish.checks.quarantine import Decision
+    from weakfish.checks.quarantine import Decision, write_patch
 
     project = Project.find()
-    file, follows = work(project, TABLE, Decision(rows, rule, who, why, values))
+    file, follows = write_patch(project, TABLE, Decision(rows, rule, who, why, values))
     click.echo(file.relative_to(project.root))
     click.echo(f"{follows} Commit the file: it is the record of who decided and why.")
 
