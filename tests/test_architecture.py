@@ -50,7 +50,7 @@ ADAPTERS = {
     "weakfish.rules.snorkel_functions": {"snorkel"},
     "weakfish.project.dvc": {"dvc"},
 }
-"""Where names that a library keeps private may be used; each has a contract test, and pyproject.toml bounds the library."""
+"""Where a library's private names may be used; each has a contract test, and pyproject.toml bounds the library."""
 
 TO_MEND = {
     test: set(names)
@@ -191,8 +191,8 @@ sys.argv[1:] = {arguments!r}
 try:
     main()
 finally:
-    heavy = {{"duckdb", "feast", "great_expectations", "ibis", "pandas", "pyarrow", "snorkel", "torch"}} & set(sys.modules)
-    print(sorted(heavy), file=sys.stderr)
+    heavy = {{"duckdb", "feast", "great_expectations", "ibis", "pandas", "pyarrow", "snorkel", "torch"}}
+    print(sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Records that parts agree on: they read what they wrote, and what older versions wrote; the cache of computed pieces."""
+"""Records that parts agree on: they read what they wrote and what older versions wrote; the one cache."""
 
 from __future__ import annotations
 

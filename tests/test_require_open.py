@@ -22,6 +22,7 @@ from weakfish.cli.main import cli
 from weakfish.contracts import gate
 from weakfish.contracts.gate import data_version, require_open, table_version
 from weakfish.contracts.ledgers import despite, ledger_file, read_ledger, write_ledger
+from weakfish.contracts.manifests import FeaturesManifest, write_manifest
 from weakfish.contracts.tables import read_partition, write_partition
 from weakfish.contracts.verdicts import verdict_file
 from weakfish.errors import CheckFailed
@@ -45,7 +46,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         suite.parent.mkdir(parents=True, exist_ok=True)
         suite.write_text("EXPECTATIONS = []\n")
         judge(project, table)
-    write_json(project.table("features") / "customer.manifest.json", {"entity": "customer"})
+    columns = {"customer": "string"}
+    manifest = FeaturesManifest("customer", columns, [], data_version(project.table(FEATURES)))
+    write_manifest(project.table("features"), "customer", manifest)
     (project.root / "feature_repo/feature_store.yaml").write_text("project: orders\nregistry: registry.db\n")
     return project
 

@@ -1,8 +1,8 @@
 """Gates: whatever consumes a judged table calls `require_open` first, on the verdict of the data that lies there now.
 
-A verdict names the data that it is about by a hash of the table's files. The events are judged as staged (and patched)
-and used as the copy that `accept` makes of their good rows. The ledger of `accept` holds both hashes: of the staged data,
-which the verdict must be about, and of the copy, which must lie in ``data/events``.
+A verdict names the data that it is about by a hash of the table's files. The events are judged as staged, after
+patches, and used as the copy that `accept` makes of their good rows. The ledger of `accept` holds both hashes: of the
+staged data, which the verdict must be about, and of the copy, which must lie in ``data/events``.
 """
 
 from __future__ import annotations

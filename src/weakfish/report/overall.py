@@ -139,7 +139,8 @@ def judge(inputs: Inputs) -> Overall:
 def _despite_gates(inputs: Inputs) -> tuple[str, ...]:
     """A sentence per stage whose last run went on although gates were shut."""
     return tuple(
-        f"`{stage}` ran although a gate was shut, for this reason: {clause(override.reason)}. " + " ".join(override.gates)
+        f"`{stage}` ran although a gate was shut, for this reason: {clause(override.reason)}. "
+        + " ".join(override.gates)
         for stage, ledger in inputs.ledgers.items()
         if (override := ledger.despite_gate)
     )
