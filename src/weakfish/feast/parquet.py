@@ -86,7 +86,8 @@ class Session:
     def run(self, sql: str, what: str) -> list[tuple[Any, ...]]:
         """Run SQL and return its rows; raises `StoreError`, which says ``what`` failed."""
         with explained(what, sql):
-            return self.connection.execute(sql).fetchall()
+            found: list[tuple[Any, ...]] = self.connection.execute(sql).fetchall()
+            return found
 
     def stream(self, sql: str, rows: int, what: str) -> pa.RecordBatchReader:
         """The rows of a query in batches, beside those of other streams; raises `StoreError`."""
