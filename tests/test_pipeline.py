@@ -109,7 +109,9 @@ def test_a_name_that_means_no_stage_or_several_is_refused(project: Project) -> N
 def test_a_stage_whose_name_has_a_slash_is_recorded_in_one_file(project: Project) -> None:
     run_recorded(project, "gate_labels@tone/late", lambda project: lock_file(project, "gate_labels@tone/late").stat())
     assert read_runs(project)["gate_labels@tone/late"].exit_code == 0
-    assert [file.name for file in (project.root / ".weakfish/runs").iterdir()] == ["gate_labels@tone%2Flate.json"]
+    for folder, end in (("runs", "json"), ("locks", "lock")):
+        found = [file.name for file in (project.root / ".weakfish" / folder).iterdir()]
+        assert found == [f"gate_labels@tone%2Flate.{end}"]
 
 
 def test_stages_find_weakfish_in_an_environment_that_nobody_activated(tmp_path: Path) -> None:
