@@ -253,7 +253,8 @@ def test_the_engine_agrees_with_the_library_on_types_and_names_that_are_rare(tmp
     moment = datetime(2002, 1, 1, 12, 0, 0, 1)
     columns = {
         "nothing": pa.nulls(3),
-        "exact": pa.array([moment, None, moment], pa.timestamp("ns", "UTC")),
+        "exact": pa.array([1, None, 2], pa.timestamp("ns", "UTC")),
+        "a": pa.array([5, None, 6]),
         "coarse": pa.array([moment, None, moment], pa.timestamp("ms")),
         "took": pa.array([1, None, 3], pa.duration("us")),
         "raw": pa.array([b"a", None, b"\x00"], pa.binary()),
@@ -267,7 +268,7 @@ def test_the_engine_agrees_with_the_library_on_types_and_names_that_are_rare(tmp
         *(column("ValuesToNotBeNull", name) for name in names),
         *(column("ProportionOfNonNullValuesToBeBetween", name, min_value=0.9) for name in names),
         *(column("MaxToBeBetween", name, min_value=0) for name in ("huge", "exact")),
-        *(column("ValuesToBeUnique", name) for name in ("exact", "coarse", "huge")),
+        *(column("ValuesToBeUnique", name) for name in ("exact", "coarse", "huge", "a")),
         column("ValuesToBeBetween", "huge", max_value=7),
     ]
     found = compare(cases, {"a": pa.table(columns), "b": pa.table(columns)}, tmp_path / "a=1" / "[b]*c")

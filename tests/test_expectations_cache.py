@@ -146,3 +146,11 @@ def test_results_do_not_depend_on_the_order_of_rows_and_on_threads(tmp_path: Pat
     assert values["as made"] == values["shuffled"]  # to the last bit, not to the digits of a verdict
     for name, ordered in orders.items():
         assert bad[name].tolist() == np.flatnonzero(ordered["share"].to_numpy() < 0).tolist()
+
+
+def test_rows_that_only_share_a_hash_are_not_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = written(tmp_path / "table", PARTS)
+    cases: list[Case] = [("ExpectColumnValuesToBeUnique", {"column": "key"})]
+    fresh = found(files, tmp_path / "cache", cases)
+    monkeypatch.setattr(repeats, "_hash", lambda rows, columns: rows[columns[0]].length().cast("uint64"))
+    assert found(files, tmp_path / "other cache", cases) == fresh
