@@ -213,9 +213,7 @@ assert scipy.stats.norm.cdf(0) == 0.5 and altair.Chart is module.alt.Chart
 def test_metrics_over_pandas_that_need_what_was_deferred_are_computed(tmp_path: Path) -> None:
     bins = {"values": ["a", "b", "c"], "weights": [0.4, 0.3, 0.3]}
     arguments = {"column": "code", "partition_object": bins, "threshold": 1}
-    cases = made(
-        [("ExpectColumnKLDivergenceToBeLessThan", {"column": "code", "partition_object": bins, "threshold": 1})]
-    )
+    cases = made([("ExpectColumnKLDivergenceToBeLessThan", arguments)])
     outcome = expectations.run("suite", cases, written(tmp_path / "table", PARTS), cache(tmp_path / "cache"))
     assert (outcome.checks[0].status, outcome.checks[0].error) == ("passed", None)
     assert outcome.by_pandas == (outcome.checks[0].check,)

@@ -1,7 +1,7 @@
 """A project on disk: its files, its requirements, ``weakfish.lock``, and its texts as they were generated.
 
-The lock says which version wrote the project, from which proposal. `weakfish upgrade` merges the generated texts with what
-the team made of them.
+The lock says which version wrote the project, from which proposal. `weakfish upgrade` merges the generated texts with
+what the team made of them.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class TabularSource(Source):
             format_of(file, self.options.format)
         link(files, raw)
 
-    def files(self) -> list[Path]:
+    def files(self) -> list[RawFile]:
         """The files that ``path`` means."""
         return find(self.options.path, self.root or Project.find().root)
 
