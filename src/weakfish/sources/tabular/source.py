@@ -65,13 +65,16 @@ class TabularSource(Source):
 
     def fetch(self, raw: Path) -> None:
         """Link (or copy) the files that ``path`` means into ``raw``, under names that stay when others come."""
-        files = self.files()
+        files = self._found()
         for file in files:
             format_of(file, self.options.format)
         link(files, raw)
 
-    def files(self) -> list[RawFile]:
+    def files(self) -> list[Path]:
         """The files that ``path`` means."""
+        return [file.path for file in self._found()]
+
+    def _found(self) -> list[RawFile]:
         return find(self.options.path, self.root or Project.find().root)
 
     def read(self, raw: Path) -> Iterator[pa.RecordBatch]:
