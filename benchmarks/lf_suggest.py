@@ -35,7 +35,7 @@ from weakfish.project.paths import Project
 REMOVED = 4
 """How many functions are taken away."""
 
-FOLDERS = ("labeling_functions", "sources", "feature_repo", "validation", "data/events", "data/votes")
+FOLDERS = ("labeling_functions", "sources", "feature_repo", "data/events", "data/votes")
 PASTED = "labeling_functions/suggested_{}.py"
 
 
