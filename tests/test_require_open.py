@@ -40,6 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """The orders with a table of each kind, all of them judged as good."""
     project = Project(tiny(tmp_path / "orders"))
     monkeypatch.chdir(project.root)
+    monkeypatch.setenv("WEAKFISH_REDIS", "127.0.0.1:1")  # nobody: no embedded server is to start
     for table in TABLES:
         write_partition(project.table(table), "2024-01", pa.table({"order_id": ["a", "b"]}))
         suite = project.root / "validation" / f"{table}.py"
