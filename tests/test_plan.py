@@ -10,6 +10,7 @@ from itertools import cycle, islice
 import duckdb
 import ibis
 import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -211,6 +212,14 @@ def test_functions_of_several_classes_and_lookups_are_one_plan() -> None:
         return {0: t.text.isin(known.text), 1: t.text.contains("free"), 2: t.n > 20}
 
     assert {0, 1, 2, -1} == set(plan_that_agrees([several], ROWS).votes(ROWS)["several"].tolist())
+
+
+def test_votes_stand_in_the_order_of_the_rows_however_the_engine_joins() -> None:
+    known = ibis.memtable({"text": [f"k{number}" for number in range(0, 50_000, 3)]})
+    rows = pa.table({"text": [f"k{number % 50_000}" for number in range(600_000)]})
+    plan = compile_plan(compute.connect(), [function(lambda t: t.text.isin(known.text))], rows.schema)
+    expected = np.where(np.arange(600_000) % 50_000 % 3 == 0, 1, -1)
+    assert np.array_equal(plan.votes(rows)["searches"], expected)
 
 
 @pytest.mark.parametrize(
