@@ -89,6 +89,17 @@ def test_a_byte_that_was_corrupted_is_caught_named_and_repaired(project: Project
     assert audit(project).passed
 
 
+@pytest.mark.parametrize("entity", [f"b{number}" for number in (0, 5, 11)])
+def test_every_batch_of_rows_is_compared(
+    project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch, entity: str
+) -> None:
+    monkeypatch.setattr("weakfish.feast.publication.ROWS", 3)
+    store.hset(key_of(store, "buyer", entity), FIELD, b"\x00")
+    found = audit(project)
+    assert rows(found) == {"equal": 11, "different": 1}
+    assert found.audit["views"][VIEW]["first"] == {"different": [{"buyer": entity}]}
+
+
 def test_the_command_prints_what_differs_and_ends_with_code_1(
     project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

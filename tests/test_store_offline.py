@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +21,7 @@ from feast.feature_logging import FeatureServiceLoggingSource, LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
 from feast.types import Int64
 from hotels import BEGIN, LARGE, SCHEMAS, at, fill, hotels, references, row, source
+from projects import command
 
 from weakfish.contracts.tables import TIME
 from weakfish.errors import StoreError, TableError, UserError
@@ -107,6 +110,17 @@ def test_a_value_counts_until_its_time_to_live_has_passed(tmp_path: Path) -> Non
         )
         found = store.get_historical_features(rows, ["visit_stats:visits"]).to_arrow()
         assert found["visits"].to_pylist() == [1, 1, None]
+
+
+def test_times_come_back_in_utc_whatever_the_zone_of_the_machine(tmp_path: Path) -> None:
+    code = """
+        from weakfish.feast.parquet import Limits, session
+        with session(Limits()) as opened:
+            found = opened.stream("SELECT CAST('2024-01-31 20:00' AS TIMESTAMPTZ) AS t", 10, "A time").read_all()
+        print(found["t"].type, found["t"][0].as_py().isoformat())
+    """
+    result = command(tmp_path, sys.executable, "-c", textwrap.dedent(code), TZ="Asia/Tokyo")
+    assert result.stdout == "timestamp[us, tz=UTC] 2024-01-31T20:00:00+00:00\n", result.stderr
 
 
 def test_a_nanosecond_decides(made: FeatureStore) -> None:
