@@ -43,8 +43,9 @@ def make(root: Path, partitions: Sequence[Path], functions: Sequence[str], epoch
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     task = params["tasks"][TASK]
     task["functions"] = list(functions)
-    task["label_model"] |= {"n_epochs": epochs, "method": "snorkel", "refit": "always"}
     params["tasks"] = {TASK: task}
+    model = params["label_models"][TASK] | {"n_epochs": epochs, "method": "snorkel", "refit": "always"}
+    params["label_models"] = {TASK: model}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     return root
 
