@@ -32,7 +32,8 @@ def second(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another clone, run up to its training set; only the package, checked by its hash, is not fetched again."""
     root = clone(tmp_path_factory.mktemp("second") / "elsewhere")
     shutil.copytree(demo / "data/raw", root / "data/raw")
-    stages = (["ingest"], ["validate", "events"], ["accept"], ["vote"], ["label"], ["features"], ["training-set"])
+    stages = [["ingest"], ["validate", "events"], ["accept"], ["vote"], ["label"], ["validate", "labels/spam"]]
+    stages += [["features"], *(["validate", f"features/{view}"] for view in VIEWS), ["training-set"]]
     for stage in stages:
         result = weakfish(root, *stage)
         assert result.returncode == 0, result.stderr
