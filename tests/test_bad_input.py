@@ -137,13 +137,19 @@ def test_a_module_with_a_syntax_error_is_named(project: Path) -> None:
     assert "labeling_functions.orders cannot be imported: SyntaxError" in refused(project, "vote")
 
 
-@pytest.mark.parametrize("stage", [["vote"], ["label"], ["validate", "labels/fraud"]])
+@pytest.mark.parametrize("stage", [["label"], ["validate", "labels/fraud"]])
 def test_a_truncated_parquet_file_is_named(project: Path, stage: list[str]) -> None:
-    table = {"vote": "events", "label": "votes/fraud/is_large", "validate": "labels/fraud"}[stage[0]]
+    table = {"label": "votes/fraud/is_large", "validate": "labels/fraud"}[stage[0]]
     file = project / "data" / table / "2024-02.parquet"
     file.write_bytes(file.read_bytes()[:-20])
     sentence = refused(project, *stage)
     assert f"{table}/2024-02.parquet is not readable Parquet" in sentence
+
+
+def test_a_truncated_file_of_the_events_is_not_what_was_accepted(project: Path) -> None:
+    file = project / "data/events/2024-02.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    assert "data/events is not what `weakfish accept` made" in refused(project, "vote", code=1)
 
 
 def test_a_missing_table_says_what_makes_it(project: Path) -> None:

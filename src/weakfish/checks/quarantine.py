@@ -257,7 +257,7 @@ def _values(pairs: Sequence[str], project: Project, table: str) -> dict[str, Any
 def _who(project: Project, who: str | None) -> str:
     found = _author(project) if who is None else who.strip()
     if not found:
-        raise UserError("Say who decides: --who 'Name <address>', or set user.name and user.email in git.")
+        raise UserError("Say who decides: --who 'Name <address>', or set the user of git.")
     return found
 
 
