@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ from in_process import own_modules
 
 from weakfish.contracts.ledgers import despite
 from weakfish.contracts.tables import partitions, read_partition
-from weakfish.contracts.verdicts import mask_file
+from weakfish.contracts.verdicts import mask_file, verdict_file
 from weakfish.labeling.label import label
 
 STOPS = ("failed", "quarantined")
@@ -190,6 +191,7 @@ def test_the_same_data_give_the_same_bytes_whatever_is_cached(
         change(project.staged(EVENTS), copies, "2002-10")
         for table in (EVENTS, LABELS):
             checks(project, table)
-        files = [of(table) for table in (EVENTS, LABELS) for of in (project.verdict, project.mask, project.profile)]
+        kinds = (partial(verdict_file, project), partial(mask_file, project), project.profile)
+        files = [of(table) for table in (EVENTS, LABELS) for of in kinds]
         made.append([file.read_bytes() for file in files])
     assert made[0] == made[1]

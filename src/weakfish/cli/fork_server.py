@@ -46,7 +46,7 @@ PRELOADED: Mapping[str, tuple[str, ...]] = {
 """What a verb imports; the server imports it before it forks, so that the next stage has it too."""
 
 SHELLS = {"sh", "dash", "bash", "zsh"}
-SECONDS_TO_START = 5.0
+SECONDS_TO_START = 20.0
 SECONDS_TO_END = 5.0
 """How long a stage whose caller was killed may take to end before it is killed too."""
 
