@@ -27,6 +27,7 @@ def project(tmp_path: Path) -> Project:
     replace(root / "params.yaml", "order_id", "ticket_id")
     replace(root / "params.yaml", "placed_at", "opened_at")
     replace(root / "params.yaml", "  fraud:\n    classes: [fine, fraud]", "  urgency:\n    classes: [low, high]")
+    replace(root / "params.yaml", "label_models:\n  fraud:", "label_models:\n  urgency:")
     with duckdb.connect(tmp_path / "tickets.db") as database:
         database.execute("SET TimeZone = 'America/New_York'")  # times are instants, whatever the session's zone
         database.execute(
