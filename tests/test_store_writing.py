@@ -393,7 +393,7 @@ def test_a_connection_that_is_cut_between_batches_is_made_anew(
     def cut() -> None:
         while not ended:
             client.client_kill_filter(_type="normal", skipme=True)
-            time.sleep(0.001)
+            time.sleep(0.02)
 
     thread = threading.Thread(target=cut)
     thread.start()
