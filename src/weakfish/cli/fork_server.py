@@ -32,7 +32,7 @@ OF_ONE_STAGE = {"DVC_STAGE", "OLDPWD", "PWD", "SHLVL", "_"}
 """Variables that differ from stage to stage; no library reads them when it is imported."""
 
 PRELOADED: Mapping[str, tuple[str, ...]] = {
-    "validate": ("weakfish.checks.validate", "weakfish.checks.expectations"),
+    "validate": ("weakfish.checks.validate", "weakfish.checks.gx:import_gx"),
     "accept": ("weakfish.checks.gates", "weakfish.report.page"),
     "gate": ("weakfish.checks.gates", "weakfish.report.page"),
     "vote": ("weakfish.labeling.vote",),
