@@ -6,8 +6,10 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,8 @@ from pathlib import Path
 
 import pytest
 from projects import ORDERS, write
+
+from weakfish.cli import fork_server
 
 SOURCE = Path(__file__).resolve().parents[1] / "src/weakfish"
 STAGE = "from weakfish.cli.fork_server import main; main()"
@@ -39,13 +43,17 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Path]:
-    """A copy of the engine, to be edited; its servers end with this process, and here at the latest."""
-    shutil.copytree(SOURCE, tmp_path / "engine/weakfish", ignore=shutil.ignore_patterns("__pycache__"))
-    yield tmp_path / "engine"
-    for process in servers(tmp_path):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGTERM)
+def engine() -> Iterator[Path]:
+    """A copy of the engine, to be edited; its servers end with this process, and here at the latest.
+
+    Its path is short, because the sockets of its servers lie beside it.
+    """
+    with tempfile.TemporaryDirectory(prefix="wf") as name:
+        shutil.copytree(SOURCE, Path(name) / "engine/weakfish", ignore=shutil.ignore_patterns("__pycache__"))
+        yield Path(name) / "engine"
+        for process in servers(Path(name)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
 
 
 def stage(root: Path, engine: Path, *arguments: str, server: bool = True) -> subprocess.Popen[str]:
@@ -120,6 +128,16 @@ def test_a_server_ends_with_the_process_that_runs_the_stages(project: Path, engi
     )
     until(lambda: not servers(engine.parent))
     assert not list(engine.parent.glob("weakfish-*/*"))
+
+
+def test_where_the_temporary_folder_is_deep_the_socket_is_made_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("deep" * 30)))
+    with socket.socket(socket.AF_UNIX) as listener:
+        place = fork_server._socket_file()
+        listener.bind(str(place))
+        place.unlink()
 
 
 def test_a_signal_to_a_stage_reaches_its_fork(project: Path, engine: Path) -> None:

@@ -46,6 +46,9 @@ PRELOADED: Mapping[str, tuple[str, ...]] = {
 """What a verb imports; the server imports it before it forks, so that the next stage has it too."""
 
 SHELLS = {"sh", "dash", "bash", "zsh"}
+LONGEST_PATH = 103
+"""Bytes that a socket's path may have on macOS; Linux allows 107."""
+
 SECONDS_TO_START = 20.0
 SECONDS_TO_END = 5.0
 """How long a stage whose caller was killed may take to end before it is killed too."""
@@ -134,13 +137,16 @@ def _connected(place: Path) -> socket.socket:
 
 def _socket_file() -> Path:
     """A path short enough for a socket, in a folder that nobody else may enter, one per run of the pipeline."""
-    folder = Path(tempfile.gettempdir()) / f"weakfish-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
+    key = hashlib.sha256("\n".join([str(Path.cwd()), sys.executable, str(_owner())]).encode()).hexdigest()[:24]
+    for temporary in (tempfile.gettempdir(), "/tmp"):  # noqa: S108
+        place = Path(temporary) / f"weakfish-{os.getuid()}" / key
+        if len(os.fsencode(place)) <= LONGEST_PATH:
+            break
+    place.parent.mkdir(mode=0o700, exist_ok=True)
+    found = place.parent.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != 0o700:
-        raise PermissionError(folder)
-    key = "\n".join([str(Path.cwd()), sys.executable, str(_owner())])
-    return folder / hashlib.sha256(key.encode()).hexdigest()[:24]
+        raise PermissionError(place.parent)
+    return place
 
 
 def _owner() -> int:
