@@ -12,8 +12,8 @@ import pyarrow as pa
 from weakfish.checks.bad_rows import write_mask
 from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.change import change_checks
+from weakfish.checks.gates import named, verdict_of
 from weakfish.checks.repairs import staged_files
-from weakfish.checks.verdict import named, verdict_of
 from weakfish.contracts.tables import TIME, partitions, write_partition
 from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.engine.profile import Profile, profile_of, write_profile

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
-from weakfish.checks.columns import bins_of
+from weakfish.checks.change import bins_of
 from weakfish.checks.rates import deviations_statistics as deviations
 from weakfish.checks.rates import share_above, share_below, shift
 from weakfish.engine.profile import BUCKETS, Column, Sketch

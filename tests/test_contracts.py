@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from verdicts import ASIDE, FAILED, PASSED, WARNED
 
-from weakfish.checks.verdict import verdict_of
+from weakfish.checks.gates import verdict_of
 from weakfish.contracts.ledgers import Run, read_ledger, read_runs, run_file, write_ledger, write_run
 from weakfish.contracts.manifests import FeaturesManifest, read_manifest, write_manifest
 from weakfish.contracts.publications import Marker, parse_marker, read_publication, write_publication

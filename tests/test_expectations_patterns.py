@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weakfish.checks.expectations.patterns import PYTHON_SEARCH, search, search_by_python, written
+from weakfish.checks.expectations.python_regex import PYTHON_SEARCH, search, search_by_python, written
 from weakfish.checks.expectations.repeats import quantile, ranked
 
 PATTERNS = [

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from verdicts import ASIDE, BROKEN, FAILED, NOTED, PASSED, TEXT, judged, write
 
-from weakfish.checks.junit import write_junit
+from weakfish.checks.outputs import write_junit
 from weakfish.contracts.verdicts import verdict_file
 from weakfish.project.paths import Project
 

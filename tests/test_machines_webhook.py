@@ -14,7 +14,7 @@ import pytest
 from projects import command, contents, git, replace, weakfish
 from verdicts import BROKEN, FAILED, TEXT, WARNED, complaints, judged, labels, run
 
-from weakfish.checks import webhook
+from weakfish.checks import outputs as webhook
 from weakfish.errors import CheckFailed, UnknownName
 from weakfish.project.paths import Project
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 from projects import REPOSITORY, tiny
 
-from weakfish.checks.verdict import named, verdict_of
+from weakfish.checks.gates import named, verdict_of
 from weakfish.cli.main import cli
 from weakfish.contracts.gate import data_version
 from weakfish.contracts.verdicts import Check, Severity, Status, write_verdict

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from weakfish.checks.baseline import Baseline, Entry, rounded
-from weakfish.checks.columns import bins_of
-from weakfish.checks.evaluation import data_version as version_of_metrics
-from weakfish.checks.evaluation import metrics_of
-from weakfish.checks.labels import through as rules_through
+from weakfish.checks.change import bins_of
+from weakfish.checks.label_checks import through as rules_through
+from weakfish.checks.measures import data_version as version_of_metrics
+from weakfish.checks.measures import metrics_of
 from weakfish.checks.rates import shift
 from weakfish.checks.repairs import staged_files
 from weakfish.contracts.ledgers import read_runs

@@ -12,13 +12,12 @@ import numpy as np
 from weakfish.checks.bad_rows import names_of, write_mask
 from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.change import change_checks
-from weakfish.checks.evaluation import validate_evaluation
+from weakfish.checks.gates import first_rows, named, verdict_of
 from weakfish.checks.gx import import_gx
-from weakfish.checks.labels import label_checks, rules_of
-from weakfish.checks.quarantine import waive
+from weakfish.checks.label_checks import label_checks, rules_of
+from weakfish.checks.measures import feature_checks, serving_checks, validate_evaluation
+from weakfish.checks.releases import waive
 from weakfish.checks.repairs import staged_files
-from weakfish.checks.serving import feature_checks, serving_checks
-from weakfish.checks.verdict import first_rows, named, verdict_of
 from weakfish.contracts.tables import open_partition
 from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.engine.profile import profile_of, write_profile

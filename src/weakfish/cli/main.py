@@ -26,7 +26,7 @@ from weakfish.project.paths import Project
 from weakfish.project.stages import stage_of
 
 if TYPE_CHECKING:
-    from weakfish.checks.verdict import FailOn
+    from weakfish.checks.gates import FailOn
 
 
 Work = Callable[[Project], object]
@@ -164,8 +164,9 @@ def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
     Without TABLE, it looks at all verdicts. Without TABLE or with another --fail-on it writes nothing, unless DVC runs
     it.
     """
-    from weakfish.checks import gates, webhook
-    from weakfish.checks.verdict import Look, look
+    from weakfish.checks import gates
+    from weakfish.checks import outputs as webhook
+    from weakfish.checks.gates import Look, look
 
     def see(project: Project, compare: bool) -> Look:
         seen = look(project, table, fail_on, compare=compare)
@@ -323,7 +324,7 @@ def _stage(name: str, work: Work, always_render: bool = False, reason: str | Non
 
 
 def _tell(project: Project, stage: str, error: Exception) -> None:
-    from weakfish.checks import webhook
+    from weakfish.checks import outputs as webhook
     from weakfish.cli.pipeline import UNDER_RUN
 
     if UNDER_RUN not in os.environ:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from weakfish.checks import webhook
+from weakfish.checks import outputs as webhook
 from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project

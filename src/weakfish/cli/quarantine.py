@@ -142,7 +142,7 @@ def quarantine() -> None:
 def list_rows(rule: str | None, partition: str | None, limit: int, as_json: bool) -> None:
     """Say how many rows each check sets aside, and name the newest."""
 
-    from weakfish.checks.quarantine import Aside
+    from weakfish.checks.releases import Aside
 
     found = Aside.read(Project.find(), TABLE).summary(rule, partition, limit)
     if as_json:
@@ -160,7 +160,7 @@ def show(row: str, as_json: bool) -> None:
     This is the only command that prints the values of rows; they go nowhere else.
     """
 
-    from weakfish.checks.quarantine import Aside
+    from weakfish.checks.releases import Aside
     from weakfish.checks.repairs import staged_files
 
     project = Project.find()
@@ -190,7 +190,7 @@ def release(rows: tuple[str, ...], rule: str | None, who: str | None, why: str, 
 
     After a fix of the source no patch is needed: rows that pass the checks come in by the next `dvc repro`.
     """
-    from weakfish.checks.quarantine import Decision, write_patch
+    from weakfish.checks.releases import Decision, write_patch
 
     project = Project.find()
     file, follows = write_patch(project, TABLE, Decision(rows, rule, who, why, values))

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 import weakfish
-from weakfish.checks.junit import write_junit
+from weakfish.checks.outputs import write_junit
 from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
 from weakfish.files import whole_file
 from weakfish.report import charts, words

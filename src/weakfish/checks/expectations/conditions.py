@@ -18,7 +18,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from weakfish.checks.expectations.patterns import search
+from weakfish.checks.expectations.python_regex import search
 from weakfish.checks.expectations.table import Unsure
 
 EXACT = 2**53

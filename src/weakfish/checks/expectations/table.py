@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.common.exceptions import IbisError
 
-from weakfish.checks.expectations.patterns import PYTHON_SEARCH, search_by_python
+from weakfish.checks.expectations.python_regex import PYTHON_SEARCH, search_by_python
 from weakfish.contracts.tables import open_partition
 from weakfish.errors import TableError
 from weakfish.files import sha256
