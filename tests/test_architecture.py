@@ -42,6 +42,7 @@ MODULES = {
 TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in MODULES.items()}
 
 ADAPTERS = {
+    "weakfish.checks.expectations.python_regex": {"re"},
     "weakfish.checks.gx": {"great_expectations"},
     "weakfish.feast.adapter": {"feast", "typeguard"},
     "weakfish.feast.clients": {"redis"},

@@ -14,7 +14,7 @@ import pytest
 from projects import command, contents, git, replace, weakfish
 from verdicts import BROKEN, FAILED, TEXT, WARNED, complaints, judged, labels, run
 
-from weakfish.checks import outputs as webhook
+from weakfish.checks import outputs
 from weakfish.errors import CheckFailed, UnknownName
 from weakfish.project.paths import Project
 
@@ -71,7 +71,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
     with Hook() as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        monkeypatch.setenv(webhook.URL, server.url)
+        monkeypatch.setenv(outputs.URL, server.url)
         yield server
         server.wait.set()
         server.shutdown()
@@ -142,7 +142,7 @@ def test_a_webhook_that_fails_is_one_sentence_and_changes_nothing(
     project: Project, hook: Hook, status: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels(project, FAILED, BROKEN, WARNED)
-    monkeypatch.setattr(webhook, "TIMEOUT", 0.5)
+    monkeypatch.setattr(outputs, "TIMEOUT", 0.5)
     hook.status, hook.headers = status, {"Location": hook.url}
     result = run("gate", "labels/fraud")
     assert isinstance(result.exception, CheckFailed)
@@ -163,7 +163,7 @@ def test_a_webhook_that_fails_is_one_sentence_and_changes_nothing(
 )
 def test_the_url_is_in_no_message(project: Project, monkeypatch: pytest.MonkeyPatch, url: str, said: str) -> None:
     labels(project, FAILED, BROKEN, WARNED)
-    monkeypatch.setenv(webhook.URL, url)
+    monkeypatch.setenv(outputs.URL, url)
     result = run("gate", "labels/fraud")
     assert isinstance(result.exception, CheckFailed)
     assert said in result.stderr
@@ -174,7 +174,7 @@ def test_the_url_is_in_no_message(project: Project, monkeypatch: pytest.MonkeyPa
 def test_without_a_url_nobody_is_told(project: Project, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     labels(project, FAILED, BROKEN, WARNED)
     for url in (None, "", " "):
-        monkeypatch.delenv(webhook.URL) if url is None else monkeypatch.setenv(webhook.URL, url)
+        monkeypatch.delenv(outputs.URL) if url is None else monkeypatch.setenv(outputs.URL, url)
         result = run("gate", "labels/fraud")
         assert isinstance(result.exception, CheckFailed)
         assert result.stderr == ""

@@ -164,8 +164,7 @@ def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
     Without TABLE, it looks at all verdicts. Without TABLE or with another --fail-on it writes nothing, unless DVC runs
     it.
     """
-    from weakfish.checks import gates
-    from weakfish.checks import outputs as webhook
+    from weakfish.checks import gates, outputs
     from weakfish.checks.gates import Look, look
 
     def see(project: Project, compare: bool) -> Look:
@@ -185,7 +184,7 @@ def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
     try:
         seen.require()
     except CheckFailed as error:
-        webhook.tell(project, "gate", error.exit_code, seen.verdict, seen.findings)
+        outputs.tell(project, "gate", error.exit_code, seen.verdict, seen.findings)
         raise
 
 
@@ -324,11 +323,11 @@ def _stage(name: str, work: Work, always_render: bool = False, reason: str | Non
 
 
 def _tell(project: Project, stage: str, error: Exception) -> None:
-    from weakfish.checks import outputs as webhook
+    from weakfish.checks import outputs
     from weakfish.cli.pipeline import UNDER_RUN
 
     if UNDER_RUN not in os.environ:
-        webhook.tell_of_stage(project, stage, getattr(error, "exit_code", WeakfishError.exit_code))
+        outputs.tell_of_stage(project, stage, getattr(error, "exit_code", WeakfishError.exit_code))
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from weakfish.checks import outputs as webhook
+from weakfish.checks import outputs
 from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
@@ -63,7 +63,7 @@ def run(project: Project, stages: Sequence[str]) -> None:
         print_summary(project.root, since=started)
         if code:
             stage, failure = _failure(project, ran)
-            webhook.tell_of_stage(project, stage, failure.exit_code)
+            outputs.tell_of_stage(project, stage, failure.exit_code)
             raise failure
         if not ran:
             click.echo("\nNothing changed: every stage is as the last run left it.")
