@@ -16,7 +16,7 @@ from weakfish.checks import gates
 from weakfish.checks.accept import accept_baseline
 from weakfish.checks.baseline import Accepted, Baseline, revisions
 from weakfish.checks.gates import verdict_of
-from weakfish.checks.measures import data_version
+from weakfish.checks.reported import data_version
 from weakfish.cli.main import cli
 from weakfish.contracts.ledgers import run_file
 from weakfish.contracts.verdicts import Check, Status, verdict_file, write_verdict

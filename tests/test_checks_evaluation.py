@@ -10,7 +10,7 @@ import pytest
 from made_votes import project
 
 from weakfish.checks.baseline import Baseline, Entry
-from weakfish.checks.measures import expected_calibration_error, metrics_of, noise_level
+from weakfish.checks.reported import expected_calibration_error, metrics_of, noise_level
 from weakfish.checks.validate import validate
 from weakfish.contracts.verdicts import verdict_file
 from weakfish.errors import TableError, UnknownName

@@ -9,7 +9,7 @@ import pytest
 import redis
 from stores import BEGIN, report, set_as_of, shop
 
-from weakfish.checks.measures import feature_checks, serving_checks
+from weakfish.checks.reported import feature_checks, serving_checks
 from weakfish.contracts.tables import partitions
 from weakfish.contracts.verdicts import Check
 from weakfish.feast import layout as keys

@@ -9,10 +9,10 @@ from typing import Any
 from weakfish.checks.baseline import Baseline, Entry, rounded
 from weakfish.checks.change import bins_of
 from weakfish.checks.label_checks import through as rules_through
-from weakfish.checks.measures import data_version as version_of_metrics
-from weakfish.checks.measures import metrics_of
 from weakfish.checks.rates import shift
 from weakfish.checks.repairs import staged_files
+from weakfish.checks.reported import data_version as version_of_metrics
+from weakfish.checks.reported import metrics_of
 from weakfish.contracts.ledgers import read_runs
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import Status, verdict_file

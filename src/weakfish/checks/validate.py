@@ -15,9 +15,9 @@ from weakfish.checks.change import change_checks
 from weakfish.checks.gates import first_rows, named, verdict_of
 from weakfish.checks.gx import import_gx
 from weakfish.checks.label_checks import label_checks, rules_of
-from weakfish.checks.measures import feature_checks, serving_checks, validate_evaluation
 from weakfish.checks.releases import waive
 from weakfish.checks.repairs import staged_files
+from weakfish.checks.reported import feature_checks, serving_checks, validate_evaluation
 from weakfish.contracts.tables import open_partition
 from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.engine.profile import profile_of, write_profile
