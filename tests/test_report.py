@@ -32,9 +32,9 @@ from reports import (
     verdict,
     write,
 )
+from weakfish.report.inputs import StageRow, stage_rows
 from weakfish.report.overall import overall
 from weakfish.report.page import render
-from weakfish.report.stage_table import StageRow, stage_rows
 from weakfish.report.summary import print_summary
 
 

@@ -18,11 +18,11 @@ from weakfish.checks.baseline import Baseline, Entry
 from weakfish.contracts.record import parse
 from weakfish.contracts.verdicts import Check
 from weakfish.project.paths import Project
+from weakfish.report.charts import over_partitions, since
+from weakfish.report.inputs import stage_rows
 from weakfish.report.overall import overall
 from weakfish.report.page import render
-from weakfish.report.stage_table import stage_rows
 from weakfish.report.summary import print_summary
-from weakfish.report.trends import over_partitions, since
 
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04")
 

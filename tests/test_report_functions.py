@@ -24,7 +24,7 @@ from weakfish.contracts.reports import (
 )
 from weakfish.project.params import TaskParams
 from weakfish.report.page import render
-from weakfish.report.words import decimal, integer, percent
+from weakfish.report.wording import decimal, integer, percent
 
 CLASSES = ["good", "bad"]
 MONTHS = [f"2024-{month:02}" for month in range(1, 13)]

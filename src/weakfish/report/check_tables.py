@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from weakfish.contracts.ledgers import Ledger
 from weakfish.contracts.verdicts import Check, Verdict
-from weakfish.report.findings import beyond, for_check, found, headline, is_psi, kind_order, limit, subject
-from weakfish.report.inputs import Inputs, accepting
-from weakfish.report.stage_table import Stop, outdated, position, validating
-from weakfish.report.trends import Trend, over_partitions, over_revisions, since
+from weakfish.report.charts import Trend, over_partitions, over_revisions, since
+from weakfish.report.inputs import Inputs, Stop, accepting, outdated, position, validating
+from weakfish.report.wording import beyond, for_check, found, headline, is_psi, kind_order, limit, subject
 
 if TYPE_CHECKING:
     from weakfish.checks.baseline import Accepted

@@ -8,9 +8,8 @@ from typing import Any
 
 from weakfish.contracts.manifests import FeaturesManifest, TrainingManifest
 from weakfish.contracts.publications import AuditCounts, AuditedView, Publication, PublishedView
-from weakfish.report.inputs import Inputs, Version, versions
-from weakfish.report.stage_table import Stop, outdated
-from weakfish.report.words import count
+from weakfish.report.inputs import Inputs, Stop, Version, outdated, versions
+from weakfish.report.wording import count
 
 BAD = ("missing", "stale", "different", "unexpected")
 KINDS = ("equal", *BAD, "newer")

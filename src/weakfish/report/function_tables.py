@@ -27,9 +27,8 @@ from weakfish.report.charts import (
     text,
     ticks,
 )
-from weakfish.report.inputs import Inputs
-from weakfish.report.stage_table import Stop, outdated
-from weakfish.report.words import percent, shorten
+from weakfish.report.inputs import Inputs, Stop, outdated
+from weakfish.report.wording import percent, shorten
 
 PARTS = ("dev", "test")
 """Parts of gold, in the order in which they are shown."""

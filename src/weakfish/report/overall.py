@@ -10,11 +10,9 @@ from pathlib import Path
 from weakfish.contracts.verdicts import Check, Verdict
 from weakfish.report.check_tables import CheckRow, Quarantine, quarantines
 from weakfish.report.feature_tables import audit_failure
-from weakfish.report.findings import beyond, describe, for_all, kind_order, subject
-from weakfish.report.inputs import Inputs, Problem, read
-from weakfish.report.stage_table import Stop, count_checks, find_stop, outdated, pending, validating
+from weakfish.report.inputs import Inputs, Problem, Stop, count_checks, find_stop, outdated, pending, read, validating
 from weakfish.report.task_sections import Task, tasks
-from weakfish.report.words import clause, count, model_name, percent
+from weakfish.report.wording import beyond, clause, count, describe, for_all, kind_order, model_name, percent, subject
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import weakfish
 from weakfish.checks.outputs import write_junit
 from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
 from weakfish.files import whole_file
-from weakfish.report import charts, words
+from weakfish.report import charts
+from weakfish.report import charts as sparks
 from weakfish.report import check_tables as checks
 from weakfish.report import check_tables as drift
 from weakfish.report import feature_tables as features
@@ -27,12 +28,12 @@ from weakfish.report import function_tables as accuracies
 from weakfish.report import function_tables as function_charts
 from weakfish.report import function_tables as functions
 from weakfish.report import function_tables as notes
+from weakfish.report import inputs as stages
 from weakfish.report import inputs as versions
 from weakfish.report import overall as facts
-from weakfish.report import stage_table as stages
 from weakfish.report import task_sections as plots
 from weakfish.report import task_sections as sections
-from weakfish.report import trends as sparks
+from weakfish.report import wording as words
 from weakfish.report.check_tables import CheckRow, quarantines
 from weakfish.report.inputs import Inputs, accepted_revisions, read
 from weakfish.report.overall import Overall, judge

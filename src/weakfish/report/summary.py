@@ -14,11 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from weakfish.contracts.reports import Metric
-from weakfish.report.inputs import Inputs, read
+from weakfish.report.inputs import Inputs, StageRow, find_stop, read, rows
 from weakfish.report.overall import Overall, judge
-from weakfish.report.stage_table import StageRow, find_stop, rows
 from weakfish.report.task_sections import METRICS, Task, nothing_measured, tasks
-from weakfish.report.words import model_name
+from weakfish.report.wording import model_name
 
 WIDTH = 110
 COLUMNS = ("rows in", "rows out", "quarantined", "passed", "warned", "failed", "seconds")

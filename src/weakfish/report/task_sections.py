@@ -12,9 +12,8 @@ from markupsafe import Markup
 
 from weakfish.contracts.reports import Metric, TaskLabels, TaskMetrics
 from weakfish.report.charts import COLOURS, SQUARE, Series, colour, over_time, square
-from weakfish.report.inputs import Inputs
-from weakfish.report.stage_table import Stop, outdated
-from weakfish.report.words import model_name, percent
+from weakfish.report.inputs import Inputs, Stop, outdated
+from weakfish.report.wording import model_name, percent
 
 FEW = 10
 """Rows with gold labels from which on their share is drawn: among fewer it says nothing."""
