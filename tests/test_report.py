@@ -94,7 +94,7 @@ def test_stages_after_a_failed_one_are_not_run_and_have_no_figures(root: Path) -
     fail_gate(root)
     rows = {row.stage: row for row in stage_rows(root)}
     assert [row.state for row in rows.values()] == ["run", "run", "failed", *["not run"] * 5]
-    assert rows["label"] == StageRow("label", None, None, None, None, None, None, None, "not run", None)
+    assert rows["label"] == StageRow("label", "not run")
 
 
 def test_sections_of_stages_that_were_not_reached_are_tagged(root: Path, browser: Browser) -> None:
@@ -219,7 +219,7 @@ def test_stages_without_a_record_are_cached_if_their_outs_exist(root: Path) -> N
 def test_stage_rows_hold_counts_of_rows_and_checks(root: Path) -> None:
     rows = {row.stage: row for row in stage_rows(root)}
     assert rows["accept"] == StageRow(
-        "accept", 1200, 1167, 33, None, None, None, 9.0, "run", START + timedelta(minutes=2)
+        "accept", "run", 1200, 1167, 33, seconds=9.0, started_at=START + timedelta(minutes=2)
     )
     assert (rows["validate_events"].passed, rows["validate_labels@fraud"].passed) == (2, 1)
 
@@ -336,7 +336,7 @@ def test_a_file_that_cannot_be_read_fails_the_page(root: Path, file: str, text: 
 @pytest.mark.parametrize("file", ["dvc.yaml", "dvc.lock"])
 def test_a_pipeline_file_that_cannot_be_read_fails_the_page(root: Path, file: str) -> None:
     (root / file).write_bytes(b"stages: [\xff")
-    assert overall(root).todo[0] == f"Repair `{file}`, or take it from git."
+    assert overall(root).todo[0] == f"Repair `{file}`, or restore it from git."
     html(root)
 
 

@@ -18,7 +18,7 @@ from weakfish.checks.baseline import Baseline, Entry
 from weakfish.contracts.record import parse
 from weakfish.contracts.verdicts import Check
 from weakfish.project.paths import Project
-from weakfish.report.charts import over_partitions, since
+from weakfish.report.check_tables import over_partitions, since
 from weakfish.report.inputs import stage_rows
 from weakfish.report.overall import overall
 from weakfish.report.page import render
@@ -191,7 +191,7 @@ def test_a_baseline_that_is_not_committed_says_so(root: Path) -> None:
     accept(root, "e1", None)
     Baseline({"events": Entry("e2", "passed", None, {"2024-01": 5}, {})}).write(Project(root))
     verdict(root, "events", "warned", measured("drift(a)", 0.41, 0.2))
-    assert "Accepted with all its partitions, in no git revision yet." in html(root)
+    assert "Accepted with all its partitions, not committed yet." in html(root)
 
 
 def test_while_nothing_is_accepted_one_sentence_says_how_to(root: Path) -> None:
@@ -208,7 +208,7 @@ def test_many_alike_fold_on_the_page_and_are_one_sentence_in_the_verdict(root: P
     columns = [measured(f"drift(column_{n:02})", n / 100, 0.2) for n in range(21, 30)]
     verdict(root, "events", "warned", *columns)
     what = overall(root).what
-    said = "9 columns drifted from what was accepted: `column_29`, `column_28`, `column_27` and 6 more."
+    said = "9 columns drifted from the accepted baseline: `column_29`, `column_28`, `column_27` and 6 more."
     assert what[0] == f"events: {said}"
     browser.open(render(root))
     assert "8 more of drift in events" in shown(browser, "#checks")
@@ -224,7 +224,7 @@ def test_what_many_tables_say_alike_is_one_sentence_after_what_stands_alone(root
         verdict(root, table, "warned", *drifted, *balance)
     assert overall(root).what[:2] == (
         "labels/fraud: `class_balance(fraud)` does not hold. It lies 0.4 from the accepted rows.",
-        "5 columns drifted from what was accepted: 3 of labels/fraud, 2 of events.",
+        "5 columns drifted from the accepted baseline: 3 of labels/fraud, 2 of events.",
     )
 
 
@@ -267,8 +267,8 @@ def test_what_many_tables_say_alike_is_one_sentence_after_what_stands_alone(root
         (
             "events",
             [check("unique(order_id)", status="quarantined", unexpected=1, keys=["o-17"])],
-            "`weakfish quarantine show o-17` tells of a row why it is set aside. Rows come back when their source is "
-            "corrected, or are let in with `weakfish quarantine release --rule RULE --why WHY`.",
+            "`weakfish quarantine show o-17` says why a row was quarantined. Rows come back when their source is "
+            "corrected, or when `weakfish quarantine release --rule RULE --why WHY` lets them in.",
         ),
         (
             "events",
@@ -405,7 +405,7 @@ def test_a_baseline_that_cannot_be_read_fails_the_page_and_is_not_to_be_deleted(
     write(root, "validation/baseline.json", {}).write_text(text)
     found = overall(root)
     assert found.verdict == "failed"
-    assert "Repair `validation/baseline.json`, or take it from git." in found.todo
+    assert "Repair `validation/baseline.json`, or restore it from git." in found.todo
     html(root)
 
 

@@ -3,49 +3,149 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from weakfish.contracts.ledgers import Ledger
+from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import Check, Verdict
-from weakfish.report.charts import Trend, over_partitions, over_revisions, since
-from weakfish.report.inputs import Inputs, Stop, accepting, outdated, position, validating
-from weakfish.report.wording import beyond, for_check, found, headline, is_psi, kind_order, limit, subject
+from weakfish.report.inputs import Records, validating
+from weakfish.report.wording import bad_above, beyond, count, figure, is_psi, kind_order, percent, tolerated
 
 if TYPE_CHECKING:
-    from weakfish.checks.baseline import Accepted
+    from weakfish.checks.baseline import Accepted, AcceptedCheck
 
 
 BADNESS = ("failed", "warned", "quarantined", "noted", "passed")
 SEVERITIES = ("critical", "warning", "info")
 SHOWN, MANY = 1, 3
-"""Of so many measured checks that ask the same of a table, or more, the first are shown at once."""
+"""From ``MANY`` measured checks of one kind on a table on, the first ``SHOWN`` are shown and the others fold."""
 
 NO_BASELINE = "baseline"
-"""The check that stands for all comparisons while nothing was accepted; the drift section says it once for all."""
+"""The check that stands for all comparisons while nothing is accepted; the drift section says it once for all."""
+
+NAMED = 4
+"""Partitions in which a check did not hold that are named; of more, the first and the last."""
 
 
 @dataclass(frozen=True)
-class Table:
+class Point:
+    """A check's value in one partition or revision; ``bad``: it did not hold there."""
+
+    name: str
+    value: float
+    bad: bool
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A check's values, oldest first.
+
+    ``limit`` is the value beyond which it does not hold, None where it has none; ``as_shares`` says that values are
+    shares.
+    """
+
+    points: Sequence[Point]
+    limit: float | None
+    as_shares: bool
+
+    def say(self, value: float) -> str:
+        """One of its values in words."""
+        return percent(value) if self.as_shares else figure(value)
+
+    @property
+    def sentence(self) -> str:
+        """What its picture shows, for those who do not see it."""
+        first, last = self.points[0], self.points[-1]
+        low, high = (pick(self.points, key=lambda point: point.value) for pick in (min, max))
+        if first is last:
+            return f"{first.name}: {self.say(first.value)}"
+        extent = f"{first.name} to {last.name}: {self.say(first.value)} to {self.say(last.value)}"
+        return f"{extent}, lowest {self.say(low.value)} in {low.name}, highest {self.say(high.value)} in {high.name}"
+
+
+def over_partitions(check: Check) -> Trend | None:
+    """The trend over partitions; None where the verdict has none."""
+    values = [(name, value) for name, value in sorted(check.by_partition.items()) if value is not None]
+    if check.against_baseline and len(values) > 1:  # rows without a time belong to no point in time
+        values = [(name, value) for name, value in values if name != UNDATED]
+    return _trend(check, [Point(name, value, _bad(check, value)) for name, value in values])
+
+
+def over_revisions(table: str, check: Check, history: Sequence[Accepted]) -> Trend | None:
+    """The trend over accepted revisions until now; None where none knew the check."""
+    known = [(revision.commit, of.value, of.status) for revision, of in _known(table, check, history)]
+    points = [Point(name, value, status != "passed") for name, value, status in known if value is not None]
+    if points and check.value is not None:
+        points.append(Point("now", check.value, check.status != "passed"))
+    return _trend(check, points)
+
+
+def since(table: str, check: Check, history: Sequence[Accepted]) -> list[str]:
+    """Since when a check does not hold, by partition and by accepted revision, in sentences without full stops."""
+    partitions, known = over_partitions(check), _known(table, check, history)
+    said = _bad_partitions(partitions) if partitions else []
+    bad = list(takewhile(lambda pair: pair[1].status != "passed", reversed(known)))
+    if bad:
+        first = bad[-1][0]
+        said.append(f"Does not hold since the accepted revision {first.commit} of {first.date[:10]}")
+    elif known:
+        last = known[-1][0]
+        said.append(f"Held at the last accepted revision, {last.commit} of {last.date[:10]}")
+    return said
+
+
+def _bad_partitions(trend: Trend) -> list[str]:
+    bad = [point.name for point in trend.points if point.bad]
+    if not bad:
+        return []
+    what = "Bad rows" if trend.as_shares else "Beyond the limit"
+    held = [place for place, point in enumerate(trend.points) if not point.bad]
+    if not held:
+        return [f"{what} in every partition" if len(bad) > 1 else f"{what} in {bad[0]}, the only partition"]
+    if held[-1] + len(bad) + 1 == len(trend.points) and len(bad) > 1:
+        return [f"{what} in every partition since {bad[0]}"]
+    named = ", ".join(bad) if len(bad) <= NAMED else f"first {bad[0]}, last {bad[-1]}"
+    return [f"{what} in {len(bad):,} of {count(len(trend.points), 'partition')}: {named}"]
+
+
+def _known(table: str, check: Check, history: Sequence[Accepted]) -> list[tuple[Accepted, AcceptedCheck]]:
+    """The revisions that knew a check, and what it found then."""
+    checks = [(revision, revision.tables[table].checks) for revision in history if table in revision.tables]
+    return [(revision, of[check.check]) for revision, of in checks if check.check in of]
+
+
+def _bad(check: Check, value: float) -> bool:
+    if check.unexpected is not None:
+        return value > tolerated(check)
+    if check.threshold is None:
+        return False
+    return value > check.threshold if bad_above(check) else value < check.threshold
+
+
+def _trend(check: Check, points: list[Point]) -> Trend | None:
+    limit = (tolerated(check) or None) if check.unexpected is not None else check.threshold
+    return Trend(points, limit, check.unexpected is not None) if points else None
+
+
+@dataclass(frozen=True)
+class JudgedTable:
     """The verdict on one table; ``stale``: it is from an earlier run."""
 
     verdict: Verdict
     gate_open: bool
     stale: bool
 
-    @property
-    def held(self) -> int:
-        """How many of its checks hold."""
-        return sum(check.status == "passed" for check in self.verdict.checks)
-
 
 @dataclass(frozen=True)
 class CheckRow:
-    """One check of a table, with what was accepted of it."""
+    """One check of a table, with the history of what was accepted."""
 
-    table: Table
+    table: JudgedTable
     check: Check
     history: Sequence[Accepted] = ()
 
@@ -60,34 +160,14 @@ class CheckRow:
         return self.check.status == "passed"
 
     @property
+    def asked(self) -> str:
+        """What it shares with other checks of its kind."""
+        return self.check.expectation or self.check.check
+
+    @property
     def anchor(self) -> str:
         """An id for the check that is the same in every run."""
         return "check-" + hashlib.sha256(f"{self.name} {self.check.check}".encode(errors="replace")).hexdigest()[:10]
-
-    @property
-    def found(self) -> str:
-        """What was found."""
-        return found(self.check)
-
-    @property
-    def headline(self) -> str | None:
-        """What was found as a number, where `found` is a sentence."""
-        return headline(self.check)
-
-    @property
-    def limit(self) -> str | None:
-        """What would have held."""
-        return limit(self.check)
-
-    @property
-    def subject(self) -> str:
-        """The column or function that it is about."""
-        return subject(self.check)
-
-    @property
-    def todo(self) -> str:
-        """What to do about it."""
-        return for_check(self.name, self.check)
 
     @cached_property
     def by_partition(self) -> Trend | None:
@@ -105,143 +185,94 @@ class CheckRow:
         return since(self.name, self.check, self.history)
 
 
-@dataclass(frozen=True)
-class Alike:
-    """Checks that ask the same of a table: of many, the first are shown, and the others fold."""
-
-    table: str
-    asked: str
-    rows: list[CheckRow]
-
-    @property
-    def folds(self) -> bool:
-        """Whether some fold."""
-        return len(self.rows) >= MANY and self.rows[0].check.kind != "expectation"
-
-    @property
-    def shown(self) -> list[CheckRow]:
-        """Those that are shown at once."""
-        return self.rows[:SHOWN] if self.folds else self.rows
-
-    @property
-    def folded(self) -> list[CheckRow]:
-        """The others."""
-        return self.rows[len(self.shown) :]
-
-
-def tables(inputs: Inputs, stop: Stop | None) -> list[Table]:
+def tables(records: Records) -> list[JudgedTable]:
     """The tables that have a verdict, current ones first, failed before warned before passed."""
-    found = [_table(inputs, stop, name, verdict) for name, verdict in inputs.verdicts.items()]
+    found = [
+        JudgedTable(verdict, name in records.gates, records.outdated(validating(name)))
+        for name, verdict in records.verdicts.items()
+    ]
     return sorted(found, key=lambda table: (table.stale, BADNESS.index(table.verdict.verdict), table.verdict.table))
 
 
-def check_rows(tables: Iterable[Table], history: Sequence[Accepted] = ()) -> list[CheckRow]:
+def check_rows(records: Records, history: Sequence[Accepted] = ()) -> list[CheckRow]:
     """All checks, worst first."""
-    rows = [CheckRow(table, check, history) for table in tables for check in table.verdict.checks]
-    return sorted(rows, key=lambda row: (row.table.stale, _badness(row.check)))
+
+    def badness(row: CheckRow) -> tuple[bool, int, int, int, float]:
+        check = row.check
+        far = -beyond(check) if check.kind != "expectation" else 0.0
+        order = SEVERITIES.index(check.severity), BADNESS.index(check.status), kind_order(check)
+        return (row.table.stale, *order, far)
+
+    return sorted(
+        (CheckRow(table, check, history) for table in tables(records) for check in table.verdict.checks), key=badness
+    )
 
 
-def by_severity(rows: Iterable[CheckRow]) -> list[tuple[str, list[Alike]]]:
-    """The checks that did not hold, by severity, worst first, those that ask the same of a table together."""
-    found: dict[str, dict[tuple[str, str], list[CheckRow]]] = {severity: {} for severity in SEVERITIES}
+def by_severity(rows: Iterable[CheckRow]) -> list[tuple[str, list[tuple[list[CheckRow], list[CheckRow]]]]]:
+    """The checks that did not hold, by severity, worst first, those that ask the same of a table together.
+
+    Of each such group come the rows that are shown, and the rows that fold.
+    """
+    groups: dict[str, dict[tuple[str, str], list[CheckRow]]] = {severity: {} for severity in SEVERITIES}
     for row in rows:
         if not row.held and row.check.check != NO_BASELINE:
-            asked = row.check.expectation or row.check.check
-            found[row.check.severity].setdefault((row.name, asked), []).append(row)
-    return [
-        (severity, _telling([Alike(*key, of) for key, of in alike.items()]))
-        for severity, alike in found.items()
-        if alike
-    ]
+            groups[row.check.severity].setdefault((row.name, row.asked), []).append(row)
+    found = []
+    for severity, alike in groups.items():
+        # What stands alone comes before what many say alike.
+        ordered = sorted(alike.values(), key=lambda group: (kind_order(group[0].check), len(group)))
+        shown = [
+            SHOWN if len(group) >= MANY and group[0].check.kind != "expectation" else len(group) for group in ordered
+        ]
+        found.append((severity, [(group[:most], group[most:]) for group, most in zip(ordered, shown, strict=True)]))
+    return [(severity, of) for severity, of in found if of]
 
 
 def by_rule(rows: Iterable[CheckRow]) -> dict[tuple[str, str], list[CheckRow]]:
     """Checks by the table and the labeling function that they are about, where they are about one."""
-    found: dict[tuple[str, str], list[CheckRow]] = {}
+    found: dict[tuple[str, str], list[CheckRow]] = defaultdict(list)
     for row in rows:
         rule = row.check.arguments.get("rule")
         if isinstance(rule, str):
-            found.setdefault((row.name, rule), []).append(row)
+            found[row.name, rule].append(row)
     return found
-
-
-def _telling(found: list[Alike]) -> list[Alike]:
-    """By kind, and what stands alone before what many say alike."""
-    return sorted(found, key=lambda alike: (kind_order(alike.rows[0].check), len(alike.rows)))
-
-
-def _badness(check: Check) -> tuple[int, int, int, float]:
-    far = -beyond(check) if check.kind != "expectation" else 0.0
-    return SEVERITIES.index(check.severity), BADNESS.index(check.status), kind_order(check), far
-
-
-def _table(inputs: Inputs, stop: Stop | None, name: str, verdict: Verdict) -> Table:
-    stale = outdated(inputs, stop, validating(name))
-    return Table(verdict, name in inputs.gates, stale)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A check that rows failed; ``row`` is what is known of it, None where its verdict is gone."""
-
-    name: str
-    rows: int
-    share: float | None
-    row: CheckRow | None
-
-    @property
-    def released(self) -> int:
-        """Its bad rows that a patch lets in."""
-        return self.row.check.released if self.row else 0
-
-    @property
-    def keys(self) -> list[str]:
-        """The first rows that are set aside for it, by name."""
-        return [str(key) for key in (self.row.check.keys or [])] if self.row and self.rows else []
 
 
 @dataclass(frozen=True)
 class Quarantine:
-    """What one stage set aside; ``stale``: in an earlier run."""
+    """What one stage quarantined; ``stale``: in an earlier run.
+
+    ``rules`` has the name of each check that rows failed, how many, and the check itself where its verdict is there.
+    """
 
     stage: str
     ledger: Ledger
-    rules: list[Rule]
+    rules: list[tuple[str, int, CheckRow | None]]
     stale: bool
 
     @property
     def adds_up(self) -> bool:
-        """Whether no row was lost: those that came in went on, or were set aside."""
+        """Whether no row was lost: all that came in went on or were quarantined."""
         ledger = self.ledger
         return ledger.rows_in == (ledger.rows_out or 0) + (ledger.quarantined or 0)
 
     @property
     def example(self) -> str | None:
-        """The name of a row that is set aside."""
-        return next((key for rule in self.rules for key in rule.keys), None)
+        """The key of a quarantined row."""
+        return next((str(key) for _, rows, row in self.rules if row and rows for key in row.check.keys), None)
 
 
-def quarantines(inputs: Inputs, stop: Stop | None, rows: Sequence[CheckRow]) -> list[Quarantine]:
-    """The stages that set rows aside, or could have."""
-    of_rows = {row.check.check: row for row in rows if row.table.verdict.max_quarantined_share is not None}
-    return [
-        Quarantine(stage, ledger, _rules(ledger, of_rows), outdated(inputs, stop, stage))
-        for stage, ledger in inputs.ledgers.items()
-        if ledger.quarantined is not None or ledger.reasons
-    ]
-
-
-def _rules(ledger: Ledger, rows: dict[str, CheckRow]) -> list[Rule]:
-    released = {name: 0 for name, row in rows.items() if row.check.released}
-    counts = sorted({**released, **ledger.reasons}.items(), key=lambda item: (-item[1], item[0]))
-    return [
-        Rule(name, count, count / ledger.quarantined if ledger.quarantined else None, rows.get(name))
-        for name, count in counts
-    ]
-
-
-COLUMNS_SHOWN = 8
-"""Columns of a table that are shown at once; the others fold."""
+def quarantines(records: Records, rows: Sequence[CheckRow]) -> list[Quarantine]:
+    """The stages that quarantined rows, or could have."""
+    known = {row.check.check: row for row in rows if row.table.verdict.max_quarantined_share is not None}
+    released = {name: 0 for name, row in known.items() if row.check.released}
+    found = []
+    for stage, ledger in records.ledgers.items():
+        if ledger.quarantined is not None or ledger.reasons:
+            counts = sorted({**released, **ledger.reasons}.items(), key=lambda item: (-item[1], item[0]))
+            rules = [(name, rows, known.get(name)) for name, rows in counts]
+            found.append(Quarantine(stage, ledger, rules, records.outdated(stage)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -252,28 +283,17 @@ class TableDrift:
     ----------
     accepted
         What was accepted, in words; None when nothing was.
-    columns
-        The measured distances of columns that are shown at once; ``folded`` has the others.
+    measured
+        The columns whose distance was measured, those that moved most first.
     others
         Comparisons of other kinds that do not hold; ``held`` counts those that do.
     """
 
-    table: Table
+    table: JudgedTable
     accepted: str | None
-    columns: list[CheckRow]
-    folded: list[CheckRow]
+    measured: list[CheckRow]
     others: list[CheckRow]
     held: int
-
-    @property
-    def measured(self) -> list[CheckRow]:
-        """All columns that were measured."""
-        return [*self.columns, *self.folded]
-
-    @property
-    def beyond(self) -> int:
-        """How many columns are beyond their limit."""
-        return sum(not row.held for row in self.measured)
 
     @property
     def scale(self) -> float:
@@ -281,39 +301,32 @@ class TableDrift:
         return max([row.check.value or 0.0 for row in self.measured], default=0.0)
 
 
-def drifts(inputs: Inputs, rows: Sequence[CheckRow], history: Sequence[Accepted]) -> list[TableDrift]:
-    """The tables that were compared with what was accepted, in the order in which the pipeline makes them."""
-    compared = [row for row in rows if row.check.against_baseline and row.check.check != NO_BASELINE]
-    tables = list({row.name: row.table for row in compared}.values())
-    found = [_of(inputs, table, [row for row in compared if row.table is table], history) for table in tables]
-    return sorted(found, key=lambda one: position(inputs, validating(one.table.verdict.table)))
+def drifts(records: Records, rows: Sequence[CheckRow], history: Sequence[Accepted]) -> list[TableDrift]:
+    """The tables that were compared with what was accepted, in the pipeline's order."""
+    compared: dict[str, list[CheckRow]] = defaultdict(list)
+    for row in rows:
+        if row.check.against_baseline and row.check.check != NO_BASELINE:
+            compared[row.name].append(row)
+    found = []
+    for name in sorted(compared, key=lambda name: records.position(validating(name))):
+        measured = [row for row in compared[name] if is_psi(row.check)]
+        measured.sort(key=lambda row: (row.held, -beyond(row.check), row.check.check))
+        others = [row for row in compared[name] if not is_psi(row.check)]
+        missed = [row for row in others if not row.held]
+        accepted = _accepted(records, name, history)
+        found.append(TableDrift(compared[name][0].table, accepted, measured, missed, len(others) - len(missed)))
+    return found
 
 
-def unaccepted(inputs: Inputs) -> list[str]:
-    """The tables with a verdict of which nothing was accepted."""
-    return [name for name in inputs.verdicts if name not in inputs.accepted.tables]
-
-
-def _of(inputs: Inputs, table: Table, rows: list[CheckRow], history: Sequence[Accepted]) -> TableDrift:
-    measured = [row for row in rows if is_psi(row.check)]
-    measured.sort(key=lambda row: (row.held, -beyond(row.check), row.check.check))
-    others = [row for row in rows if row not in measured]
-    return TableDrift(
-        table,
-        _accepted(inputs, table.verdict.table, history),
-        measured[:COLUMNS_SHOWN],
-        measured[COLUMNS_SHOWN:],
-        [row for row in others if not row.held],
-        sum(row.held for row in others),
-    )
-
-
-def _accepted(inputs: Inputs, table: str, history: Sequence[Accepted]) -> str | None:
-    entry = inputs.accepted.tables.get(table)
+def _accepted(records: Records, table: str, history: Sequence[Accepted]) -> str | None:
+    entry = records.accepted.get(table)
     if entry is None:
         return None
-    through = f"accepted through {entry.through}" if entry.through else "accepted with all its partitions"
-    revision = accepting(table, history)
-    if revision is None or revision.tables[table].data_version != entry.data_version:
-        return f"{through}, in no git revision yet"
-    return f"{through} at revision `{revision.commit}` of {revision.date[:10]}"
+    through = f"Accepted through {entry.through}" if entry.through else "Accepted with all its partitions"
+    # The revision that accepted this data, not a later one that only kept it.
+    version = entry.data_version
+    same = takewhile(
+        lambda revision: table in revision.tables and revision.tables[table].data_version == version, reversed(history)
+    )
+    first = next(reversed(list(same)), None)
+    return f"{through} at revision `{first.commit}` of {first.date[:10]}" if first else f"{through}, not committed yet"

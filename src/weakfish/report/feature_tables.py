@@ -1,93 +1,66 @@
-"""What the page says of published features: what of each view is online, and whether an audit found it as offline."""
+"""Features on the page: each view offline and online, what the audit of the online store found, training sets."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from weakfish.contracts.manifests import FeaturesManifest, TrainingManifest
-from weakfish.contracts.publications import AuditCounts, AuditedView, Publication, PublishedView
-from weakfish.report.inputs import Inputs, Stop, Version, outdated, versions
+from weakfish.contracts.publications import AuditCounts, AuditedView, PublishedView
+from weakfish.report.inputs import Records, Version
 from weakfish.report.wording import count
 
 BAD = ("missing", "stale", "different", "unexpected")
 KINDS = ("equal", *BAD, "newer")
 
 
-@dataclass(frozen=True)
-class OnlineView:
-    """A published view; ``audited`` is None where no audit is told of."""
-
-    name: str
-    published: PublishedView
-    audited: AuditedView | None
-
-    @property
-    def is_bad(self) -> bool:
-        """Whether anything online is not as offline."""
-        return self.audited is not None and bool(bad(self.audited.rows) or self.audited.sample.different)
-
-    @property
-    def features(self) -> list[tuple[str, AuditCounts]]:
-        """The features, those that are not all equal first."""
-        found = self.audited.features if self.audited else {}
-        return sorted(found.items(), key=lambda item: (not bad(item[1]), item[0]))
-
-    @property
-    def first(self) -> list[tuple[str, list[str]]]:
-        """The first entities of each kind that is not equal, as texts."""
-        if self.audited is None:
-            return []
-        found = [(kind, self.audited.first[kind]) for kind in (*BAD, "newer") if self.audited.first.get(kind)]
-        if self.audited.sample.first:
-            found.append(("read otherwise by plain Feast", list(self.audited.sample.first)))
-        return [(kind, [entity(each) for each in first]) for kind, first in found]
+def is_bad(audited: AuditedView) -> bool:
+    """Whether anything online differs from the feature table."""
+    return bool(_bad(audited.rows) or audited.sample.different)
 
 
-def online_views(inputs: Inputs) -> list[OnlineView]:
-    """The published views, by name."""
-    if inputs.published is None:
-        return []
-    audited = inputs.published.audit.views if inputs.published.audit else {}
-    return [OnlineView(name, view, audited.get(name)) for name, view in sorted(inputs.published.views.items())]
+def worst_first(features: Mapping[str, AuditCounts]) -> list[tuple[str, AuditCounts]]:
+    """The features by name, those that are not all equal first."""
+    return sorted(features.items(), key=lambda item: (not _bad(item[1]), item[0]))
 
 
-def bad(counts: AuditCounts) -> int:
-    """How many rows or values are not as they are to be."""
-    return sum(getattr(counts, kind) for kind in BAD)
+def first_entities(audited: AuditedView) -> list[tuple[str, list[str]]]:
+    """The first entities of each kind that is not equal, as texts."""
+    found = [(kind, audited.first.get(kind, [])) for kind in (*BAD, "newer")]
+    found.append(("read differently by plain Feast", list(audited.sample.first)))
+    return [
+        (kind, [", ".join(f"{key}={value}" for key, value in entity.items()) for entity in first])
+        for kind, first in found
+        if first
+    ]
 
 
-def entity(found: dict[str, Any]) -> str:
-    """An entity by its join keys."""
-    return ", ".join(f"{key}={value}" for key, value in found.items())
-
-
-def audit_failure(inputs: Inputs, stop: Stop | None) -> str | None:
-    """What the audit found in the last run, in a sentence; None when all is well, or the stage itself says so."""
-    if inputs.published is None or inputs.published.audit is None or inputs.published.audit.passed:
+def audit_failure(records: Records) -> str | None:
+    """What the audit found in the last run, as a sentence; None when all is well, or the stage itself says so."""
+    audit = records.published.audit if records.published else None
+    if audit is None or audit.passed or records.outdated("publish"):
         return None
-    if outdated(inputs, stop, "publish"):
-        return None
-    views = [view for view in online_views(inputs) if view.is_bad and view.audited]
-    said = [f"{view.name}: {_found(view.audited)}" for view in views if view.audited]
+    said = []
+    for name, view in sorted(audit.views.items()):
+        if is_bad(view):
+            kinds = [f"{number:,} {kind}" for kind in BAD if (number := getattr(view.rows, kind))]
+            other = view.sample.different
+            kinds += [f"{count(other, 'row')} read differently by plain Feast"] if other else []
+            said.append(f"{name}: {', '.join(kinds)}")
     return f"The online store does not hold what the feature tables say ({'; '.join(said)})."
 
 
-def _found(audited: AuditedView) -> str:
-    kinds = [f"{getattr(audited.rows, kind):,} {kind}" for kind in BAD if getattr(audited.rows, kind)]
-    other = audited.sample.different
-    return ", ".join([*kinds, *([f"{count(other, 'row')} read otherwise by plain Feast"] if other else [])])
+def _bad(counts: AuditCounts) -> int:
+    return sum(getattr(counts, kind) for kind in BAD)
 
 
 @dataclass(frozen=True)
-class View:
+class ViewRow:
     """One table of features.
 
     Attributes
     ----------
-    name
-        Of the view, which is that of its table.
     published
         What the online store got of it; None while nothing is published.
     behind
@@ -96,8 +69,6 @@ class View:
         Of the newest published row, at the time that the online store answers for.
     unknown
         The share of rows in training sets of which the view knows nothing; None without a training set.
-    stale
-        Whether the table is from an earlier run.
     """
 
     name: str
@@ -106,105 +77,63 @@ class View:
     behind: bool
     age: timedelta | None
     unknown: float | None
-    stale: bool
 
     @property
     def extent(self) -> str | None:
         """The first and the last partition."""
         names = sorted(self.table.partitions)
-        return None if not names else names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        return " to ".join(dict.fromkeys((names[0], names[-1]))) if names else None
+
+
+def views(records: Records) -> list[ViewRow]:
+    """The tables of features, by name."""
+    found = []
+    for name, table in sorted(records.features.items()):
+        online = records.published.views.get(name) if records.published else None
+        as_of = records.published.as_of if records.published else None
+        # The feature of a view that is known most often says where nothing is known.
+        nulls = [
+            made.nulls.get(column, 0) / made.rows
+            for made in records.training.values()
+            for column in made.columns
+            if made.rows and column.startswith(f"{name}__")
+        ]
+        found.append(
+            ViewRow(
+                name,
+                table,
+                online,
+                behind=bool(online and online.data_version and online.data_version != table.data_version),
+                age=as_of - online.last_row_at if online and online.last_row_at and as_of else None,
+                unknown=min(nulls, default=None),
+            )
+        )
+    return found
 
 
 @dataclass(frozen=True)
-class Column:
-    """A feature of a training set, and the share of rows in which it is null."""
+class TrainingSet:
+    """A training set: its manifest, the settings of its label model in words, and the version of all in ``dvc.lock``.
 
-    name: str
-    kind: str
-    unknown: float | None
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training set.
-
-    Attributes
-    ----------
-    behind
-        Tables of which it holds another version than the one that lies there.
-    out
-        The version of all training sets in ``dvc.lock``; None without one.
+    ``behind`` are the tables of which it holds another version than the one that lies there.
     """
 
     name: str
     made: TrainingManifest
+    settings: str
     behind: list[str]
     out: Version | None
-    stale: bool
-
-    @property
-    def settings(self) -> str:
-        """The settings of the label model, in words."""
-        flat = {name: value for name, value in self.made.label_model.items() if isinstance(value, str | int | float)}
-        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(flat.items()))
-
-    @property
-    def columns(self) -> list[Column]:
-        """Its features, by name."""
-        return [Column(name, kind, _share(self.made, name)) for name, kind in self.made.columns.items()]
 
 
-def views(inputs: Inputs, stop: Stop | None) -> list[View]:
-    """The tables of features, by name."""
-    stale = outdated(inputs, stop, "features")
-    return [_view(inputs, name, table, stale) for name, table in sorted(inputs.features.items())]
-
-
-def published(inputs: Inputs, stop: Stop | None) -> tuple[Publication, bool] | None:
-    """What is published, and whether that is from an earlier run; None while nothing is."""
-    found = inputs.published
-    return (found, outdated(inputs, stop, "publish")) if found and found.views else None
-
-
-def trainings(inputs: Inputs, stop: Stop | None) -> list[Training]:
+def trainings(records: Records) -> list[TrainingSet]:
     """The training sets, by task."""
-    stale = outdated(inputs, stop, "training_set")
-    out = next((out for out in versions(inputs) if out.path == "data/training"), None)
-    return [Training(name, made, _behind(inputs, made), out, stale) for name, made in sorted(inputs.training.items())]
-
-
-def duration(age: timedelta | None) -> str:
-    """A duration to the hour, or to the day where it is longer than two."""
-    if age is None:
-        return "–"
-    hours = age / timedelta(hours=1)
-    return f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:.0f} hours"
-
-
-def _view(inputs: Inputs, name: str, table: FeaturesManifest, stale: bool) -> View:
-    found = inputs.published.views.get(name) if inputs.published else None
-    as_of = inputs.published.as_of if inputs.published else None
-    age = as_of - found.last_row_at if found and found.last_row_at and as_of else None
-    behind = bool(found and found.data_version and found.data_version != table.data_version)
-    return View(name, table, found, behind, age, _unknown(inputs, name), stale)
-
-
-def _unknown(inputs: Inputs, view: str) -> float | None:
-    """Of the features of a view the one that is known most often says where nothing is known."""
-    shares = [
-        _share(made, column)
-        for made in inputs.training.values()
-        for column in made.columns
-        if column.startswith(f"{view}__")
-    ]
-    return min((share for share in shares if share is not None), default=None)
-
-
-def _share(made: TrainingManifest, column: str) -> float | None:
-    return made.nulls.get(column, 0) / made.rows if made.rows else None
-
-
-def _behind(inputs: Inputs, made: TrainingManifest) -> list[str]:
-    now: dict[str, str | None] = {f"features/{name}": table.data_version for name, table in inputs.features.items()}
-    now |= {name: verdict.data_version for name, verdict in inputs.verdicts.items() if name.startswith("labels/")}
-    return [name for name, version in sorted(made.data.items()) if now.get(name) and now[name] != version]
+    now: dict[str, str | None] = {f"features/{name}": table.data_version for name, table in records.features.items()}
+    now |= {name: verdict.data_version for name, verdict in records.verdicts.items() if name.startswith("labels/")}
+    out = next((out for out in records.versions() if out.path == "data/training"), None)
+    found = []
+    for task, made in sorted(records.training.items()):
+        model = {name: value for name, value in made.label_model.items() if isinstance(value, str | int | float)}
+        settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(model.items()))
+        behind = [name for name, version in sorted(made.data.items()) if now.get(name) and now[name] != version]
+        found.append(TrainingSet(task, made, settings, behind, out))
+    return found

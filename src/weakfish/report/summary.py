@@ -13,14 +13,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from weakfish.contracts.reports import Metric
-from weakfish.report.inputs import Inputs, StageRow, find_stop, read, rows
-from weakfish.report.overall import Overall, judge
-from weakfish.report.task_sections import METRICS, Task, nothing_measured, tasks
+from weakfish.report.inputs import read
+from weakfish.report.overall import judge
+from weakfish.report.task_sections import METRICS, nothing_measured, tasks
 from weakfish.report.wording import model_name
 
 WIDTH = 110
-COLUMNS = ("rows in", "rows out", "quarantined", "passed", "warned", "failed", "seconds")
+COUNTS = ("rows_in", "rows_out", "quarantined", "passed", "warned", "failed")
 SHOWN = ("auc", "f1", "coverage")
 TONES = {
     "passed": "green",
@@ -44,56 +43,42 @@ def print_summary(root: Path, since: datetime | None = None, file: TextIO | None
     file
         Where to; default standard output. Colours only if it is a terminal.
     """
-    inputs = read(root)
-    console = _console(file or sys.stdout)
-    console.print(_stage_table(rows(inputs, since)))
-    for task in tasks(inputs, find_stop(inputs)):
-        if task.metrics and not task.metrics_stale:
-            nothing = nothing_measured(task.metrics)
-            console.print(_metrics_table(task) if nothing is None else Text(f" {task.name}, test: {nothing}\n"))
-    _print_verdict(console, judge(inputs), inputs)
-
-
-def _console(file: TextIO) -> Console:
+    records, file = read(root), file or sys.stdout
     terminal = file.isatty()
     width = min(WIDTH, Console(file=file).width) if terminal else WIDTH
-    return Console(file=file, width=width, force_terminal=terminal, highlight=False, markup=False, emoji=False)
+    console = Console(file=file, width=width, force_terminal=terminal, highlight=False, markup=False, emoji=False)
 
-
-def _stage_table(stages: list[StageRow]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("stage", overflow="fold")
-    for name in COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for row in stages:
-        counts = (row.rows_in, row.rows_out, row.quarantined, row.passed, row.warned, row.failed)
+    stages = _table("stage", [name.replace("_", " ") for name in (*COUNTS, "seconds")], gap=1)
+    stages.add_column("", no_wrap=True)
+    for row in records.rows(since):
+        counts = [getattr(row, name) for name in COUNTS]
         seconds = "" if row.seconds is None or row.state == "cached" else f"{row.seconds:.1f}"
-        table.add_row(Text(row.stage), *map(_count, counts), seconds, Text(row.state, TONES.get(row.state, "")))
-    return table
+        said = ("" if number is None else f"{number:,}" for number in counts)
+        stages.add_row(Text(row.stage), *said, seconds, Text(row.state, TONES.get(row.state, "")))
+    console.print(stages)
 
+    for task in tasks(records):
+        if task.metrics and not task.metrics_stale:
+            if nothing := nothing_measured(task.metrics):
+                console.print(Text(f" {task.name}, test: {nothing}\n"))
+                continue
+            models = _table(f"{task.name}, test", [METRICS[metric] for metric in SHOWN], gap=2)
+            for name, model in task.metrics.models.items():
+                values = [model[metric].value if metric in model else None for metric in SHOWN]
+                models.add_row(Text(model_name(name)), *("" if value is None else f"{value:.3f}" for value in values))
+            console.print(models)
 
-def _metrics_table(task: Task) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(Text(f"{task.name}, test"), overflow="fold")
-    for name in SHOWN:
-        table.add_column(METRICS[name], justify="right", no_wrap=True)
-    for name, model in (task.metrics.models if task.metrics else {}).items():
-        table.add_row(Text(model_name(name)), *(_value(model.get(metric)) for metric in SHOWN))
-    return table
-
-
-def _print_verdict(console: Console, overall: Overall, inputs: Inputs) -> None:
+    overall = judge(records)
     console.print(Text(overall.headline, TONES.get(overall.verdict, "")))
     for sentence in overall.sentences:
         console.print(Padding(Text(sentence.replace("`", "")), (0, 0, 0, 2)))
-    if (inputs.root / "reports" / "index.html").exists():
-        console.print(Text("  The whole of it: reports/index.html"))
+    if (root / "reports" / "index.html").exists():
+        console.print(Text("  The full report: reports/index.html"))
 
 
-def _count(number: int | None) -> str:
-    return "" if number is None else f"{number:,}"
-
-
-def _value(metric: Metric | None) -> str:
-    return "" if metric is None or metric.value is None else f"{metric.value:.3f}"
+def _table(first: str, numbers: list[str], gap: int) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
+    table.add_column(Text(first), overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

@@ -1,106 +1,126 @@
-"""Plot files -> series for charts; fields go by the names that their producers use."""
+"""Labels and metrics of each task: their tables, and the plots of ``reports/plots`` as series for charts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup
 
 from weakfish.contracts.reports import Metric, TaskLabels, TaskMetrics
 from weakfish.report.charts import COLOURS, SQUARE, Series, colour, over_time, square
-from weakfish.report.inputs import Inputs, Stop, outdated
-from weakfish.report.wording import model_name, percent
+from weakfish.report.inputs import Records
+from weakfish.report.wording import NAMED, listed, model_name, percent
 
 FEW = 10
-"""Rows with gold labels from which on their share is drawn: among fewer it says nothing."""
+"""Rows with gold labels below which their share is not drawn: it would say nothing."""
 
 POINTS = 200
 """Points that a line is drawn with, at most."""
 
+METRICS = {
+    "auc": "AUC",
+    "f1": "F1",
+    "accuracy": "Accuracy",
+    "accuracy_covered": "Accuracy, decided rows",
+    "coverage": "Coverage",
+    "brier": "Brier, less is better",
+}
 
-def models(inputs: Inputs) -> dict[str, int]:
+Plots = list[dict[str, Any]]
+"""The content of a plot file: flat records."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is known of one task."""
+
+    name: str
+    labels: TaskLabels | None
+    labels_stale: bool
+    metrics: TaskMetrics | None
+    metrics_stale: bool
+
+
+def tasks(records: Records) -> list[Task]:
+    """The tasks that have labels or metrics."""
+    labels, metrics = records.labels.tasks, records.metrics.tasks
+    stale = records.outdated("label"), records.outdated("evaluate")
+    return [
+        Task(name, labels.get(name), stale[0], metrics.get(name), stale[1])
+        for name in dict.fromkeys([*labels, *metrics])
+    ]
+
+
+def models(records: Records) -> dict[str, int]:
     """Every model's colour, the same in all charts."""
-    names = [name for task in inputs.metrics.tasks.values() for name in task.models]
-    names += [str(point.get("model")) for points in inputs.plots.values() for point in points if "model" in point]
+    names = [name for task in records.metrics.tasks.values() for name in task.models]
+    names += [str(point["model"]) for points in records.plots.values() for point in points if "model" in point]
     return {name: colour(place) for place, name in enumerate(dict.fromkeys(names))}
 
 
-def roc(inputs: Inputs, task: str) -> Markup | None:
-    """ROC curves of all models."""
-    series = _series(inputs, "roc", task, "fpr", "tpr")
-    return square(f"ROC curves of {task}", "false positive rate", "true positive rate", series) if series else None
+def plots(records: Records, task: str) -> dict[str, Any]:
+    """The pictures of a task with their legends, by plot file; ``classes`` are small ones of three classes or more.
 
+    ROC curves; calibration, what models said against how often it was so; and over time the share of the last of two
+    classes, or of each of more, all to one scale.
+    """
+    colours = models(records)
 
-def calibration(inputs: Inputs, task: str) -> Markup | None:
-    """Calibration of all models: what they said, against how often it was so."""
-    points = [point for point in _points(inputs, "calibration", task) if _is_enough(point)]
-    series = _by_model(inputs, points, "mean_predicted", "fraction_positive")
-    return (
-        square(f"Calibration of {task}", "predicted probability", "observed share", series, dots=True)
-        if series
-        else None
+    def series(points: Plots, x: str, y: str) -> list[Series]:
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for point in points:
+            a, b = _number(point.get(x)), _number(point.get(y))
+            if a is not None and b is not None:
+                lines.setdefault(str(point.get("model", "")), []).append((a, b))
+        return [Series(model_name(name), colours.get(name, 0), _thin(line)) for name, line in lines.items()]
+
+    # Records that name no task belong to every task.
+    found = {
+        name: [point for point in records.plots.get(name, []) if point.get("task", task) == task]
+        for name in ("roc", "calibration", "share_over_time")
+    }
+    roc = series(found["roc"], "fpr", "tpr")
+    calibration = series(list(filter(_is_enough, found["calibration"])), "mean_predicted", "fraction_positive")
+    in_two, in_more = (
+        [point for point in found["share_over_time"] if ("class" in point) is several] for several in (False, True)
     )
+    partitions, placed = _in_time(in_two)
+    shares = series(placed, "place", "share")
+    axes = ("false positive rate", "true positive rate"), ("predicted probability", "observed share")
+    svg = {
+        "roc": roc and square(f"ROC curves of {task}", *axes[0], roc),
+        "calibration": calibration and square(f"Calibration of {task}", *axes[1], calibration, dots=True),
+        "share_over_time": shares and over_time(f"Share over time of {task}, by model", partitions, shares),
+    }
+    # Gold labels are in a legend only where there are enough of them to draw.
+    legends = {
+        name: dict.fromkeys(str(p["model"]) for p in points if "model" in p and (p["model"] != "gold" or _is_enough(p)))
+        for name, points in found.items()
+    }
+    drawn: dict[str, Any] = {
+        name: {"svg": svg[name], "legend": [(model_name(model), colours[model]) for model in legends[name]]}
+        for name in found
+    }
+    partitions, placed = _in_time(in_more)
+    values = [share for point in in_more if (share := _number(point.get("share"))) is not None]
+    most = math.ceil(max(values, default=1.0) * 10) / 10 or 0.1
+    small: list[tuple[str, Markup]] = []
+    for name in dict.fromkeys(str(point["class"]) for point in in_more):
+        lines = series([point for point in placed if point["class"] == name], "place", "share")
+        small.append(
+            (name, over_time(f"Share over time of {name} of {task}, by model", partitions, lines, SQUARE, most))
+        )
+    return {**drawn, "classes": small}
 
 
-def share_over_time(inputs: Inputs, task: str) -> Markup | None:
-    """The share of the last of two classes over time, as each model has it."""
-    points = [point for point in _points(inputs, "share_over_time", task) if "class" not in point]
-    partitions, placed = _in_time(points)
-    series = _by_model(inputs, placed, "place", "share")
-    return over_time(f"Share over time of {task}, by model", partitions, series) if series else None
-
-
-def shares_of_classes(inputs: Inputs, task: str) -> list[tuple[str, Markup]]:
-    """The same of three classes or more: a small picture per class, all to one scale."""
-    points = [point for point in _points(inputs, "share_over_time", task) if "class" in point]
-    partitions, placed = _in_time(points)
-    shares = [share for point in points if (share := _number(point.get("share"))) is not None]
-    most = math.ceil(max(shares, default=1.0) * 10) / 10 or 0.1
-    found = []
-    for name in dict.fromkeys(str(point["class"]) for point in points):
-        series = _by_model(inputs, [point for point in placed if point["class"] == name], "place", "share")
-        title = f"Share over time of {name} of {task}, by model"
-        found.append((name, over_time(title, partitions, series, SQUARE, most)))
-    return found
-
-
-def _in_time(points: Iterable[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+def _in_time(points: Plots) -> tuple[list[str], Plots]:
     """The partitions of points, in order, and the points with the ``place`` of theirs."""
-    dated = [point for point in points if "partition" in point]
-    dated = [point for point in dated if point.get("model") != "gold" or _is_enough(point)]
+    dated = [point for point in points if "partition" in point and (point.get("model") != "gold" or _is_enough(point))]
     partitions = sorted({str(point["partition"]) for point in dated})
-    places = {name: place for place, name in enumerate(partitions)}
-    return partitions, [{**point, "place": places[str(point["partition"])]} for point in dated]
-
-
-def legend(inputs: Inputs, name: str, task: str) -> list[tuple[str, int]]:
-    """Names and colours of the models in a plot file, of gold labels only where there are enough to draw."""
-    drawn = [point for point in _points(inputs, name, task) if "model" in point]
-    found = dict.fromkeys(str(point["model"]) for point in drawn if point["model"] != "gold" or _is_enough(point))
-    return [(model_name(model), models(inputs)[model]) for model in found]
-
-
-def _series(inputs: Inputs, name: str, task: str, x: str, y: str) -> list[Series]:
-    return _by_model(inputs, _points(inputs, name, task), x, y)
-
-
-def _points(inputs: Inputs, name: str, task: str) -> list[dict[str, Any]]:
-    """The records of one task; records that name no task belong to every task."""
-    return [point for point in inputs.plots.get(name, []) if point.get("task", task) == task]
-
-
-def _by_model(inputs: Inputs, points: Iterable[dict[str, Any]], x: str, y: str) -> list[Series]:
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for point in points:
-        a, b = _number(point.get(x)), _number(point.get(y))
-        if a is not None and b is not None:
-            lines.setdefault(str(point.get("model", "")), []).append((a, b))
-    colours = models(inputs)
-    return [Series(model_name(name), colours.get(name, 0), _thin(line)) for name, line in lines.items()]
+    return partitions, [{**point, "place": partitions.index(str(point["partition"]))} for point in dated]
 
 
 def _is_enough(point: dict[str, Any]) -> bool:
@@ -116,39 +136,6 @@ def _number(value: object) -> float | None:
 def _thin(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
     step = -(-len(line) // POINTS)
     return line if step <= 1 else [*line[::step], line[-1]]
-
-
-METRICS = {
-    "auc": "AUC",
-    "f1": "F1",
-    "accuracy": "Accuracy",
-    "accuracy_covered": "Accuracy, decided rows",
-    "coverage": "Coverage",
-    "brier": "Brier, less is better",
-}
-
-NAMED = 3
-"""Classes that a sentence names."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is known of one task."""
-
-    name: str
-    labels: TaskLabels | None
-    labels_stale: bool
-    metrics: TaskMetrics | None
-    metrics_stale: bool
-
-
-def tasks(inputs: Inputs, stop: Stop | None) -> list[Task]:
-    """The tasks that have labels or metrics."""
-    names = dict.fromkeys([*inputs.labels.tasks, *inputs.metrics.tasks])
-    stale = outdated(inputs, stop, "label"), outdated(inputs, stop, "evaluate")
-    return [
-        Task(name, inputs.labels.tasks.get(name), stale[0], inputs.metrics.tasks.get(name), stale[1]) for name in names
-    ]
 
 
 def metric_names(metrics: TaskMetrics) -> dict[str, str]:
@@ -179,33 +166,22 @@ def averaged(metrics: TaskMetrics) -> str | None:
     if not metrics.classes:
         return None
     few = [name for name, of in metrics.classes.items() if not of.models]
-    scored = len(metrics.classes) - len(few)
+    scored, total = len(metrics.classes) - len(few), len(metrics.classes)
     if not few:
         return f"AUC and F1 are means over the {scored} classes, each against the rest."
     return (
-        f"AUC and F1 are means over {scored} of {len(metrics.classes)} classes, each against the rest; "
-        f"of {some(few)} there are too few test rows."
+        f"AUC and F1 are means over {scored} of {total} classes, each against the rest; "
+        f"there are too few test rows of {listed(few)}."
     )
 
 
 def expected(balance: dict[str, float | None]) -> str:
     """The class balance that the label model starts from, in words."""
     shares = {name: share for name, share in balance.items() if share is not None}
-    if len(shares) <= COLOURS:
-        return ", ".join(f"{percent(share)} {name}" for name, share in balance.items())
-    if len(set(shares.values())) == 1:
+    if len(shares) > COLOURS and len(set(shares.values())) == 1:
         return f"the same share of each of {len(shares)} classes"
-    most = sorted(shares, key=lambda name: -shares[name])[:NAMED]
-    named = ", ".join(f"{percent(shares[name])} {name}" for name in most)
-    return f"{named}, and less of each of {len(shares) - NAMED} other classes"
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    named = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
-    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
-
-
-def when(time: datetime) -> str:
-    """A time in UTC, to the minute."""
-    return f"{time:%Y-%m-%d %H:%M}"
+    shown: Iterable[str] = balance
+    if len(shares) > COLOURS:
+        shown = sorted(shares, key=lambda name: -shares[name])[:NAMED]
+    named = ", ".join(f"{percent(balance[name])} {name}" for name in shown)
+    return f"{named}, and less of each of {len(shares) - NAMED} other classes" if len(shares) > COLOURS else named
