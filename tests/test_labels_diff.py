@@ -18,8 +18,8 @@ from weakfish.contracts.tables import write_partition
 from weakfish.errors import UserError
 from weakfish.files import write_json
 from weakfish.labeling.choice import Maker
+from weakfish.labeling.explain import EXAMPLES, Cause, Edits, causes, diff
 from weakfish.labeling.label_model import FittedModel
-from weakfish.labeling.labels_diff import EXAMPLES, Cause, Edits, causes, diff
 from weakfish.project.paths import Project
 
 NOBODY, FINE, FRAUD = -1, 0, 1

@@ -248,7 +248,7 @@ def labels() -> None:
 @AS_JSON
 def diff(revision: str, task: str | None, as_json: bool) -> None:
     """Say which labels differ from those of REV, any git revision, and which function's edit moved them."""
-    from weakfish.labeling.labels_diff import diff as work
+    from weakfish.labeling.explain import diff as work
 
     project = Project.find()
     found = work(project, task_of(project, task), revision)
