@@ -28,8 +28,8 @@ import numpy as np
 import yaml
 
 from weakfish.contracts.tables import read_table
-from weakfish.labeling.evidence import DevGold
 from weakfish.labeling.matrix import read_label_matrix
+from weakfish.labeling.trial import DevGold
 from weakfish.project.paths import Project
 
 REMOVED = 4

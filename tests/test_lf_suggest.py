@@ -24,10 +24,10 @@ from weakfish.errors import UnknownName
 from weakfish.files import write_json
 from weakfish.labeling import estimates
 from weakfish.labeling.candidates import Candidate, words_of
-from weakfish.labeling.evidence import Examined, Labelled
 from weakfish.labeling.label import label
 from weakfish.labeling.matrix import read_label_matrix
 from weakfish.labeling.suggest import Settings, Suggestions, choose, suggest
+from weakfish.labeling.trial import Examined, Labelled
 from weakfish.labeling.vote import vote
 from weakfish.project.paths import Project
 from weakfish.rules.rule import Rule

@@ -18,9 +18,9 @@ from scipy.sparse import csc_matrix
 from weakfish.cli.main import cli
 from weakfish.contracts.tables import TIME, read_table, write_partition
 from weakfish.labeling.candidates import Candidate
-from weakfish.labeling.evidence import Examined, Labelled
 from weakfish.labeling.label import label
 from weakfish.labeling.suggest import Settings, choose
+from weakfish.labeling.trial import Examined, Labelled
 from weakfish.labeling.vote import vote
 from weakfish.project.paths import Project
 

@@ -27,10 +27,9 @@ from weakfish.cli.lf import WIDEST, excerpt, print_trial
 from weakfish.cli.main import cli
 from weakfish.contracts.tables import TIME, write_partition
 from weakfish.errors import LabelingFunctionError, TableError, UnknownName, UserError
-from weakfish.labeling.evidence import Compared, wilson
 from weakfish.labeling.matrix import SPAN, evenly, take_sample
 from weakfish.labeling.plan import Search
-from weakfish.labeling.trial import Trial, try_function
+from weakfish.labeling.trial import Compared, Trial, try_function, wilson
 from weakfish.labeling.vote import vote
 from weakfish.project.paths import Project
 

@@ -21,7 +21,10 @@ from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError, UnknownName
 from weakfish.labeling.candidates import GROUPED, Candidate, name_of, rule_of
 from weakfish.labeling.estimates import Evidence, Floats, Precision, precision, untangled
-from weakfish.labeling.evidence import (
+from weakfish.labeling.label_model import majority
+from weakfish.labeling.matrix import EVENTS_BATCH
+from weakfish.labeling.plan import VotePlan, compile_plan
+from weakfish.labeling.trial import (
     FEW,
     UNKNOWN,
     DevGold,
@@ -33,9 +36,6 @@ from weakfish.labeling.evidence import (
     labels_of,
     read_labelled,
 )
-from weakfish.labeling.label_model import majority
-from weakfish.labeling.matrix import EVENTS_BATCH
-from weakfish.labeling.plan import VotePlan, compile_plan
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.rules.loading import FOLDER, events_schema, load_functions
