@@ -20,7 +20,7 @@ from weakfish import engine as compute
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.labeling import automaton
 from weakfish.labeling.plan import compile_plan
-from weakfish.labeling.searches import TWINS
+from weakfish.labeling.regex import TWINS
 from weakfish.rules import votes
 from weakfish.rules.columnar import ColumnarLabelingFunction
 

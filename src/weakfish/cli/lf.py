@@ -19,7 +19,7 @@ from weakfish.cli.quarantine import printable
 from weakfish.project.paths import Project
 
 if TYPE_CHECKING:
-    from weakfish.labeling.searches import Search
+    from weakfish.labeling.regex import Search
     from weakfish.labeling.suggest import Suggestion, Suggestions
     from weakfish.labeling.trial import Trial
 

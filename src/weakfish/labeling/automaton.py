@@ -16,8 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from weakfish.engine import Engine
-from weakfish.labeling.regex import Unlifted
-from weakfish.labeling.searches import TWINS_NEEDLE, Lifted, Needle, Search, kind_of, lift, named, searches_in
+from weakfish.labeling.regex import TWINS_NEEDLE, Lifted, Needle, Search, Unlifted, kind_of, lift, named, searches_in
 
 Booleans = npt.NDArray[np.bool_]
 Scanner = tuple[Callable[[bytes | memoryview], object], list[int]]

@@ -22,7 +22,7 @@ from weakfish.contracts.votes_file import ABSTAIN
 from weakfish.engine import Engine
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.labeling.automaton import ROW, Lifting
-from weakfish.labeling.searches import Search, rewritten
+from weakfish.labeling.regex import Search, rewritten
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.loading import Voter, load_voters

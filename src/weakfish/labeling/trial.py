@@ -29,7 +29,7 @@ from weakfish.files import read_json
 from weakfish.labeling.candidates import Candidate, Finder, Incidence, Role, role_of
 from weakfish.labeling.label_model import majority
 from weakfish.labeling.matrix import EVENTS_BATCH, EventHashes, EventSample, Places, evenly, take_sample, votes_of
-from weakfish.labeling.searches import Search
+from weakfish.labeling.regex import Search
 from weakfish.labeling.workers import LEAST_ROWS, Applied, joined
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
