@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from weakfish import engine as compute
-from weakfish.labeling.plan import VotePlan, compile_plan
+from weakfish.labeling.plan import VotePlan
 from weakfish.rules.columnar import ColumnarLabelingFunction
 
 
@@ -25,7 +25,7 @@ def engines_votes(
 def plan_that_agrees(functions: Sequence[ColumnarLabelingFunction], rows: pa.Table) -> VotePlan:
     """The compiled plan, once its votes on ``rows`` are found equal to the engine's own."""
     engine = compute.connect()
-    plan = compile_plan(engine, functions, rows.schema)
+    plan = VotePlan(engine, functions, rows.schema)
     found = {name: column.tolist() for name, column in plan.votes(rows).items()}
     assert found == engines_votes(engine, functions, rows)
     return plan

@@ -21,7 +21,7 @@ from snorkel.labeling import LFAnalysis, PandasLFApplier
 
 from weakfish import engine as compute
 from weakfish.errors import LabelingFunctionError
-from weakfish.labeling.plan import compile_plan
+from weakfish.labeling.plan import VotePlan
 from weakfish.rules import ABSTAIN, ColumnarLabelingFunction, keywords, lookup, patterns, threshold, votes
 
 FINE, FRAUD = 0, 1
@@ -80,7 +80,7 @@ def test_a_column_one_row_and_snorkels_applier_give_the_same_votes(function: Col
 def test_the_pass_over_the_events_gives_the_same_votes() -> None:
     words = keywords("words", FRAUD, "note", ["straße", "été", "$"], why=WHY)
     functions = [*FUNCTIONS, words]
-    plan = compile_plan(ENGINE, functions, ROWS.schema)
+    plan = VotePlan(ENGINE, functions, ROWS.schema)
     found = {name: column.tolist() for name, column in plan.votes(ROWS.select(plan.columns)).items()}
     assert found == {function.name: column_votes(function) for function in functions}
     assert {search.function for search in plan.searches if search.lifted} >= {"sells", "percents"}

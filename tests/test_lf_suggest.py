@@ -23,11 +23,10 @@ from weakfish.contracts.tables import TIME, read_table, write_partition
 from weakfish.errors import UnknownName
 from weakfish.files import write_json
 from weakfish.labeling import estimates
-from weakfish.labeling.candidates import Candidate, words_of
+from weakfish.labeling.candidates import Candidate, Examined, Labelled, words_of
 from weakfish.labeling.label import label
 from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.suggest import Settings, Suggestions, choose, suggest
-from weakfish.labeling.trial import Examined, Labelled
+from weakfish.labeling.suggest import Suggestions, choose, suggest
 from weakfish.labeling.vote import vote
 from weakfish.project.paths import Project
 from weakfish.rules.rule import Rule
@@ -104,7 +103,10 @@ def made(root: Path, **how: float) -> Project:
         part = "dev" if month < "2024-03" else "test"
         named = table.select(["order_id", "gold"]).rename_columns(["order_id", "label"])
         write_partition(root / f"data/gold/fraud/{part}", month, named)
-    write_json(root / "data/features/customer_activity.manifest.json", {"entity": "customer"})
+    write_json(
+        root / "data/features/customer_activity.manifest.json",
+        {"entity": "customer", "columns": {}, "features": [], "data_version": ""},
+    )
     relabelled(root)
     return Project(root)
 
@@ -138,7 +140,7 @@ def there(planted: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def for_uncovered(found: Suggestions) -> dict[str, Rule]:
-    return {each.rule.column: each.rule for each in found.suggestions if each.kind == "uncovered"}
+    return {each.rule.column: each.rule for each in found.suggestions if each.pick.kind == "uncovered"}
 
 
 def test_a_planted_word_and_a_planted_threshold_are_found_with_their_class(found: Suggestions) -> None:
@@ -156,12 +158,12 @@ def test_words_that_say_nothing_are_not_suggested(found: Suggestions) -> None:
 
 
 def test_dev_gold_stands_beside_the_estimate_and_agrees_with_it(found: Suggestions) -> None:
-    for each in (each for each in found.suggestions if each.kind == "uncovered"):
+    for each in (each for each in found.suggestions if each.pick.kind == "uncovered"):
         counts = each.counts
-        assert each.estimate >= each.low >= 0.9
-        assert counts.gold > 100
-        assert counts.correct / counts.gold >= each.low
-        assert counts.gold_added <= counts.adds <= counts.votes
+        assert each.pick.estimate >= each.pick.low >= 0.9
+        assert counts["gold"] > 100
+        assert counts["correct"] / counts["gold"] >= each.pick.low
+        assert counts["gold_added"] <= counts["adds"] <= counts["votes"]
 
 
 def test_pasted_code_votes_as_it_was_said_to(
@@ -180,9 +182,9 @@ def test_pasted_code_votes_as_it_was_said_to(
     for each in found.suggestions:
         votes = read_table(root / f"data/votes/fraud/{each.rule.name}", ["vote"])["vote"].to_numpy()
         assert set(np.unique(votes)) == {-1, each.rule.label}
-        assert (votes >= 0).sum() == each.counts.votes
+        assert (votes >= 0).sum() == each.counts["votes"]
         new = (votes >= 0) & ~before & ~fired
-        assert new.sum() == (each.counts.adds if each.kind == "uncovered" else 0)
+        assert new.sum() == (each.counts["adds"] if each.pick.kind == "uncovered" else 0)
         fired |= votes >= 0
     assert (after & ~before).sum() == (fired & ~before).sum() > 50
 
@@ -228,7 +230,7 @@ def test_dev_gold_has_no_part_in_what_is_suggested(planted: Path, found: Suggest
     without = asked(root)
     assert [each.rule for each in without.suggestions] == [each.rule for each in found.suggestions]
     assert [each.low for each in without.suggestions] == [each.low for each in found.suggestions]
-    assert not any(each.counts.gold for each in without.suggestions)
+    assert not any(each.counts["gold"] for each in without.suggestions)
 
 
 def test_the_benchmark_takes_functions_away_and_counts_what_came_back(
@@ -342,10 +344,10 @@ def test_a_rule_that_is_right_only_where_many_functions_say_so_is_not_suggested(
         uncovered=Examined(csc_matrix(elsewhere), []),
         covered=Examined(csc_matrix(holds.astype(np.float32)), []),
     )
-    settings = Settings(0.8, np.array([0.5, 0.5]))
-    assert not choose(one, "uncovered", settings, most=10).chosen
+    balance = np.array([0.5, 0.5])
+    assert not choose(one, "uncovered", 0.8, balance, most=10).chosen
     monkeypatch.setattr(estimates, "FEW_VOTES", 99)
-    assert [each.label for each in choose(one, "uncovered", settings, most=10).chosen] == [1]
+    assert [each.label for each in choose(one, "uncovered", 0.8, balance, most=10).chosen] == [1]
 
 
 def test_of_three_classes_each_candidate_gets_its_own() -> None:
@@ -361,7 +363,7 @@ def test_of_three_classes_each_candidate_gets_its_own() -> None:
     chances = (likely / likely.sum(axis=1, keepdims=True))[covered]
     one = (votes >= 0).sum(axis=1)[covered]
     made = Labelled(names, groups[0], groups[1], chances, one, votes[covered], one == 1, {})
-    chosen = choose(made, "uncovered", Settings(0.9, np.full(3, 1 / 3)), most=10).chosen
+    chosen = choose(made, "uncovered", 0.9, np.full(3, 1 / 3), most=10).chosen
     assert {(each.candidates[0].column, each.label) for each in chosen} == {("c0", 0), ("c1", 1), ("c2", 2)}
 
 
@@ -369,7 +371,7 @@ def test_a_lower_bound_holds_in_at_least_nine_of_ten_projects() -> None:
     bounds, held, passed = 0, 0, 0
     for seed in range(12):
         made, _, rates = labelled(seed)
-        chosen = choose(made, "uncovered", Settings(0.8, np.array([0.5, 0.5])), most=10).chosen
+        chosen = choose(made, "uncovered", 0.8, np.array([0.5, 0.5]), most=10).chosen
         kept = []
         for each in chosen:
             rate = rates[:, int(each.candidates[0].column[1:])] * (0.6, 0.4)

@@ -17,10 +17,9 @@ from scipy.sparse import csc_matrix
 
 from weakfish.cli.main import cli
 from weakfish.contracts.tables import TIME, read_table, write_partition
-from weakfish.labeling.candidates import Candidate
+from weakfish.labeling.candidates import Candidate, Examined, Labelled
 from weakfish.labeling.label import label
-from weakfish.labeling.suggest import Settings, choose
-from weakfish.labeling.trial import Examined, Labelled
+from weakfish.labeling.suggest import choose
 from weakfish.labeling.vote import vote
 from weakfish.project.paths import Project
 
@@ -211,6 +210,6 @@ def test_of_fifty_classes_each_candidate_gets_its_own() -> None:
         counts == 0,
         {},
     )
-    chosen = choose(made, "uncovered", Settings(0.8, np.full(classes, 1 / classes)), most=20).chosen
+    chosen = choose(made, "uncovered", 0.8, np.full(classes, 1 / classes), most=20).chosen
     assert len(chosen) > 15
     assert all(each.candidates[0].column == f"c{each.label}" for each in chosen)

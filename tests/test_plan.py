@@ -19,7 +19,7 @@ from plans import engines_votes, plan_that_agrees
 from weakfish import engine as compute
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.labeling import plan as automaton
-from weakfish.labeling.plan import compile_plan
+from weakfish.labeling.plan import VotePlan
 from weakfish.labeling.regex import TWINS
 from weakfish.rules import votes
 from weakfish.rules.columnar import ColumnarLabelingFunction
@@ -164,7 +164,7 @@ def test_chunked_sliced_and_encoded_columns_are_read_in_order(kind: pa.DataType)
 
 def test_votes_come_in_the_order_of_large_batches() -> None:
     rows = pa.table({"text": list(islice(cycle(["free", "no", None]), 300_000))})
-    found = compile_plan(compute.connect(), [function(LIFTED["keyword"])], rows.schema).votes(rows)["searches"]
+    found = VotePlan(compute.connect(), [function(LIFTED["keyword"])], rows.schema).votes(rows)["searches"]
     assert (found.reshape(-1, 3) == [1, -1, -1]).all()
 
 
@@ -217,7 +217,7 @@ def test_functions_of_several_classes_and_lookups_are_one_plan() -> None:
 def test_votes_stand_in_the_order_of_the_rows_however_the_engine_joins() -> None:
     known = ibis.memtable({"text": [f"k{number}" for number in range(0, 50_000, 3)]})
     rows = pa.table({"text": [f"k{number % 50_000}" for number in range(600_000)]})
-    plan = compile_plan(compute.connect(), [function(lambda t: t.text.isin(known.text))], rows.schema)
+    plan = VotePlan(compute.connect(), [function(lambda t: t.text.isin(known.text))], rows.schema)
     expected = np.where(np.arange(600_000) % 50_000 % 3 == 0, 1, -1)
     assert np.array_equal(plan.votes(rows)["searches"], expected)
 
@@ -234,12 +234,12 @@ def test_votes_stand_in_the_order_of_the_rows_however_the_engine_joins() -> None
 def test_a_function_that_cannot_be_compiled_is_named(condition: Condition, message: str) -> None:
     functions = [function(LIFTED["keyword"], "fine"), function(condition, "broken")]
     with pytest.raises(LabelingFunctionError, match=f"'broken' .*{message}"):
-        compile_plan(compute.connect(), functions, ROWS.schema)
+        VotePlan(compute.connect(), functions, ROWS.schema)
 
 
 def test_a_function_that_fails_on_a_row_is_named() -> None:
     functions = [function(LIFTED["keyword"], "fine"), function(lambda t: t.text.cast("int64") > 0, "broken")]
-    plan = compile_plan(compute.connect(), functions, ROWS.schema)
+    plan = VotePlan(compute.connect(), functions, ROWS.schema)
     with pytest.raises(LabelingFunctionError, match=r"'broken' .*cannot be computed: .*Correct its condition"):
         plan.votes(ROWS)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plans import engines_votes
 
 from weakfish import engine as compute
-from weakfish.labeling.plan import compile_plan
+from weakfish.labeling.plan import VotePlan
 from weakfish.rules import votes
 from weakfish.rules.columnar import ColumnarLabelingFunction
 
@@ -97,7 +97,7 @@ def test_lifted_searches_answer_as_the_engine_does(
 ) -> None:
     rows = pa.table({"text": pa.array(values, pa.string())})
     functions = [function_of(number, *search) for number, search in enumerate(searches)]
-    plan = compile_plan(engine, functions, rows.schema)
+    plan = VotePlan(engine, functions, rows.schema)
     expected, found = engines_votes(engine, functions, rows), plan.votes(rows)
     for search, name in zip(searches, expected, strict=True):
         assert found[name].tolist() == expected[name], (search, values)

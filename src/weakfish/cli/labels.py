@@ -1,14 +1,15 @@
-"""An explanation of one label as people read it: a table of votes, and below it what the label rests on."""
+"""`explain` and `labels`: why one label is what it is, and what moved those that changed, as people read it."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -27,8 +28,8 @@ def print_explanation(found: dict[str, Any], file: TextIO | None = None) -> None
     out.print(Text(_headline(found), "bold"))
     out.print(Text(_method(found)))
     if found["covered"]:
-        out.print(_table(found))
-    for line in _rest(found) + _origin(found):
+        out.print(_weights(found))
+    for line in _notes(found) + _origin(found):
         out.print(Text(line))
 
 
@@ -39,61 +40,69 @@ def console(file: TextIO) -> Console:
     return Console(file=file, width=width, force_terminal=terminal, highlight=False, markup=False, emoji=False)
 
 
+def grid(titles: Sequence[str], *, right: Sequence[str] = (), fold: Sequence[str] = ()) -> Table:
+    """An empty table: columns in ``right`` are justified to there, and only those in ``fold`` may be folded."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in titles:
+        justify: JustifyMethod = "right" if title in right else "left"
+        table.add_column(title, justify=justify, no_wrap=title not in fold, overflow="fold")
+    return table
+
+
 def _headline(found: dict[str, Any]) -> str:
-    about = f"{found['key']} ({found['time'] or 'undated'}), task {found['task']}"
-    shares = _shares(found["probabilities"])
-    if not found["covered"]:
-        return (
-            f"{about}: uncovered, no labeling function votes on it. Its probabilities are the class balance ({shares})."
-        )
-    return f"{about}: {found['label']} ({shares})"
+    about, shares = f"{found['key']} ({found['time'] or 'undated'}), task {found['task']}", found["probabilities"]
+    if found["covered"]:
+        return f"{about}: {found['label']} ({_shares(shares)})"
+    return (
+        f"{about}: uncovered, no labeling function votes on it. Its probabilities are the class balance "
+        f"({_shares(shares)})."
+    )
 
 
 def _method(found: dict[str, Any]) -> str:
     if not found["covered"]:
         return "It has no label; what treats the class balance as one is mistaken."
-    if found["prior"] is not None:
-        if len(found["classes"]) > SHOWN:
-            return (
-                f"Log odds of {_best(found)[0]} against the classes that come next: the class balance and the votes "
-                "add up to them."
-            )
-        against = found["classes"][0]
-        return f"Log odds of each class against {against}: the class balance and the votes add up to the probability."
-    votes = {name: number for name, number in found["votes"].items() if number or len(found["classes"]) <= SHOWN}
-    counts = ", ".join(f"{number} for {name}" for name, number in votes.items())
-    return f"Majority vote: {counts}; the class with most votes has the probability, classes that tie share it."
+    if found["prior"] is None:
+        votes = {name: number for name, number in found["votes"].items() if number or len(found["classes"]) <= SHOWN}
+        counts = ", ".join(f"{number} for {name}" for name, number in votes.items())
+        return f"Majority vote: {counts}; the class with most votes has the probability, classes that tie share it."
+    if len(found["classes"]) > SHOWN:
+        return (
+            f"Log odds of {_best(found)[0]} against the classes that come next: the class balance and the votes "
+            "add up to them."
+        )
+    against = found["classes"][0]
+    return f"Log odds of each class against {against}: the class balance and the votes add up to the probability."
 
 
-def _table(found: dict[str, Any]) -> Table:
-    columns = _columns(found)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("labeling function", overflow="fold")
-    table.add_column("vote", no_wrap=True)
-    weighed = found["prior"] is not None
-    for title, _, _ in columns if weighed else []:
-        table.add_column(title, justify="right")
-    table.add_column("module", overflow="fold")
+def _weights(found: dict[str, Any]) -> Table:
+    """Each vote, and what it adds to the log odds between the two classes of each column."""
+    pairs = _pairs(found) if found["prior"] is not None else {}
+    table = grid(
+        ["labeling function", "vote", *pairs, "module"], right=list(pairs), fold=["labeling function", "module"]
+    )
     voted = [function for function in found["functions"] if function["vote"] is not None]
     for function in sorted(voted, key=_weight, reverse=True):
-        odds = [_odds(_of(function["log_odds"], pair), function["at_bound"]) for _, *pair in columns] if weighed else []
+        odds = (_odds(_between(function["log_odds"], pair), function["at_bound"]) for pair in pairs.values())
         table.add_row(Text(function["name"]), function["vote"], *odds, Text(function["module"]))
-    if weighed:
-        table.add_row(Text("(class balance)"), "", *(_odds(_of(found["prior"], pair)) for _, *pair in columns), "")
-        table.add_row(Text("together", "bold"), "", *(_odds(_total(found, pair)) for _, *pair in columns), "")
+    if pairs:
+        parts = [found["prior"], *(function["log_odds"] for function in found["functions"])]
+        prior = (_odds(_between(found["prior"], pair)) for pair in pairs.values())
+        total = (_odds(sum(_between(part, pair) for part in parts)) for pair in pairs.values())
+        table.add_row(Text("(class balance)"), "", *prior, "")
+        table.add_row(Text("together", "bold"), "", *total, "")
     return table
 
 
-def _columns(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """The comparisons that have a column: its title, a class, and the class that it is compared with.
+def _pairs(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """By the title of a column: a class, and the class that it is compared with.
 
     Of few classes each with the first one; of many the most probable one with those that come next.
     """
-    classes = found["classes"]
+    classes, best = found["classes"], _best(found)
     if len(classes) <= SHOWN:
-        return [(f"log odds of {name}", name, classes[0]) for name in classes[1:]]
-    best = _best(found)
-    return [(f"against {name}", best[0], name) for name in best[1:SHOWN]]
+        return {f"log odds of {name}": (name, classes[0]) for name in classes[1:]}
+    return {f"against {name}": (best[0], name) for name in best[1:SHOWN]}
 
 
 def _best(found: dict[str, Any]) -> list[str]:
@@ -103,58 +112,50 @@ def _best(found: dict[str, Any]) -> list[str]:
 
 def _shares(shares: dict[str, float]) -> str:
     """Probabilities; of many classes the largest, and how much is left for the others."""
-    if len(shares) <= SHOWN:
-        return ", ".join(f"{name} {share:.4f}" for name, share in shares.items())
-    if len(set(shares.values())) == 1:
+    if len(shares) > SHOWN and len(set(shares.values())) == 1:
         return f"{next(iter(shares.values())):.4f} for each of {len(shares)} classes"
-    most = sorted(shares.items(), key=lambda item: -item[1])[:SHOWN]
-    rest = 1 - sum(share for _, share in most)
+    most = sorted(shares.items(), key=lambda item: -item[1])[:SHOWN] if len(shares) > SHOWN else list(shares.items())
     named = [f"{name} {share:.4f}" for name, share in most]
-    return ", ".join([*named, f"{len(shares) - SHOWN} others {max(rest, 0.0):.4f}"])
+    if len(shares) > SHOWN:
+        named.append(f"{len(shares) - SHOWN} others {max(1 - sum(share for _, share in most), 0.0):.4f}")
+    return ", ".join(named)
 
 
 def _weight(function: dict[str, Any]) -> float:
     return max(map(abs, function["log_odds"].values())) if function["log_odds"] else 0.0
 
 
-def _of(odds: dict[str, float], pair: list[str]) -> float:
+def _between(odds: dict[str, float], pair: tuple[str, str]) -> float:
     """The log odds of one class against another; those that are given are against the first class."""
     return odds.get(pair[0], 0.0) - odds.get(pair[1], 0.0)
-
-
-def _total(found: dict[str, Any], pair: list[str]) -> float:
-    return _of(found["prior"], pair) + sum(_of(function["log_odds"], pair) for function in found["functions"])
 
 
 def _odds(value: float, at_bound: bool = False) -> str:
     return f"{value:+.3f}{'*' if at_bound else ' '}"
 
 
-def _rest(found: dict[str, Any]) -> list[str]:
-    lines = []
-    if any(function["at_bound"] for function in found["functions"]):
+def _notes(found: dict[str, Any]) -> list[str]:
+    functions, lines = found["functions"], []
+    if any(function["at_bound"] for function in functions):
         lines.append("* An estimate at the bound that the label model sets: the true weight may be larger.")
-    failed = [function["name"] for function in found["functions"] if function["failed"]]
+    failed = [function["name"] for function in functions if function["failed"]]
     if failed:
         lines.append(f"Failed on it, which counts as an abstain: {', '.join(failed)}.")
-    silent = [function["name"] for function in found["functions"] if function["vote"] is None]
-    silent = [name for name in silent if name not in failed]
+    silent = [each["name"] for each in functions if each["vote"] is None and not each["failed"]]
     if silent and found["covered"]:
         lines.append(f"Abstained: {', '.join(silent)}.")
     return lines
 
 
 def _origin(found: dict[str, Any]) -> list[str]:
-    events, model = found["events"], found["model"]
-    settings = ", ".join(
-        f"{name} {_setting(value)}" for name, value in found["settings"]["label_model"].items() if value is not None
-    )
+    events, model, settings = found["events"], found["model"], found["settings"]["label_model"]
+    told = ", ".join(f"{name} {_setting(value)}" for name, value in settings.items() if value is not None)
     return [
         "",
         f"Events    data/events/{events['partition']}.parquet, sha256 {events['sha256'][:12]}",
         f"Model     {found['method']}, fitted through {model['fitted_through']} on {model['rows']:,} rows",
         *(f"          {why}" for why in found["why"]),
-        f"Settings  {settings}",
+        f"Settings  {told}",
         f"Packages  {', '.join(f'{name} {version}' for name, version in found['versions'].items())}",
     ]
 
@@ -175,46 +176,31 @@ KINDS = {
 
 def print_diff(found: dict[str, Any], file: TextIO | None = None) -> None:
     """Print what `diff` found."""
-    out = console(file or sys.stdout)
-    for line in _counts(found):
-        out.print(Text(line))
-    if found["groups"]:
-        out.print(_table_diff_text(found["groups"]))
-
-
-def _counts(found: dict[str, Any]) -> list[str]:
     rows, since = found["rows"], f"{found['revision']} ({found['commit'][:7]})"
     lines = [
         f"Labels of {found['task']} since {since}: {found['flipped']:,} flipped, {found['appeared']:,} appeared, "
         f"{found['vanished']:,} vanished; {rows['old']:,} events then, {rows['new']:,} now."
     ]
-    for verb, names in (found["functions"] or {}).items():
-        if names:
-            lines.append(f"Labeling functions {verb}: {', '.join(names)}.")
+    edits = (found["functions"] or {}).items()
+    lines += [f"Labeling functions {verb}: {', '.join(names)}." for verb, names in edits if names]
     for name, (old, new) in found["settings"].items():
         lines.append(f"Setting {name} was {old} and is {new}; labels that it moved count as refit.")
-    return lines + ([found["causes_unknown"]] if found["causes_unknown"] else [])
-
-
-def _table_diff_text(groups: list[dict[str, Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("labels", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("from", no_wrap=True)
-    table.add_column("to", no_wrap=True)
-    table.add_column("because of", overflow="fold")
-    table.add_column("for example", overflow="fold")
-    for group in groups:
-        examples = Text(", ".join(map(str, group["examples"])))
+    lines += [found["causes_unknown"]] if found["causes_unknown"] else []
+    out = console(file or sys.stdout)
+    for line in lines:
+        out.print(Text(line))
+    table = grid(
+        ["labels", "", "from", "to", "because of", "for example"],
+        right=["labels"],
+        fold=["because of", "for example"],
+    )
+    for group in found["groups"]:
+        cause, examples = group["cause"], ", ".join(map(str, group["examples"]))
+        because = KINDS.get(cause["kind"]) or " or ".join(cause["functions"]) if cause else "not known"
         ends = (group["from"] or "-", group["to"] or "-")
-        table.add_row(f"{group['count']:,}", group["change"], *ends, Text(_because(group["cause"])), examples)
-    return table
-
-
-def _because(cause: dict[str, Any] | None) -> str:
-    if cause is None:
-        return "not known"
-    return KINDS.get(cause["kind"]) or " or ".join(cause["functions"])
+        table.add_row(f"{group['count']:,}", group["change"], *ends, Text(because), Text(examples))
+    if found["groups"]:
+        out.print(table)
 
 
 TASK = click.option("--task", help="The labeling task; needed where there are several.")
@@ -231,10 +217,7 @@ def explain(key: str, task: str | None, as_json: bool) -> None:
 
     project = Project.find()
     found = work(project, task_of(project, task), key)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    print_explanation(found)
+    click.echo(json.dumps(found, indent=2)) if as_json else print_explanation(found)
 
 
 @click.group()
@@ -252,10 +235,7 @@ def diff(revision: str, task: str | None, as_json: bool) -> None:
 
     project = Project.find()
     found = work(project, task_of(project, task), revision)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    print_diff(found)
+    click.echo(json.dumps(found, indent=2)) if as_json else print_diff(found)
 
 
 def task_of(project: Project, task: str | None) -> str:

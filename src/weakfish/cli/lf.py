@@ -1,4 +1,4 @@
-"""Values of rows as a person reads them: on one line, long text cut around what the function looks for."""
+"""`lf`: what a labeling function does on a sample, and suggestions, as people and programs read them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from weakfish.cli.labels import AS_JSON, TASK, console, task_of
+from weakfish.cli.labels import AS_JSON, TASK, console, grid, task_of
 from weakfish.cli.quarantine import printable
 from weakfish.project.paths import Project
 
 if TYPE_CHECKING:
-    from weakfish.labeling.regex import Search
-    from weakfish.labeling.suggest import Suggestion, Suggestions
+    from weakfish.labeling.plan import Search
+    from weakfish.labeling.suggest import Suggestions
     from weakfish.labeling.trial import Trial
 
 WIDEST = 150
@@ -88,52 +86,35 @@ def print_trial(trial: Trial, file: TextIO | None = None) -> None:
     found, out = trial.figures, console(file or sys.stdout)
     where = f" ({found['where']})" if found["where"] else ""
     out.print(Text(printable(f"{found['task']}: {found['function']}{where}"), "bold"))
-    for line in [*_about(trial), "", *_lines(found), *_faults(trial), *_notes(found)]:
+    notes = [f"note       {note}" for note in found["notes"]]
+    for line in [*_about(trial), "", *_figures(found), *_gold(found), *_beside(found), *_faults(trial), *notes]:
         out.print(Text(line))
     if found["others"]:
-        _print_others(out, found["others"])
+        _print_others(out, found["others"]["by_function"])
     fires, disagrees = found["examples"]["fires"], found["examples"]["disagrees"]
     _print_rows(out, trial, f"Where it votes: {len(fires):,} of {_rows(found['coverage']['rows'])}", fires, 0)
-    if found["others"] or found["gold"]:
-        title = f"Where {_sides(found)} says otherwise: {len(disagrees):,} of {_rows(found['contradicted'])}"
+    sides = ["dev gold"] * bool(found["gold"]) + ["the others' majority"] * bool(found["others"])
+    if sides:
+        title = f"Where {' or '.join(sides)} says otherwise: {len(disagrees):,} of {_rows(found['contradicted'])}"
         _print_rows(out, trial, title, disagrees, len(fires))
 
 
 def _about(trial: Trial) -> list[str]:
-    found, sample = trial.figures, trial.figures["sample"]
-    doc = " ".join(trial.doc.split())
+    found, sample, doc = trial.figures, trial.figures["sample"], " ".join(trial.doc.split())
     reads = ", ".join(found["reads"][:MOST_READ]) or "no column"
     if len(found["reads"]) > MOST_READ:
         reads += f" and {len(found['reads']) - MOST_READ} more columns, as far as can be told"
     how = "on columns" if found["kind"] == "columns" else "row by row"
-    tried = (
-        f"all {sample['of']:,} events"
-        if sample["rows"] == sample["of"]
-        else f"{sample['rows']:,} of {sample['of']:,} events, from {sample['partitions']:,} partitions"
-    )
-    return [*([printable(doc)] if doc else []), f"Works {how}, reads {reads}; tried on {tried}."]
+    tried = f"all {sample['of']:,} events"
+    if sample["rows"] < sample["of"]:
+        tried = f"{sample['rows']:,} of {sample['of']:,} events, from {sample['partitions']:,} partitions"
+    return [printable(doc)] * bool(doc) + [f"Works {how}, reads {reads}; tried on {tried}."]
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    coverage, rows = found["coverage"], found["sample"]["rows"]
-    votes = coverage["rows"]
-    lines = [f"coverage   {_rows(votes)}, {_share(votes, rows)}{_classes(coverage['by_class'])}"]
-    lines += _gold(found)
-    others = found["others"]
-    if others:
-        adds = others["adds"]
-        right = _right(adds["gold"], "; ")
-        lines.append(
-            f"adds       {_rows(adds['rows'])} on which none of {others['functions']:,} others votes, "
-            f"{_share(adds['rows'], rows)}{_classes(adds['by_class'])}{right}"
-        )
-        lines.append(
-            f"conflicts  on {_rows(others['conflicts'])}, {_share(others['conflicts'], votes)} of its votes, another "
-            f"votes otherwise; on {others['against_majority']:,} the others' majority does"
-        )
-    if found["changed"]:
-        lines.append(f"changed    on {_rows(found['changed'])} its vote is not the one that lies in data/votes")
-    return lines
+def _figures(found: dict[str, Any]) -> list[str]:
+    coverage = found["coverage"]
+    share = _share(coverage["rows"], found["sample"]["rows"])
+    return [f"coverage   {_rows(coverage['rows'])}, {share}{_classes(coverage['by_class'])}"]
 
 
 def _gold(found: dict[str, Any]) -> list[str]:
@@ -142,11 +123,10 @@ def _gold(found: dict[str, Any]) -> list[str]:
         return ["dev gold   there is none for these rows"]
     if not gold["votes"]:
         return [f"dev gold   it votes on none of the {_rows(gold['rows'])} with a gold label"]
-    low, high = gold["interval"]
-    most = gold["majority"]
-    lines = [f"dev gold   {_right(gold)[2:]} (95 %: {low:.1%} to {high:.1%})"]
+    (low, high), most = gold["interval"], gold["majority"]
+    lines = [f"dev gold   {_right(gold)} (95 %: {low:.1%} to {high:.1%})"]
     if len(gold["by_class"]) > 1:
-        lines += [f"           {name}: {_right(each)[2:]}" for name, each in gold["by_class"].items()]
+        lines += [f"           {name}: {_right(each)}" for name, each in gold["by_class"].items()]
     if most["rows"]:
         lines.append(
             f"           where the others have a majority too ({_rows(most['rows'])}): it is right on "
@@ -155,42 +135,49 @@ def _gold(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _beside(found: dict[str, Any]) -> list[str]:
+    lines, others, votes = [], found["others"], found["coverage"]["rows"]
+    if others:
+        adds = others["adds"]
+        right = f"; {_right(adds['gold'])}" if adds["gold"]["votes"] else ""
+        lines = [
+            f"adds       {_rows(adds['rows'])} on which none of {others['functions']:,} others votes, "
+            f"{_share(adds['rows'], found['sample']['rows'])}{_classes(adds['by_class'])}{right}",
+            f"conflicts  on {_rows(others['conflicts'])}, {_share(others['conflicts'], votes)} of its votes, another "
+            f"votes otherwise; on {others['against_majority']:,} the others' majority does",
+        ]
+    if found["changed"]:
+        lines.append(f"changed    on {_rows(found['changed'])} its vote is not the one that lies in data/votes")
+    return lines
+
+
 def _faults(trial: Trial) -> list[str]:
     faults = trial.figures["faults"]
     if not faults["rows"]:
         return []
-    more = ", ..." if faults["rows"] > len(faults["keys"]) else ""
     keys = ", ".join(printable(repr(key)) for key in faults["keys"])
+    keys += ", ..." if faults["rows"] > len(faults["keys"]) else ""
     return [
-        f"faults     it raised on {_rows(faults['rows'])}, first {excerpt('', trial.exception, [])} ({keys}{more}); "
+        f"faults     it raised on {_rows(faults['rows'])}, first {excerpt('', trial.exception, [])} ({keys}); "
         "there it has no vote"
     ]
 
 
-def _notes(found: dict[str, Any]) -> list[str]:
-    return [f"note       {note}" for note in found["notes"]]
-
-
-def _print_others(out: Console, others: dict[str, Any]) -> None:
-    met = [each for each in others["by_function"] if each["both"]]
-    if not met:
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("votes on the same rows", overflow="fold")
-    for name in ("rows", "agree", "conflict"):
-        table.add_column(name, justify="right")
+def _print_others(out: Console, others: list[dict[str, Any]]) -> None:
+    met = [each for each in others if each["both"]]
     agreeing = sorted(met, key=lambda each: -each["agree"])[:MOST_OTHERS]
     shown = [each for each in met if (each in met[:MOST_OTHERS] and each["conflict"]) or each in agreeing]
+    table = grid(
+        ["votes on the same rows", "rows", "agree", "conflict"],
+        right=["rows", "agree", "conflict"],
+        fold=["votes on the same rows"],
+    )
     for each in shown:
-        table.add_row(Text(each["name"]), f"{each['both']:,}", f"{each['agree']:,}", f"{each['conflict']:,}")
-    out.print(table)
+        table.add_row(Text(each["name"]), *(f"{each[count]:,}" for count in ("both", "agree", "conflict")))
+    if met:
+        out.print(table)
     if len(met) > len(shown):
         out.print(Text(f"and {len(met) - len(shown):,} more, which conflict or agree on fewer rows; --json has all."))
-
-
-def _sides(found: dict[str, Any]) -> str:
-    sides = [*(["dev gold"] if found["gold"] else []), *(["the others' majority"] if found["others"] else [])]
-    return " or ".join(sides)
 
 
 def _print_rows(out: Console, trial: Trial, title: str, rows: list[dict[str, Any]], first: int) -> None:
@@ -208,11 +195,9 @@ def _print_rows(out: Console, trial: Trial, title: str, rows: list[dict[str, Any
             out.print(Text(f"    {column:{width}}  {value}"), soft_wrap=True)
 
 
-def _right(found: dict[str, int], before: str = "; ") -> str:
-    if not found["votes"]:
-        return ""
+def _right(found: dict[str, int]) -> str:
     share = _share(found["correct"], found["votes"])
-    return f"{before}right on {found['correct']:,} of {_rows(found['votes'])} with dev gold, {share}"
+    return f"right on {found['correct']:,} of {_rows(found['votes'])} with dev gold, {share}"
 
 
 def _classes(by_class: dict[str, int]) -> str:
@@ -249,8 +234,22 @@ def to_json(found: Suggestions) -> dict[str, Any]:
         "rows": found.rows,
         "balance": found.balance,
         "best": found.best,
-        "suggestions": [_json(found, each) for each in found.suggestions],
-        "together": {kind: counts.as_json() for kind, counts in found.together.items()},
+        "suggestions": [
+            {
+                "name": each.rule.name,
+                "for": each.pick.kind,
+                "class": found.classes[each.rule.label],
+                "column": each.rule.column,
+                "kind": each.pick.candidates[0].kind,
+                "values": list(each.rule.words) or [each.rule.value],
+                "estimate": each.pick.estimate,
+                "low": each.pick.low,
+                "expected": each.pick.expected,
+                **each.counts,
+            }
+            for each in found.suggestions
+        ],
+        "together": found.together,
         "code": _module(found),
     }
 
@@ -260,24 +259,17 @@ def _module(found: Suggestions) -> str | None:
     from weakfish.rules.rule import module_source
 
     rules = [each.rule for each in found.suggestions]
-    about = {each.rule.name: _about_suggest_text(found, each) for each in found.suggestions}
-    return module_source(rules, found.classes, comments=about).rstrip("\n") if rules else None
-
-
-def _json(found: Suggestions, each: Suggestion) -> dict[str, Any]:
-    rule = each.rule
-    return {
-        "name": rule.name,
-        "for": each.kind,
-        "class": found.classes[rule.label],
-        "column": rule.column,
-        "kind": {"keywords": "word", "lookup": "value"}.get(rule.form, rule.form),
-        "values": list(rule.words) or [rule.value],
-        "estimate": each.estimate,
-        "low": each.low,
-        "expected": each.expected,
-        **each.counts.as_json(),
-    }
+    comments = {}
+    for each in found.suggestions:
+        pick, counts, name = each.pick, each.counts, found.classes[each.rule.label]
+        adds = f"adds {counts['adds']:,} of {found.rows[pick.kind]:,} {pick.kind} ones"
+        comments[each.rule.name] = [
+            f"{name}: votes on {counts['votes']:,} rows, {adds}; estimated precision there {pick.estimate:.2f}, "
+            f"at least {pick.low:.2f};",
+            f"{_agrees(counts['correct_added'], counts['gold_added'])}, "
+            f"{_agrees(counts['correct'], counts['gold'], 'in all')}.",
+        ]
+    return module_source(rules, found.classes, comments=comments).rstrip("\n") if rules else None
 
 
 def _head(found: Suggestions) -> list[str]:
@@ -292,15 +284,15 @@ def _head(found: Suggestions) -> list[str]:
             f"{rows['looked_at_covered']:,} covered rows; counts are of all rows."
         )
     for kind, name in KINDS.items():
-        of = sum(each.kind == kind for each in found.suggestions)
+        of = sum(each.pick.kind == kind for each in found.suggestions)
         if not of:
             lines.append(f"Nothing to suggest for {name}: {_why_not(found, kind)}.")
             continue
         counts = found.together[kind]
         lines.append(
-            f"For {name}, {of} suggestion{'s' if of > 1 else ''}, which together vote on {counts.adds:,} of "
-            f"{rows[kind]:,} ({counts.adds / max(rows[kind], 1):.0%}); "
-            f"{_gold_line(counts.correct_added, counts.gold_added)}."
+            f"For {name}, {of} suggestion{'s' if of > 1 else ''}, which together vote on {counts['adds']:,} of "
+            f"{rows[kind]:,} ({counts['adds'] / max(rows[kind], 1):.0%}); "
+            f"{_agrees(counts['correct_added'], counts['gold_added'])}."
         )
     if found.suggestions:
         lines.append(
@@ -312,7 +304,7 @@ def _head(found: Suggestions) -> list[str]:
 def _why_not(found: Suggestions, kind: str) -> str:
     if not found.rows[kind]:
         return "there are none"
-    if any(each.kind != kind for each in found.suggestions) and kind == "undecided":
+    if any(each.pick.kind != kind for each in found.suggestions) and kind == "undecided":
         return "no further rule would vote on enough of them"
     best = max(found.best[kind], default=0)
     themselves, like = found.balance[kind]["themselves"], found.balance[kind]["like"]
@@ -327,16 +319,7 @@ def _why_not(found: Suggestions, kind: str) -> str:
     return f"no rule is estimated to reach a precision of {found.wanted:.0%}{differ}"
 
 
-def _about_suggest_text(found: Suggestions, each: Suggestion) -> list[str]:
-    counts, name = each.counts, found.classes[each.rule.label]
-    adds = f"votes on {counts.votes:,} rows, adds {counts.adds:,} of {found.rows[each.kind]:,} {each.kind} ones"
-    return [
-        f"{name}: {adds}; estimated precision there {each.estimate:.2f}, at least {each.low:.2f};",
-        f"{_gold_line(counts.correct_added, counts.gold_added)}, {_gold_line(counts.correct, counts.gold, 'in all')}.",
-    ]
-
-
-def _gold_line(correct: int, gold: int, where: str = "of these") -> str:
+def _agrees(correct: int, gold: int, where: str = "of these") -> str:
     return f"dev gold agrees with {correct:,} of {gold:,} {where}" if gold else f"no dev gold {where}"
 
 
@@ -376,10 +359,7 @@ def try_(function: str, task: str | None, rows: int, examples: int, columns: str
     project = Project.find()
     wanted = [name.strip() for name in columns.split(",")] if columns else None
     found = try_function(project, _task_of(project, task, function), function, rows, examples, wanted)
-    if as_json:
-        click.echo(json.dumps(found.figures, indent=2))
-        return
-    print_trial(found)
+    click.echo(json.dumps(found.figures, indent=2)) if as_json else print_trial(found)
 
 
 @lf.command("suggest")
@@ -404,10 +384,7 @@ def suggest(task: str | None, precision: float, most: int, columns: str | None, 
     project = Project.find()
     wanted = [name.strip() for name in columns.split(",")] if columns else None
     found = work(project, task_of(project, task), precision, most, wanted)
-    if as_json:
-        click.echo(json.dumps(to_json(found), indent=2))
-        return
-    print_suggestions(found)
+    click.echo(json.dumps(to_json(found), indent=2)) if as_json else print_suggestions(found)
 
 
 def _task_of(project: Project, task: str | None, function: str) -> str:

@@ -142,7 +142,12 @@ def data_version(folder: Path) -> str:
 
 
 def table_version(project: Rooted, table: str) -> str:
-    """The hash of a table below ``data/``, as `data_version`; files that did not change since are not read again.
+    """The hash of a table below ``data/``, as `data_version`; files that did not change since are not read again."""
+    return _version(partition_hashes(project, table))
+
+
+def partition_hashes(project: Rooted, table: str) -> dict[str, str]:
+    """The SHA-256 of each partition of a table below ``data/``; files that did not change since are not read again.
 
     Hashes are remembered below ``.weakfish/hashes`` by size, times and inode. The folder may be deleted at any time.
     """
@@ -162,7 +167,7 @@ def table_version(project: Rooted, table: str) -> str:
     if settled != known:
         with contextlib.suppress(OSError), whole_file(memory) as part:
             part.write_text(json.dumps(settled), encoding="utf-8")
-    return _version(hashes)
+    return hashes
 
 
 def _remembered(memory: Path) -> dict[str, list[int | str]]:

@@ -51,10 +51,15 @@ class LabelsManifest:
     events: Mapping[str, str]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
-    method: str
+    method: str = ""
     task: str = ""
     why: Sequence[str] = ()
     models: Sequence[dict[str, Any]] = ()
+
+    @property
+    def classes(self) -> list[str]:
+        """The task's classes."""
+        return list(self.settings["classes"])
 
 
 @dataclass(frozen=True)

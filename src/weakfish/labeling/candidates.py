@@ -1,4 +1,4 @@
-"""What a rule could look for: rows come in as Arrow, candidates leave, and on which rows each of them holds.
+"""What rules could look for in rows that the functions leave open, and on which rows each candidate holds.
 
 Words and phrases of two words in columns of text, values of columns that have few, bounds of numbers, yes or no, and
 whether there is a value at all. Only what several target rows share becomes a candidate; texts are not kept.
@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csc_matrix, csr_matrix  # type: ignore[import-untyped]
 
-from weakfish.rules.rule import Form, Rule
+from weakfish.contracts.manifests import FeaturesManifest, feature_tables, read_manifest
+from weakfish.contracts.tables import partitions, read_partition, schema_of
+from weakfish.contracts.votes_file import Votes
+from weakfish.errors import TableError
+from weakfish.labeling.matrix import Places, evenly, rows_at, take_sample
+from weakfish.labeling.trial import Bools, others_votes
+from weakfish.project.paths import Project
+from weakfish.project.runs import Progress
 
 Kind = Literal["word", "value", "at_least", "at_most", "holds", "holds_not", "missing", "present"]
 Role = Literal["text", "values", "number", "flag", "other"]
@@ -39,6 +47,18 @@ FEW_VALUES = 0.1
 
 STEPS = 40
 """Of the quantiles of a number that can become bounds."""
+
+FEW = 3
+"""Target rows that a candidate holds on at least."""
+
+UNDECIDED = 0.75
+"""Probability of the most probable class below which a row counts as undecided."""
+
+ROWS = 20_000
+"""Uncovered rows, and covered ones, that are looked at."""
+
+ROWS_FOR_ROLES = 2_000
+"""Rows that tell text from values."""
 
 
 @dataclass(frozen=True, order=True)
@@ -80,120 +100,45 @@ def role_of(column: pa.ChunkedArray) -> Role:
 
 
 class Finder:
-    """Finds candidates: shown all target rows (`look`), then asked for what they share (`settle`).
+    """Finds candidates in columns by their roles: shown all target rows (`look`), then asked what they share."""
 
-    Parameters
-    ----------
-    roles
-        What each column is good for.
-    few
-        How many target rows a candidate needs.
-    """
-
-    def __init__(self, roles: Mapping[str, Role], few: int) -> None:
-        self.roles, self.few = dict(roles), few
+    def __init__(self, roles: Mapping[str, Role]) -> None:
+        self.roles = dict(roles)
         self.counts: dict[str, Counter[str]] = {name: Counter() for name in roles}
         self.numbers: dict[str, list[np.ndarray]] = {name: [] for name in roles}
 
     def look(self, rows: pa.Table) -> None:
         """Count what target rows have; memory is bounded by what is counted, see `MOST_COUNTED`."""
         for name, role in self.roles.items():
-            column = rows[name]
+            column, counts = rows[name].drop_null(), self.counts[name]
             if role == "text":
-                for text in column.drop_null().to_pylist():
-                    self.counts[name].update(words_of(text))
-                self._forget(name)
+                for text in column.to_pylist():
+                    counts.update(words_of(text))
             elif role == "values":
-                found = pc.value_counts(column.drop_null())
-                self.counts[name].update(
-                    dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
-                )
-                self._forget(name)
+                found = pc.value_counts(column)
+                counts.update(dict(zip(*(found.field(at).to_pylist() for at in (0, 1)), strict=True)))
             elif role == "number":
-                self.numbers[name].append(_numbers(column))
+                values = _numbers(column)
+                self.numbers[name].append(values[np.isfinite(values)])
+            if len(counts) > MOST_COUNTED:
+                self.counts[name] = Counter({text: count for text, count in counts.items() if count > 1})
 
-    def settle(self) -> list[Candidate]:
+    def candidates(self) -> Iterator[Candidate]:
         """The candidates, in a fixed order."""
-        return [candidate for name, role in self.roles.items() for candidate in self._of(name, role)]
-
-    def _of(self, name: str, role: Role) -> Iterator[Candidate]:
-        yield Candidate(name, "missing")
-        yield Candidate(name, "present")
-        if role in ("text", "values"):
-            often = [(-count, text) for text, count in self.counts[name].items() if count >= self.few and text.strip()]
-            kind: Kind = "word" if role == "text" else "value"
-            yield from (Candidate(name, kind, text) for _, text in sorted(often)[:MOST_WORDS])
-        elif role == "number":
+        for name, role in self.roles.items():
+            kinds: list[Kind] = ["missing", "present", *(("holds", "holds_not") if role == "flag" else ())]
+            yield from (Candidate(name, kind) for kind in kinds)
+            often = [(-count, text) for text, count in self.counts[name].items() if count >= FEW and text.strip()]
+            for _, text in sorted(often)[:MOST_WORDS]:
+                yield Candidate(name, "word" if role == "text" else "value", text)
             for bound in _bounds(self.numbers[name]):
                 yield Candidate(name, "at_least", bound)
                 yield Candidate(name, "at_most", bound)
-        elif role == "flag":
-            yield Candidate(name, "holds")
-            yield Candidate(name, "holds_not")
-
-    def _forget(self, name: str) -> None:
-        if len(self.counts[name]) > MOST_COUNTED:
-            self.counts[name] = Counter({text: count for text, count in self.counts[name].items() if count > 1})
 
 
-class Incidence:
-    """On which rows candidates hold, added up batch by batch."""
-
-    def __init__(self, candidates: Iterable[Candidate]) -> None:
-        self.candidates = list(candidates)
-        self._words: dict[str, dict[str, int]] = {}
-        self._others: list[tuple[int, Candidate]] = []
-        for place, candidate in enumerate(self.candidates):
-            if candidate.kind in ("word", "value"):
-                self._words.setdefault(candidate.column, {})[candidate.value] = place
-            else:
-                self._others.append((place, candidate))
-        self._kinds = {candidate.column: candidate.kind for candidate in self.candidates if candidate.value is not None}
-        self._places: list[np.ndarray] = []
-        self._rows: list[np.ndarray] = []
-        self.rows = 0
-
-    def add(self, rows: pa.Table) -> None:
-        """Look at more rows."""
-        for name, known in self._words.items():
-            texts = rows[name].to_pylist()
-            for row, text in enumerate(texts):
-                if text is None:
-                    continue
-                held = words_of(text) if self._kinds[name] == "word" else (text,)
-                places = [known[word] for word in held if word in known]
-                self._keep(np.array(places, np.int32), np.full(len(places), self.rows + row, np.int32))
-        for place, candidate in self._others:
-            at = np.flatnonzero(_holds(candidate, rows[candidate.column])).astype(np.int32)
-            self._keep(np.full(len(at), place, np.int32), at + self.rows)
-        self.rows += rows.num_rows
-
-    def matrix(self) -> csc_matrix:
-        """1.0 where a candidate holds, (rows, candidates)."""
-        rows = np.concatenate([np.empty(0, np.int32), *self._rows])
-        places = np.concatenate([np.empty(0, np.int32), *self._places])
-        shape = (self.rows, len(self.candidates))
-        return csr_matrix((np.ones(len(rows), np.float32), (rows, places)), shape=shape).tocsc()
-
-    def _keep(self, places: np.ndarray, rows: np.ndarray) -> None:
-        self._places.append(places)
-        self._rows.append(rows)
-
-
-def _holds(candidate: Candidate, column: pa.ChunkedArray) -> np.ndarray:
-    if candidate.kind in ("missing", "present"):
-        missing: np.ndarray = column.is_null().to_numpy()
-        return missing if candidate.kind == "missing" else ~missing
-    if candidate.kind in ("holds", "holds_not"):
-        yes = candidate.kind == "holds"
-        return np.asarray(pc.fill_null(pc.equal(column, yes), False).to_numpy())
-    values = _numbers(column, drop=False)
-    return np.asarray(values >= candidate.value if candidate.kind == "at_least" else values <= candidate.value)
-
-
-def _numbers(column: pa.ChunkedArray, drop: bool = True) -> np.ndarray:
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     values: np.ndarray = pc.cast(column, pa.float64()).to_numpy()
-    return values[np.isfinite(values)] if drop else values
+    return values
 
 
 def _bounds(parts: list[np.ndarray]) -> list[float]:
@@ -206,26 +151,177 @@ def _bounds(parts: list[np.ndarray]) -> list[float]:
     return sorted({float(f"{bound:.3g}") for bound in found})
 
 
-GROUPED = ("word", "value")
-"""Kinds of which one function holds several."""
+@dataclass(frozen=True)
+class Examined:
+    """Rows that are looked at: where each candidate holds, (rows, candidates), and who each row is about.
 
-FORMS: dict[str, Form] = {"word": "keywords", "value": "lookup"}
-"""The form of a rule for a kind, where it is not named as the kind is."""
+    Attributes
+    ----------
+    entities : list of numpy.ndarray, int64, (rows,)
+        A number for each value of an entity column, -1 where it has none.
+    """
 
-
-def rule_of(name: str, label: int, candidates: Sequence[Candidate], why: str) -> Rule:
-    """The rule that votes for the class ``label`` where any of ``candidates`` holds, all of one column and kind."""
-    first = candidates[0]
-    form = FORMS.get(first.kind, cast(Form, first.kind))
-    words = tuple(str(each.value) for each in candidates) if first.kind in GROUPED else ()
-    value = (
-        None if words or first.value is None else int(first.value) if first.value == int(first.value) else first.value
-    )
-    return Rule(name=name, label=label, column=first.column, form=form, words=words, value=value, why=why)
+    holds: csc_matrix
+    entities: list[Places]
 
 
-def name_of(class_name: str, column: str, taken: Iterable[str]) -> str:
-    """A name that no function has: ``suggested_<class>_by_<column>``, with a number where that is taken."""
-    plain, names = f"suggested_{class_name}_by_{column}", set(taken)
-    numbered = (plain if number == 1 else f"{plain}_{number}" for number in range(1, len(names) + 2))
-    return next(name for name in numbered if name not in names)
+class _Incidence:
+    """On which rows candidates hold, and whom these are about, added up batch by batch."""
+
+    def __init__(self, candidates: Sequence[Candidate], entities: Sequence[str]) -> None:
+        self._candidates = candidates
+        self._texts: dict[tuple[str, Kind], dict[str, int]] = {}
+        for place, candidate in enumerate(candidates):
+            if candidate.kind in ("word", "value"):
+                self._texts.setdefault((candidate.column, candidate.kind), {})[candidate.value] = place
+        self._entities: dict[str, list[pa.ChunkedArray]] = {name: [] for name in entities}
+        self._rows, self._places = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+        self._count = 0
+
+    def add(self, rows: pa.Table) -> None:
+        for (name, kind), known in self._texts.items():
+            for row, text in enumerate(rows[name].to_pylist(), self._count):
+                held = () if text is None else words_of(text) if kind == "word" else (text,)
+                places = [known[word] for word in held if word in known]
+                self._places.append(np.array(places, np.int32))
+                self._rows.append(np.full(len(places), row, np.int32))
+        for place, candidate in enumerate(self._candidates):
+            if candidate.kind not in ("word", "value"):
+                at = np.flatnonzero(_holds(candidate, rows[candidate.column])).astype(np.int32)
+                self._places.append(np.full(len(at), place, np.int32))
+                self._rows.append(at + self._count)
+        for name, values in self._entities.items():
+            values.append(rows[name])
+        self._count += rows.num_rows
+
+    def examined(self) -> Examined:
+        rows, places = np.concatenate(self._rows), np.concatenate(self._places)
+        shape = (self._count, len(self._candidates))
+        holds = csr_matrix((np.ones(len(rows), np.float32), (rows, places)), shape=shape).tocsc()
+        return Examined(holds, [_numbered(values) for values in self._entities.values()])
+
+
+def _holds(candidate: Candidate, column: pa.ChunkedArray) -> np.ndarray:
+    if candidate.kind in ("missing", "present"):
+        return np.asarray(column.is_null().to_numpy() == (candidate.kind == "missing"))
+    if candidate.kind in ("holds", "holds_not"):
+        return np.asarray(pc.fill_null(pc.equal(column, candidate.kind == "holds"), False).to_numpy())
+    values = _numbers(column)
+    return np.asarray(values >= candidate.value if candidate.kind == "at_least" else values <= candidate.value)
+
+
+def _numbered(values: list[pa.ChunkedArray]) -> Places:
+    if not values:
+        return np.empty(0, np.int64)
+    chunks = [chunk for column in values for chunk in column.chunks]
+    encoded = pa.chunked_array(chunks, values[0].type).combine_chunks().dictionary_encode()
+    return np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(), np.int64)
+
+
+@dataclass(frozen=True)
+class LabelsOfPartition:
+    """The labels of one partition, row by row as its events; undecided rows are covered ones, see `UNDECIDED`."""
+
+    covered: Bools
+    undecided: Bools
+    probabilities: npt.NDArray[np.float64]
+    votes: Places
+
+
+def labels_of(project: Project, task: str, partition: str) -> LabelsOfPartition:
+    """The labels of a partition; raises `TableError` when they are missing or of other events."""
+    key = project.params.events.key
+    names = [f"p_{name}" for name in project.task(task).classes]
+    file = project.table(f"labels/{task}") / f"{partition}.parquet"
+    labels = read_partition(file, [key, "covered", "n_votes", *names])
+    if not labels[key].equals(read_partition(project.table("events") / file.name, [key])[key]):
+        raise TableError(f"{file} holds labels of other events than data/events/{file.name}; run `dvc repro label`.")
+    probabilities = np.stack([labels[name].to_numpy() for name in names], axis=1)
+    covered, votes = labels["covered"].to_numpy(), labels["n_votes"].to_numpy().astype(np.int64)
+    undecided = covered & ((votes == 1) | (probabilities.max(axis=1, initial=0) < UNDECIDED))
+    return LabelsOfPartition(covered, undecided, probabilities, votes)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What suggestions are made from.
+
+    Attributes
+    ----------
+    uncovered, covered : Examined
+    probabilities : numpy.ndarray, float64, (covered rows, classes)
+    votes : numpy.ndarray, int64, (covered rows,)
+        How many functions vote.
+    by_function : numpy.ndarray, int8, (covered rows, functions)
+        Their votes, -1 where one abstains.
+    undecided : numpy.ndarray, bool, (covered rows,)
+    totals : dict
+        How many rows there are: ``all``, ``uncovered``, ``undecided``.
+    """
+
+    candidates: list[Candidate]
+    uncovered: Examined
+    covered: Examined
+    probabilities: npt.NDArray[np.float64]
+    votes: Places
+    by_function: Votes
+    undecided: Bools
+    totals: dict[str, int]
+
+
+def read_labelled(project: Project, task: str, columns: Sequence[str] | None) -> Labelled:
+    """Find candidates in ``columns`` (None for all) and where they hold; entities and times are never spelled out.
+
+    Labels are read three times, one partition at a time: to count rows, to find candidates, to see where these hold.
+
+    Raises
+    ------
+    TableError
+        When there are no labels, they are of other events, or a file is cut off.
+    """
+    files, totals = partitions(project.table("events")), Counter[str]()
+    for name in files:
+        labels = labels_of(project, task, name)
+        kinds = {"all": labels.covered >= 0, "uncovered": ~labels.covered, "undecided": labels.undecided}
+        totals.update({kind: int(rows.sum()) for kind, rows in kinds.items()})
+    chosen = [evenly(of, ROWS) for of in (totals["uncovered"], totals["all"] - totals["uncovered"])]
+    entities, roles = _roles(project, columns)
+    wanted, finder = list(dict.fromkeys([*roles, *entities])), Finder(roles)
+    progress = Progress("lf suggest: rows looked at", 2 * sum(map(len, chosen)))
+    places: dict[str, list[Places]] = {}
+    for name, file in files.items():
+        labels = labels_of(project, task, name)
+        groups = [np.flatnonzero(labels.covered == covered) for covered in (False, True)]
+        places[name] = [rows[at[at < len(rows)]] for rows, at in zip(groups, chosen, strict=True)]
+        chosen = [at[at >= len(rows)] - len(rows) for rows, at in zip(groups, chosen, strict=True)]
+        targets = np.sort(np.concatenate(places[name]))
+        for rows in rows_at(file, wanted, targets[~labels.covered[targets] | labels.undecided[targets]]):
+            finder.look(rows)
+            progress.add(rows.num_rows)
+    candidates = list(finder.candidates())
+    held = [_Incidence(candidates, entities), _Incidence(candidates, entities)]
+    said = []
+    for name, file in files.items():
+        labels, covered = labels_of(project, task, name), places[name][1]
+        said.append((labels.probabilities[covered], labels.votes[covered], labels.undecided[covered]))
+        for incidence, at in zip(held, places[name], strict=True):
+            for rows in rows_at(file, wanted, at):
+                incidence.add(rows)
+                progress.add(rows.num_rows)
+    probabilities, votes, undecided = (np.concatenate(each) for each in zip(*said, strict=True))
+    by_function = others_votes(project, task, {name: covered for name, (_, covered) in places.items()}, "").votes
+    uncovered, covered_rows = (incidence.examined() for incidence in held)
+    return Labelled(candidates, uncovered, covered_rows, probabilities, votes, by_function, undecided, dict(totals))
+
+
+def _roles(project: Project, columns: Sequence[str] | None) -> tuple[list[str], dict[str, Role]]:
+    """The entities of features, and what can be asked of each column.
+
+    Of entities only whether there is one, for a value would name somebody.
+    """
+    schema, contract = schema_of(project.table("events")), project.params.events
+    manifests = [read_manifest(project, FeaturesManifest, table) for table in feature_tables(project)]
+    entities = [name for name in dict.fromkeys(each.entity for each in manifests) if name in schema.names]
+    names = [name for name in columns or schema.names if name not in (contract.key, contract.time)]
+    sample = take_sample(project, names, ROWS_FOR_ROLES).rows
+    return entities, {name: "other" if name in entities else role_of(sample[name]) for name in names}

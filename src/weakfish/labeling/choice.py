@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from weakfish.contracts.manifests import LabelsManifest
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError
-from weakfish.files import read_json
 from weakfish.labeling.label_model import (
     Counts,
     FittedModel,
@@ -29,7 +30,6 @@ from weakfish.labeling.label_model import (
 )
 from weakfish.project.cache import Cache
 from weakfish.project.params import TaskParams
-from weakfish.project.paths import Project
 
 Bools = npt.NDArray[np.bool_]
 Matrix = npt.NDArray[np.int64]
@@ -61,7 +61,14 @@ class VoteTally:
         """The tally of a label matrix (rows, functions), batch by batch."""
         total = VoteTally.none(votes.shape[1], cardinality)
         for rows, patterns in batches(votes):
-            total += VoteTally._of_batch(Sums.of(votes[rows], cardinality), patterns, cardinality)
+            own = [patterns.votes == label for label in range(cardinality)]
+            by_class = np.stack([voted.sum(axis=1) for voted in own], axis=1)
+            several = np.stack([by_class.sum(axis=1) > 1, (by_class > 0).sum(axis=1) > 1])
+            overlaps, conflicts = _counted(several, patterns.counts, patterns.votes >= 0)
+            leading = [_leading(by_class - alike) for alike in np.eye(cardinality + 1, cardinality, dtype=np.int64)]
+            kinds = zip(leading, [*own, patterns.votes < 0], strict=True)
+            others = np.stack([_counted(lead, patterns.counts, voted).T for lead, voted in kinds], axis=1)
+            total += VoteTally(Sums.of(votes[rows], cardinality), patterns, overlaps, conflicts, others)
         return total
 
     @staticmethod
@@ -77,25 +84,8 @@ class VoteTally:
         """The tally of several partitions."""
         return sum(parts, VoteTally.none(functions, cardinality))
 
-    @staticmethod
-    def _of_batch(sums: Sums, patterns: Patterns, cardinality: int) -> VoteTally:
-        own = [patterns.votes == label for label in range(cardinality)]
-        by_class = np.stack([voted.sum(axis=1) for voted in own], axis=1)
-        several = np.stack([by_class.sum(axis=1) > 1, (by_class > 0).sum(axis=1) > 1])
-        overlaps, conflicts = _counted(several, patterns.counts, patterns.votes >= 0)
-        leading = [_leading(by_class - alike) for alike in np.eye(cardinality + 1, cardinality, dtype=np.int64)]
-        kinds = zip(leading, [*own, patterns.votes < 0], strict=True)
-        others = np.stack([_counted(lead, patterns.counts, voted).T for lead, voted in kinds], axis=1)
-        return VoteTally(sums, patterns, overlaps, conflicts, others)
-
     def __add__(self, other: VoteTally) -> VoteTally:
-        return VoteTally(
-            self.sums + other.sums,
-            self.patterns + other.patterns,
-            self.overlaps + other.overlaps,
-            self.conflicts + other.conflicts,
-            self.others + other.others,
-        )
+        return VoteTally(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
 
 def _counted(kinds: Bools, counts: Counts, voted: Bools) -> Matrix:
@@ -192,25 +182,34 @@ class FitSignals:
 def signals(model: FittedModel, sums: Sums, patterns: Patterns) -> FitSignals:
     """The signals of a model fitted on ``sums``, with the patterns of the same rows."""
     patterns = patterns.in_order()
-    voted = (patterns.votes >= 0).any(axis=1)
-    votes, counts = patterns.votes[voted], patterns.counts[voted]
+    votes, counts = patterns.covered()
     posterior = model.posterior(votes)
     won = winners(posterior)
 
     def differing(other: Floats) -> float:
-        return _share(~(won & winners(other)).any(axis=1), counts)
+        return int(counts[~(won & winners(other)).any(axis=1)].sum()) / max(1, int(counts.sum()))
 
+    late = [loss for epoch, loss in model.losses if epoch >= 0.8 * model.losses[-1][0]]
+    fell = max(loss for _, loss in model.losses) - min(late)
+    voted = sums.votes.reshape(-1, len(model.class_balance)) > 0
     return FitSignals(
         disagreement=differing(majority(votes, won.shape[1])),
         unexplained=_unexplained(model, sums),
         unstable=differing(refined(model, patterns).posterior(votes)),
         shift=float(np.abs(counts @ posterior / counts.sum() - model.class_balance).sum() / 2),
-        sensitivity=max(differing(model.posterior(votes, shifted)) for shifted in _shifts(model)),
-        converged=_converged(model.losses),
+        sensitivity=max(differing(model.posterior(votes, balance)) for balance in _shifted(model.class_balance)),
+        converged=max(late) - min(late) <= SETTLED * fell,
         copies=tuple(copies(model, sums)),
-        at_clamp=_at_clamp(model, sums),
-        voting=int((_per_function(model, sums) > 0).sum()),
+        at_clamp=int((model.at_bound() & voted).any(axis=1).sum()),
+        voting=int(voted.any(axis=1).sum()),
     )
+
+
+def _shifted(balance: Floats) -> Iterator[Floats]:
+    for label, factor in product(range(len(balance)), ODDS):
+        shifted = balance.copy()
+        shifted[label] *= factor
+        yield shifted / shifted.sum()
 
 
 def copies(model: FittedModel, sums: Sums) -> list[Copy]:
@@ -220,69 +219,40 @@ def copies(model: FittedModel, sums: Sums) -> list[Copy]:
     which the two agree, is divided by the most that there could be: the coverage of the rarer one, less what is
     explained.
     """
-    observed, explained = _agreement(sums.pairs / sums.rows, model), _explained(model)
-    coverage = _per_function(model, sums) / sums.rows
+    classes = len(model.class_balance)
+
+    def agreement(pairs: Floats) -> Floats:
+        found: Floats = np.einsum("iaja->ij", pairs.reshape(-1, classes, len(pairs) // classes, classes))
+        return found
+
+    observed, explained = agreement(sums.pairs / sums.rows), agreement(_expected(model))
+    coverage = sums.votes.reshape(-1, classes).sum(axis=1) / sums.rows
     room = np.minimum(coverage[:, None], coverage[None, :]) - explained
     excess = observed - explained
     residual = np.divide(excess, room, out=np.zeros_like(excess), where=room > 0)
     error = np.sqrt(np.maximum(explained * (1 - explained), 1 / sums.rows) / sums.rows)
     either = coverage[:, None] + coverage[None, :] - observed
     alike = (residual > COPY) & (observed > COPY * either) & (excess > SURE * error)
-    found = np.argwhere(np.triu(alike, 1))
-    pairs = [Copy(int(i), int(j), float(residual[i, j])) for i, j in found]
+    pairs = [Copy(int(i), int(j), float(residual[i, j])) for i, j in np.argwhere(np.triu(alike, 1))]
     return sorted(pairs, key=lambda copy: (-copy.residual, copy.first, copy.second))
 
 
+def _expected(model: FittedModel) -> Floats:
+    """What the model explains of ``O``, (functions * classes, functions * classes)."""
+    mu = model.mu.astype(np.float64)
+    explained: Floats = (mu * model.class_balance) @ mu.T
+    return explained
+
+
 def _unexplained(model: FittedModel, sums: Sums) -> float:
-    observed, mu = sums.pairs / sums.rows, model.mu.astype(np.float64)
+    observed = sums.pairs / sums.rows
     alone = np.diag(observed)
     function = np.arange(len(alone)) // len(model.class_balance)
     others = function[:, None] != function[None, :]
-    left = ((observed - (mu * model.class_balance) @ mu.T)[others] ** 2).sum()
+    left = ((observed - _expected(model))[others] ** 2).sum()
     noise = (observed * (1 - observed))[others].sum() / sums.rows
     whole = ((observed - np.outer(alone, alone))[others] ** 2).sum()
     return float(max(0.0, left - noise) / whole) if whole else 0.0
-
-
-def _agreement(pairs: Floats, model: FittedModel) -> Floats:
-    classes = len(model.class_balance)
-    functions = len(pairs) // classes
-    found: Floats = np.einsum("iaja->ij", pairs.reshape(functions, classes, functions, classes))
-    return found
-
-
-def _explained(model: FittedModel) -> Floats:
-    mu = model.mu.astype(np.float64)
-    return _agreement((mu * model.class_balance) @ mu.T, model)
-
-
-def _per_function(model: FittedModel, sums: Sums) -> npt.NDArray[np.int64]:
-    found: npt.NDArray[np.int64] = sums.votes.reshape(-1, len(model.class_balance)).sum(axis=1)
-    return found
-
-
-def _shifts(model: FittedModel) -> list[Floats]:
-    found = []
-    for label in range(len(model.class_balance)):
-        for factor in ODDS:
-            balance = model.class_balance.copy()
-            balance[label] *= factor
-            found.append(balance / balance.sum())
-    return found
-
-
-def _share(rows: Any, counts: npt.NDArray[np.int64]) -> float:
-    return int(counts[rows].sum()) / max(1, int(counts.sum()))
-
-
-def _converged(losses: list[tuple[int, float]]) -> bool:
-    late = [loss for epoch, loss in losses if epoch >= 0.8 * losses[-1][0]]
-    return max(late) - min(late) <= SETTLED * (max(loss for _, loss in losses) - min(late))
-
-
-def _at_clamp(model: FittedModel, sums: Sums) -> int:
-    bound = model.at_bound()
-    return int((bound & (sums.votes > 0).reshape(bound.shape)).any(axis=1).sum())
 
 
 SNORKEL, MAJORITY = "snorkel", "majority"
@@ -426,34 +396,26 @@ class Alone:
 
 def alone(chosen: Chosen, patterns: Patterns) -> Alone:
     """Weigh the votes of each pattern by the model that makes the labels, log-odds or one vote each."""
-    voted = (patterns.votes >= 0).any(axis=1)
-    votes, counts = patterns.votes[voted], patterns.counts[voted]
-    logs, prior = _weights(chosen)
+    (votes, counts), classes = patterns.covered(), len(chosen.model.class_balance)
+    # what a vote (functions, votes, classes) and the class balance add to each class
+    logs, prior = chosen.model.logs, np.log(chosen.model.class_balance)
+    if chosen.method == MAJORITY:
+        logs, prior = np.tile(np.eye(classes), (votes.shape[1], 1, 1)), np.zeros(classes)
     settled = np.zeros(votes.shape[1], np.int64)
     for start in range(0, len(votes), BLOCK):
-        block = slice(start, start + BLOCK)
-        settled += counts[block] @ _settles(_gathered(logs, votes[block]), prior)
+        block = votes[start : start + BLOCK]
+        added = logs[np.arange(block.shape[1]), np.maximum(block, 0)]
+        added[block < 0] = 0
+        settled += counts[start : start + BLOCK] @ _settles(added, prior)
     won = winners(chosen.model.posterior(votes)) & winners(majority(votes, len(prior)))
     return Alone(int(counts.sum()), settled, int(counts[~won.any(axis=1)].sum()))
 
 
-def _weights(chosen: Chosen) -> tuple[Floats, Floats]:
-    """What a vote (functions, votes, classes) and the class balance add to each class."""
-    model, classes = chosen.model, len(chosen.model.class_balance)
-    if chosen.method == SNORKEL:
-        return model.logs, np.log(model.class_balance)
-    return np.tile(np.eye(classes), (len(model.mu) // classes, 1, 1)), np.zeros(classes)
-
-
-def _gathered(logs: Floats, votes: npt.NDArray[np.int8]) -> Floats:
-    """What each vote of each pattern adds, (patterns, functions, classes); nothing where it abstains."""
-    added = logs[np.arange(votes.shape[1]), np.maximum(votes, 0)]
-    added[votes < 0] = 0
-    return added
-
-
 def _settles(added: Floats, prior: Floats) -> npt.NDArray[np.bool_]:
-    """Whether each vote outweighs all else for one class, against every other class; (patterns, functions)."""
+    """Whether each vote outweighs all else for one class, against every other class; (patterns, functions).
+
+    ``added`` is what each vote of each pattern adds to each class, (patterns, functions, classes).
+    """
     found = np.zeros(added.shape[:2], np.bool_)
     for label in range(len(prior)):
         ahead = added[:, :, [label]] - np.delete(added, label, axis=2)
@@ -495,68 +457,30 @@ class Maker:
         chosen[~covered(votes)] = ABSTAIN
         return chosen
 
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest of labels has it."""
+        return self.model.to_json() | {"functions": self.names, "method": self.method, "partitions": self.partitions}
 
-@dataclass(frozen=True)
-class Manifest:
-    """A task's manifest.
 
-    Attributes
-    ----------
-    classes : list of str
-    functions : dict of str to dict
-        ``module`` and ``identity`` of each labeling function.
-    events : dict of str to str
-        The SHA-256 of each partition of the events.
-    settings, versions : dict
-        The task's settings, and the packages behind the labels.
-    why : list of str
-        Why the method was chosen.
-    makers : list of Maker
-        Empty in a manifest of the older form, which did not have models and the order of their functions.
-    """
-
-    classes: list[str]
-    functions: dict[str, dict[str, str]]
-    events: dict[str, str]
-    settings: dict[str, Any]
-    versions: dict[str, str]
-    why: list[str]
-    makers: list[Maker]
-
-    @staticmethod
-    def of(content: dict[str, Any]) -> Manifest:
-        """The manifest in a JSON file."""
-        settings = content["settings"]
-        seed = settings["label_model"]["seed"]
-        makers = [
-            Maker(
-                FittedModel.from_json(entry),
-                list(entry["functions"]),
-                entry.get("method", content["method"]),
-                list(entry["partitions"]),
-                seed,
-            )
-            for entry in content.get("models", [])
-            if "functions" in entry
-        ]
-        return Manifest(
-            list(settings["classes"]),
-            content["functions"],
-            content["events"],
-            settings,
-            content["versions"],
-            list(content.get("why", [])),
-            makers,
+def makers_of(manifest: LabelsManifest) -> list[Maker]:
+    """What made labels; nothing of a manifest of the older form, without models and the order of their functions."""
+    seed = manifest.settings["label_model"]["seed"]
+    return [
+        Maker(
+            FittedModel.from_json(entry),
+            list(entry["functions"]),
+            entry.get("method", manifest.method),
+            list(entry["partitions"]),
+            seed,
         )
-
-    def maker(self, partition: str) -> Maker:
-        """What labelled a partition; raises `TableError` where the manifest has no model for it."""
-        for maker in self.makers:
-            if partition in maker.partitions:
-                return maker
-        raise TableError(f"The manifest of the labels has no model for partition {partition}; run `dvc repro label`.")
+        for entry in manifest.models
+        if "functions" in entry
+    ]
 
 
-def read_manifest(project: Project, task: str) -> Manifest:
-    """The manifest of the labels in the work tree; raises `TableError` when it is missing or cut off."""
-    return Manifest.of(read_json(project.data / "labels" / f"{task}.manifest.json"))
+def maker_of(manifest: LabelsManifest, partition: str) -> Maker:
+    """What labelled a partition; raises `TableError` where the manifest has no model for it."""
+    for maker in makers_of(manifest):
+        if partition in maker.partitions:
+            return maker
+    raise TableError(f"The manifest of the labels has no model for partition {partition}; run `dvc repro label`.")

@@ -148,6 +148,11 @@ class Patterns:
         order = np.lexsort(self.votes.T[::-1])
         return Patterns(self.votes[order], self.counts[order])
 
+    def covered(self) -> tuple[Votes, Counts]:
+        """The patterns with a vote, and how many rows have each."""
+        voted = covered(self.votes)
+        return self.votes[voted], self.counts[voted]
+
     def __add__(self, other: Patterns) -> Patterns:
         """The patterns of both; above `LIMIT` a sample of them that does not depend on the order of adding."""
         votes = np.concatenate([self.votes, other.votes])

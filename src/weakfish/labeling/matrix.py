@@ -1,11 +1,10 @@
-"""Hashes of the events' partitions and their columns, so that what did not change is known without reading it."""
+"""Votes beside the events that they are about; samples of events, and hashes that tell which of them changed."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from weakfish.contracts.tables import open_partition, partitions, read_partition
+from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, FINGERPRINT, Votes, fingerprint
 from weakfish.errors import TableError, WeakfishError
-from weakfish.files import read_json, sha256, write_json
+from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
 from weakfish.rules.loading import load_functions
 
@@ -46,13 +46,6 @@ class EventHashes:
             known.update(_column_hashes(file, missing))
         return [known[name] for name in columns]
 
-    def file(self, file: Path) -> str:
-        """The SHA-256 of a file."""
-        entry = self._entry(file)
-        if entry["file"] is None:
-            entry["file"] = sha256(file)
-        return str(entry["file"])
-
     def keys(self, file: Path, key: str) -> str:
         """The fingerprint of a partition's keys."""
         known = self._entry(file)["keys"]
@@ -69,7 +62,7 @@ class EventHashes:
         stamp = [state.st_mtime_ns, state.st_size, state.st_ino]
         entry = self._known.get(str(file))
         if entry is None or entry["stamp"] != stamp:
-            entry = self._known[str(file)] = {"stamp": stamp, "columns": {}, "keys": {}, "file": None}
+            entry = self._known[str(file)] = {"stamp": stamp, "columns": {}, "keys": {}}
         return entry
 
 
@@ -124,17 +117,24 @@ class VotesOfPartition:
         Rows on which each function failed.
     fingerprint : str
         Of the events' keys, the same in all files.
+    file : pathlib.Path
+        Of the first function.
     """
 
     votes: Votes
     faults: list[int]
     fingerprint: str
+    file: Path
+
+    def check(self, expected: str) -> None:
+        """Raise `TableError` unless these are votes on events whose keys have the fingerprint ``expected``."""
+        if self.fingerprint != expected:
+            raise _about_others(self.file)
 
 
 def read_label_matrix(project: Project, task: str) -> LabelMatrix:
     """All partitions of a task's label matrix, rows as in ``data/events``."""
-    parts = dict(label_matrices(project, task))
-    matrices = list(parts.values())
+    matrices = [matrix for _, matrix in label_matrices(project, task)]
     return LabelMatrix(
         pa.chunked_array([chunk for matrix in matrices for chunk in matrix.keys.chunks]),
         pa.chunked_array([chunk for matrix in matrices for chunk in matrix.times.chunks]),
@@ -160,13 +160,11 @@ def label_matrix(
     TableError
         When votes are missing, cut off, or about other events than those that lie in ``data/events``.
     """
-    file = project.table("events") / f"{partition}.parquet"
-    rows = read_partition(file, [project.params.events.key, project.params.events.time])
-    keys = rows[project.params.events.key]
+    key, time = project.params.events.key, project.params.events.time
+    rows = read_partition(project.table("events") / f"{partition}.parquet", [key, time])
     part = part or votes_of(project, task, names, partition)
-    if part.fingerprint != fingerprint(keys) or len(part.votes) != rows.num_rows:
-        raise _about_others(project.table(f"votes/{task}/{names[0]}") / file.name)
-    return LabelMatrix(keys, rows[project.params.events.time], list(names), part.votes)
+    part.check(fingerprint(rows[key]))
+    return LabelMatrix(rows[key], rows[time], list(names), part.votes)
 
 
 def votes_of(project: Project, task: str, names: Sequence[str], partition: str) -> VotesOfPartition:
@@ -186,19 +184,13 @@ def votes_of(project: Project, task: str, names: Sequence[str], partition: str) 
             votes = np.empty((len(files), table.num_rows), np.int8)
         prints.append((table.schema.metadata or {}).get(FINGERPRINT, b"").decode())
         if prints[-1] != prints[0] or table.num_rows != votes.shape[1]:
-            raise _about_others(_odd_one(project, partition, files, file))
+            key = project.params.events.key  # which of the two is the odd one, the events tell
+            expected = fingerprint(read_partition(project.table("events") / file.name, [key])[key])
+            raise _about_others(file if prints[0] == expected else files[0])
         faults.append(table["vote"].null_count)
         column = pc.fill_null(table["vote"], ABSTAIN) if faults[-1] else table["vote"]
         votes[number] = column.to_numpy()
-    return VotesOfPartition(votes.T, faults, prints[0])
-
-
-def _odd_one(project: Project, partition: str, files: list[Path], differs: Path) -> Path:
-    """Of two files about different events, the one that is not about those that lie in ``data/events``."""
-    key = project.params.events.key
-    expected = fingerprint(read_partition(project.table("events") / f"{partition}.parquet", [key])[key])
-    first = (read_partition(files[0], ["vote"]).schema.metadata or {}).get(FINGERPRINT, b"").decode()
-    return differs if first == expected else files[0]
+    return VotesOfPartition(votes.T, faults, prints[0], files[0])
 
 
 def _about_others(file: Path) -> TableError:
@@ -233,19 +225,11 @@ class EventSample:
     of: int
 
 
-@dataclass(frozen=True)
-class Share:
-    """What the sample takes from a row group; ``first`` is the number of the group's first row in its partition."""
-
-    partition: str
-    file: Path
-    group: int
-    first: int
-    places: Places
-
-
 def take_sample(project: Project, columns: Sequence[str], rows: int) -> EventSample:
     """``rows`` of the events with ``columns``, or all events where there are fewer.
+
+    The rows are spread evenly; in many events they stand close together at the start of each row group, so that the
+    time it takes depends on ``rows`` alone.
 
     Raises
     ------
@@ -253,16 +237,24 @@ def take_sample(project: Project, columns: Sequence[str], rows: int) -> EventSam
         When there are no events, or a file is cut off.
     """
     files = partitions(project.table("events"))
-    schema = open_partition(next(iter(files.values()))).schema_arrow.remove_metadata()
-    of, shares = _shares(files, rows)
-    parts: list[pa.Table] = []
-    places: dict[str, list[Places]] = {}
-    for share in shares:
-        parts += _rows_of(share, columns)
-        places.setdefault(share.partition, []).append(share.first + share.places)
-    empty = pa.schema([schema.field(name) for name in columns]).empty_table()
-    taken = pa.concat_tables([empty, *(part.replace_schema_metadata(None) for part in parts)])
-    return EventSample(taken, {name: np.concatenate(each) for name, each in places.items()}, of)
+    sizes = {name: _group_sizes(open_partition(file)) for name, file in files.items()}
+    of = sum(map(sum, sizes.values()))
+    chosen = evenly(of, rows)
+    schema = schema_of(project.table("events"))
+    parts, places = [pa.schema([schema.field(name) for name in columns]).empty_table()], {}
+    for name, file in files.items():
+        found, first = [np.empty(0, np.int64)], 0
+        for size in sizes[name]:
+            inside, chosen = chosen[chosen < size], chosen[chosen >= size] - size
+            if of > SPAN * rows:
+                inside = evenly(min(size, SPAN * len(inside)), len(inside))
+            found.append(first + inside)
+            first += size
+        at = np.concatenate(found)
+        if len(at):
+            places[name] = at
+            parts += [part.replace_schema_metadata(None) for part in rows_at(file, columns, at)]
+    return EventSample(pa.concat_tables(parts), places, of)
 
 
 def evenly(of: int, number: int) -> Places:
@@ -272,42 +264,24 @@ def evenly(of: int, number: int) -> Places:
     return steps
 
 
-def _shares(files: dict[str, Path], rows: int) -> tuple[int, list[Share]]:
-    """How many events there are, and what each row group gives."""
-    groups = []
-    for partition, file in files.items():
-        metadata = open_partition(file).metadata
-        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        firsts = accumulate(sizes, initial=0)
-        groups += [
-            (partition, file, group, first, size)
-            for group, (first, size) in enumerate(zip(firsts, sizes, strict=False))
-        ]
-    of = sum(size for *_, size in groups)
-    chosen, before, shares = evenly(of, rows), 0, []
-    for partition, file, group, first, size in groups:
-        places = chosen[(chosen >= before) & (chosen < before + size)] - before
-        if of > SPAN * rows:
-            places = evenly(min(size, SPAN * len(places)), len(places))
-        if len(places):
-            shares.append(Share(partition, file, group, first, places))
-        before += size
-    return of, shares
+def rows_at(file: Path, columns: Sequence[str], places: Places) -> Iterator[pa.Table]:
+    """The rows of a partition at ``places``, in order, batch by batch; no more of the file is read than holds them."""
+    parquet, names = open_partition(file), list(columns)
+    for group, size in enumerate(_group_sizes(parquet)):
+        inside, places = places[places < size], places[places >= size] - size
+        first, end = 0, int(inside.max(initial=-1)) + 1
+        try:
+            for batch in parquet.iter_batches(min(EVENTS_BATCH, end), [group], names) if end else ():
+                if first >= end:
+                    break
+                here = inside[(inside >= first) & (inside < first + batch.num_rows)] - first
+                if len(here):
+                    yield pa.Table.from_batches([batch]).select(names).take(pa.array(here))
+                first += batch.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise TableError(f"{file} is not readable Parquet ({reason}); run `dvc repro`, which makes it.") from error
 
 
-def _rows_of(share: Share, columns: Sequence[str]) -> list[pa.Table]:
-    """The rows of a share, and no more of the file than up to its last one."""
-    parts, first, last = [], 0, int(share.places[-1])
-    try:
-        for batch in open_partition(share.file).iter_batches(min(EVENTS_BATCH, last + 1), [share.group], list(columns)):
-            wanted = share.places[(share.places >= first) & (share.places < first + batch.num_rows)] - first
-            parts.append(pa.Table.from_batches([batch]).take(pa.array(wanted)))
-            first += batch.num_rows
-            if first > last:
-                break
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise TableError(
-            f"{share.file} is not readable Parquet ({reason}); run `dvc repro`, which makes it."
-        ) from error
-    return parts
+def _group_sizes(parquet: pq.ParquetFile) -> list[int]:
+    return [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, reduce
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import or_
+from typing import Any, cast
 
 import ibis
 import ibis.expr.operations as ops
@@ -16,7 +17,6 @@ import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -26,18 +26,7 @@ from weakfish.contracts.tables import schema_of
 from weakfish.contracts.votes_file import ABSTAIN
 from weakfish.engine import Engine
 from weakfish.errors import LabelingFunctionError, WeakfishError
-from weakfish.labeling.regex import (
-    TWINS_NEEDLE,
-    Lifted,
-    Needle,
-    Search,
-    Unlifted,
-    kind_of,
-    lift,
-    named,
-    rewritten,
-    searches_in,
-)
+from weakfish.labeling.regex import TWINS_NEEDLE, Case, Needle, Unlifted, needle_of
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.loading import Voter, load_voters
@@ -45,149 +34,292 @@ from weakfish.rules.loading import Voter, load_voters
 Booleans = npt.NDArray[np.bool_]
 Scanner = tuple[Callable[[bytes | memoryview], object], list[int]]
 
-
-KNOWN_PATTERN = (
-    r"(?i)\bI[\t\n\f\r ]+(think|guess|suppose|wonder|tried|believe|mean|don't|can't|haven't|didn't|was|thought)\b"
-)
-KNOWN_TEXT = b" wttw   wtww \n\t \t  \t\t\n\n \n \n\nI was x x x x x x x"
-"""A match that Vectorscan 5.4.12 misses, which several packages of this automaton have carried."""
-
-
-@cache
-def is_usable() -> bool:
-    """Whether the library is there and finds what it must; without it all searches stay with the engine."""
-    try:
-        scan, found = _scanner({0: Needle(KNOWN_PATTERN)})
-    except ImportError:
-        problem = "pyperscan is not installed"
-    else:
-        scan(KNOWN_TEXT)
-        problem = "" if found else "the installed pyperscan misses a match that it must find"
-    if problem:
-        print(
-            f"weakfish: {problem}, so every pattern reads the text anew; votes are the same, only slower.",
-            file=sys.stderr,
-        )
-    return not problem
-
-
-class Automaton:
-    """Needles compiled together.
-
-    Parameters
-    ----------
-    needles
-        What to look for; those that no text can match are allowed.
-
-    Attributes
-    ----------
-    needles
-        Those that are looked for, each with its form that the library accepts: itself, or a doubtful one.
-    refused
-        Those that are not, and why.
-    """
-
-    def __init__(self, needles: Iterable[Needle]) -> None:
-        self.needles: Mapping[Needle, Needle] = {needle: needle for needle in needles}
-        self.refused: Mapping[Needle, str] = {}
-        try:
-            self._scanner = _compiled(list(self.needles))
-        except _Refusal:
-            self._settle_one_by_one()
-
-    def _settle_one_by_one(self) -> None:
-        accepted, refused = {}, {}
-        for needle in self.needles:
-            try:
-                accepted[needle] = _settled(needle)
-            except Unlifted as reason:
-                refused[needle] = str(reason)
-        self.needles, self.refused = accepted, refused
-        self._scanner = _compiled(list(accepted.values()))
-
-    def hits(self, texts: pa.ChunkedArray) -> Booleans:
-        """Whether each of ``needles`` (first axis) is in each text (second axis); for nulls it says nothing."""
-        chunks = [self._chunk_hits(chunk) for chunk in texts.chunks]
-        return np.concatenate(chunks, axis=1) if chunks else np.zeros((len(self.needles), 0), bool)
-
-    def _chunk_hits(self, texts: pa.Array) -> Booleans:
-        if pa.types.is_dictionary(texts.type):
-            each = self._chunk_hits(texts.dictionary)
-            known = texts.indices.fill_null(len(texts.dictionary)).to_numpy(zero_copy_only=False)
-            return np.pad(each, ((0, 0), (0, 1)))[:, known]
-        if not pa.types.is_string(texts.type) and not pa.types.is_large_string(texts.type):
-            texts = texts.cast(pa.large_string())
-        found = np.zeros((len(self.needles), len(texts)), bool)
-        needles, rows = self._scan(texts)
-        found[needles, rows] = True
-        return found
-
-    def _scan(self, texts: pa.Array) -> tuple[list[int], list[int]]:
-        """The needle and the row of each hit, straight from the bytes of the column."""
-        _, ends, characters = texts.buffers()
-        if self._scanner is None or characters is None or not characters.size:
-            return [], []
-        width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
-        offsets = np.frombuffer(ends, width)[texts.offset : texts.offset + len(texts) + 1].tolist()
-        text, (scan, hits) = memoryview(characters), self._scanner
-        rows: list[int] = []
-        for row, (start, end) in enumerate(pairwise(offsets)):
-            if start < end:
-                scan(text[start:end])
-                if len(hits) > len(rows):
-                    rows += [row] * (len(hits) - len(rows))
-        needles = hits.copy()
-        hits.clear()
-        return needles, rows
-
-
-class _Refusal(Exception):
-    """The library does not compile a pattern."""
-
-
-def _settled(needle: Needle) -> Needle:
-    """``needle`` as the library accepts it: as it is, or else as a doubtful one, which finds too much at most."""
-    reasons = []
-    for candidate in (needle, needle.doubted()):
-        try:
-            _compiled([candidate])
-        except _Refusal as reason:
-            reasons.append(str(reason).rstrip("."))
-        else:
-            return candidate
-    raise Unlifted(f"is refused by the automaton: {reasons[0]}")
-
-
-def _compiled(needles: Sequence[Needle]) -> Scanner | None:
-    """A scanner for needles, numbered by their position; None where there is nothing to look for."""
-    written = {number: needle for number, needle in enumerate(needles) if needle.written is not None}
-    return _scanner(written) if written else None
-
-
-def _scanner(needles: Mapping[int, Needle]) -> Scanner:
-    """A scan of one text, and the list to which it adds the number of each needle that it finds there, once."""
-    from pyperscan import BlockDatabase, Flag, Pattern, Scan
-
-    def note(found: list[int], number: int, _start: int, _end: int) -> Scan:
-        found.append(number)
-        return Scan.Continue
-
-    def pattern(number: int, needle: Needle) -> Pattern:
-        extra = [Flag.UTF8] * needle.utf8 + [Flag.PREFILTER] * needle.doubtful
-        return Pattern(str(needle.written).encode(), Flag.SINGLEMATCH, *extra, tag=number)
-
-    hits: list[int] = []
-    try:
-        database = BlockDatabase(*(pattern(number, needle) for number, needle in needles.items()))
-    except Exception as reason:  # HyperscanCompileError, which the library does not export
-        raise _Refusal(str(reason.args[0])) from reason
-    return database.build(hits, note).scan, hits
-
+CHANGES_BY_ITSELF = (ops.Impure, ops.TimestampNow, ops.DateNow)
+LOOKS_AT_OTHER_ROWS = (ops.Reduction, ops.Analytic, ops.WindowFunction, ops.Relation)
 
 ROW = "weakfish_row"
 
 
-class Recheck:
+class VotePlan:
+    """The votes of columnar labeling functions, which have different names, on events of a schema.
+
+    Attributes
+    ----------
+    columns
+        The columns of the events that the functions read, in the order of the schema.
+    searches
+        The searches of text in the functions, in their order, each once per function.
+
+    Raises
+    ------
+    LabelingFunctionError
+        When a function cannot be computed, or might not vote the same on the same row again; names it.
+    """
+
+    def __init__(self, engine: Engine, functions: Sequence[ColumnarLabelingFunction], schema: pa.Schema) -> None:
+        self._engine, self._functions = engine, functions
+        self._events = events = ibis.table(ibis.Schema.from_pyarrow(schema), name="weakfish_events")
+        self._written = {function.name: function.votes(events) for function in functions}
+        for function in functions:
+            _refuse_what_may_change(function, self._written[function.name].op(), events.op())
+        used = _columns_of(self._written.values(), events)
+        self.columns = [name for name in schema.names if name in used]
+        nothing = schema.empty_table().select(self.columns)
+        try:
+            self._run(nothing, self._written.values())
+        except WeakfishError as error:
+            raise self._culprit(nothing, error) from error
+        self._lifting = lifting = _Lifting(engine, self._written, events)
+        self.searches = lifting.searches
+        self._searching: dict[str, tuple[str, int]] = {}  # functions that are a lifted search and no more
+        for function in functions:
+            (label, condition), *others = function.conditions(events).items()
+            if not others and condition.op() in lifting.hits:
+                self._searching[function.name] = (lifting.hits[condition.op()], label)
+        computed = {name: vote for name, vote in self._written.items() if name not in self._searching}
+        answers = [pa.field(name, pa.bool_()) for name in lifting.names]
+        wide = pa.schema([*schema, *answers, pa.field(ROW, pa.int64())])
+        table = ibis.table(ibis.Schema.from_pyarrow(wide), name="weakfish_wide")
+
+        def placed(given: ir.Table) -> dict[str, ir.Value]:
+            return {name: _rewritten(vote, events.op(), given, lifting.hits) for name, vote in computed.items()}
+
+        used = _columns_of(placed(table).values(), table)
+        narrow = pa.schema([field for field in wide if field.name in used or field.name == ROW or field in answers])
+        self._query = engine.prepare(narrow, lambda given: given.select(given[ROW], **placed(given)))
+        self._read_by_engine = [name for name in self.columns if name in used]
+
+    def votes(self, batch: pa.Table) -> dict[str, npt.NDArray[np.int8]]:
+        """The votes of each function by name, in the order of the batch's rows.
+
+        Parameters
+        ----------
+        batch
+            Events with at least ``columns``, of the types that the plan was made for.
+
+        Raises
+        ------
+        LabelingFunctionError
+            When a function cannot be computed; names it.
+        """
+        columns = {name: batch[name] for name in self._read_by_engine}
+        try:
+            answers = self._lifting.answers(batch)
+            found = self._query(pa.table({**columns, **answers, ROW: np.arange(batch.num_rows)}))
+        except WeakfishError as error:
+            raise self._culprit(batch.select(self.columns), error) from error
+        if found.num_rows != batch.num_rows:
+            raise LabelingFunctionError(
+                f"A columnar labeling function made {found.num_rows} votes of {batch.num_rows} rows; "
+                "conditions keep the rows of their table."
+            )
+        order = np.argsort(found[ROW].to_numpy())
+        votes = {name: found[name].to_numpy()[order] for name in found.column_names if name != ROW}
+        for name, (hit, label) in self._searching.items():
+            votes[name] = np.where(_true(answers[hit]), np.int8(label), np.int8(ABSTAIN))
+        return votes
+
+    def _culprit(self, batch: pa.Table, error: WeakfishError) -> WeakfishError:
+        """``error`` with the name of the function that the engine cannot run on ``batch``."""
+        for function in self._functions:
+            try:
+                self._run(batch, [self._written[function.name]])
+            except WeakfishError as own:
+                return LabelingFunctionError(
+                    f"Labeling function {function.name!r} ({function.__module__}) cannot be computed: {own} "
+                    "Correct its condition."
+                )
+        return error
+
+    def _run(self, batch: pa.Table, votes: Iterable[ir.Value]) -> None:
+        """Compute votes as they are written."""
+
+        def build(table: ir.Table) -> ir.Table:
+            placed = [vote.op().replace({self._events.op(): table.op()}).to_expr() for vote in votes]
+            return table.select(**{f"vote_{number}": vote for number, vote in enumerate(placed)})
+
+        if ROW not in batch.column_names:  # functions may read no column, but the engine wants one
+            batch = batch.append_column(ROW, pa.array(np.arange(batch.num_rows)))
+        self._engine.prepare(batch.schema, build)(batch)
+
+
+def _columns_of(votes: Iterable[ir.Value], table: ir.Table) -> set[str]:
+    """The columns of ``table`` that ``votes`` refer to."""
+    return {field.name for vote in votes for field in vote.op().find(ops.Field) if field.rel == table.op()}
+
+
+def _refuse_what_may_change(function: ColumnarLabelingFunction, vote: ops.Node, events: ops.Node) -> None:
+    if vote.find(CHANGES_BY_ITSELF):
+        raise LabelingFunctionError(
+            f"Labeling function {function.name!r} ({function.__module__}) uses the clock or chance, so its votes "
+            "cannot be repeated; compare with a column instead."
+        )
+    found = (node for node in vote.find(LOOKS_AT_OTHER_ROWS) if node != events)
+    others = [node for node in found if events in node.find(ops.UnboundTable)]
+    if others:
+        raise LabelingFunctionError(
+            f"Labeling function {function.name!r} ({function.__module__}) compares rows with each other "
+            f"({type(others[0]).__name__}), but events are voted on in batches; make a feature of it instead."
+        )
+
+
+def _rewritten(expression: ir.Value, events: ops.Node, table: ir.Table, hits: Mapping[ops.Node, str]) -> ir.Value:
+    """``expression`` over ``table`` in place of ``events``; ``hits`` are the columns that answer searches."""
+
+    def change(node: ops.Node, arguments: Mapping[str, Any]) -> ops.Node:
+        if node == events:
+            return table.op()
+        if node in hits:
+            return table[hits[node]].op()
+        if isinstance(node, ops.Field) and node.rel == events and node.name not in table.columns:
+            return node  # only lifted searches refer to it, and they go
+        return node.__recreate__(arguments) if arguments else node
+
+    return cast(ir.Value, expression.op().replace(change).to_expr())
+
+
+KINDS: dict[type[ops.Node], str] = {
+    ops.RegexSearch: "regex",
+    ops.StringContains: "contains",
+    ops.StringSQLLike: "like",
+    ops.StringSQLILike: "ilike",
+    ops.StartsWith: "startswith",
+    ops.EndsWith: "endswith",
+}
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search of text in a labeling function, and who answers it.
+
+    Attributes
+    ----------
+    function, column, pattern, kind
+        Where it stands, what it searches (``lower(column)`` where the case is changed first), for what, and how
+        (``regex``, ``contains``, ``like``, ``ilike``, ``startswith``, ``endswith``).
+    lifted
+        Whether the automaton answers it.
+    rechecked
+        Whether the engine judges the automaton's hits again.
+    why
+        What keeps it with the engine, or which rows the engine judges; empty where there is nothing to say.
+    """
+
+    function: str
+    column: str
+    pattern: str
+    kind: str
+    lifted: bool
+    rechecked: bool
+    why: str
+
+
+def _lift(search: Any, events: ops.Node) -> tuple[str, Needle]:
+    """The column, and what the automaton is to look for in it in place of ``search``.
+
+    Raises
+    ------
+    Unlifted
+        When the search is not of a column of ``events`` for a literal pattern, or `needle_of` knows no equal pattern.
+    """
+    column, case, pattern = _parts(search)
+    if type(search) not in (ops.RegexSearch, ops.StringContains):
+        raise Unlifted("is quick enough in the engine")
+    if column is None or column.rel != events or not column.dtype.is_string():
+        raise Unlifted("does not search a plain column of the events")
+    if not isinstance(pattern, ops.Literal) or not isinstance(pattern.value, str):
+        raise Unlifted("has no literal pattern")
+    if "\0" in pattern.value:
+        raise Unlifted("has a NUL in its pattern")
+    return column.name, needle_of(pattern.value, case, is_regex=isinstance(search, ops.RegexSearch))
+
+
+def _parts(search: Any) -> tuple[ops.Field | None, Case, ops.Node]:
+    """The column, the case into which it is brought before it is searched, and for what it is searched."""
+    haystack = search.haystack if isinstance(search, ops.StringContains) else search.arg
+    found = {ops.StringContains: "needle", ops.StartsWith: "start", ops.EndsWith: "end"}.get(type(search), "pattern")
+    case: Case = "as it is"
+    if isinstance(haystack, ops.Lowercase | ops.Uppercase):
+        case = "lower" if isinstance(haystack, ops.Lowercase) else "upper"
+        haystack = haystack.arg
+    return (haystack if isinstance(haystack, ops.Field) else None), case, getattr(search, found)
+
+
+class _Lifting:
+    """What becomes of the searches in ``votes`` (by function) on ``events``.
+
+    Attributes
+    ----------
+    hits
+        By lifted search: the boolean column that answers it.
+    searches
+        All searches, each once per function, in the order of the functions.
+    """
+
+    def __init__(self, engine: Engine, votes: Mapping[str, ir.Value], events: ir.Table) -> None:
+        found = {
+            function: [node for node in vote.op().find(tuple(KINDS)) if type(node) in KINDS]
+            for function, vote in votes.items()
+        }
+        wanted: dict[ops.Node, tuple[str, Needle]] = {}
+        why: dict[ops.Node, str] = {}
+        needles: dict[str, dict[Needle, None]] = defaultdict(dict)
+        for search in dict.fromkeys(chain.from_iterable(found.values())):
+            try:
+                column, needle = _lift(search, events.op())
+                if not is_usable():
+                    raise Unlifted("waits for a pyperscan that finds what it must")
+            except Unlifted as reason:
+                why[search] = str(reason)
+                continue
+            wanted[search] = column, needle
+            needles[column] |= dict.fromkeys([needle, *([TWINS_NEEDLE] if needle.twins else [])])
+        self._automata = {column: Automaton(these, column) for column, these in needles.items()}
+        self.hits: dict[ops.Node, str] = {}
+        rechecked = set()
+        # Searches in doubt on the same rows of a column are rechecked together.
+        groups: dict[tuple[str, tuple[str, ...]], dict[str, tuple[ops.Node, str]]] = defaultdict(dict)
+        for search, (column, needle) in wanted.items():
+            automaton = self._automata[column]
+            if needle in automaton.refused:
+                why[search] = automaton.refused[needle]
+                continue
+            self.hits[search] = hit = automaton.names[needle]
+            doubts = {}
+            if automaton.needles[needle].doubtful:
+                doubts[hit] = "hits, for the automaton knows the pattern only roughly"
+                rechecked.add(search)
+            if needle.twins:
+                doubts[automaton.names[TWINS_NEEDLE]] = "texts with İ, ı, ſ or K"
+            why[search] = f"the engine judges {' and '.join(doubts.values())}" if doubts else ""
+            if doubts:
+                self.hits[search] = name = f"{hit}_rechecked_{len(self.hits)}"
+                groups[column, tuple(doubts)][name] = (search, hit)
+        self._rechecks = [_Recheck(engine, events, *doubt, group) for doubt, group in groups.items()]
+        self.searches = []
+        for function, search in ((function, search) for function, these in found.items() for search in these):
+            field, case, pattern = _parts(search)
+            where = "an expression" if field is None else field.name if case == "as it is" else f"{case}({field.name})"
+            sought = str(pattern.value) if isinstance(pattern, ops.Literal) else "an expression"
+            kind, lifted = KINDS[type(search)], search in self.hits
+            self.searches.append(Search(function, where, sought, kind, lifted, search in rechecked, why[search]))
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that `answers` makes."""
+        return list(dict.fromkeys(self.hits.values()))
+
+    def answers(self, batch: pa.Table) -> dict[str, pa.Array]:
+        """The answers to all lifted searches on a batch; null where the text is."""
+        found: dict[str, pa.Array] = {}
+        for column, automaton in self._automata.items():
+            found |= automaton.answers(batch[column])
+        for recheck in self._rechecks:
+            found |= recheck.answers(batch, found)
+        return {name: found[name] for name in self.names}
+
+
+class _Recheck:
     """Searches of one column that are in doubt on the same rows.
 
     Parameters
@@ -227,322 +359,160 @@ class Recheck:
         rows = np.flatnonzero(reduce(or_, (_true(hits[name]) for name in self._doubts)))
         if not len(rows):
             return {name: hits[hit] for name, hit in self._hits.items()}
-        found = self._query(pa.table({self._column: batch[self._column].take(rows), ROW: rows}))
-        judged = found[ROW].to_numpy()
-        return {name: _corrected(hits[hit], judged, found[name]) for name, hit in self._hits.items()}
+        judged = self._query(pa.table({self._column: batch[self._column].take(rows), ROW: rows}))
+        answers = {}
+        for name, hit in self._hits.items():
+            values = _true(hits[hit]).copy()
+            values[judged[ROW].to_numpy()] = judged[name].to_numpy()  # none is null: such a text is in no doubt
+            missing = hits[hit].is_null().to_numpy(zero_copy_only=False) if hits[hit].null_count else None
+            answers[name] = pa.array(values, mask=missing)
+        return answers
 
 
-def _true(answers: pa.Array) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = answers.fill_null(False).to_numpy(zero_copy_only=False)
+def _true(answers: pa.Array) -> Booleans:
+    found: Booleans = answers.fill_null(False).to_numpy(zero_copy_only=False)
     return found
 
 
-def _corrected(hits: pa.Array, rows: npt.NDArray[np.int64], answers: pa.ChunkedArray) -> pa.Array:
-    """``hits`` with ``answers`` at ``rows``, none of which is null: a text that is null is in no doubt."""
-    values = _true(hits).copy()
-    values[rows] = answers.to_numpy()
-    missing = hits.is_null().to_numpy(zero_copy_only=False) if hits.null_count else None
-    return pa.array(values, mask=missing)
+KNOWN_PATTERN = (
+    r"(?i)\bI[\t\n\f\r ]+(think|guess|suppose|wonder|tried|believe|mean|don't|can't|haven't|didn't|was|thought)\b"
+)
+KNOWN_TEXT = b" wttw   wtww \n\t \t  \t\t\n\n \n \n\nI was x x x x x x x"
+"""A match that Vectorscan 5.4.12 misses, which several packages of this automaton have carried."""
 
 
-class Reading:
-    """What to look for in which text column; the same needle in the same column is looked for once."""
+@cache
+def is_usable() -> bool:
+    """Whether the library is there and finds what it must; without it all searches stay with the engine."""
+    try:
+        scan, found = _scanner({0: Needle(KNOWN_PATTERN)})
+    except ImportError:
+        problem = "pyperscan is not installed"
+    else:
+        scan(KNOWN_TEXT)
+        problem = "" if found else "the installed pyperscan misses a match that it must find"
+    if problem:
+        print(
+            f"weakfish: {problem}, so every pattern reads the text anew; votes are the same, only slower.",
+            file=sys.stderr,
+        )
+    return not problem
 
-    def __init__(self, wanted: Iterable[Lifted]) -> None:
-        needles: dict[str, dict[Needle, None]] = {}
-        for lifted in wanted:
-            needles.setdefault(lifted.column, {})[lifted.needle] = None
-            if lifted.needle.twins:
-                needles[lifted.column][TWINS_NEEDLE] = None
-        self._automata = {column: Automaton(these) for column, these in needles.items()}
-        self._names = {
-            column: {needle: f"weakfish_{column}_{number}" for number, needle in enumerate(automaton.needles)}
-            for column, automaton in self._automata.items()
-        }
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the columns that `answers` makes."""
-        return [name for names in self._names.values() for name in names.values()]
+class Automaton:
+    """Needles of one column of text, compiled together.
 
-    def name(self, column: str, needle: Needle) -> str:
-        """The boolean column that answers; raises `Unlifted` where the automaton refuses the needle."""
-        if needle not in self._names[column]:
-            raise Unlifted(self._automata[column].refused[needle])
-        return self._names[column][needle]
+    Parameters
+    ----------
+    needles
+        What to look for; those that no text can match are allowed.
 
-    def is_doubtful(self, column: str, needle: Needle) -> bool:
-        """Whether the answer may be yes where it should be no."""
-        return self._automata[column].needles[needle].doubtful
+    Attributes
+    ----------
+    needles
+        Those that are looked for, each with its form that the library accepts: itself, or a doubtful one.
+    names
+        The boolean column that answers for each.
+    refused
+        Those that are not looked for, and why.
+    """
 
-    def answers(self, batch: pa.Table) -> dict[str, pa.Array]:
-        """The boolean columns, null where the text is."""
-        found: dict[str, pa.Array] = {}
-        for column, automaton in self._automata.items():
-            texts = batch[column]
-            missing = np.asarray(texts.is_null()) if texts.null_count else None
-            for name, hits in zip(self._names[column].values(), automaton.hits(texts), strict=True):
-                found[name] = pa.array(hits, mask=missing)
+    def __init__(self, needles: Iterable[Needle], column: str = "") -> None:
+        self.needles = {needle: needle for needle in needles}
+        self.refused: dict[Needle, str] = {}
+        try:
+            self._scanner = _compiled(list(self.needles))
+        except _Refusal:
+            for needle in list(self.needles):
+                self._settle(needle)
+            self._scanner = _compiled(list(self.needles.values()))
+        self.names = {needle: f"weakfish_{column}_{number}" for number, needle in enumerate(self.needles)}
+
+    def _settle(self, needle: Needle) -> None:
+        """Keep a needle as the library accepts it: as it is, or else as a doubtful one, which may find too much."""
+        reasons = []
+        for candidate in (needle, replace(needle, doubtful=True)):
+            try:
+                _compiled([candidate])
+            except _Refusal as reason:
+                reasons.append(str(reason).rstrip("."))
+            else:
+                self.needles[needle] = candidate
+                return
+        del self.needles[needle]
+        self.refused[needle] = f"is refused by the automaton: {reasons[0]}"
+
+    def hits(self, texts: pa.ChunkedArray) -> Booleans:
+        """Whether each of ``needles`` (first axis) is in each text (second axis); for nulls it says nothing."""
+        chunks = [self._chunk_hits(chunk) for chunk in texts.chunks]
+        return np.concatenate(chunks, axis=1) if chunks else np.zeros((len(self.needles), 0), bool)
+
+    def _chunk_hits(self, texts: pa.Array) -> Booleans:
+        if pa.types.is_dictionary(texts.type):
+            each = self._chunk_hits(texts.dictionary)
+            known = texts.indices.fill_null(len(texts.dictionary)).to_numpy(zero_copy_only=False)
+            return np.pad(each, ((0, 0), (0, 1)))[:, known]
+        if not pa.types.is_string(texts.type) and not pa.types.is_large_string(texts.type):
+            texts = texts.cast(pa.large_string())
+        found = np.zeros((len(self.needles), len(texts)), bool)
+        needles, rows = self._scan(texts)
+        found[needles, rows] = True
         return found
 
+    def _scan(self, texts: pa.Array) -> tuple[list[int], list[int]]:
+        """The needle and the row of each hit, straight from the bytes of the column."""
+        _, ends, characters = texts.buffers()
+        if self._scanner is None or characters is None or not characters.size:
+            return [], []
+        width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+        offsets = np.frombuffer(ends, width)[texts.offset : texts.offset + len(texts) + 1].tolist()
+        text, (scan, hits) = memoryview(characters), self._scanner
+        rows: list[int] = []
+        for row, (start, end) in enumerate(pairwise(offsets)):
+            if start < end:
+                scan(text[start:end])
+                if len(hits) > len(rows):
+                    rows += [row] * (len(hits) - len(rows))
+        needles = hits.copy()
+        hits.clear()
+        return needles, rows
 
-class Lifting:
-    """What becomes of the searches in ``votes`` (by function) on ``events``.
-
-    Attributes
-    ----------
-    hits
-        By lifted search: the boolean column that answers it.
-    searches
-        All searches, each once per function, in the order of the functions.
-    """
-
-    def __init__(self, engine: Engine, votes: Mapping[str, ir.Value], events: ir.Table) -> None:
-        found = {function: searches_in(vote) for function, vote in votes.items()}
-        self._why: dict[ops.Node, str] = {}
-        wanted = self._wanted([search for searches in found.values() for search in searches], events.op())
-        self._reading = Reading(wanted.values())
-        self.hits: dict[ops.Node, str] = {}
-        self._doubted: dict[ops.Node, tuple[str, tuple[str, ...]]] = {}
-        for search, lifted in wanted.items():
-            self._why[search] = self._decided(search, lifted)
-        self.searches = [self._account(function, search) for function, these in found.items() for search in these]
-        self._rechecks = self._settled(engine, events)
-
-    @property
-    def names(self) -> list[str]:
-        """The columns that `answers` makes."""
-        return list(dict.fromkeys(self.hits.values()))
-
-    def answers(self, batch: pa.Table) -> dict[str, pa.Array]:
-        """The answers to all lifted searches on a batch; null where the text is."""
-        found = self._reading.answers(batch)
-        for recheck in self._rechecks:
-            found |= recheck.answers(batch, found)
-        return {name: found[name] for name in self.names}
-
-    def _settled(self, engine: Engine, events: ir.Table) -> list[Recheck]:
-        """Give searches in doubt columns of their own, one recheck for those that are in doubt on the same rows."""
-        groups: dict[tuple[str, tuple[str, ...]], dict[str, tuple[ops.Node, str]]] = defaultdict(dict)
-        for number, (search, doubt) in enumerate(self._doubted.items()):
-            hit = self.hits[search]
-            self.hits[search] = name = f"{hit}_rechecked_{number}"
-            groups[doubt][name] = (search, hit)
-        return [Recheck(engine, events, column, doubts, group) for (column, doubts), group in groups.items()]
-
-    def _wanted(self, searches: list[ops.Node], events: ops.Node) -> dict[ops.Node, Lifted]:
-        wanted = {}
-        for search in searches:
-            try:
-                wanted[search] = lift(search, events)
-                if not is_usable():
-                    raise Unlifted("waits for a pyperscan that finds what it must")
-            except Unlifted as reason:
-                self._why[search] = str(reason)
-        return {search: lifted for search, lifted in wanted.items() if search not in self._why}
-
-    def _decided(self, search: ops.Node, lifted: Lifted) -> str:
-        """Why the search, or some rows of it, are the engine's."""
-        why, doubts = [], []
-        try:
-            self.hits[search] = hit = self._reading.name(lifted.column, lifted.needle)
-        except Unlifted as reason:
-            return str(reason)
-        if self._reading.is_doubtful(lifted.column, lifted.needle):
-            doubts.append(hit)
-            why.append("hits, for the automaton knows the pattern only roughly")
-        if lifted.needle.twins:
-            doubts.append(self._reading.name(lifted.column, TWINS_NEEDLE))
-            why.append("texts with İ, ı, ſ or K")
-        if doubts:
-            self._doubted[search] = (lifted.column, tuple(doubts))
-        return "the engine judges " + " and ".join(why) if why else ""
-
-    def _account(self, function: str, search: ops.Node) -> Search:
-        column, pattern = named(search)
-        hit = self.hits.get(search)
-        rechecked = hit in self._doubted.get(search, ("", ()))[1]
-        return Search(function, column, pattern, kind_of(search), hit is not None, rechecked, self._why[search])
+    def answers(self, texts: pa.ChunkedArray) -> dict[str, pa.Array]:
+        """The boolean columns that `names` names, null where the text is."""
+        missing = np.asarray(texts.is_null()) if texts.null_count else None
+        return {
+            name: pa.array(hits, mask=missing) for name, hits in zip(self.names.values(), self.hits(texts), strict=True)
+        }
 
 
-CHANGES_BY_ITSELF = (ops.Impure, ops.TimestampNow, ops.DateNow)
-LOOKS_AT_OTHER_ROWS = (ops.Reduction, ops.Analytic, ops.WindowFunction, ops.Relation)
+class _Refusal(Exception):
+    """The library does not compile a pattern."""
 
 
-@dataclass(frozen=True)
-class Originals:
-    """Labeling functions with their votes on ``events``, an unbound table of ``schema``."""
-
-    engine: Engine
-    functions: Sequence[ColumnarLabelingFunction]
-    events: ir.Table
-    schema: pa.Schema
-    votes: Sequence[ir.Value]
-
-    @classmethod
-    def of(cls, engine: Engine, functions: Sequence[ColumnarLabelingFunction], schema: pa.Schema) -> Originals:
-        """Ask the functions for their votes; raises `LabelingFunctionError` as they do, and where a vote may change."""
-        events = ibis.table(ibis.Schema.from_pyarrow(schema), name="weakfish_events")
-        votes = [function.votes(events) for function in functions]
-        for function, vote in zip(functions, votes, strict=True):
-            _refuse_what_may_change(function, vote.op(), events.op())
-        return cls(engine, functions, events, schema, votes)
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns that the votes refer to, in the order of the schema."""
-        used = columns_of(self.votes, self.events)
-        return [name for name in self.schema.names if name in used]
-
-    def check(self) -> None:
-        """Raise `LabelingFunctionError` with the name of a function that the engine cannot run on no rows at all."""
-        nothing = self._numbered(self.schema.empty_table().select(self.columns))
-        try:
-            self._query(nothing.schema, self.votes)(nothing)
-        except WeakfishError as error:
-            raise self.culprit(nothing, error) from error
-
-    def culprit(self, batch: pa.Table, error: WeakfishError) -> WeakfishError:
-        """``error`` with the name of the function that the engine cannot run on ``batch``."""
-        rows = self._numbered(batch)
-        for function, vote in zip(self.functions, self.votes, strict=True):
-            try:
-                self._query(rows.schema, [vote])(rows)
-            except WeakfishError as own:
-                return LabelingFunctionError(
-                    f"Labeling function {function.name!r} ({function.__module__}) cannot be computed: {own} "
-                    "Correct its condition."
-                )
-        return error
-
-    @staticmethod
-    def _numbered(batch: pa.Table) -> pa.Table:
-        """The batch with a column more: functions may read none, but the engine wants one."""
-        return batch if ROW in batch.column_names else batch.append_column(ROW, pa.array(np.arange(batch.num_rows)))
-
-    def _query(self, schema: pa.Schema, votes: Sequence[ir.Value]) -> Callable[[pa.Table], pa.Table]:
-        def build(table: ir.Table) -> ir.Table:
-            placed = [vote.op().replace({self.events.op(): table.op()}).to_expr() for vote in votes]
-            return table.select(**{f"vote_{number}": vote for number, vote in enumerate(placed)})
-
-        return self.engine.prepare(schema, build)
+def _compiled(needles: Sequence[Needle]) -> Scanner | None:
+    """A scanner for needles, numbered by their position; None where there is nothing to look for."""
+    written = {number: needle for number, needle in enumerate(needles) if needle.written is not None}
+    return _scanner(written) if written else None
 
 
-def columns_of(votes: Sequence[ir.Value], table: ir.Table) -> set[str]:
-    """The columns of ``table`` that ``votes`` refer to."""
-    return {field.name for vote in votes for field in vote.op().find(ops.Field) if field.rel == table.op()}
+def _scanner(needles: Mapping[int, Needle]) -> Scanner:
+    """A scan of one text, and the list to which it adds the number of each needle that it finds there, once."""
+    from pyperscan import BlockDatabase, Flag, Pattern, Scan
 
+    def note(found: list[int], number: int, _start: int, _end: int) -> Scan:
+        found.append(number)
+        return Scan.Continue
 
-def _refuse_what_may_change(function: ColumnarLabelingFunction, vote: ops.Node, events: ops.Node) -> None:
-    if vote.find(CHANGES_BY_ITSELF):
-        raise LabelingFunctionError(
-            f"Labeling function {function.name!r} ({function.__module__}) uses the clock or chance, so its votes "
-            "cannot be repeated; compare with a column instead."
-        )
-    others = [node for node in vote.find(LOOKS_AT_OTHER_ROWS) if node != events and _contains(node, events)]
-    if others:
-        raise LabelingFunctionError(
-            f"Labeling function {function.name!r} ({function.__module__}) compares rows with each other "
-            f"({type(others[0]).__name__}), but events are voted on in batches; make a feature of it instead."
-        )
+    def pattern(number: int, needle: Needle) -> Pattern:
+        extra = [Flag.UTF8] * needle.utf8 + [Flag.PREFILTER] * needle.doubtful
+        return Pattern(str(needle.written).encode(), Flag.SINGLEMATCH, *extra, tag=number)
 
-
-def _contains(node: ops.Node, events: ops.Node) -> bool:
-    return any(found == events for found in node.find(ops.UnboundTable))
-
-
-@dataclass(frozen=True)
-class VotePlan:
-    """What `compile_plan` makes of labeling functions.
-
-    Attributes
-    ----------
-    columns
-        The columns of the events that the functions read, in the order of the schema.
-    searches
-        The searches of text in the functions, in their order, each once per function.
-    """
-
-    columns: list[str]
-    searches: list[Search]
-    _originals: Originals
-    _lifting: Lifting
-    _searching: Mapping[str, tuple[str, int]]
-    _read_by_engine: list[str]
-    _query: Callable[[pa.Table], pa.Table]
-
-    def votes(self, batch: pa.Table) -> dict[str, npt.NDArray[np.int8]]:
-        """The votes of each function by name, in the order of the batch's rows.
-
-        Parameters
-        ----------
-        batch
-            Events with at least ``columns``, of the types that the plan was compiled for.
-
-        Raises
-        ------
-        LabelingFunctionError
-            When a function cannot be computed; names it.
-        """
-        columns = {name: batch[name] for name in self._read_by_engine}
-        try:
-            answers = self._lifting.answers(batch)
-            found = self._query(pa.table({**columns, **answers, ROW: np.arange(batch.num_rows)}))
-        except WeakfishError as error:
-            raise self._originals.culprit(batch.select(self.columns), error) from error
-        if found.num_rows != batch.num_rows:
-            raise LabelingFunctionError(
-                f"A columnar labeling function made {found.num_rows} votes of {batch.num_rows} rows; "
-                "conditions keep the rows of their table."
-            )
-        order = np.argsort(found[ROW].to_numpy())
-        votes = {name: found[name].to_numpy()[order] for name in found.column_names if name != ROW}
-        return votes | {name: _where(answers[hit], label) for name, (hit, label) in self._searching.items()}
-
-
-def compile_plan(engine: Engine, functions: Sequence[ColumnarLabelingFunction], schema: pa.Schema) -> VotePlan:
-    """Compile the votes of ``functions``, which have different names, on events of ``schema``.
-
-    Raises
-    ------
-    LabelingFunctionError
-        When a function cannot be computed, or might not vote the same on the same row again; names it.
-    """
-    originals = Originals.of(engine, functions, schema)
-    originals.check()
-    votes = {function.name: vote for function, vote in zip(functions, originals.votes, strict=True)}
-    lifting = Lifting(engine, votes, originals.events)
-    searching = _nothing_but_a_search(originals, lifting)
-    computed = {name: vote for name, vote in votes.items() if name not in searching}
-    answers = [pa.field(name, pa.bool_()) for name in lifting.names]
-    wide = pa.schema([*schema, *answers, pa.field(ROW, pa.int64())])
-    table = ibis.table(ibis.Schema.from_pyarrow(wide), name="weakfish_wide")
-
-    def placed(given: ir.Table) -> dict[str, ir.Value]:
-        return {name: rewritten(vote, originals.events.op(), given, lifting.hits) for name, vote in computed.items()}
-
-    used = columns_of(list(placed(table).values()), table)
-    narrow = pa.schema([field for field in wide if field.name in used or field.name == ROW or field in answers])
-    query = engine.prepare(narrow, lambda given: given.select(given[ROW], **placed(given)))
-    read_by_engine = [name for name in originals.columns if name in used]
-    return VotePlan(originals.columns, lifting.searches, originals, lifting, searching, read_by_engine, query)
-
-
-def _nothing_but_a_search(originals: Originals, lifting: Lifting) -> dict[str, tuple[str, int]]:
-    """The functions whose condition is a lifted search and no more: the column that answers it, and their vote."""
-    found = {}
-    for function in originals.functions:
-        conditions = function.conditions(originals.events)
-        (label, condition), *others = conditions.items()
-        if not others and condition.op() in lifting.hits:
-            found[function.name] = (lifting.hits[condition.op()], label)
-    return found
-
-
-def _where(answers: pa.Array, label: int) -> npt.NDArray[np.int8]:
-    """``label`` where the answer is yes, else `ABSTAIN`."""
-    yes = pc.fill_null(answers, False).to_numpy(zero_copy_only=False)
-    return np.where(yes, np.int8(label), np.int8(ABSTAIN))
+    hits: list[int] = []
+    try:
+        database = BlockDatabase(*(pattern(number, needle) for number, needle in needles.items()))
+    except Exception as reason:  # HyperscanCompileError, which the library does not export
+        raise _Refusal(str(reason.args[0])) from reason
+    return database.build(hits, note).scan, hits
 
 
 WIDEST = 60
@@ -560,7 +530,7 @@ def explain_plan(project: Project) -> None:
     console, voters = Console(), load_voters(project)
     functions = [voter.function for voter in voters.values()]
     columnar = [function for function in functions if isinstance(function, ColumnarLabelingFunction)]
-    searches = compile_plan(compute.connect(), columnar, schema).searches if columnar else []
+    searches = VotePlan(compute.connect(), columnar, schema).searches if columnar else []
     console.print(_table(list(project.params.tasks), voters, searches))
     console.print(_summary(len(functions), len(columnar), searches), soft_wrap=True)
     several = sum(len(voter.tasks) > 1 for voter in voters.values())

@@ -11,7 +11,7 @@ import hashlib
 import platform
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -19,9 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from weakfish.contracts.gate import EVENTS, require_open
 from weakfish.contracts.ledgers import write_ledger
+from weakfish.contracts.manifests import Made, VotesManifest, write_manifest
 from weakfish.contracts.tables import open_partition, partitions, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Faults, read_faults, read_votes, write_votes
 from weakfish.errors import LabelingFunctionError, WeakfishError
@@ -31,8 +33,8 @@ from weakfish.labeling.workers import Outcome, Unit, joined, run
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
-from weakfish.rules.identity import examine
-from weakfish.rules.loading import Voter, load_functions, load_voters, module_of
+from weakfish.rules.identity import Identity, examine
+from weakfish.rules.loading import Voter, load_voters, module_of
 
 READING = 2
 """Files that are hashed or read at once."""
@@ -52,7 +54,7 @@ class VotesPiece:
     partition: str
     events: Path
     keys: str
-    identity: str
+    identity: Identity
     cached: Path
 
 
@@ -70,101 +72,97 @@ def vote(project: Project) -> None:
         a vote; names the function and rows.
     """
     require_open(project, [EVENTS])
-    events = partitions(project.table("events"))
-    pieces, voters = Cache(project, "votes"), load_voters(project)
+    events, voters, cache = partitions(project.table("events")), load_voters(project), Cache(project, "votes")
+    pieces = _pieces(project, voters, events, cache)
+    with ThreadPoolExecutor(READING) as pool:
+        whole = pool.map(lambda piece: _is_whole(piece, len(voters[piece.function].classes.names), cache), pieces)
+        missing = [piece for piece, known in zip(pieces, whole, strict=True) if not known]
+    by_task = {
+        task: [piece for piece in pieces if task in voters[piece.function].tasks] for task in project.params.tasks
+    }
     with whole_folder(project.data / "votes") as folder:
-        by_task, missing = _wanted(project, voters, events, pieces)
         _compute(project, voters, missing)
         print("\n".join(_summary(by_task, missing)))
         faults = {task: _faults(wanted) for task, wanted in by_task.items()}
         told = {task: {"faults": {name: asdict(each) for name, each in of.items()}} for task, of in faults.items()}
         write_json(project.reports / "votes.json", {"tasks": told})  # before anything is refused for what it says
         for task, wanted in by_task.items():
-            _check(project, task, faults[task], voters)
-            made = {piece.function: {"identity": piece.identity} for piece in wanted}
-            for name, about in made.items():
-                about["module"] = module_of(voters[name].function)
-            write_json(folder / f"{task}.manifest.json", {"task": task, "functions": made})
+            _refuse_faults(project, task, faults[task], voters)
+            made = {
+                each.function: Made(module_of(voters[each.function].function), each.identity.digest) for each in wanted
+            }
+            write_manifest(folder, task, VotesManifest(task, made))
             for piece in wanted:
                 file = folder / task / piece.function / piece.events.name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(piece.cached, file)
-    pieces.bound(project.params.votes.max_cache_megabytes)
+    cache.bound(project.params.votes.max_cache_megabytes)
     rows = sum(open_partition(file).metadata.num_rows for file in events.values())
     write_ledger(project, "vote", rows_in=rows, rows_out=rows)
 
 
-def _wanted(
-    project: Project, voters: Mapping[str, Voter], events: Mapping[str, Path], cached: Cache
-) -> tuple[dict[str, list[VotesPiece]], list[VotesPiece]]:
-    """The pieces of each task, partition by partition, and those that have to be computed, each once."""
-    contents, key = EventHashes(project), project.params.events.key
-    schema = schema_of(project.table("events"))
+def _pieces(
+    project: Project, voters: Mapping[str, Voter], events: Mapping[str, Path], cache: Cache
+) -> list[VotesPiece]:
+    """All pieces, partition by partition; what they depend on is hashed."""
+    hashes, key, schema = EventHashes(project), project.params.events.key, schema_of(project.table("events"))
     identities = {name: examine(voter.function, project, schema) for name, voter in voters.items()}
     columns = sorted({name for identity in identities.values() for name in identity.columns} | {key})
     with ThreadPoolExecutor(READING) as pool:  # hashing and reading leave the interpreter to others
-        list(pool.map(lambda file: (contents.of(file, columns), contents.keys(file, key)), events.values()))
-    contents.save(list(events.values()))
-    pieces = {}
+        list(pool.map(lambda file: (hashes.of(file, columns), hashes.keys(file, key)), events.values()))
+    hashes.save(list(events.values()))
+    pieces = []
     for partition, file in events.items():
-        keys = contents.keys(file, key)
+        keys = hashes.keys(file, key)
         for name, identity in identities.items():
-            read = contents.of(file, identity.columns or [key])
-            held = cached.file(key_of(identity.digest, read, keys, engine_version()))
-            pieces[partition, name] = VotesPiece(name, partition, file, keys, identity.digest, held)
-
-    def is_missing(piece: VotesPiece) -> bool:
-        classes = len(voters[piece.function].classes.names)
-        return not (identities[piece.function].certain and _is_whole(piece, classes, cached))
-
-    with ThreadPoolExecutor(READING) as pool:
-        lacks = list(pool.map(is_missing, pieces.values()))
-    by_task = {}
-    for task in project.params.tasks:
-        names = [function.name for function in load_functions(project, task)]
-        by_task[task] = [pieces[partition, name] for partition in events for name in names]
-    return by_task, [piece for piece, lacking in zip(pieces.values(), lacks, strict=True) if lacking]
+            read = hashes.of(file, identity.columns or [key])
+            cached = cache.file(key_of(identity.digest, read, keys, engine_version()))
+            pieces.append(VotesPiece(name, partition, file, keys, identity, cached))
+    return pieces
 
 
-def _is_whole(piece: VotesPiece, classes: int, cached: Cache) -> bool:
+def _is_whole(piece: VotesPiece, classes: int, cache: Cache) -> bool:
     """Whether the cache has the piece; votes that are none in a task with fewer classes now are computed again."""
-    if not piece.cached.exists():
+    if not piece.identity.certain or not piece.cached.exists():
         return False
     try:
         votes = read_votes(piece.cached, piece.keys)
     except WeakfishError:
         piece.cached.unlink(missing_ok=True)
         return False
-    cached.touch(piece.cached)
+    cache.touch(piece.cached)
     return (pc.max(votes).as_py() or ABSTAIN) < classes
 
 
 def _compute(project: Project, voters: Mapping[str, Voter], missing: Sequence[VotesPiece]) -> None:
-    """Compute pieces and put each into the cache as soon as it is whole."""
+    """Compute pieces and put those of a partition into the cache as soon as all of its row groups are done."""
     by_file: dict[Path, list[VotesPiece]] = defaultdict(list)
     for piece in missing:
         by_file[piece.events].append(piece)
-    units, groups = [], {}
-    for file, pieces in by_file.items():
-        groups[file] = open_partition(file).metadata.num_row_groups
-        names = tuple(piece.function for piece in pieces)
-        units += [Unit(file, group, names) for group in range(groups[file])]
+    sizes = {file: [group.num_rows for group in _groups(file)] for file in by_file}
+    units = [
+        Unit(file, group, tuple(piece.function for piece in pieces))
+        for file, pieces in by_file.items()
+        for group in range(len(sizes[file]))
+    ]
     tasks = {task: None for piece in missing for task in voters[piece.function].tasks}
-    progress = Progress(f"vote: votes of {', '.join(tasks)}", sum(map(_votes, units)))
+    total = sum(len(unit.functions) * sizes[unit.file][unit.group] for unit in units)
+    progress = Progress(f"vote: votes of {', '.join(tasks)}", total)
     done: dict[Path, dict[int, Outcome]] = defaultdict(dict)
     with ThreadPoolExecutor(1) as writer:  # while others compute
         kept = []
         for unit, outcome in run(project, units):
             done[unit.file][unit.group] = outcome
-            progress.add(_votes(unit))
-            if len(done[unit.file]) == groups[unit.file]:
+            progress.add(len(unit.functions) * sizes[unit.file][unit.group])
+            if len(done[unit.file]) == len(sizes[unit.file]):
                 kept.append(writer.submit(_keep, by_file[unit.file], done.pop(unit.file)))
         for each in kept:
             each.result()
 
 
-def _votes(unit: Unit) -> int:
-    return len(unit.functions) * int(open_partition(unit.file).metadata.row_group(unit.group).num_rows)
+def _groups(file: Path) -> list[pq.RowGroupMetaData]:
+    metadata = open_partition(file).metadata
+    return [metadata.row_group(group) for group in range(metadata.num_row_groups)]
 
 
 def _keep(pieces: Sequence[VotesPiece], groups: dict[int, Outcome]) -> None:
@@ -174,11 +172,11 @@ def _keep(pieces: Sequence[VotesPiece], groups: dict[int, Outcome]) -> None:
             write_votes(part, votes, piece.keys, faults)
 
 
-def _summary(by_task: Mapping[str, Sequence[VotesPiece]], lacking: Sequence[VotesPiece]) -> list[str]:
+def _summary(by_task: Mapping[str, Sequence[VotesPiece]], missing: Sequence[VotesPiece]) -> list[str]:
     """How much of the work was done: ``1 of 20 labeling functions, 18 of 18 partitions: 18 of 360 pieces computed``."""
-    missing, lines, computed = set(lacking), [], 0
+    lines, computed, lacking = [], 0, {(piece.function, piece.partition) for piece in missing}
     for task, pieces in by_task.items():
-        mine = [piece for piece in pieces if piece in missing]
+        mine = [piece for piece in pieces if (piece.function, piece.partition) in lacking]
         functions, parts = (
             f"{len({getattr(piece, name) for piece in mine})} of {len({getattr(piece, name) for piece in pieces})}"
             for name in ("function", "partition")
@@ -200,13 +198,14 @@ def _faults(wanted: Sequence[VotesPiece]) -> dict[str, Faults]:
     return {name: faults for name, faults in found.items() if faults.count}
 
 
-def _check(project: Project, task: str, faults: dict[str, Faults], voters: Mapping[str, Voter]) -> None:
-    allowed = project.task(task).max_faults
-    over = [
-        f"{name!r} ({module_of(voters[name].function)}) raised {found.exception.rstrip('.')} on {_rows(found)}"
-        for name, found in faults.items()
-        if found.count > allowed
-    ]
+def _refuse_faults(project: Project, task: str, faults: dict[str, Faults], voters: Mapping[str, Voter]) -> None:
+    allowed, over = project.task(task).max_faults, []
+    for name, found in faults.items():
+        if found.count > allowed:
+            rows = f"{found.count:,} {'row' if found.count == 1 else 'rows'}"
+            examples = ", ".join(map(repr, found.rows)) + (", ..." if found.count > len(found.rows) else "")
+            module, exception = module_of(voters[name].function), found.exception.rstrip(".")
+            over.append(f"{name!r} ({module}) raised {exception} on {rows} ({examples})")
     if over:
         raise LabelingFunctionError(
             f"Labeling function {'; '.join(over)}; make it return -1 where it cannot tell, or allow faults: "
@@ -214,16 +213,16 @@ def _check(project: Project, task: str, faults: dict[str, Faults], voters: Mappi
         )
 
 
-def _rows(faults: Faults) -> str:
-    examples = ", ".join(map(repr, faults.rows)) + (", ..." if faults.count > len(faults.rows) else "")
-    return f"{faults.count:,} {'row' if faults.count == 1 else 'rows'} ({examples})"
-
-
 @cache
 def engine_version() -> str:
     """A hash of the code that computes votes and of `PACKAGES`."""
     hashes = {name: hashlib.sha256(text).hexdigest() for name, text in code_that_votes().items()}
-    versions = {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except ModuleNotFoundError:
+            versions[package] = "absent"
     return key_of(versions, hashes)
 
 
@@ -234,30 +233,14 @@ def code_that_votes() -> dict[str, bytes]:
     waiting = [root / "labeling" / "workers.py", root / "rules" / "identity.py"]
     while waiting:
         file = waiting.pop()
-        if file not in code and file.is_file():
-            code[file] = file.read_bytes()
-            waiting += _imported(root, code[file].decode())
+        if file in code or not file.is_file():  # names that are no modules lie nowhere
+            continue
+        code[file] = file.read_bytes()
+        for node in ast.walk(ast.parse(code[file])):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [str(node.module), *(f"{node.module}.{name}" for name in names)]
+            for package, *path in (name.split(".") for name in names):
+                if package == root.name:
+                    waiting += [root.joinpath(*path, "__init__.py"), root.joinpath(*path).with_suffix(".py")]
     return {file.relative_to(root).as_posix(): text for file, text in code.items()}
-
-
-def _imported(root: Path, source: str) -> Iterator[Path]:
-    """Where the modules of this package that ``source`` imports would lie; names that are no modules lie nowhere."""
-    for node in ast.walk(ast.parse(source)):
-        names = (
-            [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-        names += [each.name for each in node.names] if isinstance(node, ast.Import) else []
-        for name in names:
-            package, *path = str(name).split(".")
-            if package == root.name:
-                yield root.joinpath(*path, "__init__.py")
-                yield root.joinpath(*path).with_suffix(".py")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except ModuleNotFoundError:
-        return "absent"

@@ -1,7 +1,8 @@
-"""Plain Snorkel labeling functions over a batch of rows: the votes of Snorkel's ``PandasLFApplier``, sooner.
+"""Labeling functions over batches of events, in one process or several.
 
-A function sees a `RowView`, which answers like the pandas Series of a data point but is made only of the columns asked
-for. Functions with preprocessors, and those that a `RowView` cannot serve, get the Series itself.
+Columnar functions are one plan. Row functions have the votes of Snorkel's ``PandasLFApplier``, sooner: each sees a
+`RowView`, which answers like the pandas Series of a data point but is made only of the columns asked for. Functions
+with preprocessors, and those that a `RowView` cannot serve, get the Series itself.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ from weakfish import engine as compute
 from weakfish.contracts.tables import open_partition
 from weakfish.contracts.votes_file import ABSTAIN, FAILED, Faults, Votes
 from weakfish.engine import Engine
-from weakfish.errors import LabelingFunctionError, WeakfishError
-from weakfish.labeling.plan import VotePlan, compile_plan
+from weakfish.errors import WeakfishError
+from weakfish.labeling.plan import VotePlan
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.identity import columns_read
@@ -42,6 +42,10 @@ SERIES = frozenset(dir(pd.Series))
 
 FEW = 12
 """Columns up to which all are put into each row."""
+
+
+Outcome = dict[str, tuple[Votes, Faults]]
+"""Votes and faults by function."""
 
 
 class Batch:
@@ -73,14 +77,10 @@ class Batch:
     @cached_property
     def rows(self) -> list[RowView]:
         """All rows; few columns are put into them at once, of many each is when it is asked for."""
-        rows = range(self._table.num_rows)
         names = [name for name in self.names if name not in SERIES]
-        if len(names) > FEW:
-            return [RowView(self, number, {}) for number in rows]
-        values = zip(*map(self.column, names), strict=True) if names else ((),) * len(rows)
-        return [
-            RowView(self, number, dict(zip(names, row, strict=True))) for number, row in zip(rows, values, strict=True)
-        ]
+        known = names if len(names) <= FEW else []
+        values = zip(*map(self.column, known), strict=True) if known else ((),) * self._table.num_rows
+        return [RowView(self, number, dict(zip(known, row, strict=True))) for number, row in enumerate(values)]
 
 
 class RowView:
@@ -118,7 +118,7 @@ class RowView:
 
 def row_votes(
     functions: Sequence[LabelingFunction], batch: Batch, keys: Sequence[object], classes: Mapping[str, Classes]
-) -> dict[str, tuple[Votes, Faults]]:
+) -> Outcome:
     """The votes of each function on a batch, `FAILED` where it raised.
 
     Parameters
@@ -139,55 +139,36 @@ def row_votes(
 def _votes(function: LabelingFunction, batch: Batch, keys: Sequence[object], classes: Classes) -> tuple[Votes, Faults]:
     found: list[Any] = []
     failed: list[int] = []
-    faults, vote = Faults(), _plain_call(function)
-    rows: Iterator[RowView | pd.Series] = (
-        map(batch.series, range(len(keys))) if has_preprocessors(function) else iter(batch.rows)
-    )
+    faults, vote, as_series = Faults(), _plain_call(function), has_preprocessors(function)
+    rows = map(batch.series, range(len(keys))) if as_series else iter(batch.rows)
     while len(found) < len(keys):
-        number = len(found)
         try:
-            for row in rows:
-                number = len(found)
+            for row in rows:  # one handler for all rows, entered anew after a row that raised
                 found.append(vote(row))
         except Exception as error:
-            again = _second_try(function, batch, number)
+            number = len(found)
+            again = None
+            if not as_series:  # it may be the `RowView` that it cannot use
+                with contextlib.suppress(Exception):
+                    again = (function(batch.series(number)),)
             if again is None:
                 failed.append(number)
                 faults.add(Faults(1, f"{type(error).__name__}: {error}", [str(keys[number])]))
             found.append(ABSTAIN if again is None else again[0])
-    votes = _checked(found, function, keys, classes)
+    if set(map(type, found)) - {int} or (found and not ABSTAIN <= min(found) <= max(found) < len(classes.names)):
+        where = (f"{wrapped(function).__module__}, row {key!r}" for key in keys)
+        found = [check_vote(vote, function.name, row, classes) for vote, row in zip(found, where, strict=True)]
+    votes = np.array(found, np.int8)
     votes[failed] = FAILED
     return votes, faults
 
 
 def _plain_call(function: LabelingFunction) -> Callable[[Any], Any]:
     """What ``function(row)`` comes to, without the calls between."""
-    plain = not has_preprocessors(function) and type(function).__call__ is LabelingFunction.__call__
-    call: Callable[[Any], Any] = wrapped(function) if plain else function
-    return partial(call, **resources_of(function)) if plain and resources_of(function) else call
+    if has_preprocessors(function) or type(function).__call__ is not LabelingFunction.__call__:
+        return function
+    return partial(wrapped(function), **resources_of(function)) if resources_of(function) else wrapped(function)
 
-
-def _second_try(function: LabelingFunction, batch: Batch, number: int) -> tuple[Any] | None:
-    """The vote on the Series, where it was the `RowView` that the function could not use; None where it raises too."""
-    if has_preprocessors(function):
-        return None
-    try:
-        return (function(batch.series(number)),)
-    except Exception:
-        return None
-
-
-def _checked(found: list[Any], function: LabelingFunction, keys: Sequence[object], classes: Classes) -> Votes:
-    if not found or (set(map(type, found)) == {int} and min(found) >= ABSTAIN and max(found) < len(classes.names)):
-        return np.array(found, np.int8)
-    rows = (f"{wrapped(function).__module__}, row {key!r}" for key in keys)
-    return np.array(
-        [check_vote(vote, function.name, where, classes) for vote, where in zip(found, rows, strict=True)], np.int8
-    )
-
-
-Outcome = dict[str, tuple[Votes, Faults]]
-"""Votes and faults by function."""
 
 LEAST_ROWS = 32_768
 BATCH_BYTES = 32 << 20
@@ -221,31 +202,35 @@ class Worker:
 
     def work(self, unit: Unit) -> Outcome:
         """The votes on a unit's rows, in their order."""
-        parquet = open_partition(unit.file)
-        applied = self._functions(unit, parquet.schema_arrow)
+        parquet, applied, rows, size = self._opened(unit)
         first = sum(parquet.metadata.row_group(group).num_rows for group in range(unit.group))
+        most = LEAST_ROWS  # row functions turn each value into an object
+        if rows and not applied.by_row:
+            most = max(LEAST_ROWS, int(rows * BATCH_BYTES / max(1, size)))
         parts = []
-        for batch in parquet.iter_batches(_batch_rows(parquet, unit.group, applied), [unit.group], applied.columns):
+        for batch in parquet.iter_batches(most, [unit.group], applied.columns):
             parts.append(applied.to(pa.Table.from_batches([batch]), first))
             first += batch.num_rows
         return {name: joined([part[name] for part in parts]) for name in unit.functions}
 
     def seconds(self, unit: Unit) -> float:
         """About how long a unit takes."""
-        parquet = open_partition(unit.file)
-        applied = self._functions(unit, parquet.schema_arrow)
-        rows = parquet.metadata.row_group(unit.group).num_rows
-        read = _bytes(parquet, unit.group, applied.columns)
-        return float(read / BYTES_A_SECOND + len(applied.by_row) * rows / VOTES_A_SECOND)
+        _, applied, rows, size = self._opened(unit)
+        return float(size / BYTES_A_SECOND + len(applied.by_row) * rows / VOTES_A_SECOND)
 
-    def _functions(self, unit: Unit, schema: pa.Schema) -> Applied:
+    def _opened(self, unit: Unit) -> tuple[pq.ParquetFile, Applied, int, int]:
+        """The unit's file and functions, its rows, and about what the columns that are read take in memory."""
+        parquet = open_partition(unit.file)
         if unit.functions not in self._applied:
             voters = {name: self._voters[name] for name in unit.functions}
             functions = [voter.function for voter in voters.values()]
             classes = {name: voter.classes for name, voter in voters.items()}
             key = self._project.params.events.key
-            self._applied[unit.functions] = Applied(self._engine, functions, schema, key, classes)
-        return self._applied[unit.functions]
+            self._applied[unit.functions] = Applied(self._engine, functions, parquet.schema_arrow, key, classes)
+        applied, group = self._applied[unit.functions], parquet.metadata.row_group(unit.group)
+        columns = (group.column(place) for place in range(group.num_columns))
+        sizes = (column.total_uncompressed_size for column in columns if column.path_in_schema in applied.columns)
+        return parquet, applied, group.num_rows, sum(sizes)
 
 
 class Applied:
@@ -261,7 +246,7 @@ class Applied:
     ) -> None:
         columnar = [function for function in functions if isinstance(function, ColumnarLabelingFunction)]
         self.by_row = [function for function in functions if not isinstance(function, ColumnarLabelingFunction)]
-        self.plan: VotePlan | None = compile_plan(engine, columnar, schema.remove_metadata()) if columnar else None
+        self.plan: VotePlan | None = VotePlan(engine, columnar, schema.remove_metadata()) if columnar else None
         self._key, self._classes = key, classes
         read = {name for function in self.by_row for name in columns_read(function, schema.names)}
         read |= {*(self.plan.columns if self.plan else ()), *([key] if self.by_row else [])}
@@ -273,14 +258,7 @@ class Applied:
         if self.plan:
             found = {name: (votes, Faults()) for name, votes in self.plan.votes(rows).items()}
         if self.by_row:
-            keys = rows[self._key].to_pylist()
-            found |= row_votes(self.by_row, Batch(rows, first), keys, self._classes)
-        for name, (votes, _) in found.items():
-            if len(votes) != rows.num_rows:
-                raise LabelingFunctionError(
-                    f"Labeling function {name!r} made {len(votes)} votes on {rows.num_rows} rows; "
-                    "conditions keep the rows of their table."
-                )
+            found |= row_votes(self.by_row, Batch(rows, first), rows[self._key].to_pylist(), self._classes)
         return found
 
 
@@ -315,30 +293,16 @@ def run(project: Project, units: Sequence[Unit]) -> Iterator[tuple[Unit, Outcome
 def _shared(
     pool: ProcessPoolExecutor, here: Worker, waiting: deque[Unit], processes: int
 ) -> Iterator[tuple[Unit, Outcome]]:
-    """Each process takes the next unit as soon as it has done one, and so does this one."""
-    done: SimpleQueue[tuple[Unit, Future[Outcome]]] = SimpleQueue()
-
-    def submit() -> None:
-        with contextlib.suppress(IndexError):
-            unit = waiting.popleft()
-            pool.submit(_work, unit).add_done_callback(lambda future: take_next(unit, future))
-
-    def take_next(unit: Unit, future: Future[Outcome]) -> None:
-        done.put((unit, future))
-        submit()
-
-    left = len(waiting)
-    for _ in range(processes):
-        submit()
-    while left:
-        with contextlib.suppress(IndexError):
+    """This process works too; each other one has a unit at work and one to go on with, so that none is idle."""
+    running: set[Future[tuple[Unit, Outcome]]] = set()
+    while waiting or running:
+        while waiting and len(running) < 2 * processes:
+            running.add(pool.submit(_work, waiting.popleft()))
+        if waiting:
             unit = waiting.popleft()
             yield unit, here.work(unit)
-            left -= 1
-        while left and (not waiting or not done.empty()):
-            unit, future = done.get()
-            yield unit, future.result()
-            left -= 1
+        done, running = wait(running, 0 if waiting else None, FIRST_COMPLETED)
+        yield from (future.result() for future in done)
 
 
 def joined(parts: Sequence[tuple[Votes, Faults]]) -> tuple[Votes, Faults]:
@@ -350,21 +314,6 @@ def joined(parts: Sequence[tuple[Votes, Faults]]) -> tuple[Votes, Faults]:
     return votes, faults
 
 
-def _bytes(parquet: pq.ParquetFile, number: int, names: Sequence[str]) -> int:
-    """What columns of a row group take in memory, about."""
-    group = parquet.metadata.row_group(number)
-    columns = [group.column(place) for place in range(group.num_columns)]
-    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema in names)
-
-
-def _batch_rows(parquet: pq.ParquetFile, number: int, applied: Applied) -> int:
-    """Rows of a batch, the fewer the more they hold; row functions turn each value into an object."""
-    rows = parquet.metadata.row_group(number).num_rows
-    if applied.by_row or not rows:
-        return LEAST_ROWS
-    return max(LEAST_ROWS, int(rows * BATCH_BYTES / max(1, _bytes(parquet, number, applied.columns))))
-
-
 _worker: Worker | None = None
 
 
@@ -373,7 +322,7 @@ def _start(root: Path) -> None:
     _worker = Worker(Project(root))
 
 
-def _work(unit: Unit) -> Outcome:
+def _work(unit: Unit) -> tuple[Unit, Outcome]:
     if _worker is None:
         raise WeakfishError("A worker process was not started as one; this is a defect of Weakfish.")
-    return _worker.work(unit)
+    return unit, _worker.work(unit)

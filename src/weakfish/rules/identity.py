@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from weakfish.errors import LabelingFunctionError
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.snorkel_functions import LabelingFunction, has_preprocessors, wrapped
@@ -192,10 +191,6 @@ def _distributions() -> Mapping[str, list[str]]:
     return packages_distributions()
 
 
-UNREPEATABLE = (ops.RandomScalar, ops.RandomUUID, ops.TimestampNow, ops.DateNow)
-"""What gives another answer at another time, so that nothing made of it can be trusted twice."""
-
-
 @dataclass(frozen=True)
 class Identity:
     """What a function's votes depend on.
@@ -221,7 +216,7 @@ def examine(function: LabelingFunction, project: Project, schema: pa.Schema) -> 
     Raises
     ------
     LabelingFunctionError
-        When a columnar function is no condition on these columns, or would not repeat itself.
+        When a columnar function is no condition on these columns.
     """
     if isinstance(function, ColumnarLabelingFunction):
         return _columnar(function, project, schema)
@@ -235,12 +230,6 @@ def _columnar(function: ColumnarLabelingFunction, project: Project, schema: pa.S
     events = ibis.table(ibis.Schema.from_pyarrow(schema), name="events")
     votes = function.votes(events)
     operation = votes.op()
-    for kind in UNREPEATABLE:
-        if operation.find(kind):
-            raise LabelingFunctionError(
-                f"Labeling function {function.name!r} ({function.__module__}) uses {kind.__name__}, which answers "
-                "otherwise each time; use the columns of the events instead."
-            )
     used = {node.name for node in operation.find(ops.Field) if node.rel == events.op()}
     columns = [name for name in schema.names if name in used]
     text = ibis.to_sql(events.select(vote=votes), dialect="duckdb")
