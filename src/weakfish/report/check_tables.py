@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weakfish.contracts.ledgers import Ledger
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import Check, Verdict
-from weakfish.report.inputs import Records, validating
+from weakfish.report.inputs import RunRecords, validating
 from weakfish.report.wording import bad_above, beyond, count, figure, is_psi, kind_order, percent, tolerated
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class CheckRow:
         return since(self.name, self.check, self.history)
 
 
-def tables(records: Records) -> list[JudgedTable]:
+def tables(records: RunRecords) -> list[JudgedTable]:
     """The tables that have a verdict, current ones first, failed before warned before passed."""
     found = [
         JudgedTable(verdict, name in records.gates, records.outdated(validating(name)))
@@ -194,7 +194,7 @@ def tables(records: Records) -> list[JudgedTable]:
     return sorted(found, key=lambda table: (table.stale, BADNESS.index(table.verdict.verdict), table.verdict.table))
 
 
-def check_rows(records: Records, history: Sequence[Accepted] = ()) -> list[CheckRow]:
+def check_rows(records: RunRecords, history: Sequence[Accepted] = ()) -> list[CheckRow]:
     """All checks, worst first."""
 
     def badness(row: CheckRow) -> tuple[bool, int, int, int, float]:
@@ -262,7 +262,7 @@ class Quarantine:
         return next((str(key) for _, rows, row in self.rules if row and rows for key in row.check.keys), None)
 
 
-def quarantines(records: Records, rows: Sequence[CheckRow]) -> list[Quarantine]:
+def quarantines(records: RunRecords, rows: Sequence[CheckRow]) -> list[Quarantine]:
     """The stages that quarantined rows, or could have."""
     known = {row.check.check: row for row in rows if row.table.verdict.max_quarantined_share is not None}
     released = {name: 0 for name, row in known.items() if row.check.released}
@@ -301,7 +301,7 @@ class TableDrift:
         return max([row.check.value or 0.0 for row in self.measured], default=0.0)
 
 
-def drifts(records: Records, rows: Sequence[CheckRow], history: Sequence[Accepted]) -> list[TableDrift]:
+def drifts(records: RunRecords, rows: Sequence[CheckRow], history: Sequence[Accepted]) -> list[TableDrift]:
     """The tables that were compared with what was accepted, in the pipeline's order."""
     compared: dict[str, list[CheckRow]] = defaultdict(list)
     for row in rows:
@@ -318,7 +318,7 @@ def drifts(records: Records, rows: Sequence[CheckRow], history: Sequence[Accepte
     return found
 
 
-def _accepted(records: Records, table: str, history: Sequence[Accepted]) -> str | None:
+def _accepted(records: RunRecords, table: str, history: Sequence[Accepted]) -> str | None:
     entry = records.accepted.get(table)
     if entry is None:
         return None

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from weakfish.contracts.manifests import FeaturesManifest, TrainingManifest
 from weakfish.contracts.publications import AuditCounts, AuditedView, PublishedView
-from weakfish.report.inputs import Records, Version
+from weakfish.report.inputs import RunRecords, Version
 from weakfish.report.wording import count
 
 BAD = ("missing", "stale", "different", "unexpected")
@@ -36,7 +36,7 @@ def first_entities(audited: AuditedView) -> list[tuple[str, list[str]]]:
     ]
 
 
-def audit_failure(records: Records) -> str | None:
+def audit_failure(records: RunRecords) -> str | None:
     """What the audit found in the last run, as a sentence; None when all is well, or the stage itself says so."""
     audit = records.published.audit if records.published else None
     if audit is None or audit.passed or records.outdated("publish"):
@@ -85,7 +85,7 @@ class ViewRow:
         return " to ".join(dict.fromkeys((names[0], names[-1]))) if names else None
 
 
-def views(records: Records) -> list[ViewRow]:
+def views(records: RunRecords) -> list[ViewRow]:
     """The tables of features, by name."""
     found = []
     for name, table in sorted(records.features.items()):
@@ -125,7 +125,7 @@ class TrainingSet:
     out: Version | None
 
 
-def trainings(records: Records) -> list[TrainingSet]:
+def trainings(records: RunRecords) -> list[TrainingSet]:
     """The training sets, by task."""
     now: dict[str, str | None] = {f"features/{name}": table.data_version for name, table in records.features.items()}
     now |= {name: verdict.data_version for name, verdict in records.verdicts.items() if name.startswith("labels/")}

@@ -30,7 +30,7 @@ from weakfish.report.charts import (
     x_axis,
     y_axis,
 )
-from weakfish.report.inputs import Records
+from weakfish.report.inputs import RunRecords
 from weakfish.report.wording import count, percent, shorten
 
 PARTS = ("dev", "test")
@@ -116,7 +116,7 @@ class FunctionsPage:
         return sorted(known, key=lambda pair: -abs(pair[2] or 0.0))
 
 
-def pages(records: Records) -> list[FunctionsPage]:
+def pages(records: RunRecords) -> list[FunctionsPage]:
     """One per task that has labeling functions, or votes of which some failed."""
     found = []
     for task in dict.fromkeys([*records.labels.tasks, *records.votes.tasks]):

@@ -141,7 +141,7 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Records:
+class RunRecords:
     """All records below the root of a project; mappings are empty where there are none.
 
     ``stages`` is in the pipeline's order; ``verdicts``, ``gates`` and ``accepted`` go by table, ``ledgers`` and
@@ -293,7 +293,7 @@ def _change(out: LockedOut, committed: Mapping[str, str | None]) -> str:
 
 
 def stage_rows(root: Path, since: datetime | None = None) -> list[StageRow]:
-    """`Records.rows` of what lies below ``root``."""
+    """`RunRecords.rows` of what lies below ``root``."""
     return read(root).rows(since)
 
 
@@ -308,7 +308,7 @@ def count_checks(verdict: Verdict) -> tuple[int, int, int]:
     return counts["passed"] + counts["noted"], counts["warned"], counts["failed"]
 
 
-def read(root: Path) -> Records:
+def read(root: Path) -> RunRecords:
     """Read everything there is below ``root``; never raises for a file that is missing, cut off or malformed."""
     problems: dict[str, str] = {}
 
@@ -334,7 +334,7 @@ def read(root: Path) -> Records:
     stages = stages_of(root) if one(root / "dvc.yaml", dict[str, Any]) else {}
     reports = root / "reports"
     accepted = one(root / "validation" / "baseline.json", AcceptedTables) or AcceptedTables()
-    return Records(
+    return RunRecords(
         root=root,
         stages=stages or dict.fromkeys(sorted(runs, key=lambda stage: runs[stage].started_at)),
         lock=one(root / "dvc.lock", Lock) or Lock(),

@@ -10,7 +10,7 @@ from pathlib import Path
 from weakfish.contracts.verdicts import Check, Status, Verdict
 from weakfish.report.check_tables import SEVERITIES, CheckRow, quarantines
 from weakfish.report.feature_tables import audit_failure
-from weakfish.report.inputs import Records, count_checks, read, validating
+from weakfish.report.inputs import RunRecords, count_checks, read, validating
 from weakfish.report.task_sections import tasks
 from weakfish.report.wording import (
     Finding,
@@ -77,7 +77,7 @@ def overall(root: Path) -> Overall:
     return judge(read(root))
 
 
-def judge(records: Records) -> Overall:
+def judge(records: RunRecords) -> Overall:
     """`overall`, of records that are already read."""
     found = _judge(records)
     despite = [
@@ -93,7 +93,7 @@ def judge(records: Records) -> Overall:
     return found if found.verdict == "failed" else replace(found, verdict="warned", headline="Gates were overridden")
 
 
-def _judge(records: Records) -> Overall:
+def _judge(records: RunRecords) -> Overall:
     stop = records.stop
     failed = [
         verdict
@@ -117,7 +117,7 @@ def _judge(records: Records) -> Overall:
     return replace(found, headline=f"{found.headline}{' so far' if waiting else ''}", what=(*found.what, *more))
 
 
-def _failed(records: Records, failed: Sequence[Verdict], online: str | None) -> Overall:
+def _failed(records: RunRecords, failed: Sequence[Verdict], online: str | None) -> Overall:
     stop = records.stop
     headlines, what, todo = [], [], []
     for file, reason in records.problems.items():
@@ -164,7 +164,7 @@ def _failures(verdict: Verdict, bad: Sequence[Check]) -> Iterator[str]:
         yield f"{verdict.table}: the verdict is failed, and names no check."
 
 
-def _warned(records: Records) -> Overall | None:
+def _warned(records: RunRecords) -> Overall | None:
     found = [
         (verdict, check) for verdict in records.verdicts.values() for check in _of(verdict, "warned", "quarantined")
     ]
@@ -200,7 +200,7 @@ def _all_of(asked: str, alike: Sequence[Finding]) -> str:
     return f"{alike[0][0].table}: {number}: {listed([f'`{subject(check)}`' for check in first])}."
 
 
-def _let_in(records: Records) -> list[str]:
+def _let_in(records: RunRecords) -> list[str]:
     """What patches did to rows, of each stage that says so."""
     said = []
     for stage, ledger in records.ledgers.items():
@@ -210,12 +210,12 @@ def _let_in(records: Records) -> list[str]:
     return said
 
 
-def _passed(records: Records) -> Overall:
+def _passed(records: RunRecords) -> Overall:
     said = _tally(records) or f"{count(len(records.runs), 'stage')} ran to the end; there are no verdicts."
     return Overall("passed", "Passed", (said, *_let_in(records)), ("Nothing to do.",))
 
 
-def _tally(records: Records) -> str:
+def _tally(records: RunRecords) -> str:
     counts = [count_checks(verdict) for verdict in records.verdicts.values()]
     if not counts:
         return ""
@@ -228,7 +228,7 @@ def _of(verdict: Verdict, *statuses: str) -> list[Check]:
     return [check for check in verdict.checks if check.status in statuses]
 
 
-def facts(records: Records, rows: Sequence[CheckRow]) -> Iterator[tuple[str, str, str]]:
+def facts(records: RunRecords, rows: Sequence[CheckRow]) -> Iterator[tuple[str, str, str]]:
     """The few figures that tell most, of the last run only: their names, values and notes."""
     for quarantine in quarantines(records, rows):
         if not quarantine.stale:

@@ -19,7 +19,7 @@ from weakfish.evaluation.measures import ROWS_OF_CLASS
 from weakfish.files import whole_file
 from weakfish.report import charts, check_tables, feature_tables, function_tables, overall, task_sections, wording
 from weakfish.report.check_tables import CheckRow
-from weakfish.report.inputs import Records, read
+from weakfish.report.inputs import RunRecords, read
 
 FOLDER = Path(__file__).parent / "templates"
 STYLES = ("page.css", "checks.css", "charts.css", "phone.css")
@@ -41,7 +41,7 @@ def render(root: Path) -> Path:
     return page
 
 
-def _context(records: Records) -> dict[str, Any]:
+def _context(records: RunRecords) -> dict[str, Any]:
     verdict, history = overall.judge(records), records.history()
     rows = check_tables.check_rows(records, history)
     bad = check_tables.by_severity(rows)

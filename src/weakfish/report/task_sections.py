@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from weakfish.contracts.reports import Metric, TaskLabels, TaskMetrics
 from weakfish.report.charts import COLOURS, SQUARE, Series, colour, over_time, square
-from weakfish.report.inputs import Records
+from weakfish.report.inputs import RunRecords
 from weakfish.report.wording import NAMED, listed, model_name, percent
 
 FEW = 10
@@ -44,7 +44,7 @@ class Task:
     metrics_stale: bool
 
 
-def tasks(records: Records) -> list[Task]:
+def tasks(records: RunRecords) -> list[Task]:
     """The tasks that have labels or metrics."""
     labels, metrics = records.labels.tasks, records.metrics.tasks
     stale = records.outdated("label"), records.outdated("evaluate")
@@ -54,14 +54,14 @@ def tasks(records: Records) -> list[Task]:
     ]
 
 
-def models(records: Records) -> dict[str, int]:
+def models(records: RunRecords) -> dict[str, int]:
     """Every model's colour, the same in all charts."""
     names = [name for task in records.metrics.tasks.values() for name in task.models]
     names += [str(point["model"]) for points in records.plots.values() for point in points if "model" in point]
     return {name: colour(place) for place, name in enumerate(dict.fromkeys(names))}
 
 
-def plots(records: Records, task: str) -> dict[str, Any]:
+def plots(records: RunRecords, task: str) -> dict[str, Any]:
     """The pictures of a task with their legends, by plot file; ``classes`` are small ones of three classes or more.
 
     ROC curves; calibration, what models said against how often it was so; and over time the share of the last of two
@@ -77,7 +77,7 @@ def plots(records: Records, task: str) -> dict[str, Any]:
                 lines.setdefault(str(point.get("model", "")), []).append((a, b))
         return [Series(model_name(name), colours.get(name, 0), _thin(line)) for name, line in lines.items()]
 
-    # Records that name no task belong to every task.
+    # RunRecords that name no task belong to every task.
     found = {
         name: [point for point in records.plots.get(name, []) if point.get("task", task) == task]
         for name in ("roc", "calibration", "share_over_time")
