@@ -13,7 +13,7 @@ from verdicts import ASIDE, FAILED, PASSED, WARNED
 from weakfish.checks.gates import verdict_of
 from weakfish.contracts.ledgers import Run, read_ledger, read_runs, run_file, write_ledger, write_run
 from weakfish.contracts.manifests import FeaturesManifest, read_manifest, write_manifest
-from weakfish.contracts.publications import Marker, parse_marker, read_publication, write_publication
+from weakfish.contracts.publications import PUBLICATIONS, Marker, parse_marker, write_publication
 from weakfish.contracts.record import parse
 from weakfish.contracts.verdicts import Status, Verdict, read_verdict, verdict_file, write_verdict
 from weakfish.errors import TableError
@@ -70,7 +70,7 @@ def test_ledgers_runs_manifests_and_publications_are_read_as_they_were_written(p
     assert parse_marker(marker.text()) == marker
     assert parse_marker("{") is None
     write_publication(project, "shop", marker, {"passed": True, "views": {"habits": {"rows": {"equal": 2}}}})
-    published = read_publication(project)
+    published = PUBLICATIONS.read(project, "publish")
     assert published.as_of == began
     assert published.views["habits"].entities == 2
     assert published.audit is not None

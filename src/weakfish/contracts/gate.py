@@ -13,15 +13,15 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from weakfish.contracts.ledgers import ledger_file, overriding, read_ledger
-from weakfish.contracts.record import Rooted
+from weakfish.contracts.record import Rooted, Stored
 from weakfish.contracts.tables import partitions
 from weakfish.contracts.verdicts import Check, Status, Verdict, read_verdict, verdict_file
 from weakfish.errors import CheckFailed
-from weakfish.files import read_json, sha256, whole_file, write_json
+from weakfish.files import sha256, whole_file, write_json
 
 EVENTS = "events"
 
@@ -37,21 +37,13 @@ class Gate:
     data_version: str | None = None
 
 
-def gate_file(project: Rooted, table: str) -> Path:
-    """The file that exists while a table's gate is open."""
-    return project.root / "reports" / "gates" / f"{table}.json"
+GATES = Stored(Gate, "reports/gates")
+gate_file = GATES.file
 
 
 def write_gate(project: Rooted, gate: Gate) -> None:
     """Open a gate."""
-    write_json(gate_file(project, gate.table), {"table": gate.table, "data_version": gate.data_version})
-
-
-def read_gates(project: Rooted) -> dict[str, Gate]:
-    """The gates that are open, by table."""
-    files = sorted((project.root / "reports" / "gates").rglob("*.json"))
-    found = [read_json(file) for file in files if not file.name.startswith(".")]
-    return {gate["table"]: Gate(gate["table"], gate.get("data_version")) for gate in found}
+    write_json(gate_file(project, gate.table), asdict(gate))
 
 
 def require_open(project: Rooted, tables: Iterable[str]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from weakfish.contracts.record import Number, Rooted, Time, parse, read
-from weakfish.files import read_json, write_json
+from weakfish.contracts.record import Number, Rooted, Stored, Time, read
+from weakfish.files import write_json
 
 
 @dataclass(frozen=True)
@@ -80,46 +80,17 @@ class Ledger:
     despite_gate: Override | None = None
 
 
-def ledger_file(project: Rooted, stage: str) -> Path:
-    """The file of a stage's row counts."""
-    return project.root / "reports" / "ledger" / f"{stage}.json"
+LEDGERS = Stored(Ledger, "reports/ledger")
+ledger_file, read_ledger = LEDGERS.file, LEDGERS.read
 
 
-def write_ledger(
-    project: Rooted,
-    stage: str,
-    *,
-    rows_in: int | None,
-    rows_out: int | None,
-    quarantined: int | None = None,
-    released: int | None = None,
-    repaired: int | None = None,
-    reasons: Mapping[str, int] | None = None,
-    patches: Sequence[Mapping[str, Any]] = (),
-    accepted: Mapping[str, str] | None = None,
-) -> None:
-    """Write a stage's row counts, see `Ledger`; under `despite` the override with them."""
-    counts = {"rows_in": rows_in, "rows_out": rows_out, "quarantined": quarantined}
-    counts |= {"released": released, "repaired": repaired}
-    by: dict[str, Any] = {"reasons": dict(reasons or {}), "patches": [dict(patch) for patch in patches]}
-    if accepted is not None:
-        by["accepted"] = dict(accepted)
+def write_ledger(project: Rooted, stage: str, *, rows_in: int | None, rows_out: int | None, **counts: Any) -> None:
+    """Write a stage's row counts, by the fields of `Ledger`; under `despite` the override with them."""
     override = overriding()
-    if override is not None and override.gates:
-        by["despite_gate"] = asdict(override)
-    write_json(ledger_file(project, stage), {"stage": stage, **counts, **by})
-
-
-def read_ledger(project: Rooted, stage: str) -> Ledger:
-    """The ledger of a stage; raises `TableError` when there is none or it is cut off."""
-    file = ledger_file(project, stage)
-    content = read_json(file)
-    return parse(Ledger, {"stage": stage, **content} if isinstance(content, dict) else content, file)
-
-
-def ledger_files(project: Rooted) -> dict[str, Path]:
-    """The files of all ledgers, by stage."""
-    return {file.stem: file for file in sorted((project.root / "reports" / "ledger").glob("*.json"))}
+    despite_gate = override if override and override.gates else None
+    content = asdict(Ledger(stage, rows_in, rows_out, **counts, despite_gate=despite_gate))
+    absent = [name for name in ("accepted", "despite_gate") if content[name] is None]
+    write_json(ledger_file(project, stage), {name: value for name, value in content.items() if name not in absent})
 
 
 @dataclass(frozen=True)
@@ -134,10 +105,12 @@ class Run:
     seconds: Number = None
 
 
+RUNS = Stored(Run, ".weakfish/runs")
+
+
 def run_file(project: Rooted, stage: str) -> Path:
     """The file of a stage's last run."""
-    name = quote(stage, safe="@ ")  # as one part of a path; names of stages may hold slashes
-    return project.root / ".weakfish" / "runs" / f"{name}.json"
+    return RUNS.file(project, quote(stage, safe="@ "))  # as one part of a path; names of stages may hold slashes
 
 
 def write_run(project: Rooted, run: Run) -> None:
@@ -156,4 +129,4 @@ def read_run(project: Rooted, stage: str) -> Run | None:
 
 def read_runs(project: Rooted) -> dict[str, Run]:
     """The last run of every stage, by name."""
-    return {unquote(file.stem): read(Run, file) for file in sorted(run_file(project, "").parent.glob("*.json"))}
+    return {unquote(name): read(Run, file) for name, file in RUNS.files(project).items()}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from weakfish.contracts.record import Rooted, Time, parse, read
+from weakfish.contracts.record import Rooted, Stored, Time, read
 from weakfish.files import write_json
 
 M = TypeVar("M")
@@ -19,14 +19,6 @@ class Made:
 
     module: str
     identity: str
-
-
-@dataclass(frozen=True)
-class VotesManifest:
-    """``data/votes/<task>.manifest.json``: what voted."""
-
-    task: str
-    functions: Mapping[str, Made]
 
 
 @dataclass(frozen=True)
@@ -120,25 +112,18 @@ def manifest_file(project: Rooted, table: str) -> Path:
     return project.root / "data" / f"{table}.manifest.json"
 
 
-def manifest_files(project: Rooted, folder: str) -> dict[str, Path]:
-    """The manifests in a folder of tables (``features``), by the table's name within it."""
-    files = sorted((project.root / "data" / folder).glob("*.manifest.json"))
-    return {file.name.removesuffix(".manifest.json"): file for file in files}
+FEATURES = Stored(FeaturesManifest, "data/features", ".manifest.json")
+TRAINING = Stored(TrainingManifest, "data/training", ".manifest.json")
 
 
 def feature_tables(project: Rooted) -> list[str]:
     """The tables of all views that were made: ``features/<view>``."""
-    return [f"features/{view}" for view in manifest_files(project, "features")]
+    return [f"features/{view}" for view in FEATURES.files(project)]
 
 
 def read_manifest(project: Rooted, kind: type[M], table: str) -> M:
     """The manifest of a table; raises `TableError` when it is missing, cut off or of another kind."""
     return read(kind, manifest_file(project, table))
-
-
-def parse_manifest(kind: type[M], content: Any, source: Path | str) -> M:
-    """A manifest from JSON content; raises `TableError`."""
-    return parse(kind, content, source)
 
 
 def write_manifest(folder: Path, name: str, manifest: Any) -> None:

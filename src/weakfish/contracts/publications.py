@@ -6,10 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from weakfish.contracts.record import Rooted, Time, microseconds, read
+from weakfish.contracts.record import Rooted, Stored, Time, microseconds
 from weakfish.files import write_json
 
 
@@ -133,21 +132,12 @@ class Publication:
     audit: Audit | None = None
 
 
-def publication_file(project: Rooted) -> Path:
-    """The file that says what is published."""
-    return project.root / "reports" / "publish.json"
-
-
-def read_publication(project: Rooted) -> Publication:
-    """What is published; raises `TableError` when nothing says so."""
-    return read(Publication, publication_file(project))
+PUBLICATIONS = Stored(Publication, "reports")
+"""There is one: ``publish``."""
 
 
 def write_publication(project: Rooted, name: str, marker: Marker, audit: Mapping[str, Any]) -> None:
     """Write what a Feast project published, and the audit of it as JSON; the same bytes while nothing changes."""
-    views = {
-        view: {key: value for key, value in content.items() if key != "version"}
-        for view, content in marker.views.items()
-    }
+    views = {view: {k: v for k, v in of.items() if k != "version"} for view, of in marker.views.items()}
     content = {"project": name, "version": marker.version, "as_of": marker.as_of or None, "revision": marker.revision}
-    write_json(publication_file(project), {**content, "views": views, "audit": dict(audit)})
+    write_json(PUBLICATIONS.file(project, "publish"), {**content, "views": views, "audit": dict(audit)})

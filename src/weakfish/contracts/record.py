@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar, cast
+from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
@@ -72,6 +73,29 @@ def read(kind: type[T], file: Path) -> T:
     return parse(kind, read_json(file), file)
 
 
+@dataclass(frozen=True)
+class Stored(Generic[T]):
+    """Records of one kind as files below the root of a project: ``<folder>/<name><suffix>``."""
+
+    kind: type[T]
+    folder: str
+    suffix: str = ".json"
+
+    def file(self, project: Rooted, name: str) -> Path:
+        """The file of a record."""
+        return project.root / self.folder / f"{name}{self.suffix}"
+
+    def files(self, project: Rooted) -> dict[str, Path]:
+        """The files that are there, by name, in order; names may hold slashes."""
+        base = project.root / self.folder
+        files = sorted(file for file in base.rglob(f"*{self.suffix}") if not file.name.startswith("."))
+        return {file.relative_to(base).as_posix().removesuffix(self.suffix): file for file in files}
+
+    def read(self, project: Rooted, name: str) -> T:
+        """A record; raises `TableError` when it is missing, cut off or something else."""
+        return read(self.kind, self.file(project, name))
+
+
 EVENT_TIMESTAMP = "event_timestamp"
 """The column of feature tables, spines and training sets that says when a row became true."""
 
@@ -93,8 +117,3 @@ def microseconds(time: datetime | str) -> int:
 def moment(number: int) -> datetime:
     """The time of a number of microseconds since 1970."""
     return EPOCH + number * MICROSECOND
-
-
-def now_text() -> str:
-    """The current time, ISO, UTC, in milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

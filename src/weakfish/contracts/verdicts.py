@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator
 
-from weakfish.contracts.record import Number, Numbers, Rooted, read
+from weakfish.contracts.record import Number, Numbers, Rooted, Stored
 from weakfish.contracts.tables import open_partition
 from weakfish.files import whole_file, write_json
 
@@ -172,36 +172,20 @@ class Verdict:
         return {str(status): found[status] for status in Status if status is not Status.QUARANTINED}
 
 
-def verdict_file(project: Rooted, table: str) -> Path:
-    """The file of a table's verdict."""
-    return project.root / "reports" / "validation" / f"{table}.json"
+VERDICTS = Stored(Verdict, "reports/validation")
+verdict_file, verdict_files, read_verdict = VERDICTS.file, VERDICTS.files, VERDICTS.read
 
 
 def write_verdict(project: Rooted, verdict: Verdict) -> None:
     """Write ``reports/validation/<table>.json``."""
-    content = {item.name: getattr(verdict, item.name) for item in fields(verdict) if item.name != "checks"}
+    content = {item.name: getattr(verdict, item.name) for item in fields(verdict)}
     content |= {"quarantined_share": verdict.quarantined_share, "counts": verdict.counts}
-    write_json(
-        verdict_file(project, verdict.table), {**content, "checks": [_check_json(each) for each in verdict.checks]}
-    )
-
-
-def _check_json(check: Check) -> dict[str, Any]:
-    content = {item.name: getattr(check, item.name) for item in fields(check) if item.name != "rows"}
-    derived = {"status": str(check.status), "value": check.value, "by_partition": dict(check.by_partition)}
-    return {**content, **derived, "keys": list(check.keys)}
-
-
-def read_verdict(project: Rooted, table: str) -> Verdict:
-    """The verdict on a table; raises `TableError` when there is none or it is cut off."""
-    return read(Verdict, verdict_file(project, table))
-
-
-def verdict_files(project: Rooted) -> dict[str, Path]:
-    """The files of all verdicts, by table."""
-    folder = project.root / "reports" / "validation"
-    files = sorted(file for file in folder.rglob("*.json") if not file.name.startswith("."))
-    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+    content["checks"] = [
+        {item.name: getattr(check, item.name) for item in fields(check) if item.name != "rows"}
+        | {"value": check.value, "by_partition": dict(check.by_partition), "keys": list(check.keys)}
+        for check in verdict.checks
+    ]
+    write_json(verdict_file(project, verdict.table), content)
 
 
 MASK = pa.schema(

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from weakfish.contracts.gate import Gate
-from weakfish.contracts.ledgers import Ledger, Run
-from weakfish.contracts.manifests import FeaturesManifest, TrainingManifest
-from weakfish.contracts.publications import Publication
+from weakfish.contracts.gate import GATES, Gate
+from weakfish.contracts.ledgers import LEDGERS, RUNS, Ledger, Run
+from weakfish.contracts.manifests import FEATURES, TRAINING, FeaturesManifest, TrainingManifest
+from weakfish.contracts.publications import PUBLICATIONS, Publication
+from weakfish.contracts.record import Stored
 from weakfish.contracts.reports import LabelsReport, Metrics, VotesReport
-from weakfish.contracts.verdicts import Verdict
+from weakfish.contracts.verdicts import VERDICTS, Verdict
 from weakfish.errors import WeakfishError
 from weakfish.project.git import git_output
 from weakfish.project.paths import Project
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from weakfish.checks.baseline import Accepted
 
 T = TypeVar("T")
+
+PLOTS = Stored(list[dict[str, Any]], "reports/plots")
 
 REPORT = "report"
 """The stage that renders the page. It is never a reason for a bad verdict."""
@@ -310,7 +313,7 @@ def count_checks(verdict: Verdict) -> tuple[int, int, int]:
 
 def read(root: Path) -> RunRecords:
     """Read everything there is below ``root``; never raises for a file that is missing, cut off or malformed."""
-    problems: dict[str, str] = {}
+    project, problems = Project(root), dict[str, str]()
 
     def one(file: Path, shape: type[T]) -> T | None:
         try:
@@ -323,32 +326,28 @@ def read(root: Path) -> RunRecords:
             problems[file.relative_to(root).as_posix()] = _reason(error)
             return None
 
-    def every(folder: str, shape: type[T], pattern: str = "**/*", suffix: str = ".json") -> dict[str, T]:
-        """The JSON files below a folder, by path without suffix, in order."""
-        base = root / folder
-        files = sorted(file for file in base.glob(pattern + suffix) if not file.name.startswith("."))
-        found = {file.relative_to(base).as_posix().removesuffix(suffix): one(file, shape) for file in files}
+    def every(records: Stored[T]) -> dict[str, T]:
+        found = {name: one(file, records.kind) for name, file in records.files(project).items()}
         return {name: content for name, content in found.items() if content is not None}
 
-    runs = {run.stage: run for run in every(".weakfish/runs", Run).values()}
+    runs = {run.stage: run for run in every(RUNS).values()}
     stages = stages_of(root) if one(root / "dvc.yaml", dict[str, Any]) else {}
-    reports = root / "reports"
-    accepted = one(root / "validation" / "baseline.json", AcceptedTables) or AcceptedTables()
+    accepted = one(project.baseline, AcceptedTables) or AcceptedTables()
     return RunRecords(
         root=root,
         stages=stages or dict.fromkeys(sorted(runs, key=lambda stage: runs[stage].started_at)),
         lock=one(root / "dvc.lock", Lock) or Lock(),
-        verdicts=every("reports/validation", Verdict),
-        ledgers=every("reports/ledger", Ledger),
+        verdicts=every(VERDICTS),
+        ledgers=every(LEDGERS),
         runs=runs,
-        gates=every("reports/gates", Gate),
-        labels=one(reports / "labeling_functions.json", LabelsReport) or LabelsReport(tasks={}),
-        votes=one(reports / "votes.json", VotesReport) or VotesReport(),
-        metrics=one(reports / "metrics.json", Metrics) or Metrics(tasks={}),
-        plots=every("reports/plots", list[dict[str, Any]]),
-        features=every("data/features", FeaturesManifest, "*", ".manifest.json"),
-        published=one(reports / "publish.json", Publication),
-        training=every("data/training", TrainingManifest, "*", ".manifest.json"),
+        gates=every(GATES),
+        labels=one(project.reports / "labeling_functions.json", LabelsReport) or LabelsReport(tasks={}),
+        votes=one(project.reports / "votes.json", VotesReport) or VotesReport(),
+        metrics=one(project.reports / "metrics.json", Metrics) or Metrics(tasks={}),
+        plots=every(PLOTS),
+        features=every(FEATURES),
+        published=one(PUBLICATIONS.file(project, "publish"), Publication),
+        training=every(TRAINING),
         accepted=accepted.tables,
         problems=problems,
     )
