@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from weakfish.contracts.record import Rooted, Stored, Time, read
+from weakfish.contracts.record import Rooted, Stored, Time, parse, read
 from weakfish.files import write_json
 
 M = TypeVar("M")
@@ -19,6 +19,14 @@ class Made:
 
     module: str
     identity: str
+
+
+@dataclass(frozen=True)
+class VotesManifest:
+    """``data/votes/<task>.manifest.json``: what voted."""
+
+    task: str
+    functions: Mapping[str, Made]
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,11 @@ def feature_tables(project: Rooted) -> list[str]:
 def read_manifest(project: Rooted, kind: type[M], table: str) -> M:
     """The manifest of a table; raises `TableError` when it is missing, cut off or of another kind."""
     return read(kind, manifest_file(project, table))
+
+
+def parse_manifest(kind: type[M], content: Any, source: Path | str) -> M:
+    """A manifest from JSON content; raises `TableError`."""
+    return parse(kind, content, source)
 
 
 def write_manifest(folder: Path, name: str, manifest: Any) -> None:
