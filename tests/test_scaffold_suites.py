@@ -14,8 +14,7 @@ from scaffolded import proposed, written
 from weakfish.checks.validate import validate
 from weakfish.project.paths import Project
 from weakfish.scaffold.render import render
-from weakfish.scaffold.suites import ColumnSuite, Suite, measure
-from weakfish.scaffold.survey import ColumnFacts
+from weakfish.scaffold.survey import ColumnFacts, ColumnSuite, Suite, measure
 
 TIME = pa.timestamp("us", tz="UTC")
 

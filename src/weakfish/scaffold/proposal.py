@@ -19,8 +19,7 @@ from weakfish.project.params import Name, Section
 from weakfish.scaffold.examples import Example, examples
 from weakfish.scaffold.literals import counted
 from weakfish.scaffold.roles import Roles, check_classes, settings
-from weakfish.scaffold.suites import Suite, measure
-from weakfish.scaffold.survey import ColumnFacts, Gold, Place, Survey, survey
+from weakfish.scaffold.survey import ColumnFacts, Gold, Place, Suite, Survey, measure, survey
 from weakfish.sources.tabular import Inferred
 from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, plain
 

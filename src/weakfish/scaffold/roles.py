@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from weakfish.errors import UnknownName, UserError
 from weakfish.scaffold.literals import counted
 from weakfish.sources.tabular import Inferred
-from weakfish.sources.tabular.guesses import Choice, Column
+from weakfish.sources.tabular.infer import Choice, Column
 from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, Kind, TabularSettings, plain
 
 EXAMPLE = "example"

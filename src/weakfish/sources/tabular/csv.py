@@ -16,10 +16,9 @@ import pyarrow.csv as pacsv
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
-from weakfish.sources.tabular.files import RawFile
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally, tell_columns
+from weakfish.sources.tabular.raw_files import RawFile, Text, count_ends, first_end, last_end
 from weakfish.sources.tabular.settings import TabularSettings
-from weakfish.sources.tabular.text import Text, count_ends, first_end, last_end
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ import pyarrow.json as pajson
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
-from weakfish.sources.tabular.files import RawFile
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally
+from weakfish.sources.tabular.raw_files import RawFile, Text, count_ends, first_end, last_end
 from weakfish.sources.tabular.settings import TabularSettings
-from weakfish.sources.tabular.text import Text, count_ends, first_end, last_end
 
 DEEPEST = 200
 """How deep brackets may be nested: the libraries call themselves for each, until the stack ends."""

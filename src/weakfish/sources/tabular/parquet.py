@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from weakfish.errors import SourceError
-from weakfish.sources.tabular.files import RawFile
 from weakfish.sources.tabular.pieces import Piece, Rejects, Tally, tell_columns
+from weakfish.sources.tabular.raw_files import RawFile
 from weakfish.sources.tabular.settings import TabularSettings
 
 ROWS = 1 << 14

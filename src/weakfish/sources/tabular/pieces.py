@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.tables import TIME, write_partition
-from weakfish.sources.tabular.files import RawFile
+from weakfish.sources.tabular.raw_files import RawFile
 from weakfish.sources.tabular.settings import TabularSettings
 
 BLOCK = 1 << 22

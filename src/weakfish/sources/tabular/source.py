@@ -20,10 +20,10 @@ from weakfish.project import params
 from weakfish.project.paths import Project
 from weakfish.sources.contract import Source
 from weakfish.sources.tabular.csv import read_delimited
-from weakfish.sources.tabular.files import RawFile, find, format_of, link, listed
 from weakfish.sources.tabular.jsonl import read_lines
 from weakfish.sources.tabular.parquet import read_parquet
 from weakfish.sources.tabular.pieces import Keys, Piece, Reader, Rejects, Tally
+from weakfish.sources.tabular.raw_files import RawFile, find, format_of, link, listed
 from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, read_settings
 from weakfish.sources.tabular.types import WHY, convert
 
