@@ -1,6 +1,7 @@
-"""CSV record by record: the exact reading that `delimited` falls back on, and that says on which line a record begins.
+"""CSV: records are found by the parity of quotes and read by Arrow; what is no row is a reject with its line number.
 
-Bytes in, records out: fields as bytes, the lines that each spans, or what is wrong with it.
+Where each quote opens or closes a field, a line end behind an even number of quotes ends a record. The first quote that
+does neither ends such a run; the record that it stands in is then read by the grammar itself, a regular expression.
 """
 
 from __future__ import annotations
@@ -8,17 +9,25 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
-from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally, tell_columns
-from weakfish.sources.tabular.raw_files import RawFile, Text, count_ends, first_end, last_end
+from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally, places_of
+from weakfish.sources.tabular.raw_files import READ, RawFile, Text, count_ends, count_lines, first_end
 from weakfish.sources.tabular.settings import TabularSettings
+
+Positions = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+LF, CR = 10, 13
+LONGEST_RUN = 4096
+"""The most records that are read by the grammar before quotes are asked again."""
 
 
 @dataclass(frozen=True)
@@ -28,166 +37,153 @@ class Record:
     ``skip`` is set on a line that is longer than the buffer may be: it has to be skipped in the stream.
     """
 
-    line: int
-    lines: int
     end: int
-    fields: tuple[bytes, ...] = ()
+    raw: bytes
     problem: str | None = None
-    raw: bytes = b""
     skip: bool = False
 
     @property
-    def blank(self) -> bool:
-        """Whether nothing stands in the line."""
-        return not self.fields and self.problem is None
+    def lines(self) -> int:
+        """How many lines the record spans."""
+        return 1 if self.problem else count_ends(self.raw) + 1
 
 
-class Records:
-    """Reads records off the front of a text."""
+class Grammar:
+    """What a record is: fields between delimiters; one that begins with a quote reaches to the next single quote."""
 
-    def __init__(self, text: Text, delimiter: str, quote: str | None) -> None:
-        self._text = text
-        self._delimiter = delimiter.encode()
-        self._quote = (quote or "").encode()
-        d, q = re.escape(self._delimiter), re.escape(self._quote)
-        bare = rb"[^" + d + rb"\r\n]*+"
-        one = bare
+    def __init__(self, delimiter: str, quote: str | None) -> None:
+        self.delimiter, self.quote = delimiter.encode(), (quote or "").encode()
+        d, q = re.escape(self.delimiter), re.escape(self.quote)
+        one = bare = rb"[^" + d + rb"\r\n]*+"
         if quote:
             quoted = q + rb"[^" + q + rb"]*+(?:" + q + q + rb"[^" + q + rb"]*+)*+" + q
             one = rb"(?>" + quoted + rb"|(?!" + q + rb")" + bare + rb")"
-        self._field = re.compile(one)
-        self._record = re.compile(one + rb"(?:" + d + one + rb")*+")
+        record = one + rb"(?:" + d + one + rb")*+"
+        self._record = re.compile(record)
+        self._whole = re.compile(rb"(" + record + rb")(?:\r\n|\n|\r(?!\Z))")
+        self._field = re.compile(rb"(?:^|" + d + rb")(" + one + rb")")
 
-    @classmethod
-    def of_block(cls, block: bytes, line: int, delimiter: str, quote: str | None) -> list[Record]:
-        """All records of a block that is known to hold nothing else."""
-        text = Text.__new__(Text)
-        text.buffer, text.line, text.ended = block, line, True
-        return list(cls(text, delimiter, quote).some(len(block), None))
-
-    def some(self, size: int, most: int | None) -> Iterator[Record]:
-        """Yield records until they span ``size`` bytes, or ``most`` of them; reads on where one needs more."""
-        start, line, count = 0, self._text.line, 0
-        while start < size and (most is None or count < most) and self._has(start):
-            record = self._next(start, line)
+    def records(self, text: Text, size: int) -> Iterator[Record]:
+        """Yield the records that begin in the first ``size`` bytes."""
+        start = 0
+        while start < size and (start < len(text.buffer) or self._more(text, start)):
+            record = self.record_at(text, start)
             yield record
-            start, line, count = record.end, line + record.lines, count + 1
+            start = record.end
 
-    def _has(self, start: int) -> bool:
-        return start < len(self._text.buffer) or self._more(start)
-
-    def _more(self, start: int) -> bool:
-        """Read on, while what is held behind ``start`` is no longer than a record may be."""
-        held = len(self._text.buffer)
-        if self._text.ended or held - start > sizes.LONGEST:
-            return False
-        self._text.fill(max(2 * (held - start), sizes.SMALL) + start)
-        return len(self._text.buffer) > held
-
-    def _next(self, start: int, line: int) -> Record:
+    def record_at(self, text: Text, start: int) -> Record:
+        """The record that begins at a place in the buffer; reads on where it needs more."""
         while True:
-            buffer = self._text.buffer
+            buffer = text.buffer
             found = self._record.match(buffer, start)
             end = found.end() if found else start
-            undecided = end >= len(buffer) or (buffer[end] == 13 and end + 1 == len(buffer))
-            open_quote = self._opens(buffer, start) if not found else self._opens_behind(buffer, end)
-            if not (undecided or open_quote) or not self._more(start):
+            opened = end + len(self.delimiter) if found and buffer.startswith(self.delimiter, end) else end
+            unclosed = bool(self.quote) and (not found or opened > end) and buffer.startswith(self.quote, opened)
+            undecided = end >= len(buffer) or (buffer[end] == CR and end + 1 == len(buffer))
+            if not (undecided or unclosed) or not self._more(text, start):
                 break
-        if not found or (end < len(buffer) and buffer[end] not in b"\r\n"):
-            reason = "has a quote that never closes" if open_quote or not found else "has text behind a closing quote"
-            return self._refused(start, line, reason)
+        if unclosed:
+            return self._refused(text, start, "has a quote that never closes")
+        if end < len(buffer) and buffer[end] not in b"\r\n":
+            return self._refused(text, start, "has text behind a closing quote")
         if end - start > sizes.LONGEST:
-            return self._refused(start, line, None)
-        _, after = first_end(buffer, end)
-        if end == start:
-            return Record(line, 1, after)
-        raw = buffer[start:end]
-        return Record(line, count_ends(raw) + 1, after, self._fields(raw), raw=raw)
+            return self._refused(text, start, _long())
+        return Record(first_end(buffer, end)[1], buffer[start:end])
 
-    def _opens(self, buffer: bytes, place: int) -> bool:
-        """Whether the field at ``place``, where the match ended, begins with a quote that nothing closes yet."""
-        return bool(self._quote) and buffer[place : place + 1] == self._quote
+    def run(self, block: bytes, start: int, most: int) -> tuple[Positions, Positions, int]:
+        """Where records from ``start`` on begin and stop, at most so many, and where the next one begins."""
+        found = []
+        while len(found) < most and (match := self._whole.match(block, start)):
+            start = match.end()
+            found.append(match.span(1))
+        starts, stops = np.array(found, np.int64).reshape(-1, 2).T
+        return starts, stops, start
 
-    def _opens_behind(self, buffer: bytes, end: int) -> bool:
-        return buffer[end : end + 1] == self._delimiter and self._opens(buffer, end + 1)
+    def fields(self, raw: bytes) -> list[bytes]:
+        """The fields of a record."""
+        if not self.quote or self.quote not in raw:
+            return raw.split(self.delimiter)
+        q = self.quote
+        return [f[1:-1].replace(q * 2, q) if f.startswith(q) else f for f in self._field.findall(raw)]
 
-    def _refused(self, start: int, line: int, reason: str | None) -> Record:
-        buffer = self._text.buffer
-        while (found := first_end(buffer, start))[0] == len(buffer) and self._more(start):
-            buffer = self._text.buffer
+    def _more(self, text: Text, start: int) -> bool:
+        """Read on, while what is held behind ``start`` is no longer than a record may be."""
+        held = len(text.buffer)
+        if text.ended or held - start > sizes.LONGEST:
+            return False
+        text.fill(start + max(2 * (held - start), READ))
+        return len(text.buffer) > held
+
+    def _refused(self, text: Text, start: int, reason: str) -> Record:
+        """The line at ``start`` as one that is no record: the next line may begin one again."""
+        while (found := first_end(text.buffer, start))[0] == len(text.buffer) and self._more(text, start):
+            pass
         end, after = found
-        long = f"is longer than {sizes.LONGEST >> 20} MiB"
-        if end == len(buffer) and not self._text.ended:
-            return Record(line, 1, after, problem=long, skip=True)
-        if reason is None:
-            reason = long
-        return Record(line, 1, after, problem=reason, raw=buffer[start : min(end, start + 1000)])
-
-    def _fields(self, raw: bytes) -> tuple[bytes, ...]:
-        if not self._quote or self._quote not in raw:
-            return tuple(raw.split(self._delimiter))
-        fields = []
-        place = 0
-        while True:
-            found = self._field.match(raw, place)
-            end = found.end() if found else len(raw)
-            value = raw[place:end]
-            if value.startswith(self._quote):
-                value = value[1:-1].replace(self._quote * 2, self._quote)
-            fields.append(value)
-            if end >= len(raw):
-                return tuple(fields)
-            place = end + 1
+        skip = end == len(text.buffer) and not text.ended
+        return Record(after, text.buffer[start : min(end, start + 1000)], _long() if skip else reason, skip)
 
 
-_MOST_REPEATS = 900  # RE2 repeats no more than a thousand times
+def _long() -> str:
+    return f"is longer than {sizes.LONGEST >> 20} MiB"
 
 
-def is_clean(block: bytes, delimiter: str, quote: str, width: int) -> bool:
-    """Whether a block is nothing but records of the right number of fields, as `delimited` reads them."""
-    if width > _MOST_REPEATS:
-        return False
-    d, q = re.escape(delimiter), re.escape(quote)
-    one = f"(?:{q}(?:[^{q}]|{q}{q})*{q}|[^{q}{d}\\r\\n][^{d}\\r\\n]*|)"
-    record = f"{one}(?:{d}{one}){{{width - 1}}}"
-    pattern = f"\\A(?:(?:{record})?(?:\\r\\n|\\n|\\r))*(?:{record})?\\z"
-    try:
-        return bool(pc.match_substring_regex(pa.scalar(block, pa.large_binary()), pattern).as_py())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return False
+class _Marks:
+    """Where lines end in a block and, for records that begin behind an even or odd number of quotes, where they end."""
+
+    def __init__(self, block: bytes, grammar: Grammar, *, last: bool) -> None:
+        codes = np.frombuffer(block, np.uint8)
+        self.stops, self.ends = _line_ends(codes, last=last)
+        quotes = np.flatnonzero(codes == grammar.quote[0]) if grammar.quote else np.empty(0, np.int64)
+        around = np.pad(codes, 1, constant_values=LF) if len(quotes) else codes
+        ordinary = np.ones(256, np.bool_)
+        ordinary[[LF, CR, *grammar.delimiter, *grammar.quote]] = False
+        before, after = ordinary[around[quotes]], ordinary[around[quotes + 2 * bool(len(quotes))]]
+        between = before & after  # text in a field without quotes; within quotes it would be wrong
+        self._inner, self._quotes = quotes[between], quotes[~between]
+        self._before, self._after = before[~between], after[~between]
+        self._by_parity: dict[int, tuple[Positions, Positions]] = {}
+
+    def run(self, start: int) -> tuple[Positions, bool]:
+        """The line ends (by number) that end the records from ``start`` on, as far as quotes decide it.
+
+        The second says whether a quote decided nothing; the record behind the run has it then.
+        """
+        parity = int(np.searchsorted(self._quotes, start)) % 2
+        if parity not in self._by_parity:
+            self._by_parity[parity] = self._of(parity)
+        records, strange = self._by_parity[parity]
+        place = int(np.searchsorted(strange, start))
+        stopped = place < len(strange)
+        first = np.searchsorted(self.stops, start)
+        last = np.searchsorted(self.stops, strange[place]) if stopped else len(self.stops)
+        return records[slice(*np.searchsorted(records, (first, last)))], stopped
+
+    def _of(self, parity: int) -> tuple[Positions, Positions]:
+        """The line ends that end records, and the quotes that neither open nor close a field."""
+        if not len(self._quotes) and not len(self._inner):
+            return np.arange(len(self.stops)), self._inner
+        opens = np.arange(len(self._quotes)) % 2 == parity
+        strange = self._quotes[np.where(opens, self._before, self._after)]
+        inner = self._inner[np.searchsorted(self._quotes, self._inner) % 2 != parity]
+        records = np.flatnonzero(np.searchsorted(self._quotes, self.stops) % 2 == parity)
+        return records, np.sort(np.concatenate([strange, inner])) if len(inner) else strange
+
+    def lines(self, places: Any) -> Any:
+        """How many lines end before each place."""
+        return np.searchsorted(self.ends, places, "right")
 
 
-def parse(
-    block: bytes, delimiter: str, quote: str | None, shape: tuple[int, dict[str, int]]
-) -> dict[str, pa.ChunkedArray]:
-    """The columns of a clean block as text; ``shape`` is how many fields its records have and which are wanted."""
-    width, places = shape
-    names = [f"f{place}" for place in range(width)]
-    wanted = {names[place]: column for column, place in places.items()}
-    if not block.strip(b"\r\n"):
-        return {column: pa.chunked_array([], pa.string()) for column in places}
-    read = pacsv.ReadOptions(column_names=names, block_size=len(block) + 1)
-    parse = pacsv.ParseOptions(delimiter=delimiter, quote_char=quote or False, newlines_in_values=quote is not None)
-    convert = pacsv.ConvertOptions(
-        column_types={name: pa.string() for name in names},
-        include_columns=list(wanted),
-        strings_can_be_null=False,
-        quoted_strings_can_be_null=False,
-    )
-    table = pacsv.read_csv(pa.BufferReader(block), read, parse, convert)
-    return {column: table[name] for name, column in wanted.items()}
-
-
-def is_utf8(block: bytes) -> bool:
-    """Whether a block is UTF-8 throughout."""
-    try:
-        block.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-_BLANK = re.compile(rb"\A[\r\n]|\n[\r\n]|\r\r")
+def _line_ends(codes: Bytes, *, last: bool) -> tuple[Positions, Positions]:
+    """Where each line stops, and where the next one begins: behind LF, CRLF or CR."""
+    returns = codes == CR
+    if not returns.any():
+        stops = np.flatnonzero(codes == LF)
+        return stops, stops + 1
+    feeds = np.append(codes == LF, False)
+    stops = np.flatnonzero(returns | (feeds[:-1] & ~np.append(False, returns[:-1])))
+    if returns[-1] and not last:  # LF may follow
+        stops = stops[:-1]
+    return stops, stops + 1 + (returns[stops] & feeds[stops + 1])
 
 
 def read_delimited(file: RawFile, settings: TabularSettings, rejects: Rejects, tally: Tally) -> Iterator[Piece]:
@@ -200,195 +196,181 @@ def read_delimited(file: RawFile, settings: TabularSettings, rejects: Rejects, t
     """
     with Text(file, settings.encoding) as text:
         delimiter = settings.delimiter or ("\t" if file.suffix == ".tsv" else ",")
-        reader = _Delimited(text, delimiter, settings.quote, rejects, tally)
+        reader = _Delimited(text, Grammar(delimiter, settings.quote), rejects, tally)
         header = reader.header()
         if header is None:
             rejects.note(file.name, text.damage or "is empty: it has no header and no rows")
             if text.damage is not None:
                 raise SourceError(f"{file.name}, line 1: {text.damage}; bring the file again, or take it away.")
             return
-        reader.width, reader.wanted = len(header), _wanted(header, file, settings)
-        tell_columns(header, file, settings, rejects)
-        yield from reader.pieces()
+        places = places_of(header, file, settings, rejects, f"{file.name}, line 1")
+        yield from reader.pieces(len(header), places)
 
 
-def _wanted(header: list[str], file: RawFile, settings: TabularSettings) -> dict[str, int]:
-    """The place of each column of the settings that a header has."""
-    wanted: dict[str, int] = {}
-    exact = {name for name in header if name in settings.columns}
-    for place, name in enumerate(header):
-        column = settings.column_of(name)
-        if column is None or (name != column and column in exact):
-            continue
-        if column in wanted:
-            raise SourceError(
-                f"{file.name}, line 1: column {column!r} stands there twice, as fields {wanted[column] + 1} and "
-                f"{place + 1}; rename one of them."
-            )
-        wanted[column] = place
-    if not wanted:
-        found = ", ".join(repr(name[:40]) for name in header[:20])
-        raise SourceError(
-            f"{file.name}, line 1: the header has none of source.columns, it has {found}; add a header line, or "
-            "correct source.columns or source.delimiter in params.yaml."
-        )
-    return wanted
+_Told = tuple[int, str, bytes, int]
+"""The line, the reason, what stands there, and how many lines it spans."""
 
 
 @dataclass
 class _Delimited:
     text: Text
-    delimiter: str
-    quote: str | None
+    grammar: Grammar
     rejects: Rejects
     tally: Tally
-    width: int = 0
-    wanted: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.records = Records(self.text, self.delimiter, self.quote)
-        self._quote = (self.quote or "").encode()
 
     def header(self) -> list[str] | None:
         """The names in the first line that is not blank; None in a file without one."""
-        self.text.fill(sizes.SMALL)
-        for record in self.records.some(1, 1):
-            lines = record.lines
-            self.text.take(record.end, lines)
+        self.text.fill(READ)
+        taken = lines = 0
+        for record in self.grammar.records(self.text, sizes.LONGEST):
+            where = f"{self.text.name}, line {self.text.line + lines}"
             if record.problem is not None:
-                raise SourceError(
-                    f"{self.text.name}, line {record.line}: the header {record.problem}; correct it there."
-                )
-            if record.blank:
-                self.tally.lines += lines
-                self.tally.blank += lines
-                return self.header()
-            self.tally.lines += lines
-            self.tally.header = lines
-            try:
-                return [name.decode("utf-8").strip() for name in record.fields]
-            except UnicodeDecodeError as error:
-                raise SourceError(
-                    f"{self.text.name}, line {record.line}: the header is not UTF-8; set source.encoding."
-                ) from error
-        return None
-
-    def pieces(self) -> Iterator[Piece]:
-        """Yield the rows in blocks that shrink where the fast reader refuses one, and grow again behind it."""
-        size, stride = sizes.BLOCK, sizes.SMALL
-        while True:
-            self.text.fill(size)
-            if not self.text.buffer:
+                raise SourceError(f"{where}: the header {record.problem}; correct it there.")
+            taken, lines = record.end, lines + record.lines
+            if record.raw:
+                self.tally.header = record.lines
                 break
-            size = min(size, max(len(self.text.buffer), 1))
-            cut = self._cut(size)
-            found = self._fast(self.text.buffer[:cut]) if cut else None
-            if found is not None:
-                yield found
-                size, stride = min(size * 2, sizes.BLOCK), sizes.SMALL
-            elif size > sizes.SMALL:
-                size //= 2
-            else:
-                yield self._slow(stride)
-                size, stride = sizes.SMALL, min(stride * 2, sizes.BLOCK // 16)
-        self._end()
-
-    def _cut(self, size: int) -> int:
-        """A line end within ``size`` bytes that is probably that of a record: quotes before it come in pairs."""
-        buffer, ended = self.text.buffer, self.text.ended
-        if ended and size >= len(buffer):
-            return len(buffer)
-        cut = last_end(buffer, size, ended=ended)
-        if self._quote and buffer.count(self._quote, 0, cut) % 2:
-            for _ in range(100):
-                before = last_end(buffer, cut - 1, ended=False)
-                if buffer.count(self._quote, before, cut) % 2:
-                    return before
-                cut = before
-        return cut
-
-    def _fast(self, block: bytes) -> Piece | None:
-        """The rows of a block of whole records, by Arrow's reader; None where that might read them otherwise."""
-        if not is_utf8(block):
-            return None
-        first, ends = self.text.line, count_ends(block)
-        lines = ends + (not block.endswith((b"\n", b"\r")))
-        quoted = bool(self._quote) and self._quote in block
-        if quoted and not is_clean(block, self.delimiter, self.quote or "", self.width):
-            return None
-        content, numbers, refused = (block, None, []) if quoted else self._lines(block, first)
-        if content.startswith(BOM_UTF8):  # Arrow would take the mark off, within a file too
+        self.text.take(taken, lines)
+        self.tally.lines, self.tally.blank = lines, lines - self.tally.header
+        if not self.tally.header:
             return None
         try:
-            columns = parse(content, self.delimiter, self.quote if quoted else None, (self.width, self.wanted))
-        except pa.ArrowInvalid:
-            return None
-        rows = len(next(iter(columns.values())))
-        if numbers is not None and len(numbers) != rows:
-            return None
-        for number, raw in refused:
-            found = raw.count(self.delimiter.encode()) + 1
-            self._refuse(number, f"has {found} fields instead of {self.width}", raw, 1)
-        self.tally.lines += lines
-        self.tally.rows += rows
-        self.tally.records += rows
-        if numbers is not None:
-            self.tally.blank += lines - rows - len(refused)
-            self.text.take(len(block), lines)
-            return Piece(columns, rows, lambda: numbers)
-        if _BLANK.search(block):
-            self.tally.blank += sum(record.blank for record in self._records_of(block, first))
-        self.text.take(len(block), lines)
-        return Piece(columns, rows, lambda: [r.line for r in self._records_of(block, first) if not r.blank])
+            return [name.decode("utf-8").strip() for name in self.grammar.fields(record.raw)]
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{where}: the header is not UTF-8; set source.encoding.") from error
 
-    def _records_of(self, block: bytes, first: int) -> list[Record]:
-        return Records.of_block(block, first, self.delimiter, self.quote)
-
-    def _lines(self, block: bytes, first: int) -> tuple[bytes, list[int], list[tuple[int, bytes]]]:
-        """A block without quotes: lines with the right number of fields, their numbers, and the other lines."""
-        lines = (
-            block.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n") if b"\r" in block else block.split(b"\n")
-        )
-        mark, between = self.delimiter.encode(), self.width - 1
-        kept = [place for place, line in enumerate(lines) if line and line.count(mark) == between]
-        refused = [(first + place, line) for place, line in enumerate(lines) if line and line.count(mark) != between]
-        numbers = [first + place for place in kept]
-        return (b"\n".join(lines[place] for place in kept) if refused else block), numbers, refused
-
-    def _slow(self, stride: int) -> Piece:
-        """The rows of the next ``stride`` bytes or more, read record by record."""
-        rows: list[Record] = []
-        size = lines = 0
-        skip: Record | None = None
-        for record in self.records.some(stride, None):
-            if record.skip:
-                skip = record
+    def pieces(self, width: int, places: dict[str, int]) -> Iterator[Piece]:
+        """Yield the rows, a block at a time."""
+        while True:
+            self.text.fill(sizes.BLOCK)
+            if not self.text.buffer:
                 break
-            size, lines = record.end, lines + record.lines
-            self.tally.lines += record.lines
-            if record.blank:
-                self.tally.blank += record.lines
-            elif record.problem is not None:
-                self._refuse(record.line, record.problem, record.raw, record.lines)
-            elif len(record.fields) != self.width:
-                self._refuse(
-                    record.line, f"has {len(record.fields)} fields instead of {self.width}", record.raw, record.lines
-                )
-            else:
-                rows.append(record)
-        self.text.take(size, lines)
-        if skip is not None:
-            self._refuse(skip.line, skip.problem or "", self.text.skip_line(sizes.BLOCK), 1)
-            self.tally.lines += 1
-        self.tally.rows += len(rows)
-        self.tally.records += len(rows)
-        return _piece(rows, self.wanted)
-
-    def _end(self) -> None:
+            yield self._piece(width, places)
         if self.text.damage is not None:
             lines = 1 if self.text.tail else 0
             self._refuse(self.text.line, self.text.damage, self.text.tail, lines)
             self.tally.lines += lines
+
+    def _piece(self, width: int, places: dict[str, int]) -> Piece:
+        """The rows of the records that end in the next block, or of the next record where none does."""
+        block = self.text.buffer[: sizes.BLOCK]
+        last = self.text.ended and len(block) == len(self.text.buffer)
+        marks = _Marks(block, self.grammar, last=last)
+        parts = [np.empty((3, 0), np.int64)]  # where each record begins and stops, and how many lines are before it
+        told: list[_Told] = []
+        cuts: list[tuple[int, int]] = []
+        start, most, skipped = 0, 1, None
+        while start < len(block):
+            run, stopped = marks.run(start)
+            if len(run):
+                starts = np.append(start, marks.ends[run[:-1]])
+                parts.append(np.stack([starts, marks.stops[run], marks.lines(starts)]))
+                start = int(marks.ends[run[-1]])
+            if start >= len(block) or (start and not stopped and not last):
+                break
+            most = min(2 * most, LONGEST_RUN) if len(run) < most else 1
+            starts, stops, behind = self.grammar.run(block, start, most)
+            if len(starts):
+                parts.append(np.stack([starts, stops, marks.lines(starts)]))
+                start = behind
+                continue
+            record = self.grammar.record_at(self.text, start)
+            line = int(marks.lines(start))
+            if record.skip:
+                skipped = record
+                break
+            if record.problem is None:
+                parts.append(np.array([[start], [start + len(record.raw)], [line]]))
+            else:
+                told.append((self.text.line + line, record.problem, record.raw, 1))
+                cuts.append((start, record.end))
+            start = record.end
+        piece = self._read(np.concatenate(parts, 1), start, cuts, told, (width, places))
+        lines_taken = count_lines(self.text.buffer[:start])
+        self.tally.lines += lines_taken
+        self.text.take(start, lines_taken)
+        if skipped is not None:
+            self._refuse(self.text.line, skipped.problem or "", self.text.skip_line(sizes.BLOCK), 1)
+            self.tally.lines += 1
+        return piece
+
+    def _read(
+        self,
+        records: Positions,
+        end: int,
+        cuts: list[tuple[int, int]],
+        told: list[_Told],
+        shape: tuple[int, dict[str, int]],
+    ) -> Piece:
+        """The rows of records by Arrow's reader, which does not see what is cut out; tells of what is no row."""
+        (width, places), buffer = shape, self.text.buffer
+        starts, stops, lines = records[:, records[0] < records[1]]
+        self.tally.blank += records.shape[1] - len(starts)
+        utf8 = _is_utf8(buffer[:end])
+
+        def ragged(number: int, fields: int) -> None:
+            raw = buffer[starts[number] : stops[number]]
+            reason = f"has {fields} fields instead of {width}"
+            told.append((self.text.line + int(lines[number]), reason, raw, count_ends(raw) + 1))
+
+        gone: list[int] = []  # Arrow could not say of a record that is not UTF-8 that it is ragged
+        for number in () if utf8 else range(len(starts)):
+            raw = buffer[starts[number] : stops[number]]
+            if not _is_utf8(raw) and (fields := len(self.grammar.fields(raw))) != width:
+                ragged(number, fields)
+                gone.append(number)
+                cuts.append((int(starts[number]), int(stops[number])))
+        seen = np.delete(np.arange(len(starts)), gone)
+        columns, skipped = self._parse(_without(buffer, end, cuts), len(seen), width, places, utf8=utf8)
+        for place, fields in skipped:
+            ragged(int(seen[place]), fields)
+        for each in sorted(told):
+            self._refuse(*each)
+        rows = lines[np.delete(seen, [place for place, _ in skipped])] + self.text.line
+        if any(len(column) != len(rows) for column in columns.values()):
+            raise SourceError(f"{self.text.name}: its rows cannot be told apart; report this file's form to Weakfish.")
+        self.tally.rows += len(rows)
+        self.tally.records += len(rows)
+        bad: list[Bad] = []
+        if not utf8:
+            columns = {column: _decoded(column, values, bad) for column, values in columns.items()}
+        return Piece(columns, len(rows), rows, tuple(bad))
+
+    def _parse(
+        self, content: bytes, records: int, width: int, places: dict[str, int], *, utf8: bool
+    ) -> tuple[dict[str, pa.ChunkedArray], list[tuple[int, int]]]:
+        """The wanted columns of records, and the number and fields of those that are ragged."""
+        skipped: list[tuple[int, int]] = []
+        kind = pa.string() if utf8 else pa.binary()
+        if not records:
+            return dict.fromkeys(places, pa.chunked_array([], kind)), skipped
+
+        def skip(row: pacsv.InvalidRow) -> str:
+            skipped.append((row.number - 1, row.actual_columns))
+            return "skip"
+
+        if content.startswith(BOM_UTF8):  # Arrow would take the mark off, within a file too
+            content = b"\n" + content
+        names = [str(place) for place in range(width)]
+        quote = self.grammar.quote.decode() if self.grammar.quote in content else ""
+        table = pacsv.read_csv(
+            pa.BufferReader(content),
+            pacsv.ReadOptions(column_names=names, block_size=len(content) + 1, use_threads=False),
+            pacsv.ParseOptions(
+                delimiter=self.grammar.delimiter.decode(),
+                quote_char=quote or False,
+                newlines_in_values=bool(quote),
+                invalid_row_handler=skip,
+            ),
+            pacsv.ConvertOptions(
+                check_utf8=False,
+                column_types=dict.fromkeys(names, kind),
+                include_columns=[names[place] for place in places.values()],
+                strings_can_be_null=False,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        return dict(zip(places, table.columns, strict=True)), skipped
 
     def _refuse(self, line: int, reason: str, raw: bytes, lines: int) -> None:
         self.rejects.line(self.text.name, line, reason, raw, lines)
@@ -396,17 +378,30 @@ class _Delimited:
         self.tally.records += 1
 
 
-def _piece(rows: list[Record], wanted: dict[str, int]) -> Piece:
-    """Records as text columns; a field that is not UTF-8 is null, and told of."""
-    bad: list[Bad] = []
-    columns: dict[str, pa.Array] = {}
-    for column, place in wanted.items():
-        values: list[str | None] = []
-        for number, record in enumerate(rows):
+def _is_utf8(block: bytes) -> bool:
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _without(buffer: bytes, end: int, cuts: list[tuple[int, int]]) -> bytes:
+    """The first ``end`` bytes but for what is cut out."""
+    edges = [0, *(edge for cut in sorted(cuts) for edge in cut), end]
+    return b"".join(buffer[first:last] for first, last in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _decoded(column: str, values: pa.ChunkedArray, bad: list[Bad]) -> pa.Array:
+    """Bytes as text; a field that is not UTF-8 is null, and told of."""
+    try:
+        return values.cast(pa.string())
+    except pa.ArrowInvalid:
+        texts: list[str | None] = []
+        for row, value in enumerate(values.to_pylist()):
             try:
-                values.append(record.fields[place].decode("utf-8"))
+                texts.append(value.decode("utf-8"))
             except UnicodeDecodeError:
-                values.append(None)
-                bad.append(Bad(number, column, "is not UTF-8", record.fields[place]))
-        columns[column] = pa.array(values, pa.string())
-    return Piece(columns, len(rows), lambda: [record.line for record in rows], tuple(bad))
+                texts.append(None)
+                bad.append(Bad(row, column, "is not UTF-8", value))
+        return pa.array(texts, pa.string())

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weakfish.errors import SourceError
-from weakfish.sources.tabular.csv import Records, read_delimited
+from weakfish.sources.tabular.csv import Grammar, read_delimited
 from weakfish.sources.tabular.jsonl import read_lines
 from weakfish.sources.tabular.parquet import read_parquet
 from weakfish.sources.tabular.pieces import Rejects, Tally
@@ -130,8 +130,9 @@ def _names(file: RawFile, kind: str, delimiter: str | None, encoding: str | None
     with Text(file, encoding) as text:
         text.fill(HEAD)
         if kind == "csv":
-            first = next((r for r in Records(text, delimiter or ",", '"').some(HEAD, None) if not r.blank), None)
-            return [] if first is None else [name.decode("utf-8", "replace").strip() for name in first.fields]
+            grammar = Grammar(delimiter or ",", '"')
+            first = next((record.raw for record in grammar.records(text, HEAD) if record.raw), b"")
+            return [name.decode("utf-8", "replace").strip() for name in grammar.fields(first)] if first else []
         found: dict[str, None] = {}
         for line in islice(text.buffer.splitlines(), 1000):
             try:
@@ -162,7 +163,9 @@ def _dialect(files: list[RawFile], kind: str) -> tuple[str | None, str | None]:
 
 
 def _fits(text: Text, mark: str) -> tuple[int, int]:
-    counts = [len(r.fields) for r in islice(Records(text, mark, '"').some(HEAD, 200), 200) if not r.blank]
+    grammar = Grammar(mark, '"')
+    records = [record for record in islice(grammar.records(text, HEAD), 200) if record.raw]
+    counts = [0 if record.problem else len(grammar.fields(record.raw)) for record in records]
     same = sum(count == counts[0] for count in counts) if counts and counts[0] > 1 else 0
     return same, counts[0] if counts else 0
 
@@ -216,7 +219,7 @@ class Choice:
     sure: bool = False
 
 
-def describe(name: str, header: str, texts: pa.Array) -> Column:
+def _describe(name: str, header: str, texts: pa.Array) -> Column:
     """Judge a column of texts."""
     spare = pa.array(["", *NULLS])
     given = texts.drop_null()
@@ -272,7 +275,7 @@ def shown_value(counts: pa.StructArray) -> str:
     return repr(most[1][:40])
 
 
-def key(columns: list[Column]) -> Choice | None:
+def _key(columns: list[Column]) -> Choice | None:
     """The column that tells rows apart: no nulls, (nearly) no value twice, and a name or a place that says so."""
     found = []
     for place, column in enumerate(columns):
@@ -291,7 +294,7 @@ def key(columns: list[Column]) -> Choice | None:
     return Choice(column.name, "no value is missing and each stands there once")
 
 
-def time(columns: list[Column]) -> Choice | None:
+def _time(columns: list[Column]) -> Choice | None:
     """The column of event times: times before dates, fewer nulls before more, names that say so first."""
     found = [
         (column.kind != "time", not _TIME.search(column.name), column.nulls, place, column)
@@ -305,7 +308,7 @@ def time(columns: list[Column]) -> Choice | None:
     return Choice(column.name, f"{column.reason}, and {share:.0%} of rows have one")
 
 
-def texts(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+def _texts(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
     """Columns of running text, the longest first."""
     found = [column for column in columns if column.name not in taken and _is_text(column)]
     found.sort(key=lambda column: (-column.length, column.name))
@@ -319,7 +322,7 @@ def _is_text(column: Column) -> bool:
     return column.kind == "string" and column.words >= 3 and column.distinct > max(50, 0.2 * column.values)
 
 
-def labels(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+def _labels(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
     """Columns of two to fifty values that may be classes, those whose name says so first.
 
     What is named as a question may be any fact, and is surely a label only where it is not known of some rows.
@@ -339,7 +342,7 @@ def labels(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
     )
 
 
-def entities(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+def _entities(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
     """Columns whose values come back and are many: what rows are about, those whose name says so first."""
     found = []
     for place, column in enumerate(columns):
@@ -408,10 +411,10 @@ def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, ki
     """
     named = [paths] if isinstance(paths, str | Path) else paths
     sample = take(named, root or Path.cwd(), kind)
-    columns = [describe(name, header, sample.rows[name].combine_chunks()) for name, header in sample.headers.items()]
-    key, time = key(columns), time(columns)
+    columns = [_describe(name, header, sample.rows[name].combine_chunks()) for name, header in sample.headers.items()]
+    key, time = _key(columns), _time(columns)
     taken = {choice.column for choice in (key, time) if choice}
-    texts = texts(columns, taken)
+    texts = _texts(columns, taken)
     taken |= {choice.column for choice in texts}
     nulls, kept = _nulls(columns, sample.rows.to_pydict() if any(c.null_values for c in columns) else {})
     notes = [f"Column {header!r} is left out: another has the same plain name." for header in sample.left_out]
@@ -433,8 +436,8 @@ def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, ki
         key,
         time,
         texts,
-        entities(columns, taken),
-        labels(columns, taken),
+        _entities(columns, taken),
+        _labels(columns, taken),
         tuple(notes),
     )
 

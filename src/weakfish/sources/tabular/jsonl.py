@@ -127,7 +127,7 @@ class _Lines:
             cut = self._cut(size)
             block = self.text.buffer[:cut]
             found = self._piece(block) if cut else self._long()
-            if found is None and size > 32 * sizes.SMALL:
+            if found is None and size > sizes.BLOCK // 16:
                 size //= 2
                 continue
             yield found or self._slow(block)
@@ -152,7 +152,7 @@ class _Lines:
         line = self.text.line
         self._refuse(line, f"is longer than {sizes.LONGEST >> 20} MiB", self.text.skip_line(sizes.BLOCK))
         self.tally.lines += 1
-        return Piece({}, 0, lambda: [])
+        return Piece({}, 0, ())
 
     def _piece(self, block: bytes) -> Piece | None:
         """The rows of a block, by Arrow's reader; None where that might read them otherwise."""
@@ -169,7 +169,7 @@ class _Lines:
         if columns is None:
             return None
         self._took(block, len(numbers))
-        return Piece(columns, len(numbers), lambda: numbers)
+        return Piece(columns, len(numbers), numbers)
 
     def _plain_lines(self, block: bytes) -> list[bytes] | None:
         """The lines of a block, if Arrow's reader takes each as one object: it would read `{}{}` as two."""
@@ -244,7 +244,7 @@ class _Lines:
         columns = {
             column: pa.array([row.get(column) for _, row in rows], pa.string()) for column in self.settings.columns
         }
-        return Piece(columns, len(rows), lambda: [number for number, _ in rows], tuple(bad))
+        return Piece(columns, len(rows), [number for number, _ in rows], tuple(bad))
 
     def _object(self, line: bytes) -> dict[str, str | None]:
         found: dict[str, str | None] = {}

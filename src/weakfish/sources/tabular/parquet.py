@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from weakfish.errors import SourceError
-from weakfish.sources.tabular.pieces import Piece, Rejects, Tally, tell_columns
+from weakfish.sources.tabular.pieces import Piece, Rejects, Tally, places_of
 from weakfish.sources.tabular.raw_files import RawFile
 from weakfish.sources.tabular.settings import TabularSettings
 
@@ -36,8 +36,8 @@ def read_parquet(file: RawFile, settings: TabularSettings, rejects: Rejects, tal
             f"{file.name} is not readable Parquet ({_reason(error)}); bring the file again, or take it away."
         ) from error
     with parquet:
-        wanted = _wanted(names, file, settings)
-        tell_columns(names, file, settings, rejects)
+        places = places_of(names, file, settings, rejects, file.name)
+        wanted = {column: names[place] for column, place in places.items()}
         if not groups:
             rejects.note(file.name, "is empty: it has no rows")
         first = 1
@@ -46,25 +46,6 @@ def read_parquet(file: RawFile, settings: TabularSettings, rejects: Rejects, tal
             tally.lines += max(rows, 0)
             yield from _group(parquet, number, (first, rows), wanted, (file, rejects, tally))
             first += rows
-
-
-def _wanted(names: list[str], file: RawFile, settings: TabularSettings) -> dict[str, str]:
-    """The file's name of each column of the settings that it has."""
-    wanted: dict[str, str] = {}
-    for name in names:
-        column = settings.column_of(name)
-        if column is None or (name != column and column in names):
-            continue
-        if column in wanted:
-            raise SourceError(
-                f"{file.name} has column {column!r} twice, as {wanted[column]!r} too; rename one of them."
-            )
-        wanted[column] = name
-    if not wanted:
-        raise SourceError(
-            f"{file.name} has none of source.columns, it has {', '.join(names[:20])}; correct them in params.yaml."
-        )
-    return wanted
 
 
 def _group(
@@ -95,8 +76,7 @@ def _group(
         start = first + done
         done += batch.num_rows
         tally.rows += batch.num_rows
-        count = batch.num_rows
-        yield Piece(columns, count, lambda start=start, count=count: range(start, start + count))  # type: ignore[misc]
+        yield Piece(columns, batch.num_rows, range(start, first + done))
     if done < rows:
         rejects.line(file.name, first + done, f"row group {number + 1} {reason}", "", rows - done)
         tally.rejected += rows - done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -15,14 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.tables import TIME, write_partition
+from weakfish.errors import SourceError
 from weakfish.sources.tabular.raw_files import RawFile
 from weakfish.sources.tabular.settings import TabularSettings
 
 BLOCK = 1 << 22
 """How many bytes of a file are read at once where nothing is wrong."""
-
-SMALL = 1 << 13
-"""Blocks of up to this size are read record by record, if the fast reader refuses them."""
 
 LONGEST = 1 << 24
 """The longest record, and the longest cell; what is longer is a reject."""
@@ -44,7 +42,7 @@ class Piece:
 
     columns: dict[str, pa.Array | pa.ChunkedArray]
     rows: int
-    lines: Callable[[], Sequence[int]]
+    lines: Sequence[int] | npt.NDArray[np.int64]
     bad: tuple[Bad, ...] = ()
 
 
@@ -54,15 +52,40 @@ class Reader(Protocol):
     def __call__(self, file: RawFile, settings: TabularSettings, rejects: Rejects, tally: Tally) -> Iterator[Piece]: ...
 
 
-def tell_columns(found: Sequence[str], file: RawFile, settings: TabularSettings, rejects: Rejects) -> None:
-    """Tell of columns that a file has not, and of those that it has and nothing reads."""
-    mapped = {settings.column_of(name) for name in found} | set(file.hive)
+def places_of(
+    header: Sequence[str], file: RawFile, settings: TabularSettings, rejects: Rejects, where: str
+) -> dict[str, int]:
+    """The place of each column of the settings that a header has; tells of columns that only one of them has.
+
+    Raises
+    ------
+    SourceError
+        When the header has none of the columns, or has one of them twice.
+    """
+    places: dict[str, int] = {}
+    for place, name in enumerate(header):
+        column = settings.column_of(name)
+        if column is None or (name != column and column in header):
+            continue
+        if column in places:
+            raise SourceError(
+                f"{where}: column {column!r} stands there twice, as fields {places[column] + 1} and {place + 1}; "
+                "rename one of them."
+            )
+        places[column] = place
+    if not places:
+        found = ", ".join(repr(name[:40]) for name in header[:20])
+        raise SourceError(
+            f"{where}: the header has none of source.columns, it has {found}; add a header line, or correct "
+            "source.columns or source.delimiter in params.yaml."
+        )
     for name in settings.columns:
-        if name not in mapped:
+        if name not in places and name not in file.hive:
             rejects.note(file.name, f"has no column {name!r}; it is null in all its rows", name)
-    for name in dict.fromkeys(found):
+    for name in dict.fromkeys(header):
         if settings.column_of(name) is None:
             rejects.note(file.name, f"has a column {name!r} that is not in source.columns; it is left out")
+    return places
 
 
 CHARACTERS = 200

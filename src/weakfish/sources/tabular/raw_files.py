@@ -1,4 +1,9 @@
-"""Raw files of rows: which ones a setting means, how they reach ``data/raw``, and their text as a buffer of UTF-8 bytes."""
+"""Raw files: which ones a setting means, how they reach ``data/raw``, and their text as a buffer of UTF-8 bytes.
+
+Compressed files are decompressed, byte order marks taken off, other encodings turned into UTF-8; bytes that are no
+characters of the encoding become bytes that are no UTF-8, so that readers see them. A file that ends before its
+compressed data does leaves `Text.damage` and the torn last line in `Text.tail`.
+"""
 
 from __future__ import annotations
 
@@ -306,6 +311,11 @@ def count_ends(block: bytes) -> int:
     """How many lines end in a block."""
     returns = block.count(b"\r")
     return block.count(b"\n") + (returns - block.count(b"\r\n") if returns else 0)
+
+
+def count_lines(block: bytes) -> int:
+    """How many lines a block has, the last one without an end too."""
+    return count_ends(block) + (bool(block) and not block.endswith((b"\n", b"\r")))
 
 
 def first_end(buffer: bytes, start: int) -> tuple[int, int]:

@@ -100,7 +100,7 @@ class TabularSource(Source):
     def _batch(self, piece: Piece, file: RawFile, keys: Keys) -> pa.RecordBatch:
         columns = {name: self._column(name, piece, file) for name in self.options.columns}
         for bad in piece.bad:
-            self.rejects.value(file.name, piece.lines()[bad.row], bad.column, bad.reason, bad.raw)
+            self.rejects.value(file.name, int(piece.lines[bad.row]), bad.column, bad.reason, bad.raw)
         if not self.options.time:
             columns[MADE_TIME] = pa.nulls(piece.rows, TIME)
         if not self.options.key:  # gold is no part of it: a label that is corrected makes no other event
@@ -124,9 +124,8 @@ class TabularSource(Source):
                 "change its type in source.columns."
             ) from error
         if pc.any(found.bad, min_count=0).as_py():
-            lines = piece.lines()
             for row in pc.indices_nonzero(found.bad).to_pylist():
-                self.rejects.value(file.name, lines[row], name, WHY[kind], found.text(row))
+                self.rejects.value(file.name, int(piece.lines[row]), name, WHY[kind], found.text(row))
         classes = self.options.classes_of(name)
         return found.values if classes is None else self._classes(found.values, classes, name, piece, file)
 
@@ -136,10 +135,9 @@ class TabularSource(Source):
         """Values of a gold column as the classes that they stand for."""
         places = pc.index_in(pc.utf8_trim_whitespace(values), pa.array(list(classes), pa.string()))
         strange = pc.indices_nonzero(pc.and_(pc.is_valid(values), pc.is_null(places))).to_pylist()
-        lines = piece.lines() if strange else ()
         for row in strange:
             reason = f"is none of the values of {name} in source.gold"
-            self.rejects.value(file.name, lines[row], name, reason, values[row].as_py())
+            self.rejects.value(file.name, int(piece.lines[row]), name, reason, values[row].as_py())
         return pc.take(pa.array(list(classes.values()), pa.string()), places)
 
 
