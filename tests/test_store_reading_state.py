@@ -30,7 +30,6 @@ from stores import port, redis_server, shop
 from weakfish.cli.online import online
 from weakfish.feast import layout as keys
 from weakfish.feast import reader as clock
-from weakfish.feast.exchange import Exchange
 from weakfish.feast.publish import publish
 
 ASKED = {"driver_id": [0, 3, 77]}
@@ -104,6 +103,16 @@ def test_a_connection_that_broke_is_made_anew(store: FeatureStore, server: redis
     assert rates(store, 0) == before
 
 
+def test_a_kept_connection_that_was_closed_on_this_side_is_replaced(store: FeatureStore) -> None:
+    before = rates(store, 0)
+    exchange = store._get_provider().online_store.reader(store.config).exchange
+    kept = exchange.idle[-1]
+    exchange.client.connection_pool.disconnect()
+    assert [rates(store, 0), rates(store, 0)] == [before, before]
+    assert kept not in exchange.idle
+    assert exchange.idle[-1].connection.is_connected
+
+
 def test_a_connection_that_broke_is_made_anew_in_an_event_loop(store: FeatureStore, server: redis.Redis) -> None:
     async def ask() -> list[Any]:
         try:
@@ -138,7 +147,7 @@ def test_a_server_that_does_not_answer_is_a_timeout(tmp_path: Path, root: Path) 
     with redis_server(tmp_path / "slow") as client, feast_store(root, port(client)) as store:
         rates(store, 0)
         online = store._get_provider().online_store
-        for line in online.exchange(store.config).idle:
+        for line in online.reader(store.config).exchange.idle:
             line.socket.settimeout(0.1)
         client.execute_command("CLIENT", "PAUSE", 600, "ALL")
         with pytest.raises(redis.TimeoutError):
@@ -231,13 +240,13 @@ def test_requests_of_one_event_loop_get_their_own_answers(store: FeatureStore) -
 
 def test_a_forked_process_speaks_on_lines_of_its_own(store: FeatureStore) -> None:
     want = [rates(store, driver) for driver in (0, 3)]
-    lines = set(store._get_provider().online_store.exchange(store.config).idle)
+    lines = set(store._get_provider().online_store.reader(store.config).exchange.idle)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover
         try:
             got = [rates(store, driver) for driver in (0, 3)]
-            mine = set(store._get_provider().online_store.exchange(store.config).idle)
+            mine = set(store._get_provider().online_store.reader(store.config).exchange.idle)
             os.write(writer, json.dumps([got, len(mine & lines)]).encode())
         finally:
             os._exit(0)
@@ -280,7 +289,7 @@ async def _whole(store: FeatureStore, features: FeatureService, asked: dict[str,
 
 
 def now(time: clock.Clock, server: redis.Redis) -> int:
-    return Exchange(server).run(time.reading())
+    return time.reading(server)
 
 
 @pytest.mark.parametrize("setting", ["last", "2024-05-06T07:08:09Z"])

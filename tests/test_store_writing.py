@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 import time
@@ -15,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import redis
-import redis.asyncio
 from encoding import NOON, config, feast_rows, hashes, server, table, view, write_by_feast
 from feast import types
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -27,13 +25,12 @@ from servers import cluster
 from stores import port
 
 from weakfish.errors import StoreError
+from weakfish.feast import clients
 from weakfish.feast import layout as keys
 from weakfish.feast import writer as calls
-from weakfish.feast import writer as sending
 from weakfish.feast.encoding import Encoded, encode
-from weakfish.feast.exchange import AsyncExchange
 from weakfish.feast.server import NEVER
-from weakfish.feast.writer import WriteCount, commands, removals, remove, write, writing
+from weakfish.feast.writer import WriteCount, commands, removals, remove, write
 
 ONE = view({"count": types.Int64, "label": types.String})
 MICROSECOND = timedelta(microseconds=1)
@@ -308,24 +305,7 @@ def test_removal_leaves_rows_that_came_later(client: redis.Redis) -> None:
     assert [bool(client.exists(key(user))) for user in (1, 2, 3)] == [False, True, False]
 
 
-def test_an_event_loop_writes_the_same(client: redis.Redis) -> None:
-    client.script_flush()
-    rows: list[Row] = [(user, NOON, None, user) for user in range(250)]
-
-    async def work() -> WriteCount:
-        async with redis.asyncio.Redis(port=port(client)) as own:
-            exchange = AsyncExchange(own)
-            done = await exchange.run(writing(encoded(rows), by_slot=False))
-            return done + await exchange.run(writing(encoded([(1, FAR[0], None, 7)]), by_slot=False))
-
-    assert asyncio.run(work()) == WriteCount(written=250, older=1)
-    theirs = hashes(client)
-    client.flushall()
-    write(client, encoded(rows))
-    assert hashes(client) == theirs
-
-
-def test_a_cluster_takes_rows_by_their_slots_sync_and_async(slots: Any, client: redis.Redis) -> None:
+def test_a_cluster_takes_rows_by_their_slots(slots: Any, client: redis.Redis) -> None:
     rows: list[Row] = [(user, NOON, None, user) for user in range(400)] + [(7, NOON, None, 9), (7, FAR[0], None, 8)]
     write(client, encoded(rows))
     expected = hashes(client)
@@ -334,12 +314,7 @@ def test_a_cluster_takes_rows_by_their_slots_sync_and_async(slots: Any, client: 
     nodes = slots.get_primaries()
     assert all(slots.dbsize(target_nodes=node) > 50 for node in nodes)
     slots.script_flush()
-
-    async def work() -> WriteCount:
-        async with redis.asyncio.RedisCluster(host="127.0.0.1", port=nodes[0].port) as own:
-            return await AsyncExchange(own).run(writing(encoded(rows), by_slot=True, until=2**62))
-
-    assert asyncio.run(work()) == WriteCount(written=402)
+    assert write(slots, encoded(rows), until=2**62) == WriteCount(written=402)
     names = [key(user) for user in range(400)]
     assert remove(slots, names, "habits", list(encoded(rows).fields()), 2**62) == 400
     assert not list(slots.scan_iter())
@@ -393,7 +368,7 @@ def test_a_connection_that_is_cut_between_batches_is_made_anew(
     def cut() -> None:
         while not ended:
             client.client_kill_filter(_type="normal", skipme=True)
-            time.sleep(0.02)
+            time.sleep(0.001)
 
     thread = threading.Thread(target=cut)
     thread.start()
@@ -410,7 +385,7 @@ def test_a_connection_that_is_cut_between_batches_is_made_anew(
 def test_a_server_that_stays_away_is_an_error_after_which_the_next_run_ends_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(clients, "RETRY_SECONDS", 0.3)
     rows = encoded([(user, NOON, None, user) for user in range(300)])
     at = free_port()
     with server("redis-server", tmp_path, "--appendonly", "yes", at=at) as client:

@@ -39,7 +39,7 @@ def serve(
     answered what it was asked.
     """
     from weakfish.feast.serving import processes
-    from weakfish.feast.serving.application import ServeSettings, token
+    from weakfish.feast.serving.processes import ServeSettings, token
 
     settings = ServeSettings(host, port, workers, threads, max_entities, max_body, store_timeout, token())
     processes.serve(Project.find(), settings)

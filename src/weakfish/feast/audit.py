@@ -9,21 +9,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zlib import crc32
 
-import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+from weakfish.feast.adapter import plain_store
 
 import pyarrow as pa
 import redis
 from feast import FeatureStore, FeatureView, RepoConfig
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.key_encoding_utils import deserialize_entity_key
-from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 
 from weakfish.contracts.publications import Marker
 from weakfish.contracts.record import EVENT_TIMESTAMP
-from weakfish.feast.commit import retried
+from weakfish.feast.clients import retried
 from weakfish.feast.diff import Difference, Known, Layout, Online, differences, leftovers
 from weakfish.feast.probe import Receipt, event_time
 from weakfish.feast.publication import Contents, batches
@@ -146,15 +145,13 @@ def differing(client: redis.Redis, config: RepoConfig, view: FeatureView, rows: 
 
 
 def _read(client: redis.Redis, config: RepoConfig, view: FeatureView, rows: pa.RecordBatch, names: list[str]) -> Any:
-    plain = RedisOnlineStore()
-    plain._client = client  # its own connecting knows one server's address, in plain text
     columns = [field for field in view.entity_columns if field.name != DUMMY_ENTITY_ID]
     values = zip(*(_protos(rows, column) for column in columns), strict=True)
     entities = [EntityKey(join_keys=[column.name for column in columns], entity_values=row) for row in values]
     if not columns:
         nobody = EntityKey(join_keys=[DUMMY_ENTITY_ID], entity_values=[Value(string_val=DUMMY_ENTITY_VAL)])
         entities = [nobody] * rows.num_rows
-    return plain.online_read(config, view, entities, list(names))
+    return plain_store(client).online_read(config, view, entities, list(names))
 
 
 def _protos(rows: pa.RecordBatch, field: Any) -> list[Value]:

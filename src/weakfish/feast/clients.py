@@ -6,23 +6,24 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, TypeVar, cast
 
 import redis
-import redis.asyncio
-from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
-from redis.asyncio.sentinel import Sentinel as AsyncSentinel
-from redis.asyncio.sentinel import SentinelManagedConnection as AsyncManaged
-from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncManagedOverTls
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import ClusterDownError, MovedError, NoPermissionError, RedisClusterException
+from redis.exceptions import (
+    AuthorizationError,
+    ClusterDownError,
+    MovedError,
+    NoPermissionError,
+    RedisClusterException,
+    TryAgainError,
+)
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 from redis.sentinel import SentinelManagedConnection as Managed
@@ -98,16 +99,37 @@ class Address:
         redis.RedisError, redis.exceptions.RedisClusterException
             When a cluster does not answer; other clients connect when they are first used.
         """
-        return cast(redis.Redis, _client(_SYNC, self))
+        backoff = ExponentialBackoff(cap=0.2, base=0.05)
+        settings: dict[str, Any] = {
+            **{"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": ANSWER_SECONDS},
+            **self._secured(self.user, self.password, self.tls),
+            **self.more,
+        }
+        retry = Retry(backoff, ATTEMPTS)
+        if self.kind == "cluster":
+            nodes = [ClusterNode(*node) for node in self.nodes]  # type: ignore[no-untyped-call]
+            return cast(redis.Redis, RedisCluster(startup_nodes=nodes, retry=retry, **settings))
+        if self.kind == "server":
+            return redis.Redis(host=self.host, port=self.port, db=self.db, retry=retry, **settings)
+        asked: dict[str, Any] = {
+            **{"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS},
+            **{"retry": Retry(backoff, 0)},
+            **self._secured(self.sentinel_user, self.sentinel_password, self.sentinel_tls),
+        }
+        sentinels = Sentinel(list(self.nodes), sentinel_kwargs=asked, **settings)  # type: ignore[no-untyped-call]
+        following = Following if self.tls is None else FollowingOverTls
+        made = sentinels.master_for(  # type: ignore[no-untyped-call]
+            self.primary, db=self.db, retry=retry, connection_class=following
+        )
+        return cast(redis.Redis, made)
 
-    def client_async(self) -> redis.asyncio.Redis:
-        """A client for the event loop that runs; that of a cluster is a ``redis.asyncio.RedisCluster``."""
-        return cast("redis.asyncio.Redis", _client(_ASYNC, self))
-
-    def settings(self) -> dict[str, Any]:
-        """Keyword arguments of every connection that carries data."""
-        made: dict[str, Any] = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": ANSWER_SECONDS}
-        return {**made, **_login(self.user, self.password), **_secured(self, self.tls), **self.more}
+    def _secured(self, user: str | None, password: str | None, authorities: str | None) -> dict[str, Any]:
+        """A login, and TLS: checked against a file of authorities, or against the system's own when that is empty."""
+        made: dict[str, Any] = {"username": user, "password": password}
+        if authorities is not None:
+            made |= {"ssl": True, "ssl_ca_certs": authorities or None}
+            made |= {"ssl_certfile": self.certificate, "ssl_keyfile": self.key}
+        return {name: value for name, value in made.items() if value}
 
     def within(self, seconds: float) -> Address:
         """The address with the short timeouts of one who has a client waiting."""
@@ -139,18 +161,17 @@ def external() -> Address | None:
     value, slash, db = os.environ.get(VARIABLE, "").strip().partition("/")
     if not value:
         return None
-    kind: Kind = "server"
-    primary, listed = None, value
-    if not NODE.fullmatch(value):  # a server may well be called cluster, so this comes first
-        match = re.fullmatch(r"(cluster|sentinel):(?:([\w.-]+)@)?(.+)", value)
-        if match is None or (match[1] == "sentinel") != bool(match[2]):
-            raise _malformed()
-        kind = "cluster" if match[1] == "cluster" else "sentinel"
-        primary, listed = match[2], match[3]
+    kind, primary, listed = "server", None, value
+    # A server may well be called cluster, so host:port comes first.
+    if not NODE.fullmatch(value) and (match := re.fullmatch(r"(cluster|sentinel):(?:([\w.-]+)@)?(.+)", value)):
+        kind, primary, listed = match.groups()
     nodes = [_node(text, kind) for text in listed.split(",")]
-    if None in nodes or (slash and not re.fullmatch(r"\d{1,5}", db)):
-        raise _malformed()
-    return _address(kind, [node for node in nodes if node], int(db or 0), primary, {}, VARIABLE)
+    is_malformed = None in nodes or (kind == "server" and len(nodes) > 1) or (kind == "sentinel") != bool(primary)
+    if is_malformed or (slash and not re.fullmatch(r"\d{1,5}", db)):
+        raise UserError(  # without the value, since some write a password into it
+            f"{VARIABLE} is not of the form {FORMS}; user and password go into {VARIABLE}_USER and {VARIABLE}_PASSWORD."
+        )
+    return _address(kind, nodes, int(db or 0), primary, {}, VARIABLE)
 
 
 def configured(project: Project) -> Address | None:
@@ -210,11 +231,16 @@ def from_feast(section: Mapping[str, Any]) -> Address | None:
     if not isinstance(db, int):
         raise UserError(f"{where} has a db that is no number; correct it.")
     primary = str(section.get("sentinel_master") or "mymaster") if kind == "sentinel" else None
-    return _address(kind, [node for node in nodes if node], db, primary, parameters, where)
+    return _address(kind, nodes, db, primary, parameters, where)
 
 
 def _address(
-    kind: Kind, nodes: Sequence[tuple[str, int]], db: int, primary: str | None, given: Mapping[str, Any], where: str
+    kind: str,
+    nodes: Sequence[tuple[str, int] | None],
+    db: int,
+    primary: str | None,
+    given: Mapping[str, Any],
+    where: str,
 ) -> Address:
     """An address from its parts and Feast's parameters, where the environment has nothing to say of them."""
     if kind == "cluster" and db:
@@ -222,9 +248,15 @@ def _address(
     asked = given.get("sentinel_kwargs") or {}
     if not isinstance(asked, dict):
         raise UserError(f"{where} has sentinel_kwargs that are no JSON object; use {VARIABLE}_SENTINEL_PASSWORD.")
+    # Clients of today check just the slots that they need, so Feast's skip_full_coverage_check says nothing.
+    more = {name: value for name, value in given.items() if name not in (*TAKEN, "skip_full_coverage_check")}
+    known = inspect.signature(redis.Redis).parameters
+    for name in sorted(more):
+        if name in OURS or name not in known:
+            raise UserError(f"{where} has the parameter {name!r}, which cannot be set; take it out.")
     tls = _tls("TLS", (given.get("ssl_ca_certs") or "") if given.get("ssl") else None)
     certificate = _file("TLS_CERT", given.get("ssl_certfile"))
-    (host, port), *others = nodes
+    (host, port), *others = (node for node in nodes if node)
     return Address(
         host=host,
         port=port,
@@ -232,7 +264,7 @@ def _address(
         password=_variable("PASSWORD") or given.get("password"),
         tls=tls,
         db=db,
-        kind=kind,
+        kind=cast(Kind, kind),
         others=tuple(others),
         primary=primary,
         certificate=certificate,
@@ -240,22 +272,15 @@ def _address(
         sentinel_user=_variable("SENTINEL_USER") or asked.get("username"),
         sentinel_password=_variable("SENTINEL_PASSWORD") or asked.get("password"),
         sentinel_tls=_tls("SENTINEL_TLS", tls),
-        more=_more(given, where),
+        more=more,
     )
 
 
-def _node(text: str, kind: Kind) -> tuple[str, int] | None:
+def _node(text: str, kind: str) -> tuple[str, int] | None:
     """Host and port of ``host:port``; None when it is none."""
     match = NODE.fullmatch(text)
     port = int(match["port"] or PORTS[kind]) if match else 0
     return (match["v6"] or match["name"], port) if match and 0 < port < 65536 else None
-
-
-def _malformed() -> UserError:
-    """Which does not repeat the value, since some write a password into it."""
-    return UserError(
-        f"{VARIABLE} is not of the form {FORMS}; user and password go into {VARIABLE}_USER and {VARIABLE}_PASSWORD."
-    )
 
 
 def _parameters(text: str) -> dict[str, str]:
@@ -271,16 +296,6 @@ def _value(name: str, text: str) -> Any:
     except json.JSONDecodeError:
         value = {"true": True, "false": False}.get(text.lower(), text)
     return text if name in ("username", "password") and not isinstance(value, str) else value
-
-
-def _more(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Parameters that go to the client as they are; raises `UserError` for one that it does not know."""
-    more = {name: value for name, value in given.items() if name not in TAKEN}
-    more.pop("skip_full_coverage_check", None)  # clients of today check just what they need
-    unknown = sorted(name for name in more if name in OURS or name not in inspect.signature(redis.Redis).parameters)
-    if unknown:
-        raise UserError(f"{where} has the parameter {unknown[0]!r}, which cannot be set; take it out.")
-    return more
 
 
 def _variable(name: str) -> str | None:
@@ -310,20 +325,6 @@ def _tls(name: str, given: str | None) -> str | None:
     return value
 
 
-def _login(user: str | None, password: str | None) -> dict[str, str]:
-    return {name: value for name, value in (("username", user), ("password", password)) if value}
-
-
-def _secured(address: Address, authorities: str | None) -> dict[str, Any]:
-    """TLS, checked against a file of authorities, or against the system's own when that is empty."""
-    if authorities is None:
-        return {}
-    made: dict[str, Any] = {"ssl": True, "ssl_ca_certs": authorities or None}
-    if address.certificate:
-        made |= {"ssl_certfile": address.certificate, "ssl_keyfile": address.key}
-    return made
-
-
 class Following(Managed):
     """A connection that asks the Sentinels for the primary each time it connects, also when a command is repeated.
 
@@ -342,75 +343,10 @@ class FollowingOverTls(Following, ManagedOverTls):
     """The same over TLS."""
 
 
-class AsyncFollowing(AsyncManaged):
-    """What `Following` is, in an event loop."""
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Connect by way of the Sentinels if need be, and send."""
-        if not self.is_connected:
-            await self.connect()  # type: ignore[no-untyped-call]
-        await super().send_packed_command(command, check_health)
-
-
-class AsyncFollowingOverTls(AsyncFollowing, AsyncManagedOverTls):
-    """The same over TLS."""
-
-
-class _Classes(NamedTuple):
-    """redis-py's classes of one kind, sync or async."""
-
-    server: Any
-    cluster: Any
-    node: Any
-    retry: Any
-    sentinel: Any
-    following: Any
-    following_over_tls: Any
-
-
-_SYNC = _Classes(redis.Redis, RedisCluster, ClusterNode, Retry, Sentinel, Following, FollowingOverTls)
-_ASYNC = _Classes(
-    redis.asyncio.Redis,
-    redis.asyncio.RedisCluster,
-    AsyncClusterNode,
-    AsyncRetry,
-    AsyncSentinel,
-    AsyncFollowing,
-    AsyncFollowingOverTls,
-)
-
-
-def _client(classes: _Classes, address: Address) -> Any:
-    """A client; that of a cluster asks it at once who holds what."""
-
-    def retry(attempts: int) -> Any:
-        return classes.retry(ExponentialBackoff(cap=0.2, base=0.05), attempts)
-
-    settings = {**address.settings(), "retry": retry(ATTEMPTS)}
-    if address.kind == "cluster":
-        return classes.cluster(startup_nodes=[classes.node(*node) for node in address.nodes], **settings)
-    if address.kind == "server":
-        return classes.server(host=address.host, port=address.port, db=address.db, **settings)
-    own: dict[str, Any] = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS}
-    own |= _login(address.sentinel_user, address.sentinel_password) | _secured(address, address.sentinel_tls)
-    sentinels = classes.sentinel(list(address.nodes), sentinel_kwargs={**own, "retry": retry(0)}, **address.settings())
-    following = classes.following if address.tls is None else classes.following_over_tls
-    return sentinels.master_for(address.primary, db=address.db, retry=retry(ATTEMPTS), connection_class=following)
-
-
-async def close(client: redis.asyncio.Redis | redis.asyncio.RedisCluster) -> None:
-    """End an async client, and its connections to Sentinels too."""
-    await client.aclose()
-    sentinels = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
-    for sentinel in sentinels.sentinels if sentinels else ():
-        await sentinel.aclose()
-
-
 def is_one_server(client: Any) -> bool:
-    """Whether all connections of a client, sync or async, lead to one server and hand out bytes."""
+    """Whether all connections of a client lead to one server and return bytes."""
     pool: Any = getattr(client, "connection_pool", None)
-    plain = ((redis.Redis, redis.ConnectionPool), (redis.asyncio.Redis, redis.asyncio.ConnectionPool))
-    if (type(client), type(pool)) not in plain:
+    if (type(client), type(pool)) != (redis.Redis, redis.ConnectionPool):
         return False
     return not pool.connection_kwargs.get("decode_responses") and getattr(pool, "cache", None) is None
 
@@ -420,9 +356,55 @@ def socket_of(connection: redis.Connection) -> Any:
     return connection._sock
 
 
-def transport_of(connection: redis.asyncio.Connection) -> Any:
-    """The transport of an open connection."""
-    return connection._writer.transport  # type: ignore[union-attr]
+LOST = (
+    *(redis.ConnectionError, redis.TimeoutError, redis.WatchError),
+    *(ClusterDownError, TryAgainError, RedisClusterException),
+)
+"""What a client raises while its server is away; a connection that is lost in a transaction is a `redis.WatchError`."""
+
+INCURABLE = (redis.AuthenticationError, AuthorizationError)
+"""Errors of a connection that waiting does not cure."""
+
+RETRY_SECONDS = 15.0
+"""How long a server may be away before work is given up."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
+"""Seconds before the first new attempt, and at most; each pause is twice the one before."""
+
+T = TypeVar("T")
+
+
+class Retrying:
+    """The retry policy for all work on the store: pauses after a failure, until the server was away for too long."""
+
+    def __init__(self) -> None:
+        self._end: float | None = None
+        self._pause = FIRST_PAUSE
+
+    def again(self, error: Exception) -> bool:
+        """Pause before the next attempt; False when time is up. Raises an error that waiting does not cure."""
+        if isinstance(error, INCURABLE):
+            raise error
+        now = time.monotonic()
+        if self._end is None:
+            self._end = now + RETRY_SECONDS
+        time.sleep(max(0.0, min(self._pause, self._end - now)))
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        return now < self._end
+
+
+def retried(work: Callable[[], T]) -> T:
+    """Do a piece of work, again from its beginning whenever the connection is lost; raises the last error.
+
+    Doing it twice must be the same as doing it once.
+    """
+    retry = Retrying()
+    while True:
+        try:
+            return work()
+        except LOST as error:
+            if not retry.again(error):
+                raise
 
 
 def reason(error: Exception) -> str:
@@ -436,28 +418,17 @@ def explained(address: Address) -> Iterator[None]:
     try:
         yield
     except ERRORS as error:
-        raise StoreError(_sentence(address, error)) from error
+        sentence = next(said for applies, said in _causes(address, error, reason(error)) if applies)
+        raise StoreError(f"The online store at {address} {sentence}.") from error
 
 
-def _sentence(address: Address, error: Exception) -> str:
-    store = f"The online store at {address}"
-    said = reason(error)
-    for applies, sentence in _special(address, error, said):
-        if applies:
-            return f"{store} {sentence}."
-    if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
-        what_to_do = "see data/online/server.log" if address.embedded else f"start it, or correct {VARIABLE}"
-        return f"{store} does not answer ({said}); {what_to_do}."
-    return f"{store} failed: {said}; nothing was published."
-
-
-def _special(address: Address, error: Exception, said: str) -> list[tuple[bool, str]]:
+def _causes(address: Address, error: Exception, said: str) -> list[tuple[bool, str]]:
     """Failures that have a name, the special before the general: whether it is this one, and what to say."""
-    lost = isinstance(error, (MasterNotFoundError, AsyncMasterNotFoundError))
+    lost = isinstance(error, MasterNotFoundError)
     login = isinstance(error, redis.AuthenticationError) or bool(re.search(r"NOAUTH|WRONGPASS|AuthenticationE", said))
     gone = f"has no primary: its Sentinels do not answer, do not know {address.primary}, or hold it for down"
-    down = "is a cluster of which a part is down"
     moved = isinstance(error, MovedError) or "not allowed in cluster mode" in said
+    what_to_do = "see data/online/server.log" if address.embedded else f"start it, or correct {VARIABLE}"
     return [
         (lost and login, f"has Sentinels that refuse the login; correct {VARIABLE}_SENTINEL_USER and _PASSWORD"),
         (lost, f"{gone}; wait for the failover, or correct {VARIABLE}"),
@@ -477,7 +448,10 @@ def _special(address: Address, error: Exception, said: str) -> list[tuple[bool, 
         ),
         (
             isinstance(error, ClusterDownError) or "slots are not covered" in said or "is not covered" in said,
-            f"{down}; see `redis-cli cluster info` there, and try again when its state is ok",
+            "is a cluster of which a part is down; see `redis-cli cluster info` there, and try again when its state "
+            "is ok",
         ),
         (isinstance(error, RedisClusterException), f"does not answer; start it, or correct {VARIABLE}"),
+        (isinstance(error, (redis.ConnectionError, redis.TimeoutError)), f"does not answer ({said}); {what_to_do}"),
+        (True, f"failed: {said}; nothing was published"),
     ]

@@ -7,48 +7,19 @@ import os
 import secrets
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import redis
-from redis.exceptions import ClusterDownError, RedisClusterException
 
 from weakfish.contracts.publications import Marker, parse_marker
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
-from weakfish.feast.clients import ERRORS
+from weakfish.feast.clients import ERRORS, retried
 from weakfish.feast.encoding import Encoded
 from weakfish.feast.writer import commands, removals, remove, write
-
-T = TypeVar("T")
-
-WAITS = (0.2, 0.5, 1.0, 2.0, 4.0)
-"""Seconds between one try and the next."""
-
-GONE = (redis.ConnectionError, redis.TimeoutError, redis.WatchError, ClusterDownError, RedisClusterException)
-"""What a client raises when its server went away; a connection lost in a transaction is a `redis.WatchError`."""
-
-FOR_GOOD = (redis.AuthenticationError, redis.exceptions.AuthorizationError)
-"""Errors of a connection that time does not heal."""
-
-
-def retried(work: Callable[[], T]) -> T:
-    """Do a piece of work, and again after a while when the connection is lost; the last try's error is raised.
-
-    The work is done again from its beginning, so doing it twice must be the same as doing it once.
-    """
-    for wait in WAITS:
-        try:
-            return work()
-        except FOR_GOOD:
-            raise
-        except GONE:
-            time.sleep(wait)
-    return work()
-
 
 SECONDS = 60
 RENEWED = 15

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import redis
 
 from weakfish.feast import layout as keys
-from weakfish.feast.commit import retried
+from weakfish.feast.clients import retried
 from weakfish.feast.encoding import Encoded
 from weakfish.feast.exchange import Exchange, Want
 from weakfish.feast.probe import event_time

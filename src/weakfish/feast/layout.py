@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import redis
-import redis.asyncio
 
 STRING = 2
 BATCH = 1_000
@@ -81,8 +80,8 @@ def of_project(client: redis.Redis, project: str) -> Iterator[bytes]:
 
 
 def is_cluster(client: object) -> bool:
-    """Whether a client (sync or async) talks to a Redis Cluster, where a key lives on the node of its slot."""
-    return isinstance(client, (redis.RedisCluster, redis.asyncio.RedisCluster))
+    """Whether a client talks to a Redis Cluster, where a key lives on the node of its slot."""
+    return isinstance(client, redis.RedisCluster)
 
 
 def records(client: redis.Redis, project: str) -> Iterator[bytes]:

@@ -8,16 +8,16 @@ feature_store.yaml says, else to the embedded server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 from weakfish.feast.adapter import RedisStore
 
-from feast import Entity, FeatureStore, FeatureView, RepoConfig
+from feast import Entity, FeatureView, RepoConfig
 from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.infra.online_stores.redis import RedisClient, RedisOnlineStoreConfig
 from feast.online_response import OnlineResponse
@@ -27,14 +27,14 @@ from pydantic import StrictStr, field_validator
 from weakfish.contracts.publications import Marker
 from weakfish.errors import StoreError, UnknownName, UserError
 from weakfish.feast import layout, server
-from weakfish.feast.clients import ERRORS, Address, close, explained, external, from_feast
+from weakfish.feast.clients import ERRORS, Address, explained, external, from_feast
 from weakfish.feast.commit import publishing_lock
 from weakfish.feast.definitions import refuse_rows, refuse_view
 from weakfish.feast.encoding import Encoded, encode_rows
-from weakfish.feast.exchange import AsyncExchange, Exchange
-from weakfish.feast.reader import Entry, OnlineReader
+from weakfish.feast.exchange import Exchange
+from weakfish.feast.reader import Entry, OnlineReader, columnar
 from weakfish.feast.registry import open_store, quiet, views
-from weakfish.feast.writer import WriteCount, write, write_all, writing
+from weakfish.feast.writer import WriteCount, write_all
 from weakfish.project.paths import Project
 
 
@@ -64,18 +64,15 @@ Progress = Callable[[int], Any] | None
 class ProjectRedisOnlineStore(RedisStore):
     """Feast's Redis store with honest statuses, writes that let the newer row stay, and removal of one project alone.
 
-    ``key_ttl_seconds`` holds as Feast has it; ``skip_dedup`` means nothing, since comparing costs no round trip.
+    ``key_ttl_seconds`` holds as Feast has it; ``skip_dedup`` means nothing, since comparing costs no round trip. Async
+    calls run in a thread each.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.repository: Path | None = None
         self._client: Any = None
-        self._client_async: Any = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: OnlineReader | None = None
-        self._exchange: Exchange | None = None
-        self._exchange_async: AsyncExchange | None = None
 
     def get_online_features(
         self,
@@ -88,9 +85,10 @@ class ProjectRedisOnlineStore(RedisStore):
         include_feature_view_version_metadata: bool = False,
     ) -> OnlineResponse:
         """Feast's response for a request; raises what Feast raises, and `redis.RedisError`."""
-        versioned = include_feature_view_version_metadata
-        read = self.reader(config).response(registry, project, features, entity_rows, full_feature_names, versioned)
-        return self.exchange(config).run(read)
+        entities = columnar(entity_rows)  # Feast complains of these first
+        reader = self.reader(config)
+        plan = reader.plan(registry, project, features, full_feature_names, include_feature_view_version_metadata)
+        return reader.response(plan, entities)
 
     async def get_online_features_async(
         self,
@@ -102,10 +100,9 @@ class ProjectRedisOnlineStore(RedisStore):
         full_feature_names: bool = False,
         include_feature_view_version_metadata: bool = False,
     ) -> OnlineResponse:
-        """Feast's response for a request; raises what Feast raises, and `redis.RedisError`."""
-        versioned = include_feature_view_version_metadata
-        read = self.reader(config).response(registry, project, features, entity_rows, full_feature_names, versioned)
-        return await (await self._async_exchange(config)).run(read)
+        """What `get_online_features` says, without holding up the event loop."""
+        asked = (features, entity_rows, registry, project, full_feature_names, include_feature_view_version_metadata)
+        return await asyncio.to_thread(self.get_online_features, config, *asked)
 
     def online_read(
         self,
@@ -115,7 +112,7 @@ class ProjectRedisOnlineStore(RedisStore):
         requested_features: list[str] | None = None,
     ) -> list[Entry]:
         """Rows of a view: (None, None) for one that is not there, nulls with their time beyond the time to live."""
-        return self.exchange(config).run(self.reader(config).rows(table, entity_keys, requested_features))
+        return self.reader(config).rows(table, entity_keys, requested_features)
 
     async def online_read_async(
         self,
@@ -124,12 +121,27 @@ class ProjectRedisOnlineStore(RedisStore):
         entity_keys: list[Any],
         requested_features: list[str] | None = None,
     ) -> list[Entry]:
-        """What `online_read` says, from within an event loop."""
-        exchange = await self._async_exchange(config)
-        return await exchange.run(self.reader(config).rows(table, entity_keys, requested_features))
+        """What `online_read` says, without holding up the event loop."""
+        return await asyncio.to_thread(self.online_read, config, table, entity_keys, requested_features)
 
     def online_write_batch(self, config: RepoConfig, table: FeatureView, data: Rows, progress: Progress) -> None:
-        """Write rows; see Feast's ``OnlineStore``.
+        """Write rows; see Feast's ``OnlineStore``. Raises as `write_columns` does."""
+        rest = iter(data)
+        batches = iter(lambda: list(islice(rest, BATCH)), [])
+        self.write_columns(
+            config, table, (found for rows in batches for found in encode_rows(table, config, rows)), progress
+        )
+
+    async def online_write_batch_async(
+        self, config: RepoConfig, table: FeatureView, data: Rows, progress: Progress
+    ) -> None:
+        """What `online_write_batch` does, without holding up the event loop."""
+        await asyncio.to_thread(self.online_write_batch, config, table, data, progress)
+
+    def write_columns(
+        self, config: RepoConfig, view: FeatureView, batches: Iterable[Encoded], progress: Progress = None
+    ) -> WriteCount:
+        """Write rows of a view that are encoded already.
 
         Raises
         ------
@@ -138,37 +150,18 @@ class ProjectRedisOnlineStore(RedisStore):
         StoreError
             When the server cannot be reached or refuses the rows.
         """
-        with self._writing(config, table):
-            client = self.client_of(config)
-            for encoded in _encoded(config, table, data):
-                write(client, encoded, expire=config.online_store.key_ttl_seconds)
-                if progress is not None:
-                    progress(len(encoded))
-
-    async def online_write_batch_async(
-        self, config: RepoConfig, table: FeatureView, data: Rows, progress: Progress
-    ) -> None:
-        """What `online_write_batch` does, in an event loop."""
-        with self._writing(config, table):
-            exchange = await self._async_exchange(config)
-            by_slot, expire = layout.is_cluster(exchange.client), config.online_store.key_ttl_seconds
-            for encoded in _encoded(config, table, data):
-                await exchange.run(writing(encoded, by_slot=by_slot, expire=expire))
-                if progress is not None:
-                    progress(len(encoded))
-
-    def write_columns(
-        self, config: RepoConfig, view: FeatureView, batches: Iterable[Encoded], progress: Progress = None
-    ) -> WriteCount:
-        """Write rows of a view that are encoded already; raises as `online_write_batch` does."""
+        refuse_rows(view, config.repo_path)
         total = WriteCount()
-        with self._writing(config, view):
+        try:
             client = self.client_of(config)
             with closing(write_all(client, batches, expire=config.online_store.key_ttl_seconds)) as written:
                 for done in written:
                     total += done
                     if progress is not None:
                         progress(done.written + done.older)
+        except ERRORS:
+            with explained(self._address(config.online_store)):
+                raise
         return total
 
     def update(
@@ -202,60 +195,43 @@ class ProjectRedisOnlineStore(RedisStore):
         StoreError
             While a publication is under way.
         """
-        client = self.client_of(config)
-        with publishing_lock(client, config.project):
-            _delete(client, layout.of_project(client, config.project))
-            _delete(client, layout.records(client, config.project))
+        client, project = self.client_of(config), config.project
+        with publishing_lock(client, project):
+            _delete(client, chain(layout.of_project(client, project), layout.records(client, project)))
 
     def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
         """Delete a view's values from the keys of this project."""
-        client = self.client_of(config)
         name = compute_versioned_name(table, config.registry.enable_online_feature_view_versioning)
-        fields = list(layout.fields(name, [feature.name for feature in table.features]))
-        _delete(client, _keyed_by(client, config.project, table.join_keys), fields)
+        self._delete_keyed_by(config, table.join_keys, layout.fields(name, [field.name for field in table.features]))
 
     def delete_entity_values(self, config: RepoConfig, join_keys: list[str]) -> None:
         """Delete the rows of all entities of this project with these join keys, in all views."""
-        client = self.client_of(config)
-        _delete(client, _keyed_by(client, config.project, join_keys))
+        self._delete_keyed_by(config, join_keys)
+
+    def _delete_keyed_by(self, config: RepoConfig, join_keys: Iterable[str], fields: Iterable[bytes] = ()) -> None:
+        client, kind, names = self.client_of(config), tuple(sorted(join_keys)), list(fields)
+        keys = layout.of_project(client, config.project)
+        _delete(client, (key for key in keys if layout.join_keys(key, config.project) == kind), names)
 
     def reader(self, config: RepoConfig) -> OnlineReader:
-        """What reads by this configuration."""
-        if self._reader is None or self._reader.config is not config:
-            self._reader = OnlineReader(config)
-        return self._reader
-
-    def exchange(self, config: RepoConfig) -> Exchange:
-        """What performs reads, on the client of this configuration."""
-        client = self.client_of(config)
-        if self._exchange is None or self._exchange.client is not client:
-            self._exchange = Exchange(client)
-        return self._exchange
-
-    async def _async_exchange(self, config: RepoConfig) -> AsyncExchange:
-        self.repository = config.repo_path
-        client = await self.async_client(config.online_store)
-        if self._exchange_async is None or self._exchange_async.client is not client:
-            self._exchange_async = AsyncExchange(client)
-        return self._exchange_async
+        """What reads by this configuration, through the store's client."""
+        client, reader = self.client_of(config), self._reader
+        if reader is None or reader.config is not config:
+            reader = self._reader = OnlineReader(config, client)
+        elif reader.exchange.client is not client:
+            reader.exchange = Exchange(client)
+        return reader
 
     def client_of(self, config: RepoConfig) -> Any:
-        """The sync client."""
+        """The client, which threads share."""
         self.repository = config.repo_path
         return self.client(config.online_store)
 
     def client(self, config: Any) -> Any:
-        """The sync client, given the settings below ``online_store``; threads share it."""
+        """The client, given the settings below ``online_store``."""
         if self._client is None:
             self._client = self._address(config).client()
         return self._client
-
-    async def async_client(self, config: Any) -> Any:
-        """A client of the event loop that runs: connections live in the loop that opened them."""
-        loop = asyncio.get_running_loop()
-        if self._client_async is None or self._loop is not loop:
-            self._client_async, self._loop = self._address(config).client_async(), loop
-        return self._client_async
 
     def use(self, client: Any) -> None:
         """Read and write through this client from now on."""
@@ -264,45 +240,18 @@ class ProjectRedisOnlineStore(RedisStore):
     async def close(self) -> None:
         """End all connections; the next call opens new ones."""
         client, self._client = self._client, None
-        asynchronous, loop, self._client_async, self._loop = self._client_async, self._loop, None, None
-        if asynchronous is not None and loop is asyncio.get_running_loop():
-            await close(asynchronous)
         if client is not None:
             client.close()
 
     def _address(self, config: Any) -> Address:
         """Where the store is; starts the embedded server when nothing names another and it does not run."""
-        settings = {
-            name: getattr(config, name, None) for name in ("connection_string", "redis_type", "sentinel_master")
-        }
-        named = external() or from_feast(settings)
+        names = ("connection_string", "redis_type", "sentinel_master")
+        named = external() or from_feast({name: getattr(config, name, None) for name in names})
         if named is not None:
             return named
         if self.repository is None:
             raise StoreError("The online store needs a Feast repository on disk; open it with repo_path.")
         return server.resolve(Project.find(Path(self.repository)))
-
-    @contextmanager
-    def _writing(self, config: RepoConfig, view: FeatureView) -> Iterator[None]:
-        """Refuse labels, and turn errors into sentences; the server's address is looked up only for these."""
-        self.repository = config.repo_path
-        refuse_rows(view, config.repo_path)
-        try:
-            yield
-        except ERRORS:
-            with explained(self._address(config.online_store)):
-                raise
-
-
-def _encoded(config: RepoConfig, view: FeatureView, data: Rows) -> Iterator[Encoded]:
-    rest = iter(data)
-    while rows := list(islice(rest, BATCH)):
-        yield from encode_rows(view, config, rows)
-
-
-def _keyed_by(client: Any, project: str, join_keys: Iterable[str]) -> Iterator[bytes]:
-    kind = tuple(sorted(join_keys))
-    return (key for key in layout.of_project(client, project) if layout.join_keys(key, project) == kind)
 
 
 def _delete(client: Any, found: Iterable[bytes], fields: Sequence[bytes] = ()) -> None:
@@ -341,36 +290,26 @@ def read_entities(project: Project, entities: Mapping[str, str], marker: Marker 
         reached = [view for view in served if set(view.join_keys) <= set(entities)]
         if not reached:
             raise UserError(f"No view is keyed by {', '.join(entities)} alone; name its other keys too.")
-        return _rows(store, reached, entities, _now(project, marker))
-
-
-def _rows(
-    store: FeatureStore, reached: Sequence[FeatureView], entities: Mapping[str, str], now: datetime
-) -> dict[str, dict[str, Any]]:
-    asked = {key: [entities[key]] for view in reached for key in view.join_keys}
-    references = [f"{view.name}:{feature.name}" for view in reached for feature in view.features]
-    response = store.get_online_features(references, asked, full_feature_names=True)
+        asked = {key: [entities[key]] for view in reached for key in view.join_keys}
+        references = [f"{view.name}:{feature.name}" for view in reached for feature in view.features]
+        response = store.get_online_features(references, asked, full_feature_names=True)
+    follows = marker is not None and marker.as_of and project.params.publish.as_of != "now"
+    now = datetime.fromisoformat(marker.as_of) if marker and follows else datetime.now(UTC)
     results = dict(zip(response.proto.metadata.feature_names.val, response.proto.results, strict=True))
     values = response.to_dict()
     rows: dict[str, dict[str, Any]] = {}
     for view in reached:
         columns = {feature.name: f"{view.name}__{feature.name}" for feature in view.features}
         one = results[next(iter(columns.values()))]
-        status, time = FieldStatus.Name(one.statuses[0]), one.event_timestamps[0].ToDatetime(UTC)
-        row = {"entity": {key: entities[key] for key in view.join_keys}, "status": status}
-        if status == "NOT_FOUND":
-            rows[str(view.name)] = {**row, "event_timestamp": None, "age_seconds": None, "values": {}}
-            continue
-        shown = {name: _plain(values[column][0]) for name, column in columns.items()}
-        age = (now - time).total_seconds()
-        rows[str(view.name)] = {**row, "event_timestamp": time.isoformat(), "age_seconds": age, "values": shown}
+        is_found, time = one.statuses[0] != FieldStatus.NOT_FOUND, one.event_timestamps[0].ToDatetime(UTC)
+        rows[str(view.name)] = {
+            "entity": {key: entities[key] for key in view.join_keys},
+            "status": FieldStatus.Name(one.statuses[0]),
+            "event_timestamp": time.isoformat() if is_found else None,
+            "age_seconds": (now - time).total_seconds() if is_found else None,
+            "values": {name: _plain(values[column][0]) for name, column in columns.items()} if is_found else {},
+        }
     return rows
-
-
-def _now(project: Project, marker: Marker | None) -> datetime:
-    if marker is None or not marker.as_of or project.params.publish.as_of == "now":
-        return datetime.now(UTC)
-    return datetime.fromisoformat(marker.as_of)
 
 
 def _plain(value: Any) -> Any:

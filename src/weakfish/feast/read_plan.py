@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from weakfish.feast.adapter import (
@@ -247,7 +248,7 @@ class PlanCache:
         self.config, self.registry = config, registry
         self._check = registry_check(registry)
         self._file = registry_file(registry)
-        self._stat: tuple[int, int, int] | None = None
+        self._stamp: Stamp | None = None
         self._checked = 0.0
         self._state: tuple[Any, str, Any] | None = None
         self._plans: dict[tuple[Any, ...], ReadPlan] = {}
@@ -270,24 +271,27 @@ class PlanCache:
         """The plans that still hold: none of a registry that does not tell its state."""
         if self._check is None:
             return {}
-        stat, now = self._file_stat(), time.monotonic()
-        if stat is None or stat != self._stat or now - self._checked > RECHECK_SECONDS:
+        found, now = None if self._file is None else stamp(self._file), time.monotonic()
+        if found is None or found != self._stamp or now - self._checked > RECHECK_SECONDS:
             self._check(project)
-            self._stat, self._checked = stat, now
+            self._stamp, self._checked = found, now
         message, known = self.registry.cached_registry_proto, self._state
         state = (message, message.version_id, self.registry.cached_registry_proto_created)
         if known is None or known[0] is not message or known[1:] != state[1:]:  # comparing messages would be slow
             self._plans, self._state = {}, state
         return self._plans
 
-    def _file_stat(self) -> tuple[int, int, int] | None:
-        if self._file is None:
-            return None
-        try:
-            found = self._file.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+
+Stamp = tuple[int, int, int]
+
+
+def stamp(file: Path) -> Stamp | None:
+    """What changes whenever a file does; None when it does not exist."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _identity(service: FeatureService) -> tuple[Any, ...]:

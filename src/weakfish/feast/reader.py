@@ -1,17 +1,17 @@
-"""Reads: a request becomes keys and fields, what the store holds there becomes an answer.
+"""Reads: from a request to keys and fields, from what the store holds there to Feast's response.
 
 Texts and whole numbers, which keys mostly are, are turned into bytes here; everything else, and every request that is
-not plainly right, is left to Feast's own preparation, so that Feast decides and says what is wrong.
+not plainly right, is left to Feast's own preparation, so that Feast decides and says what is wrong. The response is put
+together as bytes too, and parsed once.
 """
 
 from __future__ import annotations
 
-import json
 import struct
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,16 @@ from feast import RepoConfig, metrics
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.online_response import OnlineResponse
-from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.protos.feast.types.Value_pb2 import ValueType as Kind
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
 
+from weakfish.contracts.publications import parse_marker
+from weakfish.contracts.record import microseconds, moment
 from weakfish.errors import UserError
-from weakfish.feast import decoding
-from weakfish.feast.decoding import Answer, AnswerColumn, ViewRows, native
-from weakfish.feast.exchange import Row, Single, Steps, Want, Wants, fetching
+from weakfish.feast.exchange import Exchange, Row, Want, Wants
 from weakfish.feast.layout import marker
 from weakfish.feast.read_plan import PlanCache, ReadPlan, RequestLayout, view_read
 from weakfish.project.paths import Project
@@ -47,13 +47,15 @@ Entry = tuple[datetime | None, dict[str, Value] | None]
 
 
 class OnlineReader:
-    """Reads of one Feast configuration; each read is a generator of steps for an exchange to perform.
+    """Reads by one Feast configuration, through one client.
 
-    All raise `redis.RedisError`, `ParamsError` when the project's settings are malformed, and what Feast raises.
+    All methods raise `redis.RedisError`, `ParamsError` when the project's settings are malformed, and what Feast
+    raises.
     """
 
-    def __init__(self, config: RepoConfig) -> None:
+    def __init__(self, config: RepoConfig, client: Any) -> None:
         self.config = config
+        self.exchange = Exchange(client)
         self.clock = Clock(config.repo_path, config.project)
         self._plans: PlanCache | None = None
 
@@ -63,72 +65,64 @@ class OnlineReader:
             self._plans = PlanCache(self.config, registry)
         return self._plans.plan(project, asked_for, full_names, versioned)
 
-    def response(
-        self, registry: Any, project: str, asked_for: Any, entities: Any, full_names: bool, versioned: bool
-    ) -> Steps[OnlineResponse]:
-        """Feast's response for entities, given as rows or as columns."""
-        columns = columnar(entities)  # Feast complains of these first
-        plan = self.plan(registry, project, asked_for, full_names, versioned)
-        request = prepare(plan, columns)
+    def response(self, plan: ReadPlan, entities: Mapping[str, Any]) -> OnlineResponse:
+        """Feast's response to a request, given its entities as columns.
+
+        Raises
+        ------
+        google.protobuf.message.DecodeError
+            When values in the store are damaged.
+        """
+        request = by_hand(plan, entities) or by_feast(plan, entities)
         began = time.monotonic()
-        views = yield from self._views(plan, request)
+        fetched = request.expanded(self.exchange.fetch(request.wants) if request.wants else [])
+        now = self.now() if plan.has_lifetimes else 0
+        views = [
+            judged(fetched[want], start, at, view.oldest(now))
+            for view, (want, start, at) in zip(plan.views, request.places, strict=True)
+        ]
         if counts_reads():
             metrics.track_online_store_read(time.monotonic() - began)
             for view, rows in zip(plan.views, views, strict=True):
                 cells, missing = len(view.features), len(rows.rows) - rows.present
                 metrics.track_feature_statuses(view.name, cells * rows.present, cells * missing)
-        return _response(plan, request, views)
-
-    def answer(self, plan: ReadPlan, entities: Any) -> Steps[Answer]:
-        """What `response` says, as columns of JSON values, without building Feast's message."""
-        request = prepare(plan, entities)
-        views = yield from self._views(plan, request)
-        versions = list(plan.versions.items())
+        parts = [request.head, *(request_result(values) for _, values in request.columns)]
+        for rows in views:
+            parts += view_results(rows)
+        message = GetOnlineFeaturesResponse.FromString(b"".join(parts))
         if plan.on_demand:
-            return Answer(_columns_of(_response(plan, request, views).proto, plan), versions)
-        columns = [decoding.request_column(name, [native(data) for data in values]) for name, values in request.columns]
-        for view, rows in zip(plan.views, views, strict=True):
-            columns += decoding.view_columns(rows, view.columns, view.name)
-        return Answer(columns, versions)
+            add_on_demand_features(message, plan.refs, plan.on_demand, plan.full_names, feature_types=plan.types)
+            drop_columns(message, plan.kept(request.join_keys))
+        return OnlineResponse(message, feature_types=plan.types)
 
-    def rows(self, table: Any, entity_keys: Sequence[Any], features: Sequence[str] | None) -> Steps[list[Entry]]:
+    def rows(self, table: Any, entity_keys: Sequence[Any], features: Sequence[str] | None) -> list[Entry]:
         """Rows of one view: nulls with their time beyond the time to live."""
         view = view_read(self.config, table, features or [feature.name for feature in table.features], full_names=False)
-        ((rows,), now) = yield from self._fetched([(Want(view.fields), self.keys(entity_keys))], bool(view.lifetime))
-        judged = decoding.judged(rows, 0, len(view.features), view.oldest(now))
-        found: list[Entry] = []
-        for status, (seconds, nanos), *values in zip(judged.statuses, judged.moments(), *judged.columns(), strict=True):
-            if status == decoding.NOT_FOUND:
-                found.append((None, None))
+        (rows,) = self.exchange.fetch([(Want(view.fields), hashes(self.config, entity_keys))])
+        found = judged(rows, 0, len(view.features), view.oldest(self.now() if view.lifetime else 0))
+        entries: list[Entry] = []
+        for status, (seconds, nanos), *values in zip(found.statuses, found.moments(), *found.columns(), strict=True):
+            if status == NOT_FOUND:
+                entries.append((None, None))
             else:
                 messages = (Value.FromString(value or b"") for value in values)
-                moment = EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1_000)
-                found.append((moment, dict(zip(view.features, messages, strict=True))))
-        return found
+                at = moment(seconds * 1_000_000 + nanos // 1_000)
+                entries.append((at, dict(zip(view.features, messages, strict=True))))
+        return entries
 
-    def keys(self, entity_keys: Sequence[Any]) -> list[bytes]:
-        """The hashes of entities, given as Feast's messages."""
-        version, suffix = self.config.entity_key_serialization_version, self.config.project.encode()
-        return [serialize_entity_key(key, entity_key_serialization_version=version) + suffix for key in entity_keys]
+    def now(self) -> int:
+        """The time that the store answers for, in nanoseconds since 1970."""
+        return self.clock.reading(self.exchange.client)
 
-    def _views(self, plan: ReadPlan, request: Request) -> Steps[list[ViewRows]]:
-        fetched, now = yield from self._fetched(request.wants, plan.has_lifetimes)
-        rows = request.expanded(fetched)
-        return [
-            decoding.judged(rows[want], start, moment, view.oldest(now))
-            for view, (want, start, moment) in zip(plan.views, request.places, strict=True)
-        ]
 
-    def _fetched(self, wants: Wants, has_lifetimes: bool) -> Steps[tuple[list[list[Row]], int]]:
-        """Rows, and the time that lifetimes count from (0 where there are none)."""
-        fetched = (yield from fetching(wants)) if wants else []
-        return fetched, (yield from self.clock.reading()) if has_lifetimes else 0
+def hashes(config: RepoConfig, entity_keys: Sequence[Any]) -> list[bytes]:
+    """The names of entities' hashes, given Feast's messages."""
+    version, suffix = config.entity_key_serialization_version, config.project.encode()
+    return [serialize_entity_key(key, entity_key_serialization_version=version) + suffix for key in entity_keys]
 
 
 RECHECK_SECONDS = 1.0
 """How long a marker or setting, once looked at, is believed."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock:
@@ -144,42 +138,38 @@ class Clock:
 
     def __init__(self, repository: Path | None, name: str) -> None:
         self._marker = marker(name)
-        self._root = _root(repository)
-        self._settings: tuple[int, str | datetime] | None = None
+        try:
+            self._project = None if repository is None else Project.find(Path(repository))
+        except UserError:
+            self._project = None
+        self._changed: int | None = None
+        self._follows = False
         self._checked: float | None = None
         self._fixed: int | None = None
 
-    def reading(self) -> Steps[int]:
+    def reading(self, client: Any) -> int:
         """Nanoseconds since 1970; the marker is read where the setting follows it and it was not just read."""
         if self._checked is None or time.monotonic() - self._checked > RECHECK_SECONDS:
-            follows_marker = self._root is not None and self._setting(self._root) != "now"
-            self._fixed = as_of((yield Single(("GET", self._marker)))) if follows_marker else None
+            self._fixed = as_of(client.get(self._marker)) if self._follows_marker() else None
             self._checked = time.monotonic()
         return time.time_ns() if self._fixed is None else self._fixed
 
-    def _setting(self, root: Path) -> str | datetime:
-        """``publish.as_of`` as params.yaml has it; the file is read again only when it changed."""
-        changed = (root / "params.yaml").stat().st_mtime_ns
-        if self._settings is None or self._settings[0] != changed:
-            self._settings = (changed, Project(root).params.publish.as_of)
-        return self._settings[1]
+    def _follows_marker(self) -> bool:
+        """Whether ``publish.as_of`` in params.yaml is other than now; the file is read only when it changed."""
+        if self._project is not None:
+            changed = (self._project.root / "params.yaml").stat().st_mtime_ns
+            if self._changed != changed:
+                self._follows = Project(self._project.root).params.publish.as_of != "now"
+                self._changed = changed
+        return self._follows
 
 
 def as_of(found: bytes | None) -> int | None:
     """The time that a marker answers for, in nanoseconds since 1970; None when it says none."""
+    published = parse_marker(found)
     try:
-        moment = datetime.fromisoformat(json.loads(found)["as_of"]) if found else None
-    except (ValueError, TypeError, KeyError):
-        return None
-    if moment is None:
-        return None
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1) * 1_000
-
-
-def _root(repository: Path | None) -> Path | None:
-    try:
-        return None if repository is None else Project.find(Path(repository)).root
-    except UserError:
+        return microseconds(published.as_of) * 1_000 if published else None
+    except (ValueError, TypeError):
         return None
 
 
@@ -223,12 +213,6 @@ def columnar(rows: Any) -> Mapping[str, Any]:
                 raise ValueError("All entity_rows must have the same keys.")
             raise ValueError("All entity rows must have the same columns.")
     return {name: [row[name] for row in rows] for name in names}
-
-
-def prepare(plan: ReadPlan, entities: Any) -> Request:
-    """What a plan reads for rows or columns of entities; raises what Feast raises for entities that it refuses."""
-    columns = columnar(entities)
-    return by_hand(plan, columns) or by_feast(plan, columns)
 
 
 def by_hand(plan: ReadPlan, columns: Mapping[str, Any]) -> Request | None:
@@ -298,13 +282,9 @@ def by_feast(plan: ReadPlan, columns: Mapping[str, Any]) -> Request:
     ]
     wants: list[tuple[Want, Sequence[bytes]]] = []
     orders: list[list[int] | None] = []
-    version, suffix = plan.config.entity_key_serialization_version, plan.config.project.encode()
     for view in plan.views:
         entities, rows, height = unique_entities(view.table, join_key_values, plan.join_key_of)
-        keys = [
-            serialize_entity_key(key, entity_key_serialization_version=version) + suffix
-            for key in entity_key_messages(entities)
-        ]
+        keys = hashes(plan.config, entity_key_messages(entities))
         order = [0] * height
         for number, positions in enumerate(rows):
             for position in positions:
@@ -362,28 +342,126 @@ def _texts(texts: list[bytes]) -> KeyColumn:
     )
 
 
-def _response(plan: ReadPlan, request: Request, views: Sequence[ViewRows]) -> OnlineResponse:
-    """Feast's response; raises `google.protobuf.message.DecodeError` for values that are damaged."""
-    parts = [request.head, *(decoding.request_result(values) for _, values in request.columns)]
-    for view in views:
-        parts += decoding.view_results(view)
-    message = GetOnlineFeaturesResponse.FromString(b"".join(parts))
-    if plan.on_demand:
-        add_on_demand_features(message, plan.refs, plan.on_demand, plan.full_names, feature_types=plan.types)
-        drop_columns(message, plan.kept(request.join_keys))
-    return OnlineResponse(message, feature_types=plan.types)
+PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = FieldStatus.PRESENT, FieldStatus.NOT_FOUND, FieldStatus.OUTSIDE_MAX_AGE
+
+RESULTS, VALUES, STATUSES, TIMES = b"\x12", b"\x0a", b"\x12", b"\x1a"
+"""The fields ``GetOnlineFeaturesResponse.results`` and ``FeatureVector.values``, ``statuses``, ``event_timestamps``."""
+
+SECOND = 1_000_000_000
 
 
-def _columns_of(message: Any, plan: ReadPlan) -> list[AnswerColumn]:
-    """The columns of a response that only Feast could make."""
-    owners = {column: view.name for view in plan.views for column in view.columns}
-    return [
-        AnswerColumn(
-            name,
-            [native(value.SerializeToString()) for value in result.values],
-            list(result.statuses),
-            [(moment.seconds, moment.nanos) for moment in result.event_timestamps],
-            owners.get(name),
-        )
-        for name, result in zip(message.metadata.feature_names.val, message.results, strict=True)
-    ]
+_FEW = 4
+_ONE_BYTE = 0x80
+"""Lengths and numbers below it take one byte."""
+
+
+@dataclass(slots=True)
+class ViewRows:
+    """One view's part of rows that were read: features stand from ``start`` on, the event time at ``time``.
+
+    ``times`` are the event times as a field of the response message.
+    """
+
+    rows: Sequence[Row]
+    start: int
+    time: int
+    statuses: bytes
+    times: bytes
+
+    @property
+    def present(self) -> int:
+        """How many rows are there and young enough."""
+        return self.statuses.count(PRESENT)
+
+    def columns(self) -> Sequence[Sequence[bytes | None]]:
+        """The features' bytes, nulls where a row may not be served."""
+        if self.present == len(self.rows):
+            return list(zip(*self.rows, strict=True))[self.start : self.time]
+        pairs = list(zip(self.rows, self.statuses, strict=True))
+        wanted = range(self.start, self.time)
+        return [[row[position] if status == PRESENT else None for row, status in pairs] for position in wanted]
+
+    def moments(self) -> list[tuple[int, int]]:
+        """The event times as (seconds, nanoseconds), `ZERO` for a row that is not there."""
+        found = GetOnlineFeaturesResponse.FeatureVector.FromString(self.times).event_timestamps
+        return [(moment.seconds, moment.nanos) for moment in found]
+
+
+def judged(rows: Sequence[Row], start: int, time: int, oldest: int | None) -> ViewRows:
+    """A view's part of rows, with statuses.
+
+    Parameters
+    ----------
+    rows
+        One for every row of the response.
+    start, time
+        Where the view's features begin, and where its event time stands.
+    oldest
+        The earliest time that is still served, in nanoseconds since 1970; None when the view has no time to live.
+
+    Raises
+    ------
+    google.protobuf.message.DecodeError
+        When an event time is damaged.
+    """
+    stamps = [row[time] for row in rows]
+    found = ViewRows(rows, start, time, b"", _repeated(_TIMES, TIMES, stamps))
+    if oldest is None:
+        found.statuses = bytes([NOT_FOUND if data is None else PRESENT for data in stamps])
+    else:
+        pairs = zip(stamps, found.moments(), strict=True)
+        found.statuses = bytes([_status(data, moment, oldest) for data, moment in pairs])
+    return found
+
+
+def _status(data: bytes | None, moment: tuple[int, int], oldest: int) -> int:
+    if data is None:
+        return NOT_FOUND
+    return PRESENT if moment[0] * SECOND + moment[1] >= oldest else OUTSIDE_MAX_AGE
+
+
+def view_results(view: ViewRows) -> list[bytes]:
+    """A view's features as fields of the response message."""
+    tail = sized(STATUSES, view.statuses) + view.times
+    return [sized(RESULTS, _repeated(_VALUES, VALUES, column) + tail) for column in view.columns()]
+
+
+def request_result(values: Sequence[bytes]) -> bytes:
+    """A column of the request, whose values are `Value` bytes, as a field of the response message."""
+    tail = sized(STATUSES, bytes([PRESENT]) * len(values)) + _TIMES[0] * len(values)
+    return sized(RESULTS, _repeated(_VALUES, VALUES, values) + tail)
+
+
+def sized(tag: bytes, data: bytes) -> bytes:
+    """A field of a message: its tag, its length, its content."""
+    return _head(tag, len(data)) + data
+
+
+def _head(tag: bytes, length: int) -> bytes:
+    if length < _ONE_BYTE:
+        return tag + _BYTE[length]
+    head = tag
+    while length >= _ONE_BYTE:
+        head += _BYTE[length & 0x7F | 0x80]
+        length >>= 7
+    return head + _BYTE[length]
+
+
+def _repeated(heads: list[bytes], tag: bytes, contents: Sequence[bytes | None]) -> bytes:
+    """A field that repeats; what is missing is an empty message."""
+    if len(contents) > _FEW and None not in contents:
+        lengths = set(map(len, contents))  # type: ignore[arg-type]
+        if len(lengths) == 1:  # as all numbers' are: what stands before each is the same
+            head = _head(tag, lengths.pop())
+            return head + head.join(contents)  # type: ignore[arg-type]
+    try:
+        nothing = heads[0]
+        return b"".join([heads[len(data)] + data if data else nothing for data in contents])
+    except IndexError:  # longer than most
+        return b"".join([sized(tag, data or b"") for data in contents])
+
+
+_BYTE = [bytes([number]) for number in range(256)]
+_KNOWN = 1024
+_VALUES, _TIMES = ([_head(tag, length) for length in range(_KNOWN)] for tag in (VALUES, TIMES))
+"""What stands before contents of so many bytes."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import struct
-import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,16 +17,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import redis
 from redis.crc import key_slot
-from redis.exceptions import AuthorizationError, ClusterDownError, RedisClusterException, TryAgainError
 
 from weakfish.errors import StoreError
+from weakfish.feast import clients
 from weakfish.feast import layout as keys
 from weakfish.feast import values as wire
-from weakfish.feast.clients import reason
+from weakfish.feast.clients import LOST, Retrying, reason
 from weakfish.feast.encoding import Encoded
-from weakfish.feast.exchange import Argument, Call, Exchange, Steps, Wait, calling
+from weakfish.feast.exchange import Argument, Call, Exchange
 
 Item = TypeVar("Item")
 
@@ -71,8 +69,9 @@ def write(
     redis.RedisError
         When the server refuses what it is told.
     """
-    steps = writing(encoded, by_slot=keys.is_cluster(client), until=until, gone=gone, expire=expire)
-    return Exchange(client).run(steps)
+    found = windows(encoded, _settings(until, gone, expire), by_slot=keys.is_cluster(client))
+    written = _performed(client, write_script(len(encoded.fields())), found, encoded.view)
+    return WriteCount(written, len(encoded) - written)
 
 
 def write_all(
@@ -82,32 +81,12 @@ def write_all(
 
     Raises what `write` raises, and what making a batch raises.
     """
-    by_slot, settings, exchange = keys.is_cluster(client), _settings(expire=expire), Exchange(client)
+    by_slot, settings = keys.is_cluster(client), _settings(expire=expire)
     made = ((encoded, window) for encoded in batches for window in windows(encoded, settings, by_slot=by_slot))
     with closing(prefetch(made)) as coming:
         for encoded, window in coming:
-            yield exchange.run(_written(encoded, window))
-
-
-def writing(
-    encoded: Encoded,
-    *,
-    by_slot: bool,
-    until: int | None = None,
-    gone: Sequence[bytes] = (),
-    expire: int | None = None,
-) -> Steps[WriteCount]:
-    """What `write` says to the server, or, ``by_slot``, to the servers of a cluster."""
-    done = WriteCount()
-    for window in windows(encoded, _settings(until, gone, expire), by_slot=by_slot):
-        done += yield from _written(encoded, window)
-    return done
-
-
-def _written(encoded: Encoded, window: Sequence[Call]) -> Steps[WriteCount]:
-    counts = yield from insisting(write_script(len(encoded.fields())), window, encoded.view)
-    rows = sum(len(call.keys) for call in window)
-    return WriteCount(sum(counts), rows - sum(counts))
+            written = _performed(client, write_script(len(encoded.fields())), [window], encoded.view)
+            yield WriteCount(written, sum(len(call.keys) for call in window) - written)
 
 
 def remove(client: Any, entities: Sequence[bytes], view: str, fields: Sequence[bytes], until: int) -> int:
@@ -115,9 +94,8 @@ def remove(client: Any, entities: Sequence[bytes], view: str, fields: Sequence[b
 
     Returns how many rows lost them. Raises what `write` raises.
     """
-    exchange = Exchange(client)
     found = key_windows(entities, _removal(view, fields, until), by_slot=keys.is_cluster(client))
-    return sum(sum(exchange.run(insisting(REMOVE, window, view))) for window in found)
+    return _performed(client, REMOVE, found, view)
 
 
 def commands(
@@ -133,15 +111,15 @@ def commands(
     Each answer counts rows written. The scripts' text goes along, since a transaction cannot wait for one to be loaded.
     """
     found = windows(encoded, _settings(until, gone, expire), by_slot=False)
-    return _queue(pipe, write_script(len(encoded.fields())), found)
+    return _queued(pipe, write_script(len(encoded.fields())), found)
 
 
 def removals(pipe: Any, entities: Sequence[bytes], view: str, fields: Sequence[bytes], until: int) -> int:
     """Add what `remove` would do to a pipeline or transaction of one server; returns how many answers that adds."""
-    return _queue(pipe, REMOVE, key_windows(entities, _removal(view, fields, until), by_slot=False))
+    return _queued(pipe, REMOVE, key_windows(entities, _removal(view, fields, until), by_slot=False))
 
 
-def _queue(pipe: Any, script: str, found: Iterable[Sequence[Call]]) -> int:
+def _queued(pipe: Any, script: str, found: Iterable[Sequence[Call]]) -> int:
     calls = [call for window in found for call in window]
     for call in calls:
         pipe.execute_command(*call.command("EVAL", script))
@@ -150,14 +128,14 @@ def _queue(pipe: Any, script: str, found: Iterable[Sequence[Call]]) -> int:
 
 def _settings(until: int | None = None, gone: Sequence[bytes] = (), expire: int | None = None) -> list[Argument]:
     mode = "newer" if until is None else "until"
-    return [mode, *_parts(until or 0), expire or 0, packed(gone)]
+    return [mode, *_seconds_nanos(until or 0), expire or 0, packed(gone)]
 
 
 def _removal(view: str, fields: Sequence[bytes], until: int) -> list[Argument]:
-    return [keys.time_field(view), packed(fields), *_parts(until)]
+    return [keys.time_field(view), packed(fields), *_seconds_nanos(until)]
 
 
-def _parts(microseconds: int) -> tuple[int, int]:
+def _seconds_nanos(microseconds: int) -> tuple[int, int]:
     seconds, rest = divmod(microseconds, wire.SECOND)
     return seconds, rest * 1000
 
@@ -172,44 +150,31 @@ def prefetch(items: Iterator[Item]) -> Generator[Item, None, None]:
             yield item
 
 
-RETRY_SECONDS = 15.0
-"""From a connection's loss until giving up."""
+def _performed(client: Any, script: str, found: Iterable[Sequence[Call]], view: str) -> int:
+    """The sum of the answers to calls of a script that writes to ``view``, repeated while the server is away.
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-"""Seconds before the first new attempt, and at most; each is twice the one before."""
-
-LOST = (redis.ConnectionError, redis.TimeoutError, ClusterDownError, TryAgainError, RedisClusterException)
-INCURABLE = (redis.AuthenticationError, AuthorizationError)
-
-
-def insisting(script: str, calls: Sequence[Call], view: str) -> Steps[list[int]]:
-    """The answers to calls of a script that writes to ``view``, repeated while the server is away.
-
-    Repeating is safe: a row that was written already is not newer than itself.
-
-    Raises
-    ------
-    StoreError
-        When the server was away for longer than `RETRY_SECONDS`.
-    redis.RedisError
-        When it refuses what it is told.
+    Repeating is safe: a row that was written already is not newer than itself. Answers to calls in one pipeline are
+    lost together, so after each loss fewer are sent at once, down to one; and each answer restarts the retry's clock.
+    A connection that is cut again and again therefore still gets all rows across.
     """
-    pause, end = FIRST_PAUSE, None
-    while True:
-        try:
-            return (yield from calling(script, calls))
-        except LOST as error:
-            now = time.monotonic()
-            end = now + RETRY_SECONDS if end is None else end
-            if isinstance(error, INCURABLE):
-                raise
-            if now >= end:
-                raise StoreError(
-                    f"The online store went away while view {view} was being written ({reason(error)}; waited "
-                    f"{RETRY_SECONDS:g} s for it); every row is whole, old or new: start the server and run this again."
-                ) from error
-        yield Wait(min(pause, end - now))
-        pause = min(2 * pause, LONGEST_PAUSE)
+    exchange, total = Exchange(client), 0
+    for calls in found:
+        retry, done, at_once = Retrying(), 0, len(calls)
+        while done < len(calls):
+            try:
+                answers = exchange.call(script, calls[done : done + at_once])
+            except LOST as error:
+                if not retry.again(error):
+                    raise StoreError(
+                        f"The online store went away while view {view} was being written ({reason(error)}; waited "
+                        f"{clients.RETRY_SECONDS:g} s for it); every row is whole, old or new: start the server and "
+                        "run this again."
+                    ) from error
+                at_once = max(1, at_once // 2)
+            else:
+                total += sum(answers)
+                retry, done = Retrying(), done + len(answers)
+    return total
 
 
 _TIMES = """

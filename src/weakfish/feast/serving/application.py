@@ -1,189 +1,214 @@
-"""The service as an ASGI application: HTTP in and out, and threads that wait for the store while the loop goes on.
+"""The service as an ASGI application: from a request's bytes to Feast's JSON.
 
-A request's head is judged before its body is read, and its body is read only as far as the limit.
+A request's head is judged before its body is read, and its body is read only as far as the limit. Threads wait for the
+store while the event loop goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+import hmac
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from weakfish.errors import UserError, WeakfishError
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
 
-TOKEN = "WEAKFISH_SERVE_TOKEN"  # noqa: S105 - the variable's name
-SHORTEST_TOKEN = 16
+import orjson
+from feast import errors
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from weakfish.errors import UnknownName, WeakfishError
+from weakfish.feast.clients import ERRORS
+from weakfish.feast.serving import metrics
+from weakfish.feast.serving.messages import JSON, FeatureRequest, checked, document, parse, refusal, rendered
+from weakfish.feast.serving.processes import ServeSettings, say
+from weakfish.feast.serving.snapshots import Snapshot, Watcher
+from weakfish.project.paths import Project
 
 BODY_SECONDS = 10.0
-JSON = "application/json"
-CLOSE = (("Connection", "close"),)
-
-
-@dataclass(frozen=True)
-class ServeSettings:
-    """Where to listen, how many may work, how much may be asked, and the token to show (None: none)."""
-
-    host: str
-    port: int
-    workers: int
-    threads: int
-    max_entities: int
-    max_bytes: int
-    store_seconds: float
-    token: bytes | None = field(default=None, repr=False)
-
-
-def token() -> bytes | None:
-    """The token that clients have to show; None when the variable is not set.
-
-    Raises
-    ------
-    UserError
-        When it is set to nothing, or to so little that it can be guessed.
-    """
-    value = os.environ.get(TOKEN)
-    if value is None:
-        return None
-    if len(value) < SHORTEST_TOKEN or value != value.strip() or not value.isascii() or not value.isprintable():
-        raise UserError(
-            f"{TOKEN} is set, but not to {SHORTEST_TOKEN} or more ASCII characters without space around them; correct "
-            "it, or unset it if clients need no token."
-        )
-    return value.encode()
-
-
-class Refusal(Exception):
-    """An answer other than 200: the HTTP status, and the sentence that the client gets as ``{"detail": ...}``."""
-
-    def __init__(self, status: int, sentence: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
-        self.headers = headers
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a request is answered with; ``headers`` come beside the content's type and length."""
-
-    status: int
-    body: bytes
-    content_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-class Service(Protocol):
-    """What answers requests; see `weakfish.feast.serving.service`."""
-
-    def start(self) -> None:
-        """Begin to look after the store and the registry."""
-
-    def stop(self) -> None:
-        """End that."""
-
-    def check(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
-        """Refuse a request by its head; raises `Refusal`."""
-
-    def reply(self, path: str, body: bytes) -> Reply:
-        """The answer to a request that was checked."""
-
-    def refused(self, path: str, refusal: Refusal) -> Reply:
-        """The answer to a request that was refused."""
-
+CLOSE = {"Connection": "close"}
+OTHER = "other"
+"""What paths that do not exist are counted as."""
 
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Say = Callable[[str], None]
 
 
-class ClientGone(Exception):
-    """The client hung up before its request was whole."""
+class FeatureServer:
+    """The server's paths, answered from the snapshot that its watcher keeps current.
 
-
-class Application:
-    """An ASGI application around a service, which is made when the server starts and closed after its last answer.
-
-    Threads wait for the store while the event loop goes on.
+    The watcher is made when the server starts and stopped after its last answer.
     """
 
-    def __init__(self, make: Callable[[], Service], settings: ServeSettings, say: Say) -> None:
-        self.make, self.max_bytes, self.say = make, settings.max_bytes, say
+    def __init__(self, project: Project, settings: ServeSettings) -> None:
+        self.project, self.settings = project, settings
+        self.bearer = b"Bearer " + settings.token if settings.token else None
         self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="request")
-        self.service: Service
+        self.watcher: Watcher
+        self.paths: dict[str, tuple[str, Callable[[bytes], Response]]] = {
+            "/get-online-features": ("POST", self._features),
+            "/health": ("GET", self._health),
+            "/metrics": ("GET", lambda _: Response(metrics.page(), media_type=metrics.CONTENT_TYPE)),
+            "/openapi.json": ("GET", self._openapi),
+        }
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         """Serve one request, or the life of the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
             try:
-                reply = await self._reply(scope, receive)
-            except ClientGone:
+                response = await self._response(scope, receive)
+            except ClientDisconnect:
                 return
-            await send({"type": "http.response.start", "status": reply.status, "headers": _headers(reply)})
-            await send({"type": "http.response.body", "body": reply.body})
+            await response(scope, receive, send)
 
-    async def _reply(self, scope: Message, receive: Receive) -> Reply:
-        method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
-        try:
-            self.service.check(method, path, headers)
-            body = b"" if method == "GET" else await _body(headers, receive, self.max_bytes)
-        except Refusal as refusal:
-            return self.service.refused(path, refusal)
-        return await asyncio.get_running_loop().run_in_executor(self.pool, self.service.reply, path, body)
-
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _live(self, receive: Any, send: Any) -> None:
         await receive()
         try:
-            self.service = self.make()
+            self.watcher = Watcher(self.project, self.settings)
         except WeakfishError as error:
-            self.say(str(error))
+            say(str(error))
             await send({"type": "lifespan.startup.failed", "message": ""})
             return
-        self.service.start()
+        self.watcher.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await asyncio.to_thread(self.service.stop)
+        await asyncio.to_thread(self.watcher.stop)
         self.pool.shutdown()
         await send({"type": "lifespan.shutdown.complete"})
 
+    async def _response(self, scope: Message, receive: Any) -> Response:
+        path, headers = scope["path"], dict(scope["headers"])
+        try:
+            self._check(scope["method"], path, headers)
+            body = b"" if scope["method"] == "GET" else await self._body(scope, receive, headers)
+            return await asyncio.get_running_loop().run_in_executor(self.pool, self._answer, path, body)
+        except HTTPException as refused:
+            metrics.answered(path if path in self.paths else OTHER, refused.status_code)
+            content = orjson.dumps({"detail": refused.detail})
+            return Response(content, refused.status_code, refused.headers, JSON)
 
-async def _body(headers: dict[bytes, bytes], receive: Receive, most: int) -> bytes:
-    """A request's whole body; refused as soon as it is, or is announced to be, too large or too slow."""
-    if int(headers.get(b"content-length", b"0")) > most:
-        raise _too_large(most)
-    message = await receive()
-    if not message.get("more_body"):  # nearly always
-        return _part(message, most)
+    def _check(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
+        """Refuse a request by its head."""
+        taken, _ = self.paths.get(path, ("", None))
+        shown = headers.get(b"authorization", b"")
+        if self.bearer and path != "/health" and not hmac.compare_digest(shown, self.bearer):
+            raise refusal(401, "The token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
+        if not taken:
+            raise refusal(404, f"There is nothing here; there are {', '.join(self.paths)}.")
+        if method != taken:
+            raise refusal(405, f"This path takes {taken} alone.", {"Allow": taken})
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        is_json = kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))
+        if method == "POST" and not is_json:  # which is what Feast's server takes for JSON
+            raise refusal(415, f"The body must be declared as JSON, by the header Content-Type: {JSON}.")
+
+    async def _body(self, scope: Message, receive: Any, headers: Mapping[bytes, bytes]) -> bytes:
+        """A request's whole body; refused as soon as it is, or is announced to be, too large or too slow."""
+        most, parts = self.settings.max_bytes, bytearray()
+        too_large = refusal(413, f"The body is larger than {most:,} bytes; ask for fewer entities at once.", CLOSE)
+        if int(headers.get(b"content-length", b"0")) > most:
+            raise too_large
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for part in Request(scope, receive).stream():
+                    parts += part
+                    if len(parts) > most:
+                        raise too_large
+        except TimeoutError:
+            raise refusal(408, f"The body did not arrive within {BODY_SECONDS:.0f} seconds.", CLOSE) from None
+        return bytes(parts)
+
+    def _answer(self, path: str, body: bytes) -> Response:
+        """The answer to a request that was checked, counted."""
+        try:
+            response = self.paths[path][1](body)
+        except HTTPException as refused:
+            if refused.status_code == 500:
+                self._tell(refused.detail, refused.__cause__ or refused)
+            raise
+        except Exception as error:
+            self._tell(f"A request failed: {type(error).__name__}.", error)
+            raise refusal(500, "The server could not answer this request; its log says why.") from error
+        metrics.answered(path, response.status_code)
+        return response
+
+    def _features(self, body: bytes) -> Response:
+        began = time.perf_counter()
+        question = parse(body, self.settings.max_entities)
+        if self.watcher.lost:
+            raise _lost()
+        try:
+            answer = features(self.watcher.snapshot, question)
+        except ERRORS as error:
+            self.watcher.check_now()
+            raise _lost() from error
+        metrics.took(question.feature_service or "", time.perf_counter() - began)
+        return Response(answer, media_type=JSON)
+
+    def _health(self, body: bytes) -> Response:
+        if self.watcher.lost:
+            raise _lost()
+        return Response(media_type=JSON)
+
+    def _openapi(self, body: bytes) -> Response:
+        inputs = self.watcher.snapshot.inputs()
+        return Response(document(inputs, self.settings.max_entities, self.bearer is not None), media_type=JSON)
+
+    def _tell(self, sentence: str, error: BaseException) -> None:
+        """Tell the operator what should not happen; with --debug, where."""
+        say(sentence)
+        if "--debug" in sys.argv:
+            traceback.print_exception(error)
+
+
+def _lost() -> HTTPException:
+    return refusal(503, "The online store does not answer; try again in a moment.", {"Retry-After": "1"})
+
+
+def features(snapshot: Snapshot, question: FeatureRequest) -> bytes:
+    """The body of the answer to a question.
+
+    Raises
+    ------
+    HTTPException
+        When there is no such service or feature, the entities are not what it needs, or Feast cannot answer.
+    redis.RedisError
+        When the store cannot be read.
+    """
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            parts = [_part(message, most)]
-            while message.get("more_body"):
-                message = await receive()
-                parts.append(_part(message, most - sum(map(len, parts))))
-            return b"".join(parts)
-    except TimeoutError:
-        raise Refusal(408, f"The body did not arrive within {BODY_SECONDS:.0f} seconds.", CLOSE) from None
+        plan = snapshot.plan(question)
+    except UnknownName as error:
+        raise refusal(404, str(error)) from None
+    except (errors.FeastError, KeyError, ValueError) as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        status = 404 if isinstance(error, errors.FeastObjectNotFoundException | KeyError) else 422
+        raise refusal(status, " ".join(text.split()).rstrip(".") + ".") from None
+    columns = checked(plan.inputs, question.entities)
+    try:
+        body, seen = rendered(plan, snapshot.response(plan, columns))
+    except ERRORS:
+        raise
+    except Exception as error:
+        sentence = "The features could not be read; the server's log says why."
+        if plan.on_demand:
+            names = ", ".join(sorted(view.name for view in plan.on_demand))
+            sentence = f"The on-demand views ({names}) could not be computed: {type(error).__name__}."
+        raise refusal(500, sentence) from error
+    for view, (statuses, times) in seen.items():
+        _count(view, statuses, times, snapshot)
+    return body
 
 
-def _part(message: Message, most: int) -> bytes:
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    part: bytes = message.get("body", b"")
-    if len(part) > most:
-        raise _too_large(most)
-    return part
-
-
-def _too_large(most: int) -> Refusal:
-    return Refusal(413, f"The body is larger than {most:,} bytes; ask for fewer entities at once.", CLOSE)
-
-
-def _headers(reply: Reply) -> Iterable[tuple[bytes, bytes]]:
-    length = str(len(reply.body)).encode()
-    headers = [(b"content-type", reply.content_type.encode()), (b"content-length", length)]
-    return [*headers, *((name.lower().encode(), value.encode()) for name, value in reply.headers)]
+def _count(view: str, statuses: list[str], times: list[tuple[int, int]], snapshot: Snapshot) -> None:
+    """Tell the metrics what was read of a view."""
+    known = [time for time in times if time != (0, 0)]
+    seconds, nanos = min(known, default=(0, 0))
+    age = (snapshot.now() - seconds * 1_000_000_000 - nanos) / 1e9 if known else None
+    metrics.read(view, len(statuses), statuses.count("NOT_FOUND"), statuses.count("OUTSIDE_MAX_AGE"), age)

@@ -15,7 +15,9 @@ import socket
 import sys
 import tempfile
 import warnings
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -23,8 +25,10 @@ from uvicorn.supervisors import Multiprocess
 
 from weakfish.errors import StoreError, UserError
 from weakfish.feast import probe
-from weakfish.feast.serving.application import TOKEN, Application, ServeSettings
 from weakfish.project.paths import Project
+
+TOKEN = "WEAKFISH_SERVE_TOKEN"  # noqa: S105 - the variable's name
+SHORTEST_TOKEN = 16
 
 SECONDS_TO_FINISH = 30
 IDLE_SECONDS = 75
@@ -34,6 +38,39 @@ HANGING_SECONDS = 30
 BACKLOG = 2048
 FOLDERS = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
 """Where processes keep counts together: prometheus_client's name for it, and Feast's."""
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """Where to listen, how many may work, how much may be asked, and the token to show (None: none)."""
+
+    host: str
+    port: int
+    workers: int
+    threads: int
+    max_entities: int
+    max_bytes: int
+    store_seconds: float
+    token: bytes | None = field(default=None, repr=False)
+
+
+def token() -> bytes | None:
+    """The token that clients have to show; None when the variable is not set.
+
+    Raises
+    ------
+    UserError
+        When it is set to nothing, or to so little that it can be guessed.
+    """
+    value = os.environ.get(TOKEN)
+    if value is None:
+        return None
+    if len(value) < SHORTEST_TOKEN or value != value.strip() or not value.isascii() or not value.isprintable():
+        raise UserError(
+            f"{TOKEN} is set, but not to {SHORTEST_TOKEN} or more ASCII characters without space around them; correct "
+            "it, or unset it if clients need no token."
+        )
+    return value.encode()
 
 
 def serve(project: Project, settings: ServeSettings) -> None:
@@ -82,14 +119,14 @@ def serve(project: Project, settings: ServeSettings) -> None:
                 raise StoreError("A process of the server could not start; it said why above.")
 
 
-def application(project: Project, settings: ServeSettings) -> Application:
+def application(project: Project, settings: ServeSettings) -> Any:
     """The ASGI application of one process."""
     from weakfish.feast.serving import metrics  # noqa: F401 - before Feast, which has other plans for counts
-    from weakfish.feast.serving.service import FeatureServer
+    from weakfish.feast.serving.application import FeatureServer
 
     warnings.simplefilter("ignore")  # Feast's, at every request
     logging.getLogger("feast").setLevel(logging.ERROR)
-    return Application(lambda: FeatureServer(project, settings, say), settings, say)
+    return FeatureServer(project, settings)
 
 
 def _tell(settings: ServeSettings, listening: socket.socket) -> None:
