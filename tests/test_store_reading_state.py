@@ -27,7 +27,7 @@ from projects import write
 from reading import PROJECT, STALE, feast_store
 from stores import port, redis_server, shop
 
-from weakfish.cli.online import online
+from weakfish.cli.store import online
 from weakfish.feast import layout as keys
 from weakfish.feast import reader as clock
 from weakfish.feast.publish import publish

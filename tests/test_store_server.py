@@ -19,7 +19,7 @@ from listening import free_port
 from projects import contents
 from stores import dump, port, python, redis_server, shop
 
-from weakfish.cli.online import online
+from weakfish.cli.store import online
 from weakfish.errors import StoreError, UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import server
@@ -299,7 +299,7 @@ def test_the_commands_start_tell_read_and_stop(project: Project, monkeypatch: py
 
 def test_nothing_heavy_is_imported_for_the_commands_themselves(project: Project) -> None:
     heavy = "('feast', 'pandas', 'pyarrow', 'redis')"
-    code = f"import weakfish.cli.online, sys; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import weakfish.cli.store, sys; print([m for m in {heavy} if m in sys.modules])"
     assert python(project, code).stdout == "[]\n"
 
 

@@ -17,10 +17,9 @@ import click
 from weakfish import __version__
 from weakfish.cli.labels import explain, labels
 from weakfish.cli.lf import lf
-from weakfish.cli.online import online
 from weakfish.cli.quarantine import quarantine
 from weakfish.cli.scaffold import init, upgrade
-from weakfish.cli.serve import serve
+from weakfish.cli.store import online, serve
 from weakfish.errors import Busy, CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.stages import stage_of
@@ -206,7 +205,7 @@ def publish(rollback: str | None, as_json: bool, despite_gate: str | None) -> No
 
     Publishing ends with an audit; a difference is exit code 1.
     """
-    from weakfish.cli.publish import of_publication
+    from weakfish.cli.store import of_publication
     from weakfish.feast.publish import publish as work
 
     def publish_and_say(project: Project) -> bool:
@@ -221,7 +220,7 @@ def publish(rollback: str | None, as_json: bool, despite_gate: str | None) -> No
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def audit(as_json: bool) -> None:
     """Compare every entity and feature of the online store with the feature tables; a difference is exit code 1."""
-    from weakfish.cli.publish import of_audit
+    from weakfish.cli.store import of_audit
     from weakfish.feast.publish import audit as work
     from weakfish.feast.publish import check
     from weakfish.report import page
