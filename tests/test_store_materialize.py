@@ -22,8 +22,8 @@ from projects import write as write_file
 from stores import port
 
 from weakfish.errors import CheckFailed, StoreError, UserError
+from weakfish.feast import clients
 from weakfish.feast import materialize as writing
-from weakfish.feast import writer as sending
 from weakfish.feast.materialize import ColumnarComputeEngine
 
 USER = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
@@ -202,7 +202,7 @@ def test_the_next_run_goes_on_from_where_the_last_one_ended(client: redis.Redis,
 def test_a_run_that_loses_the_server_leaves_whole_rows_and_the_next_one_ends_it(
     client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(clients, "RETRY_SECONDS", 0.2)
     monkeypatch.setattr(writing, "ROWS", 5)
     one = source(tmp_path, rows())
     store = opened(tmp_path / "a", habits(one))

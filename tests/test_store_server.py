@@ -195,7 +195,7 @@ def test_addresses_are_read_from_the_environment_and_hide_their_password(monkeyp
     assert found is not None
     assert (found.host, found.port, found.tls, str(found)) == ("::1", 7000, "", "[::1]:7000")
     assert "s3cret" not in repr(found)
-    assert found.settings()["ssl"] is True
+    assert found.client().connection_pool.connection_class is redis.SSLConnection
     monkeypatch.setenv("WEAKFISH_REDIS_TLS", "/no/such.pem")
     with pytest.raises(UserError, match="neither 1 nor 0 nor a file"):
         external()

@@ -389,7 +389,7 @@ def test_a_server_that_stays_away_is_an_error_after_which_the_next_run_ends_the_
     rows = encoded([(user, NOON, None, user) for user in range(300)])
     at = free_port()
     with server("redis-server", tmp_path, "--appendonly", "yes", at=at) as client:
-        write(client, rows.slice(0, 100))
+        write(client, encoded([(user, NOON, None, user) for user in range(100)]))
     lost = redis.Redis(port=at, retry=NEVER)
     with pytest.raises(StoreError, match=r"went away while view habits was being written .*run this again"):
         write(lost, rows)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -26,11 +25,12 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
 
-from weakfish.contracts.record import CREATED
+from weakfish.contracts.record import CREATED, microseconds
 from weakfish.contracts.record import EVENT_TIMESTAMP as EVENT_TIME
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast import values as wire
+from weakfish.feast.registry import reason
 from weakfish.feast.values import binary_of, encoded, integers, is_bytes, is_text, message_bytes, unix_time, whole
 
 VERSION = 3
@@ -48,10 +48,9 @@ def entity_keys(view: FeatureView, config: RepoConfig, table: pa.Table | pa.Reco
             return _by_feast(columns, kinds, config.entity_key_serialization_version, tail)
     except (pa.ArrowInvalid, ValueError, TypeError, AssertionError) as error:
         types = ", ".join(f"{name} {column.type} as {kinds[name].name}" for name, column in columns.items())
-        reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise StoreError(
-            f"Join keys of view {view.name} ({types}) make no entity key: {reason}; let them be texts, whole numbers, "
-            "bytes or times, as their entity says."
+            f"Join keys of view {view.name} ({types}) make no entity key ({reason(error)}); let them be texts, whole "
+            "numbers, bytes or times, as their entity says."
         ) from error
     pieces = [piece for _, value in sorted(values.items()) for piece in value or []]
     return pc.binary_join_element_wise(
@@ -80,22 +79,17 @@ def _key_column(view: FeatureView, table: pa.Table | pa.RecordBatch, name: str) 
 
 def _value(array: pa.Array, kind: ValueType) -> list[pa.Array] | None:
     """The bytes of a key's values, in pieces to be joined; None when Feast has to find them."""
-    if kind == ValueType.STRING and is_text(array.type):
-        return _of_any_length(kind, array)
-    if kind in _BYTES and is_bytes(array.type):
-        return _of_any_length(ValueType.BYTES, array)
+    if (kind == ValueType.STRING and is_text(array.type)) or (kind in _BYTES and is_bytes(array.type)):
+        content = binary_of(array)
+        lengths = pc.binary_length(content).to_numpy(zero_copy_only=False).astype("<u4")
+        head = struct.pack("<I", (kind if kind == ValueType.STRING else ValueType.BYTES).value)
+        return [wire.binary(wire.prefixed(head, wire.fixed(lengths))), content]
     if kind in _NUMBERS and _NUMBERS[kind][0](array.type):
         width, numbers = _NUMBERS[kind][1], _NUMBERS[kind][2](array)
         return [
             wire.binary(wire.prefixed(struct.pack("<II", kind.value, width), wire.fixed(numbers.astype(f"<i{width}"))))
         ]
     return None
-
-
-def _of_any_length(kind: ValueType, array: pa.Array) -> list[pa.Array]:
-    content = binary_of(array)
-    lengths = pc.binary_length(content).to_numpy(zero_copy_only=False).astype("<u4")
-    return [wire.binary(wire.prefixed(struct.pack("<I", kind.value), wire.fixed(lengths))), content]
 
 
 def _by_feast(columns: dict[str, pa.Array], kinds: dict[str, ValueType], version: int, tail: bytes) -> pa.Array:
@@ -123,9 +117,6 @@ _NUMBERS: dict[ValueType, _Numbers] = {
 
 UNKNOWN = int(np.iinfo(np.int64).min)
 """The created time of a row that has none: older than any."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -163,19 +154,6 @@ class Encoded:
         """Every field of the rows' hashes by its name: time, created time, values."""
         own = {keys.time_field(self.view): self.times, keys.created_field(self.view): self.created}
         return own | self.values
-
-    def slice(self, start: int, length: int) -> Encoded:
-        """Some of the rows, nothing copied."""
-        rows = slice(start, start + length)
-        return replace(
-            self,
-            keys=self.keys[rows],
-            times=self.times[rows],
-            event_us=self.event_us[rows],
-            created_us=self.created_us[rows],
-            created=self.created[rows],
-            values={name: column[rows] for name, column in self.values.items()},
-        )
 
 
 def view_name(view: Any, config: RepoConfig) -> str:
@@ -217,7 +195,7 @@ def encode(
         except (pa.ArrowInvalid, ValueError, TypeError, AssertionError) as error:
             raise StoreError(
                 f"Feature {feature.name} of view {name} is declared {feature.dtype}, and its column ({column.type}) "
-                f"holds what is none ({_reason(error)}); correct the table or the view's schema."
+                f"holds what is none ({reason(error)}); correct the table or the view's schema."
             ) from error
     return _encoded(name, entity_keys(view, config, table), events, made, values)
 
@@ -232,7 +210,7 @@ def encode_rows(view: Any, config: RepoConfig, rows: Iterable[tuple[Any, Any, An
     for features, alike in groupby(rows, key=lambda row: tuple(row[1])):
         group = list(alike)
         events = np.array([_since_1970(name, row[2]) for row in group], np.int64)
-        made = np.array([UNKNOWN if pd.isnull(row[3]) else _since_1970(name, row[3]) for row in group], np.int64)
+        made = np.array([UNKNOWN if pd.isnull(row[3]) else microseconds(row[3]) for row in group], np.int64)
         entities = [serialize_entity_key(row[0], config.entity_key_serialization_version) + tail for row in group]
         values = {
             keys.feature_field(name, feature): pa.array([message_bytes(row[1][feature]) for row in group], pa.binary())
@@ -274,10 +252,4 @@ def _microseconds(view: str, column: Any, name: str, null: int | None = None) ->
 def _since_1970(view: str, time: Any) -> int:
     if pd.isnull(time):
         raise StoreError(f"A row of view {view} has no event time; give it one.")
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return int((aware - EPOCH) // MICROSECOND)
-
-
-def _reason(error: BaseException) -> str:
-    text = (str(error).splitlines() or [""])[0].rstrip(".")
-    return f"{type(error).__name__}: {text}"[:200]
+    return microseconds(time)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ class ReadPlan:
         self.features = tuple(column for view in self.views for column in view.columns)
         self.label_views = [view.name for view in self.views if isinstance(view.table, LabelView)]
         self.has_lifetimes = any(view.lifetime for view in self.views)  # only then does the clock matter
-        self._layouts: dict[tuple[str, ...], RequestLayout | None] = {}
+        self.layout = lru_cache(MAX_LAYOUTS)(self._layout)
 
     @cached_property
     def inputs(self) -> RequestInputs:
@@ -155,16 +155,8 @@ class ReadPlan:
         data: bytes = response.SerializeToString()
         return data
 
-    def layout(self, names: tuple[str, ...]) -> RequestLayout | None:
+    def _layout(self, names: tuple[str, ...]) -> RequestLayout | None:
         """How to read for entity columns of these names; None when Feast's own preparation must decide."""
-        try:
-            return self._layouts[names]
-        except KeyError:
-            if len(self._layouts) >= MAX_LAYOUTS:
-                self._layouts.clear()
-            return self._layouts.setdefault(names, self._made_layout(names))
-
-    def _made_layout(self, names: tuple[str, ...]) -> RequestLayout | None:
         request = [name for name in names if name in self._request_names]
         join_keys = [name for name in names if name not in self._request_names and name in self._join_keys]
         is_expected = len(request) + len(join_keys) == len(names) and len(request) == len(self._request_names)

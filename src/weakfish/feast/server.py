@@ -9,8 +9,10 @@ import socket
 import subprocess
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import redis
 
@@ -19,6 +21,8 @@ from weakfish.feast.clients import NEVER, VARIABLE, Address, configured, externa
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
 from weakfish.project.runs import locked
+
+T = TypeVar("T")
 
 HOST = "127.0.0.1"
 LOG = "server.log"
@@ -118,7 +122,7 @@ def _own(project: Project, port: int, seconds: float) -> Server | None:
         HOST, port, socket_connect_timeout=seconds, socket_timeout=seconds, retry=NEVER, decode_responses=True
     )
     try:
-        _wait_while_loading(client)
+        _polled(lambda: _has_loaded(client))
         mark = client.config_get("pidfile").get("pidfile", "")
         pid = int(client.info("server")["process_id"])
     except redis.TimeoutError:
@@ -135,14 +139,19 @@ def _mark(project: Project) -> str:
     return str(folder(project).resolve() / PID)
 
 
-def _wait_while_loading(client: redis.Redis) -> None:
+def _has_loaded(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.BusyLoadingError:
+        return False
+
+
+def _polled(look: Callable[[], T]) -> T:
+    """The first true result within `SECONDS`, else the last one."""
     deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        try:
-            client.ping()
-            return
-        except redis.BusyLoadingError:
-            time.sleep(0.05)
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
 
 
 def _ports(project: Project) -> list[int]:
@@ -159,18 +168,18 @@ def _launch(project: Project) -> Server:
         if not is_free(port):
             continue
         process = spawn(executable, home, port)
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
+
+        def answered(port: int = port, process: subprocess.Popen[bytes] = process) -> Server | int | None:
             found = _seen(project, port)
-            if found and found.pid == process.pid:
-                record = {"host": HOST, "port": port, "pid": process.pid, "program": str(executable)}
-                write_json(home / RECORD, record)
-                process.returncode = 0  # it lives on, and is no longer ours to wait for
-                return found
-            if process.poll() is not None:
-                break
-            time.sleep(0.02)
-        else:
+            return found if found and found.pid == process.pid else process.poll()
+
+        found = _polled(answered)
+        if isinstance(found, Server):
+            record = {"host": HOST, "port": port, "pid": process.pid, "program": str(executable)}
+            write_json(home / RECORD, record)
+            process.returncode = 0  # it lives on, and is no longer ours to wait for
+            return found
+        if process.poll() is None:
             process.kill()
             process.wait()
             raise StoreError(f"The embedded server did not answer within {SECONDS} s; see {home / LOG}.")
@@ -185,12 +194,8 @@ def _launch(project: Project) -> Server:
 def _end(server: Server) -> None:
     """Ask a server that was just identified to save and end; it is not ended by force."""
     os.kill(server.pid, signal.SIGTERM)
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if has_ended(server.pid):
-            return
-        time.sleep(0.02)
-    raise StoreError(f"The embedded server (process {server.pid}) did not end within {SECONDS} s; end it yourself.")
+    if not _polled(lambda: has_ended(server.pid)):
+        raise StoreError(f"The embedded server (process {server.pid}) did not end within {SECONDS} s; end it yourself.")
 
 
 def spawn(executable: Path, home: Path, port: int) -> subprocess.Popen[bytes]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -61,40 +62,27 @@ _reloads = Counter(f"{PREFIX}_registry_reloads", "Registries taken up since the 
 
 
 @cache
-def _count(path: str, status: int) -> Counter:
-    return _requests.labels(path, str(status))
-
-
-@cache
-def _latency(service: str) -> Histogram:
-    return _seconds.labels(service)
-
-
-@cache
-def _view(view: str) -> tuple[Counter, Counter, Counter, Histogram]:
-    return _entities.labels(view), _not_found.labels(view), _too_old.labels(view), _age.labels(view)
+def _labelled(metric: Any, *labels: str) -> Any:
+    """The child of a metric for some labels; looking it up is dear."""
+    return metric.labels(*labels)
 
 
 def answered(path: str, status: int) -> None:
     """Count a request; ``path`` must be one of few."""
-    _count(path, status).inc()
+    _labelled(_requests, path, str(status)).inc()
 
 
 def took(service: str, seconds: float) -> None:
     """Count the seconds of an answer with features; ``service`` must exist, or be empty."""
-    _latency(service).observe(seconds)
+    _labelled(_seconds, service).observe(seconds)
 
 
 def read(view: str, entities: int, not_found: int, too_old: int, oldest: float | None) -> None:
     """Count what was read of a view; ``oldest`` is the age of its oldest row in seconds, None without rows."""
-    asked, missing, old, age = _view(view)
-    asked.inc(entities)
-    if not_found:
-        missing.inc(not_found)
-    if too_old:
-        old.inc(too_old)
+    for metric, count in ((_entities, entities), (_not_found, not_found), (_too_old, too_old)):
+        _labelled(metric, view).inc(count)
     if oldest is not None:
-        age.observe(oldest)
+        _labelled(_age, view).observe(oldest)
 
 
 def reloaded() -> None:
