@@ -132,3 +132,37 @@ def test_files_of_several_formats_are_refused(tmp_path: Path) -> None:
     put(tmp_path, "b.jsonl", "{}\n")
     with pytest.raises(SourceError, match="several formats"):
         infer(tmp_path)
+
+
+SENTENCES = {
+    "cp1252": "Müller aus Köln, größer",
+    "cp1251": "Привет мир, как дела сегодня",
+    "koi8_r": "Привет мир, как дела сегодня",
+    "cp1253": "Καλημέρα κόσμε, τι κάνεις",
+    "cp1254": "İstanbul güneşli, çok güzel şehir",
+    "cp932": "こんにちは世界、東京都",
+    "gb18030": "你好世界，北京市",
+}
+
+
+@pytest.mark.parametrize("encoding", SENTENCES)
+def test_an_encoding_is_guessed_from_the_language(tmp_path: Path, encoding: str) -> None:
+    rows = "".join(f'{number},"{SENTENCES[encoding]} {number}"\n' for number in range(300))
+    put(tmp_path, "a.csv", f"id,note\n{rows}".encode(encoding))
+    found = infer(tmp_path / "a.csv")
+    assert found.encoding == encoding
+    assert any(encoding in note for note in found.notes)
+
+
+def test_a_few_damaged_bytes_do_not_make_another_encoding(tmp_path: Path) -> None:
+    rows = "".join(f"{number},Müller {number}\n" for number in range(100)).encode()
+    put(tmp_path, "a.csv", b"id,note\n" + rows + b"100,M\xfcller\n")
+    assert infer(tmp_path / "a.csv").encoding is None
+
+
+def test_files_of_several_encodings_are_told_of(tmp_path: Path) -> None:
+    for number, encoding in enumerate(("utf-8", "cp1252", "cp1252")):
+        put(tmp_path, f"{number}.csv", f"id,note\n{number},Jörg\n".encode(encoding))
+    found = infer(tmp_path)
+    assert found.encoding == "cp1252"
+    assert any("cp1252 (2 files), utf-8 (1 files)" in note for note in found.notes)

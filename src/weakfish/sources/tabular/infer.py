@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +20,7 @@ from weakfish.errors import SourceError
 from weakfish.sources.tabular.csv import Grammar, read_delimited
 from weakfish.sources.tabular.jsonl import read_lines
 from weakfish.sources.tabular.parquet import read_parquet
-from weakfish.sources.tabular.pieces import Rejects, Tally
+from weakfish.sources.tabular.pieces import Reader, Rejects, Tally
 from weakfish.sources.tabular.raw_files import DAMAGE, RawFile, Text, find, format_of
 from weakfish.sources.tabular.settings import Format, Kind, TabularSettings, plain
 from weakfish.sources.tabular.types import as_text, convert
@@ -32,150 +34,13 @@ FILES = 50
 HEAD = 1 << 18
 DELIMITERS = (",", ";", "\t", "|")
 
+DAMAGED = 0.1
+"""The share of characters that are not ASCII up to which those that are not UTF-8 are damage, not another encoding."""
 
-@dataclass(frozen=True)
-class Sample:
-    """Rows of files as text, and how the files have to be read; ``headers`` names each column in the files."""
+ENCODINGS = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "koi8_r", "cp932", "euc_jp", "cp949", "gb18030", "big5")
+"""What a file that is not UTF-8 may be in; the first one where nothing speaks for another."""
 
-    files: int
-    looked_at: int
-    format: str
-    delimiter: str | None
-    encoding: str | None
-    headers: dict[str, str]
-    rows: pa.Table
-    rejects: tuple[str, ...]
-    left_out: tuple[str, ...]
-
-
-def take(paths: Sequence[str | Path], root: Path, kind: Format | None = None) -> Sample:
-    """Look at files, directories or globs, of a format that their suffixes tell unless ``kind`` does.
-
-    Raises
-    ------
-    ParamsError
-        When a path cannot be used.
-    SourceError
-        When there are no files, or of several formats, or none of them can be read.
-    """
-    files = [file for path in paths for file in find(str(path), root)]
-    formats = sorted({format_of(file, kind) for file in files})
-    if len(formats) > 1:
-        raise SourceError(f"The files are of several formats ({', '.join(formats)}); name those of one.")
-    chosen = _spread(files, FILES)
-    delimiter, encoding = _dialect(chosen, formats[0])
-    headers, left_out = _headers(chosen, formats[0], delimiter, encoding)
-    columns = dict.fromkeys(headers, "string")
-    options = {"path": ".", "columns": columns, "delimiter": delimiter, "encoding": encoding, "null_values": ()}
-    # the reader finds a column by its header's plain form, whatever the settings name it later
-    settings = TabularSettings.model_construct(**{"quote": '"', "format": None, **options})  # type: ignore[arg-type]
-    rejects = Rejects()
-    each = max(ROWS // len(chosen), 200)
-    tables = [_rows(file, formats[0], settings, rejects, each) for file in chosen]
-    lines = tuple(f"{r.file}, line {r.line}: {r.reason}" for r in rejects.kept if r.kind == "line")
-    rows = pa.concat_tables(tables)
-    return Sample(len(files), len(chosen), formats[0], delimiter, encoding, headers, rows, lines, left_out)
-
-
-def _spread(files: list[RawFile], most: int) -> list[RawFile]:
-    if len(files) <= most:
-        return files
-    return [files[place * (len(files) - 1) // (most - 1)] for place in range(most)]
-
-
-def _rows(file: RawFile, kind: str, settings: TabularSettings, rejects: Rejects, most: int) -> pa.Table:
-    reader = {"csv": read_delimited, "jsonl": read_lines, "parquet": read_parquet}[kind]
-    names = list(settings.columns)
-    schema = pa.schema([(name, pa.string()) for name in names])
-    tables, held = [schema.empty_table()], 0
-    for piece in reader(file, settings, rejects, Tally()):
-        columns = []
-        for name in names:
-            given = piece.columns.get(name)
-            if given is None and name in file.hive:
-                given = pa.repeat(pa.scalar(file.hive[name], pa.string()), piece.rows)
-            given = pa.nulls(piece.rows, pa.string()) if given is None else given
-            columns.append(as_text(given.combine_chunks() if isinstance(given, pa.ChunkedArray) else given))
-        tables.append(pa.Table.from_arrays(columns, schema=schema).slice(0, most - held))
-        held += tables[-1].num_rows
-        if held >= most:
-            break
-    return pa.concat_tables(tables)
-
-
-def _headers(
-    files: list[RawFile], kind: str, delimiter: str | None, encoding: str | None
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Columns of all files, by the name they will have, as the files name them; and those whose name is taken."""
-    headers: dict[str, str] = {}
-    left_out: list[str] = []
-    for file in files:
-        for header in [*_names(file, kind, delimiter, encoding), *file.hive]:
-            name = plain(header)
-            if headers.setdefault(name, header) != header and header not in left_out:
-                left_out.append(header)
-    if not headers:
-        raise SourceError(f"{files[0].name} and the other files have no columns; bring files with rows.")
-    return headers, tuple(left_out)
-
-
-def _names(file: RawFile, kind: str, delimiter: str | None, encoding: str | None) -> list[str]:
-    if kind == "parquet":
-        try:
-            names: list[str] = pq.read_schema(file.path).names
-            return names
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise SourceError(f"{file.name} is not readable Parquet ({reason}); take it away.") from error
-    with Text(file, encoding) as text:
-        text.fill(HEAD)
-        if kind == "csv":
-            grammar = Grammar(delimiter or ",", '"')
-            first = next((record.raw for record in grammar.records(text, HEAD) if record.raw), b"")
-            return [name.decode("utf-8", "replace").strip() for name in grammar.fields(first)] if first else []
-        found: dict[str, None] = {}
-        for line in islice(text.buffer.splitlines(), 1000):
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            found.update(dict.fromkeys(record if isinstance(record, dict) else ()))
-        return list(found)
-
-
-def _dialect(files: list[RawFile], kind: str) -> tuple[str | None, str | None]:
-    """The delimiter that gives most records as many fields as the header, and the encoding, where it is not UTF-8."""
-    if kind == "parquet":
-        return None, None
-    encoding, delimiter = None, None
-    for file in files:
-        try:
-            with Text(file, None) as text:
-                text.fill(HEAD)
-                content = text.buffer[:HEAD]
-                if encoding is None and not _is_utf8(content, cut=not text.ended):
-                    encoding = "cp1252"
-                if delimiter is None and kind == "csv" and content.strip():
-                    delimiter = max(DELIMITERS, key=lambda mark: _fits(text, mark))
-        except DAMAGE as error:
-            raise SourceError(f"{file.name} cannot be read ({error}); take it away.") from error
-    return delimiter, encoding
-
-
-def _fits(text: Text, mark: str) -> tuple[int, int]:
-    grammar = Grammar(mark, '"')
-    records = [record for record in islice(grammar.records(text, HEAD), 200) if record.raw]
-    counts = [0 if record.problem else len(grammar.fields(record.raw)) for record in records]
-    same = sum(count == counts[0] for count in counts) if counts and counts[0] > 1 else 0
-    return same, counts[0] if counts else 0
-
-
-def _is_utf8(content: bytes, *, cut: bool) -> bool:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return cut and error.start >= len(content) - 3
-    return True
+READERS: dict[str, Reader] = {"csv": read_delimited, "jsonl": read_lines, "parquet": read_parquet}
 
 
 NULLS = ("NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "\\N", "#N/A", "-", "?")
@@ -219,146 +84,6 @@ class Choice:
     sure: bool = False
 
 
-def _describe(name: str, header: str, texts: pa.Array) -> Column:
-    """Judge a column of texts."""
-    spare = pa.array(["", *NULLS])
-    given = texts.drop_null()
-    known = given.filter(pc.invert(pc.is_in(pc.utf8_trim_whitespace(given), spare)))
-    counts = pc.value_counts(known)
-    kind, reason = _kind(name, known, counts)
-    used: tuple[str, ...] = ()
-    if kind == "string":
-        known = texts.filter(pc.fill_null(pc.not_equal(texts, ""), False))
-        counts = pc.value_counts(known)
-    else:
-        present = set(pc.unique(pc.utf8_trim_whitespace(texts)).to_pylist())
-        used = tuple(text for text in NULLS if text in present)
-    length = pc.mean(pc.utf8_length(known)).as_py() or 0.0
-    words = (pc.mean(pc.count_substring_regex(known, r"\S+")).as_py()) or 0.0
-    nulls = len(texts) - len(known)
-    return Column(name, header, kind, len(known), nulls, len(counts), length, words, used, reason)
-
-
-def _kind(name: str, known: pa.Array, counts: pa.StructArray) -> tuple[Kind, str]:
-    if not len(known):
-        return "string", "it has no values in the sample"
-    distinct = set(pc.unique(pc.utf8_lower(pc.utf8_trim_whitespace(known))).to_pylist())
-    if distinct <= {"true", "false", "t", "f", "yes", "no", "y", "n"}:
-        return "boolean", f"its values are {', '.join(sorted(distinct))}"
-    if pc.any(pc.match_substring_regex(known, r"^\s*[+-]?0\d")).as_py() and not _date_like(known):
-        return "string", "some of its values begin with a zero, which a number would lose"
-    for kind in _KINDS:
-        bad = pc.sum(convert(known, kind, _SETTINGS).bad).as_py()
-        if bad <= (1 - GOOD) * len(known):
-            if kind == "integer" and _TIME.search(name) and _share(known, "time") >= GOOD:
-                return "time", "its values are seconds or milliseconds since 1970"
-            but = f", {bad} of {len(known):,} are not and become null" if bad else ""
-            return kind, f"its values are {_PLURAL[kind]}{but}"
-    return "string", f"its values are of no other type, as {shown_value(counts)}"
-
-
-_PLURAL = {"integer": "whole numbers", "number": "numbers", "date": "dates", "time": "times"}
-
-
-def _share(known: pa.Array, kind: Kind) -> float:
-    bad: int = pc.sum(convert(known, kind, _SETTINGS).bad).as_py()
-    return 1 - bad / len(known)
-
-
-def _date_like(known: pa.Array) -> bool:
-    return bool(pc.all(pc.match_substring_regex(known, r"^\s*\d{4}[-/]\d|^\s*[+-]?0?\.\d|^\s*[+-]?0\d*[.]")).as_py())
-
-
-def shown_value(counts: pa.StructArray) -> str:
-    """The most frequent value, the first of equals in their order."""
-    most = min(((-c, v) for v, c in zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)))
-    return repr(most[1][:40])
-
-
-def _key(columns: list[Column]) -> Choice | None:
-    """The column that tells rows apart: no nulls, (nearly) no value twice, and a name or a place that says so."""
-    found = []
-    for place, column in enumerate(columns):
-        if column.kind not in ("string", "integer") or not column.values or column.nulls or _is_text(column):
-            continue
-        twice = column.values - column.distinct
-        named = bool(_KEY.search(column.name))
-        if (twice and not (named and twice <= 0.01 * column.values)) or not (named or place == 0):
-            continue
-        found.append((bool(twice), not named, place, column, twice))
-    if not found:
-        return None
-    *_, column, twice = min(found, key=lambda each: each[:3])
-    if twice:
-        return Choice(column.name, f"none is missing; {twice} of {column.values:,} stand there again, checks will tell")
-    return Choice(column.name, "no value is missing and each stands there once")
-
-
-def _time(columns: list[Column]) -> Choice | None:
-    """The column of event times: times before dates, fewer nulls before more, names that say so first."""
-    found = [
-        (column.kind != "time", not _TIME.search(column.name), column.nulls, place, column)
-        for place, column in enumerate(columns)
-        if column.kind in ("time", "date")
-    ]
-    if not found:
-        return None
-    column = min(found, key=lambda each: each[:4])[-1]
-    share = column.values / max(column.values + column.nulls, 1)
-    return Choice(column.name, f"{column.reason}, and {share:.0%} of rows have one")
-
-
-def _texts(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
-    """Columns of running text, the longest first."""
-    found = [column for column in columns if column.name not in taken and _is_text(column)]
-    found.sort(key=lambda column: (-column.length, column.name))
-    return tuple(
-        Choice(c.name, f"{c.words:.0f} words and {c.length:.0f} characters on average, {c.distinct:,} texts")
-        for c in found
-    )
-
-
-def _is_text(column: Column) -> bool:
-    return column.kind == "string" and column.words >= 3 and column.distinct > max(50, 0.2 * column.values)
-
-
-def _labels(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
-    """Columns of two to fifty values that may be classes, those whose name says so first.
-
-    What is named as a question may be any fact, and is surely a label only where it is not known of some rows.
-    """
-    found = [
-        (not _LABEL.search(column.name), column.distinct, column.name, column)
-        for column in columns
-        if column.name not in taken
-        and (column.kind in ("string", "boolean") or (column.kind == "integer" and _LABEL.search(column.name)))
-        and 2 <= column.distinct <= min(50, max(column.values // 2, 2))
-    ]
-    ordered = [each[-1] for each in sorted(found, key=lambda each: each[:3])]
-    return tuple(
-        Choice(c.name, f"it has {c.distinct} values" + (", and its name says so" if sure else ""), sure)
-        for c in ordered
-        for sure in [bool(_LABEL.search(c.name)) and (c.nulls > 0 or not c.name.startswith("is_"))]
-    )
-
-
-def _entities(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
-    """Columns whose values come back and are many: what rows are about, those whose name says so first."""
-    found = []
-    for place, column in enumerate(columns):
-        named = bool(_ENTITY.search(column.name))
-        right = column.kind == "string" or (column.kind == "integer" and named)
-        many = column.distinct >= (2 if named else 20)
-        back = 1.05 if named else 1.5  # where there are many, few come back in a sample
-        if column.name in taken or not right or not many or column.values < back * column.distinct:
-            continue
-        found.append((not named, place, column))
-    return tuple(
-        Choice(c.name, f"{c.distinct:,} values, each on {c.values / c.distinct:.1f} rows on average")
-        for _, _, c in sorted(found, key=lambda each: each[:2])
-    )
-
-
 @dataclass(frozen=True)
 class Inferred:
     """What a sample of ``rows`` rows, from ``looked_at`` of ``files`` files, says.
@@ -399,7 +124,7 @@ def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, ki
     """Look at files, directories or globs, from ``root`` (default: the working directory).
 
     ``kind`` is the format of the files, which their suffixes tell otherwise.
-    The sample is the first rows of up to fifty files spread over all, `sample.ROWS` rows altogether; it,
+    The sample is the first rows of up to `FILES` files spread over all, `ROWS` rows altogether; it,
     and what is said of it, are the same whenever the files are.
 
     Raises
@@ -410,40 +135,292 @@ def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, ki
         When there are no files, or of several formats, or they cannot be read.
     """
     named = [paths] if isinstance(paths, str | Path) else paths
-    sample = take(named, root or Path.cwd(), kind)
-    columns = [_describe(name, header, sample.rows[name].combine_chunks()) for name, header in sample.headers.items()]
-    key, time = _key(columns), _time(columns)
+    files = [file for path in named for file in find(str(path), root or Path.cwd())]
+    formats = sorted({format_of(file, kind) for file in files})
+    if len(formats) > 1:
+        raise SourceError(f"The files are of several formats ({', '.join(formats)}); name those of one.")
+    most = min(len(files), FILES)
+    chosen = [files[place * (len(files) - 1) // max(most - 1, 1)] for place in range(most)]
+    delimiter, encoding, notes = _dialect(chosen, formats[0])
+    headers, left_out = _headers(chosen, formats[0], delimiter, encoding)
+    # the reader finds a column by its header's plain form, whatever the settings name it later
+    columns = dict.fromkeys(headers, "string")
+    options = {"path": ".", "columns": columns, "delimiter": delimiter, "encoding": encoding, "null_values": ()}
+    settings = TabularSettings.model_construct(**{"quote": '"', "format": None, **options})  # type: ignore[arg-type]
+    rejects, reader = Rejects(), READERS[formats[0]]
+    parts = [_rows(file, reader, settings, rejects, max(ROWS // len(chosen), 200)) for file in chosen]
+    rows = pa.concat_tables(parts)
+    found = [_describe(name, header, rows[name].combine_chunks()) for name, header in headers.items()]
+    key, time = _key(found), _time(found)
     taken = {choice.column for choice in (key, time) if choice}
-    texts = _texts(columns, taken)
+    texts = _texts(found, taken)
     taken |= {choice.column for choice in texts}
-    nulls, kept = _nulls(columns, sample.rows.to_pydict() if any(c.null_values for c in columns) else {})
-    notes = [f"Column {header!r} is left out: another has the same plain name." for header in sample.left_out]
-    notes += [f"{text!r} stands for null in some columns and is text in others; it stays as it is." for text in kept]
-    notes += [f"{reject}." for reject in sample.rejects[:5]]
-    if sample.encoding:
-        notes.append(
-            f"The files are not UTF-8; {sample.encoding} is a guess, correct source.encoding if it is another."
-        )
+    nulls, kept = _nulls(found, rows)
+    notes = [
+        *(f"Column {header!r} is left out: another has the same plain name." for header in left_out),
+        *(f"{text!r} stands for null in some columns and is text in others; it stays as it is." for text in kept),
+        *[f"{r.file}, line {r.line}: {r.reason}." for r in rejects.kept if r.kind == "line"][:5],
+        *notes,
+    ]
     return Inferred(
-        sample.files,
-        sample.looked_at,
-        sample.rows.num_rows,
-        sample.format,
-        sample.delimiter,
-        sample.encoding,
-        ("", *nulls),
-        tuple(columns),
-        key,
-        time,
-        texts,
-        _entities(columns, taken),
-        _labels(columns, taken),
-        tuple(notes),
+        files=len(files),
+        looked_at=len(chosen),
+        rows=rows.num_rows,
+        format=formats[0],
+        delimiter=delimiter,
+        encoding=encoding,
+        null_values=("", *nulls),
+        columns=tuple(found),
+        key=key,
+        time=time,
+        texts=texts,
+        entities=_entities(found, taken),
+        labels=_labels(found, taken),
+        notes=tuple(notes),
     )
 
 
-def _nulls(columns: list[Column], values: dict[str, list[str | None]]) -> tuple[list[str], list[str]]:
+def _rows(file: RawFile, reader: Reader, settings: TabularSettings, rejects: Rejects, most: int) -> pa.Table:
+    """The first rows of a file as text."""
+    schema = pa.schema([(name, pa.string()) for name in settings.columns])
+    tables, held = [schema.empty_table()], 0
+    for piece in reader(file, settings, rejects, Tally()):
+        given = [piece.column(name, file) for name in settings.columns]
+        texts = [pa.nulls(piece.rows, pa.string()) if values is None else as_text(values) for values in given]
+        tables.append(pa.Table.from_arrays(texts, schema=schema).slice(0, most - held))
+        held += tables[-1].num_rows
+        if held >= most:
+            break
+    return pa.concat_tables(tables)
+
+
+def _headers(
+    files: list[RawFile], kind: str, delimiter: str | None, encoding: str | None
+) -> tuple[dict[str, str], list[str]]:
+    """Columns of all files, by the name they will have, as the files name them; and those whose name is taken."""
+    headers: dict[str, str] = {}
+    left_out: dict[str, None] = {}
+    for file in files:
+        for header in [*_names(file, kind, delimiter, encoding), *file.hive]:
+            if headers.setdefault(plain(header), header) != header:
+                left_out[header] = None
+    if not headers:
+        raise SourceError(f"{files[0].name} and the other files have no columns; bring files with rows.")
+    return headers, list(left_out)
+
+
+def _names(file: RawFile, kind: str, delimiter: str | None, encoding: str | None) -> Iterable[str]:
+    if kind == "parquet":
+        try:
+            names: list[str] = pq.read_schema(file.path).names
+            return names
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise SourceError(f"{file.name} is not readable Parquet ({reason}); take it away.") from error
+    with Text(file, encoding) as text:
+        text.fill(HEAD)
+        if kind == "csv":
+            grammar = Grammar(delimiter or ",", '"')
+            first = next((record.raw for record in grammar.records(text, HEAD) if record.raw), b"")
+            return [name.decode("utf-8", "replace").strip() for name in grammar.fields(first)] if first else []
+        found: dict[str, None] = {}
+        for line in islice(text.buffer.splitlines(), 1000):
+            with suppress(ValueError, RecursionError):
+                record = json.loads(line)
+                found.update(dict.fromkeys(record if isinstance(record, dict) else ()))
+        return found
+
+
+def _dialect(files: list[RawFile], kind: str) -> tuple[str | None, str | None, list[str]]:
+    """The delimiter that gives most records as many fields as the header, the encoding if not UTF-8, and notes."""
+    delimiter: str | None = None
+    found: Counter[str | None] = Counter()
+    for file in files if kind != "parquet" else ():
+        try:
+            with Text(file, None) as text:
+                text.fill(HEAD)
+                content = text.buffer[:HEAD]
+                if not content.isascii():
+                    found[_encoding(content, cut=not text.ended)] += 1
+                if delimiter is None and kind == "csv" and content.strip():
+                    delimiter = max(DELIMITERS, key=lambda mark: _fits(text, mark))
+        except DAMAGE as error:
+            raise SourceError(f"{file.name} cannot be read ({error}); take it away.") from error
+    encoding = next((name for name, _ in found.most_common() if name), None)
+    if encoding is None:
+        return delimiter, None, []
+    if len(found) == 1:
+        return (
+            delimiter,
+            encoding,
+            [f"The files are not UTF-8; {encoding} is a guess, correct source.encoding if it is another."],
+        )
+    others = ", ".join(f"{name or 'utf-8'} ({number:,} files)" for name, number in found.most_common())
+    return (
+        delimiter,
+        encoding,
+        [
+            f"The files seem to be of several encodings, {others}; all are read as {encoding}: set source.encoding, or "
+            "make them of one."
+        ],
+    )
+
+
+def _encoding(content: bytes, *, cut: bool) -> str | None:
+    """The encoding that a file's bytes speak for; None where it is UTF-8, but for a few damaged characters perhaps.
+
+    Without evidence of a language it is the usual one of Western Europe, which several others agree with on its words.
+    """
+    text = content.decode("utf-8", "replace")
+    wrong = text.count("\ufffd") - (cut and text.endswith("\ufffd"))
+    if wrong <= DAMAGED * sum(not character.isascii() for character in text):
+        return None
+    from charset_normalizer import from_bytes
+
+    telling = b"\n".join(line for line in content.splitlines() if not line.isascii())
+    best = from_bytes(telling, cp_isolation=list(ENCODINGS)).best()
+    if best is None or not best.coherence or ENCODINGS[0] in best.could_be_from_charset:
+        return ENCODINGS[0]
+    return best.encoding
+
+
+def _fits(text: Text, mark: str) -> tuple[int, int]:
+    grammar = Grammar(mark, '"')
+    records = [record for record in islice(grammar.records(text, HEAD), 200) if record.raw]
+    counts = [0 if record.problem else len(grammar.fields(record.raw)) for record in records]
+    return (counts.count(counts[0]) if counts[0] > 1 else 0, counts[0]) if counts else (0, 0)
+
+
+def _nulls(columns: list[Column], rows: pa.Table) -> tuple[list[str], list[str]]:
     """Texts that stand for null in some column, and those of them that are text in another."""
     wanted = [text for text in NULLS if any(text in column.null_values for column in columns)]
-    strings = {value for column in columns if column.kind == "string" for value in values.get(column.name, [])}
-    return [text for text in wanted if text not in strings], [text for text in wanted if text in strings]
+    strings = [rows[column.name] for column in columns if column.kind == "string"]
+    kept = [text for text in wanted if any(pc.any(pc.equal(values, text)).as_py() for values in strings)]
+    return [text for text in wanted if text not in kept], kept
+
+
+def _describe(name: str, header: str, texts: pa.Array) -> Column:
+    """Judge a column of texts."""
+    given = texts.drop_null()
+    known = given.filter(pc.invert(pc.is_in(pc.utf8_trim_whitespace(given), pa.array(["", *NULLS]))))
+    kind, reason = _kind(name, known)
+    used: tuple[str, ...] = ()
+    if kind == "string":
+        known = given.filter(pc.not_equal(given, ""))
+    else:
+        present = set(pc.unique(pc.utf8_trim_whitespace(given)).to_pylist())
+        used = tuple(text for text in NULLS if text in present)
+    return Column(
+        name=name,
+        header=header,
+        kind=kind,
+        values=len(known),
+        nulls=len(texts) - len(known),
+        distinct=pc.count_distinct(known).as_py(),
+        length=pc.mean(pc.utf8_length(known)).as_py() or 0.0,
+        words=pc.mean(pc.count_substring_regex(known, r"\S+")).as_py() or 0.0,
+        null_values=used,
+        reason=reason,
+    )
+
+
+def _kind(name: str, known: pa.Array) -> tuple[Kind, str]:
+    if not len(known):
+        return "string", "it has no values in the sample"
+    distinct = set(pc.unique(pc.utf8_lower(pc.utf8_trim_whitespace(known))).to_pylist())
+    if distinct <= {"true", "false", "t", "f", "yes", "no", "y", "n"}:
+        return "boolean", f"its values are {', '.join(sorted(distinct))}"
+    if pc.any(pc.match_substring_regex(known, r"^\s*[+-]?0\d")).as_py() and not _date_like(known):
+        return "string", "some of its values begin with a zero, which a number would lose"
+    for kind in _KINDS:
+        bad = _misfits(known, kind)
+        if bad <= (1 - GOOD) * len(known):
+            if kind == "integer" and _TIME.search(name) and 1 - _misfits(known, "time") / len(known) >= GOOD:
+                return "time", "its values are seconds or milliseconds since 1970"
+            but = f", {bad} of {len(known):,} are not and become null" if bad else ""
+            return kind, f"its values are {_PLURAL[kind]}{but}"
+    counts = pc.value_counts(known)
+    often = min(zip(pc.negate(counts.field(1)).to_pylist(), counts.field(0).to_pylist(), strict=True))
+    return "string", f"its values are of no other type, as {often[1][:40]!r}"
+
+
+_PLURAL = {"integer": "whole numbers", "number": "numbers", "date": "dates", "time": "times"}
+
+
+def _misfits(known: pa.Array, kind: Kind) -> int:
+    """How many values are not of a kind."""
+    bad: int = pc.sum(convert(known, kind, _SETTINGS).bad).as_py()
+    return bad
+
+
+def _date_like(known: pa.Array) -> bool:
+    return bool(pc.all(pc.match_substring_regex(known, r"^\s*\d{4}[-/]\d|^\s*[+-]?0?\.\d|^\s*[+-]?0\d*[.]")).as_py())
+
+
+def _key(columns: list[Column]) -> Choice | None:
+    """The column that tells rows apart: no nulls, (nearly) no value twice, and a name or a place that says so."""
+    found = []
+    for place, column in enumerate(columns):
+        twice, named = column.values - column.distinct, bool(_KEY.search(column.name))
+        usable = column.kind in ("string", "integer") and column.values and not column.nulls and not _is_text(column)
+        if usable and (not twice or (named and twice <= 0.01 * column.values)) and (named or place == 0):
+            found.append((bool(twice), not named, place, column.name, f"{twice} of {column.values:,}"))
+    if not found:
+        return None
+    twice, _, _, name, repeats = min(found)
+    if twice:
+        return Choice(name, f"none is missing; {repeats} stand there again, checks will tell")
+    return Choice(name, "no value is missing and each stands there once")
+
+
+def _time(columns: list[Column]) -> Choice | None:
+    """The column of event times: times before dates, names that say so first, fewer nulls before more."""
+    found = [column for column in columns if column.kind in ("time", "date")]
+    if not found:
+        return None
+    column = min(found, key=lambda each: (each.kind != "time", not _TIME.search(each.name), each.nulls))
+    share = column.values / max(column.values + column.nulls, 1)
+    return Choice(column.name, f"{column.reason}, and {share:.0%} of rows have one")
+
+
+def _is_text(column: Column) -> bool:
+    return column.kind == "string" and column.words >= 3 and column.distinct > max(50, 0.2 * column.values)
+
+
+def _texts(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+    """Columns of running text, the longest first."""
+    found = [column for column in columns if column.name not in taken and _is_text(column)]
+    return tuple(
+        Choice(c.name, f"{c.words:.0f} words and {c.length:.0f} characters on average, {c.distinct:,} texts")
+        for c in sorted(found, key=lambda column: (-column.length, column.name))
+    )
+
+
+def _labels(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+    """Columns of two to fifty values that may be classes, those whose name says so first.
+
+    What is named as a question may be any fact, and is surely a label only where it is not known of some rows.
+    """
+    found = []
+    for column in columns:
+        named = bool(_LABEL.search(column.name))
+        right = column.kind in ("string", "boolean") or (column.kind == "integer" and named)
+        if column.name not in taken and right and 2 <= column.distinct <= min(50, max(column.values // 2, 2)):
+            sure = named and (column.nulls > 0 or not column.name.startswith("is_"))
+            reason = f"it has {column.distinct} values" + (", and its name says so" if sure else "")
+            found.append((not named, column.distinct, Choice(column.name, reason, sure)))
+    return tuple(choice for *_, choice in sorted(found, key=lambda each: (*each[:2], each[2].column)))
+
+
+def _entities(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+    """Columns whose values come back and are many: what rows are about, those whose name says so first."""
+    found: dict[bool, list[Choice]] = {True: [], False: []}
+    for column in columns:
+        named = bool(_ENTITY.search(column.name))
+        right = column.kind == "string" or (column.kind == "integer" and named)
+        many = column.distinct >= (2 if named else 20)
+        back = 1.05 if named else 1.5  # where there are many, few come back in a sample
+        if column.name not in taken and right and many and column.values >= back * column.distinct:
+            rows = column.values / column.distinct
+            found[named].append(Choice(column.name, f"{column.distinct:,} values, each on {rows:.1f} rows on average"))
+    return (*found[True], *found[False])

@@ -45,6 +45,14 @@ class Piece:
     lines: Sequence[int] | npt.NDArray[np.int64]
     bad: tuple[Bad, ...] = ()
 
+    def column(self, name: str, file: RawFile) -> pa.Array | None:
+        """A column of the piece, or what the file's folders state of it; None where neither has it."""
+        given = self.columns.get(name)
+        if given is None:
+            hive = file.hive
+            return pa.repeat(pa.scalar(hive[name], pa.string()), self.rows) if name in hive else None
+        return given.combine_chunks() if isinstance(given, pa.ChunkedArray) else given
+
 
 class Reader(Protocol):
     """Reads one file: yields its rows, adds what it cannot read to ``rejects`` and counts in ``tally``."""

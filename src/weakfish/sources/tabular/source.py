@@ -19,15 +19,11 @@ from weakfish.errors import SourceError
 from weakfish.project import params
 from weakfish.project.paths import Project
 from weakfish.sources.contract import Source
-from weakfish.sources.tabular.csv import read_delimited
-from weakfish.sources.tabular.jsonl import read_lines
-from weakfish.sources.tabular.parquet import read_parquet
-from weakfish.sources.tabular.pieces import Keys, Piece, Reader, Rejects, Tally
+from weakfish.sources.tabular.infer import READERS
+from weakfish.sources.tabular.pieces import Keys, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import RawFile, find, format_of, link, listed
 from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, read_settings
 from weakfish.sources.tabular.types import WHY, convert
-
-READERS: dict[str, Reader] = {"csv": read_delimited, "jsonl": read_lines, "parquet": read_parquet}
 
 
 class TabularSource(Source):
@@ -65,17 +61,14 @@ class TabularSource(Source):
 
     def fetch(self, raw: Path) -> None:
         """Link (or copy) the files that ``path`` means into ``raw``, under names that stay when others come."""
-        files = self._found()
+        files = find(self.options.path, self.root or Project.find().root)
         for file in files:
             format_of(file, self.options.format)
         link(files, raw)
 
     def files(self) -> list[Path]:
         """The files that ``path`` means."""
-        return [file.path for file in self._found()]
-
-    def _found(self) -> list[RawFile]:
-        return find(self.options.path, self.root or Project.find().root)
+        return [file.path for file in find(self.options.path, self.root or Project.find().root)]
 
     def read(self, raw: Path) -> Iterator[pa.RecordBatch]:
         """Yield the rows of all files in the order of their names, and within each as they stand there."""
@@ -110,9 +103,7 @@ class TabularSource(Source):
 
     def _column(self, name: str, piece: Piece, file: RawFile) -> pa.Array:
         kind = self.options.columns[name]
-        given = piece.columns.get(name)
-        if given is None and name in file.hive:
-            given = pa.repeat(pa.scalar(file.hive[name], pa.string()), piece.rows)
+        given = piece.column(name, file)
         if given is None:
             return pa.nulls(piece.rows, ARROW[kind])
         try:
@@ -123,21 +114,15 @@ class TabularSource(Source):
                 f"{file.name}: column {name!r} is of type {given.type}, which cannot be read as {kind} ({reason}); "
                 "change its type in source.columns."
             ) from error
-        if pc.any(found.bad, min_count=0).as_py():
-            for row in pc.indices_nonzero(found.bad).to_pylist():
-                self.rejects.value(file.name, int(piece.lines[row]), name, WHY[kind], found.text(row))
+        for row in pc.indices_nonzero(found.bad).to_pylist():
+            self.rejects.value(file.name, int(piece.lines[row]), name, WHY[kind], found.text(row))
         classes = self.options.classes_of(name)
-        return found.values if classes is None else self._classes(found.values, classes, name, piece, file)
-
-    def _classes(
-        self, values: pa.Array, classes: Mapping[str, str], name: str, piece: Piece, file: RawFile
-    ) -> pa.Array:
-        """Values of a gold column as the classes that they stand for."""
-        places = pc.index_in(pc.utf8_trim_whitespace(values), pa.array(list(classes), pa.string()))
-        strange = pc.indices_nonzero(pc.and_(pc.is_valid(values), pc.is_null(places))).to_pylist()
-        for row in strange:
+        if classes is None:
+            return found.values
+        places = pc.index_in(pc.utf8_trim_whitespace(found.values), pa.array(list(classes), pa.string()))
+        for row in pc.indices_nonzero(pc.and_(pc.is_valid(found.values), pc.is_null(places))).to_pylist():
             reason = f"is none of the values of {name} in source.gold"
-            self.rejects.value(file.name, int(piece.lines[row]), name, reason, values[row].as_py())
+            self.rejects.value(file.name, int(piece.lines[row]), name, reason, found.values[row].as_py())
         return pc.take(pa.array(list(classes.values()), pa.string()), places)
 
 

@@ -1,15 +1,18 @@
-"""pa.Array as times: ISO 8601 with or without a zone, dates, and seconds since 1970, as UTC in microseconds.
+"""Columns as the types that the settings give them.
 
-Columns of one form are read by Arrow; the others part by part, which gives the same and takes mixed forms. A time
-without a zone is of the column's; where clocks are set back it is the first of the two times that it can mean,
-where they are set forward it is the time at which they were.
+Times are ISO 8601 with or without a zone, dates, and seconds since 1970, as UTC in microseconds. Columns of one form
+are read by Arrow; the others part by part, which gives the same and takes mixed forms. A time without a zone is of the
+column's; where clocks are set back it is the first of the two times that it can mean, where they are set forward it is
+the time at which they were.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,12 +41,17 @@ Mask = npt.NDArray[np.bool_]
 
 def to_times(texts: pa.Array, zone: str) -> pa.Array:
     """Trimmed texts as times; null where a text is none, or lies outside of 1678 to 2261 (as nanoseconds can)."""
-    times = _uniform(texts, zone)
+    times = None
+    for form, kind in ((_PLAIN, _LOCAL), (_ZONED, TIME)):
+        if pc.all(pc.match_substring_regex(texts, form), min_count=0).as_py():
+            with suppress(pa.ArrowInvalid):
+                found = pc.cast(texts, kind)
+                times = localised(found, zone) if kind == _LOCAL else found
+            break
     if times is None:
         times = _mixed(texts, zone)
     micros = pc.cast(times, pa.int64())
-    within = pc.and_(pc.greater_equal(micros, int(_FIRST)), pc.less(micros, int(_LAST)))
-    return pc.if_else(within, times, pa.scalar(None, TIME))
+    return _null_where(pc.or_(pc.less(micros, int(_FIRST)), pc.greater_equal(micros, int(_LAST))), times)
 
 
 def of_timestamps(stamps: pa.Array, zone: str) -> pa.Array:
@@ -51,8 +59,8 @@ def of_timestamps(stamps: pa.Array, zone: str) -> pa.Array:
     unit = {"s": 1_000_000, "ms": 1000, "us": 1}.get(stamps.type.unit)
     if unit is not None:  # before they are multiplied: what is far outside would come back as another time
         counts = pc.cast(stamps, pa.int64())
-        within = pc.and_(pc.greater_equal(counts, int(_FIRST) // unit), pc.less(counts, int(_LAST) // unit))
-        stamps = pc.if_else(within, stamps, pa.scalar(None, stamps.type))
+        early, late = pc.less(counts, int(_FIRST) // unit), pc.greater_equal(counts, int(_LAST) // unit)
+        stamps = _null_where(pc.or_(early, late), stamps)
     return pc.cast(stamps, TIME, safe=False) if stamps.type.tz else localised(stamps, zone)
 
 
@@ -65,21 +73,8 @@ def localised(times: pa.Array, zone: str) -> pa.Array:
 def to_dates(texts: pa.Array) -> pa.Array:
     """Trimmed texts as dates; null where a text is none. A time at midnight is a date."""
     form = r"^\d{4}[-/]\d{2}[-/]\d{2}(?:[T ]00:00(?::00(?:\.0+)?)?)?$"
-    dates = pc.if_else(pc.match_substring_regex(texts, form), texts, pa.scalar(None, pa.string()))
-    micros, known = _from_parts(dates, "UTC")
+    micros, known = _from_parts(_matching(texts, form), "UTC")
     return pc.cast(pa.array(micros, _LOCAL, mask=~known), pa.date32())
-
-
-def _uniform(texts: pa.Array, zone: str) -> pa.Array | None:
-    """The times of texts that all have Arrow's form and all a zone, or all none."""
-    for form, kind in ((_PLAIN, _LOCAL), (_ZONED, TIME)):
-        if pc.all(pc.match_substring_regex(texts, form), min_count=0).as_py():
-            try:
-                found = pc.cast(texts, kind)
-            except pa.ArrowInvalid:
-                return None
-            return localised(found, zone) if kind == _LOCAL else found
-    return None
 
 
 def _mixed(texts: pa.Array, zone: str) -> pa.Array:
@@ -181,37 +176,44 @@ class Converted:
             return f"{getattr(value, 'value', value)} {value.type}"
 
 
-def convert(column: pa.Array | pa.ChunkedArray, kind: str, settings: TabularSettings) -> Converted:
+def convert(given: pa.Array, kind: str, settings: TabularSettings) -> Converted:
     """Convert a column; where a value is bad it is null."""
-    given = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values = _typed(given, kind, settings)
-    if values is not None:
-        bad = pc.and_(pc.is_valid(given), pc.is_null(values))
-        return Converted(values, given, bad)
-    texts = _without_nulls(as_text(given), settings)
-    trimmed = texts if kind == "string" else pc.utf8_trim_whitespace(texts)
-    if kind != "string":
-        trimmed = _without_nulls(trimmed, settings)
-        texts = pc.if_else(pc.is_valid(trimmed), texts, pa.scalar(None, pa.string()))
-    values = _CONVERTERS[kind](trimmed, settings)
+    texts, values = given, _typed(given, kind, settings)
+    if values is None:
+        nulls = pa.array(settings.null_values, pa.string())
+        texts = as_text(given)
+        texts = trimmed = _null_where(pc.is_in(texts, nulls), texts)
+        if kind != "string":
+            trimmed = pc.utf8_trim_whitespace(texts)
+            trimmed = _null_where(pc.is_in(trimmed, nulls), trimmed)
+            texts = _null_where(pc.is_null(trimmed), texts)
+        values = _CONVERTERS[kind](trimmed, settings)
     return Converted(values, texts, pc.and_(pc.is_valid(texts), pc.is_null(values)))
+
+
+def _null_where(wrong: pa.Array, values: pa.Array) -> pa.Array:
+    """Values, null where they are wrong; what is unknown is not wrong."""
+    if not pc.any(wrong, min_count=0).as_py():
+        return values
+    return pc.if_else(pc.fill_null(wrong, False), pa.scalar(None, values.type), values)
 
 
 def as_text(values: pa.Array) -> pa.Array:
     """Values of any type as text; lists and structures as JSON."""
     kind = values.type
-    if pa.types.is_dictionary(kind):
-        return as_text(values.cast(kind.value_type))
     if pa.types.is_string(kind):
         return values
+    if pa.types.is_dictionary(kind):
+        return as_text(values.cast(kind.value_type))
+    made: Callable[[Any], str] = str
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return pa.array([_decoded(value) for value in values.to_pylist()], pa.string())
-    if pa.types.is_nested(kind):
-        return pa.array([None if value is None else _json(value) for value in values.to_pylist()], pa.string())
-    try:
-        return pc.cast(values, pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string())
+        made = _decoded
+    elif pa.types.is_nested(kind):
+        made = partial(json.dumps, ensure_ascii=False, default=str)
+    else:
+        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return pc.cast(values, pa.string())
+    return pa.array([None if value is None else made(value) for value in values.to_pylist()], pa.string())
 
 
 def _typed(values: pa.Array, kind: str, settings: TabularSettings) -> pa.Array | None:
@@ -221,7 +223,7 @@ def _typed(values: pa.Array, kind: str, settings: TabularSettings) -> pa.Array |
         return pa.nulls(len(values), ARROW[kind])
     if kind == "number" and (pa.types.is_floating(have) or (pa.types.is_integer(have) and have.bit_width <= 32)):
         numbers = pc.cast(values, pa.float64())
-        return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float64()))
+        return _null_where(pc.invert(pc.is_finite(numbers)), numbers)
     if kind == "integer" and (pa.types.is_signed_integer(have) or (pa.types.is_integer(have) and have.bit_width < 64)):
         return pc.cast(values, pa.int64())
     if kind == "boolean" and pa.types.is_boolean(have):
@@ -233,14 +235,10 @@ def _typed(values: pa.Array, kind: str, settings: TabularSettings) -> pa.Array |
     return None
 
 
-def _without_nulls(texts: pa.Array, settings: TabularSettings) -> pa.Array:
-    null = pc.is_in(texts, pa.array(settings.null_values, pa.string()))
-    return pc.if_else(null, pa.scalar(None, pa.string()), texts) if pc.any(null, min_count=0).as_py() else texts
-
-
 def _strings(texts: pa.Array, _: TabularSettings) -> pa.Array:
-    bad = pc.or_(pc.match_substring(texts, "\0"), pc.greater(pc.binary_length(texts), sizes.LONGEST))
-    return pc.if_else(bad, pa.scalar(None, pa.string()), texts) if pc.any(bad, min_count=0).as_py() else texts
+    return _null_where(
+        pc.or_(pc.match_substring(texts, "\0"), pc.greater(pc.binary_length(texts), sizes.LONGEST)), texts
+    )
 
 
 def _integers(texts: pa.Array, _: TabularSettings) -> pa.Array:
@@ -249,50 +247,41 @@ def _integers(texts: pa.Array, _: TabularSettings) -> pa.Array:
     try:
         return pc.cast(digits, pa.int64())
     except pa.ArrowInvalid:  # nineteen digits may be too many
-        return pa.array([None if text is None else _bounded(int(text)) for text in digits.to_pylist()], pa.int64())
+        values = [None if text is None else int(text) for text in digits.to_pylist()]
+        return pa.array([v if v is not None and -(1 << 63) <= v < 1 << 63 else None for v in values], pa.int64())
 
 
-def _bounded(value: int) -> int | None:
-    return value if -(1 << 63) <= value < 1 << 63 else None
-
-
-def _numbers_types(texts: pa.Array, _: TabularSettings) -> pa.Array:
+def _floats(texts: pa.Array, _: TabularSettings) -> pa.Array:
     plain = pc.replace_substring_regex(_matching(texts, _NUMBER), r"^\+", "")
     try:
         numbers = pc.cast(plain, pa.float64())
     except pa.ArrowInvalid:  # forms that Arrow does not take: `.5`, `5.`
         numbers = pa.array([None if text is None else float(text) for text in plain.to_pylist()], pa.float64())
-    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float64()))
+    return _null_where(pc.invert(pc.is_finite(numbers)), numbers)
 
 
 def _booleans(texts: pa.Array, _: TabularSettings) -> pa.Array:
     lower = pc.utf8_lower(texts)
-    true, known = pc.is_in(lower, _TRUE), pc.is_in(lower, pa.chunked_array([_TRUE, _FALSE]).combine_chunks())
-    return pc.if_else(known, true, pa.scalar(None, pa.bool_()))
+    true = pc.is_in(lower, _TRUE)
+    return _null_where(pc.invert(pc.or_(true, pc.is_in(lower, _FALSE))), true)
 
 
 def _matching(texts: pa.Array, form: str) -> pa.Array:
-    return pc.if_else(pc.match_substring_regex(texts, form), texts, pa.scalar(None, pa.string()))
+    return _null_where(pc.invert(pc.match_substring_regex(texts, form)), texts)
 
 
-def _decoded(value: bytes | None) -> str | None:
+def _decoded(value: bytes) -> str:
     """Bytes as text; what is not UTF-8 gets a NUL, so that no type takes it."""
-    if value is None:
-        return None
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         return "\0" + value[:1000].decode("utf-8", "backslashreplace")
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
 _CONVERTERS: dict[str, Callable[[pa.Array, TabularSettings], pa.Array]] = {
     "string": _strings,
     "integer": _integers,
-    "number": _numbers_types,
+    "number": _floats,
     "boolean": _booleans,
     "time": lambda texts, settings: to_times(texts, settings.time_zone),
     "date": lambda texts, _: to_dates(texts),
