@@ -15,7 +15,7 @@ from feast import Entity, FeatureService, FeatureView, Field, RequestSource, Val
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Bool, Float64, Int64, String, UnixTimestamp
 
-from weakfish.feast.definitions import further_views, label_view, view_schema, view_source
+from weakfish.feast.definitions import further_tasks, further_views, label_view, view_schema, view_source
 from weakfish.project.paths import Project
 
 here = Project.find(Path(__file__).parent)
@@ -143,10 +143,14 @@ labelled_message = Entity(
     value_type=ValueType.STRING,
     description="A message with a label; keys no features",
 )
-spam_labels = label_view(here, "spam", labelled_message)
+all_features = [sender_activity, relay_activity, list_activity, *further.values(), request_features]
 
+spam_labels = label_view(here, "spam", labelled_message)
 spam_v1 = FeatureService(
     name="spam_v1",
     description="All that the spam classifier asks for",
-    features=[sender_activity, relay_activity, list_activity, *further.values(), request_features],
+    features=all_features,
 )
+
+# Tasks that params.yaml lists and that are not described here.
+globals().update(further_tasks(here, labelled_message, all_features, spam_v1))

@@ -70,10 +70,9 @@ def test_the_library_has_no_door_for_duckdb_of_its_own() -> None:
     assert "duckdb" not in {dialect.value.lower() for dialect in GXSqlDialect}
 
 
-@pytest.mark.parametrize(("suite", "message"), [([], "is empty"), (["no"], "'no', which is not an expectation")])
-def test_a_suite_that_is_none_is_a_mistake_of_its_author(suite: list[Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=message):
-        expectations.run("suite", suite, written(tmp_path / "table", PARTS), cache(tmp_path / "cache"))
+def test_a_suite_that_is_none_is_a_mistake_of_its_author(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'no', which is not an expectation"):
+        expectations.run("suite", ["no"], written(tmp_path / "table", PARTS), cache(tmp_path / "cache"))
 
 
 def test_an_expectation_of_a_projects_own_is_computed_by_its_own_code(

@@ -149,6 +149,72 @@ def test_features_of_an_entity_are_joined_as_of_each_event_and_served(orders: Ma
     assert "customer_id_activity" in orders.run("weakfish", "online", "get", "customer_id=c001")
 
 
+def test_a_view_or_a_task_more_is_two_files_a_function_or_an_expectation_one(orders: Made, tmp_path: Path) -> None:
+    """As docs/architecture.md promises: no line of YAML beside params.yaml, no definition, no suite is asked for."""
+    shutil.copytree(orders.root.parent, tmp_path / "grown", ignore=shutil.ignore_patterns(".weakfish"))
+    project = Made(tmp_path / "grown/shop", orders.environment)
+    project.run("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-aqm", "As it was")
+    change(project.root / "params.yaml", r"^views: \[(.*)\]$", r"views: [\1, channel_activity]")
+    change(project.root / "params.yaml", r"(    functions:) all$", r"\1 [outcome.*]")
+    dear = "tasks:\n  dear:\n    classes: [fine, dear]\n    functions: [dear.*]"
+    change(project.root / "params.yaml", r"^tasks:$", dear)
+    append(project.root / "feature_repo/transforms.py", CHANNEL_ACTIVITY)
+    append(project.root / "labeling_functions/dear.py", DEAR)
+    append(project.root / "labeling_functions/outcome.py", OF_MANY_ITEMS)
+    append(project.root / "validation/events.py", AMOUNT_EXISTS)
+    project.run("python", "-m", "dvc", "repro", "--quiet")
+    changed = {line[3:] for line in project.run("git", "status", "--short").splitlines()} - {"dvc.lock"}
+    assert changed == {
+        "params.yaml",
+        "feature_repo/transforms.py",
+        "labeling_functions/dear.py",
+        "labeling_functions/outcome.py",
+        "validation/events.py",
+    }
+    asked = project.run("weakfish", "online", "get", "--json", "channel=web")
+    project.run("weakfish", "online", "stop")
+    assert json.loads(asked)["views"]["channel_activity"]["values"]["channel_events"] > 0
+    training = read_table(project.root / "data/training/dear")
+    assert "channel_activity__channel_events" in training.column_names
+    assert training.num_rows == project.ledger("accept")["rows_out"]
+    assert {folder.name for folder in (project.root / "data/votes/outcome").iterdir()} >= {"of_many_items"}
+    checks = project.json("validation/events.json")["checks"]
+    assert any(check["name"] == "column_to_exist(amount)" for check in checks), checks
+
+
+CHANNEL_ACTIVITY = """
+
+@transform(entity="channel")
+def channel_activity(past: Past) -> dict[str, ir.Value]:
+    return {"channel_events": past.ever.count()}
+"""
+DEAR = """
+from weakfish.rules import threshold
+
+costs_more = threshold("costs_more", 1, "amount", at_least=100.0, why="It is dear.")
+costs_less = threshold("costs_less", 0, "amount", at_most=60.0, why="It is not dear.")
+is_cheap = threshold("is_cheap", 0, "amount", at_most=20.0, why="It is cheap.")
+"""
+OF_MANY_ITEMS = """
+
+of_many_items = threshold("of_many_items", 1, "items", at_least=6, why="Many of them come back.")
+"""
+AMOUNT_EXISTS = """
+EXPECTATIONS += [gxe.ExpectColumnToExist(column="amount")]
+"""
+
+
+def change(file: Path, pattern: str, by: str) -> None:
+    text, times = re.subn(pattern, by, file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert times == 1, f"{pattern} stands {times} times in {file}"
+    file.write_text(text, encoding="utf-8")
+
+
+def append(file: Path, text: str) -> None:
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(text)
+
+
 def test_without_times_there_are_labels_and_training_sets_but_no_past(flats: Made) -> None:
     assert list(partitions(flats.root / "data/events")) == ["undated"]
     assert list((flats.root / "data/features").iterdir()) == []

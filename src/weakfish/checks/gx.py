@@ -78,12 +78,12 @@ def quiet() -> Iterator[None]:
 
 
 def require_suite(name: str, expectations: Sequence[Any]) -> None:
-    """Raise `UserError` when a suite is empty or holds anything but expectations."""
+    """Raise `UserError` when a suite holds anything but expectations."""
     kind = _of_library(_LIBRARY, "Expectation")
-    strangers = [item for item in expectations if not isinstance(item, kind)]
-    if strangers or not expectations:
-        what = f"holds {strangers[0]!r}, which is not an expectation" if strangers else "is empty"
-        raise UserError(f"EXPECTATIONS of the suite {name!r} {what}; see docs/validation.md.")
+    for item in expectations:
+        if not isinstance(item, kind):
+            what = f"holds {item!r}, which is not an expectation"
+            raise UserError(f"EXPECTATIONS of the suite {name!r} {what}; see docs/validation.md.")
 
 
 def is_by_rows(expectation: Any) -> bool:

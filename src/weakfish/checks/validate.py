@@ -58,7 +58,8 @@ def validate(project: Project, table: str) -> Verdict:
     UnknownName
         When no module in ``validation/`` is named after the table, or no task after ``evaluation/<task>``.
     UserError
-        When that module holds no ``EXPECTATIONS``; when a patch is malformed, or fits neither table nor checks.
+        When that module's list ``EXPECTATIONS`` is missing or empty; when a patch is malformed, or fits neither table
+        nor checks.
     TableError
         When the table is missing or cut off.
     """
@@ -94,8 +95,9 @@ def suite(project: Project, table: str) -> list[Any]:
     import_gx()  # before the team's module does: for half of the time
     module = project.import_module(suites[table])
     found = getattr(module, "EXPECTATIONS", None)
-    if not isinstance(found, list):
-        raise UserError(f"Module {suites[table]} has no list EXPECTATIONS; add one, see docs/validation.md.")
+    if not isinstance(found, list) or not found:
+        what = "an empty list" if found == [] else "no list"
+        raise UserError(f"Module {suites[table]} has {what} EXPECTATIONS; add one to it, see docs/validation.md.")
     return found
 
 

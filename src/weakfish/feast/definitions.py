@@ -7,7 +7,7 @@ Where no table was made yet, as in a fresh clone, the transform itself says the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlparse
 
 import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
 
-from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, OnDemandFeatureView, ValueType
 from feast.data_format import ParquetFormat
 from feast.labeling.label_view import LabelView
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
@@ -148,6 +148,31 @@ def label_view(project: Project, task: str, entity: Entity) -> LabelView:
         online=False,
         tags={f"weakfish.{tag}": value for tag, value in tags.items()},
     )
+
+
+def further_tasks(
+    project: Project, entity: Entity, features: Sequence[FeatureView | OnDemandFeatureView], *known: FeatureService
+) -> dict[str, LabelView | FeatureService]:
+    """Label views and feature services of tasks that ``params.yaml`` lists and a repository does not define, by name.
+
+    Parameters
+    ----------
+    entity : as `label_view`
+    features : what such a service holds
+    known : the services that the repository defines
+
+    Raises
+    ------
+    TableError, UserError
+        As `label_view`.
+    """
+    defined, found = {each.name for each in known}, dict[str, LabelView | FeatureService]()
+    for task in project.params.tasks:
+        name = project.task(task).feature_service or f"{task}_v1"
+        if name not in defined:
+            found[f"{task}_labels"] = label_view(project, task, entity)
+            found[name] = FeatureService(name=name, features=list(features))
+    return found
 
 
 def refuse_registry(store: FeatureStore, root: Path) -> None:

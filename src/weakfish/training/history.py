@@ -104,7 +104,7 @@ def feature_service(store: FeatureStore, name: str, task: str) -> FeatureService
     """The feature service of a task; raises `UnknownName` with those that there are."""
     known = {service.name: service for service in store.list_feature_services()}
     if name not in known:
-        raise UnknownName(f"feature service (tasks.{task}.feature_service, by default {task}_v1)", name, known, WHERE)
+        raise UnknownName(f"feature service (feature_services.{task}, by default {task}_v1)", name, known, WHERE)
     return known[name]
 
 
