@@ -14,8 +14,8 @@ from weakfish.checks.reported import expected_calibration_error, metrics_of, noi
 from weakfish.checks.validate import validate
 from weakfish.contracts.verdicts import verdict_file
 from weakfish.errors import TableError, UnknownName
+from weakfish.evaluation.evaluate import calibration
 from weakfish.evaluation.measures import Predictions, resamples, spread
-from weakfish.evaluation.plots import calibration
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
 

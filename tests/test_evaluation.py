@@ -15,7 +15,7 @@ import sklearn.metrics as skl
 from sklearn.ensemble._hist_gradient_boosting.binning import _find_binning_thresholds
 
 from weakfish.errors import TableError
-from weakfish.evaluation import plots
+from weakfish.evaluation import evaluate as plots
 from weakfish.evaluation.aligned import UNKNOWN, Inputs, gold_labels, numbers
 from weakfish.evaluation.classifiers import cuts, learn_numbers, learn_words, vote_shares, word_features
 from weakfish.evaluation.evaluate import assess, empirical

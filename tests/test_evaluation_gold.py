@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from test_evaluation import BINARY, SETTINGS, THREE, certain, drawn, inputs, task
 
 from weakfish.evaluation import classifiers as models_module
+from weakfish.evaluation import evaluate as plots
 from weakfish.evaluation import measures as spread
-from weakfish.evaluation import plots
 from weakfish.evaluation.aligned import UNKNOWN, Inputs
 from weakfish.evaluation.classifiers import fit_predict, sample
 from weakfish.evaluation.evaluate import Evaluation, assess

@@ -18,8 +18,7 @@ from weakfish import engine as compute
 from weakfish.contracts.tables import TIME
 from weakfish.engine import duckdb as accumulate
 from weakfish.features import Past, transform
-from weakfish.features.build import EPOCH
-from weakfish.features.rows import Relations, feature_rows, with_times
+from weakfish.features.build import EPOCH, Relations, feature_rows, with_times
 from weakfish.features.views import Transform, View, check_view
 
 START = datetime(2024, 3, 9, tzinfo=UTC)

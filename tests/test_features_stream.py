@@ -14,8 +14,7 @@ from projects import contents
 from weakfish import engine as compute
 from weakfish.engine.duckdb import DuckDBEngine
 from weakfish.features import Past, transform
-from weakfish.features.build import write_view
-from weakfish.features.rows import Relations
+from weakfish.features.build import Relations, write_view
 from weakfish.features.views import check_view
 
 EVENTS = 3_000_000

@@ -114,7 +114,7 @@ def test_a_value_counts_until_its_time_to_live_has_passed(tmp_path: Path) -> Non
 
 def test_times_come_back_in_utc_whatever_the_zone_of_the_machine(tmp_path: Path) -> None:
     code = """
-        from weakfish.feast.parquet import Limits, session
+        from weakfish.feast.source_files import Limits, session
         with session(Limits()) as opened:
             found = opened.stream("SELECT CAST('2024-01-31 20:00' AS TIMESTAMPTZ) AS t", 10, "A time").read_all()
         print(found["t"].type, found["t"][0].as_py().isoformat())

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 
 from weakfish.contracts.record import microseconds
 from weakfish.errors import UserError
-from weakfish.feast.parquet import NANOSECOND, Parquet, quoted, selected
-from weakfish.feast.spine import Numbered
+from weakfish.feast.retrieval import Numbered
+from weakfish.feast.source_files import NANOSECOND, Parquet, quoted, selected
 
 WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT")
 TEXT = ("VARCHAR", "ENUM")

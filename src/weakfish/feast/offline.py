@@ -135,7 +135,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
     def offline_write_batch(
         config: Any, feature_view: Any, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
-        """Add rows to the Parquet of a view; see `weakfish.feast.parquet.append`."""
+        """Add rows to the Parquet of a view; see `weakfish.feast.source_files.append`."""
         if feature_view.batch_source is None:
             raise UserError(f"View {feature_view.name!r} has no batch source to write to; give it one.")
         _duckdb("parquet").append(feature_view.batch_source, table, config.repo_path)
@@ -146,7 +146,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
     def write_logged_features(
         config: Any, data: pa.Table | Path, source: Any, logging_config: Any, registry: Any
     ) -> None:
-        """Add logged features to their folder; see `weakfish.feast.parquet.append_logs`."""
+        """Add logged features to their folder; see `weakfish.feast.source_files.append_logs`."""
         destination = logging_config.destination
         if not isinstance(destination, FileLoggingDestination):
             raise UserError(f"Logs go to a FileLoggingDestination here, not to a {type(destination).__name__}.")

@@ -1,7 +1,7 @@
 """The past of an entity, as a transform sees it: windows over events and over labels that were known by then.
 
 Each statistic asked of a window is recorded as a `Measure` and answered with a placeholder column, an ordinary Ibis
-value to calculate with; `weakfish.features.rows` replaces placeholders by what it computed for them.
+value to calculate with; `weakfish.features.build` replaces placeholders by what it computed for them.
 """
 
 from __future__ import annotations
