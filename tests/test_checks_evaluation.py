@@ -33,7 +33,7 @@ def evaluated(root: Path, rows: int = 3000, sharpness: float = 1.0, noise: float
     predictions = Predictions(np.stack([1 - said, said], axis=1), np.ones(rows, np.bool_))
     models = {"label_model": predictions, "text_weak": predictions, "majority_vote": predictions}
     samples = resamples(rows, 100, 1)
-    found = {name: spread(gold, {1: of}, 1, samples, ["fine", "fraud"]) for name, of in models.items()}
+    found = {name: spread(gold, {1: of}, 1, samples, ["fine", "fraud"])[0] for name, of in models.items()}
     write_json(at.reports / "metrics.json", {"tasks": {"fraud": {"test_rows": rows, "models": found}}})
     points = [{"task": "fraud", **point} for point in calibration(gold, models)]
     write_json(at.reports / "plots/calibration.json", points)

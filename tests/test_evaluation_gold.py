@@ -13,7 +13,7 @@ from test_evaluation import BINARY, SETTINGS, THREE, certain, drawn, inputs, tas
 from weakfish.evaluation import classifiers as models_module
 from weakfish.evaluation import evaluate as plots
 from weakfish.evaluation import measures as spread
-from weakfish.evaluation.aligned import UNKNOWN, Inputs
+from weakfish.evaluation.aligned import UNKNOWN, Aligned
 from weakfish.evaluation.classifiers import fit_predict, sample
 from weakfish.evaluation.evaluate import Evaluation, assess
 from weakfish.evaluation.measures import MEASURES, ROWS, Predictions, Support
@@ -23,7 +23,7 @@ from weakfish.project.params import EvaluateParams
 NO_TEXT = EvaluateParams(text=[], seeds=[1], bootstrap=20)
 
 
-def known(rows: Inputs, dev: int, test: int) -> Inputs:
+def known(rows: Aligned, dev: int, test: int) -> Aligned:
     """The same events, gold labels known of the first so many of either part."""
 
     def first(gold: np.ndarray, number: int) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_rows_enough_of_one_class_alone_give_accuracy_but_neither_auc_nor_f1() -
     label_model = found.metrics["models"]["label_model"]
     assert label_model["accuracy"]["value"] > 0.5
     for name in ("auc", "f1"):
-        assert label_model[name]["reason"] == f"Of class yes there are {OF_CLASS - 1} test rows; {OF_CLASS} are needed."
+        assert label_model[name]["reason"] == f"Class yes has only {OF_CLASS - 1} test rows; {OF_CLASS} are needed."
     assert found.plots["roc"] == []
     assert "yes" in found.metrics["left_out"]["roc"]
     assert found.plots["calibration"]
@@ -126,20 +126,20 @@ def test_a_model_that_decides_few_test_rows_has_no_accuracy_on_these() -> None:
 
 def test_what_is_always_right_has_an_exact_interval_and_no_interval_where_there_is_none() -> None:
     gold = np.arange(40) % 2
-    found = spread.spread(gold, {1: certain(np.eye(2)[gold])}, 1, spread.resamples(40, 50, 1), BINARY)
+    found = spread.spread(gold, {1: certain(np.eye(2)[gold])}, 1, spread.resamples(40, 50, 1), BINARY)[0]
     assert found["accuracy"]["interval"] == [round(0.025 ** (1 / 40), 6), 1.0]
     assert found["auc"]["value"] == 1.0
     assert found["auc"]["interval"] is None
-    wrong = spread.spread(gold, {1: certain(np.eye(2)[1 - gold])}, 1, spread.resamples(40, 50, 1), BINARY)
+    wrong = spread.spread(gold, {1: certain(np.eye(2)[1 - gold])}, 1, spread.resamples(40, 50, 1), BINARY)[0]
     assert wrong["accuracy"]["interval"] == [0.0, round(1 - 0.025 ** (1 / 40), 6)]
 
 
 def test_blocks_of_samples_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
     gold, proba = drawn(3)
     samples = spread.resamples(len(gold), 23, 1)
-    whole = spread.spread(gold, {1: certain(proba)}, 1, samples, THREE)
+    whole = spread.spread(gold, {1: certain(proba)}, 1, samples, THREE)[0]
     monkeypatch.setattr(spread, "AT_ONCE", 5 * len(gold))
-    assert spread.spread(gold, {1: certain(proba)}, 1, samples, THREE) == whole
+    assert spread.spread(gold, {1: certain(proba)}, 1, samples, THREE)[0] == whole
 
 
 def test_without_columns_of_text_there_are_no_models_of_text() -> None:
@@ -231,7 +231,7 @@ def test_every_measure_has_a_reason_where_it_has_no_value() -> None:
     for count in ([0, 0], [40, 0], [0, 9], [31, 9], [20, 20]):
         support = Support(BINARY, count)
         gold = np.repeat([0, 1], count)
-        found = spread.spread(gold, {1: certain(np.eye(2)[gold])}, 1, spread.resamples(len(gold), 10, 1), BINARY)
+        found = spread.spread(gold, {1: certain(np.eye(2)[gold])}, 1, spread.resamples(len(gold), 10, 1), BINARY)[0]
         assert set(found) == set(MEASURES)
         for entry in found.values():
             assert (entry["value"] is None) == ("reason" in entry)

@@ -25,7 +25,7 @@ MICROSECONDS = 86_400_000_000
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Aligned:
     """Rows are events, in the order of ``data/events``, in every array.
 
     Attributes
@@ -61,7 +61,7 @@ class Inputs:
     features: Floats | None = None
 
 
-def read_inputs(project: Project, task: str) -> Inputs:
+def read_inputs(project: Project, task: str) -> Aligned:
     """Read everything that the evaluation of a task needs.
 
     Raises
@@ -70,25 +70,48 @@ def read_inputs(project: Project, task: str) -> Inputs:
         When a table is missing or cut off, labels or training set are of other events than votes, or gold labels are
         of no class.
     """
-    classes = project.task(task).classes
-    key = project.params.events.key
+    params, classes = project.params, project.task(task).classes
+    key, shares = params.events.key, [f"p_{name}" for name in classes]
     matrix = read_label_matrix(project, task)
-    texts = project.params.evaluate.text
-    events = read_table(project.table("events"), texts) if texts else {}
-    late = in_test(project.params.gold, matrix.keys, matrix.times)
-    return Inputs(
+    events = read_table(project.table("events"), params.evaluate.text) if params.evaluate.text else {}
+    for name in params.evaluate.text:
+        if not pa.types.is_string(events[name].type):
+            raise TableError(
+                f"Column {name} of the events is {events[name].type}, not text; correct evaluate.text in params.yaml."
+            )
+    labels = _of_same_events(project, f"labels/{task}", matrix.keys, "label", [key, "covered", *shares])
+    probabilities: Floats = np.stack([labels[name].to_numpy() for name in shares], axis=1)
+    features = None
+    if any(project.table(f"training/{task}").glob("*.parquet")):
+        rows = _of_same_events(project, f"training/{task}", matrix.keys, "training_set")
+        known = rows.drop_columns([key, params.events.time, *shares, "covered", "n_votes"])
+        features = numbers(known) if known.num_columns else None
+    late = in_test(params.gold, matrix.keys, matrix.times)
+    since_1970 = matrix.times.cast(pa.int64())
+    usual = float(pc.mean(since_1970).as_py() or 0)
+    return Aligned(
         classes=classes,
         functions=matrix.names,
         votes=matrix.votes,
-        published=_published(project.table(f"labels/{task}"), key, matrix.keys, classes),
+        published=Predictions(probabilities, labels["covered"].to_numpy()),
         dev=gold_labels(folder(project, task, "dev"), key, matrix.keys, classes),
         test=gold_labels(folder(project, task, "test"), key, matrix.keys, classes),
         earlier=pc.equal(late, False).fill_null(False).to_numpy(),
-        days=_days(matrix.times),
-        partitions=partition_names(matrix.times, project.params.events.partition).to_pylist(),
-        texts=[_text(events[column], column) for column in texts],
-        features=_features(project, task, matrix.keys),
+        days=pc.fill_null(since_1970.cast(pa.float64()), usual).to_numpy() / MICROSECONDS,
+        partitions=partition_names(matrix.times, params.events.partition).to_pylist(),
+        texts=[pc.fill_null(events[name], "").to_pylist() for name in params.evaluate.text],
+        features=features,
     )
+
+
+def _of_same_events(
+    project: Project, table: str, keys: pa.ChunkedArray, stage: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """A table that has a row for each event that was voted on, in their order; raises `TableError`."""
+    rows = read_table(project.table(table), columns)
+    if not rows[project.params.events.key].equals(keys):
+        raise TableError(f"data/{table} holds other events than data/votes; run `dvc repro {stage}`.")
+    return rows
 
 
 def gold_labels(where: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[str]) -> Ints:
@@ -114,62 +137,15 @@ def gold_labels(where: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[
     return labels
 
 
-def _days(times: pa.ChunkedArray) -> Floats:
-    microseconds = times.cast(pa.int64())
-    usual = pc.mean(microseconds).as_py() or 0
-    found: Floats = pc.fill_null(microseconds.cast(pa.float64()), float(usual)).to_numpy() / MICROSECONDS
-    return found
-
-
-def _published(folder: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[str]) -> Predictions:
-    labels = read_table(folder, [key, "covered", *(f"p_{name}" for name in classes)])
-    if not labels[key].equals(keys):
-        raise TableError(f"{folder} holds labels of other events than data/votes; run `dvc repro label`.")
-    probabilities: Floats = np.stack([labels[f"p_{name}"].to_numpy() for name in classes], axis=1)
-    return Predictions(probabilities, labels["covered"].to_numpy())
-
-
-def _features(project: Project, task: str, keys: pa.ChunkedArray) -> Floats | None:
-    folder = project.table(f"training/{task}")
-    if not any(folder.glob("*.parquet")):
-        return None
-    rows = read_table(folder)
-    if not rows[project.params.events.key].equals(keys):
-        raise TableError(f"{folder} holds other events than data/votes; run `dvc repro training_set`.")
-    features = rows.drop_columns(_labels(project, task))
-    return numbers(features) if features.num_columns else None
-
-
-def _labels(project: Project, task: str) -> list[str]:
-    """The columns of a training set that are no features."""
-    contract = project.params.events
-    return [contract.key, contract.time, *(f"p_{name}" for name in project.task(task).classes), "covered", "n_votes"]
-
-
-def _text(column: pa.ChunkedArray, name: str) -> list[str]:
-    if not pa.types.is_string(column.type):
-        raise TableError(
-            f"Column {name} of the events is {column.type}, not text; correct evaluate.text in params.yaml."
-        )
-    texts: list[str] = pc.fill_null(column, "").to_pylist()
-    return texts
-
-
 def numbers(features: pa.Table) -> Floats:
     """Features as numbers: (rows, features).
 
     A whole number that is null becomes 0: of what is not known, nothing was counted. Any other is NaN where null. Texts
     are left out, and times too: what they are good for is an age, which an on-demand view computes.
     """
-    columns = [features[name] for name in features.column_names if _is_number(features[name].type)]
-    return np.stack([_numbers(column) for column in columns], axis=1) if columns else np.zeros((features.num_rows, 0))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def _numbers(column: pa.ChunkedArray) -> Floats:
-    missing = 0.0 if pa.types.is_integer(column.type) else float("nan")
-    found: Floats = pc.fill_null(column.cast(pa.float64()), missing).to_numpy()
-    return found
+    found: list[Floats] = []
+    for column in features.columns:
+        is_whole = pa.types.is_integer(column.type)
+        if is_whole or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
+            found.append(pc.fill_null(column.cast(pa.float64()), 0.0 if is_whole else float("nan")).to_numpy())
+    return np.stack(found, axis=1) if found else np.zeros((features.num_rows, 0))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from weakfish.contracts.votes_file import ABSTAIN, Votes
-from weakfish.evaluation.aligned import UNKNOWN, Inputs
-from weakfish.evaluation.measures import ROWS_OF_CLASS, Bools, Floats, Ints, Predictions, Support, too_few
+from weakfish.evaluation.aligned import UNKNOWN, Aligned
+from weakfish.evaluation.measures import ROWS_OF_CLASS, Bools, Floats, Predictions, Support, too_few
 from weakfish.labeling.choice import learn
 from weakfish.labeling.label_model import covered
 from weakfish.project.params import TaskParams
@@ -33,7 +33,7 @@ def vote_shares(votes: Votes, cardinality: int) -> Predictions:
     return Predictions(shares, (votes != ABSTAIN).any(axis=1))
 
 
-def label_models(inputs: Inputs, task: TaskParams, seeds: Sequence[int]) -> BySeed:
+def label_models(inputs: Aligned, task: TaskParams, seeds: Sequence[int]) -> BySeed:
     """The label model on all rows: as published for the pipeline's seed, fitted anew on the same votes for others."""
     votes, published = inputs.votes, task.label_model.seed
     return {seed: inputs.published if seed == published else _labels(votes, votes, task, seed) for seed in seeds}
@@ -61,13 +61,11 @@ class Classifiers:
     ``both``. Where one cannot be had, a reason stands in its place.
     """
 
-    def __init__(self, inputs: Inputs, seed: int) -> None:
-        self._inputs = inputs
-        self._seed = seed
+    def __init__(self, inputs: Aligned, seed: int) -> None:
+        self._inputs, self._seed, self._test = inputs, seed, inputs.test != UNKNOWN
         weak, gold = inputs.earlier & covered(inputs.votes), inputs.dev != UNKNOWN
         most = EXAMPLES // len(inputs.classes)
         self._weak, self._gold = (sample(rows, most, seed) for rows in (weak, gold))
-        self._test = inputs.test != UNKNOWN
         whole = np.array_equal(weak, self._weak) and np.array_equal(gold, self._gold)
         # Words are counted over all earlier rows where all train; of a sample only what is read becomes features.
         read = np.ones(len(weak), dtype=bool) if whole else self._weak | self._gold | self._test
@@ -91,76 +89,64 @@ class Classifiers:
 
     def on_gold_labels(self, seeds: Sequence[int]) -> dict[str, BySeed | str]:
         """Trained on the gold labels of dev: the ceiling, which needs examples of each class that is measured."""
-        gold = self._inputs.dev[self._gold]
-        if reason := self._no_ceiling(gold):
-            return dict.fromkeys(self._kinds, reason)
-        return self._learn(self._gold, dict.fromkeys(seeds, np.eye(len(self._inputs.classes))[gold]))
-
-    def _no_ceiling(self, gold: Ints) -> str | None:
-        if reason := too_few(len(gold), "dev row"):
-            return reason
-        classes = self._inputs.classes
+        gold, classes = self._inputs.dev[self._gold], self._inputs.classes
+        reason, counts = too_few(len(gold), "dev row"), np.bincount(gold, minlength=len(classes))
         support = Support.of(self._inputs.test[self._test], classes)
         measured = range(2) if len(classes) == 2 else support.scored
-        counts = np.bincount(gold, minlength=len(classes))
         lacking = [f"{classes[label]} ({counts[label]})" for label in measured if counts[label] < ROWS_OF_CLASS]
-        if not lacking:
-            return None
-        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-        return f"Of {', '.join(lacking[:3])}{more} there are fewer than {ROWS_OF_CLASS} dev rows to learn from."
+        if lacking and not reason:
+            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            reason = f"Of {', '.join(lacking[:3])}{more} there are fewer than {ROWS_OF_CLASS} dev rows to learn from."
+        if reason:
+            return dict.fromkeys(self._kinds, reason)
+        return self._learn(self._gold, dict.fromkeys(seeds, np.eye(len(classes))[gold]))
 
-    def _learn(self, rows: Bools, soft: dict[int, Floats]) -> dict[str, BySeed | str]:
-        """Every kind of classifier for every seed. Text is read once per set of labels: no seed has a part in that."""
+    def _learn(self, rows: Bools, soft: Mapping[int, Floats]) -> dict[str, BySeed | str]:
+        """Every kind of classifier for every seed, trained on its labels of ``rows``."""
+        words, known, days = self._words, self._inputs.features, self._inputs.days[rows]
         distinct = {id(labels): labels for labels in soft.values()}
-        readings = {key: self._reading(rows, labels) for key, labels in distinct.items()}
-        outcomes = [self._outcomes(rows, labels, readings[id(labels)], seed) for seed, labels in soft.items()]
+
+        @cache  # no seed has a part in reading text
+        def text(labels: int) -> Floats:
+            return learn_words(words[self._place[rows]], distinct[labels], words[self._place[self._test]])
+
+        @cache
+        def text_out_of_fold(labels: int) -> Floats:
+            """What text says of each training row, by a classifier that has not learned from it.
+
+            Stacking (Wolpert 1992): else text would be trusted for what it knows by heart.
+            """
+            train, said = words[self._place[rows]], np.zeros_like(distinct[labels])
+            part = np.random.default_rng(self._seed).permutation(len(said)) % FOLDS
+            for number in range(FOLDS):
+                others, mine = part != number, part == number
+                said[mine] = learn_words(train[others], distinct[labels][others], train[mine])
+            return said
+
+        def features(seed: int) -> Floats:
+            return learn_numbers(known[rows], soft[seed], days, seed, known[self._test])
+
+        def both(seed: int) -> Floats:
+            said, own = text(id(soft[seed])), text_out_of_fold(id(soft[seed]))
+            train, test = (np.hstack([_log_odds(of), known[at]]) for of, at in ((own, rows), (said, self._test)))
+            stacked = learn_numbers(train, soft[seed], days, seed, test)
+            # The geometric mean with text alone holds where entities are new and only text can tell.
+            mean = np.exp((_logs(stacked) + _logs(said)) / 2)
+            return mean / mean.sum(axis=1, keepdims=True)
+
+        predict = {"text": lambda seed: text(id(soft[seed])), "features": features, "both": both}
         found: dict[str, BySeed | str] = {}
         for kind in self._kinds:
-            reasons = [outcome[kind] for outcome in outcomes if isinstance(outcome[kind], str)]
-            by_seed = {
-                seed: Predictions(of, np.ones(len(of), dtype=bool))
-                for seed, outcome in zip(soft, outcomes, strict=True)
-                if not isinstance(of := outcome[kind], str)
-            }
-            found[kind] = str(reasons[0]) if reasons else by_seed
+            try:
+                by_seed = {seed: predict[kind](seed) for seed in soft}
+                found[kind] = {seed: Predictions(of, np.ones(len(of), dtype=bool)) for seed, of in by_seed.items()}
+            except NothingToLearn as error:
+                found[kind] = str(error)
         return found
 
-    def _reading(self, rows: Bools, soft: Floats) -> tuple[Floats | str, Floats | str]:
-        """What text says of test rows; and of each training row, by a classifier that has not learned from it.
 
-        Stacking (Wolpert 1992): else text would be trusted for what it knows by heart.
-        """
-        if self._words is None:
-            return "", ""
-        words = self._words[self._place[rows]]
-        said = learn_words(words, soft, self._words[self._place[self._test]])
-        if isinstance(said, str) or "both" not in self._kinds:
-            return said, said
-        own = np.zeros_like(soft)
-        part = np.random.default_rng(self._seed).permutation(len(soft)) % FOLDS
-        for number in range(FOLDS):
-            read = learn_words(words[part != number], soft[part != number], words[part == number])
-            if isinstance(read, str):
-                return said, read
-            own[part == number] = read
-        return said, own
-
-    def _outcomes(
-        self, rows: Bools, soft: Floats, reading: tuple[Floats | str, Floats | str], seed: int
-    ) -> dict[str, Floats | str]:
-        (said, own), known = reading, self._inputs.features
-        found: dict[str, Floats | str] = {"text": said}
-        if known is None:
-            return found
-        days, train, test = self._inputs.days[rows], known[rows], known[self._test]
-        found["features"] = learn_numbers(train, soft, days, seed, test)
-        if isinstance(said, str) or isinstance(own, str):
-            return found | {"both": own}
-        stacked = learn_numbers(
-            np.hstack([_log_odds(own), train]), soft, days, seed, np.hstack([_log_odds(said), test])
-        )
-        # The mean holds where entities are new and only text can tell.
-        return found | {"both": stacked if isinstance(stacked, str) else _geometric_mean(stacked, said)}
+class NothingToLearn(Exception):
+    """Why a classifier cannot be trained; a figure's reason, not an error."""
 
 
 NEGLIGIBLE = 1e-6
@@ -170,7 +156,7 @@ CLASSES = 3
 """Of each example the most probable classes that count, so that fifty classes do not make fifty examples of each."""
 
 
-def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats | str:
+def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats:
     """Train on soft labels, predict other rows.
 
     Each example counts once for every class, weighted with the class's probability, which for a loss that is a sum over
@@ -188,13 +174,18 @@ def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats | 
 
     Returns
     -------
-    numpy.ndarray, float64, (rows, classes), or the reason why nothing can be learned.
+    numpy.ndarray, float64, (rows, classes)
+
+    Raises
+    ------
+    NothingToLearn
+        When the examples are fewer than two or of one class.
     """
     weights = _most_probable(soft).T.ravel()
     labels = np.repeat(np.arange(soft.shape[1]), len(soft))
     used = np.flatnonzero(weights > NEGLIGIBLE)
     if len(np.unique(labels[used])) < 2:
-        return "The training rows are fewer than two or of one class only, so there is nothing to learn."
+        raise NothingToLearn("The training rows are fewer than two or of one class only, so there is nothing to learn.")
     with threadpool_limits(1):  # sums in one order
         model.fit(examples[used % len(soft)], labels[used], sample_weight=weights[used])
         found = model.predict_proba(rows) if rows.shape[0] else np.zeros((0, len(model.classes_)))
@@ -239,43 +230,32 @@ def word_features(texts: Sequence[Sequence[str]], train: Bools) -> Any:
     scipy.sparse.csr_array, (rows, features)
     """
     from scipy.sparse import hstack  # type: ignore[import-untyped]
+    from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
 
     kinds = ({"analyzer": "word", "ngram_range": (1, 1)}, {"analyzer": "char_wb", "ngram_range": (2, 4)})
-    counted = [_token_counts(column) for column in texts]
-    return hstack([_tfidf(tokens, rows, train, kind) for tokens, rows in counted for kind in kinds]).tocsr()
+    found = []
+    for column in texts:
+        # No feature spans white space, so that each token is hashed once, and not once for each of its occurrences.
+        counter = CountVectorizer(tokenizer=str.split, token_pattern=None, dtype=np.float64)
+        rows = counter.fit_transform([*column, "word"])[:-1]  # it refuses texts that have no word at all
+        tokens = counter.get_feature_names_out()
+        for kind in kinds:
+            hashed = HashingVectorizer(n_features=COLUMNS, alternate_sign=False, norm=None, **kind).transform(tokens)
+            counts = (rows @ hashed).tocsr()
+            counts.sort_indices()
+            counts = counts[:, np.flatnonzero(np.bincount(counts[train].indices, minlength=COLUMNS) >= MIN_ROWS)]
+            if counts.shape[1]:
+                counts = TfidfTransformer(sublinear_tf=True).fit(counts[train]).transform(counts)
+            found.append(counts)
+    return hstack(found).tocsr()
 
 
-def _token_counts(column: Sequence[str]) -> tuple[list[str], Any]:
-    """What stands between white space, and how often each row has it, (rows, tokens)."""
-    from scipy.sparse import csr_array
-
-    places: dict[str, int] = {}
-    rows = [[places.setdefault(token, len(places)) for token in text.lower().split()] for text in column]
-    starts = [0, *accumulate(map(len, rows))]
-    found = np.fromiter((place for row in rows for place in row), np.int64, starts[-1])
-    tokens = list(places) or [""]
-    return tokens, csr_array((np.ones(len(found)), found, starts), shape=(len(rows), len(tokens)))
-
-
-def _tfidf(tokens: list[str], rows: Any, train: Bools, kind: dict[str, Any]) -> Any:
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-
-    # No feature spans white space, so that each token is hashed once, and not once for each of its occurrences.
-    hashed = HashingVectorizer(n_features=COLUMNS, alternate_sign=False, norm=None, **kind).transform(tokens)
-    counts = (rows @ hashed).tocsr()
-    counts.sort_indices()
-    counts = counts[:, np.flatnonzero(np.bincount(counts[train].indices, minlength=COLUMNS) >= MIN_ROWS)]
-    if not counts.shape[1]:
-        return counts
-    return TfidfTransformer(sublinear_tf=True).fit(counts[train]).transform(counts)
-
-
-def learn_words(examples: Any, soft: Floats, rows: Any) -> Floats | str:
+def learn_words(examples: Any, soft: Floats, rows: Any) -> Floats:
     """Train on features of text and predict ``rows``, see `fit_predict`."""
     from sklearn.linear_model import LogisticRegression
 
     if not examples.shape[1]:
-        return "The training rows share no words, so there is nothing to learn from."
+        raise NothingToLearn("The training rows share no words, so there is nothing to learn from.")
     return fit_predict(LogisticRegression(C=INVERSE_REGULARIZATION, max_iter=MAX_ITERATIONS), examples, soft, rows)
 
 
@@ -304,7 +284,7 @@ FLOOR = 1e-6
 """Probabilities closer to 0 than this count as this, where their logarithm is taken."""
 
 
-def learn_numbers(examples: Floats, soft: Floats, days: Floats, seed: int, rows: Floats) -> Floats | str:
+def learn_numbers(examples: Floats, soft: Floats, days: Floats, seed: int, rows: Floats) -> Floats:
     """Train on features that are numbers, late examples above all, and predict ``rows``; see `fit_predict`.
 
     An example counts half as much as one that is `HALF_LIFE` days younger: the past of an entity grows, so that the
@@ -313,7 +293,7 @@ def learn_numbers(examples: Floats, soft: Floats, days: Floats, seed: int, rows:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     if not examples.shape[1]:
-        return "The training set has no feature that is a number, so there is nothing to learn from."
+        raise NothingToLearn("The training set has no feature that is a number, so there is nothing to learn from.")
     is_known = ~np.isnan(examples)
     usual = np.where(is_known, examples, 0.0).sum(axis=0) / np.maximum(is_known.sum(axis=0), 1)
     examples, rows = (np.where(np.isnan(values), usual, values) for values in (examples, rows))
@@ -341,12 +321,6 @@ def _log_odds(probabilities: Floats) -> Floats:
     """Of each class but the first, against the first."""
     logs = _logs(probabilities)
     return logs[:, 1:] - logs[:, :1]
-
-
-def _geometric_mean(one: Floats, other: Floats) -> Floats:
-    mean = np.exp((_logs(one) + _logs(other)) / 2)
-    shares: Floats = mean / mean.sum(axis=1, keepdims=True)
-    return shares
 
 
 def _logs(probabilities: Floats) -> Floats:

@@ -1,1 +1,1 @@
-"""TODO: say what training is for."""
+"""Labels and features together: training sets that hold what was known at each event's time."""
