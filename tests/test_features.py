@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from in_process import run_here
 from projects import BIN, clone, command, contents, replace, tiny, weakfish, write
@@ -100,6 +102,20 @@ def test_the_share_of_known_labels_is_their_mean_at_the_last_row(done: Path) -> 
     ]
     assert known
     assert row["fraud_share"] == pytest.approx(sum(known) / len(known), abs=1e-6)
+
+
+def test_a_staged_event_that_was_not_accepted_moves_no_clock(done: Path) -> None:
+    before = contents(done / "data/features")
+    last = sorted((done / "data/events").glob("*.parquet"))[-1]
+    far = done / "data/staged/2099-01.parquet"
+    late = pq.read_table(last)
+    times = pa.array([datetime(2099, 1, 1, tzinfo=UTC)] * late.num_rows, TIME)
+    pq.write_table(late.set_column(late.column_names.index("placed_at"), "placed_at", times), far)
+    try:
+        run_here(done, ["features", "--despite-gate", "a wrong clock"])
+    finally:
+        far.unlink()
+    assert contents(done / "data/features") == before
 
 
 def test_later_events_and_votes_leave_known_labels_and_rows_that_stood(done: Path, tmp_path: Path) -> None:

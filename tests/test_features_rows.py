@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from weakfish import engine as compute
+from weakfish.contracts.record import EPOCH
 from weakfish.contracts.tables import TIME
 from weakfish.engine import duckdb as accumulate
 from weakfish.features import Past, transform
-from weakfish.features.build import EPOCH, Relations, feature_rows, with_times
+from weakfish.features.build import Relations, feature_rows, with_times
 from weakfish.features.views import Transform, View, check_view
 
 START = datetime(2024, 3, 9, tzinfo=UTC)
@@ -231,6 +232,17 @@ def test_rows_have_a_key_and_times_of_the_declared_types() -> None:
 
 def activity_names() -> list[str]:
     return list(view_of(activity, 1).features)
+
+
+@pytest.mark.parametrize("hours", [1, 12])
+def test_an_event_exactly_at_a_boundary_enters_and_leaves_at_the_next_one(hours: int) -> None:
+    step = timedelta(hours=hours)
+    events = [{"id": 0, "at": START, "who": "ann"}, {"id": 1, "at": START + timedelta(hours=36), "who": "bob"}]
+    rows = [row for row in built(History(events, [], hours)).to_pylist() if row["who"] == "ann"]
+    assert [(row["event_timestamp"], row["count"], row["count_12h"]) for row in rows] == [
+        (START + step, 1, 1),
+        (START + step + timedelta(hours=12), 1, 0),
+    ]
 
 
 def test_a_share_of_nothing_is_null_and_no_value_is_nan() -> None:

@@ -18,11 +18,11 @@ from projects import contents
 from stores import AS_OF, COLUMNS, dump, report, set_as_of, shop, table
 
 from weakfish.cli.main import cli
+from weakfish.contracts.publications import Receipt, receipt_file
 from weakfish.errors import CheckFailed, StoreError
 from weakfish.feast import layout as keys
-from weakfish.feast import probe as receipt
-from weakfish.feast.audit import differing, failure
-from weakfish.feast.probe import event_time
+from weakfish.feast.audit import differing
+from weakfish.feast.probe import event_time, failure
 from weakfish.feast.publication import Contents, batches
 from weakfish.feast.publish import audit, publish
 from weakfish.feast.registry import open_store
@@ -55,7 +55,7 @@ def push(project: Project, buyer: str, time: datetime) -> None:
     feast.write_to_online_store(VIEW, pd.DataFrame([{**row, "first_seen_at": time, "is_new": False}]))
 
 
-def rows(found: receipt.Receipt, view: str = VIEW) -> dict[str, int]:
+def rows(found: Receipt, view: str = VIEW) -> dict[str, int]:
     return {kind: count for kind, count in found.audit["views"][view]["rows"].items() if count}
 
 
@@ -249,11 +249,10 @@ def test_auditing_again_leaves_the_same_bytes(project: Project, store: redis.Red
 
 def test_another_machine_audits_what_it_finds_published(project: Project, store: redis.Redis) -> None:
     before = contents(project.reports)
-    for file in receipt.folder(project).glob("*.json"):
-        file.unlink()
+    receipt_file(project, "shop").unlink()
     assert not publish(project)
     assert contents(project.reports) == before
-    assert list(receipt.folder(project).glob("*.json"))
+    assert receipt_file(project, "shop").exists()
 
 
 def test_what_is_not_published_is_not_audited(project: Project, store: redis.Redis) -> None:

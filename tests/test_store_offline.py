@@ -114,8 +114,9 @@ def test_a_value_counts_until_its_time_to_live_has_passed(tmp_path: Path) -> Non
 
 def test_times_come_back_in_utc_whatever_the_zone_of_the_machine(tmp_path: Path) -> None:
     code = """
-        from weakfish.feast.source_files import Limits, session
-        with session(Limits()) as opened:
+        from types import SimpleNamespace
+        from weakfish.feast.source_files import session
+        with session(SimpleNamespace(offline_store=None, repo_path=None)) as opened:
             found = opened.stream("SELECT CAST('2024-01-31 20:00' AS TIMESTAMPTZ) AS t", 10, "A time").read_all()
         print(found["t"].type, found["t"][0].as_py().isoformat())
     """
@@ -232,6 +233,18 @@ def test_a_partitioned_folder_is_one_table_and_what_is_hidden_is_no_part_of_it(t
     assert stays(store, asked((0, "ann"), (5, "ann"), (6, "ann"))) == [0, 0, 6]
     found = store.get_historical_features(asked((5, "ann")), references("guest_stats")).to_arrow()
     assert found["spent"].to_pylist() == [None]
+
+
+def test_a_folder_above_the_source_names_no_partition(tmp_path: Path) -> None:
+    repository = tmp_path / "stays=7"
+    store = hotels(repository)
+    for hours in (0, 6):
+        part = pa.Table.from_pylist([row(hours, guest="ann", stays=hours, spent=None)], SCHEMAS["guest_stats"])
+        (repository / "data/guest_stats").mkdir(exist_ok=True)
+        pq.write_table(part, repository / f"data/guest_stats/{hours}.parquet")
+    assert stays(store, asked((5, "ann"), (6, "ann"))) == [0, 6]
+    with latest(store.get_feature_view("guest_stats"), at(9), store.config) as reader:
+        assert reader.read_all()["stays"].to_pylist() == [6]
 
 
 def test_a_date_partition_column_says_which_partitions_can_count(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from weakfish.errors import UserError
 from weakfish.project.paths import Project
 
 if TYPE_CHECKING:
-    from weakfish.feast.probe import Receipt
-    from weakfish.feast.publish import Outcome
+    from weakfish.contracts.publications import Receipt
+    from weakfish.feast.publish import PublishOutcome
 
 
 @click.group()
@@ -155,7 +155,7 @@ def _memory(client: Any) -> int | None:
         return None
 
 
-def of_publication(outcome: Outcome | None, as_json: bool) -> str:
+def of_publication(outcome: PublishOutcome | None, as_json: bool) -> str:
     """A publication: what was written, or that nothing had to be.
 
     As JSON: ``changed``, and if so ``version``, ``as_of``, ``revision`` (``name``, ``commit``, or null) and ``rows``:
@@ -183,7 +183,7 @@ def of_publication(outcome: Outcome | None, as_json: bool) -> str:
 
 def of_audit(receipt: Receipt, as_json: bool) -> str:
     """An audit: rows by kind for every view. JSON is what reports/publish.json says of it, with the ``version``."""
-    from weakfish.feast.audit import entity
+    from weakfish.feast.probe import entity
 
     if as_json:
         return json.dumps({"version": receipt.version, **receipt.audit}, indent=2, sort_keys=True, ensure_ascii=False)

@@ -6,10 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from weakfish.contracts.record import Rooted, Stored, Time, microseconds
-from weakfish.files import write_json
+from weakfish.errors import TableError
+from weakfish.files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -141,3 +144,50 @@ def write_publication(project: Rooted, name: str, marker: Marker, audit: Mapping
     views = {view: {k: v for k, v in of.items() if k != "version"} for view, of in marker.views.items()}
     content = {"project": name, "version": marker.version, "as_of": marker.as_of or None, "revision": marker.revision}
     write_json(PUBLICATIONS.file(project, "publish"), {**content, "views": views, "audit": dict(audit)})
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """``.weakfish/published/<project>.json``: an audit of what was published, so that it need not be made again.
+
+    Attributes
+    ----------
+    marker : str
+        The digest of all that the store said of itself.
+    audit : dict
+        The result, as ``reports/publish.json`` has it; see `Audit`.
+    sample : dict
+        Keys of some rows by view, for a probe to look for.
+    """
+
+    version: str
+    marker: str
+    audit: dict[str, Any]
+    sample: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all rows were as the feature tables have them."""
+        return bool(self.audit.get("passed"))
+
+
+def receipt_file(project: Rooted, name: str) -> Path:
+    """The file that remembers the last audit of a Feast project."""
+    return project.root / ".weakfish" / "published" / f"{quote(name, safe='')}.json"
+
+
+def read_receipt(project: Rooted, name: str, marker: str) -> Receipt | None:
+    """The receipt for what a Feast project published; None when there is none, or one for something else."""
+    try:
+        found = read_json(receipt_file(project, name))
+        sample = {view: [bytes.fromhex(key) for key in keys] for view, keys in found["sample"].items()}
+        receipt = Receipt(found["version"], found["marker"], dict(found["audit"]), sample)
+    except (TableError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return receipt if receipt.marker == marker else None
+
+
+def write_receipt(project: Rooted, name: str, receipt: Receipt) -> None:
+    """Remember an audit in the place of the last one."""
+    sample = {view: [key.hex() for key in keys] for view, keys in receipt.sample.items()}
+    write_json(receipt_file(project, name), {**asdict(receipt), "sample": sample})

@@ -103,7 +103,9 @@ class Classifiers:
 
     def _learn(self, rows: Bools, soft: Mapping[int, Floats]) -> dict[str, BySeed | str]:
         """Every kind of classifier for every seed, trained on its labels of ``rows``."""
-        words, known, days = self._words, self._inputs.features, self._inputs.days[rows]
+        words: Any = self._words  # neither is None for a kind that reads it
+        known: Any = self._inputs.features
+        days = self._inputs.days[rows]
         distinct = {id(labels): labels for labels in soft.values()}
 
         @cache  # no seed has a part in reading text
@@ -132,7 +134,8 @@ class Classifiers:
             stacked = learn_numbers(train, soft[seed], days, seed, test)
             # The geometric mean with text alone holds where entities are new and only text can tell.
             mean = np.exp((_logs(stacked) + _logs(said)) / 2)
-            return mean / mean.sum(axis=1, keepdims=True)
+            shares: Floats = mean / mean.sum(axis=1, keepdims=True)
+            return shares
 
         predict = {"text": lambda seed: text(id(soft[seed])), "features": features, "both": both}
         found: dict[str, BySeed | str] = {}

@@ -259,8 +259,8 @@ def share_over_time(
         return []
     shown = [1]
     if len(classes) > 2:
-        known = next((values[known] for _, known, values in found if known.any()), np.zeros((1, len(classes))))
-        shown = sorted(np.argsort(-known.mean(axis=0), kind="stable")[:SHOWN].tolist())
+        first = next((values[known] for _, known, values in found if known.any()), np.zeros((1, len(classes))))
+        shown = sorted(np.argsort(-first.mean(axis=0), kind="stable")[:SHOWN].tolist())
     points: Points = []
     for label in shown:
         about = {"class": classes[label]} if len(classes) > 2 else {}

@@ -1,4 +1,4 @@
-"""Write what changes, and the marker that says so: under a lock, in as few transactions as possible, with retries."""
+"""Writes of a publication: what changes and the marker that says so, under a lock, in few transactions, retried."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import redis
 
@@ -22,7 +22,10 @@ from weakfish.feast.encoding import Encoded
 from weakfish.feast.writer import commands, removals, remove, write
 
 SECONDS = 60
+"""How long a lock lives that nobody renews."""
+
 RENEWED = 15
+"""Seconds between renewals."""
 
 
 class PublishingLock:
@@ -39,11 +42,11 @@ class PublishingLock:
         """Take the key; raises `StoreError` while another publisher that may be alive holds it."""
         if self.client.set(self.key, self.value, nx=True, ex=SECONDS):
             return
-        held = self.client.get(self.key)
-        if held is not None and _may_live(held):
+        who = _living_holder(self.client.get(self.key))
+        if who is not None:
             raise StoreError(
-                f"{_who(held)} is publishing to this online store; wait for it to end (a lock that nobody renews "
-                f"expires after {SECONDS} s)."
+                f"{who} is publishing to this online store; wait for it to end (a lock that nobody renews expires "
+                f"after {SECONDS} s)."
             )
         self.client.set(self.key, self.value, ex=SECONDS)
 
@@ -85,26 +88,23 @@ def publishing_lock(client: redis.Redis, name: str) -> Iterator[PublishingLock]:
         lock.release()
 
 
-def _may_live(held: bytes | str) -> bool:
-    """False only for a process of this host that is gone."""
+def _living_holder(held: bytes | str | None) -> str | None:
+    """Who holds a lock; None where nobody does, or a process of this host that is gone."""
+    if held is None:
+        return None
     try:
         holder = json.loads(held)
-        if holder["host"] != socket.gethostname():
-            return True
-        os.kill(int(holder["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, TypeError, KeyError, PermissionError):
-        return True
-    return True
-
-
-def _who(held: bytes | str) -> str:
-    try:
-        holder = json.loads(held)
-        return f"Process {holder['pid']} on {holder['host']}"
+        host, process = holder["host"], int(holder["pid"])
     except (ValueError, TypeError, KeyError):
         return "Another publisher"
+    if host == socket.gethostname():
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+    return f"Process {process} on {host}"
 
 
 LIMIT = 10_000
@@ -121,101 +121,76 @@ class Counts:
     left: int = 0
 
 
-class Change(Protocol):
-    """A part of what changes."""
-
-    @property
-    def view(self) -> str | None:
-        """The view whose rows change."""
-
-    def __len__(self) -> int: ...
-
-    def queue(self, pipe: Any) -> int:
-        """Add it to a transaction; returns how many answers that adds."""
-
-    def make(self, client: Any) -> int:
-        """Make it on a cluster; returns the number of rows."""
-
-    def count(self, counts: Counts, rows: int) -> None:
-        """Count that so many rows were changed."""
-
-
 @dataclass(frozen=True)
-class Rows:
+class StoreChange:
+    """A part of what changes.
+
+    Attributes
+    ----------
+    view : str or None
+        The view whose rows change.
+    size : int
+        How many rows or keys.
+    queue : callable
+        Adds it to a transaction; returns how many answers that adds, whose sum is the number of rows changed.
+    make : callable
+        Makes it on a cluster; returns the number of rows changed.
+    counted : str
+        The field of `Counts` for rows changed; the others are newer in the store.
+    """
+
+    view: str | None
+    size: int
+    queue: Callable[[Any], int]
+    make: Callable[[Any], int]
+    counted: str = ""
+
+
+def written(
+    view: str, encoded: Encoded, until: int, gone: Sequence[bytes] = (), expire: int | None = None
+) -> StoreChange:
     """Rows to be written over all that is not newer than ``until``; they lose the fields ``gone``.
 
     ``expire`` is Feast's ``key_ttl_seconds``: how long after their last writing keys live.
     """
-
-    view: str
-    encoded: Encoded
-    until: int
-    gone: Sequence[bytes] = ()
-    expire: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    def queue(self, pipe: Any) -> int:
-        return commands(pipe, self.encoded, until=self.until, gone=self.gone, expire=self.expire)
-
-    def make(self, client: Any) -> int:
-        return write(client, self.encoded, until=self.until, gone=self.gone, expire=self.expire).written
-
-    def count(self, counts: Counts, rows: int) -> None:
-        counts.written += rows
-        counts.left += len(self) - rows
+    how: dict[str, Any] = {"until": until, "gone": gone, "expire": expire}
+    return StoreChange(
+        view,
+        len(encoded),
+        lambda pipe: commands(pipe, encoded, **how),
+        lambda client: write(client, encoded, **how).written,
+        "written",
+    )
 
 
-@dataclass(frozen=True)
-class Removed:
-    """Rows to be removed that are not newer than ``until``."""
-
-    view: str
-    name: str
-    entities: Sequence[bytes]
-    fields: Sequence[bytes]
-    until: int
-
-    def __len__(self) -> int:
-        return len(self.entities)
-
-    def queue(self, pipe: Any) -> int:
-        return removals(pipe, self.entities, self.name, self.fields, self.until)
-
-    def make(self, client: Any) -> int:
-        return remove(client, self.entities, self.name, self.fields, self.until)
-
-    def count(self, counts: Counts, rows: int) -> None:
-        counts.removed += rows
-        counts.left += len(self) - rows
+def removed(view: str, name: str, entities: Sequence[bytes], fields: Sequence[bytes], until: int) -> StoreChange:
+    """Rows to be removed that are not newer than ``until``; ``name`` is the view's name online."""
+    return StoreChange(
+        view,
+        len(entities),
+        lambda pipe: removals(pipe, entities, name, fields, until),
+        lambda client: remove(client, entities, name, fields, until),
+        "removed",
+    )
 
 
-@dataclass(frozen=True)
-class Orphans:
-    """Fields of no view, by key."""
+def without_fields(orphans: Sequence[tuple[bytes, Sequence[bytes]]]) -> StoreChange:
+    """Fields of no view, to be removed from their keys."""
 
-    fields: Sequence[tuple[bytes, Sequence[bytes]]]
-    view: None = None
-
-    def __len__(self) -> int:
-        return len(self.fields)
-
-    def queue(self, pipe: Any) -> int:
-        for key, names in self.fields:
+    def queue(pipe: Any) -> int:
+        for key, names in orphans:
             pipe.hdel(key, *names)
-        return len(self.fields)
+        return len(orphans)
 
-    def make(self, client: Any) -> int:
+    def make(client: Any) -> int:
         def delete() -> int:
             with client.pipeline(transaction=False) as pipe:
-                self.queue(pipe)
+                queue(pipe)
                 return len(pipe.execute())
 
         return retried(delete)
 
-    def count(self, counts: Counts, rows: int) -> None:
-        return None
+    return StoreChange(None, len(orphans), queue, make)
 
 
 class Changes:
@@ -234,19 +209,19 @@ class Changes:
         self.before = parse_marker(self._held)
         self._coming: dict[str, Any] = {}
         self._parts = keys.is_cluster(client)
-        self._waiting: list[Change] = []
+        self._waiting: list[StoreChange] = []
 
     def begin(self, version: str, as_of: str, until: dict[str, str]) -> None:
         """Say what is coming, and up to which time each view's rows are the publication's to change."""
         self._coming = {"version": version, "as_of": as_of, "until": until}
 
-    def add(self, change: Change) -> None:
+    def add(self, change: StoreChange) -> None:
         """Take a change, and make it if there are too many for one transaction."""
         if change.view is not None:
             self.counts.setdefault(change.view, Counts())
-        if len(change):
+        if change.size:
             self._waiting.append(change)
-        if self._parts or sum(map(len, self._waiting)) > LIMIT:
+        if self._parts or sum(waiting.size for waiting in self._waiting) > LIMIT:
             self._make_parts()
 
     def commit(self, marker: Marker) -> None:
@@ -269,18 +244,20 @@ class Changes:
             else:
                 self._transaction(marker, [change])
 
-    def _transaction(self, marker: Marker, changes: Sequence[Change]) -> None:
+    def _transaction(self, marker: Marker, changes: Sequence[StoreChange]) -> None:
         """Changes and marker at once; done already if the marker stands there, since its answer alone was lost."""
         text = marker.text().encode()
 
         def attempt() -> list[int]:
             with self.lock.writing, self.client.pipeline(transaction=True) as pipe:
-                self.client.set(self.lock.key, self.lock.value, nx=True, ex=60)  # a server that restarted forgot it
+                self.client.set(
+                    self.lock.key, self.lock.value, nx=True, ex=SECONDS
+                )  # a server that restarted forgot it
                 self.lock.check(pipe)
                 pipe.watch(keys.marker(self.name))  # type: ignore[no-untyped-call]
                 found: Any = pipe.get(keys.marker(self.name))
                 if found == text and found != self._held:
-                    return [len(change) for change in changes]
+                    return [change.size for change in changes]
                 if found != self._held:
                     raise StoreError(
                         "The online store is not as this publisher left it: it lost its data, or another one was at "
@@ -296,6 +273,8 @@ class Changes:
             self._count(change, rows)
         self._held = text
 
-    def _count(self, change: Change, rows: int) -> None:
+    def _count(self, change: StoreChange, rows: int) -> None:
         if change.view is not None:
-            change.count(self.counts[change.view], rows)
+            counts = vars(self.counts[change.view])
+            counts[change.counted] += rows
+            counts["left"] += change.size - rows

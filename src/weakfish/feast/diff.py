@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any
@@ -112,7 +112,7 @@ class Leftover:
     orphans: Sequence[bytes]
 
 
-class Known:
+class KnownKeys:
     """The keys that views have in the tables, and in which of them the store has rows of other views.
 
     Parameters
@@ -150,45 +150,36 @@ class Known:
         """How many keys a view has."""
         return sum(map(len, self._keys[view]))
 
-    def unknown(self) -> _Unknown:
-        """Which views have a row in a key, or may have, that is not in the tables."""
+    def strangers(self) -> Callable[[Sequence[bytes], Sequence[Kind]], list[list[str]]]:
+        """What tells for each key, given its kind, the views that may have a row there that is not in the tables."""
         strays = {view: np.setdiff1d(_joined(self._present[view]), _joined(self._keys[view])) for view in self.read}
         seen: dict[Kind, list[Hashes]] = {}
         for view in self.read:
             seen.setdefault(self.layouts[view].kind, []).extend(self._keys[view])
-        return _Unknown(self, strays, {kind: np.unique(_joined(found)) for kind, found in seen.items()})
+        known = {kind: np.unique(_joined(hashes)) for kind, hashes in seen.items()}
 
+        def views(found: Sequence[bytes], kinds: Sequence[Kind]) -> list[list[str]]:
+            hashes, of_keys = hashed(found), [list[str]() for _ in found]
+            for view in self.read:
+                kind = self.layouts[view].kind
+                mine = np.fromiter((each == kind for each in kinds), np.bool_, len(found))
+                for place in np.flatnonzero(mine & (~_among(hashes, known[kind]) | _among(hashes, strays[view]))):
+                    of_keys[place].append(view)
+            return of_keys
 
-@dataclass(frozen=True)
-class _Unknown:
-    known: Known
-    strays: Mapping[str, Hashes]
-    seen: Mapping[Kind, Hashes]
-
-    def views(self, found: Sequence[bytes], kinds: Sequence[Kind]) -> list[list[str]]:
-        """For each key the views that may have a row there that is not theirs."""
-        hashes = hashed(found)
-        views: list[list[str]] = [[] for _ in found]
-        for kind, seen in self.seen.items():
-            mine = np.fromiter((each == kind for each in kinds), np.bool_, len(found))
-            new = mine & ~_among(hashes, seen)
-            for view, strays in self.strays.items():
-                if self.known.layouts[view].kind == kind:
-                    for place in np.flatnonzero(new | (mine & _among(hashes, strays))):
-                        views[place].append(view)
         return views
 
 
-def leftovers(online: Online, project: str, known: Known, *, thorough: bool) -> Iterator[Leftover]:
+def leftovers(online: Online, project: str, known: KnownKeys, *, thorough: bool) -> Iterator[Leftover]:
     """Look through a project's keys for rows that are in no view's keys, and for fields of no view.
 
     ``thorough`` looks for such fields in all keys, not just in those of which something is not known.
     """
-    unknown, layouts = known.unknown(), known.layouts
+    strangers, layouts = known.strangers(), known.layouts
     prefixes = {layout.kind: _prefix(layout.kind) for layout in layouts.values()}
     for batch in keys.batches(online.keys(project)):
         kinds = [_kind(key, project, prefixes) for key in batch]
-        views = unknown.views(batch, kinds)
+        views = strangers(batch, kinds)
         asked = [thorough or kind not in prefixes for kind in kinds]
         for kind in prefixes if not thorough else ():
             mine = [place for place, each in enumerate(kinds) if each == kind and views[place]]
@@ -199,17 +190,12 @@ def leftovers(online: Online, project: str, known: Known, *, thorough: bool) -> 
                 asked[place] = not there or any(view in there for view in views[place])
         places = list(compress(range(len(batch)), asked))
         for place, present in zip(places, online.fields([batch[place] for place in places]), strict=True):
-            found = _leftover(batch[place], present, views[place], kinds[place], layouts)
-            if found.rows or found.orphans:
-                yield found
-
-
-def _leftover(
-    key: bytes, present: set[bytes], views: Sequence[str], kind: Kind, layouts: Mapping[str, Layout]
-) -> Leftover:
-    rows = {view: [field for field in layouts[view].fields if field in present] for view in views}
-    mine = [layout.fields for layout in layouts.values() if layout.kind == kind]
-    return Leftover(key, {view: found for view, found in rows.items() if found}, sorted(present.difference(*mine)))
+            rows = {view: [field for field in layouts[view].fields if field in present] for view in views[place]}
+            ours = [layout.fields for layout in layouts.values() if layout.kind == kinds[place]]
+            orphans = sorted(present.difference(*ours))
+            rows = {view: found for view, found in rows.items() if found}
+            if rows or orphans:
+                yield Leftover(batch[place], rows, orphans)
 
 
 def hashed(found: Sequence[bytes]) -> Hashes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -100,9 +100,9 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> ArrowJob:
-        """See Feast's ``OfflineStore`` and `plan`."""
+        """See Feast's ``OfflineStore`` and `weakfish.feast.retrieval.Retrieval`."""
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
-        retrieval, metadata = _duckdb("retrieval").plan(
+        retrieval = _duckdb("retrieval").Retrieval(
             config,
             feature_views,
             feature_refs,
@@ -115,21 +115,21 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         )
         return ArrowJob(
             retrieval.reader,
-            repo=retrieval.limits.repo,
-            metadata=metadata,
+            repo=config.repo_path,
+            metadata=retrieval.metadata,
             on_demand=on_demand,
             full_feature_names=full_feature_names,
         )
 
     @staticmethod
-    def pull_latest_from_table_or_query(config: Any, *pull: Any, **named: Any) -> ArrowJob:
-        """See Feast's ``OfflineStore`` and `weakfish.feast.retrieval.Pull`; `CheckFailed` when a gate is shut."""
-        return _pulled("latest", config, *pull, **named)
+    def pull_latest_from_table_or_query(config: Any, data_source: Any, *pull: Any, **named: Any) -> ArrowJob:
+        """See Feast's ``OfflineStore`` and `weakfish.feast.retrieval.pulled`; `CheckFailed` when a gate is shut."""
+        return _pull_job(True, config, data_source, *pull, **named)
 
     @staticmethod
-    def pull_all_from_table_or_query(config: Any, *pull: Any, **named: Any) -> ArrowJob:
-        """See Feast's ``OfflineStore`` and `weakfish.feast.retrieval.Pull`; `CheckFailed` when a gate is shut."""
-        return _pulled("all", config, *pull, **named)
+    def pull_all_from_table_or_query(config: Any, data_source: Any, *pull: Any, **named: Any) -> ArrowJob:
+        """See Feast's ``OfflineStore`` and `weakfish.feast.retrieval.pulled`; `CheckFailed` when a gate is shut."""
+        return _pull_job(False, config, data_source, *pull, **named)
 
     @staticmethod
     def offline_write_batch(
@@ -138,7 +138,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         """Add rows to the Parquet of a view; see `weakfish.feast.source_files.append`."""
         if feature_view.batch_source is None:
             raise UserError(f"View {feature_view.name!r} has no batch source to write to; give it one.")
-        _duckdb("parquet").append(feature_view.batch_source, table, config.repo_path)
+        _duckdb("source_files").append(feature_view.batch_source, table, config.repo_path)
         if progress is not None:
             progress(table.num_rows)
 
@@ -150,28 +150,23 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         destination = logging_config.destination
         if not isinstance(destination, FileLoggingDestination):
             raise UserError(f"Logs go to a FileLoggingDestination here, not to a {type(destination).__name__}.")
-        _duckdb("parquet").append_logs(destination, data, config.repo_path)
+        _duckdb("source_files").append_logs(destination, data, config.repo_path)
 
 
-def _pulled(rows: str, config: Any, *pull: Any, **named: Any) -> ArrowJob:
-    wanted = _duckdb("retrieval").Pull(config, *pull, **named)
-    require_open_source(wanted.data_source, config.repo_path)
-    return ArrowJob(getattr(wanted, rows), repo=config.repo_path)
+def _pull_job(last: bool, config: Any, data_source: Any, *pull: Any, **named: Any) -> ArrowJob:
+    pulled = _duckdb("retrieval").pulled
+    require_open_source(data_source, config.repo_path)
+    return ArrowJob(lambda rows: pulled(rows, last, config, data_source, *pull, **named), repo=config.repo_path)
 
 
 WHOLE = 1_000_000
 """Rows of a batch when all batches are wanted at once."""
 
 NULLABLE: dict[pa.DataType, Any] = {
-    pa.int8(): pd.Int8Dtype(),
-    pa.int16(): pd.Int16Dtype(),
-    pa.int32(): pd.Int32Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-    pa.uint8(): pd.UInt8Dtype(),
-    pa.uint16(): pd.UInt16Dtype(),
-    pa.uint32(): pd.UInt32Dtype(),
-    pa.uint64(): pd.UInt64Dtype(),
+    getattr(pa, name.lower())(): getattr(pd, f"{name}Dtype")()
+    for name in ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
 }
+"""What pandas keeps whole numbers in where some are null."""
 
 
 class ArrowJob(RetrievalJob):
@@ -237,8 +232,9 @@ class ArrowJob(RetrievalJob):
             return found
         held = ExitStack()
         held.callback(found.close)
-        schema = self._computed(pa.Table.from_batches([], found.schema)).schema
-        batches = (batch for part in found for batch in self._batches_of(part, schema))
+        schema = self._computed(found.schema.empty_table()).schema
+        pieces = (self._computed(pa.Table.from_batches([part])).select(schema.names) for part in found)
+        batches = (batch for piece in pieces for batch in piece.combine_chunks().to_batches())
         return _duckdb("retrieval").held_reader(schema, batches, held, "An on-demand view")
 
     def to_parquet(self, path: str | Path) -> None:
@@ -246,7 +242,7 @@ class ArrowJob(RetrievalJob):
 
         ``path`` starts at the Feast repository if relative. Raises like `to_arrow_batches`.
         """
-        target = _duckdb("parquet").resolved(str(path), self._repo)
+        target = _duckdb("source_files").resolved(str(path), self._repo)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
         try:
@@ -266,7 +262,7 @@ class ArrowJob(RetrievalJob):
             When something is there and must stay.
         """
         uri: str = storage.file_options.uri
-        target = _duckdb("parquet").resolved(uri, self._repo)
+        target = _duckdb("source_files").resolved(uri, self._repo)
         if target.exists() and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=uri)
         if target.suffix == ".parquet":
@@ -289,47 +285,38 @@ class ArrowJob(RetrievalJob):
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return frame(self._to_arrow_internal(timeout))
 
-    def _batches_of(self, batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        yield from self._computed(pa.Table.from_batches([batch])).select(schema.names).combine_chunks().to_batches()
-
     def _computed(self, table: pa.Table) -> pa.Table:
         """A batch with the features of on-demand views, in the types that they declare."""
-        computed = _InMemory(table, self).to_arrow() if table.num_rows else self._declared(table)
-        for position, name in enumerate(computed.column_names[table.num_columns :], table.num_columns):
-            computed = computed.set_column(position, name, _typed(name, computed[name], self._types()[name]))
-        return computed
-
-    def _declared(self, table: pa.Table) -> pa.Table:
-        wanted = set(self._metadata.features) if self._metadata else set()
+        asked, kinds, computed = set(self._metadata.features) if self._metadata else set(), {}, table
+        if table.num_rows:  # Feast computes them, of a job that reads this batch alone
+            names: dict[str, Any] = {"on_demand": self._on_demand, "full_feature_names": self._full_feature_names}
+            computed = ArrowJob(lambda rows: table.to_reader(), repo=None, metadata=self._metadata, **names).to_arrow()
         for view in self._on_demand:
             called = view.projection.name_to_use()
             for field in view.projection.features:
-                if f"{called}:{field.name}" in wanted or f"{view.name}:{field.name}" in wanted:
-                    name = f"{called}__{field.name}" if self._full_feature_names else field.name
-                    table = table.append_column(name, pa.array([], self._types()[name]))
-        return table
+                name, kind = f"{called}__{field.name}" if self._full_feature_names else field.name, declared_type(field)
+                kinds[name] = kind
+                if not table.num_rows and asked & {f"{called}:{field.name}", f"{view.name}:{field.name}"}:
+                    computed = computed.append_column(name, pa.array([], kind))
+        for position, name in enumerate(computed.column_names[table.num_columns :], table.num_columns):
+            column, kind = computed[name], kinds[name]
+            try:
+                computed = computed.set_column(position, name, column.cast(kind))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise StoreError(
+                    f"{name} came back as {column.type} and is declared {kind} ({error}); correct its view."
+                ) from error
+        return computed
 
-    def _types(self) -> dict[str, pa.DataType]:
-        found = {}
-        for view in self._on_demand:
-            prefix = f"{view.projection.name_to_use()}__" if self._full_feature_names else ""
-            for field in view.projection.features:
-                kind = TIME if field.dtype == UnixTimestamp else from_feast_to_pyarrow_type(field.dtype)
-                found[f"{prefix}{field.name}"] = kind
-        return found
+
+def is_on_demand(view: Any) -> bool:
+    """Whether a view is computed when it is asked for, and not stored."""
+    return isinstance(view, OnDemandFeatureView)
 
 
-class _InMemory(ArrowJob):
-    """One batch of a job, for Feast to compute its on-demand views."""
-
-    def __init__(self, batch: pa.Table, job: ArrowJob) -> None:
-        super().__init__(
-            lambda rows: batch.to_reader(),
-            repo=None,
-            metadata=job.metadata,
-            on_demand=job.on_demand_feature_views,
-            full_feature_names=job.full_feature_names,
-        )
+def declared_type(field: Any) -> pa.DataType:
+    """The type in which a feature comes out that its view computes."""
+    return TIME if field.dtype == UnixTimestamp else from_feast_to_pyarrow_type(field.dtype)
 
 
 def frame(table: pa.Table) -> pd.DataFrame:
@@ -340,12 +327,3 @@ def frame(table: pa.Table) -> pd.DataFrame:
         if kind is not None and column.null_count:
             plain.isetitem(position, column.to_pandas(types_mapper=NULLABLE.get))
     return plain
-
-
-def _typed(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    try:
-        return column.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise StoreError(
-            f"{name} came back as {column.type} and is declared {kind} ({error}); correct its view."
-        ) from error

@@ -1,24 +1,24 @@
-"""What is published, as far as it can be seen without Feast: settings, marker, receipts of audits, versions."""
+"""What is published, as far as it can be seen without Feast: settings, versions, and what the store says of itself."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import redis
 import yaml
 
-from weakfish.contracts.publications import Marker, parse_marker
+from weakfish.contracts.manifests import FEATURES
+from weakfish.contracts.publications import Marker, Receipt, parse_marker, read_receipt
+from weakfish.contracts.record import utc
 from weakfish.errors import StoreError, TableError
 from weakfish.feast import layout as keys
-from weakfish.files import read_json, sha256, write_json
+from weakfish.files import read_json, sha256
 from weakfish.project.paths import Project
 
 SECONDS, NANOS = 8, 16
@@ -27,73 +27,21 @@ SECONDS, NANOS = 8, 16
 
 def event_time(stamp: bytes) -> int | None:
     """The event time of a row, from its field ``_ts:<view>``; None for bytes that are no time."""
-    parts = {SECONDS: 0, NANOS: 0}
-    position = 0
-    try:
-        while position < len(stamp):
-            tag = stamp[position]
+    parts, tag, value, shift = {SECONDS: 0, NANOS: 0}, None, 0, 0
+    for byte in stamp:
+        if tag is None:
+            tag, value, shift = byte, 0, 0
+            continue
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
             if tag not in parts:
                 return None
-            parts[tag], position = _varint(stamp, position + 1)
-    except IndexError:
+            parts[tag], tag = value, None
+    if tag is not None:
         return None
     seconds = parts[SECONDS] - 2**64 if parts[SECONDS] >= 2**63 else parts[SECONDS]
     return seconds * 1_000_000 + parts[NANOS] // 1000
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """An audit of what was published as ``version``: whether it ``passed``, its result, keys of rows by view.
-
-    ``marker`` is the digest of all that the store said of itself.
-    """
-
-    version: str
-    marker: str
-    audit: dict[str, Any]
-    sample: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool:
-        """Whether all rows were as the feature tables have them."""
-        return bool(self.audit.get("passed"))
-
-
-def folder(project: Project) -> Path:
-    """Where receipts are."""
-    return project.root / ".weakfish" / "published"
-
-
-def read_receipt(project: Project, name: str, marker: str) -> Receipt | None:
-    """The receipt for what a Feast project published; None when there is none, or one for something else."""
-    try:
-        found = read_json(_file(project, name))
-        sample = {view: [bytes.fromhex(key) for key in found_keys] for view, found_keys in found["sample"].items()}
-        receipt = Receipt(found["version"], found["marker"], dict(found["audit"]), sample)
-    except (TableError, OSError, KeyError, TypeError, ValueError, AttributeError):
-        return None
-    return receipt if receipt.marker == marker else None
-
-
-def write_receipt(project: Project, name: str, receipt: Receipt) -> None:
-    """Remember an audit in the place of the last one."""
-    sample = {view: [key.hex() for key in found] for view, found in receipt.sample.items()}
-    content = {"version": receipt.version, "marker": receipt.marker, "audit": receipt.audit, "sample": sample}
-    write_json(_file(project, name), content)
-
-
-def _file(project: Project, name: str) -> Path:
-    return folder(project) / f"{quote(name, safe='')}.json"
 
 
 FORMAT = 2
@@ -130,30 +78,30 @@ def settings(project: Project) -> dict[str, Any]:
 
 def manifests(project: Project) -> dict[str, dict[str, Any]]:
     """What each feature table holds, by its name; raises `TableError` when there is none or one lost its files."""
-    folder = project.table("features")
-    found = {file.name.removesuffix(".manifest.json"): read_json(file) for file in folder.glob("*.manifest.json")}
+    found = {name: read_json(file) for name, file in FEATURES.files(project).items()}
     if not found:
-        raise TableError(f"There is no feature table in {folder}; run `dvc repro`, which makes them.")
-    for name, content in sorted(found.items()):
+        raise TableError(
+            f"There is no feature table in {project.table('features')}; run `dvc repro`, which makes them."
+        )
+    for name, content in found.items():
         for partition in content.get("partitions", {}):
-            file = folder / name / f"{partition}.parquet"
+            file = project.table(f"features/{name}") / f"{partition}.parquet"
             if not file.is_file():
                 raise TableError(f"{file} is gone, nothing was published; run `dvc repro`, which makes it.")
-    return dict(sorted(found.items()))
+    return found
 
 
-def as_of(project: Project) -> datetime:
-    """The time that the store answers for: as the setting says, ``last`` being the last event that features know."""
-    setting = project.params.publish.as_of
+def as_of(project: Project, setting: datetime | str | None = None) -> datetime:
+    """The time that the store answers for: as the setting says, ``last`` being the last event that features know.
+
+    ``setting`` is ``publish.as_of`` of params.yaml, where that is not to be read.
+    """
+    setting = project.params.publish.as_of if setting is None else setting
     if isinstance(setting, datetime):
-        return setting.replace(tzinfo=setting.tzinfo or UTC).astimezone(UTC)
-    return datetime.now(UTC) if setting == "now" else last_known(project)
-
-
-def last_known(project: Project) -> datetime:
-    """The time of the last event that the feature tables know."""
-    times = [datetime.fromisoformat(content["as_of"]) for content in manifests(project).values()]
-    return max(time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC) for time in times)
+        return utc(setting)
+    if setting == "now":
+        return datetime.now(UTC)
+    return max(utc(datetime.fromisoformat(content["as_of"])) for content in manifests(project).values())
 
 
 def expected_version(project: Project) -> str:
@@ -175,10 +123,13 @@ def digest(content: Any) -> str:
 
 def is_current(project: Project, client: redis.Redis, name: str, marker: Marker | None) -> bool:
     """True when store and registry are what publishing again would make of them, as far as a probe can see."""
+    if marker is None:
+        return False
+    # Time stands still unless ``as_of`` is now; then it may have come for a row that was left for later.
+    moves = project.params.publish.as_of == "now" and marker.due is not None
     return (
-        marker is not None
-        and marker.version == expected_version(project)
-        and not _is_due(project, marker)
+        marker.version == expected_version(project)
+        and not (moves and datetime.fromisoformat(str(marker.due)) <= datetime.now(UTC))
         and registry_is(project, marker.version)
         and holds(project, client, name, marker)
     )
@@ -195,7 +146,10 @@ def holds(project: Project, client: redis.Redis, name: str, marker: Marker) -> b
     known = read_receipt(project, name, marker.digest())
     if known and not known.passed:
         return False
-    keys_in_all = _size(client)
+    try:
+        keys_in_all = keys.size(client)
+    except redis.exceptions.NoPermissionError:
+        keys_in_all = None
     entities: Counter[tuple[str, ...]] = Counter()
     for content in marker.views.values():
         kind = tuple(content["join_keys"])
@@ -205,14 +159,6 @@ def holds(project: Project, client: redis.Redis, name: str, marker: Marker) -> b
     if known and max(entities.total(), keys_in_all or 0) > COUNTED:
         return _has_sample(client, marker, known.sample)
     return _has_all(client, name, marker)
-
-
-def _size(client: redis.Redis) -> int | None:
-    """All keys of the server, whosever they are; None where the user may not ask."""
-    try:
-        return keys.size(client)
-    except redis.exceptions.NoPermissionError:
-        return None
 
 
 def _has_sample(client: redis.Redis, marker: Marker, sample: Mapping[str, Iterable[bytes]]) -> bool:
@@ -262,8 +208,26 @@ def registry_is(project: Project, version: str) -> bool:
         return False
 
 
-def _is_due(project: Project, marker: Marker) -> bool:
-    """True when time has come for a row that was left for later; it stands still unless ``as_of`` is now."""
-    if project.params.publish.as_of != "now" or marker.due is None:
-        return False
-    return datetime.fromisoformat(marker.due) <= datetime.now(UTC)
+BAD = ("missing", "stale", "different", "unexpected")
+"""The kinds of rows and values that are not online as the tables have them; ``newer`` ones a service pushed."""
+
+
+def entity(found: Mapping[str, Any]) -> str:
+    """An entity by its join keys."""
+    return ", ".join(f"{key}={value}" for key, value in found.items())
+
+
+def failure(receipt: Receipt) -> str:
+    """What an audit that failed found, in a sentence."""
+    said = []
+    for view, found in receipt.audit["views"].items():
+        counts = [f"{found['rows'][kind]:,} {kind}" for kind in BAD if found["rows"].get(kind)]
+        if found["sample"]["different"]:
+            counts.append(f"{found['sample']['different']:,} read otherwise by plain Feast")
+        named = [*(first for kind in BAD for first in found["first"].get(kind, ())), *found["sample"]["first"], {}]
+        if counts:
+            said.append(f"{view} has {', '.join(counts)} (first: {entity(named[0])})")
+    return (
+        f"The online store does not hold what the feature tables say: {'; '.join(said)}; run `weakfish publish`, which "
+        "writes these rows again, and see reports/publish.json."
+    )

@@ -1,12 +1,10 @@
-"""What is to be published: tables and definitions of the work tree or of a revision, and until when they know.
-
-Descriptions of views go out, as the marker and the report have them, and their rows, encoded, in batches.
-"""
+"""A publication: what is to be published, of the work tree or of a revision, and the changes that bring it about."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,13 +20,13 @@ from feast import FeatureStore, FeatureView
 
 from weakfish.contracts.manifests import FeaturesManifest, read_manifest
 from weakfish.contracts.publications import Marker
-from weakfish.contracts.record import EVENT_TIMESTAMP, microseconds, moment
+from weakfish.contracts.record import EVENT_TIMESTAMP, microseconds, moment, utc
 from weakfish.contracts.tables import partitions, read_partition
 from weakfish.errors import UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
-from weakfish.feast.commit import Changes, Counts, Orphans, PublishingLock, Removed, Rows
-from weakfish.feast.diff import Known, Layout, Online, differences, leftovers
+from weakfish.feast.commit import Changes, Counts, PublishingLock, removed, without_fields, written
+from weakfish.feast.diff import KnownKeys, Layout, Online, differences, leftovers
 from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.registry import new_registry, quiet, replaced, views
@@ -81,46 +79,39 @@ class Contents:
         return replace(at_revision(project, revision["commit"], revision["name"]), as_of=as_of, revision=revision)
 
 
-@dataclass(frozen=True)
-class Extent:
-    """How far a view's table has got at a time: its rows until then, the last of them, and the first to come."""
+def description(contents: Contents, store: FeatureStore, view: FeatureView) -> tuple[dict[str, Any], datetime | None]:
+    """What the marker and the report say of a view, and the time of the first of its rows that is left for later.
 
-    rows: int
-    last: datetime | None
-    due: datetime | None
-
-
-def extent(contents: Contents, view: FeatureView) -> Extent:
-    """Read the event times of a view's table; raises `TableError` when it is missing or cut off."""
-    rows, last, due = 0, None, None
+    The description's ``version`` changes when the view's rows or its fields do. Rows ``until`` that time are the
+    table's, which knows events or has a row so far; what is online with a later one was pushed by a service, and is
+    not the publication's to change. Raises `TableError` when the table is missing or cut off.
+    """
+    table, as_of = str(view.batch_source.name), contents.as_of
+    known = read_manifest(contents.source, FeaturesManifest, f"features/{table}")
+    rows, last, later = 0, [], []
     for file in partitions(Path(view.batch_source.path)).values():
         times = read_partition(file, [EVENT_TIMESTAMP])[EVENT_TIMESTAMP]
-        past = times.filter(pc.less_equal(times, contents.as_of))
-        to_come = times.filter(pc.greater(times, contents.as_of))
+        past = times.filter(pc.less_equal(times, as_of))
         rows += len(past)
-        last = _pick(max, last, pc.max(past).as_py())
-        due = _pick(min, due, pc.min(to_come).as_py())
-    return Extent(rows, last, due)
-
-
-def description(contents: Contents, store: FeatureStore, view: FeatureView, found: Extent) -> dict[str, Any]:
-    """What the marker and the report say of a view; its version changes when its rows or its fields do."""
-    table = str(view.batch_source.name)
-    known = read_manifest(contents.source, FeaturesManifest, f"features/{table}")
+        last += [time for time in [pc.max(past).as_py()] if time]
+        later += [time for time in [pc.min(times.filter(pc.greater(times, as_of))).as_py()] if time]
+    last_row = utc(max(last)) if last else None
+    until = min(as_of, known.as_of) if known.as_of else as_of
     content: dict[str, Any] = {
         "table": table,
         "join_keys": sorted(view.join_keys),
         "features": [feature.name for feature in view.features],
         "types": {feature.name: str(feature.dtype) for feature in view.features},
         "data_version": known.data_version,
-        "last_row_at": found.last.isoformat() if found.last else None,
-        "rows": found.rows,
-        "until": moment(_until(contents, known, found)).isoformat(),
+        "last_row_at": last_row.isoformat() if last_row else None,
+        "rows": rows,
+        "until": utc(max(until, last_row) if last_row else until).isoformat(),
     }
     if (name := view_name(view, store.config)) != view.name:
         content["online_name"] = name
     entities = [str(field.dtype) for field in view.entity_columns]
-    return {**content, "version": probe.digest([probe.FORMAT, view.name, entities, content])}
+    content["version"] = probe.digest([probe.FORMAT, view.name, entities, content])
+    return content, utc(min(later)) if later else None
 
 
 def batches(contents: Contents, store: FeatureStore, view: FeatureView) -> Iterator[tuple[pa.RecordBatch, Encoded]]:
@@ -130,23 +121,6 @@ def batches(contents: Contents, store: FeatureStore, view: FeatureView) -> Itera
             for start in range(0, whole.num_rows, ROWS):
                 batch = whole.slice(start, ROWS)
                 yield batch, encode(view, store.config, batch)
-
-
-def _until(contents: Contents, known: FeaturesManifest, found: Extent) -> int:
-    """Microseconds since 1970 up to which the table says what is right: how far it knows events, or has a row.
-
-    What is online with a later event time was pushed by a service, and is not the publication's to change.
-    """
-    as_of = microseconds(contents.as_of)
-    knows = min(as_of, microseconds(known.as_of)) if known.as_of else as_of
-    return max(knows, microseconds(found.last)) if found.last else knows
-
-
-def _pick(
-    choose: Callable[[list[datetime]], datetime], one: datetime | None, other: datetime | None
-) -> datetime | None:
-    times = [time.astimezone(UTC) for time in (one, other) if time is not None]
-    return choose(times) if times else None
 
 
 DEFINED = ("feature_repo/*.py", "feature_repo/*.yaml", "params.yaml", "dvc.yaml")
@@ -195,18 +169,15 @@ def tidy(project: Project, marker: Marker) -> None:
 
 def _lay_out(revision: Revision, home: Path) -> None:
     """Write a revision's definitions, settings, feature tables and label manifests into an empty folder."""
-    for pattern in DEFINED:
-        for path, content in revision.sources(pattern).items():
-            _write(home / path, content)
-    if not (home / "feature_repo").is_dir():
+    found = {path: content for pattern in DEFINED for path, content in revision.sources(pattern).items()}
+    if not any(path.startswith("feature_repo/") for path in found):
         raise UserError(f"At {revision.name} there was no feature_repo; name a later revision.")
-    for path in revision.files("features"):
-        _write(home / "data" / path, revision.bytes(path))
-    try:
-        manifests = [path for path in revision.files("labels") if path.endswith(".manifest.json")]
-    except UserError:
-        manifests = []  # of a revision that had no labels
-    for path in manifests:
+    paths = list(revision.files("features"))
+    with suppress(UserError):  # a revision that had no labels
+        paths += [path for path in revision.files("labels") if path.endswith(".manifest.json")]
+    for path, content in found.items():
+        _write(home / path, content)
+    for path in paths:
         _write(home / "data" / path, revision.bytes(path))
 
 
@@ -225,9 +196,7 @@ def _as_of(source: Project, revision: Revision) -> datetime:
             f"publish.as_of in params.yaml cannot be read at {revision.name} ({type(error).__name__}); name a later "
             "revision."
         ) from error
-    if isinstance(setting, datetime):
-        return setting.replace(tzinfo=setting.tzinfo or UTC).astimezone(UTC)
-    return datetime.now(UTC) if setting == "now" else probe.last_known(source)
+    return probe.as_of(source, setting)
 
 
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
@@ -255,57 +224,58 @@ class _Publication:
         self.contents, self.store, self.changes = contents, store, changes
         self.client, self.name = changes.client, changes.name
         before = changes.before
-        self.intact = before is not None and probe.holds(contents.project, self.client, self.name, before)
         self.before: Mapping[str, Mapping[str, Any]] = before.views if before else {}
+        self.intact = before is not None and probe.holds(contents.project, self.client, self.name, before)
         self.served = views(store)
-        self.extents = {str(view.name): extent(contents, view) for view in self.served}
-        self.now = {str(view.name): description(contents, store, view, self.extents[view.name]) for view in self.served}
-        self.until = {view: self._until(before, view) for view in self.now}
+        self.now: dict[str, dict[str, Any]] = {}
+        self.due: list[datetime] = []
+        self.until: dict[str, int] = {}
+        for view in self.served:
+            self.now[view.name], due = description(contents, store, view)
+            self.due += [due] if due else []
+            # Rows up to then are the publication's to change: those it knows, and those that earlier ones knew.
+            earlier = before.until(view.name) if before else None
+            now = microseconds(self.now[view.name]["until"])
+            self.until[view.name] = now if earlier is None else max(now, earlier)
         self.layouts = {view: Layout.of(view, content) for view, content in self.now.items()}
-        self.changed = [view for view in self.now if not self._is_kept(view)]
-        self.known = Known(self.layouts, self.changed)
+        kept = {view for view, now in self.now.items() if self._was(view).get("version") == now["version"]}
+        self.changed = [view for view in self.now if not (self.intact and view in kept)]
+        self.known = KnownKeys(self.layouts, self.changed)
         self.online = Online(self.client)
         self.is_first = before is None and next(keys.of_project(self.client, self.name), None) is None
 
     def run(self) -> tuple[Marker, dict[str, Counts]]:
         """Fill what changed, take away what is gone, and commit."""
-        contents = self.contents
+        contents, as_of = self.contents, self.contents.as_of.isoformat()
         until = {view: moment(time).isoformat() for view, time in self.until.items()}
-        self.changes.begin(contents.version, contents.as_of.isoformat(), until)
+        self.changes.begin(contents.version, as_of, until)
         for view in self.served:
             if view.name in self.changed:
                 self._fill(view)
             else:
-                entities = self.before[view.name]["entities"]
-                self.now[view.name]["entities"] = entities
+                entities = self.now[view.name]["entities"] = self.before[view.name]["entities"]
                 self.changes.counts[view.name] = Counts(unchanged=entities)
             with quiet():
                 self.store.registry.apply_materialization(view, self.name, BEGINNING, contents.as_of)
         self._clear()
-        due = min((found.due for found in self.extents.values() if found.due), default=None)
-        marker = Marker(
-            contents.version,
-            contents.as_of.isoformat(),
-            due.isoformat() if due else None,
-            self.now,
-            contents.revision,
-        )
+        due = min(self.due).isoformat() if self.due else None
+        marker = Marker(contents.version, as_of, due, self.now, contents.revision)
         with replaced(contents.project, self.store, contents.version):
             self.changes.commit(marker)
         return marker, self.changes.counts
 
     def _fill(self, view: FeatureView) -> None:
-        name, until = str(view.name), self.until[view.name]
+        name, until, before = str(view.name), self.until[view.name], self._was(view.name)
         counts = self.changes.counts[name] = Counts()
         expire = self.store.config.online_store.key_ttl_seconds
-        gone = sorted(self._fields_before(name) - set(self.layouts[name].fields))
-        retyped = self._retyped(name)
-        progress = Progress(f"publish {name}, rows", (self.before.get(name) or {}).get("entities"))
+        fields = Layout.of(name, before).fields if before else ()
+        gone, retyped = sorted(set(fields) - set(self.layouts[name].fields)), self._retyped(name)
+        progress = Progress(f"publish {name}, rows", before.get("entities"))
         for _, encoded in batches(self.contents, self.store, view):
             found = encoded.keys.to_pylist()
             if self.is_first:
                 self.known.add(name, found, [[None] * len(self.known.others(name))] * len(found))
-                self.changes.add(Rows(name, encoded, until, expire=expire))
+                self.changes.add(written(name, encoded, until, expire=expire))
                 progress.add(len(encoded))
                 continue
             different, others = differences(self.online, encoded, self.known.times_of_others(name))
@@ -314,9 +284,9 @@ class _Publication:
             newer = sorted({d.position for d in different}.difference(ours))
             counts.unchanged += len(encoded) - len(different)
             counts.left += len(newer)
-            self.changes.add(Rows(name, taken(encoded, ours), until, gone, expire))
+            self.changes.add(written(name, taken(encoded, ours), until, gone, expire))
             if retyped:
-                self.changes.add(Orphans([(found[position], retyped) for position in newer]))
+                self.changes.add(without_fields([(found[position], retyped) for position in newer]))
             progress.add(len(encoded))
         self.now[name]["entities"] = self.known.count(name)
 
@@ -327,6 +297,17 @@ class _Publication:
             return
         gone: dict[str, list[bytes]] = {view: [] for view in self.layouts}
         orphans: list[tuple[bytes, list[bytes]]] = []
+
+        def clear(least: int) -> None:
+            if len(orphans) >= least:
+                self.changes.add(without_fields(orphans[:]))
+                orphans.clear()
+            for view, found in gone.items():
+                if len(found) >= least:
+                    online_name, fields = self.now[view].get("online_name", view), self.layouts[view].fields
+                    self.changes.add(removed(view, online_name, found[:], fields, self.until[view]))
+                    found.clear()
+
         for left in leftovers(self.online, self.name, self.known, thorough=thorough):
             fields = list(left.orphans)
             for view, present in left.rows.items():
@@ -334,43 +315,18 @@ class _Publication:
                 fields += [field for field in self._retyped(view) if field in present]
             if fields:
                 orphans.append((left.key, fields))
-            if len(orphans) >= ROWS:
-                self.changes.add(Orphans(orphans))
-                orphans = []
-            for view in left.rows:
-                if len(gone[view]) >= ROWS:
-                    self._remove(view, gone[view])
-                    gone[view] = []
-        self.changes.add(Orphans(orphans))
-        for view, found in gone.items():
-            self._remove(view, found)
+            clear(ROWS)
+        clear(0)
 
-    def _remove(self, view: str, found: list[bytes]) -> None:
-        name = self.now[view].get("online_name", view)
-        self.changes.add(Removed(view, name, found, self.layouts[view].fields, self.until[view]))
-
-    def _is_kept(self, view: str) -> bool:
-        """Whether the store has a view as it is to be."""
-        before = self.before.get(view)
-        return self.intact and before is not None and before.get("version") == self.now[view]["version"]
-
-    def _until(self, before: Marker | None, view: str) -> int:
-        """Rows up to this time are the publication's to change: those it knows, and those that earlier ones knew."""
-        now = microseconds(self.now[view]["until"])
-        earlier = before.until(view) if before else None
-        return now if earlier is None else max(now, earlier)
-
-    def _fields_before(self, view: str) -> set[bytes]:
-        before = self.before.get(view)
-        return set(Layout.of(view, before).fields) if before else set()
+    def _was(self, view: str) -> Mapping[str, Any]:
+        """How a view was published; empty where it was not."""
+        return self.before.get(view) or {}
 
     def _retyped(self, view: str) -> list[bytes]:
         """Fields whose features have another type than they were published with."""
-        before, now = self.before.get(view) or {}, self.now[view]
-        types = before.get("types") or {}
-        online = now.get("online_name", view)
+        types, now = self._was(view).get("types") or {}, self.now[view]
         changed = [name for name, kind in now["types"].items() if types.get(name, kind) != kind]
-        return [keys.feature_field(online, name) for name in changed]
+        return [keys.feature_field(now.get("online_name", view), name) for name in changed]
 
 
 def taken(encoded: Encoded, positions: list[int]) -> Encoded:

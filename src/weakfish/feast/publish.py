@@ -16,11 +16,11 @@ import redis
 from weakfish.contracts.gate import require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import feature_tables
-from weakfish.contracts.publications import Marker, write_publication
+from weakfish.contracts.publications import Marker, Receipt, read_receipt, write_publication, write_receipt
 from weakfish.errors import CheckFailed, StoreError
 from weakfish.feast import server
 from weakfish.feast.clients import explained
-from weakfish.feast.probe import Receipt, is_current, read_marker, read_receipt, settings, write_receipt
+from weakfish.feast.probe import failure, is_current, read_marker, settings
 from weakfish.project.paths import Project
 from weakfish.project.runs import locked
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PublishOutcome:
     """What a publication did: what the store now holds, and what became of each view's rows."""
 
     marker: Marker
@@ -42,7 +42,7 @@ class Outcome:
         return {"version": marker.version, "as_of": marker.as_of, "revision": marker.revision, "rows": rows}
 
 
-def publish(project: Project, rollback: str | None = None) -> Outcome | None:
+def publish(project: Project, rollback: str | None = None) -> PublishOutcome | None:
     """Bring registry and online store up to date; None when they were.
 
     Writes ``reports/publish.json`` (docs/store.md has its fields) and the ledger, the same bytes each time while
@@ -74,20 +74,21 @@ def publish(project: Project, rollback: str | None = None) -> Outcome | None:
             _report(project, name, Receipt("", "", {"passed": True, "views": {}}), Marker("", ""))
             return None
         with _client(project) as client:
-            marker = None if rollback else read_marker(client, name)
-            if marker is not None and is_current(project, client, name, marker):
-                known = read_receipt(project, name, marker.digest()) or _audited(project, client, name, marker)
-                _report(project, name, known, marker)
-                return None
-            # All that follows imports Feast, which a probe of what did not change does without.
-            from weakfish.feast.commit import publishing_lock
-            from weakfish.feast.publication import Contents, at_revision, publication, tidy
+            marker, outcome = None if rollback else read_marker(client, name), None
+            if marker is None or not is_current(project, client, name, marker):
+                # What follows imports Feast, which a probe of what did not change does without.
+                from weakfish.feast.commit import publishing_lock
+                from weakfish.feast.publication import Contents, at_revision, publication, tidy
 
-            with publishing_lock(client, name) as lock:
-                contents = at_revision(project, rollback) if rollback else Contents.of_work_tree(project)
-                outcome = Outcome(*publication(contents, client, name, lock))
-            tidy(project, outcome.marker)
-            _report(project, name, _audited(project, client, name, outcome.marker), outcome.marker)
+                with publishing_lock(client, name) as lock:
+                    contents = at_revision(project, rollback) if rollback else Contents.of_work_tree(project)
+                    outcome = PublishOutcome(*publication(contents, client, name, lock))
+                marker = outcome.marker
+                tidy(project, marker)
+            known = None if outcome else read_receipt(project, name, marker.digest())
+            known = known or _audited(project, client, name, marker)
+            _report(project, name, known, marker)
+            check(known)
             return outcome
 
 
@@ -118,16 +119,14 @@ def audit(project: Project) -> Receipt:
                 "publish`, which ends with an audit."
             )
         known = _audited(project, client, name, marker)
-        _write(project, name, known, marker)
+        _report(project, name, known, marker)
         return known
 
 
 def check(known: Receipt) -> None:
     """Raise `CheckFailed` when an audit found online what the tables do not say."""
     if not known.passed:
-        from weakfish.feast.audit import failure
-
-        raise CheckFailed(str(failure(known)))
+        raise CheckFailed(failure(known))
 
 
 @contextmanager
@@ -136,12 +135,6 @@ def _client(project: Project) -> Iterator[redis.Redis]:
     address = server.resolve(project)
     with explained(address), closing(address.client()) as client:
         yield client
-
-
-def _report(project: Project, name: str, known: Receipt, marker: Marker) -> None:
-    """Write what is published and how the audit of it ended; raises `CheckFailed` when it failed."""
-    _write(project, name, known, marker)
-    check(known)
 
 
 def _audited(project: Project, client: redis.Redis, name: str, marker: Marker) -> Receipt:
@@ -155,8 +148,8 @@ def _audited(project: Project, client: redis.Redis, name: str, marker: Marker) -
     return found
 
 
-def _write(project: Project, name: str, known: Receipt, marker: Marker) -> None:
-    """Write the report and the ledger."""
+def _report(project: Project, name: str, known: Receipt, marker: Marker) -> None:
+    """Write what is published and how the audit of it ended, and the ledger."""
     write_publication(project, name, marker, known.audit)
     views = marker.views.values()
     rows, entities = sum(view["rows"] for view in views), sum(view["entities"] for view in views)

@@ -1,4 +1,4 @@
-"""Retrieval of features for Feast: entity rows from memory, Parquet or a query, and beside them what was known at their times."""
+"""Retrieval of features for Feast: entity rows from memory, Parquet or a query, and what was known at their times."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
 
 import duckdb
 import numpy as np
@@ -25,16 +26,15 @@ from feast.infra.offline_stores.offline_store import RetrievalMetadata
 from feast.utils import compute_non_entity_date_range
 
 from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP, microseconds, moment
+from weakfish.engine.duckdb import first_line
 from weakfish.errors import StoreError, UserError
-from weakfish.feast.asof import AsOfJoin, Newest, View, columns_of
+from weakfish.feast.asof import AsOfJoin, Numbered, RowsInTime, ViewColumns
 from weakfish.feast.definitions import refuse_mixture
 from weakfish.feast.source_files import (
     NANOSECOND,
-    Limits,
-    Parquet,
     Session,
+    StoredRows,
     explained,
-    first_line,
     in_unit,
     literal,
     open_files,
@@ -44,85 +44,57 @@ from weakfish.feast.source_files import (
     session,
 )
 
+ROWS = 65_536
+"""Rows of a batch of last rows."""
+
 READABLE = (".parquet", ".parq", ".pq", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".gz", ".zst")
 """How names end that DuckDB takes for files in a query."""
 
 READING = "Reading the entity rows"
 
-
-@dataclass(frozen=True)
-class Numbered:
-    """What joins need of a spine: a relation with the columns ``row`` (from 0), ``t`` and one per key.
-
-    Attributes
-    ----------
-    rows : int
-    unit : str
-        Of ``t``, a whole number since 1970: ``us`` or ``ns``.
-    first, last : int or None
-        The least and greatest ``t``; None where no row has a time.
-    keys : dict of str to tuple
-        The relation's column and DuckDB's type of it, by the spine's column.
-    """
-
-    rows: int
-    unit: str
-    first: int | None
-    last: int | None
-    keys: Mapping[str, tuple[str, str]]
-    relation: str = "spine"
-
-
-class Spine(Protocol):
-    """Rows in a fixed order; ``time`` is the column of their times."""
-
-    names: Sequence[str]
-    time: str
-
-    def number(self, opened: Session, keys: Sequence[str]) -> Numbered:
-        """Make the relation of row numbers, times and keys."""
-        ...
-
-    def batches(self, opened: Session, rows: int) -> tuple[pa.Schema, Iterator[pa.Table]]:
-        """All columns of all rows, in order, in pieces of about ``rows`` rows; and their schema."""
-        ...
+QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/)*(select|with|from|values|table|pivot|unpivot|\()[\s(*]", re.I | re.S)
+"""How a query begins; any other text is a path."""
 
 
 class TableSpine:
-    """A spine in memory."""
+    """Entity rows in memory, in their order; ``time`` is the column of their times."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, rows: Any) -> None:
+        table = _table(rows)
         self.names: Sequence[str] = table.column_names
         self.time = time_column({field.name: pa.types.is_timestamp(field.type) for field in table.schema})
-        position = self.names.index(self.time)
         times = utc(table[self.time])
-        self.table = table.set_column(position, self.time, times).replace_schema_metadata(None)
+        self.table = table.set_column(self.names.index(self.time), self.time, times).replace_schema_metadata(None)
 
     def number(self, opened: Session, keys: Sequence[str]) -> Numbered:
-        """See `Spine`."""
-        times, unit = _whole(self.table[self.time])
-        columns = {"row": pa.array(np.arange(self.table.num_rows)), "t": times}
+        """Make the relation of row numbers, times and keys."""
+        times = self.table[self.time]
+        ticks, unit = times.cast(pa.int64()), times.type.unit
+        if unit == "ns":  # in microseconds where that is exact
+            micros = pc.divide(ticks, NANOSECOND)
+            exact = pc.all(pc.equal(pc.multiply(micros, NANOSECOND), ticks)).as_py()
+            ticks, unit = (ticks, "ns") if exact is False else (micros, "us")
+        columns = {"row": pa.array(np.arange(self.table.num_rows)), "t": ticks}
         columns |= {f"c{number}": self.table[key] for number, key in enumerate(keys)}
         opened.connection.register("spine_in_memory", pa.table(columns))
         opened.run("CREATE OR REPLACE TABLE spine AS FROM spine_in_memory", READING)
         opened.connection.unregister("spine_in_memory")
-        ends = pc.min_max(times)
-        found = _keys(opened, keys)
+        ends, found = pc.min_max(ticks), _key_columns(opened, keys)
         for key, (column, _) in found.items():
             if pa.types.is_null(columns[column].type):  # DuckDB calls them integers, which a text key is not
                 found[key] = column, '"NULL"'
         return Numbered(self.table.num_rows, unit, ends["min"].as_py(), ends["max"].as_py(), found)
 
     def batches(self, opened: Session, rows: int) -> tuple[pa.Schema, Iterator[pa.Table]]:
-        """See `Spine`."""
+        """All columns of all rows, in order, in pieces of about ``rows`` rows; and their schema."""
         starts = range(0, self.table.num_rows, rows)
         return self.table.schema, (self.table.slice(start, rows) for start in starts)
 
 
 class FileSpine:
-    """A spine of Parquet, which is never in memory as a whole; its order is that of the files' names and their rows."""
+    """Entity rows of Parquet, which are never in memory as a whole; their order is that of files by name."""
 
-    def __init__(self, source: Parquet) -> None:
+    def __init__(self, source: StoredRows) -> None:
         self.names: Sequence[str] = list(source.types)
         self.time = time_column({name: kind.startswith("TIMESTAMP") for name, kind in source.types.items()})
         self.source = source
@@ -132,7 +104,7 @@ class FileSpine:
         self._row = f"CAST({starts} AS BIGINT[])[CAST(f.file_index AS BIGINT) + 1] + f.file_row_number"
 
     def number(self, opened: Session, keys: Sequence[str]) -> Numbered:
-        """See `Spine`."""
+        """See `TableSpine`."""
         time = self.source.instant(self.time)
         columns = "".join(f", {self.source.column(key)} AS c{number}" for number, key in enumerate(keys))
         opened.run(
@@ -141,10 +113,10 @@ class FileSpine:
             READING,
         )
         first, last = opened.run("SELECT min(t), max(t) FROM spine", READING)[0]
-        return Numbered(self.rows, time.unit, first, last, _keys(opened, keys))
+        return Numbered(self.rows, time.unit, first, last, _key_columns(opened, keys))
 
     def batches(self, opened: Session, rows: int) -> tuple[pa.Schema, Iterator[pa.Table]]:
-        """See `Spine`."""
+        """See `TableSpine`."""
         columns = {name: self.source.column(name) for name in self.names}
         if self.source.type(self.time) == "VARCHAR":
             columns[self.time] = f"CAST({columns[self.time]} AS TIMESTAMPTZ)"
@@ -166,31 +138,17 @@ class FileSpine:
         return table.set_column(table.column_names.index(self.time), self.time, utc(table[self.time]))
 
 
-def table_spine(rows: Any) -> TableSpine:
-    """A spine of a pandas frame or an Arrow table; raises `UserError` when it is neither or its columns are mixed."""
-    if isinstance(rows, pd.DataFrame):
-        if EVENT_TIMESTAMP in rows.columns and not pd.api.types.is_datetime64_any_dtype(rows[EVENT_TIMESTAMP]):
-            rows = rows.assign(**{EVENT_TIMESTAMP: _parsed(rows[EVENT_TIMESTAMP])})
-        try:
-            return TableSpine(pa.Table.from_pandas(rows, preserve_index=False))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
-            raise UserError(f"The entity rows cannot be used: {first_line(error)}; correct that column.") from error
-    if isinstance(rows, pa.RecordBatch):
-        return TableSpine(pa.Table.from_batches([rows]))
-    if isinstance(rows, pa.Table):
-        return TableSpine(rows)
-    raise UserError(
-        f"Entity rows come as a pandas frame, an Arrow table, a SQL query or a path of Parquet, not as a {type(rows)}."
-    )
+Spine = TableSpine | FileSpine
+Open = Callable[[Session], Spine]
 
 
 def file_spine(opened: Session, path: str) -> FileSpine:
-    """A spine of the Parquet at a path; raises `TableError` when there is none."""
+    """Entity rows of the Parquet at a path; raises `TableError` when there is none."""
     return FileSpine(open_files(opened, path, "the entity rows"))
 
 
 def query_spine(opened: Session, query: str) -> FileSpine:
-    """A spine of a query's rows in the order they come, kept among the spill files; raises `StoreError`."""
+    """Entity rows of a query in the order they come, kept among the spill files; raises `StoreError`."""
     file = opened.spill / "spine.parquet"
     with explained("The query of the entity rows", query):
         reader = opened.connection.sql(query).to_arrow_reader(131_072)
@@ -200,48 +158,83 @@ def query_spine(opened: Session, query: str) -> FileSpine:
     return file_spine(opened, str(file))
 
 
-def from_repository(opened: Session, query: str) -> str:
+def _spine(rows: Any, config: Any) -> tuple[Sequence[str], str, Open]:
+    """The columns of entity rows, the one of their times, and how they are opened in a session.
+
+    Raises
+    ------
+    TableError, UserError
+        When they cannot be read.
+    """
+    if not isinstance(rows, str | os.PathLike):
+        table = TableSpine(rows)
+        return table.names, table.time, lambda opened: table
+    text = str(rows)
+    with session(config) as opened:
+        if not isinstance(rows, str) or not QUERY.match(text):
+            spine = file_spine(opened, text)
+            return spine.names, spine.time, lambda opened: file_spine(opened, text)
+        query = _from_repository(opened, text)
+        try:
+            described = opened.connection.execute(f"DESCRIBE {query}").fetchall()
+        except duckdb.Error as error:
+            raise UserError(f"The query of the entity rows cannot be run: {first_line(error)}; correct it.") from error
+        time = time_column({name: str(kind).startswith("TIMESTAMP") for name, kind, *_ in described})
+        return [name for name, *_ in described], time, lambda opened: query_spine(opened, query)
+
+
+def _from_repository(opened: Session, query: str) -> str:
     """A query whose relative paths start at the Feast repository; raises `UserError` unless it is one that reads.
 
     DuckDB looks in the working directory first, whatever its ``file_search_path``. So the query is parsed, what names a
     file is made absolute, and the query is written out again.
     """
+    repo = (opened.repo or Path()).absolute()
+
+    def absolute(path: str) -> str:
+        return path if "://" in path or not path.lower().endswith(READABLE) else str(repo / path)
+
+    def resolve(node: Any, texts: bool = False) -> None:
+        """Make names of files absolute: those of tables, and, below ``texts``, texts that are arguments."""
+        if isinstance(node, dict):
+            if node.get("type") == "BASE_TABLE" and node["table_name"].lower().endswith(READABLE):
+                node["table_name"] = absolute(node["table_name"])
+                node["qualified_name"]["path"] = [node["table_name"]]
+            elif node.get("type") == "TABLE_FUNCTION":
+                for argument in node["function"]["arguments"][:1]:
+                    resolve(argument["expression"], texts=True)
+            elif texts and node.get("kind") == "STRING":
+                node["text"] = absolute(node["text"])
+        for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            resolve(part, texts)
+
     parsed = json.loads(opened.connection.execute(f"SELECT json_serialize_sql({literal(query)})").fetchall()[0][0])
     if parsed["error"] or len(parsed["statements"]) != 1:
         said = parsed.get("error_message", "there is more than one statement")
         raise UserError(f"The query of the entity rows is no SELECT that DuckDB reads ({said}); correct it.")
-    _resolve(parsed, (opened.repo or Path()).absolute())
+    resolve(parsed)
     text = literal(json.dumps(parsed))
     written: str = opened.connection.execute(f"SELECT json_deserialize_sql({text})").fetchall()[0][0]
     return written
 
 
-def columns_of_query(opened: Session, query: str) -> dict[str, str]:
-    """The columns of a query and DuckDB's types of them; raises `UserError` when it cannot be run."""
+def _table(rows: Any) -> pa.Table:
+    """Entity rows in memory as a table; raises `UserError` when they are none or their columns are mixed."""
+    if isinstance(rows, pa.Table):
+        return rows
+    if isinstance(rows, pa.RecordBatch):
+        return pa.Table.from_batches([rows])
+    if not isinstance(rows, pd.DataFrame):
+        raise UserError(
+            "Entity rows must be a pandas frame, an Arrow table, a SQL query or a path of Parquet, not a "
+            f"{type(rows).__name__}."
+        )
+    if EVENT_TIMESTAMP in rows.columns and not pd.api.types.is_datetime64_any_dtype(rows[EVENT_TIMESTAMP]):
+        rows = rows.assign(**{EVENT_TIMESTAMP: _parsed(rows[EVENT_TIMESTAMP])})
     try:
-        described = opened.connection.execute(f"DESCRIBE {query}").fetchall()
-    except duckdb.Error as error:
-        raise UserError(f"The query of the entity rows cannot be run: {first_line(error)}; correct it.") from error
-    return {str(name): str(kind) for name, kind, *_ in described}
-
-
-def _resolve(node: Any, repo: Path, *, texts: bool = False) -> None:
-    """Make the names of files absolute in a parsed query: tables, and, below ``texts``, the texts of arguments."""
-    if isinstance(node, dict):
-        if node.get("type") == "BASE_TABLE" and node["table_name"].lower().endswith(READABLE):
-            node["table_name"] = _absolute(node["table_name"], repo)
-            node["qualified_name"]["path"] = [node["table_name"]]
-        elif node.get("type") == "TABLE_FUNCTION":
-            for argument in node["function"]["arguments"][:1]:
-                _resolve(argument["expression"], repo, texts=True)
-        elif texts and node.get("kind") == "STRING" and node["text"].lower().endswith(READABLE):
-            node["text"] = _absolute(node["text"], repo)
-    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        _resolve(part, repo, texts=texts)
-
-
-def _absolute(path: str, repo: Path) -> str:
-    return path if "://" in path else str(repo / path)
+        return pa.Table.from_pandas(rows, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise UserError(f"The entity rows cannot be used: {first_line(error)}; correct that column.") from error
 
 
 def time_column(is_time: Mapping[str, bool]) -> str:
@@ -251,8 +244,8 @@ def time_column(is_time: Mapping[str, bool]) -> str:
     times = [name for name, found in is_time.items() if found]
     if len(times) != 1:
         raise UserError(
-            f"The entity rows have {', '.join(times) or 'no column'} of times; name the one that "
-            f"counts {EVENT_TIMESTAMP!r}."
+            f"The entity rows have {', '.join(times) or 'no column'} of times; call the one that counts "
+            f"{EVENT_TIMESTAMP!r}."
         )
     return times[0]
 
@@ -266,7 +259,7 @@ def utc(times: pa.ChunkedArray) -> pa.ChunkedArray:
             return pa.chunked_array([pa.array(_parsed(times.to_pandas()), pa.timestamp("us", "UTC"))])
         return times.cast(pa.timestamp("us" if unit in ("s", "ms") else unit, "UTC"))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"The times of the entity rows are {kind}, which are no times; give timestamps.") from error
+        raise UserError(f"The times of the entity rows are {kind}, which is not a time; give timestamps.") from error
 
 
 def _parsed(times: pd.Series[Any]) -> pd.Series[Any]:
@@ -278,86 +271,38 @@ def _parsed(times: pd.Series[Any]) -> pd.Series[Any]:
         ) from error
 
 
-def _whole(times: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
-    """Times as whole numbers, in microseconds where that is exact."""
-    numbers = times.cast(pa.int64())
-    if times.type.unit == "us":
-        return numbers, "us"
-    micros = pc.divide(numbers, NANOSECOND)
-    exact = pc.all(pc.equal(pc.multiply(micros, NANOSECOND), numbers)).as_py()
-    return (numbers, "ns") if exact is False else (micros, "us")
-
-
-def _keys(opened: Session, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _key_columns(opened: Session, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
     """The columns of the relation ``spine`` that hold keys, and DuckDB's types of them."""
     types = {name: str(kind) for name, kind, *_ in opened.run("DESCRIBE spine", READING)}
     return {key: (f"c{number}", types[f"c{number}"]) for number, key in enumerate(keys)}
 
 
-# noqa: F401 - first: it makes the import of Feast cheap
+class SpineMetadata(RetrievalMetadata):
+    """What Feast tells of a retrieval; the range of its times, in UTC, is looked up when it is asked for."""
 
-
-ROWS = 65_536
-"""Rows of a batch of last rows."""
-
-JOINING = "The as-of join"
-
-QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/)*(select|with|from|values|table|pivot|unpivot|\()[\s(*]", re.I | re.S)
-"""How a query begins; any other text is a path."""
-
-Open = Callable[[Session], Spine]
-
-
-@dataclass(frozen=True)
-class Heading:
-    """The columns of a spine, the one of its times, and how it is opened in a session."""
-
-    names: Sequence[str]
-    time: str
-    open: Open
-
-
-class Metadata(RetrievalMetadata):
-    """What Feast tells of a retrieval; the range of its times is looked up when it is asked for."""
-
-    def __init__(self, features: Sequence[str], heading: Heading, limits: Limits) -> None:
-        self.features = list(features)
-        self.keys = [name for name in heading.names if name != heading.time]
-        self._heading, self._limits = heading, limits
+    def __init__(self, features: Sequence[str], keys: Sequence[str], open_spine: Open, config: Any) -> None:
+        self.features, self.keys, self._open, self._config = list(features), list(keys), open_spine, config
 
     @property
     def min_event_timestamp(self) -> datetime | None:
-        """The first time of the spine, in UTC."""
+        """The first time of the entity rows."""
         return self._range[0]
 
     @property
     def max_event_timestamp(self) -> datetime | None:
-        """The last time of the spine, in UTC."""
+        """The last time of the entity rows."""
         return self._range[1]
 
     @cached_property
-    def _range(self) -> tuple[datetime | None, datetime | None]:
-        with session(self._limits) as opened:
-            found = self._heading.open(opened).number(opened, [])
-        first, last = (
-            None if end is None else moment(in_unit(end, found.unit, "us")) for end in (found.first, found.last)
-        )
-        return first, last
+    def _range(self) -> list[datetime | None]:
+        with session(self._config) as opened:
+            found = self._open(opened).number(opened, [])
+        ends = (found.first, found.last)
+        return [None if end is None else moment(in_unit(end, found.unit, "us")) for end in ends]
 
 
-def plan(
-    config: Any,
-    views: Sequence[Any],
-    references: Sequence[str],
-    rows: Any,
-    on_demand: Sequence[Any],
-    *,
-    full_names: bool,
-    known: bool,
-    start: datetime | None = None,
-    end: datetime | None = None,
-) -> tuple[Retrieval, RetrievalMetadata]:
-    """How features are retrieved for entity rows.
+class Retrieval:
+    """How features are retrieved for entity rows; no row is read before `reader`.
 
     Parameters
     ----------
@@ -378,36 +323,112 @@ def plan(
     TableError
         When their Parquet is missing.
     """
-    refuse_mixture(views)
-    limits = Limits.of(config)
-    asked = [(_view(view, references, full_names=full_names, known=known), view.batch_source) for view in views]
-    if rows is None:
-        begin, until = compute_non_entity_date_range(list(views), start_date=start, end_date=end)
-        names = [EVENT_TIMESTAMP, *columns_of([view for view, _ in asked])]
-        heading = Heading(names, EVENT_TIMESTAMP, lambda opened: everyone(opened, asked, begin, until))
-        metadata = RetrievalMetadata(list(references), names[1:], begin, until)
-    else:
-        heading = _heading(rows, limits)
-        metadata = Metadata(references, heading, limits)
-    _refuse_missing(heading, [view for view, _ in asked], on_demand)
-    computed = [
-        f"{view.projection.name_to_use()}__{field.name}" if full_names else field.name
-        for view in on_demand
-        for field in view.projection.features
-        if f"{view.projection.name_to_use()}:{field.name}" in references
-    ]
-    _refuse_twins(heading, [*(name for view, _ in asked for name in view.features), *computed])
-    return Retrieval(limits, heading.open, asked), metadata
+
+    def __init__(
+        self,
+        config: Any,
+        views: Sequence[Any],
+        references: Sequence[str],
+        rows: Any,
+        on_demand: Sequence[Any],
+        *,
+        full_names: bool,
+        known: bool,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> None:
+        refuse_mixture(views)
+        self.config = config
+        self.views = [(_columns(view, references, full_names, known), view.batch_source) for view in views]
+        self.keys = list(dict.fromkeys(column for view, _ in self.views for column in view.keys.values()))
+        if rows is None:
+            begin, until = compute_non_entity_date_range(list(views), start_date=start, end_date=end)
+            names: Sequence[str] = [EVENT_TIMESTAMP, *self.keys]
+            self.open: Open = lambda opened: self._everyone(opened, begin, until)
+            self.metadata = RetrievalMetadata(list(references), self.keys, begin, until)
+        else:
+            names, time, self.open = _spine(rows, config)
+            keys = [name for name in names if name != time]
+            self.metadata = SpineMetadata(references, keys, self.open, config)
+        needs = [(name, f"view {view.name!r}") for view, _ in self.views for name in view.keys.values()]
+        needs += [(name, f"view {view.name!r}") for view in on_demand for name in view.get_request_data_schema()]
+        for name, who in needs:
+            if name not in names:
+                raise UserError(f"The entity rows have no column {name!r}, which {who} needs; add it to them.")
+        features = [name for view, _ in self.views for name in view.features]
+        for view in on_demand:
+            of, prefix = view.projection.name_to_use(), f"{view.projection.name_to_use()}__" if full_names else ""
+            wanted = [field.name for field in view.projection.features if f"{of}:{field.name}" in references]
+            features += [f"{prefix}{name}" for name in wanted]
+        _refuse_twins(names, features)
+
+    def reader(self, rows: int) -> pa.RecordBatchReader:
+        """The entity rows, each once and in order, and beside them the features; in batches of at most ``rows`` rows.
+
+        Raises
+        ------
+        TableError, UserError
+            When Parquet is missing or unreadable, lacks a column, or does not go with the entity rows.
+        StoreError
+            When DuckDB fails.
+        """
+        with ExitStack() as stack:
+            opened = stack.enter_context(session(self.config))
+            spine = self.open(opened)
+            numbered = spine.number(opened, self.keys)
+            sources = [open_source(opened, source, mapped=True) for _, source in self.views]
+            joins = [
+                AsOfJoin(opened, view, source, numbered, number)
+                for number, ((view, _), source) in enumerate(zip(self.views, sources, strict=True))
+            ]
+            found = [InOrder(join.features(rows), join.view.name) for join in joins]
+            schema, asked = spine.batches(opened, rows)
+            held = stack.pop_all()
+        for features in found:
+            for field in features.schema:
+                schema = schema.append(field)
+
+        def beside() -> Iterator[pa.RecordBatch]:
+            start = 0
+            for piece in asked:
+                columns = [*piece.columns]
+                for features in found:
+                    columns += features.rows(start, piece.num_rows).columns
+                start += piece.num_rows
+                yield from pa.table(columns, schema=schema).combine_chunks().to_batches()
+
+        return held_reader(schema, beside(), held, "The as-of join")
+
+    def _everyone(self, opened: Session, start: datetime, end: datetime) -> FileSpine:
+        """Every entity of a view that has a row in a range of time, as of the end of it.
+
+        Rows are ordered by their keys; an entity of one view has null for the keys of the others, as other stores of
+        Feast have it. Raises `UserError` when no view has an entity.
+        """
+        if not self.keys:
+            raise UserError("Features without entities need entity rows to say as of when; give a frame of times.")
+        found = [(view, open_source(opened, source, mapped=True)) for view, source in self.views if view.keys]
+        kinds = {column: source.type(key) for view, source in found for key, column in view.keys.items()}
+        parts = []
+        for view, source in found:
+            columns = {column: f"CAST(NULL AS {kind})" for column, kind in kinds.items()}
+            columns |= {column: source.column(key) for key, column in view.keys.items()}
+            parts.append(
+                RowsInTime(source, list(view.keys), columns, view.time, view.created, start, end, view.known).sql()
+            )
+        keys = ", ".join(quoted(column) for column in self.keys)
+        time = f"CAST(make_timestamp({microseconds(end)}) AS TIMESTAMPTZ) AS {quoted(EVENT_TIMESTAMP)}"
+        return query_spine(opened, f"SELECT {time}, {keys} FROM ({' UNION '.join(parts)}) ORDER BY {keys}")  # noqa: S608
 
 
-def _view(view: Any, references: Sequence[str], *, full_names: bool, known: bool) -> View:
+def _columns(view: Any, references: Sequence[str], full_names: bool, known: bool) -> ViewColumns:
     source, projection = view.batch_source, view.projection
     if source is None:
         raise UserError(f"View {view.name!r} has no batch source to retrieve history from; give it one.")
     of, prefix = projection.name_to_use(), f"{projection.name_alias or view.name}__" if full_names else ""
     wanted = [reference.partition(":")[2] for reference in references if reference.partition(":")[0] == of]
     renamed = projection.join_key_map or {}
-    return View(
+    return ViewColumns(
         name=of,
         keys={key: renamed.get(key, key) for key in view.join_keys if key != DUMMY_ENTITY_ID},
         features={f"{prefix}{feature}": feature for feature in wanted},
@@ -419,113 +440,23 @@ def _view(view: Any, references: Sequence[str], *, full_names: bool, known: bool
     )
 
 
-def _heading(rows: Any, limits: Limits) -> Heading:
-    if not isinstance(rows, str | os.PathLike):
-        table = table_spine(rows)
-        return Heading(table.names, table.time, lambda opened: table)
-    text = str(rows)
-    with session(limits) as opened:
-        if isinstance(rows, str) and QUERY.match(text):
-            query = from_repository(opened, text)
-            types = columns_of_query(opened, query)
-            time = time_column({name: kind.startswith("TIMESTAMP") for name, kind in types.items()})
-            return Heading(list(types), time, lambda opened: query_spine(opened, query))
-        spine = file_spine(opened, text)
-        return Heading(spine.names, spine.time, lambda opened: file_spine(opened, text))
-
-
-def _refuse_missing(heading: Heading, views: Sequence[View], on_demand: Sequence[Any]) -> None:
-    needs = [(name, f"view {view.name!r}") for view in views for name in view.keys.values()]
-    needs += [(name, f"view {view.name!r}") for view in on_demand for name in view.get_request_data_schema()]
-    for name, who in needs:
-        if name not in heading.names:
-            raise UserError(f"The entity rows have no column {name!r}, which {who} needs; add it to them.")
-
-
-def _refuse_twins(heading: Heading, features: Sequence[str]) -> None:
+def _refuse_twins(names: Sequence[str], features: Sequence[str]) -> None:
     """Raise `UserError` when two columns of the result would have one name."""
-    for name, count in Counter(heading.names).items():
+    for name, count in Counter(names).items():
         if count > 1:
             raise UserError(f"The entity rows have {count} columns {name!r}; rename one of them.")
-    counts = Counter(features)
-    for name in counts:
-        if name in heading.names:
+    for name, count in Counter(features).items():
+        if name in names:
             raise UserError(
                 f"Column {name!r} of the entity rows has the name of a feature that is asked for; rename or drop it, "
                 "or ask with full_feature_names=True."
             )
-        if counts[name] > 1:
-            raise UserError(f"{counts[name]} features are called {name!r}; ask with full_feature_names=True.")
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """What is to be retrieved; nothing is read before `reader`.
-
-    Attributes
-    ----------
-    limits : Limits
-    spine : callable
-        Opens the spine in a session.
-    views : sequence of tuple
-        Each view with the Feast source behind it.
-    """
-
-    limits: Limits
-    spine: Open
-    views: Sequence[tuple[View, Any]]
-
-    def reader(self, rows: int) -> pa.RecordBatchReader:
-        """The spine's rows, each once and in order, and beside them the features; in batches of at most ``rows`` rows.
-
-        Raises
-        ------
-        TableError, UserError
-            When Parquet is missing or unreadable, lacks a column, or does not go with the spine.
-        StoreError
-            When DuckDB fails.
-        """
-        with ExitStack() as stack:
-            opened = stack.enter_context(session(self.limits))
-            spine = self.spine(opened)
-            numbered = spine.number(opened, columns_of([view for view, _ in self.views]))
-            sources = [open_source(opened, source, mapped=True) for _, source in self.views]
-            found = []
-            for number, (view, _) in enumerate(self.views):
-                join = AsOfJoin(view, sources[number], numbered, number)
-                match(opened, join)
-                found.append(InOrder(opened.stream(join.features_sql(), rows, join.what), view.name))
-            schema, asked = spine.batches(opened, rows)
-            held = stack.pop_all()
-        for features in found:
-            for field in features.schema:
-                schema = schema.append(field)
-        return held_reader(schema, _beside(schema, asked, found), held, JOINING)
-
-
-def match(opened: Session, join: AsOfJoin) -> None:
-    """Find, for each row of the spine that has an answer, where the answer stands: the join's table of places."""
-
-    def run(sql: str) -> list[tuple[Any, ...]]:
-        return opened.run(sql, join.what)
-
-    run(join.entities_sql())
-    run(join.times_sql())
-    late_rows = join.late_rows_sql()
-    late = late_rows is not None and opened.holds(late_rows, join.what)
-    run(join.matched_sql(late))
-    run(join.places_sql(late))
-    places, answers = run(join.ties_sql())[0]
-    if places != answers:  # several rows have the entity and times of one answer
-        run(join.tied_sql(late))
-        if opened.holds(join.alike_rows_sql(late), join.what):
-            run(join.best_sql(late))
-        run(join.chosen_sql(late))
-    run(join.tidy_sql())
+        if count > 1:
+            raise UserError(f"{count} features are called {name!r}; ask with full_feature_names=True.")
 
 
 class InOrder:
-    """The rows of a stream that is sorted by its first column, the row's number, as they stand beside a spine's."""
+    """The rows of a stream that is sorted by its first column, the row's number, as they stand beside entity rows."""
 
     def __init__(self, reader: pa.RecordBatchReader, view: str) -> None:
         self.schema = reader.schema.remove(0)
@@ -554,42 +485,6 @@ class InOrder:
         return found.combine_chunks().take(pa.array(places, mask=places < 0))
 
 
-def _beside(schema: pa.Schema, asked: Iterator[pa.Table], found: Sequence[InOrder]) -> Iterator[pa.RecordBatch]:
-    start = 0
-    for spine in asked:
-        columns = list(spine.columns)
-        for features in found:
-            columns += features.rows(start, spine.num_rows).columns
-        start += spine.num_rows
-        yield from pa.table(columns, schema=schema).combine_chunks().to_batches()
-
-
-def everyone(opened: Session, views: Sequence[tuple[View, Any]], start: datetime, end: datetime) -> FileSpine:
-    """The spine without entity rows: every entity of a view that has a row in a range of time, as of the end of it.
-
-    Rows are ordered by their keys; an entity of one view has null for the keys of the others, as other stores of Feast
-    have it.
-
-    Raises
-    ------
-    UserError
-        When no view has an entity.
-    """
-    columns = columns_of([view for view, _ in views])
-    if not columns:
-        raise UserError("Features without entities need entity rows to say as of when; give a frame of times.")
-    found = [(view, open_source(opened, source, mapped=True)) for view, source in views if view.keys]
-    kinds = {column: source.type(key) for view, source in found for key, column in view.keys.items()}
-    parts = []
-    for view, source in found:
-        nulls = {column: f"CAST(NULL AS {kind})" for column, kind in kinds.items()}
-        of = {**nulls, **{column: source.column(key) for key, column in view.keys.items()}}
-        parts.append(Newest(source, list(view.keys), of, view.time, view.created, start, end, view.known).all_sql())
-    keys = ", ".join(quoted(column) for column in columns)
-    time = f"CAST(make_timestamp({microseconds(end)}) AS TIMESTAMPTZ) AS {quoted(EVENT_TIMESTAMP)}"
-    return query_spine(opened, f"SELECT {time}, {keys} FROM ({' UNION '.join(parts)}) ORDER BY {keys}")  # noqa: S608
-
-
 def latest(
     view: Any, end: datetime, config: Any, *, columns: Sequence[str] | None = None, start: datetime | None = None
 ) -> pa.RecordBatchReader:
@@ -603,7 +498,7 @@ def latest(
         Rows with an event time in between, both included, and a created time (where the source has one) at or before
         ``end``. Without a zone they are UTC.
     config : RepoConfig
-        Feast's settings: relative paths start at its repository, `Limits` come from its offline store.
+        Feast's settings: relative paths start at its repository, the limits of `session` are its offline store's.
     columns
         The features wanted; all of the view's by default.
 
@@ -621,27 +516,39 @@ def latest(
     StoreError
         When DuckDB fails.
     """
-
-    stored = view.batch_source
     keys = [key for key in view.join_keys if key != DUMMY_ENTITY_ID]
     features = list(columns) if columns is not None else [feature.name for feature in view.features]
-    time, created = stored.timestamp_field, stored.created_timestamp_column or None
+    time, created = view.batch_source.timestamp_field, view.batch_source.created_timestamp_column or None
 
-    def wanted(source: Parquet) -> Newest:
+    def wanted(source: StoredRows) -> RowsInTime:
         found = {name: source.column(name) for name in [*keys, *features]}
         for name, column in {EVENT_TIMESTAMP: time, CREATED: created}.items():
             number = "NULL" if column is None else source.instant(column).to("us")
             found[name] = f"CAST(make_timestamp(CAST({number} AS BIGINT)) AS TIMESTAMPTZ)"
-        return Newest(source, keys, found, time, created, start, end)
+        return RowsInTime(source, keys, found, time, created, start, end)
 
-    return _reader(stored, config, wanted, ROWS, mapped=True, last=True)
+    return _reader(view.batch_source, config, wanted, ROWS, mapped=True, last=True)
 
 
-@dataclass(frozen=True)
-class Pull:
-    """What Feast's pull hooks ask of a source.
+def pulled(
+    rows: int,
+    last: bool,
+    config: Any,
+    data_source: Any,
+    join_key_columns: Sequence[str],
+    feature_name_columns: Sequence[str],
+    timestamp_field: str,
+    created_timestamp_column: str | None = None,
+    start_date: datetime | None = None,
+    end_date: datetime | None = None,
+) -> pa.RecordBatchReader:
+    """What Feast's pull hooks ask of a source, in batches of at most ``rows``; columns are as they are stored.
 
-    Attributes
+    With ``last``, the last row of each entity, in the order of the keys (see `latest`); one row for a source without
+    keys. Else every row with an event time in the range, file by file, in the order of their names; created times do
+    not count then, nor does a key that is null.
+
+    Parameters
     ----------
     join_key_columns, feature_name_columns : sequence of str
         The columns wanted, by their stored names; all of the source's where no feature is named, as Feast means it.
@@ -650,57 +557,28 @@ class Pull:
     start_date, end_date : datetime or None
         Both included; None for no such bound.
     """
+    keys, time, created = join_key_columns, timestamp_field, created_timestamp_column or None
 
-    config: Any
-    data_source: Any
-    join_key_columns: Sequence[str]
-    feature_name_columns: Sequence[str]
-    timestamp_field: str
-    created_timestamp_column: str | None = None
-    start_date: datetime | None = None
-    end_date: datetime | None = None
-
-    def latest(self, rows: int = ROWS) -> pa.RecordBatchReader:
-        """The last row of each entity, in the order of the keys, in batches; one row for a source without keys.
-
-        See `latest`; columns are named and typed as they are stored.
-        """
-        return _reader(self.data_source, self.config, self._wanted, rows, mapped=False, last=True)
-
-    def all(self, rows: int = ROWS) -> pa.RecordBatchReader:
-        """Every row with an event time in the range, file by file, in the order of their names, in batches.
-
-        Columns are named and typed as they are stored; created times do not count, nor does a key that is null.
-        """
-
-        def wanted(opened: Parquet) -> Newest:
-            return replace(self._wanted(opened), keys=[], created=None)
-
-        return _reader(self.data_source, self.config, wanted, rows, mapped=False, last=False)
-
-    def _wanted(self, opened: Parquet) -> Newest:
-        keys, time, created = self.join_key_columns, self.timestamp_field, self.created_timestamp_column or None
-        named = [*keys, *self.feature_name_columns, time, *([created] if created else [])]
-        named += [] if self.feature_name_columns else opened.rest(named)
-        found = {name: opened.column(name) for name in named}
+    def wanted(source: StoredRows) -> RowsInTime:
+        named = [*keys, *feature_name_columns, time, *([created] if created else [])]
+        named += [] if feature_name_columns else source.rest(named)
+        found = {name: source.column(name) for name in named}
         if not keys:
             found[DUMMY_ENTITY_ID] = f"'{DUMMY_ENTITY_VAL}'"  # the key that Feast has for it
-        return Newest(opened, keys, found, time, created, self.start_date, self.end_date)
+        entity = (keys, found, time, created) if last else ([], found, time, None)
+        return RowsInTime(source, *entity, start_date, end_date)
+
+    return _reader(data_source, config, wanted, rows, mapped=False, last=last)
 
 
 def _reader(
-    data_source: Any, config: Any, wanted: Callable[[Parquet], Newest], rows: int, *, mapped: bool, last: bool
+    data_source: Any, config: Any, wanted: Callable[[StoredRows], RowsInTime], rows: int, *, mapped: bool, last: bool
 ) -> pa.RecordBatchReader:
     what = f"Reading the rows of source {data_source.name!r}"
     with ExitStack() as stack:
-        opened = stack.enter_context(session(Limits.of(config)))
+        opened = stack.enter_context(session(config))
         asked = wanted(open_source(opened, data_source, mapped=mapped))
-        if last:
-            opened.run(asked.times_sql(), what)
-            found, entities = opened.run(asked.ties_sql(), what)[0]
-            reader = opened.stream(asked.rows_sql(tied=found != entities), rows, what)
-        else:
-            reader = opened.stream(asked.all_sql(), rows, what)
+        reader = asked.newest(opened, rows, what) if last else opened.stream(asked.sql(), rows, what)
         held = stack.pop_all()
     return held_reader(reader.schema, reader, held, what)
 

@@ -6,6 +6,7 @@ Times are compared as whole micro- or nanoseconds since 1970, so that zones cann
 from __future__ import annotations
 
 import glob
+import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,16 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from feast import FileSource
+from feast.data_format import ParquetFormat
 
 from weakfish.contracts.tables import ROWS_IN_A_GROUP
+from weakfish.engine.duckdb import first_line
 from weakfish.errors import StoreError, TableError, UserError
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 SCHEMES = ("s3://", "gs://", "hdfs://", "abfs://", "http://", "https://")
+HIDDEN = re.compile(r"/[._][^=/]*(/|$)")
+"""Files and folders that are not read; a folder such as ``_part=3`` is one of a partition."""
+
 VIRTUAL = ("file_index", "file_row_number")
 """Columns by which DuckDB tells where a row stands."""
 
@@ -39,34 +48,6 @@ CREATE MACRO saturated_ns(us) AS CASE
 """
 """DuckDB divides towards zero, and times before 1970 are negative; times that nanoseconds cannot hold become their last
 or first one."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a retrieval may use: the settings of the offline store, those that are None being DuckDB's own.
-
-    Attributes
-    ----------
-    memory_limit : str or None
-        What DuckDB may hold in memory (``2GB``); beyond that it spills to ``temp_directory``.
-    threads : int or None
-    temp_directory : str or None
-        The folder of spill files, from the Feast repository if relative; the system's for temporary files if None.
-    repo : Path or None
-        The Feast repository, from which relative paths start.
-    """
-
-    memory_limit: str | None = None
-    threads: int | None = None
-    temp_directory: str | None = None
-    repo: Path | None = None
-
-    @classmethod
-    def of(cls, config: Any) -> Limits:
-        """The limits in a Feast ``RepoConfig``, whatever its offline store."""
-        store = config.offline_store
-        said = {name: getattr(store, name, None) for name in ("memory_limit", "threads", "temp_directory")}
-        return cls(**said, repo=None if config.repo_path is None else Path(config.repo_path))
 
 
 class Session:
@@ -102,19 +83,23 @@ class Session:
 
 
 @contextmanager
-def session(limits: Limits) -> Iterator[Session]:
+def session(config: Any) -> Iterator[Session]:
     """A session whose memory, threads and spill files are bounded; all of it is gone afterwards.
+
+    ``config`` are Feast's settings. Those below ``offline_store`` bound the session (see `AsOfOfflineStoreConfig`);
+    DuckDB's own defaults hold for what is not set, and for other offline stores.
 
     Raises
     ------
     StoreError
         When DuckDB refuses a setting, or the folder cannot be made.
     """
-    settings: dict[str, Any] = {"memory_limit": limits.memory_limit, "threads": limits.threads}
-    parent = None
+    store, repo = config.offline_store, None if config.repo_path is None else Path(config.repo_path)
+    limits = {name: getattr(store, name, None) for name in ("memory_limit", "threads")}
+    parent = getattr(store, "temp_directory", None)
     try:
-        if limits.temp_directory is not None:
-            parent = (limits.repo or Path()) / limits.temp_directory
+        if parent is not None:
+            parent = (repo or Path()) / parent
             parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix="weakfish-offline-", dir=parent)
     except OSError as error:
@@ -122,7 +107,7 @@ def session(limits: Limits) -> Iterator[Session]:
             f"offline_store.temp_directory in feature_store.yaml cannot be used ({error}); name a writable folder."
         ) from error
     with folder as spill:
-        said = {name: value for name, value in settings.items() if value is not None}
+        said = {name: value for name, value in limits.items() if value is not None}
         try:
             connection = duckdb.connect(config={**said, "temp_directory": spill})
         except (duckdb.Error, TypeError, ValueError) as error:
@@ -131,7 +116,7 @@ def session(limits: Limits) -> Iterator[Session]:
             ) from error
         with connection:
             connection.execute(SETUP)
-            yield Session(connection, Path(spill), limits.repo)
+            yield Session(connection, Path(spill), repo)
 
 
 @contextmanager
@@ -146,22 +131,15 @@ def explained(what: str, sql: str | None = None) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
+        failed = StoreError(f"{what} failed in DuckDB: {first_line(error)}.")
         if isinstance(error, duckdb.OutOfMemoryException):
-            text = (
+            failed = StoreError(
                 f"{what} needs more memory than it may use ({first_line(error)}); raise offline_store.memory_limit or "
                 "free room in offline_store.temp_directory (feature_store.yaml)."
             )
-        else:
-            text = f"{what} failed in DuckDB: {first_line(error)}."
-        failed = StoreError(text)
         if sql is not None:
             failed.add_note(f"The query was: {sql}")
         raise failed from error
-
-
-def first_line(error: BaseException) -> str:
-    """An engine's message without the query that it repeats."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def quoted(name: str) -> str:
@@ -194,7 +172,7 @@ class Instant:
 
 
 @dataclass(frozen=True)
-class Parquet:
+class StoredRows:
     """Parquet files as one relation.
 
     Attributes
@@ -268,7 +246,7 @@ def in_unit(number: int, unit: str, wanted: str) -> int:
     return max(-(2**63) + 1, min(2**63 - 1, number * NANOSECOND))
 
 
-def open_source(opened: Session, source: Any, *, mapped: bool) -> Parquet:
+def open_source(opened: Session, source: Any, *, mapped: bool) -> StoredRows:
     """The Parquet of a Feast source.
 
     Parameters
@@ -283,11 +261,6 @@ def open_source(opened: Session, source: Any, *, mapped: bool) -> Parquet:
     UserError
         When the source is none of local Parquet.
     """
-    import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
-
-    from feast import FileSource
-    from feast.data_format import ParquetFormat
-
     if not isinstance(source, FileSource):
         raise UserError(
             f"Source {source.name!r} is a {type(source).__name__}; this offline store reads FileSource only."
@@ -298,7 +271,7 @@ def open_source(opened: Session, source: Any, *, mapped: bool) -> Parquet:
     return open_files(opened, source.path, f"source {source.name!r}", stored)
 
 
-def open_files(opened: Session, path: str, what: str, stored: Mapping[str, str] | None = None) -> Parquet:
+def open_files(opened: Session, path: str, what: str, stored: Mapping[str, str] | None = None) -> StoredRows:
     """The Parquet below a path; raises `TableError` or `UserError` as `open_source` does."""
     found = files(path, opened.repo, what)
     scan = _scan(found, resolved(path, opened.repo))
@@ -310,7 +283,7 @@ def open_files(opened: Session, path: str, what: str, stored: Mapping[str, str] 
     for name in VIRTUAL:
         if name in types:
             raise UserError(f"Column {name!r} of {what} has a name that DuckDB keeps for itself; rename it.")
-    return Parquet(what, found, scan, types, stored or {})
+    return StoredRows(what, found, scan, types, stored or {})
 
 
 def resolved(path: str, repo: Path | None) -> Path:
@@ -326,8 +299,8 @@ def files(path: str, repo: Path | None, what: str) -> list[Path]:
     if place.is_file():
         return [place]
     if place.is_dir():
-        inside = (file for file in place.rglob("*") if not _hidden(file.relative_to(place)))
-        found = sorted(file for file in inside if file.suffix in SUFFIXES and file.is_file())
+        inside = sorted(file for file in place.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        found = [file for file in inside if not HIDDEN.search(f"/{file.relative_to(place).as_posix()}")]
     else:
         matching = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207 - absolute, and may hold `**`
         found = sorted(file for file in matching if file.is_file())
@@ -336,9 +309,8 @@ def files(path: str, repo: Path | None, what: str) -> list[Path]:
     return found
 
 
-def _scan(found: list[Path], place: Path) -> str:
-    """SQL that reads files as one relation, columns by name; ``name=value`` folders below ``place`` are columns."""
-    root = place
+def _scan(found: list[Path], root: Path) -> str:
+    """SQL that reads files as one relation, columns by name; ``name=value`` folders below ``root`` are columns."""
     while root.is_file() or glob.has_magic(str(root)):
         root = root.parent
     below = (file.relative_to(root) if file.is_relative_to(root) else file for file in found)
@@ -346,10 +318,6 @@ def _scan(found: list[Path], place: Path) -> str:
     names = ", ".join(literal(glob.escape(str(file))) for file in found)
     union = ", union_by_name = true" if len(found) > 1 else ""
     return f"read_parquet([{names}], hive_partitioning = {str(hive).lower()}{union})"
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) and "=" not in part for part in path.parts)
 
 
 def append(source: Any, table: pa.Table, repo: Path | None) -> None:

@@ -1,12 +1,11 @@
-"""Protobuf's wire format by whole columns: numbers of any column in, one Arrow array of byte strings out.
+"""Feast's values in Protobuf's wire format, made by whole columns.
 
-Nothing here knows Feast. A column of byte strings is made as a matrix of bytes, one row each, of which the first so
+A column of byte strings is made as a matrix of bytes, one row each, of which the first so
 many count; numpy fills it, so no Python runs per value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
@@ -103,6 +102,20 @@ def timestamps(microseconds: Integers) -> pa.Array:
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
+STORED: dict[ValueType, tuple[str, pa.DataType]] = {
+    ValueType.BOOL: ("bool_val", pa.bool_()),
+    ValueType.INT32: ("int32_val", pa.int32()),
+    ValueType.INT64: ("int64_val", pa.int64()),
+    ValueType.FLOAT: ("float_val", pa.float32()),
+    ValueType.DOUBLE: ("double_val", pa.float64()),
+    ValueType.STRING: ("string_val", pa.string()),
+    ValueType.BYTES: ("bytes_val", pa.binary()),
+    ValueType.PDF_BYTES: ("bytes_val", pa.binary()),
+    ValueType.IMAGE_BYTES: ("bytes_val", pa.binary()),
+    ValueType.UNIX_TIMESTAMP: ("unix_timestamp_val", pa.timestamp("us", "UTC")),
+}
+"""The field of a ``Value`` for each type whose columns are encoded whole, and the Arrow type that it is about."""
+
 
 def encoded(column: pa.ChunkedArray | pa.Array, kind: ValueType) -> pa.Array:
     """The messages of a column as ``pa.binary()``, empty for a null (as Feast has it, NaN is null, and a null time is
@@ -116,14 +129,42 @@ def encoded(column: pa.ChunkedArray | pa.Array, kind: ValueType) -> pa.Array:
         When Feast's encoder does not take a value.
     """
     array = whole(column)
-    if pa.types.is_dictionary(array.type) and kind in _ENCODERS:
+    if kind not in STORED:
+        return by_feast(array, kind)
+    if pa.types.is_dictionary(array.type):
         messages = pc.fill_null(encoded(array.dictionary, kind).take(array.indices), b"")
         return pc.if_else(pc.is_null(array), encoded(pa.nulls(1, array.type.value_type), kind)[0], messages)
-    if pa.types.is_null(array.type) and kind in _ARROW:
-        array = array.cast(_ARROW[kind])
-    encoder = _ENCODERS.get(kind)
-    found = encoder(array) if encoder else None
+    name, stored = STORED[kind]
+    if pa.types.is_null(array.type):
+        array = array.cast(stored)
+    found = _by_column(array, Value.DESCRIPTOR.fields_by_name[name].number, stored)
     return by_feast(array, kind) if found is None else found
+
+
+def _by_column(array: pa.Array, field: int, stored: pa.DataType) -> pa.Array | None:
+    """The messages of a column; None for an Arrow type that is not its own: Feast's encoder then decides."""
+    given, absent = array.type, array.is_null().to_numpy(zero_copy_only=False)
+    if pa.types.is_boolean(stored) and pa.types.is_boolean(given):
+        numbers = pc.fill_null(array, False).to_numpy(zero_copy_only=False).astype(np.int64)
+        return scalar_fields(tag(field, VARINT), numbers, absent)
+    if pa.types.is_integer(stored) and pa.types.is_integer(given):
+        return scalar_fields(tag(field, VARINT), integers(array, stored), absent)
+    if pa.types.is_timestamp(stored) and pa.types.is_timestamp(given):
+        seconds = np.where(absent, NULL_TIMESTAMP_INT_VALUE, unix_time(array, 1))
+        return scalar_fields(tag(field, VARINT), seconds)
+    if pa.types.is_floating(stored) and (pa.types.is_floating(given) or pa.types.is_integer(given)):
+        numbers = pc.fill_null(array, pa.scalar(0).cast(given)).to_numpy(zero_copy_only=False)
+        if numbers.dtype.kind != "f":
+            numbers = numbers.astype(np.float64)  # as Python's float() does, before a float32 rounds again
+        single = pa.types.is_float32(stored)
+        with np.errstate(over="ignore"):
+            numbers = numbers.astype("<f4" if single else "<f8")
+        absent = absent | np.isnan(numbers)
+        matrix = prefixed(tag(field, FIXED32 if single else FIXED64), fixed(numbers))
+        return binary(matrix, np.where(absent, 0, matrix.shape[1]) if absent.any() else None)
+    if (is_text(stored) and is_text(given)) or (is_bytes(stored) and is_bytes(given)):
+        return text_fields(tag(field, LENGTH), binary_of(array))
+    return None
 
 
 def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -188,92 +229,3 @@ def is_bytes(kind: pa.DataType) -> bool:
         or pa.types.is_binary_view(kind)
         or pa.types.is_fixed_size_binary(kind)
     )
-
-
-def _prefix(name: str, wire_type: int) -> bytes:
-    return tag(Value.DESCRIPTOR.fields_by_name[name].number, wire_type)
-
-
-def _is_null(array: pa.Array) -> Any:
-    return array.is_null().to_numpy(zero_copy_only=False)
-
-
-def _integers(name: str, kind: pa.DataType) -> Callable[[pa.Array], pa.Array | None]:
-    prefix = _prefix(name, VARINT)
-
-    def encoder(array: pa.Array) -> pa.Array | None:
-        if not pa.types.is_integer(array.type):
-            return None
-        return scalar_fields(prefix, integers(array, kind), _is_null(array))
-
-    return encoder
-
-
-def _floats(name: str, kind: str, wire_type: int) -> Callable[[pa.Array], pa.Array | None]:
-    prefix = _prefix(name, wire_type)
-
-    def encoder(array: pa.Array) -> pa.Array | None:
-        if not (pa.types.is_floating(array.type) or pa.types.is_integer(array.type)):
-            return None
-        empty = _is_null(array)
-        numbers = pc.fill_null(array, pa.scalar(0).cast(array.type)).to_numpy(zero_copy_only=False)
-        if numbers.dtype.kind != "f":
-            numbers = numbers.astype(np.float64)  # as Python's float() does, before a float32 rounds again
-        with np.errstate(over="ignore"):
-            numbers = numbers.astype(kind)
-        empty = empty | np.isnan(numbers)
-        matrix = prefixed(prefix, fixed(numbers))
-        return binary(matrix, np.where(empty, 0, matrix.shape[1]) if empty.any() else None)
-
-    return encoder
-
-
-def _booleans(array: pa.Array) -> pa.Array | None:
-    if not pa.types.is_boolean(array.type):
-        return None
-    numbers = pc.fill_null(array, False).to_numpy(zero_copy_only=False).astype(np.int64)
-    return scalar_fields(_prefix("bool_val", VARINT), numbers, _is_null(array))
-
-
-def _texts(array: pa.Array) -> pa.Array | None:
-    return text_fields(_prefix("string_val", LENGTH), binary_of(array)) if is_text(array.type) else None
-
-
-def _bytes(array: pa.Array) -> pa.Array | None:
-    return text_fields(_prefix("bytes_val", LENGTH), binary_of(array)) if is_bytes(array.type) else None
-
-
-def _times(array: pa.Array) -> pa.Array | None:
-    if not pa.types.is_timestamp(array.type):
-        return None
-    seconds = np.where(_is_null(array), NULL_TIMESTAMP_INT_VALUE, unix_time(array, 1))
-    return scalar_fields(_prefix("unix_timestamp_val", VARINT), seconds)
-
-
-_ENCODERS: dict[ValueType, Callable[[pa.Array], pa.Array | None]] = {
-    ValueType.BOOL: _booleans,
-    ValueType.INT32: _integers("int32_val", pa.int32()),
-    ValueType.INT64: _integers("int64_val", pa.int64()),
-    ValueType.FLOAT: _floats("float_val", "<f4", FIXED32),
-    ValueType.DOUBLE: _floats("double_val", "<f8", FIXED64),
-    ValueType.STRING: _texts,
-    ValueType.BYTES: _bytes,
-    ValueType.PDF_BYTES: _bytes,
-    ValueType.IMAGE_BYTES: _bytes,
-    ValueType.UNIX_TIMESTAMP: _times,
-}
-"""Each returns None for an Arrow type that is not its own: Feast's encoder then decides."""
-
-_ARROW: dict[ValueType, pa.DataType] = {
-    ValueType.BOOL: pa.bool_(),
-    ValueType.INT32: pa.int32(),
-    ValueType.INT64: pa.int64(),
-    ValueType.FLOAT: pa.float32(),
-    ValueType.DOUBLE: pa.float64(),
-    ValueType.STRING: pa.string(),
-    ValueType.BYTES: pa.binary(),
-    ValueType.PDF_BYTES: pa.binary(),
-    ValueType.IMAGE_BYTES: pa.binary(),
-    ValueType.UNIX_TIMESTAMP: pa.timestamp("us", "UTC"),
-}
-"""What a column of nothing but nulls is taken for."""

@@ -19,16 +19,16 @@ from weakfish import engine as compute
 from weakfish.contracts.gate import EVENTS, data_version, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import FeaturesManifest, write_manifest
-from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
+from weakfish.contracts.record import CREATED, EPOCH, EVENT_TIMESTAMP
 from weakfish.contracts.tables import TIME, UNDATED, partitions, write_partition
 from weakfish.engine import Engine, Fold
 from weakfish.errors import FeatureError, TableError, WeakfishError
-from weakfish.features.views import View, declared_views
+from weakfish.features.views import View, declared_views, finite
 from weakfish.files import sha256, whole_folder
 from weakfish.labeling.choice import VoteTally, choose
 from weakfish.labeling.label import MIN_HISTORY
 from weakfish.labeling.label_model import covered
-from weakfish.labeling.matrix import LabelMatrix, label_matrices
+from weakfish.labeling.matrix import label_matrices
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 
@@ -71,7 +71,8 @@ def feature_rows(view: View, relations: Relations, last: int, engine: Engine) ->
     reached = [change.filter(change[BOUNDARY] <= last) for change in changes]
     folds: dict[str, Fold] = {m.name: m.kind if m.kind in ("first", "last") else "sum" for m in view.measures}
     running = engine.accumulate(reached, ENTITY, BOUNDARY, folds)
-    values = {name: _finite(_on(running, value)) for name, value in view.features.items()}
+    values = {name: _on(running, value) for name, value in view.features.items()}
+    values |= {name: finite(value) for name, value in values.items() if isinstance(value, ir.FloatingValue)}
     return running.select(running[ENTITY].name(view.entity), running[BOUNDARY].name(NUMBER), **values)
 
 
@@ -85,8 +86,11 @@ def with_times(view: View, rows: ir.Table, hours: int) -> ir.Table:
 def _changes(view: View, task: str | None, relations: Relations, engine: Engine) -> list[ir.Table]:
     """Entries and exits of one source, events or the known labels of a task: entity, boundary, some measures."""
     mine = [measure for measure in view.measures if measure.task == task]
-    hours = relations.boundary_hours
-    source, time = _source(view, task, relations)
+    source, time, hours = relations.events, relations.time, relations.boundary_hours
+    if task is not None:
+        labels, entities = relations.labels[task], source.select(relations.key, view.entity)
+        same = labels[relations.key] == entities[relations.key]
+        source, time = labels.join(entities, same).select(labels, entities[view.entity]), KNOWN_AT
     rows = source.filter(source[view.entity].notnull() & source[time].notnull())
     columns = {op: f"v{number}" for number, op in enumerate({measure.value.op(): None for measure in mine})}
     base = rows.select(
@@ -94,7 +98,8 @@ def _changes(view: View, task: str | None, relations: Relations, engine: Engine)
         boundary_after(rows[time], hours).name(BOUNDARY),
         **{name: _on(rows, op.to_expr()) for op, name in columns.items()},
     )
-    folded = {m.name: _fold(base[columns[m.value.op()]], m.kind) for m in mine if m.kind != "distinct"}
+    aggregate = {"first": "min", "last": "max", "sum": "sum"}
+    folded = {m.name: getattr(base[columns[m.value.op()]], aggregate[m.kind])() for m in mine if m.kind != "distinct"}
     entered = engine.keep(base.group_by([ENTITY, BOUNDARY]).aggregate(**folded or {"rows": base.count()}))
     changes = [entered.select(ENTITY, BOUNDARY, *folded)]
     for length in sorted({measure.hours for measure in mine if measure.hours is not None}):
@@ -105,15 +110,6 @@ def _changes(view: View, task: str | None, relations: Relations, engine: Engine)
         if lengths:
             changes += _distinct_changes(base, column, lengths, engine)
     return changes
-
-
-def _source(view: View, task: str | None, relations: Relations) -> tuple[ir.Table, str]:
-    if task is None:
-        return relations.events, relations.time
-    events, key = relations.events, relations.key
-    entities = events.select(key, view.entity)
-    labels = relations.labels[task]
-    return labels.join(entities, labels[key] == entities[key]).select(labels, entities[view.entity]), KNOWN_AT
 
 
 def _distinct_changes(base: ir.Table, column: str, lengths: Mapping[str, int | None], engine: Engine) -> list[ir.Table]:
@@ -142,12 +138,6 @@ def _distinct_changes(base: ir.Table, column: str, lengths: Mapping[str, int | N
     ]
 
 
-def _fold(column: ir.Value, kind: str) -> ir.Value:
-    if kind in ("first", "last"):
-        return column.min() if kind == "first" else column.max()
-    return cast(ir.IntegerColumn, column).sum()
-
-
 def _on(table: ir.Table, value: ir.Value) -> ir.Value:
     """``value`` with its columns taken from ``table``, which has columns of the same names."""
 
@@ -159,13 +149,6 @@ def _on(table: ir.Table, value: ir.Value) -> ir.Value:
     return value.op().replace(move, filter=ops.Value).to_expr()
 
 
-def _finite(value: ir.Value) -> ir.Value:
-    if not isinstance(value, ir.FloatingValue):
-        return value
-    value = value.cast("float64")
-    return ibis.ifelse(value.isnan() | value.isinf(), ibis.null("float64"), value)
-
-
 def write_known_labels(project: Project, task: str, folder: Path) -> int:
     """Write the known labels of ``task`` and return how many there are.
 
@@ -174,40 +157,30 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
     the events on which a function voted, in months before which at least `MIN_HISTORY` such events lie; other
     partitions are empty.
     """
-    classes = len(project.task(task).classes)
+    settings, params = project.task(task), project.params
+    delay = pa.scalar(params.features.labeling_delay, pa.duration("us"))
     earlier: VoteTally | None = None
     through, rows = "", 0
     for partition, matrix in label_matrices(project, task):
         if partition == UNDATED:
             continue
-        earlier = earlier or VoteTally.none(len(matrix.names), classes)
-        known = _known(project, task, matrix, earlier, through)
-        write_partition(folder, partition, known)
-        earlier += VoteTally.of(matrix.votes, classes)
-        through, rows = partition, rows + known.num_rows
+        earlier = earlier or VoteTally.none(len(matrix.names), len(settings.classes))
+        voted = covered(matrix.votes) & matrix.times.is_valid().to_numpy()
+        if earlier.sums.covered < MIN_HISTORY:
+            voted[:] = False
+        posterior = np.empty((0, len(settings.classes)))
+        if voted.any():
+            of_covered = replace(earlier.sums, rows=earlier.sums.covered)
+            model = choose(of_covered, earlier.patterns, settings, through=through)
+            posterior = model.probabilities(matrix.votes[voted])
+        keys, times = (column.filter(pa.array(voted)) for column in (matrix.keys, matrix.times.cast(TIME)))
+        columns = {params.events.key: keys, params.events.time: times, KNOWN_AT: pc.add(times, delay)}
+        columns |= {f"p_{name}": pa.array(posterior[:, number]) for number, name in enumerate(settings.classes)}
+        columns["fitted_through"] = pa.array([through] * len(posterior), pa.string())
+        write_partition(folder, partition, pa.table(columns))
+        earlier += VoteTally.of(matrix.votes, len(settings.classes))
+        through, rows = partition, rows + len(posterior)
     return rows
-
-
-def _known(project: Project, task: str, matrix: LabelMatrix, earlier: VoteTally, through: str) -> pa.Table:
-    settings = project.task(task)
-    voted = covered(matrix.votes) & matrix.times.is_valid().to_numpy()
-    if earlier.sums.covered < MIN_HISTORY:
-        voted[:] = False
-    posterior = np.empty((0, len(settings.classes)))
-    if voted.any():
-        of_covered = replace(earlier.sums, rows=earlier.sums.covered)
-        posterior = choose(of_covered, earlier.patterns, settings, through=through).probabilities(matrix.votes[voted])
-    keep = pa.array(voted)
-    times = matrix.times.filter(keep).cast(TIME)
-    delay = pa.scalar(project.params.features.labeling_delay, pa.duration("us"))
-    columns = {project.params.events.key: matrix.keys.filter(keep), project.params.events.time: times}
-    columns[KNOWN_AT] = pc.add(times, delay)
-    columns |= {f"p_{name}": pa.array(posterior[:, number]) for number, name in enumerate(settings.classes)}
-    columns["fitted_through"] = pa.array([through] * len(posterior), pa.string())
-    return pa.table(columns)
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def build_features(project: Project) -> None:
@@ -231,42 +204,22 @@ def build_features(project: Project) -> None:
         if not views:  # without times or entities there is no past
             write_ledger(project, "features", rows_in=0, rows_out=0)
             return
-        for task in project.params.tasks:
+        params, engine = project.params, compute.connect()
+        for task in params.tasks:
             write_known_labels(project, task, known / task)
-        engine = compute.connect()
-        relations = _relations(project, engine, known)
-        total, as_of = _extent(engine, relations)
-        rows = 0
+        dated = [file for name, file in partitions(project.table("events")).items() if name != UNDATED]
+        if not dated:
+            raise TableError("No event in data/events has a time, so there is no past to make features of.")
+        events, time = engine.read(dated), params.events.time
+        labels = {task: engine.read(list(partitions(known / task).values())) for task in params.tasks}
+        relations = Relations(events, labels, params.events.key, time, params.features.boundary_hours)
+        extent = engine.run(events.aggregate(rows=events.count(), last=events[time].max())).to_pylist()[0]
+        rows, as_of = 0, extent["last"].astimezone(UTC)
         for view in views.values():
             counts = write_view(engine, view, relations, as_of, folder / view.name)
             write_manifest(folder, view.name, _manifest(project, view, folder, known, as_of, counts))
             rows += sum(counts.values())
-    write_ledger(project, "features", rows_in=total, rows_out=rows)
-
-
-def _event_files(project: Project) -> list[Path]:
-    dated = [file for name, file in partitions(project.table("events")).items() if name != UNDATED]
-    if not dated:
-        raise TableError("No event in data/events has a time, so there is no past to make features of.")
-    return dated
-
-
-def _relations(project: Project, engine: compute.Engine, known: Path) -> Relations:
-    params = project.params
-    return Relations(
-        engine.read(_event_files(project)),
-        {task: engine.read(list(partitions(known / task).values())) for task in params.tasks},
-        params.events.key,
-        params.events.time,
-        params.features.boundary_hours,
-    )
-
-
-def _extent(engine: compute.Engine, relations: Relations) -> tuple[int, datetime]:
-    """How many events there are, and the time of the last one."""
-    events = relations.events
-    found = engine.run(events.aggregate(rows=events.count(), last=events[relations.time].max())).to_pylist()[0]
-    return found["rows"], found["last"].astimezone(UTC)
+    write_ledger(project, "features", rows_in=extent["rows"], rows_out=rows)
 
 
 def write_view(

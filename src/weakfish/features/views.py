@@ -51,6 +51,12 @@ class Measure:
     value: ir.Value
     hours: int | None
 
+    @property
+    def placeholder(self) -> ir.Table:
+        """The table of its placeholder, on which features stand until it is computed."""
+        dtype: Any = self.value.type() if self.kind in ("first", "last") else "int64"
+        return ibis.table({self.name: dtype}, name=f"measure_{self.name}")
+
 
 @dataclass(frozen=True)
 class Past:
@@ -106,8 +112,29 @@ class Past:
         found = self.measures.setdefault(
             (kind, task, value.op(), hours), Measure(f"m{len(self.measures)}", kind, task, value, hours)
         )
-        dtype = value.type() if kind in ("first", "last") else "int64"
-        return ibis.table({found.name: dtype}, name=f"measure_{found.name}")[found.name]
+        return found.placeholder[found.name]
+
+    def _number(self, value: ir.NumericValue) -> ir.IntegerValue:
+        """A number as a whole one, in millionths if it has a fraction; raises `FeatureError` for other values."""
+        self._column(value)
+        if isinstance(value, ir.BooleanValue) or not isinstance(value, ir.NumericValue):
+            raise FeatureError(
+                f"View {self.view!r} sums values of type {value.type()}; use numbers, or share or count."
+            )
+        return value if isinstance(value, ir.IntegerValue) else millionths(value)
+
+    def _boolean(self, value: ir.BooleanValue) -> ir.BooleanValue:
+        if not isinstance(self._column(value), ir.BooleanValue):
+            raise FeatureError(f"View {self.view!r} counts where a value of type {value.type()} holds; use a boolean.")
+        return value
+
+    def _column(self, value: ir.Value) -> ir.Value:
+        if not isinstance(value, ir.Value):
+            raise FeatureError(
+                f"View {self.view!r} asks a window about {value!r}, which is no Ibis column; use columns of "
+                "past.events."
+            )
+        return value
 
 
 @dataclass(frozen=True)
@@ -119,29 +146,26 @@ class Window:
 
     def count(self, where: ir.BooleanValue | None = None) -> ir.IntegerValue:
         """How many events, or how many of those ``where`` holds; 0 for none."""
-        return self._sum(ibis.literal(1) if where is None else _boolean(self.past, where).ifelse(1, 0))
+        return self._sum(ibis.literal(1) if where is None else self.past._boolean(where).ifelse(1, 0))
 
     def sum(self, value: ir.NumericValue) -> ir.NumericValue:
         """The sum of a number, 0 for none; of a number with a fraction, each rounded to a millionth."""
-        value = _number(self.past, value)
-        if isinstance(value, ir.IntegerValue):
-            return self._sum(value)
-        return cast(ir.NumericValue, self._sum(_millionths(value)).cast("float64") / MICRO)
+        total = self._sum(self.past._number(value))
+        return total if isinstance(value, ir.IntegerValue) else cast(ir.NumericValue, total.cast("float64") / MICRO)
 
     def mean(self, value: ir.NumericValue) -> ir.FloatingValue:
         """The mean of a number; null when no event has it."""
-        number = _number(self.past, value)
-        known = number if isinstance(number, ir.IntegerValue) else _millionths(number)
-        return cast(ir.FloatingValue, self.sum(number) / self._sum(known.notnull().ifelse(1, 0)).nullif(0))
+        known = self.past._number(value).notnull().ifelse(1, 0)
+        return cast(ir.FloatingValue, self.sum(value) / self._sum(known).nullif(0))
 
     def share(self, condition: ir.BooleanValue) -> ir.FloatingValue:
         """The share of events for which ``condition`` holds, of those where it is not null; null when there is none."""
-        known = self._sum(_boolean(self.past, condition).notnull().ifelse(1, 0))
+        known = self._sum(self.past._boolean(condition).notnull().ifelse(1, 0))
         return cast(ir.FloatingValue, self.count(condition) / known.nullif(0))
 
     def distinct(self, value: ir.Value) -> ir.IntegerValue:
         """How many different values, null aside."""
-        return cast(ir.IntegerValue, self.past._ask("distinct", None, _column(self.past, value), self.hours))
+        return cast(ir.IntegerValue, self.past._ask("distinct", None, self.past._column(value), self.hours))
 
     def active_days(self) -> ir.IntegerValue:
         """On how many days (UTC) there were events."""
@@ -181,7 +205,7 @@ class Known:
         if name not in classes:
             where = f"tasks.{self.task}.classes of params.yaml, for view {self.window.past.view!r}"
             raise UnknownName("class", name, classes, where)
-        total = self.window._sum(_millionths(cast(ir.NumericValue, table[f"p_{name}"])), self.task)
+        total = self.window._sum(millionths(cast(ir.NumericValue, table[f"p_{name}"])), self.task)
         return cast(ir.FloatingValue, total / (self.count() * MICRO).nullif(0))
 
 
@@ -199,30 +223,15 @@ def check_row_by_row(value: ir.Value, allowed: Sequence[ir.Table], which: str) -
         raise FeatureError(f"{which} belongs to another table; use columns of past.events and statistics of windows.")
 
 
-def _column(past: Past, value: ir.Value) -> ir.Value:
-    if not isinstance(value, ir.Value):
-        raise FeatureError(
-            f"View {past.view!r} asks a window about {value!r}, which is no Ibis column; use columns of past.events."
-        )
-    return value
-
-
-def _boolean(past: Past, value: ir.BooleanValue) -> ir.BooleanValue:
-    if not isinstance(_column(past, value), ir.BooleanValue):
-        raise FeatureError(f"View {past.view!r} counts where a value of type {value.type()} holds; use a boolean.")
-    return value
-
-
-def _number(past: Past, value: ir.NumericValue) -> ir.NumericValue:
-    if isinstance(_column(past, value), ir.BooleanValue) or not isinstance(value, ir.NumericValue):
-        raise FeatureError(f"View {past.view!r} sums values of type {value.type()}; use numbers, or share or count.")
-    return value
-
-
-def _millionths(value: ir.NumericValue) -> ir.IntegerValue:
+def finite(value: ir.Value) -> ir.FloatingValue:
+    """A number as float64, null where it is NaN or infinite."""
     number = cast(ir.FloatingValue, value.cast("float64"))
-    finite = ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
-    return cast(ir.IntegerValue, (finite * MICRO).round().cast("int64"))
+    return cast(ir.FloatingValue, ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number))
+
+
+def millionths(value: ir.NumericValue) -> ir.IntegerValue:
+    """A number as a whole number of millionths, whose sums do not depend on the order of rows."""
+    return cast(ir.IntegerValue, (finite(value) * MICRO).round().cast("int64"))
 
 
 MODULE = "feature_repo.transforms"
@@ -297,23 +306,19 @@ def load_transforms(project: Project) -> list[Transform]:
     listed = project.params.views
     if listed is None and not found:
         raise FeatureError("feature_repo/transforms.py defines no views; add one, see docs/features.md.")
-    if listed is not None:
-        _check_listed(listed, found)
+    for name in found:
+        if listed is not None and name not in listed:
+            raise FeatureError(
+                f"View {name!r} in feature_repo/transforms.py is not among the views of params.yaml, so no gate "
+                "would judge it; add it there."
+            )
+    for name in listed or ():
+        if name not in found:
+            raise FeatureError(
+                f"params.yaml lists view {name!r}, and feature_repo/transforms.py has no function of this name; "
+                "write it, or take it off the list."
+            )
     return list(found.values())
-
-
-def _check_listed(listed: Sequence[str], found: Mapping[str, Transform]) -> None:
-    """Refuse a view that no stage would validate, and one that nobody wrote."""
-    if missing := [name for name in found if name not in listed]:
-        raise FeatureError(
-            f"View {missing[0]!r} in feature_repo/transforms.py is not among the views of params.yaml, so no gate "
-            "would judge it; add it there."
-        )
-    if strange := [name for name in listed if name not in found]:
-        raise FeatureError(
-            f"params.yaml lists view {strange[0]!r}, and feature_repo/transforms.py has no function of this name; "
-            "write it, or take it off the list."
-        )
 
 
 def declared_views(project: Project) -> dict[str, View]:
@@ -364,15 +369,24 @@ def check_view(made: Transform, past: Past) -> View:
             "see docs/features.md."
         )
     measures = list(past.measures.values())
-    for name, value in returned.items():
-        _check_feature(made, measures, name, value)
-    kinds = {name: _arrow_type(made.name, name, value) for name, value in returned.items()}
     entity = past.events[made.entity].type().to_pyarrow()
-    schema = pa.schema([(made.entity, entity), (EVENT_TIMESTAMP, TIME), (CREATED, TIME), *kinds.items()])
-    return View(made.name, made.entity, dict(returned), measures, schema)
+    columns = [(made.entity, entity), (EVENT_TIMESTAMP, TIME), (CREATED, TIME)]
+    columns += [(name, _feature_type(made, measures, name, value)) for name, value in returned.items()]
+    return View(made.name, made.entity, dict(returned), measures, pa.schema(columns))
 
 
-def _check_feature(made: Transform, measures: list[Measure], name: Any, value: Any) -> None:
+FEATURES = {
+    ir.BooleanValue: pa.bool_(),
+    ir.IntegerValue: pa.int64(),
+    ir.FloatingValue: pa.float64(),
+    ir.TimestampValue: TIME,
+    ir.StringValue: pa.string(),
+}
+"""What a feature may be, and how it is stored."""
+
+
+def _feature_type(made: Transform, measures: list[Measure], name: Any, value: Any) -> pa.DataType:
+    """The type in which a feature is stored; raises `FeatureError` for what is none."""
     which = f"Column {name!r} of view {made.name!r}"
     if not isinstance(name, str) or not name.isidentifier() or name in (made.entity, EVENT_TIMESTAMP, CREATED):
         raise FeatureError(
@@ -384,30 +398,10 @@ def _check_feature(made: Transform, measures: list[Measure], name: Any, value: A
             f"{which} is {type(value).__name__}, not an Ibis expression; use statistics such as "
             "past.last(days=7).count()."
         )
-    check_row_by_row(value, placeholders(measures), which)
-
-
-def placeholders(measures: list[Measure]) -> list[ir.Table]:
-    """The tables on which features stand until their measures are computed."""
-    return [ibis.table({m.name: _dtype(m)}, name=f"measure_{m.name}") for m in measures]
-
-
-def _dtype(measure: Measure) -> Any:
-    return measure.value.type() if measure.kind in ("first", "last") else "int64"
-
-
-def _arrow_type(view: str, name: str, value: ir.Value) -> pa.DataType:
-    kinds = {
-        ir.BooleanValue: pa.bool_(),
-        ir.IntegerValue: pa.int64(),
-        ir.FloatingValue: pa.float64(),
-        ir.TimestampValue: TIME,
-        ir.StringValue: pa.string(),
-    }
-    for kind, arrow in kinds.items():
+    check_row_by_row(value, [measure.placeholder for measure in measures], which)
+    for kind, stored in FEATURES.items():
         if isinstance(value, kind):
-            return arrow
+            return stored
     raise FeatureError(
-        f"Column {name!r} of view {view!r} is of type {value.type()}; features are whole numbers, float64, booleans, "
-        "strings or times."
+        f"{which} is of type {value.type()}; features are whole numbers, float64, booleans, strings or times."
     )
