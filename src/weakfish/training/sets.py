@@ -182,9 +182,7 @@ def describe(store: FeatureStore, project: Project, task: str) -> Asked:
     name = project.task(task).feature_service or f"{task}_v1"
     services = {service.name: service for service in store.list_feature_services()}
     if name not in services:
-        raise UnknownName(
-            f"feature service (tasks.{task}.feature_service, by default {task}_v1)", name, services, WHERE
-        )
+        raise UnknownName(f"feature service (feature_services.{task}, by default {task}_v1)", name, services, WHERE)
 
     def view_of(name: str) -> Any:
         return store.registry.get_any_feature_view(name, store.project)
