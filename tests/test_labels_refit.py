@@ -196,3 +196,15 @@ def test_votes_on_other_events_are_named(tmp_path: Path) -> None:
     shutil.copy(root / "data/votes/fraud/is_large/2024-01.parquet", root / "data/votes/fraud/is_large/2024-02.parquet")
     with pytest.raises(TableError, match="holds votes on other events"):
         label(Project(root))
+
+
+def test_votes_that_agree_on_other_events_than_those_that_lie_there_are_an_error(tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", "refit: always", *MONTHS[:2])
+    for function in FUNCTIONS:  # as many rows, by the same functions, of another month
+        votes = root / f"data/votes/fraud/{function}"
+        shutil.copy(votes / "2024-01.parquet", votes / "2024-02.parquet")
+    says = r"buys_gift_cards/2024-02.parquet holds votes on other events than data/events/2024-02.parquet"
+    with pytest.raises(TableError, match=says):
+        read_label_matrix(Project(root), "fraud")
+    with pytest.raises(TableError, match=says):
+        label(Project(root))

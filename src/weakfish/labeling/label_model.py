@@ -49,18 +49,15 @@ class Sums:
         """
         total = Sums.none(votes.shape[1], cardinality)
         for start in range(0, len(votes), BLOCK):
-            total += Sums._of_block(votes[start : start + BLOCK], cardinality)
+            block = votes[start : start + BLOCK]
+            bits = _bits(block, cardinality)
+            pairs = np.zeros_like(total.pairs)
+            for number, column in enumerate(bits):
+                pairs[number, number:] = np.bitwise_count(column & bits[number:]).sum(axis=1, dtype=np.int64)
+            pairs += np.triu(pairs, 1).T
+            covered = np.bitwise_count(np.bitwise_or.reduce(bits, axis=0)).sum(dtype=np.int64)
+            total += Sums(len(block), pairs, int(covered))
         return total
-
-    @staticmethod
-    def _of_block(votes: Votes, cardinality: int) -> Sums:
-        bits = _bits(votes, cardinality)
-        pairs = np.zeros((len(bits), len(bits)), np.int64)
-        for number, column in enumerate(bits):
-            pairs[number, number:] = np.bitwise_count(column & bits[number:]).sum(axis=1, dtype=np.int64)
-        pairs += np.triu(pairs, 1).T
-        covered = np.bitwise_count(np.bitwise_or.reduce(bits, axis=0)).sum(dtype=np.int64)
-        return Sums(len(votes), pairs, int(covered))
 
     @staticmethod
     def none(functions: int, cardinality: int) -> Sums:
@@ -74,9 +71,6 @@ class Sums:
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.rows + other.rows, self.pairs + other.pairs, self.covered + other.covered)
-
-    def __sub__(self, other: Sums) -> Sums:
-        return Sums(self.rows - other.rows, self.pairs - other.pairs, self.covered - other.covered)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sums):

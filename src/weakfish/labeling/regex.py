@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from string import ascii_letters
 from typing import Literal
 
 LAST = 0x10FFFF
@@ -58,19 +59,11 @@ class Characters:
         low, high = self.ranges[-1] if self.ranges else (0, 0)
         return self.is_ascii or (low <= FIRST_BEYOND_ASCII and high == LAST)
 
-    def folded(self) -> Characters:
-        """With each ASCII letter its other case."""
-        return self | Characters.these("".join(letter.swapcase() for letter in _LETTERS if letter in self))
-
-    def before_lower(self) -> Characters:
-        """The characters that ``lower()`` turns into one of these, as far as ASCII goes."""
-        kept = ~(~self | _UPPER)
-        return kept | Characters.these("".join(letter.upper() for letter in _LOWER_LETTERS if letter in self))
-
-    def before_upper(self) -> Characters:
-        """The characters that ``upper()`` turns into one of these, as far as ASCII goes."""
-        kept = ~(~self | _LOWER)
-        return kept | Characters.these("".join(letter.lower() for letter in _UPPER_LETTERS if letter in self))
+    def before(self, change: Callable[[str], str]) -> Characters:
+        """The characters that ``lower``, ``upper`` or ``swapcase`` turns into one of these, as far as ASCII goes."""
+        moved = [letter for letter in ascii_letters if change(letter) != letter]
+        kept = ~(~self | Characters.these("".join(moved)))
+        return kept | Characters.these("".join(letter for letter in moved if change(letter) in self))
 
     def as_bytes(self) -> Characters:
         """The bytes that the set's characters can consist of, and others beyond ASCII."""
@@ -90,13 +83,8 @@ def _escaped(code: int) -> str:
     return f"\\x{code:02x}" if code <= LAST_BYTE else f"\\x{{{code:x}}}"
 
 
-_LOWER_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_UPPER_LETTERS = _LOWER_LETTERS.upper()
-_LETTERS = _LOWER_LETTERS + _UPPER_LETTERS
-_LOWER, _UPPER = Characters.these(_LOWER_LETTERS), Characters.these(_UPPER_LETTERS)
-
 DIGIT = Characters.of([(ord("0"), ord("9"))])
-WORD = DIGIT | _LOWER | _UPPER | Characters.these("_")
+WORD = DIGIT | Characters.these(ascii_letters + "_")
 SPACE = Characters.these("\t\n\f\r ")
 NEWLINE = Characters.these("\n")
 ANY = Characters(((0, LAST),))
@@ -138,31 +126,25 @@ class Alternation:
 
 Node = Characters | Edge | Repeat | Sequence | Alternation
 
-WORD_EDGE, NO_WORD_EDGE = Edge(r"\b"), Edge(r"\B")
-TEXT_START, TEXT_END = Edge(r"\A"), Edge(r"\z")
-LINE_START, LINE_END = Edge("(?m:^)"), Edge("(?m:$)")
+TEXT = {"^": Edge(r"\A"), "$": Edge(r"\z")}
+LINE = {"^": Edge("(?m:^)"), "$": Edge("(?m:$)")}
 
 _QUANTIFIER = re.compile(r"(?:([*+?])|\{(\d{1,4})(,?)(\d{0,4})\})(\??)")
 _GROUP = re.compile(r"\((?:\?(?:P<[A-Za-z_][A-Za-z0-9_]*>|([imsU]*)(-[imsU]+)?([:)])))?")
 _HEX = re.compile(r"x(?:([0-9A-Fa-f]{2})|\{([0-9A-Fa-f]{1,6})\})")
 _CLASSES = {"d": DIGIT, "D": ~DIGIT, "w": WORD, "W": ~WORD, "s": SPACE, "S": ~SPACE}
-_CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
-_EDGES = {"b": WORD_EDGE, "B": NO_WORD_EDGE, "A": TEXT_START, "z": TEXT_END}
-
-
-@dataclass(frozen=True)
-class _Flags:
-    i: bool = False
-    m: bool = False
-    s: bool = False
-    U: bool = False  # swaps greedy and lazy, which changes what is matched, but not whether
+_ESCAPES = _CLASSES | dict(zip("ntrfva", map(Characters.these, "\n\t\r\f\v\a"), strict=True))
+_EDGES = {"b": Edge(r"\b"), "B": Edge(r"\B"), "A": TEXT["^"], "z": TEXT["$"]}
 
 
 class _Reader:
-    """Reads one pattern from left to right; ``flags`` are those in force at ``position``."""
+    """Reads one pattern from left to right; ``flags`` are those in force at ``position``.
+
+    Of these, U swaps greedy and lazy, which changes what is matched, but not whether.
+    """
 
     def __init__(self, pattern: str) -> None:
-        self.pattern, self.position, self.flags = pattern, 0, _Flags()
+        self.pattern, self.position, self.flags = pattern, 0, frozenset[str]()
         self.folds = False
 
     def choice(self) -> Node:
@@ -191,11 +173,9 @@ class _Reader:
         if character == "\\":
             return self._escape()
         if character == ".":
-            return ANY if self.flags.s else ~NEWLINE
-        if character == "^":
-            return LINE_START if self.flags.m else TEXT_START
-        if character == "$":
-            return LINE_END if self.flags.m else TEXT_END
+            return ANY if "s" in self.flags else ~NEWLINE
+        if character in "^$":
+            return (LINE if "m" in self.flags else TEXT)[character]
         if character in "*+?{":
             raise Unlifted(f"has {character!r} where nothing can be repeated")
         return self._folded(Characters.these(character))
@@ -205,7 +185,7 @@ class _Reader:
         if not found:
             raise Unlifted("has a group of a kind that is not known")
         on, off, end = found.groups()
-        flags = replace(self.flags, **dict.fromkeys(on or "", True), **dict.fromkeys((off or "-")[1:], False))
+        flags = (self.flags | set(on or "")) - set(off or "")
         if end == ")":
             self.flags = flags
             return None
@@ -251,10 +231,8 @@ class _Reader:
             return Characters(((code, code),))
         character = self.pattern[self.position : self.position + 1]
         self.position += 1
-        if character in _CLASSES and character:
-            return _CLASSES[character]
-        if character in _CONTROLS and character:
-            return Characters.these(_CONTROLS[character])
+        if character in _ESCAPES:
+            return _ESCAPES[character]
         if not character.isascii() or not character or character.isalnum() or character == "_":
             raise Unlifted(rf"has the escape \{character}")
         return Characters.these(character)
@@ -294,12 +272,12 @@ class _Reader:
 
     def _folded(self, found: Characters) -> Characters:
         """Under ``(?i)`` both cases; only for ASCII is it known what they are."""
-        if not self.flags.i:
+        if "i" not in self.flags:
             return found
         if not found.is_ascii and found not in _CLASSES.values():
             raise Unlifted("ignores the case of letters beyond ASCII")
         self.folds = self.folds or any((letter in found) == found.is_ascii for letter in "kKsS")
-        return found.folded()
+        return found | found.before(str.swapcase)
 
     def _take(self, character: str) -> bool:
         taken = self.pattern.startswith(character, self.position)
@@ -358,11 +336,6 @@ LONGEST_WRITTEN_OUT = 1000
 LONGEST = 4
 """The bytes of the longest character in UTF-8."""
 
-_BEFORE: dict[Case, Callable[[Characters], Characters]] = {
-    "lower": Characters.before_lower,
-    "upper": Characters.before_upper,
-}
-
 
 @dataclass(frozen=True)
 class Needle:
@@ -390,23 +363,19 @@ def needle_of(pattern: str, case: Case, is_regex: bool) -> Needle:
         When it is not known how to say the same to the automaton.
     """
     tree, folds = read(pattern) if is_regex else (literal(pattern), False)
-    if case in _BEFORE:
-        _refuse_partial_sets(tree)
-        tree = mapped(tree, _BEFORE[case])
+    if case != "as it is":
+        if not all(each.treats_all_beyond_ascii_alike for each in _nodes(tree) if isinstance(each, Characters)):
+            raise Unlifted("looks for letters beyond ASCII where their case was changed")
+        tree = mapped(tree, lambda found: found.before(str.lower if case == "lower" else str.upper))
     if _matches_nothing(tree):
         raise Unlifted("can match empty text")
     _refuse_late_starts(tree, nothing_before=True)
     if _length(tree) > LONGEST_WRITTEN_OUT:
         raise Unlifted("repeats groups so often that the automaton would take long to compile")
-    twins = folds or case in _BEFORE
+    twins = folds or case != "as it is"
     if _width(tree) > WIDEST:
         return Needle(_written(_rough(tree)), twins=twins, doubtful=True)
     return Needle(_written(tree), utf8=_width(tree) > 0, twins=twins)
-
-
-def _refuse_partial_sets(tree: Node) -> None:
-    if not all(each.treats_all_beyond_ascii_alike for each in _sets(tree)):
-        raise Unlifted("looks for letters beyond ASCII where their case was changed")
 
 
 def _width(node: Node) -> int:
@@ -439,12 +408,11 @@ def _rough(node: Node) -> Node:
     return node if isinstance(node, Edge) else type(node)(tuple(map(_rough, node.parts)))
 
 
-def _sets(node: Node) -> list[Characters]:
-    if isinstance(node, Characters):
-        return [node]
-    if isinstance(node, Repeat):
-        return _sets(node.part)
-    return [] if isinstance(node, Edge) else [each for part in node.parts for each in _sets(part)]
+def _nodes(node: Node) -> Iterator[Node]:
+    yield node
+    parts = node.parts if isinstance(node, Sequence | Alternation) else (node.part,) if isinstance(node, Repeat) else ()
+    for part in parts:
+        yield from _nodes(part)
 
 
 def _matches_nothing(node: Node) -> bool:
@@ -460,7 +428,7 @@ def _matches_nothing(node: Node) -> bool:
 
 def _refuse_late_starts(node: Node, nothing_before: bool) -> None:
     """A line starts after the last newline too for RE2, not for the automaton, unless something must follow."""
-    if node in (LINE_START, TEXT_START) and not nothing_before:
+    if node in (LINE["^"], TEXT["^"]) and not nothing_before:
         raise Unlifted("has a start of text or line after other characters")
     if isinstance(node, Repeat):
         _refuse_late_starts(node.part, nothing_before and node.high == 1)

@@ -22,16 +22,9 @@ __all__ = [
     "votes",
 ]
 
-_HOMES = {
-    "ABSTAIN": "weakfish.contracts.votes_file",
-    "ColumnarLabelingFunction": "weakfish.rules.columnar",
-    "keywords": "weakfish.rules.builders",
-    "load_functions": "weakfish.rules.loading",
-    "lookup": "weakfish.rules.builders",
-    "patterns": "weakfish.rules.builders",
-    "threshold": "weakfish.rules.builders",
-    "votes": "weakfish.rules.columnar",
-}
+_HOMES = dict.fromkeys(("keywords", "lookup", "patterns", "threshold"), "weakfish.rules.builders")
+_HOMES |= dict.fromkeys(("ColumnarLabelingFunction", "votes"), "weakfish.rules.columnar")
+_HOMES |= {"ABSTAIN": "weakfish.contracts.votes_file", "load_functions": "weakfish.rules.loading"}
 
 
 def __getattr__(name: str) -> object:

@@ -1,14 +1,16 @@
-"""Tables that labeling functions look values up in: block lists and gazetteers, as CSV, Parquet or Arrow.
+"""Short forms of labeling functions: words, patterns, bounds, and tables to look values up in.
 
-A table comes in as a file beside the labeling functions and leaves as one Ibis table of keys for each class.
+Tables are block lists and gazetteers, as CSV, Parquet or Arrow, beside the labeling functions.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
+import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from weakfish.contracts.tables import read_partition
 from weakfish.contracts.votes_file import ABSTAIN
 from weakfish.errors import LabelingFunctionError
 from weakfish.project.paths import Project
-from weakfish.rules.columnar import ColumnarLabelingFunction, Condition, literal, whole
+from weakfish.rules.columnar import ColumnarLabelingFunction, Condition, content_digest
 from weakfish.rules.loading import FOLDER
 
 KEY = "key"
@@ -35,80 +37,71 @@ LABEL = "label"
 _TABLES: dict[str, ir.Table] = {}
 
 
-class LookupTable:
-    """Keys and the class that each stands for.
+def _known(table: pa.Table, key: str, classes: str, labels: int | Mapping[Any, int], where: str) -> pa.Table:
+    """The keys and the label that each stands for; raises `LabelingFunctionError`, which names the table by ``where``.
 
-    Parameters
-    ----------
-    table
-        Columns ``key`` (any type that Arrow can cast to the events' column) and, in a gazetteer, ``classes``.
-    key, classes
-        Names of these columns.
-    labels
-        The class of all keys; or the class of each value of ``classes``, `ABSTAIN` for values that say nothing.
-    where
-        Names the table in errors.
-
-    Raises
-    ------
-    LabelingFunctionError
-        When a column is missing, a value has no label, or a key stands in the table with two labels.
+    ``labels`` is the class of all keys; or the class of each value of the column ``classes``, `ABSTAIN` for values that
+    say nothing.
     """
-
-    def __init__(self, table: pa.Table, key: str, classes: str, labels: int | Mapping[Any, int], where: str) -> None:
-        self.where = where
-        wanted = [key] if isinstance(labels, int) else [key, classes]
-        missing = [name for name in wanted if name not in table.column_names]
-        if missing:
-            raise LabelingFunctionError(
-                f"{where} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}. "
-                "Name them in its first line, or say which they are with key= and classes=."
-            )
-        numbers = pa.repeat(labels, len(table)) if isinstance(labels, int) else self._numbers(table[classes], labels)
-        known = pa.table({KEY: table[key], LABEL: pa.chunked_array([numbers.cast(pa.int64())])})
-        self._rows = known.filter(pc.and_(pc.is_valid(known[KEY]), pc.not_equal(known[LABEL], ABSTAIN)))
-        self._labels = [labels] if isinstance(labels, int) else sorted(set(labels.values()) - {ABSTAIN})
-        self._by_type: dict[pa.DataType, dict[int, ir.Table]] = {}
-        self._refuse_two_labels(self._rows)
-
-    def keys(self, kind: pa.DataType) -> dict[int, ir.Table]:
-        """For each label the table of its keys, one column ``key`` of type ``kind``; raises `LabelingFunctionError`."""
-        if kind not in self._by_type:
-            rows = self._cast(kind)
-            self._refuse_two_labels(rows)
-            self._by_type[kind] = {
-                label: _in_memory(pc.unique(rows.filter(pc.equal(rows[LABEL], label))[KEY]).sort())
-                for label in self._labels
-            }
-        return self._by_type[kind]
-
-    def _cast(self, kind: pa.DataType) -> pa.Table:
-        try:
-            return pa.table({KEY: self._rows[KEY].cast(kind), LABEL: self._rows[LABEL]})
-        except pa.ArrowInvalid as error:
-            raise LabelingFunctionError(
-                f"{self.where} has keys that are not {kind}, the type of the column that is looked up ({error}); "
-                "correct them there."
-            ) from error
-
-    def _numbers(self, values: pa.ChunkedArray, labels: Mapping[Any, int]) -> pa.Array:
-        unnamed = [value for value in values.unique().to_pylist() if value not in labels]
+    missing = [
+        name for name in ([key] if isinstance(labels, int) else [key, classes]) if name not in table.column_names
+    ]
+    if missing:
+        raise LabelingFunctionError(
+            f"{where} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}. "
+            "Name them in its first line, or say which they are with key= and classes=."
+        )
+    if isinstance(labels, int):
+        numbers = pa.repeat(labels, len(table))
+    else:
+        encoded = table[classes].combine_chunks().dictionary_encode("encode")
+        values = encoded.dictionary.to_pylist()
+        unnamed = [value for value in values if value not in labels]
         if unnamed:
             raise LabelingFunctionError(
-                f"{self.where} has the class {unnamed[0]!r}, for which no label is given; "
+                f"{where} has the class {unnamed[0]!r}, for which no label is given; "
                 f"the labels name {', '.join(map(repr, labels))}. Map it to a class, or to ABSTAIN (-1)."
             )
-        encoded = values.combine_chunks().dictionary_encode()
-        return pa.array([labels[value] for value in encoded.dictionary.to_pylist()]).take(encoded.indices)
+        numbers = pa.array([labels[value] for value in values], pa.int64()).take(encoded.indices)
+    known = pa.table({KEY: table[key], LABEL: pa.chunked_array([numbers.cast(pa.int64())])})
+    known = known.filter(pc.and_(pc.is_valid(known[KEY]), pc.not_equal(known[LABEL], ABSTAIN)))
+    _refuse_two_labels(known, where)
+    return known
 
-    def _refuse_two_labels(self, rows: pa.Table) -> None:
-        found = rows.group_by(KEY).aggregate([(LABEL, "min"), (LABEL, "max")])
-        twice = found.filter(pc.not_equal(found[f"{LABEL}_min"], found[f"{LABEL}_max"])).sort_by(KEY)
-        if twice.num_rows:
-            raise LabelingFunctionError(
-                f"{self.where} has {twice[KEY][0].as_py()!r} with two classes"
-                f"{f', and {twice.num_rows - 1} more keys' if twice.num_rows > 1 else ''}; leave one row for each key."
-            )
+
+def _keys(known: pa.Table, labels: Iterable[int], kind: pa.DataType, where: str) -> dict[int, ir.Table]:
+    """For each label the table of its keys as ``kind``, named by its content.
+
+    So the same keys make the same expression in every process; one object for each, since Ibis refuses two tables in
+    memory that share a name.
+    """
+    try:
+        rows = pa.table({KEY: known[KEY].cast(kind), LABEL: known[LABEL]})
+    except pa.ArrowInvalid as error:
+        raise LabelingFunctionError(
+            f"{where} has keys that are not {kind}, the type of the column that is looked up ({error}); correct them "
+            "there."
+        ) from error
+    _refuse_two_labels(rows, where)
+    found = {}
+    for label in labels:
+        table = pa.table({KEY: pc.unique(rows.filter(pc.equal(rows[LABEL], label))[KEY]).sort()})
+        name = f"lookup_{content_digest(table)}"
+        if name not in _TABLES:
+            made = ops.InMemoryTable(name=name, schema=sch.infer(table), data=PyArrowTableProxy(table))
+            _TABLES[name] = made.to_expr()
+        found[label] = _TABLES[name]
+    return found
+
+
+def _refuse_two_labels(rows: pa.Table, where: str) -> None:
+    found = rows.group_by(KEY).aggregate([(LABEL, "min"), (LABEL, "max")])
+    twice = found.filter(pc.not_equal(found[f"{LABEL}_min"], found[f"{LABEL}_max"])).sort_by(KEY)
+    if twice.num_rows:
+        raise LabelingFunctionError(
+            f"{where} has {twice[KEY][0].as_py()!r} with two classes"
+            f"{f', and {twice.num_rows - 1} more keys' if twice.num_rows > 1 else ''}; leave one row for each key."
+        )
 
 
 def read_lookup(folder: Path, table: str | Path | pa.Table, key: str) -> tuple[pa.Table, str]:
@@ -144,22 +137,6 @@ def _read_csv(file: Path) -> pa.Table:
         return csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())))
     except pa.ArrowInvalid as error:
         raise LabelingFunctionError(f"{file} is not readable CSV ({error}); correct it there.") from error
-
-
-def _in_memory(keys: pa.Array) -> ir.Table:
-    """The keys as an Ibis table named by their content: the same keys make the same expression in every process."""
-    table = pa.table({KEY: keys})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return _shared(f"lookup_{hashlib.sha256(sink.getvalue()).hexdigest()}", table)
-
-
-def _shared(name: str, table: pa.Table) -> ir.Table:
-    """One object for each content: Ibis refuses two tables in memory that share a name."""
-    if name not in _TABLES:
-        _TABLES[name] = ops.InMemoryTable(name=name, schema=sch.infer(table), data=PyArrowTableProxy(table)).to_expr()
-    return _TABLES[name]
 
 
 Bound = float | date | datetime
@@ -199,7 +176,7 @@ def keywords(
         When there are no words, one is empty, or ``why`` is.
     """
     listed = _texts(name, "words", words)
-    searches = [whole(word) if whole_words else literal(word) for word in listed]
+    searches = [_found(word, whole_words) for word in listed]
     return _searching(name, label, column, searches, why, "(?i)" if ignore_case else "")
 
 
@@ -244,16 +221,23 @@ def threshold(
     LabelingFunctionError
         When there is no bound, two from one side, or no value between them.
     """
-    _refuse_bad_bounds(name, at_least, above, at_most, below)
+    lows = [bound for bound in (at_least, above) if bound is not None]
+    highs = [bound for bound in (at_most, below) if bound is not None]
+    if not lows + highs or len(lows) > 1 or len(highs) > 1:
+        raise LabelingFunctionError(
+            f"Labeling function {name!r}: a threshold has one of at_least and above, one of at_most and below, or both."
+        )
+    closed = at_least is not None and at_most is not None
+    if lows and highs and not (lows[0] < highs[0] or (closed and lows == highs)):  # type: ignore[operator]
+        raise LabelingFunctionError(
+            f"Labeling function {name!r}: no value lies between {lows[0]} and {highs[0]}; correct its bounds."
+        )
 
     def condition(events: ir.Table) -> ir.BooleanValue:
         value = events[column]
-        held = [] if not value.type().is_floating() else [~value.isnan()]
-        held += [value >= at_least] if at_least is not None else []
-        held += [value > above] if above is not None else []
-        held += [value <= at_most] if at_most is not None else []
-        held += [value < below] if below is not None else []
-        return _all(held)
+        given = ((operator.ge, at_least), (operator.gt, above), (operator.le, at_most), (operator.lt, below))
+        held = [holds(value, bound) for holds, bound in given if bound is not None]
+        return reduce(operator.and_, [~value.isnan(), *held] if value.type().is_floating() else held)
 
     return _function(name, condition, label, why)
 
@@ -296,12 +280,17 @@ def lookup(
         has two; also on events whose column has a type that the keys are not of.
     """
     rows, where = read_lookup(_folder(), table, name)
-    known = LookupTable(rows, key or column, classes, labels, f"Labeling function {name!r}: {where}")
+    where = f"Labeling function {name!r}: {where}"
+    known = _known(rows, key or column, classes, labels, where)
+    voted = [labels] if isinstance(labels, int) else sorted(set(labels.values()) - {ABSTAIN})
+
+    @cache
+    def keys(kind: pa.DataType) -> dict[int, ir.Table]:
+        return _keys(known, voted, kind, where)
 
     def condition(events: ir.Table) -> dict[int, ir.BooleanValue]:
         value = events[column]
-        tables = known.keys(value.type().to_pyarrow())
-        return {label: value.isin(keys[KEY]) for label, keys in tables.items()}
+        return {label: value.isin(table[KEY]) for label, table in keys(value.type().to_pyarrow()).items()}
 
     return _function(name, condition, None, why)
 
@@ -310,11 +299,25 @@ def _searching(
     name: str, label: int, column: str, searches: Sequence[str], why: str, flags: str
 ) -> ColumnarLabelingFunction:
     pattern = flags + "|".join(searches if len(searches) == 1 else [f"(?:{search})" for search in searches])
+    return _function(name, lambda events: events[column].re_search(pattern), label, why)
 
-    def condition(events: ir.Table) -> ir.BooleanValue:
-        return events[column].re_search(pattern)
 
-    return _function(name, condition, label, why)
+EDGE = r"[^\pL\pM\pN_]"
+"""What may stand beside a word that ends in a letter outside of ASCII, of which the engine's ``\\b`` knows nothing."""
+
+
+def _found(word: str, whole: bool) -> str:
+    """A pattern of the engine (RE2) that finds ``word`` literally, anywhere or where it stands alone.
+
+    Where it has spaces, any run of white space is found: it is split where the engine's ``\\s`` matches, which is in
+    fewer places than Python splits at.
+    """
+    parts = [part for part in re.split(r"[ \t\n\r\f]+", word) if part]
+    edges = ["", ""]
+    for side, (character, end) in enumerate(((parts[0][0], "^"), (parts[-1][-1], "$"))):
+        if whole and (character.isalnum() or character == "_"):  # nothing is asked beside punctuation
+            edges[side] = r"\b" if character.isascii() else f"(?:{end}|{EDGE})"
+    return edges[0] + r"\s+".join(map(re.escape, parts)) + edges[1]
 
 
 def _function(name: str, condition: Condition, label: int | None, why: str) -> ColumnarLabelingFunction:
@@ -348,26 +351,3 @@ def _texts(name: str, what: str, given: Iterable[str]) -> list[str]:
             f"Labeling function {name!r}: {what} must be a list of texts that are not empty, got {given!r}."
         )
     return listed
-
-
-def _refuse_bad_bounds(
-    name: str, at_least: Bound | None, above: Bound | None, at_most: Bound | None, below: Bound | None
-) -> None:
-    lows = [bound for bound in (at_least, above) if bound is not None]
-    highs = [bound for bound in (at_most, below) if bound is not None]
-    if not lows + highs or len(lows) > 1 or len(highs) > 1:
-        raise LabelingFunctionError(
-            f"Labeling function {name!r}: a threshold has one of at_least and above, one of at_most and below, or both."
-        )
-    closed = at_least is not None and at_most is not None
-    if lows and highs and not (lows[0] < highs[0] or (closed and lows == highs)):  # type: ignore[operator]
-        raise LabelingFunctionError(
-            f"Labeling function {name!r}: no value lies between {lows[0]} and {highs[0]}; correct its bounds."
-        )
-
-
-def _all(conditions: Sequence[ir.BooleanValue]) -> ir.BooleanValue:
-    first, *others = conditions
-    for condition in others:
-        first = first & condition
-    return first

@@ -1,8 +1,8 @@
-"""Words into regular expressions of the engine (RE2) that find them literally."""
+"""Labeling functions that are conditions on columns."""
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, cast
@@ -16,33 +16,6 @@ from weakfish import engine as compute
 from weakfish.contracts.votes_file import ABSTAIN
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.rules.snorkel_functions import LabelingFunction
-
-EDGE = r"[^\pL\pM\pN_]"
-"""What may stand beside a word that ends in a letter outside of ASCII, of which the engine's ``\\b`` knows nothing."""
-
-
-def literal(word: str) -> str:
-    """A pattern that finds ``word`` anywhere; where it has spaces, any run of white space is found."""
-    return r"\s+".join(map(re.escape, _parts(word)))
-
-
-def _parts(phrase: str) -> list[str]:
-    """Split where the engine's ``\\s`` matches, which is in fewer places than Python splits at."""
-    return [part for part in re.split(r"[ \t\n\r\f]+", phrase) if part]
-
-
-def whole(word: str) -> str:
-    """A pattern that finds ``word`` where it stands alone."""
-    first, last = _parts(word)[0][0], _parts(word)[-1][-1]
-    return _edge(first, f"(?:^|{EDGE})") + literal(word) + _edge(last, f"(?:$|{EDGE})")
-
-
-def _edge(character: str, beyond_ascii: str) -> str:
-    """What must stand beside a word's first or last character; nothing is asked of punctuation."""
-    if not (character.isalnum() or character == "_"):
-        return ""
-    return r"\b" if character.isascii() else beyond_ascii
-
 
 Condition = Callable[[ir.Table], ir.BooleanValue | Mapping[int, ir.BooleanValue]]
 
@@ -173,3 +146,11 @@ def _fields(x: Any) -> Mapping[Any, Any]:
 
 def _or_none(value: Any) -> Any:
     return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
+
+
+def content_digest(table: pa.Table) -> str:
+    """The SHA-256 of a table's columns, types and rows."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table.combine_chunks())
+    return hashlib.sha256(sink.getvalue()).hexdigest()

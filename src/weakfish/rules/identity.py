@@ -11,10 +11,11 @@ import re
 import sys
 import textwrap
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from weakfish.files import sha256
 from weakfish.project.paths import Project
-from weakfish.rules.columnar import ColumnarLabelingFunction
+from weakfish.rules.columnar import ColumnarLabelingFunction, content_digest
+from weakfish.rules.loading import FOLDER
 from weakfish.rules.snorkel_functions import LabelingFunction, has_preprocessors, wrapped
 
 PLAIN = (str, bytes, int, float, complex, bool, type(None), type(...), range, Path, enum.Enum)
@@ -89,7 +92,8 @@ class Dependencies:
         except (OSError, TypeError):
             self.parts.append(repr(function.__code__.co_code))
         scope = inspect.getclosurevars(function)
-        names = {**_named(function), **scope.nonlocals}
+        known = function.__globals__
+        names = {name: known[name] for name in _names(function.__code__) if name in known} | dict(scope.nonlocals)
         for name in sorted(names):
             self.parts.append(name)
             self.add(names[name], depth)
@@ -137,42 +141,40 @@ class Dependencies:
         return Path(file).is_relative_to(self._root) and "site-packages" not in Path(file).parts
 
 
-def _named(function: types.FunctionType) -> dict[str, Any]:
-    """The globals that a function and the functions inside it name."""
-    return {name: function.__globals__[name] for name in _names(function.__code__) if name in function.__globals__}
-
-
 def _names(code: types.CodeType) -> Iterator[str]:
+    """The globals and attributes that code and the functions inside it name."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _names(constant)
 
 
+_CONTENTS: list[tuple[Any, Callable[[Any], list[Any]]]] = [
+    (re.Pattern, lambda value: [value.pattern, value.flags]),
+    ((set, frozenset), lambda value: sorted(value, key=repr)),
+    (Mapping, lambda value: list(chain.from_iterable(value.items()))),
+    ((list, tuple), list),
+    (functools.partial, lambda value: [value.func, value.args, value.keywords]),
+    (types.MethodType, lambda value: [value.__func__, value.__self__]),
+    ((pd.Series, pd.DataFrame, pd.Index), lambda value: [_sha256(pd.util.hash_pandas_object(value).to_numpy())]),
+    ((staticmethod, classmethod), lambda value: [value.__func__]),
+    (property, lambda value: [value.fget]),
+]
+
+
 def _contents(value: Any) -> list[Any] | None:
     """What an object holds, in a fixed order; None where that cannot be told."""
-    if isinstance(value, re.Pattern):
-        return [value.pattern, value.flags]
-    if isinstance(value, (set, frozenset)):
-        return sorted(value, key=repr)
-    if isinstance(value, Mapping):
-        return [part for item in value.items() for part in item]
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    if isinstance(value, functools.partial):
-        return [value.func, value.args, value.keywords]
-    if isinstance(value, types.MethodType):
-        return [value.__func__, value.__self__]
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
-        return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
-    if isinstance(value, (pd.Series, pd.DataFrame, pd.Index)):
-        return [hashlib.sha256(pd.util.hash_pandas_object(value).to_numpy().tobytes()).hexdigest()]
-    if isinstance(value, (staticmethod, classmethod)):
-        return [value.__func__]
-    if isinstance(value, property):
-        return [value.fget]
+        return [str(value.dtype), value.shape, _sha256(value)]
+    for kinds, contents in _CONTENTS:
+        if isinstance(value, kinds):
+            return contents(value)
     held = getattr(value, "__dict__", None)
-    return None if held is None else [part for item in sorted(held.items()) for part in item]
+    return None if held is None else list(chain.from_iterable(sorted(held.items())))
+
+
+def _sha256(array: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _package(module: str) -> str:
@@ -186,9 +188,7 @@ def _package(module: str) -> str:
         return module
 
 
-@cache
-def _distributions() -> Mapping[str, list[str]]:
-    return packages_distributions()
+_distributions = cache(packages_distributions)
 
 
 @dataclass(frozen=True)
@@ -218,36 +218,22 @@ def examine(function: LabelingFunction, project: Project, schema: pa.Schema) -> 
     LabelingFunctionError
         When a columnar function is no condition on these columns.
     """
+    found = Dependencies(project.root)
     if isinstance(function, ColumnarLabelingFunction):
-        return _columnar(function, project, schema)
-    found = Dependencies(project.root)
-    found.add(function)
-    parts = [*found.parts, *_data_beside(project)]
-    return Identity(_digest(parts), columns_read(function, schema.names), found.certain)
-
-
-def _columnar(function: ColumnarLabelingFunction, project: Project, schema: pa.Schema) -> Identity:
-    events = ibis.table(ibis.Schema.from_pyarrow(schema), name="events")
-    votes = function.votes(events)
-    operation = votes.op()
-    used = {node.name for node in operation.find(ops.Field) if node.rel == events.op()}
-    columns = [name for name in schema.names if name in used]
-    text = ibis.to_sql(events.select(vote=votes), dialect="duckdb")
-    for table in operation.find(ops.InMemoryTable):
-        text = text.replace(table.name, _content(table))
-    found = Dependencies(project.root)
-    for node in operation.find((ops.ScalarUDF, ops.AggUDF)):
-        found.add(node.__func__)
-    parts = [text, *(f"{name} {schema.field(name).type}" for name in columns), *found.parts]
-    return Identity(_digest(parts), columns, found.certain)
-
-
-def _content(table: ops.InMemoryTable) -> str:
-    rows = table.data.to_pyarrow(table.schema)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as stream:
-        stream.write_table(rows.combine_chunks())
-    return hashlib.sha256(sink.getvalue()).hexdigest()
+        events = ibis.table(ibis.Schema.from_pyarrow(schema), name="events")
+        votes = function.votes(events)
+        operation, text = votes.op(), ibis.to_sql(events.select(vote=votes), dialect="duckdb")
+        used = {node.name for node in operation.find(ops.Field) if node.rel == events.op()}
+        columns = [name for name in schema.names if name in used]
+        for table in operation.find(ops.InMemoryTable):
+            text = text.replace(table.name, content_digest(table.data.to_pyarrow(table.schema)))
+        for node in operation.find((ops.ScalarUDF, ops.AggUDF)):
+            found.add(node.__func__)
+        parts = [text, *(f"{name} {schema.field(name).type}" for name in columns), *found.parts]
+    else:
+        found.add(function)
+        columns, parts = columns_read(function, schema.names), [*found.parts, *_data_beside(project.root)]
+    return Identity(hashlib.sha256("\0".join(parts).encode()).hexdigest(), columns, found.certain)
 
 
 def columns_read(function: LabelingFunction, columns: list[str]) -> list[str]:
@@ -281,22 +267,12 @@ def _names_read(function: Any) -> set[str] | None:
     return found if seen == 0 else None
 
 
-def _is(node: ast.expr, name: str) -> bool:
+def _is(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
 
-def _data_beside(project: Project) -> Iterator[str]:
-    """Files beside the functions that are no code: a function may read them when it is called."""
-    yield from _files(str(project.root / "labeling_functions"))
-
-
 @cache
-def _files(folder: str) -> tuple[str, ...]:
-    from pathlib import Path
-
-    files = sorted(file for file in Path(folder).rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc"))
-    return tuple(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files)
-
-
-def _digest(parts: list[str]) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+def _data_beside(project: Path) -> tuple[str, ...]:
+    """Files beside the functions that are no code: a function may read them when it is called."""
+    files = sorted(file for file in (project / FOLDER).rglob("*") if file.is_file())
+    return tuple(f"{file.name} {sha256(file)}" for file in files if file.suffix not in (".py", ".pyc"))

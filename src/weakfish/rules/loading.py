@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Literal
+from typing import Literal, cast
 
 import ibis
 import pyarrow as pa
@@ -71,7 +71,10 @@ def load_functions(project: Project, task: str) -> list[LabelingFunction]:
     for function in functions.values():
         if isinstance(function, ColumnarLabelingFunction):
             function.schema = schema
-            for label in _labels(function, schema):
+            labels = [function.label] if function.label is not None else []
+            if schema and not labels:
+                labels += function.conditions(ibis.table(ibis.Schema.from_pyarrow(schema)))
+            for label in labels:
                 check_vote(label, function.name, f"{function.__module__}, @votes", classes)
     return list(functions.values())
 
@@ -96,30 +99,20 @@ def classes_of(project: Project, task: str) -> Classes:
 
 def check_vote(vote: object, function: str, where: str, classes: Classes) -> int:
     """``vote`` as a number, or `LabelingFunctionError`: -1 abstains, the others are positions in ``classes``."""
-    if isinstance(vote, bool) or not isinstance(vote, Integral) or not -1 <= int(vote) < len(classes.names):
-        numbers = ", ".join(f"{number} ({name})" for number, name in enumerate(classes.names))
-        task = f" of task {classes.task}" if classes.others else ""
-        raise LabelingFunctionError(
-            f"Labeling function {function!r} returned {vote!r} ({where}), which is not a vote{task}; "
-            f"a vote is -1 (abstain), {numbers}.{_advice(vote, classes)}"
+    is_number = isinstance(vote, Integral) and not isinstance(vote, bool)
+    if is_number and -1 <= (number := int(cast(int, vote))) < len(classes.names):
+        return number
+    numbers = ", ".join(f"{number} ({name})" for number, name in enumerate(classes.names))
+    task, advice = f" of task {classes.task}" if classes.others else "", ""
+    if classes.others and is_number:  # it may be a class of another task
+        advice = (
+            f" If it is a function for {' or '.join(classes.others)}, name the functions of {classes.task} in "
+            f"params.yaml: tasks.{classes.task}.functions."
         )
-    return int(vote)
-
-
-def _advice(vote: object, classes: Classes) -> str:
-    """What else may be wrong with a number: it is a class of another task."""
-    if not classes.others or isinstance(vote, bool) or not isinstance(vote, Integral):
-        return ""
-    return (
-        f" If it is a function for {' or '.join(classes.others)}, name the functions of {classes.task} in params.yaml: "
-        f"tasks.{classes.task}.functions."
+    raise LabelingFunctionError(
+        f"Labeling function {function!r} returned {vote!r} ({where}), which is not a vote{task}; "
+        f"a vote is -1 (abstain), {numbers}.{advice}"
     )
-
-
-def _labels(function: ColumnarLabelingFunction, schema: pa.Schema | None) -> list[int]:
-    if function.label is not None:
-        return [function.label]
-    return list(function.conditions(ibis.table(ibis.Schema.from_pyarrow(schema)))) if schema else []
 
 
 def module_of(function: LabelingFunction) -> str:
@@ -145,22 +138,22 @@ def _chosen(
     if not wanted:
         raise LabelingFunctionError(f"params.yaml: tasks.{task}.functions names none; name some, or say `all`.")
     chosen: dict[str, LabelingFunction] = {}
-    where = f"{FOLDER}/ (params.yaml: tasks.{task}.functions)"
+    where, modules_named = f"{FOLDER}/ (params.yaml: tasks.{task}.functions)", [f"{each}{ALL_OF}" for each in modules]
     for name in wanted:
-        if not name.endswith(ALL_OF):
-            if name not in known:
-                raise UnknownName("labeling function", name, [*known, *(f"{each}{ALL_OF}" for each in modules)], where)
-            chosen[name] = known[name]
-            continue
         module = name.removesuffix(ALL_OF)
-        if module not in modules:
-            raise UnknownName("module of labeling functions", name, [f"{each}{ALL_OF}" for each in modules], where)
-        if not modules[module]:
+        if module == name:
+            if name not in known:
+                raise UnknownName("labeling function", name, [*known, *modules_named], where)
+            chosen[name] = known[name]
+        elif module not in modules:
+            raise UnknownName("module of labeling functions", name, modules_named, where)
+        elif not modules[module]:
             raise LabelingFunctionError(
                 f"There are no labeling functions in {FOLDER}/{module}.py; add one, or take {name!r} out of "
                 f"params.yaml: tasks.{task}.functions."
             )
-        chosen |= modules[module]
+        else:
+            chosen |= modules[module]
     return chosen
 
 
@@ -170,30 +163,22 @@ def _modules(project: Project) -> dict[str, dict[str, LabelingFunction]]:
     modules = {"__init__": FOLDER} | {file.stem: f"{FOLDER}.{file.stem}" for file in files if file.stem != "__init__"}
     found: dict[str, dict[str, LabelingFunction]] = {}
     known: dict[str, LabelingFunction] = {}
-    for stem, module_name in modules.items():
-        module = project.import_module(module_name)
-        defined = [
-            item
-            for item in vars(module).values()
-            if isinstance(item, LabelingFunction) and module_of(item) == module_name
-        ]
-        for function in defined:
-            _check_name(function, module_name, known)
-            known[function.name] = function
-        found[stem] = {function.name: function for function in defined}
+    for stem, name in modules.items():
+        found[stem] = {}
+        for function in vars(project.import_module(name)).values():
+            if not isinstance(function, LabelingFunction) or module_of(function) != name:
+                continue
+            if not function.name.isidentifier():
+                raise LabelingFunctionError(
+                    f"Labeling function {function.name!r} in {name} cannot be stored under its name; "
+                    "use letters, digits and underscores."
+                )
+            if known.setdefault(function.name, function) is not function:
+                raise LabelingFunctionError(
+                    f"Labeling function {function.name!r} is defined in {module_of(known[function.name])} "
+                    f"and in {name}; rename one."
+                )
+            found[stem][function.name] = function
     if not (found["__init__"] or (project.root / FOLDER / "__init__.py").exists()):
         del found["__init__"]
     return found
-
-
-def _check_name(function: LabelingFunction, module: str, known: dict[str, LabelingFunction]) -> None:
-    if not function.name.isidentifier():
-        raise LabelingFunctionError(
-            f"Labeling function {function.name!r} in {module} cannot be stored under its name; "
-            "use letters, digits and underscores."
-        )
-    if known.get(function.name, function) is not function:
-        raise LabelingFunctionError(
-            f"Labeling function {function.name!r} is defined in {module_of(known[function.name])} "
-            f"and in {module}; rename one."
-        )

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, cast
 
 import ibis.expr.types as ir
 import pyarrow as pa
@@ -36,44 +36,24 @@ Form = Literal[
 
 BUILDERS = {"keywords": "keywords", "lookup": "lookup", "at_least": "threshold", "at_most": "threshold"}
 
-SATURDAY = 5
-"""The first day of the weekend, where Monday is 0."""
-
-_CONDITIONS: dict[str, tuple[Callable[[Any, Any], ir.BooleanValue], str]] = {
-    "equals": (lambda column, value: column == value, "{column} == {value}"),
-    "holds": (lambda column, _: column, "{column}"),
-    "holds_not": (lambda column, _: ~column, "~{column}"),
-    "from_hour": (lambda column, value: column.hour() >= value, "{column}.hour() >= {value}"),
-    "until_hour": (lambda column, value: column.hour() <= value, "{column}.hour() <= {value}"),
-    "weekend": (
-        lambda column, _: column.day_of_week.index() >= SATURDAY,
-        f"{{column}}.day_of_week.index() >= {SATURDAY}  # Monday is 0",
-    ),
-    "longer": (lambda column, value: column.length() >= value, "{column}.length() >= {value}"),
-    "shorter": (lambda column, value: column.length() <= value, "{column}.length() <= {value}"),
-    "missing": (lambda column, _: column.isnull(), "{column}.isnull()"),
-    "present": (lambda column, _: column.notnull(), "{column}.notnull()"),
-    "sorts_last": (lambda column, value: column >= value, "{column} >= {value}"),
+_FORMS: dict[Form, tuple[str, str]] = {
+    "keywords": ("{column} has {words}", ""),
+    "lookup": ("{column} is {words}", ""),
+    "at_least": ("{column} is at least {value}", ""),
+    "at_most": ("{column} is at most {value}", ""),
+    "equals": ("{column} is {value}", "{column} == {value}"),
+    "holds": ("{column} is true", "{column}"),
+    "holds_not": ("{column} is false", "~{column}"),
+    "from_hour": ("{column} is in the hour from {value}:00 or later", "{column}.hour() >= {value}"),
+    "until_hour": ("{column} is in the hour from {value}:00 or earlier", "{column}.hour() <= {value}"),
+    "weekend": ("{column} is on a weekend", "{column}.day_of_week.index() >= 5  # Monday is 0"),
+    "longer": ("{column} has at least {value} characters", "{column}.length() >= {value}"),
+    "shorter": ("{column} has at most {value} characters", "{column}.length() <= {value}"),
+    "missing": ("{column} is missing", "{column}.isnull()"),
+    "present": ("{column} is there", "{column}.notnull()"),
+    "sorts_last": ("{column} sorts at or after {value}", "{column} >= {value}"),
 }
-"""Of each form without a builder, the condition and its source."""
-
-_SENTENCES = {
-    "keywords": "{column} has {words}",
-    "lookup": "{column} is {words}",
-    "at_least": "{column} is at least {value}",
-    "at_most": "{column} is at most {value}",
-    "equals": "{column} is {value}",
-    "holds": "{column} is true",
-    "holds_not": "{column} is false",
-    "from_hour": "{column} is in the hour from {value}:00 or later",
-    "until_hour": "{column} is in the hour from {value}:00 or earlier",
-    "weekend": "{column} is on a weekend",
-    "longer": "{column} has at least {value} characters",
-    "shorter": "{column} has at most {value} characters",
-    "missing": "{column} is missing",
-    "present": "{column} is there",
-    "sorts_last": "{column} sorts at or after {value}",
-}
+"""Of each form the sentence and, without a builder, the condition: what is written is also what runs."""
 
 
 class Rule(Section):
@@ -106,10 +86,11 @@ class Rule(Section):
             return lookup(name, label, column, pa.table({column: list(self.words)}), why=why)
         if self.form in BUILDERS:
             return threshold(name, label, column, why=why, **{self.form: self.value})  # type: ignore[arg-type]
-        holds, _ = _CONDITIONS[self.form]
+        written = compile(_FORMS[self.form][1].format(column="column", value="value"), self.form, "eval")
 
         def condition(events: ir.Table) -> ir.BooleanValue:
-            return holds(events[column], self.value)
+            names = {"column": events[column], "value": self.value}
+            return cast(ir.BooleanValue, eval(written, {}, names))  # noqa: S307  one of the conditions above
 
         condition.__name__, condition.__doc__ = name, why
         return ColumnarLabelingFunction(name, condition, label)
@@ -118,7 +99,7 @@ class Rule(Section):
         """The function as Python, as a formatter leaves it; ``label`` is how the class is written."""
         why, column = self.why or self.sentence(), literal(self.column)
         if self.form not in BUILDERS:
-            condition = _CONDITIONS[self.form][1].format(column=f"events[{column}]", value=literal(self.value))
+            condition = _FORMS[self.form][1].format(column=f"events[{column}]", value=literal(self.value))
             sentence = _escaped(why, '"') + "." * (not why.endswith("."))
             head = f"@votes({label})\ndef {self.name}(events: ir.Table) -> ir.BooleanValue:"
             return f'{head}\n    """{sentence}"""\n    return {condition}'
@@ -133,7 +114,7 @@ class Rule(Section):
     def sentence(self) -> str:
         """Where the rule votes, as a person would say it."""
         words = " or ".join(map(literal, self.words))
-        return _SENTENCES[self.form].format(column=self.column, words=words, value=literal(self.value))
+        return _FORMS[self.form][0].format(column=self.column, words=words, value=literal(self.value))
 
 
 def module_source(
@@ -157,9 +138,8 @@ def module_source(
     names = constants(classes)
     forms = {rule.form for rule in rules}
     head = ['"""' + about + '"""', "", "from __future__ import annotations", ""] if about else []
-    head += ["import ibis.expr.types as ir"] * bool(forms - set(BUILDERS)) + ["import pyarrow as pa"] * (
-        "lookup" in forms
-    )
+    head += ["import ibis.expr.types as ir"] * bool(forms - set(BUILDERS))
+    head += ["import pyarrow as pa"] * ("lookup" in forms)
     head += [f"from weakfish.rules import {', '.join(sorted({BUILDERS.get(form, 'votes') for form in forms}))}", ""]
     voted = range(len(names)) if about else sorted({rule.label for rule in rules})
     head += [f"{names[label]} = {label}" for label in voted]
