@@ -14,10 +14,11 @@ import pytest
 from made_votes import own_functions
 from projects import contents, replace, write
 
+from weakfish.cli.labels import print_plan
 from weakfish.contracts.tables import TIME, write_partition
 from weakfish.errors import LabelingFunctionError, UnknownName, WeakfishError
 from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.plan import Automaton, explain_plan
+from weakfish.labeling.plan import Automaton
 from weakfish.labeling.vote import vote
 from weakfish.labeling.workers import row_votes
 from weakfish.project.paths import Project
@@ -304,7 +305,7 @@ def test_the_plan_of_all_tasks_is_explained_as_one(
     monkeypatch.setenv("COLUMNS", "200")
     select(root, "kind", "[kinds.*, says_gift, says_nothing]")
     with own_functions():
-        explain_plan(Project(root))
+        print_plan(Project(root))
     printed = capsys.readouterr().out
     assert "fraud, kind: searches of text" in printed
     lines = [line.split() for line in printed.splitlines()]

@@ -203,6 +203,45 @@ def print_diff(found: dict[str, Any], file: TextIO | None = None) -> None:
         out.print(table)
 
 
+WIDEST = 60
+"""How many characters of a pattern are shown."""
+
+
+def print_plan(project: Project) -> None:
+    """Print the searches of the columnar functions of all tasks, which are one plan, and count those that run by row.
+
+    Raises
+    ------
+    TableError
+        When there are no events, whose columns the functions are compiled for.
+    """
+    from weakfish.contracts.tables import schema_of
+    from weakfish.engine import connect
+    from weakfish.labeling.plan import VotePlan
+    from weakfish.rules.columnar import ColumnarLabelingFunction
+    from weakfish.rules.loading import load_voters
+
+    out, tasks, voters = console(sys.stdout), list(project.params.tasks), load_voters(project)
+    columnar = [each.function for each in voters.values() if isinstance(each.function, ColumnarLabelingFunction)]
+    searches = VotePlan(connect(), columnar, schema_of(project.table("events"))).searches if columnar else []
+    titles = ["tasks"] * (len(tasks) > 1) + ["function", "column", "pattern", "where", "why"]
+    table = grid(titles, fold=titles)
+    for search in searches:
+        where = "scan, then engine" if search.rechecked else "scan" if search.lifted else "engine"
+        pattern = search.pattern if len(search.pattern) <= WIDEST else search.pattern[: WIDEST - 3] + "..."
+        of = [", ".join(voters[search.function].tasks)] * (len(tasks) > 1)
+        table.add_row(*of, search.function, search.column, repr(pattern)[1:-1], where, search.why)
+    lifted, several = sum(search.lifted for search in searches), sum(len(each.tasks) > 1 for each in voters.values())
+    out.print(f"{', '.join(tasks)}: searches of text", table, sep="\n")
+    out.print(
+        f"{lifted} of {len(searches)} searches are done in one scan per column of text; {len(columnar)} of "
+        f"{len(voters)} labeling functions are columnar, {len(voters) - len(columnar)} run row by row.",
+        soft_wrap=True,
+    )
+    if several:
+        out.print(f"{several} of them vote in several tasks, once for all of these.", soft_wrap=True)
+
+
 TASK = click.option("--task", help="The labeling task; needed where there are several.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 

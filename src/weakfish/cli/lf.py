@@ -87,7 +87,7 @@ def print_trial(trial: Trial, file: TextIO | None = None) -> None:
     where = f" ({found['where']})" if found["where"] else ""
     out.print(Text(printable(f"{found['task']}: {found['function']}{where}"), "bold"))
     notes = [f"note       {note}" for note in found["notes"]]
-    for line in [*_about(trial), "", *_figures(found), *_gold(found), *_beside(found), *_faults(trial), *notes]:
+    for line in [*_about(trial), "", *_votes(found), *_beside(found), *_faults(trial), *notes]:
         out.print(Text(line))
     if found["others"]:
         _print_others(out, found["others"]["by_function"])
@@ -111,20 +111,17 @@ def _about(trial: Trial) -> list[str]:
     return [printable(doc)] * bool(doc) + [f"Works {how}, reads {reads}; tried on {tried}."]
 
 
-def _figures(found: dict[str, Any]) -> list[str]:
-    coverage = found["coverage"]
+def _votes(found: dict[str, Any]) -> list[str]:
+    """How often it votes, and how often dev gold says that it is right."""
+    coverage, gold = found["coverage"], found["gold"]
     share = _share(coverage["rows"], found["sample"]["rows"])
-    return [f"coverage   {_rows(coverage['rows'])}, {share}{_classes(coverage['by_class'])}"]
-
-
-def _gold(found: dict[str, Any]) -> list[str]:
-    gold = found["gold"]
+    lines = [f"coverage   {_rows(coverage['rows'])}, {share}{_classes(coverage['by_class'])}"]
     if gold is None:
-        return ["dev gold   there is none for these rows"]
+        return [*lines, "dev gold   there is none for these rows"]
     if not gold["votes"]:
-        return [f"dev gold   it votes on none of the {_rows(gold['rows'])} with a gold label"]
+        return [*lines, f"dev gold   it votes on none of the {_rows(gold['rows'])} with a gold label"]
     (low, high), most = gold["interval"], gold["majority"]
-    lines = [f"dev gold   {_right(gold)} (95 %: {low:.1%} to {high:.1%})"]
+    lines.append(f"dev gold   {_right(gold)} (95 %: {low:.1%} to {high:.1%})")
     if len(gold["by_class"]) > 1:
         lines += [f"           {name}: {_right(each)}" for name, each in gold["by_class"].items()]
     if most["rows"]:
@@ -357,8 +354,7 @@ def try_(function: str, task: str | None, rows: int, examples: int, columns: str
     from weakfish.labeling.trial import try_function
 
     project = Project.find()
-    wanted = [name.strip() for name in columns.split(",")] if columns else None
-    found = try_function(project, _task_of(project, task, function), function, rows, examples, wanted)
+    found = try_function(project, _task_of(project, task, function), function, rows, examples, _listed(columns))
     click.echo(json.dumps(found.figures, indent=2)) if as_json else print_trial(found)
 
 
@@ -382,9 +378,12 @@ def suggest(task: str | None, precision: float, most: int, columns: str | None, 
     from weakfish.labeling.suggest import suggest as work
 
     project = Project.find()
-    wanted = [name.strip() for name in columns.split(",")] if columns else None
-    found = work(project, task_of(project, task), precision, most, wanted)
+    found = work(project, task_of(project, task), precision, most, _listed(columns))
     click.echo(json.dumps(to_json(found), indent=2)) if as_json else print_suggestions(found)
+
+
+def _listed(columns: str | None) -> list[str] | None:
+    return [name.strip() for name in columns.split(",")] if columns else None
 
 
 def _task_of(project: Project, task: str | None, function: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from weakfish import __version__
-from weakfish.cli.labels import explain, labels
+from weakfish.cli.labels import explain, labels, print_plan
 from weakfish.cli.lf import lf
 from weakfish.cli.quarantine import quarantine
 from weakfish.cli.scaffold import init, upgrade
@@ -129,9 +129,7 @@ def accept() -> None:
 def vote(explain_plan: bool, despite_gate: str | None) -> None:
     """Apply the labeling functions to the events."""
     if explain_plan:
-        from weakfish.labeling.plan import explain_plan as explain
-
-        explain(Project.find())
+        print_plan(Project.find())
         return
     from weakfish.labeling.vote import vote as work
 

@@ -307,8 +307,7 @@ def choose(
     asked = task.label_model.method
     if asked != "auto":
         return Chosen(model, asked, [f"params.yaml asks for it: label_model.method is {asked}."], found)
-    method, why = decide_by(found)
-    return Chosen(model, method, why, found)
+    return Chosen(model, *decide_by(found), found)
 
 
 def learn(votes: Votes, task: TaskParams, seed: int | None = None) -> Chosen:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import module_from_spec
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 import ibis
 import numpy as np
@@ -198,20 +199,14 @@ def find_function(project: Project, task: str, name: str, schema: pa.Schema) -> 
 def _inside(project: Project, path: str) -> Path:
     """The file, by its path from the working directory or from the project's root; symbolic links are followed."""
     root = project.root.resolve()
-    found = [file.resolve() for file in (Path.cwd() / path, root / path) if _is_file(file)]
+    files = (Path.cwd() / path, root / path)
+    found = [file.resolve() for file in files if os.path.isfile(file)]  # noqa: PTH113  Path's raises on names too long
     within = [file for file in found if file.is_relative_to(root)]
     if found and not within:
         raise UserError(f"{path} lies outside of the project ({root}); copy it into the project to try it.")
     if not within or within[0].suffix != ".py":
         raise UserError(f"There is no Python file {path!r} in {root}; a draft is tried as FILE:FUNCTION.")
     return within[0]
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that no file can have
-        return False
 
 
 def _imported(project: Project, file: Path, where: str) -> ModuleType:
@@ -222,9 +217,7 @@ def _imported(project: Project, file: Path, where: str) -> ModuleType:
     package = folders if all(folder.isidentifier() for folder in folders) else []
     name = ".".join([*package, re.sub(r"\W", "_", stem) + AS_TRIED])
     loader = _Fresh(name, str(file))
-    module = module_from_spec(ModuleSpec(name, loader, origin=str(file)))
-    module.__file__ = str(file)
-    sys.modules[name] = module
+    module = sys.modules[name] = module_from_spec(cast(ModuleSpec, spec_from_file_location(name, file, loader=loader)))
     try:
         loader.exec_module(module)
     except WeakfishError:

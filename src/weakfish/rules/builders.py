@@ -125,16 +125,12 @@ def read_lookup(folder: Path, table: str | Path | pa.Table, key: str) -> tuple[p
         raise LabelingFunctionError(f"There is no {table} in {folder}; add it, or correct the name.")
     if file.suffix == ".parquet":
         return read_partition(file), str(table)
-    if file.suffix == ".csv":
-        return _read_csv(file), str(table)
-    raise LabelingFunctionError(f"{table} is neither .csv nor .parquet; save it as one of them.")
-
-
-def _read_csv(file: Path) -> pa.Table:
+    if file.suffix != ".csv":
+        raise LabelingFunctionError(f"{table} is neither .csv nor .parquet; save it as one of them.")
     try:
         with csv.open_csv(file) as reader:
-            names = reader.schema.names
-        return csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())))
+            texts = csv.ConvertOptions(column_types=dict.fromkeys(reader.schema.names, pa.string()))
+        return csv.read_csv(file, convert_options=texts), str(table)
     except pa.ArrowInvalid as error:
         raise LabelingFunctionError(f"{file} is not readable CSV ({error}); correct it there.") from error
 

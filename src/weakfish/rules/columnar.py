@@ -120,32 +120,20 @@ def votes(label: int | None = None) -> Callable[[Condition], ColumnarLabelingFun
     return wrap
 
 
-@cache
-def _row_engine() -> compute.Engine:
-    return compute.connect()
+_row_engine = cache(compute.connect)
 
 
 def _one_row(x: Any, schema: pa.Schema | None) -> pa.Table:
-    values = {str(name): _or_none(value) for name, value in _fields(x).items()}
+    given = x.to_dict() if isinstance(x, pd.Series) else x
+    fields = given if isinstance(given, Mapping) else given._asdict() if hasattr(given, "_asdict") else vars(given)
+    values = {
+        str(name): None if pd.api.types.is_scalar(value) and pd.isna(value) else value for name, value in fields.items()
+    }
     if schema is not None:
         known = [field for field in schema if field.name in values]
         return pa.table({field.name: pa.array([values[field.name]]).cast(field.type) for field in known})
     columns = {name: pa.array([value]) for name, value in values.items()}
     return pa.table({name: c.cast(pa.string()) if pa.types.is_null(c.type) else c for name, c in columns.items()})
-
-
-def _fields(x: Any) -> Mapping[Any, Any]:
-    if isinstance(x, pd.Series):
-        return x.to_dict()
-    if isinstance(x, Mapping):
-        return x
-    if hasattr(x, "_asdict"):
-        return cast(Mapping[Any, Any], x._asdict())
-    return cast(Mapping[Any, Any], vars(x))
-
-
-def _or_none(value: Any) -> Any:
-    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
 
 
 def content_digest(table: pa.Table) -> str:
