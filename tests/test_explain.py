@@ -143,7 +143,7 @@ def test_an_uncovered_event_says_so(project: Path) -> None:
 def test_an_unknown_key_is_one_sentence_and_exit_code_2(project: Path) -> None:
     result = weakfish(project, "explain", "nobody")
     assert result.returncode == 2
-    sentence = "There is no event 'nobody' in data/labels/fraud; its column order_id has for example 'uncovered'."
+    sentence = "There is no event 'nobody' in data/labels/fraud; a key in its column order_id looks like 'uncovered'."
     assert result.stderr.strip() == f"weakfish: {sentence}"
 
 

@@ -216,5 +216,5 @@ def test_flips_of_labels_in_the_older_form_are_counted_without_causes(edited: Pa
     assert moved["vanished", "fine", None]["examples"] == ["book"]
     assert moved["flipped", "fine", "fraud"]["cause"] is None
     assert found["flipped"] == 1
-    assert "have an older form" in found["causes_unknown"]
+    assert "are in an older format" in found["causes_unknown"]
     assert len(moved["appeared", None, "fraud"]["examples"]) == EXAMPLES < moved["appeared", None, "fraud"]["count"]

@@ -133,8 +133,8 @@ def test_never_labels_months_before_and_after_with_one_model(tmp_path: Path) -> 
     ("settings", "says"),
     [
         ("refit: never", "needs fitted_through"),
-        ('refit: never, fitted_through: "2023-12"', "'2023-12', which is no partition of the events"),
-        ('refit: never, fitted_through: "undated"', "no partition"),
+        ('refit: never, fitted_through: "2023-12"', "'2023-12', which is not a partition of the events"),
+        ('refit: never, fitted_through: "undated"', "not a partition"),
         ('refit: monthly, fitted_through: "2024-01"', "read only with refit: never"),
         ("refit: weekly", "refit cannot be used"),
     ],

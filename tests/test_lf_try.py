@@ -349,7 +349,7 @@ def test_gold_labels_of_other_classes_are_passed_over_and_said_so(project: Proje
     write_gold(project.root, "dev", [("o001", "theft"), ("o002", "fine")])
     found = trial(project.root, "is_small").figures
     assert found["gold"]["rows"] == 1
-    assert found["notes"] == ["Labels in data/gold/fraud/dev that are no classes of the task are passed over: 1 here."]
+    assert found["notes"] == ["1 label(s) in data/gold/fraud/dev are not classes of the task and were ignored."]
 
 
 def test_a_function_that_raises_says_on_which_rows_and_votes_elsewhere(voted: Path) -> None:

@@ -187,7 +187,7 @@ def test_without_the_automaton_the_votes_are_the_same(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "pyperscan", None)
     automaton.is_usable.cache_clear()
     plan = plan_that_agrees([function(LIFTED["any case"])], ROWS)
-    assert [search.why for search in plan.searches] == ["waits for a pyperscan that finds what it must"]
+    assert [search.why for search in plan.searches] == ["needs a pyperscan that passes the check at start"]
 
 
 def test_an_automaton_that_misses_a_known_match_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def _headline(found: dict[str, Any]) -> str:
 
 def _method(found: dict[str, Any]) -> str:
     if not found["covered"]:
-        return "It has no label; what treats the class balance as one is mistaken."
+        return "It has no label: do not use the class balance as one."
     if found["prior"] is None:
         votes = {name: number for name, number in found["votes"].items() if number or len(found["classes"]) <= SHOWN}
         counts = ", ".join(f"{number} for {name}" for name, number in votes.items())
@@ -137,7 +137,7 @@ def _odds(value: float, at_bound: bool = False) -> str:
 def _notes(found: dict[str, Any]) -> list[str]:
     functions, lines = found["functions"], []
     if any(function["at_bound"] for function in functions):
-        lines.append("* An estimate at the bound that the label model sets: the true weight may be larger.")
+        lines.append("* The estimate is at the label model's bound; the true weight may be larger.")
     failed = [function["name"] for function in functions if function["failed"]]
     if failed:
         lines.append(f"Failed on it, which counts as an abstain: {', '.join(failed)}.")
@@ -251,7 +251,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 @TASK
 @AS_JSON
 def explain(key: str, task: str | None, as_json: bool) -> None:
-    """Say why the event KEY has its label: each function's vote and what it adds, and what made them."""
+    """Explain the label of the event KEY: each function's vote, its weight, and the model behind it."""
     from weakfish.labeling.explain import explain as work
 
     project = Project.find()
@@ -261,7 +261,7 @@ def explain(key: str, task: str | None, as_json: bool) -> None:
 
 @click.group()
 def labels() -> None:
-    """Labels as a whole: what changed since a revision, and which edits changed it."""
+    """Compare labels with those of another revision."""
 
 
 @labels.command()
@@ -269,7 +269,7 @@ def labels() -> None:
 @TASK
 @AS_JSON
 def diff(revision: str, task: str | None, as_json: bool) -> None:
-    """Say which labels differ from those of REV, any git revision, and which function's edit moved them."""
+    """Show which labels differ from those at REV, any git revision, and which edit moved them."""
     from weakfish.labeling.explain import diff as work
 
     project = Project.find()

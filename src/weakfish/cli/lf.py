@@ -95,7 +95,7 @@ def print_trial(trial: Trial, file: TextIO | None = None) -> None:
     _print_rows(out, trial, f"Where it votes: {len(fires):,} of {_rows(found['coverage']['rows'])}", fires, 0)
     sides = ["dev gold"] * bool(found["gold"]) + ["the others' majority"] * bool(found["others"])
     if sides:
-        title = f"Where {' or '.join(sides)} says otherwise: {len(disagrees):,} of {_rows(found['contradicted'])}"
+        title = f"Where {' or '.join(sides)} disagrees: {len(disagrees):,} of {_rows(found['contradicted'])}"
         _print_rows(out, trial, title, disagrees, len(fires))
 
 
@@ -181,13 +181,14 @@ def _print_rows(out: Console, trial: Trial, title: str, rows: list[dict[str, Any
     """Rows under a title; ``first`` is the place of their values in ``trial.shown``."""
     out.print()
     out.print(Text(title, "bold"))
-    width = max(map(len, trial.columns), default=0)
+    columns = trial.shown.column_names
+    width = max(map(len, columns), default=0)
     for place, row in enumerate(rows, first):
         others = ", ".join(f"{name} {count}" for name, count in row["others"].items()) or "none"
         beside = f"; others {others}" if trial.figures["others"] else ""
         gold = f"; dev gold {row['gold']}" if row["gold"] else ""
         out.print(Text(f"{excerpt('', str(row['key']), [])}  {row['vote']}{beside}{gold}"))
-        for column in trial.columns:
+        for column in columns:
             value = excerpt(column, trial.shown[column][place].as_py(), trial.searches)
             out.print(Text(f"    {column:{width}}  {value}"), soft_wrap=True)
 
@@ -326,7 +327,7 @@ ROWS = 20_000
 
 @click.group()
 def lf() -> None:
-    """Write labeling functions: see what one does on a sample of the events before it votes on all."""
+    """Write labeling functions: try one on a sample, or get suggestions."""
 
 
 @lf.command("try")
@@ -337,12 +338,12 @@ def lf() -> None:
     type=click.IntRange(min=1),
     default=ROWS,
     show_default=True,
-    help="How many events to try it on, evenly over all of them; all where there are fewer.",
+    help="Number of events to try it on, spread evenly over all of them.",
 )
 @click.option(
-    "--examples", type=click.IntRange(min=0), default=10, show_default=True, help="How many rows of each kind to show."
+    "--examples", type=click.IntRange(min=0), default=10, show_default=True, help="Number of rows of each kind to show."
 )
-@click.option("--columns", help="Columns to show, as a,b; without it the key, the time and those that it reads.")
+@click.option("--columns", help="Columns to show, as a,b; by default the key, the time and the columns that it reads.")
 @AS_JSON
 def try_(function: str, task: str | None, rows: int, examples: int, columns: str | None, as_json: bool) -> None:
     """Run one labeling function on a sample: coverage, accuracy on dev gold, what it adds, where it disagrees.
@@ -365,10 +366,12 @@ def try_(function: str, task: str | None, rows: int, examples: int, columns: str
     type=click.FloatRange(0.5, 0.999),
     default=0.9,
     show_default=True,
-    help="What a function's estimated precision, and its lower bound, must reach.",
+    help="Least precision: a function's estimate and its lower bound must reach it.",
 )
-@click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="How many functions, at most.")
-@click.option("--columns", help="Columns to look into, as a,b; without it all but the key and the event time.")
+@click.option(
+    "--most", type=click.IntRange(min=1), default=10, show_default=True, help="Largest number of functions to suggest."
+)
+@click.option("--columns", help="Columns to look at, as a,b; by default all but the key and the event time.")
 @AS_JSON
 def suggest(task: str | None, precision: float, most: int, columns: str | None, as_json: bool) -> None:
     """Suggest rules for rows without votes, or with hardly any, as code to paste; nothing is applied.

@@ -328,7 +328,7 @@ def decide_by(found: FitSignals) -> tuple[str, list[str]]:
         f"The label model explains how the {found.voting} functions agree in pairs ({found.unexplained:.1%} left over) "
         f"and in whole patterns ({found.unstable:.1%} of labels would change).",
         "Its loss has settled, and no two functions copy each other.",
-        f"It decides otherwise than the majority vote on {found.disagreement:.1%} of covered rows.",
+        f"It differs from the majority vote on {found.disagreement:.1%} of covered rows.",
     ]
 
 
@@ -337,7 +337,7 @@ def _objections(found: FitSignals) -> list[tuple[bool, str]]:
         (
             found.voting < MIN_VOTING,
             f"Only {found.voting} functions vote; with fewer than {MIN_VOTING} the label model fits whatever they do, "
-            "so that nothing can tell whether it is right.",
+            "so nothing shows whether it is right.",
         ),
         (not found.converged, "The loss of the label model had not settled when its epochs ended; raise n_epochs."),
         (

@@ -45,7 +45,7 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
     manifest = read_manifest(project, LabelsManifest, f"labels/{task}")
     if not makers_of(manifest):
         raise TableError(
-            f"The labels of {task} have an older form, without the model that made them; run `dvc repro label`."
+            f"The labels of {task} are in an older format that does not name the model; run `dvc repro label`."
         )
     partition, position, keys = _find(project, task, key)
     maker, classes = maker_of(manifest, partition), manifest.classes
@@ -109,7 +109,7 @@ def _find(project: Project, task: str, key: str) -> tuple[str, int, pa.ChunkedAr
             return partition, position, keys
         example = example or str(keys[0] if len(keys) else "")
     raise UserError(
-        f"There is no event {key!r} in data/labels/{task}; its column {column} has for example {example!r}."
+        f"There is no event {key!r} in data/labels/{task}; a key in its column {column} looks like {example!r}."
     )
 
 
@@ -224,8 +224,8 @@ def causes(
 EXAMPLES = 10
 """How many events of a group are named."""
 
-OLDER = "The labels of {side} have an older form, without the model that made them, so causes cannot be told."
-OTHER_CLASSES = "The classes of the task are others than at {side}, so votes cannot be compared and causes not be told."
+OLDER = "The labels of {side} are in an older format that does not name the model, so the causes are not known."
+OTHER_CLASSES = "The task has other classes than at {side}, so votes cannot be compared and the causes are not known."
 
 Moved = Literal["flipped", "appeared", "vanished"]
 Group = tuple[Moved, str | None, str | None, Cause | None]
@@ -357,8 +357,8 @@ class _Diff:
             table = self.revision.parquet(f"votes/{self.task}/{name}/{partition}.parquet", ["vote"])
             if (table.schema.metadata or {}).get(FINGERPRINT, b"").decode() != expected:
                 raise TableError(
-                    f"At {self.revision.name} the votes of {name} on {partition} are about other events than its "
-                    "labels: that run had not come to its end; name another revision."
+                    f"At {self.revision.name} the votes of {name} on {partition} are about other events than the "
+                    "labels: that run was not complete; name another revision."
                 )
             columns.append(pc.fill_null(table["vote"], ABSTAIN).to_numpy())
         return np.stack(columns, axis=1)

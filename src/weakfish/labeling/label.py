@@ -92,7 +92,7 @@ def schedule(settings: LabelModelParams, covered: Mapping[str, int], task: str) 
         last = settings.fitted_through or ""
         if last not in dated:
             raise ParamsError(
-                f"params.yaml: label_models.{task}.fitted_through is {last!r}, which is no partition of the events "
+                f"params.yaml: label_models.{task}.fitted_through is {last!r}, which is not a partition of the events "
                 f"({', '.join(dated[:3])}{', ...' if len(dated) > 3 else ''}); name the last one that the model may "
                 "see."
             )

@@ -237,7 +237,7 @@ def take_sample(project: Project, columns: Sequence[str], rows: int) -> EventSam
         When there are no events, or a file is cut off.
     """
     files = partitions(project.table("events"))
-    sizes = {name: _group_sizes(open_partition(file)) for name, file in files.items()}
+    sizes = {name: group_sizes(open_partition(file)) for name, file in files.items()}
     of = sum(map(sum, sizes.values()))
     chosen = evenly(of, rows)
     schema = schema_of(project.table("events"))
@@ -267,7 +267,7 @@ def evenly(of: int, number: int) -> Places:
 def rows_at(file: Path, columns: Sequence[str], places: Places) -> Iterator[pa.Table]:
     """The rows of a partition at ``places``, in order, batch by batch; no more of the file is read than holds them."""
     parquet, names = open_partition(file), list(columns)
-    for group, size in enumerate(_group_sizes(parquet)):
+    for group, size in enumerate(group_sizes(parquet)):
         inside, places = places[places < size], places[places >= size] - size
         first, end = 0, int(inside.max(initial=-1)) + 1
         try:
@@ -283,5 +283,6 @@ def rows_at(file: Path, columns: Sequence[str], places: Places) -> Iterator[pa.T
             raise TableError(f"{file} is not readable Parquet ({reason}); run `dvc repro`, which makes it.") from error
 
 
-def _group_sizes(parquet: pq.ParquetFile) -> list[int]:
+def group_sizes(parquet: pq.ParquetFile) -> list[int]:
+    """The rows of each row group."""
     return [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]

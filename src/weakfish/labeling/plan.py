@@ -261,7 +261,7 @@ class _Lifting:
             try:
                 column, needle = _lift(search, events.op())
                 if not is_usable():
-                    raise Unlifted("waits for a pyperscan that finds what it must")
+                    raise Unlifted("needs a pyperscan that passes the check at start")
             except Unlifted as reason:
                 why[search] = str(reason)
                 continue
@@ -280,7 +280,7 @@ class _Lifting:
             self.hits[search] = hit = automaton.names[needle]
             doubts = {}
             if automaton.needles[needle].doubtful:
-                doubts[hit] = "hits, for the automaton knows the pattern only roughly"
+                doubts[hit] = "hits, since the automaton matches the pattern only roughly"
                 rechecked.add(search)
             if needle.twins:
                 doubts[automaton.names[TWINS_NEEDLE]] = "texts with İ, ı, ſ or K"
@@ -383,10 +383,10 @@ def is_usable() -> bool:
         problem = "pyperscan is not installed"
     else:
         scan(KNOWN_TEXT)
-        problem = "" if found else "the installed pyperscan misses a match that it must find"
+        problem = "" if found else "the installed pyperscan misses a known match"
     if problem:
         print(
-            f"weakfish: {problem}, so every pattern reads the text anew; votes are the same, only slower.",
+            f"weakfish: {problem}, so each pattern scans the text by itself; the votes are the same, but slower.",
             file=sys.stderr,
         )
     return not problem

@@ -66,8 +66,6 @@ class Trial:
         The values of the example rows, firing ones first, in the order of ``figures["examples"]``.
     doc : str
         What the function says of itself.
-    columns : list of str
-        The columns of ``shown``.
     searches : list of Search
         What the function looks for in text.
     exception : str
@@ -77,7 +75,6 @@ class Trial:
     figures: dict[str, Any]
     shown: pa.Table
     doc: str
-    columns: list[str]
     searches: list[Search]
     exception: str
 
@@ -124,9 +121,7 @@ def try_function(
         notes.append(f"Not compared with other functions: {error}")
     gold, strange = DevGold(project, task).of(sample.rows[key])
     if strange:
-        notes.append(
-            f"Labels in data/gold/{task}/dev that are no classes of the task are passed over: {strange:,} here."
-        )
+        notes.append(f"{strange:,} label(s) in data/gold/{task}/dev are not classes of the task and were ignored.")
     compared = Compared(votes, others.votes if others else np.empty((len(votes), 0), np.int8), gold, classes)
     picked = {
         "fires": _some(compared.fires, examples),
@@ -153,7 +148,7 @@ def try_function(
     }
     values = sample.rows.select(shown).take(pa.array(np.concatenate(list(picked.values()))))
     searches = applied.plan.searches if applied.plan else []
-    return Trial(figures, values, wrapped(function).__doc__ or "", shown, searches, faults.exception)
+    return Trial(figures, values, wrapped(function).__doc__ or "", searches, faults.exception)
 
 
 def find_function(project: Project, task: str, name: str, schema: pa.Schema) -> tuple[LabelingFunction, str]:

@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from weakfish.contracts.gate import EVENTS, require_open
 from weakfish.contracts.ledgers import write_ledger
@@ -28,7 +27,7 @@ from weakfish.contracts.tables import open_partition, partitions, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Faults, read_faults, read_votes, write_votes
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.files import whole_file, whole_folder, write_json
-from weakfish.labeling.matrix import EventHashes
+from weakfish.labeling.matrix import EventHashes, group_sizes
 from weakfish.labeling.workers import Outcome, Unit, joined, run
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.paths import Project
@@ -139,7 +138,7 @@ def _compute(project: Project, voters: Mapping[str, Voter], missing: Sequence[Vo
     by_file: dict[Path, list[VotesPiece]] = defaultdict(list)
     for piece in missing:
         by_file[piece.events].append(piece)
-    sizes = {file: [group.num_rows for group in _groups(file)] for file in by_file}
+    sizes = {file: group_sizes(open_partition(file)) for file in by_file}
     units = [
         Unit(file, group, tuple(piece.function for piece in pieces))
         for file, pieces in by_file.items()
@@ -158,11 +157,6 @@ def _compute(project: Project, voters: Mapping[str, Voter], missing: Sequence[Vo
                 kept.append(writer.submit(_keep, by_file[unit.file], done.pop(unit.file)))
         for each in kept:
             each.result()
-
-
-def _groups(file: Path) -> list[pq.RowGroupMetaData]:
-    metadata = open_partition(file).metadata
-    return [metadata.row_group(group) for group in range(metadata.num_row_groups)]
 
 
 def _keep(pieces: Sequence[VotesPiece], groups: dict[int, Outcome]) -> None:
