@@ -195,10 +195,9 @@ def _rule(pick: Pick, name: str, taken: set[str]) -> Rule:
     )
     taken.add(name)
     first = pick.candidates[0]
-    words, value = (), first.value
-    if first.kind in FORMS:
-        words, value = tuple(str(each.value) for each in pick.candidates), None
-    elif value is not None and value == int(value):
+    words = tuple(str(each.value) for each in pick.candidates) if first.kind in FORMS else ()
+    value = None if words else first.value
+    if value is not None and value == int(value):
         value = int(value)
     form = FORMS.get(first.kind, cast(Form, first.kind))
     return Rule(name=name, label=pick.label, column=first.column, form=form, words=words, value=value, why=WHY)
@@ -280,7 +279,7 @@ class _Chooser:
             (int(place), label)
             for label, found in enumerate(self.found)
             for place in np.flatnonzero(found.enough(asked))
-            if self.kind == "uncovered" or not self._repeats(place, label)
+            if self.kind == "uncovered" or not self._repeats(int(place), label)
         ]
         groups: dict[tuple[object, ...], list[int]] = {}
         left = np.ones(len(eligible), np.bool_)
@@ -364,9 +363,9 @@ def _counted(
 ) -> tuple[list[Counter[str]], dict[str, Counter[str]]]:
     """What each rule does on all events; and by kind of row, what the majority of all rules does that are for it."""
     counts = [Counter(dict.fromkeys(COUNTED, 0)) for _ in rules]
-    together = {pick.kind: Counter(dict.fromkeys(COUNTED, 0)) for pick in picks}
+    together: dict[str, Counter[str]] = {pick.kind: Counter(dict.fromkeys(COUNTED, 0)) for pick in picks}
     if not rules:
-        return counts, dict(together)
+        return counts, together
     plan = VotePlan(compute.connect(), [rule.function() for rule in rules], events_schema(project))
     classes, key = project.task(task).classes, project.params.events.key
     columns, known = list(dict.fromkeys([key, *plan.columns])), DevGold(project, task)
@@ -390,7 +389,7 @@ def _counted(
                 decided = np.where(won.any(axis=1), won.argmax(axis=1), ABSTAIN).astype(np.int8)
                 total.update(_rows(decided, targets[kind], gold))
             progress.add(rows.num_rows)
-    return counts, dict(together)
+    return counts, together
 
 
 def _rows(votes: Votes, adds: Bools, gold: Ints) -> dict[str, int]:

@@ -167,7 +167,8 @@ def _plain_call(function: LabelingFunction) -> Callable[[Any], Any]:
     """What ``function(row)`` comes to, without the calls between."""
     if has_preprocessors(function) or type(function).__call__ is not LabelingFunction.__call__:
         return function
-    return partial(wrapped(function), **resources_of(function)) if resources_of(function) else wrapped(function)
+    plain = wrapped(function)
+    return partial(plain, **resources_of(function)) if resources_of(function) else plain
 
 
 LEAST_ROWS = 32_768
