@@ -165,10 +165,11 @@ def _votes(function: LabelingFunction, batch: Batch, keys: Sequence[object], cla
 
 def _plain_call(function: LabelingFunction) -> Callable[[Any], Any]:
     """What ``function(row)`` comes to, without the calls between."""
-    if has_preprocessors(function) or type(function).__call__ is not LabelingFunction.__call__:
-        return function
-    plain = wrapped(function)
-    return partial(plain, **resources_of(function)) if resources_of(function) else plain
+    call: Callable[[Any], Any] = function
+    if not has_preprocessors(function) and type(function).__call__ is LabelingFunction.__call__:
+        call = wrapped(function)
+        call = partial(call, **resources_of(function)) if resources_of(function) else call
+    return call
 
 
 LEAST_ROWS = 32_768
