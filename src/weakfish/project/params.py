@@ -59,8 +59,8 @@ class SourceParams(Section):
 class GoldParams(Section):
     """How gold labels are split into dev and test.
 
-    With ``split``, dev lies before midnight UTC of this day and test from then on. Without it, as events without times
-    need it, the share ``test_share`` of them is test, chosen by their keys.
+    With ``split``, dev lies before midnight UTC of this day and test from then on. Without it, as for events without
+    times, the share ``test_share`` of them is test, chosen by their keys.
     """
 
     split: date | None = None
@@ -85,14 +85,14 @@ class GoldParams(Section):
 
 
 class ChangeParams(Section):
-    """From where on a change against the accepted baseline is told of; docs/validation.md says how each is measured.
+    """Thresholds above which a change against the accepted baseline is reported; see docs/validation.md.
 
-    ``psi`` is the population stability index of a column above which it has drifted. ``null_share`` is by how much the
-    share of nulls may rise, ``new_categories`` the share of rows that may have values never seen, ``out_of_range`` the
-    share that may lie outside the accepted extremes. ``lost_rows`` and ``gained_rows`` are the shares of an accepted
-    partition's rows that may go or come. ``volume_factor`` is how many times more or fewer rows than usual a new
-    partition may have, ``cardinality_factor`` the same of distinct values. ``growing`` are patterns of columns that
-    grow by their nature, as counts since ever: their drift and range are info. ``drifted_columns`` is the share of a
+    ``psi`` is the population stability index above which a column has drifted. ``null_share`` is how much the share of
+    nulls may rise, ``new_categories`` the share of rows that may have unseen values, ``out_of_range`` the share that
+    may lie outside the accepted extremes. ``lost_rows`` and ``gained_rows`` are the shares of an accepted partition's
+    rows that may disappear or be added. ``volume_factor`` is how many times more or fewer rows than usual a new
+    partition may have, ``cardinality_factor`` the same for distinct values. ``growing`` are patterns of columns that
+    naturally grow, such as all-time counts: their drift and range are info. ``drifted_columns`` is the share of a
     training set's columns that may drift.
     """
 
@@ -109,14 +109,14 @@ class ChangeParams(Section):
 
 
 class LabelChecksParams(Section):
-    """From where on labels and labeling functions are told of; docs/validation.md says how each is measured.
+    """Thresholds of the checks on labels and labeling functions; docs/validation.md says how each is measured.
 
-    ``significance`` is the chance that any of all comparisons of a kind is told of though nothing changed. ``psi`` is
-    that of the rows on which a function votes, or conflicts, against the others. ``class_balance`` and ``uncovered``
-    are differences of shares. A silent function is told of where at least ``expected_votes`` are expected of it, and
-    one that votes on the share ``everywhere`` of rows. ``one_rule`` is the share of covered rows whose class a function
-    settles alone, ``at_clamp`` that of functions with an estimate at its bound, ``disagreement`` that of covered rows
-    on which label model and majority vote differ; ``rise`` is by how much these three may rise above what was accepted.
+    ``significance`` is the chance of a false alarm over all comparisons of a kind. ``psi`` is that of the rows on which
+    a function votes, or conflicts, against the others. ``class_balance`` and ``uncovered`` are differences of shares.
+    A silent function is reported if at least ``expected_votes`` are expected of it, and so is one that votes on the
+    share ``everywhere`` of rows. ``one_rule`` is the share of covered rows whose class a function settles alone,
+    ``at_clamp`` that of functions with an estimate at its bound, ``disagreement`` that of covered rows on which label
+    model and majority vote differ; ``rise`` is how much these three may rise above the baseline.
     ``calibration_error`` is the mean distance of probabilities from what reviewed labels say.
     """
 
@@ -134,10 +134,10 @@ class LabelChecksParams(Section):
 
 
 class FeatureChecksParams(Section):
-    """From where on features are told of; docs/validation.md says how each is measured.
+    """Thresholds of the checks on features; docs/validation.md says how each is measured.
 
-    ``max_age_hours`` is how old the newest row of a view may be when it is published; ``stale_after_hours`` from which
-    age of its newest row on an entity counts as stale, and ``max_stale_share`` how many entities may be (1 for all).
+    ``max_age_hours`` is how old the newest row of a view may be when it is published; ``stale_after_hours`` is the age
+    of its newest row at which an entity counts as stale, and ``max_stale_share`` how many entities may be (1 for all).
     """
 
     max_age_hours: float = Field(default=48, gt=0)
@@ -148,7 +148,7 @@ class FeatureChecksParams(Section):
 class ValidationParams(Section):
     """Limits of gates and checks.
 
-    ``max_quarantined_share`` is the largest share of staged events that may be set aside before their gate fails.
+    ``max_quarantined_share`` is the largest share of staged events that may be quarantined before their gate fails.
     """
 
     max_quarantined_share: Share = 0.0
@@ -161,7 +161,7 @@ class LabelModelParams(Section):
     """Settings of Snorkel's ``LabelModel``.
 
     ``class_balance`` is the share of each class before any vote, in the order of the task's classes; all alike unless
-    given. ``method`` says whose probabilities become labels, ``refit`` when the model is fitted anew, and
+    given. ``method`` says whose probabilities become labels, ``refit`` when the model is refitted, and
     ``fitted_through``, which goes with ``never``, the last partition that it may see.
     """
 
@@ -283,7 +283,7 @@ class Params(Section):
     def _tasks_are_whole(self) -> Params:
         for section in ("label_models", "feature_services"):
             if strange := getattr(self, section).keys() - self.tasks.keys():
-                raise ValueError(f"{section} names {min(strange)!r}, which is none of the tasks")
+                raise ValueError(f"{section} names {min(strange)!r}, which is not one of the tasks")
         if self.views is not None and len(set(self.views)) != len(self.views):
             raise ValueError("views must differ from each other")
         for name, task in self.tasks.items():
