@@ -8,22 +8,20 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
-from weakfish.checks.change import bins_of
-from weakfish.checks.rates import deviations_statistics as deviations
-from weakfish.checks.rates import share_above, share_below, shift
-from weakfish.engine.profile import BUCKETS, Column, Sketch
+from weakfish.checks.rates import bins_of, moved_mean, shares_apart, shift
+from weakfish.engine.profile import BUCKETS, ColumnProfile, Sketch
 
 
-def column(numbers: np.ndarray, nulls: int = 0) -> Column:
-    return Column("double", "number", len(numbers) + nulls, nulls, sketch=Sketch.of(numbers.astype(np.float64)))
+def column(numbers: np.ndarray, nulls: int = 0) -> ColumnProfile:
+    return ColumnProfile("double", "number", len(numbers) + nulls, nulls, sketch=Sketch.of(numbers.astype(np.float64)))
 
 
-def categories(**counts: int) -> Column:
+def categories(**counts: int) -> ColumnProfile:
     rows = sum(counts.values())
-    return Column("string", "text", rows, 0, sketch=Sketch.of(np.ones(rows)), categories=counts)
+    return ColumnProfile("string", "text", rows, 0, sketch=Sketch.of(np.ones(rows)), categories=counts)
 
 
-def psi(now: Column, accepted: Column) -> float:
+def psi(now: ColumnProfile, accepted: ColumnProfile) -> float:
     bins = bins_of(now, accepted)
     assert bins is not None
     return shift(bins.now, bins.accepted).psi
@@ -134,7 +132,7 @@ def test_the_smallest_shift_of_numbers_that_a_check_claims_to_see_is_seen(
         quiet = bins_of(column(draw.normal(0, 1, rows)), before)
         assert quiet is not None
         told = shift(quiet.now, quiet.accepted)
-        moved = deviations(told.shares, told.detectable(threshold))
+        moved = moved_mean(told.shares, told.detectable(threshold))
         for by, count in ((moved, 1), (moved / 4, 0)):
             bins = bins_of(column(draw.normal(by, 1, rows)), before)
             assert bins is not None
@@ -154,7 +152,7 @@ def test_the_smallest_shift_of_a_share_that_a_check_claims_to_see_is_seen(
         [round(rows * share), round(rows * (1 - share))], [round(accepted * share), round(accepted * (1 - share))]
     )
     smallest = told.detectable(0.1)
-    for moved in (share_below(share, smallest), share_above(share, smallest)):
+    for moved in shares_apart(share, smallest):
         if not 0.01 < moved < 0.99:  # where too few rows are expected the approximation says little
             continue
         hits = draw.binomial(rows, moved, 300)
@@ -167,7 +165,7 @@ def test_the_smallest_shift_shrinks_with_the_rows() -> None:
     shares = np.full(10, 0.1)
     psis = [shift(np.full(10, n), np.full(10, 10_000)).detectable(0.001) for n in (10, 100, 1000, 100_000)]
     assert psis == sorted(psis, reverse=True)
-    moved = deviations(shares, psis[-1])
+    moved = moved_mean(shares, psis[-1])
     cuts = ndtri(np.linspace(0.1, 0.9, 9))
     there = np.diff(ndtr(cuts - moved), prepend=0, append=1)
     assert float(((there - shares) * np.log(there / shares)).sum()) == pytest.approx(psis[-1])

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from weakfish.checks.baseline import Baseline, Entry, rounded
-from weakfish.checks.change import bins_of
+from weakfish.checks.baseline import AcceptedCheck, Baseline, Entry
 from weakfish.checks.label_checks import through as rules_through
-from weakfish.checks.rates import shift
+from weakfish.checks.rates import bins_of, rounded, shift
 from weakfish.checks.repairs import staged_files
 from weakfish.checks.reported import data_version as version_of_metrics
 from weakfish.checks.reported import metrics_of
 from weakfish.contracts.ledgers import read_runs
 from weakfish.contracts.tables import UNDATED
-from weakfish.contracts.verdicts import Status, verdict_file
+from weakfish.contracts.verdicts import Check, Status, Verdict, read_verdict, verdict_file
 from weakfish.engine.profile import Profile, read_profile
 from weakfish.errors import CheckFailed, TableError, UnknownName, UserError, WeakfishError
-from weakfish.files import read_json
 from weakfish.project.paths import Project
 from weakfish.project.runs import locked
 from weakfish.project.stages import gates
@@ -27,7 +25,13 @@ COLUMNS_SHOWN, CHECKS_SHOWN = 5, 8
 """How many are told to people; JSON has all."""
 
 MOVED = 0.01
-"""PSI of a column from where on it is said to have moved."""
+"""The least PSI at which a column counts as moved."""
+
+EVALUATION = "evaluation/"
+"""Tables of metrics: they have neither rows nor a profile."""
+
+NOTHING_ACCEPTED = "baseline"
+"""The check that says so is gone as soon as something is."""
 
 
 @dataclass(frozen=True)
@@ -59,83 +63,78 @@ class Move:
         checks = [{"check": check, "before": before, "now": now} for check, before, now in self.checks]
         return {**asdict(self), "columns": columns, "checks": checks}
 
-
-def moved(table: str, before: Entry | None, now: Entry | None, reason: str | None) -> Move:
-    """Compare a table's entry with the one before; without a new one, the reason says why."""
-    if now is None:
-        return Move(table, "left", reason=reason)
-    state = "new" if before is None else "same" if before.as_json() == now.as_json() else "moved"
-    rows = sum(now.rows.values()) if now.rows else None
-    rows_before = sum(before.rows.values()) if before and before.rows else None
-    columns, checks = _columns(before, now), list(_checks(before, now))
-    return Move(table, state, now.through, rows, rows_before, columns, checks)
-
-
-def _columns(before: Entry | None, now: Entry) -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for name, column in now.columns.items():
-        earlier = before.columns.get(name) if before else None
-        bins = bins_of(column, earlier) if earlier and earlier.type == column.type else None
-        psi = shift(bins.now, bins.accepted).psi if bins else 0.0
-        if psi >= MOVED:
-            found.append((name, rounded(psi)))
-    return sorted(found, key=lambda item: (-item[1], item[0]))
-
-
-def _checks(before: Entry | None, now: Entry) -> Iterator[tuple[str, str | None, str | None]]:
-    if before is None:
-        return
-    for name in sorted({*before.checks, *now.checks}):
-        statuses = [entry.checks[name]["status"] if name in entry.checks else None for entry in (before, now)]
-        if statuses[0] != statuses[1]:
-            yield name, statuses[0], statuses[1]
+    @property
+    def headline(self) -> str:
+        """The move in a line for people."""
+        if self.state == "left":
+            return f"{self.table}: unchanged: {self.reason}."
+        if self.state == "same":
+            return f"{self.table}: the same as before."
+        if self.rows is None:
+            return f"{self.table}: accepted."
+        until = f" through {self.through}" if self.through else ""
+        was = "" if self.rows_before is None else f", {self.rows_before:,} before"
+        return f"{self.table}: accepted{until}, {self.rows:,} rows{was}."
 
 
 def sentences(moves: Sequence[Move]) -> Iterator[str]:
     """The moves as lines for people."""
     for move in moves:
-        yield _headline(move)
-        if move.columns:
-            columns = [f"{column} (PSI {psi:.2g})" for column, psi in move.columns]
-            yield f"  moved most: {_listed(columns, COLUMNS_SHOWN)}"
-        changed = [f"{check} {now or 'gone'} (was {was or 'not there'})" for check, was, now in move.checks]
-        if changed:
-            yield f"  checks: {_listed(changed, CHECKS_SHOWN)}"
+        yield move.headline
+        columns = [f"{column} (PSI {psi:.2g})" for column, psi in move.columns]
+        checks = [f"{check} {now or 'gone'} (was {was or 'not there'})" for check, was, now in move.checks]
+        for what, items, shown in (("moved most", columns, COLUMNS_SHOWN), ("checks", checks, CHECKS_SHOWN)):
+            more = f"; {len(items) - shown} more" if len(items) > shown else ""
+            if items:
+                yield f"  {what}: {'; '.join(items[:shown])}{more}"
 
 
-def _headline(move: Move) -> str:
-    if move.state == "left":
-        return f"{move.table}: unchanged: {move.reason}."
-    if move.state == "same":
-        return f"{move.table}: the same as before."
-    until = f" through {move.through}" if move.through else ""
-    if move.rows is None:
-        return f"{move.table}: accepted."
-    was = "" if move.rows_before is None else f", {move.rows_before:,} before"
-    return f"{move.table}: accepted{until}, {move.rows:,} rows{was}."
+def _moved(table: str, before: Entry | None, now: Entry) -> Move:
+    """Compare a table's entry with the one before."""
+    state = "new" if before is None else "same" if before.as_json() == now.as_json() else "moved"
+    columns: list[tuple[str, float]] = []
+    for name, column in now.columns.items():
+        earlier = before.columns.get(name) if before else None
+        bins = bins_of(column, earlier) if earlier and earlier.type == column.type else None
+        psi = shift(bins.now, bins.accepted).psi if bins else 0.0
+        if psi >= MOVED:
+            columns.append((name, rounded(psi)))
+    nothing = AcceptedCheck("", None)
+    names = sorted({*before.checks, *now.checks}) if before else ()
+    statuses = [
+        (name, *(entry.checks.get(name, nothing).status or None for entry in (before, now) if entry)) for name in names
+    ]
+    rows, rows_before = (sum(entry.rows.values()) if entry and entry.rows else None for entry in (now, before))
+    return Move(
+        table,
+        state,
+        now.through,
+        rows,
+        rows_before,
+        sorted(columns, key=lambda item: (-item[1], item[0])),
+        [(name, was, is_now) for name, was, is_now in statuses if was != is_now],
+    )
 
 
-def _listed(items: Sequence[str], shown: int) -> str:
-    more = f"; {len(items) - shown} more" if len(items) > shown else ""
-    return "; ".join(items[:shown]) + more
+class _Judged(NamedTuple):
+    """A table with a verdict on what lies there; ``more`` is what its entry holds besides the profile."""
 
-
-EVALUATION = "evaluation/"
-"""Tables of metrics: they have neither rows nor a profile."""
-
-NOT_HELD = (Status.FAILED, Status.WARNED, Status.QUARANTINED)
-
-NOTHING_ACCEPTED = "baseline"
-"""The check that says so is gone as soon as something is."""
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """A table with a verdict on what lies there."""
-
-    verdict: Mapping[str, Any]
+    verdict: Verdict
     profile: Profile | None
     more: Mapping[str, Any]
+
+    def entry(self, through: str | None) -> Entry:
+        """The entry of the baseline, of the partitions up to ``through``."""
+        more = dict(self.more)
+        if more.get("rules") is not None:
+            more["rules"] = rules_through(more["rules"], through)
+        of = (check for check in self.verdict.checks if check.check != NOTHING_ACCEPTED)
+        more |= {
+            "data_version": self.verdict.data_version,
+            "verdict": self.verdict.verdict,
+            "checks": {check.check: AcceptedCheck(str(check.status), check.value) for check in of},
+        }
+        return Entry(**more) if self.profile is None else Entry.of(self.profile, through, **more)
 
 
 def accept_baseline(project: Project, tables: Sequence[str] = (), through: str | None = None) -> list[Move]:
@@ -159,55 +158,55 @@ def accept_baseline(project: Project, tables: Sequence[str] = (), through: str |
         While the pipeline is at work.
     """
     with locked(project, "run"):
-        known = _known(project)
-        unknown = next((table for table in tables if table not in known), None)
-        if unknown is not None:
-            raise UnknownName("table with a suite", unknown, known, "validation/")
-        verdicts = {
-            table: read_json(verdict_file(project, table)) for table in known if verdict_file(project, table).exists()
-        }
-        shut = _require_good(project, known, verdicts)
+        of_metrics = (f"{EVALUATION}{task}" for task in project.params.tasks)
+        judged_ones = (of for of in (*project.params.tables, *of_metrics) if verdict_file(project, of).exists())
+        known = sorted({*project.suites(), *judged_ones})
+        for table in tables:
+            if table not in known:
+                raise UnknownName("table with a suite", table, known, "validation/")
+        verdicts = {table: read_verdict(project, table) for table in known if verdict_file(project, table).exists()}
+        may_leave = _require_good(project, known, verdicts) and not tables
         before = Baseline.read(project)
-        checked, left = _checked(project, tables or known, verdicts, may_leave=shut and not tables)
-        _require_partition(through, checked)
-        after = dict(before.tables)
-        for table, found in checked.items():
-            entry = _entry(found, through)
-            if found.profile is not None and not entry.rows:
-                left[table] = f"it has no partition up to {through}"
-            else:
-                after[table] = entry
-        Baseline(dict(sorted(after.items()))).write(project)
-        new = {table: after[table] for table in checked if table not in left}
-        return [
-            moved(table, before.table(table), new.get(table), left.get(table)) for table in sorted({*checked, *left})
-        ]
+        judged: dict[str, _Judged] = {}
+        left: dict[str, str] = {}
+        for table in tables or known:
+            try:
+                judged[table] = _current(project, table, verdicts.get(table))
+            except WeakfishError as error:
+                if not may_leave:
+                    raise
+                left[table] = str(error).split(";")[0].rstrip(".")
+        partitions = {name for found in judged.values() if found.profile for name in found.profile.partitions}
+        if through is not None and through not in partitions - {UNDATED}:
+            raise UnknownName("partition", through, partitions - {UNDATED}, "the tables to accept")
+        new = {table: found.entry(through) for table, found in judged.items()}
+        for table in [table for table, entry in new.items() if judged[table].profile is not None and not entry.rows]:
+            left[table] = f"it has no partition up to {through}"
+            del new[table]
+        Baseline(dict(sorted({**before.tables, **new}.items()))).write(project)
+        moves = [_moved(table, before.table(table), entry) for table, entry in new.items()]
+        moves += [Move(table, "left", reason=reason) for table, reason in left.items()]
+        return sorted(moves, key=lambda move: move.table)
 
 
-def _known(project: Project) -> list[str]:
-    """The tables that have a suite or a verdict, and the metrics that have a verdict."""
-    metrics = (f"{EVALUATION}{task}" for task in project.params.tasks)
-    judged = (table for table in (*project.params.tables, *metrics) if verdict_file(project, table).exists())
-    return sorted({*project.suites(), *judged})
-
-
-def _require_good(project: Project, known: Sequence[str], verdicts: Mapping[str, Any]) -> bool:
+def _require_good(project: Project, known: Sequence[str], verdicts: Mapping[str, Verdict]) -> bool:
     """Whether a gate is shut by differences from the baseline alone; whatever else failed is refused."""
     for table, verdict in verdicts.items():
-        failed = [
-            check["check"] for check in verdict["checks"] if _is(check, Status.FAILED) and not _by_baseline(check)
-        ]
+        failed = [check.check for check in _failed(verdict) if not _by_baseline(check)]
         if failed:
             raise CheckFailed(
                 f"The verdict on {table} failed for reasons other than the baseline: {'; '.join(failed)}; "
                 "nothing is accepted until this is fixed; then run `weakfish run` again."
             )
-    gated = gates(known)
-    shut = False
+    gated, shut = gates(known), False
     for stage, run in read_runs(project).items():
         if run.exit_code == 0:
             continue
-        if run.exit_code != CheckFailed.exit_code or not _shut_by_baseline(verdicts.get(gated.get(stage, ""))):
+        found = verdicts.get(gated.get(stage, ""))
+        # What keeps a gate shut: failed checks, or without any, those that warned.
+        not_held = (Status.WARNED, Status.QUARANTINED)
+        worst = found and (_failed(found) or [check for check in found.checks if check.status in not_held])
+        if run.exit_code != CheckFailed.exit_code or not worst or not all(map(_by_baseline, worst)):
             state = "has not ended" if run.exit_code is None else "failed"
             raise CheckFailed(
                 f"Stage {stage} {state}; a baseline comes from a good run: fix it and run `weakfish run`."
@@ -216,75 +215,34 @@ def _require_good(project: Project, known: Sequence[str], verdicts: Mapping[str,
     return shut
 
 
-def _shut_by_baseline(verdict: Mapping[str, Any] | None) -> bool:
-    """Whether all that keeps a gate shut is the baseline: failed checks, or without any, those that warned."""
-    checks = verdict["checks"] if verdict else []
-    worst = [check for check in checks if _is(check, Status.FAILED)] or [c for c in checks if _is(c, *NOT_HELD)]
-    return bool(worst) and all(_by_baseline(check) for check in worst)
+def _failed(verdict: Verdict) -> list[Check]:
+    return [check for check in verdict.checks if check.status is Status.FAILED]
 
 
-def _is(check: Mapping[str, Any], *statuses: Status) -> bool:
-    return check["status"] in statuses
+def _by_baseline(check: Check) -> bool:
+    return check.against_baseline and not check.error
 
 
-def _by_baseline(check: Mapping[str, Any]) -> bool:
-    return bool(check["against_baseline"]) and not check["error"]
-
-
-def _checked(
-    project: Project, tables: Sequence[str], verdicts: Mapping[str, Any], may_leave: bool
-) -> tuple[dict[str, _Checked], dict[str, str]]:
-    """The tables with a verdict on what lies there; and why the others have none, where they may be left alone."""
-    found: dict[str, _Checked] = {}
-    left: dict[str, str] = {}
-    for table in tables:
-        try:
-            found[table] = _current(project, table, verdicts.get(table))
-        except WeakfishError as error:
-            if not may_leave:
-                raise
-            left[table] = str(error).split(";")[0].rstrip(".")
-    return found, left
-
-
-def _current(project: Project, table: str, verdict: Mapping[str, Any] | None) -> _Checked:
+def _current(project: Project, table: str, verdict: Verdict | None) -> _Judged:
+    """A table with its verdict, which must be about what lies there."""
     if verdict is None:
         raise UserError(f"There is no verdict on {table} yet; run `weakfish run`, which makes it.")
     if table.startswith(EVALUATION):
-        _require_same(table, verdict, version_of_metrics(project), "verdict")
-        return _Checked(verdict, None, {"metrics": metrics_of(project, table.removeprefix(EVALUATION))})
+        _require_same(table, verdict.data_version, version_of_metrics(project), "verdict")
+        return _Judged(verdict, None, {"metrics": metrics_of(project, table.removeprefix(EVALUATION))})
     with staged_files(project, table) as files:
-        _require_same(table, verdict, files.version, "verdict")
+        _require_same(table, verdict.data_version, files.version, "verdict")
     profile = read_profile(project, table)
-    _require_same(table, profile, verdict["data_version"], "profile")
+    _require_same(table, profile["data_version"], verdict.data_version, "profile")
     try:
-        return _Checked(verdict, Profile.parse(profile["profile"]), {"rules": profile.get("rules")})
+        return _Judged(verdict, Profile.parse(profile["profile"]), {"rules": profile.get("rules")})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(f"{project.profile(table)} is not a profile; run `weakfish validate {table}`.") from error
 
 
-def _require_same(table: str, content: Mapping[str, Any], version: str, what: str) -> None:
-    if content["data_version"] != version:
+def _require_same(table: str, found: str | None, version: str | None, what: str) -> None:
+    if found != version:
         raise CheckFailed(
             f"The {what} of {table} is about different data than the table holds now; run `weakfish run`, "
             "which validates it again."
         )
-
-
-def _require_partition(through: str | None, checked: Mapping[str, _Checked]) -> None:
-    known = {name for found in checked.values() if found.profile for name in found.profile.partitions} - {UNDATED}
-    if through is not None and through not in known:
-        raise UnknownName("partition", through, known, "the tables to accept")
-
-
-def _entry(found: _Checked, through: str | None) -> Entry:
-    verdict, more = found.verdict, dict(found.more)
-    if more.get("rules") is not None:
-        more["rules"] = rules_through(more["rules"], through)
-    checks = {
-        check["check"]: {"status": check["status"], "value": check["value"]}
-        for check in verdict["checks"]
-        if check["check"] != NOTHING_ACCEPTED
-    }
-    same = {"data_version": verdict["data_version"], "verdict": verdict["verdict"], "checks": checks}
-    return Entry(**same, **more) if found.profile is None else Entry.of(found.profile, through, **same, **more)

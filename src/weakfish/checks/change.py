@@ -1,568 +1,238 @@
-"""What became of a table and of each of its columns since they were accepted."""
+"""What became of a table, and of each of its columns, since it was accepted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from math import log, sqrt
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.checks.baseline import Comparison, Entry, Window, percent, rounded
-from weakfish.checks.rates import CERTAIN, FEWEST, NOISE, POWER, Limit, Rate, Shift, share_above, share_below, shift
-from weakfish.checks.rates import deviations_statistics as deviations
+from weakfish.checks.baseline import Entry
+from weakfish.checks.rates import (
+    CERTAIN,
+    FEWEST,
+    NOISE,
+    POWER,
+    Bins,
+    Limit,
+    Rate,
+    Shift,
+    bins_of,
+    moved_mean,
+    rounded,
+    shares_apart,
+    shift,
+    short_percent,
+)
 from weakfish.contracts.tables import UNDATED, read_partition
 from weakfish.contracts.verdicts import Check, Rows, Severity, Status, measured
-from weakfish.engine.profile import CATEGORIES, Column, Ints, Profile, Sketch
+from weakfish.engine.profile import CATEGORIES, ColumnProfile, Profile
 from weakfish.project.params import ChangeParams
-
-WHY = (
-    "Labeling functions and models know nothing about a value that they have never seen; where a value "
-    "vanishes, what relies on it stops working."
-)
-
-NAMES_SHOWN = 20
-"""How many new or vanished categories a check names."""
-
-
-@dataclass(frozen=True)
-class _Side:
-    window: Window
-    now: Column
-    then: Column
-    limit: float
-
-    @cached_property
-    def new(self) -> dict[str, int]:
-        """Rows of the values that repeat and were not accepted, the most frequent first."""
-        found = {name: count for name, count in self.now.frequent.items() if name not in self.then.frequent}
-        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-    @property
-    def share(self) -> float:
-        """The share of values that were not accepted: those that repeat, and rare ones as far as they are more."""
-        return new_share(self.now, self.then)
-
-    @property
-    def fewest(self) -> float:
-        """The accepted share from where on a value that is absent now has not been so by chance."""
-        return max(self.limit, float(1 - (1 - NOISE) ** (1 / self.now.valued)))
-
-    @cached_property
-    def vanished(self) -> list[str]:
-        """Accepted values that no row has now, although so many had them that chance is no explanation."""
-        found = self.now.categories
-        fewest = self.fewest * self.then.valued
-        then = self.then.frequent.items() if found is not None else ()
-        return [name for name, count in then if name not in (found or ()) and count > fewest]
-
-    @property
-    def broken(self) -> bool:
-        return self.share > self.limit or bool(self.vanished)
-
-
-def new_share(now: Column, then: Column) -> float:
-    """The share of values that were not accepted; 1 where there are too many kinds to count them."""
-    if now.categories is None:
-        return 1.0
-    unknown = rare_rows(now, then)
-    repeating = sum(count for name, count in now.frequent.items() if name not in then.frequent)
-    return repeating / now.valued + max(0.0, unknown / now.valued - then.rare / max(1, then.valued))
-
-
-def rare_rows(now: Column, then: Column) -> int:
-    """Rows of values that do not repeat and were not accepted."""
-    known = {**now.frequent, **{name: (now.categories or {}).get(name, 0) for name in then.frequent}}
-    return now.valued - sum(known.values())
-
-
-def categories(against: Comparison, column: str) -> Check | None:
-    """Compare the values of a column that had few; None for other columns, and for booleans."""
-    before, limit = against.accepted.columns[column], against.limits.new_categories
-    known = before.categories is not None and before.kind != "boolean"
-    sides = [_Side(window, now, then, limit) for window, now, then in against.sides(column) if known and now.valued]
-    if not sides:
-        return None
-    worst = max(sides, key=lambda side: (side.broken, side.share))
-    return measured(
-        "change",
-        f"categories({column})",
-        "warning",
-        WHY,
-        not worst.broken,
-        found=_found(column, worst),
-        arguments={
-            "column": column,
-            "compared": worst.window.name,
-            "new": dict(list(worst.new.items())[:NAMES_SHOWN]),
-            "rare": rare_rows(worst.now, worst.then),
-            "vanished": worst.vanished[:NAMES_SHOWN],
-        },
-        observed=rounded(worst.share),
-        threshold=limit,
-        detects=_detects(worst),
-        by_partition=_trend(against, column),
-    )
-
-
-def _found(column: str, side: _Side) -> str:
-    where = f"{column} in the {side.window.name}"
-    if side.now.categories is None:
-        return f"The values of {where} no longer repeat: there are more than {CATEGORIES}, or names of things."
-    told = f"{percent(side.share)} of {side.now.valued:,} values of {where} were not accepted"
-    kinds = f"new kinds that repeat: {len(side.new)}, accepted ones that vanished: {len(side.vanished)}"
-    return f"{told}; {kinds} of {len(side.then.frequent)}."
-
-
-def _detects(side: _Side) -> str:
-    rows = side.now.valued
-    new = min(1.0, max(side.limit + CERTAIN * sqrt(side.limit / rows), -log(1 - POWER) / rows))
-    return (
-        f"With {rows:,} rows, new values are seen in {percent(POWER)} of cases from {percent(new)} of the rows on, "
-        f"and a vanished one that {percent(side.fewest)} of the accepted rows had."
-    )
-
-
-def _trend(against: Comparison, column: str) -> dict[str, float]:
-    """The share of new values in each partition; nothing where no partition has any."""
-    before = against.accepted.columns[column]
-    parts = {name: now for name, now in against.by_partition(column).items() if now.valued}
-    trend = {name: rounded(new_share(now, before)) for name, now in parts.items()}
-    return trend if any(trend.values()) else {}
-
-
-WHY_cardinality = "Names of things that collapse into a few, or all become unique, neither join nor group as they did."
-
-
-def cardinality(against: Comparison, column: str) -> Check | None:
-    """Compare the distinct values of a column of names; None where it is none, or has too few rows.
-
-    New partitions compare each with the mean accepted one, accepted ones together with themselves as accepted.
-    """
-    before = against.accepted.columns[column]
-    if before.kind != "text" or before.categories is not None or not before.distinct:
-        return None
-    trend = _trend_cardinality(against, column, before)
-    found = {}
-    of_new = [trend[name] for name in against.new.partitions if name in trend]
-    if of_new:
-        found[against.new.name] = max(of_new, key=_far)
-    for window, now, _ in against.sides(column):
-        if window is against.kept and now.valued >= FEWEST:
-            found[window.name] = _factor(now.distinct or 0, now.valued, before.distinct, before.valued)
-    if not found:
-        return None
-    where = max(found, key=lambda name: _far(found[name]))
-    limit = against.limits.cardinality_factor
-    return measured(
-        "change",
-        f"cardinality({column})",
-        "warning",
-        WHY_cardinality,
-        _far(found[where]) <= log(limit),
-        found=f"Distinct values of {column} in the {where}: {found[where]:.3g} times what so many rows let expect.",
-        arguments={"column": column, "compared": {name: rounded(factor) for name, factor in found.items()}},
-        observed=rounded(found[where]),
-        threshold=limit,
-        detects=f"With any number of rows, {limit:g} times more or fewer distinct values than that.",
-        by_partition={name: rounded(factor) for name, factor in trend.items()},
-    )
-
-
-def _trend_cardinality(against: Comparison, column: str, before: Column) -> dict[str, float]:
-    """The factor of each partition against the mean accepted one."""
-    partitions = len(against.accepted.rows)
-    usual, valued = (before.distinct or 0) / partitions, before.valued / partitions
-    found = {name: now for name, now in against.by_partition(column).items() if now.valued >= FEWEST}
-    return {name: _factor(now.distinct or 0, now.valued, usual, valued) for name, now in found.items()}
-
-
-def _factor(distinct: int, rows: int, usual: float, usual_rows: float) -> float:
-    """How many times more or fewer distinct values there are than fit the rows; 1 while they do.
-
-    With more rows come more distinct values: at least none, and at most in proportion. Between these, all is well.
-    """
-    low, high = sorted((usual, usual * rows / usual_rows))
-    return max(distinct, 0.5) / max(min(max(distinct, low), high), 0.5)
-
-
-def _far(factor: float) -> float:
-    return abs(log(factor))
-
-
-WHY_extremes = (
-    "Nothing was fitted or reviewed on such values, so what labeling functions and models do with them is a guess."
-)
-
-
-def outside(against: Comparison, column: str, files: Mapping[str, Path], severity: Severity) -> Check | None:
-    """Count the rows outside of the accepted extremes of a column of numbers; None where it is none.
-
-    Only partitions whose own extremes lie outside are read.
-    """
-    before, limit = against.accepted.columns[column], against.limits.out_of_range
-    sides = against.sides(column)
-    if before.kind != "number" or before.low is None or before.high is None or not sides:
-        return None
-    low, high = before.low, before.high
-    parts = against.by_partition(column)
-    beyond = [name for name, part in parts.items() if _is_beyond(part, low, high)]
-    rows = {name: _rows(files[name], column, low, high) for name in beyond}
-    counts = [(sum(len(rows[name]) for name in w.partitions if name in rows), now.rows, w) for w, now, _ in sides]
-    bad, total, window = max(counts, key=lambda side: side[0] / side[1])
-    return measured(
-        "change",
-        f"range({column})",
-        severity,
-        WHY_extremes,
-        bad <= limit * total,
-        found=f"{bad:,} of {total:,} rows in the {window.name} have {column} outside of {low:g} to {high:g}.",
-        arguments={"column": column, "compared": window.name, "min_value": low, "max_value": high},
-        unexpected=bad,
-        unexpected_share=rounded(bad / total),
-        threshold=limit,
-        detects=f"Any share of rows above {percent(limit)}.",
-        by_partition={name: rounded(len(of) / parts[name].rows) for name, of in rows.items()},
-        rows={name: of for name, of in rows.items() if len(of) and name in window.partitions},
-    )
-
-
-def _is_beyond(part: Column, low: float, high: float) -> bool:
-    return (part.low is not None and part.low < low) or (part.high is not None and part.high > high)
-
-
-def _rows(file: Path, column: str, low: float, high: float) -> Rows:
-    values = read_partition(file, [column])[column].combine_chunks()
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    numbers = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return np.flatnonzero(np.isfinite(numbers) & ((numbers < low) | (numbers > high))).astype(np.int64)
-
-
-WHY_nulls = "Missing values point to a broken reader or source, and everything computed from them is missing too."
-
-CHANCE = 2 * (1 - NOISE)
-"""Two-sided, of which a rise is one side."""
-
-
-def nulls(against: Comparison, column: str, severity: Severity = "warning") -> Check | None:
-    """Compare the share of nulls; None where no row lacks a value on any side."""
-    limit = Limit(chance=CHANCE, difference=against.limits.null_share)
-    sides = [(w, Rate(now.nulls, now.rows), Rate(then.nulls, then.rows)) for w, now, then in against.sides(column)]
-    if not any(now.hits or then.hits for _, now, then in sides):
-        return None
-    window, now, then = max(sides, key=lambda side: (_rises(limit, *side[1:]), side[1].share - side[2].share))
-    bound = limit.bounds(now.rows, then).high
-    surely = _surely(bound, now.rows)
-    rows = f"{percent(now.share)} of {now.rows:,} rows in the {window.name}"
-    return measured(
-        "change",
-        f"nulls({column})",
-        severity,
-        WHY_nulls,
-        not _rises(limit, now, then),
-        found=f"{rows} have no {column}; it was {percent(then.share)} of {then.rows:,} rows in the accepted baseline.",
-        arguments={"column": column, "compared": window.name, "accepted_share": rounded(then.share)},
-        observed=rounded(now.share),
-        threshold=None if bound is None else rounded(bound),
-        detects=surely and f"With {now.rows:,} rows, nulls in {surely} of them are seen in {percent(POWER)} of cases.",
-        by_partition={name: rounded(part.nulls / part.rows) for name, part in against.by_partition(column).items()},
-    )
-
-
-def _rises(limit: Limit, now: Rate, then: Rate) -> bool:
-    return now.share > then.share and limit.tells(now, then)
-
-
-def _surely(bound: float | None, rows: int) -> str | None:
-    """The smallest true share that passes a bound in `POWER` of all cases: its own chance comes on top."""
-    if bound is None:
-        return None
-    share = bound + CERTAIN * sqrt(max(bound * (1 - bound), 1 / rows) / rows)
-    return percent(share) if share < 1 else None
-
-
-WHY_drift = (
-    "Labeling functions, label model and classifier were made for values distributed as in the "
-    "baseline; where these move, they guess."
-)
-
-
-@dataclass(frozen=True)
-class _Found:
-    window: Window
-    bins: Bins
-    shift: Shift
-    column: Column
-
-    def weight(self, threshold: float) -> float:
-        """How far beyond what is allowed: above 1, the check does not hold."""
-        return self.shift.psi / max(threshold, self.shift.noise)
-
-
-def drift(against: Comparison, column: str, severity: Severity = "warning") -> Check | None:
-    """Compare a column with what was accepted; None where rows are too few on every side to say anything."""
-    threshold = against.limits.psi
-    found = [
-        _Found(window, bins, shift(bins.now, bins.accepted), before)
-        for window, now, before in against.sides(column)
-        if (bins := bins_of(now, before)) is not None
-    ]
-    found = [one for one in found if one.shift.may_exceed]
-    if not found:
-        return None
-    worst = max(found, key=lambda one: one.weight(threshold))
-    return measured(
-        "change",
-        f"drift({column})",
-        severity,
-        WHY_drift,
-        not worst.shift.exceeds(threshold),
-        found=_sentence(worst, column),
-        arguments={"column": column, "compared": {one.window.name: _numbers(one) for one in found}},
-        observed=rounded(worst.shift.psi),
-        threshold=rounded(max(threshold, worst.shift.noise)),
-        detects=_detects_drift(worst, threshold),
-        by_partition=_trend_drift(against, column, threshold),
-    )
-
-
-def _numbers(found: _Found) -> dict[str, object]:
-    return {
-        "psi": rounded(found.shift.psi),
-        "jensen_shannon_distance": rounded(found.shift.distance),
-        "noise": rounded(found.shift.noise),
-        "rows": found.shift.rows,
-        "accepted_rows": found.shift.accepted,
-        "bins": len(found.shift.shares),
-        "bins_of": found.bins.of,
-    }
-
-
-def _sentence(found: _Found, column: str) -> str:
-    return (
-        f"The {found.bins.of} of {column} in the {found.window.name} ({found.shift.rows:,} rows) lie PSI "
-        f"{found.shift.psi:.3g} from the accepted ones ({found.shift.accepted:,} rows), Jensen-Shannon distance "
-        f"{found.shift.distance:.2g}; chance alone stays under {found.shift.noise:.2g} in {percent(NOISE)} of cases."
-    )
-
-
-def _detects_drift(found: _Found, threshold: float) -> str:
-    smallest = found.shift.detectable(threshold)
-    rows = f"{found.shift.rows:,} rows against {found.shift.accepted:,}"
-    seen = f"With {rows}, PSI {smallest:.2g} is seen in {percent(POWER)} of cases: "
-    if found.bins.of != "categories":
-        moved = deviations(found.shift.shares, smallest)
-        return f"{seen}a mean of {found.bins.of} that moved by {moved:.2g} standard deviations."
-    categories = found.column.categories or {}
-    if not categories:
-        return f"{seen}values where there were nulls alone."
-    name, count = max(categories.items(), key=lambda item: (item[1], item[0]))
-    share = count / found.column.rows
-    low, high = share_below(share, smallest), share_above(share, smallest)
-    bounds = [f"below {percent(low)}"] * (low > 0) + [f"above {percent(high)}"] * (high < 1)
-    moved_to = " or ".join(bounds) or "to nothing or to all"
-    return f"{seen}a share of {name!r} of {percent(share)} that moved {moved_to}."
-
-
-def _trend_drift(against: Comparison, column: str, threshold: float) -> dict[str, float]:
-    """PSI of each partition against all that was accepted; without those so small that chance decides."""
-    before = against.accepted.columns[column]
-    trend = {}
-    for name, now in against.by_partition(column).items():
-        bins = bins_of(now, before)
-        found = shift(bins.now, bins.accepted) if bins else None
-        if found and found.may_exceed and found.noise <= max(1.0, threshold):
-            trend[name] = rounded(found.psi)
-    return trend
-
-
-BINS = 10
-"""Into how many bins of about equal accepted shares numbers are cut, where rows suffice."""
-
-ROWS_IN_A_BIN = 10
-"""How many rows a bin of numbers should have on the side that has fewer: with less, PSI is not what theory says."""
-
-ROWS_OF_A_CATEGORY = 5
-"""Categories of which fewer rows are expected count together."""
-
-
-@dataclass(frozen=True)
-class Bins:
-    """The rows of two columns by common bins; ``of`` says what the bins are, and nulls are the last of them."""
-
-    now: Ints
-    accepted: Ints
-    of: str
-
-
-def bins_of(now: Column, accepted: Column) -> Bins | None:
-    """Cut two columns by what both have: categories, else numbers, hours or lengths; None where that is nothing."""
-    if now.categories is not None and accepted.categories is not None:
-        sides, of = _by_category(now, accepted), "categories"
-    elif now.sketch is not None and accepted.sketch is not None:
-        sides, of = _by_quantile(now.sketch, accepted.sketch), _MEASURED[accepted.kind]
-    else:
-        return None
-    with_nulls = [np.append(side, column.nulls) for side, column in zip(sides, (now, accepted), strict=True)]
-    return Bins(with_nulls[0], with_nulls[1], of)
-
-
-_MEASURED = {
-    "number": "values",
-    "distance": "hours from the row's time",
-    "text": "lengths",
-    "list": "lengths",
-}
-
-
-def _by_category(now: Column, accepted: Column) -> tuple[Ints, Ints]:
-    """Categories that are frequent enough each for itself, those that are new together, the rest together."""
-    ours, theirs = now.frequent, accepted.frequent
-    fewest = ROWS_OF_A_CATEGORY * accepted.valued / max(1, min(now.valued, accepted.valued))
-    own = [name for name, count in theirs.items() if count >= fewest]
-    new = [name for name in ours if name not in theirs]
-
-    def counted(column: Column, names: dict[str, int]) -> Ints:
-        alone = [(column.categories or {}).get(name, 0) for name in own]
-        new_rows = sum(names.get(name, 0) for name in new)
-        rest = column.valued - sum(alone) - new_rows
-        return np.array([*alone, rest, new_rows], np.int64)
-
-    return counted(now, ours), counted(accepted, theirs)
-
-
-def _by_quantile(now: Sketch, accepted: Sketch) -> tuple[Ints, Ints]:
-    """Bins of about equal accepted shares; a bucket that holds as much alone is a bin of its own."""
-    bits = min(now.bits, accepted.bits)
-    ours, theirs = now.at(bits), accepted.at(bits)
-    if not theirs.total or not ours.total:
-        return np.array([ours.total]), np.array([theirs.total])
-    count = max(2, min(BINS, min(ours.total, theirs.total) // ROWS_IN_A_BIN))
-    starts = _starts(theirs, theirs.total / count)
-    return _counted(ours, starts), _counted(theirs, starts)
-
-
-def _starts(sketch: Sketch, target: float) -> Ints:
-    """The first code of each bin but the first, which begins before all.
-
-    What lies beside a bucket that is a bin of its own belongs to the neighbour on that side; where there is none, on
-    the outside or between two such buckets, to a bin that is empty so far.
-    """
-    starts: list[int] = []
-    runs: list[int] = []
-    """Rows of the bins of several buckets since the last bucket of its own."""
-    for code, count in zip(sketch.codes.tolist(), sketch.counts.tolist(), strict=True):
-        if count >= target:
-            _join_last(starts, runs, target)
-            starts += [code, code + 1]
-            runs = []
-        elif runs and runs[-1] < target:
-            runs[-1] += count
-        else:
-            starts += [code] if runs else []
-            runs.append(count)
-    _join_last(starts, runs, target)
-    return np.unique(np.array(starts, np.int64))
-
-
-def _join_last(starts: list[int], runs: list[int], target: float) -> None:
-    """What is left over goes to the bin before it when it is less than half a bin."""
-    if len(runs) > 1 and runs[-1] < target / 2:
-        starts.pop()
-
-
-def _counted(sketch: Sketch, starts: Ints) -> Ints:
-    counts = np.zeros(len(starts) + 1, np.int64)
-    np.add.at(counts, np.searchsorted(starts, sketch.codes, side="right"), sketch.counts)
-    return counts
-
 
 HISTORY = 3
 """How many accepted partitions it takes to say what is usual."""
 
+JOINED = "training/"
+"""Tables that are joined from others: where a column comes from, its own checks warn, so that here one warning does."""
 
-def table_checks(against: Comparison) -> list[Check]:
-    """All checks of the table as a whole."""
-    found = [_lost(against), _gained(against), _new(against), *_schema(against)]
+COLUMNS_NAMED = 5
+"""How many of the columns that drifted most the warning on all of them names."""
+
+NAMES_SHOWN = 20
+"""How many new or vanished categories a check names."""
+
+CHANCE = 2 * (1 - NOISE)
+"""Two-sided, of which a rise of nulls is one side."""
+
+
+class _Window(NamedTuple):
+    """Some partitions of a table as they are now."""
+
+    name: str
+    columns: Mapping[str, ColumnProfile]
+    partitions: Sequence[str]
+
+
+class _Comparison:
+    """A table's profile and what was accepted."""
+
+    def __init__(self, accepted: Entry, profile: Profile, limits: ChangeParams) -> None:
+        self.accepted, self.profile, self.limits = accepted, profile, limits
+        # Rows without a time belong to no new partition.
+        new = [name for name in profile.partitions if name not in accepted.rows and name != UNDATED]
+        kept = [name for name in profile.partitions if name in accepted.rows]
+        self.new = _Window("new partitions", profile.of(new), new)
+        self.kept = _Window("accepted partitions as they are now", profile.of(kept), kept)
+        self.history = {name: count for name, count in accepted.rows.items() if name != UNDATED}
+
+    def sides(self, column: str) -> list[tuple[_Window, ColumnProfile, ColumnProfile]]:
+        """A column as it is in each window, beside the accepted one; where it has rows and the accepted type."""
+        before = self.accepted.columns[column]
+        windows = {window.name: window for window in (self.new, self.kept)}
+        found = _comparable({name: window.columns for name, window in windows.items()}, column, before)
+        return [(windows[name], now, before) for name, now in found.items()] if before.rows else []
+
+    def by_partition(self, column: str) -> dict[str, ColumnProfile]:
+        """A column in every partition that has rows of it, of the accepted type."""
+        parts = {name: partition.columns for name, partition in self.profile.partitions.items()}
+        return _comparable(parts, column, self.accepted.columns[column])
+
+
+def _comparable(
+    of: Mapping[str, Mapping[str, ColumnProfile]], column: str, before: ColumnProfile
+) -> dict[str, ColumnProfile]:
+    found = {name: columns.get(column) for name, columns in of.items()}
+    return {name: now for name, now in found.items() if now is not None and now.rows and now.type == before.type}
+
+
+def change_checks(
+    table: str, profile: Profile, accepted: Entry | None, limits: ChangeParams, files: Mapping[str, Path]
+) -> list[Check]:
+    """Compare a table with what was accepted of it.
+
+    Parameters
+    ----------
+    table
+        Its name.
+    profile
+        Its columns in numbers, of the rows in ``files``.
+    accepted
+        What was accepted, or None: then one check says how to accept.
+    limits
+        Thresholds above which a change is reported.
+    files
+        Its partitions; read only to find rows outside of accepted extremes.
+    """
+    if accepted is None:
+        return [nothing_accepted(table)]
+    against = _Comparison(accepted, profile, limits)
+    if table.startswith(JOINED):
+        found = [*_volume(against), *_schema(against), *_of_joined_columns(against)]
+    else:
+        found = [*_volume(against), *_schema(against), *_of_columns(table, against, files)]
     return [check for check in found if check is not None]
 
 
-def _lost(against: Comparison) -> Check:
-    rows = against.profile.rows
-    lost = {name: 1 - rows.get(name, 0) / count for name, count in _dated(against.accepted.rows).items() if count}
-    limit = against.limits.lost_rows
-    name, worst = max(lost.items(), key=lambda item: item[1], default=("", 0.0))
-    gone = sum(max(0, count - rows.get(name, 0)) for name, count in _dated(against.accepted.rows).items())
-    told = (
-        f"{gone:,} rows of the accepted baseline are gone; {name} lost the most, {percent(worst)} of its "
-        f"{against.accepted.rows[name]:,}."
-    )
+def nothing_accepted(table: str) -> Check:
+    """What a table says of which nothing was accepted yet."""
     return measured(
         "change",
-        "volume(lost)",
+        "baseline",
+        "info",
+        "Drift is measured from data that someone found good: look at the data, then run `weakfish accept-baseline`.",
+        False,
+        found=f"No baseline of {table} has been accepted yet, so there is nothing to compare with.",
+    )
+
+
+def _of_columns(table: str, against: _Comparison, files: Mapping[str, Path]) -> Iterator[Check | None]:
+    outside_is: Severity = "warning" if table.startswith("features/") else "info"
+    for column in sorted(against.accepted.columns):
+        grows = any(fnmatchcase(column, pattern) for pattern in against.limits.growing)
+        yield _drift(against, column, "info" if grows else "warning")
+        yield _nulls(against, column, "warning")
+        yield _categories(against, column)
+        yield _cardinality(against, column)
+        yield _outside(against, column, files, "info" if grows else outside_is)
+
+
+def _of_joined_columns(against: _Comparison) -> Iterator[Check | None]:
+    """Drift and nulls of each column for the record, and one warning on all of them."""
+    columns, limit = sorted(against.accepted.columns), against.limits.drifted_columns
+    drifts = [check for column in columns if (check := _drift(against, column, "info"))]
+    yield from drifts
+    yield from (_nulls(against, column, "info") for column in columns)
+    if not drifts:
+        return
+    moved = [check for check in drifts if check.status is not Status.PASSED]
+    most = sorted(moved, key=lambda check: -(check.value or 0.0))[:COLUMNS_NAMED]
+    named = ", ".join(f"{check.arguments['column']} (PSI {check.value:.2g})" for check in most)
+    yield measured(
+        "change",
+        "drift",
+        "warning",
+        "A model trained on the earlier columns now reads different ones; the check of each column says how "
+        "far it moved.",
+        len(moved) / len(drifts) <= limit,
+        found=f"{len(moved)} of {len(drifts)} columns drifted{', most of all ' + named if named else ''}.",
+        arguments={"drifted": [check.arguments["column"] for check in moved]},
+        observed=rounded(len(moved) / len(drifts)),
+        threshold=limit,
+        detects=f"More than {short_percent(limit)} of the columns, each by as much as its own check says.",
+    )
+
+
+def _volume(against: _Comparison) -> Iterator[Check]:
+    """Rows that accepted partitions lost or gained, and the rows of new ones."""
+    rows, history, limits = against.profile.rows, against.history, against.limits
+
+    def moved(
+        what: str, severity: Severity, why: str, shares: Mapping[str, float], limit: float, found: str, more: str
+    ) -> Check:
+        changed = {name: rounded(max(0.0, share)) for name, share in shares.items()}
+        return measured(
+            "change",
+            f"volume({what})",
+            severity,
+            why,
+            max(shares.values(), default=0.0) <= limit,
+            found=found,
+            observed=max(changed.values(), default=0.0),
+            threshold=limit,
+            detects=f"Any accepted partition {more} more than {short_percent(limit)} of its rows.",
+            by_partition=changed if any(changed.values()) else {},
+        )
+
+    lost = {name: 1 - rows.get(name, 0) / count for name, count in history.items() if count}
+    gone = sum(max(0, count - rows.get(name, 0)) for name, count in history.items())
+    name, worst = max(lost.items(), key=lambda item: item[1], default=("", 0.0))
+    told = f"{gone:,} rows of the accepted baseline are gone; {name} lost the most, {short_percent(worst)} of its "
+    yield moved(
+        "lost",
         "critical",
         "Rows that existed are gone: a file was truncated, or a filter removes too much.",
-        worst <= limit,
-        found=told if gone else "No accepted partition lost rows.",
-        observed=rounded(max(0.0, worst)),
-        threshold=limit,
-        detects=f"Any accepted partition that loses more than {percent(limit)} of its rows.",
-        by_partition=_changed(lost),
+        lost,
+        limits.lost_rows,
+        f"{told}{history[name]:,}." if gone else "No accepted partition lost rows.",
+        "that loses",
     )
-
-
-def _gained(against: Comparison) -> Check:
-    """Accepted partitions that grew; the last one may, since it was accepted before it was over."""
-    accepted = _dated(against.accepted.rows)
-    finished = sorted(accepted)[:-1] if against.accepted.through is None else sorted(accepted)
-    rows = against.profile.rows
-    gained = {name: rows.get(name, 0) / accepted[name] - 1 for name in finished if accepted[name]}
-    limit = against.limits.gained_rows
+    # The last accepted partition may grow, since it was accepted before it was over.
+    finished = sorted(history)[:-1] if against.accepted.through is None else sorted(history)
+    gained = {name: rows.get(name, 0) / history[name] - 1 for name in finished if history[name]}
     name, most = max(gained.items(), key=lambda item: item[1], default=("", 0.0))
-    return measured(
-        "change",
-        "volume(gained)",
+    yield moved(
+        "gained",
         "warning",
         "Accepted partitions do not grow by themselves: rows arrived late, or twice.",
-        most <= limit,
-        found=f"{name} has {percent(most)} more rows than accepted."
+        gained,
+        limits.gained_rows,
+        f"{name} has {short_percent(most)} more rows than accepted."
         if most > 0
         else "No accepted partition gained rows.",
-        observed=rounded(max(0.0, most)),
-        threshold=limit,
-        detects=f"Any accepted partition but the last that gains more than {percent(limit)} of its rows.",
-        by_partition=_changed(gained),
+        "but the last that gains",
     )
+    counts = [count for count in history.values() if count]
+    if len(counts) >= HISTORY and against.new.partitions:
+        yield _new_volume(against, counts)
 
 
-def _changed(shares: Mapping[str, float]) -> dict[str, float]:
-    return (
-        {name: rounded(max(0.0, share)) for name, share in shares.items()}
-        if any(s > 0 for s in shares.values())
-        else {}
-    )
-
-
-def _new(against: Comparison) -> Check | None:
+def _new_volume(against: _Comparison, history: Sequence[int]) -> Check:
     """The rows of new partitions against the accepted ones, and against a factor around their median.
 
     The newest may have few, since its time is not over.
     """
-    history = [count for count in _dated(against.accepted.rows).values() if count]
-    if len(history) < HISTORY or not against.new.partitions:
-        return None
     rows = {name: against.profile.rows[name] for name in against.new.partitions}
     usual, factor = median(history), against.limits.volume_factor
     low, high = min(usual / factor, *history), max(usual * factor, *history)
-    newest = max(rows)
-    few = [name for name, count in rows.items() if count < low and name != newest]
+    few = [name for name, count in rows.items() if count < low and name != max(rows)]
     many = [name for name, count in rows.items() if count > high]
     worst = max(rows, key=lambda name: (name in few or name in many, abs(log(max(rows[name], 0.5) / usual))))
     return measured(
@@ -578,34 +248,25 @@ def _new(against: Comparison) -> Check | None:
         observed=rows[worst],
         threshold=rounded(high if rows[worst] > usual else low),
         detects=f"Fewer than {low:,.0f} or more than {high:,.0f} rows in a partition; too few not in the newest.",
-        by_partition={name: float(count) for name, count in _dated(against.profile.rows).items()},
+        by_partition={name: float(count) for name, count in against.profile.rows.items() if name != UNDATED},
     )
 
 
-def _dated(rows: Mapping[str, int]) -> dict[str, int]:
-    return {name: count for name, count in rows.items() if name != UNDATED}
-
-
-def _schema(against: Comparison) -> list[Check]:
+def _schema(against: _Comparison) -> list[Check]:
     before = {name: column.type for name, column in against.accepted.columns.items()}
     if not before:
         return []
+    parts = [partition.columns for partition in against.profile.partitions.values()]
     now: dict[str, set[str]] = {}
-    for partition in against.profile.partitions.values():
-        for name, column in partition.columns.items():
+    for columns in parts:
+        for name, column in columns.items():
             now.setdefault(name, set()).add(column.type)
-    everywhere = set.intersection(*(set(partition.columns) for partition in against.profile.partitions.values()))
-    gone = sorted(set(before) - everywhere)
-    retyped = {
-        name: [before[name], *sorted(now[name])]
-        for name in sorted(before)
-        if name in now and now[name] != {before[name]}
-    }
+    gone = sorted(set(before).difference(set.intersection(*map(set, parts))))
+    retyped = {name: sorted(now[name]) for name in sorted(before) if now.get(name, {before[name]}) != {before[name]}}
     new = sorted(set(now) - set(before))
-    told = [
-        *(f"{name} is gone" for name in gone),
-        *(f"{name} was {a}, is {_all(of)}" for name, (a, *of) in retyped.items()),
-    ]
+    told = [f"{name} is gone" for name in gone]
+    told += [f"{name} was {before[name]}, is {' and '.join(of)}" for name, of in retyped.items()]
+    types = {name: {"accepted": before[name], "now": of} for name, of in retyped.items()}
     return [
         measured(
             "change",
@@ -614,11 +275,8 @@ def _schema(against: Comparison) -> list[Check]:
             "Labeling functions, features and models read these columns by name and type.",
             not told,
             found=f"{'; '.join(told)}." if told else f"All {len(before)} accepted columns exist, with the same types.",
-            arguments={
-                "gone": gone,
-                "retyped": {name: {"accepted": a, "now": of} for name, (a, *of) in retyped.items()},
-            },
-            observed=len(gone) + len(retyped),
+            arguments={"gone": gone, "retyped": types},
+            observed=len(told),
             threshold=0,
             detects="A single column.",
         ),
@@ -637,97 +295,288 @@ def _schema(against: Comparison) -> list[Check]:
     ]
 
 
-def _all(types: Iterable[str]) -> str:
-    return " and ".join(types)
+def _trend(
+    against: _Comparison, column: str, of: Callable[[ColumnProfile], float | None], fewest: int = 0
+) -> dict[str, float]:
+    """A number of each partition that has more values than ``fewest``; without those where it is None."""
+    found = {name: of(now) for name, now in against.by_partition(column).items() if now.valued >= fewest}
+    return {name: rounded(number) for name, number in found.items() if number is not None}
 
 
-JOINED = "training/"
-"""Tables that are joined from others: where a column comes from, its own checks warn, so that here one warning does."""
+def _drift(against: _Comparison, column: str, severity: Severity) -> Check | None:
+    """Compare the distribution of a column; None where rows are too few on every side to say anything."""
+    threshold, before = against.limits.psi, against.accepted.columns[column]
+    cut = [(window, bins_of(now, then)) for window, now, then in against.sides(column)]
+    shifts = [(window, bins, shift(bins.now, bins.accepted)) for window, bins in cut if bins is not None]
+    shifts = [one for one in shifts if one[2].may_exceed]
+    if not shifts:
+        return None
+    window, bins, worst = max(shifts, key=lambda one: one[2].psi / max(threshold, one[2].noise))
 
-COLUMNS_NAMED = 5
-"""How many of the columns that drifted most the warning on all of them names."""
+    def moved(now: ColumnProfile) -> float | None:
+        """The PSI of a partition against all that was accepted; None where chance decides."""
+        cut = bins_of(now, before)
+        found = shift(cut.now, cut.accepted) if cut else None
+        return found.psi if found and found.may_exceed and found.noise <= max(1.0, threshold) else None
 
-
-def change_checks(
-    table: str, profile: Profile, accepted: Entry | None, limits: ChangeParams, files: Mapping[str, Path]
-) -> list[Check]:
-    """Compare a table with what was accepted of it.
-
-    Parameters
-    ----------
-    table
-        Its name.
-    profile
-        Its columns in numbers, of the rows in ``files``.
-    accepted
-        What was accepted, or None: then one check says how to accept.
-    limits
-        From where on a change is told of.
-    files
-        Its partitions; read only to find rows outside of accepted extremes.
-    """
-    if accepted is None:
-        return [nothing_accepted(table)]
-    against = Comparison(accepted, profile, limits)
-    of_columns = _of_joined_columns(against) if table.startswith(JOINED) else _of_columns(table, against, files)
-    return [*table_checks(against), *of_columns]
-
-
-def _of_columns(table: str, against: Comparison, files: Mapping[str, Path]) -> Iterator[Check]:
-    outside_is: Severity = "warning" if table.startswith("features/") else "info"
-    for column in sorted(against.accepted.columns):
-        grows = any(fnmatchcase(column, pattern) for pattern in against.limits.growing)
-        found = [
-            drift(against, column, "info" if grows else "warning"),
-            nulls(against, column),
-            categories(against, column),
-            cardinality(against, column),
-            outside(against, column, files, "info" if grows else outside_is),
-        ]
-        yield from (check for check in found if check is not None)
-
-
-def _of_joined_columns(against: Comparison) -> Iterator[Check]:
-    """Drift and nulls of each column for the record, and one warning on all of them."""
-    found = [drift(against, column, "info") for column in sorted(against.accepted.columns)]
-    drifts = [check for check in found if check is not None]
-    yield from drifts
-    lacking = [nulls(against, column, "info") for column in sorted(against.accepted.columns)]
-    yield from (check for check in lacking if check is not None)
-    if drifts:
-        yield _of_all(against, drifts)
-
-
-def _of_all(against: Comparison, drifts: Sequence[Check]) -> Check:
-    moved = [check for check in drifts if check.status is not Status.PASSED]
-    share, limit = len(moved) / len(drifts), against.limits.drifted_columns
-    most = sorted(moved, key=lambda check: -(check.value or 0.0))[:COLUMNS_NAMED]
-    named = ", ".join(f"{check.arguments['column']} (PSI {check.value:.2g})" for check in most)
+    compared = {
+        window.name: {
+            "psi": rounded(found.psi),
+            "jensen_shannon_distance": rounded(found.distance),
+            "noise": rounded(found.noise),
+            "rows": found.rows,
+            "accepted_rows": found.accepted,
+            "bins": len(found.shares),
+            "bins_of": bins.of,
+        }
+        for window, bins, found in shifts
+    }
     return measured(
         "change",
-        "drift",
+        f"drift({column})",
+        severity,
+        "Labeling functions, label model and classifier were made for values distributed as in the "
+        "baseline; where these move, they guess.",
+        not worst.exceeds(threshold),
+        found=f"The {bins.of} of {column} in the {window.name} ({worst.rows:,} rows) lie PSI {worst.psi:.3g} from the "
+        f"accepted ones ({worst.accepted:,} rows), Jensen-Shannon distance {worst.distance:.2g}; chance alone stays "
+        f"under {worst.noise:.2g} in {short_percent(NOISE)} of cases.",
+        arguments={"column": column, "compared": compared},
+        observed=rounded(worst.psi),
+        threshold=rounded(max(threshold, worst.noise)),
+        detects=_detects(bins, worst, before, threshold),
+        by_partition=_trend(against, column, moved),
+    )
+
+
+def _detects(bins: Bins, found: Shift, before: ColumnProfile, threshold: float) -> str:
+    smallest = found.detectable(threshold)
+    rows = f"{found.rows:,} rows against {found.accepted:,}"
+    seen = f"With {rows}, PSI {smallest:.2g} is seen in {short_percent(POWER)} of cases: "
+    if bins.of != "categories":
+        moved = moved_mean(found.shares, smallest)
+        return f"{seen}a mean of {bins.of} that moved by {moved:.2g} standard deviations."
+    if not before.categories:
+        return f"{seen}values where there were nulls alone."
+    name, count = max(before.categories.items(), key=lambda item: (item[1], item[0]))
+    share = count / before.rows
+    low, high = shares_apart(share, smallest)
+    ends = [f"below {short_percent(low)}"] * (low > 0) + [f"above {short_percent(high)}"] * (high < 1)
+    return (
+        f"{seen}a share of {name!r} of {short_percent(share)} that moved {' or '.join(ends) or 'to nothing or to all'}."
+    )
+
+
+def _nulls(against: _Comparison, column: str, severity: Severity) -> Check | None:
+    """Compare the share of nulls; None where no row lacks a value on any side."""
+    limit = Limit(chance=CHANCE, difference=against.limits.null_share)
+    sides = [(w, Rate(now.nulls, now.rows), Rate(then.nulls, then.rows)) for w, now, then in against.sides(column)]
+    if not any(now.hits or then.hits for _, now, then in sides):
+        return None
+
+    def rises(now: Rate, then: Rate) -> bool:
+        return now.share > then.share and limit.tells(now, then)
+
+    window, now, then = max(sides, key=lambda side: (rises(*side[1:]), side[1].share - side[2].share))
+    bound, detects = limit.bounds(now.rows, then).high, None
+    if bound is not None:
+        # The smallest true share that passes the bound in `POWER` of all cases: its own chance comes on top.
+        surely = bound + CERTAIN * sqrt(max(bound * (1 - bound), 1 / now.rows) / now.rows)
+        if surely < 1:
+            detects = (
+                f"With {now.rows:,} rows, nulls in {short_percent(surely)} of them are seen in "
+                f"{short_percent(POWER)} of cases."
+            )
+    return measured(
+        "change",
+        f"nulls({column})",
+        severity,
+        "Missing values point to a broken reader or source, and everything computed from them is missing too.",
+        not rises(now, then),
+        found=f"{short_percent(now.share)} of {now.rows:,} rows in the {window.name} have no {column}; it was "
+        f"{short_percent(then.share)} of {then.rows:,} rows in the accepted baseline.",
+        arguments={"column": column, "compared": window.name, "accepted_share": rounded(then.share)},
+        observed=rounded(now.share),
+        threshold=None if bound is None else rounded(bound),
+        detects=detects,
+        by_partition=_trend(against, column, lambda part: part.nulls / part.rows),
+    )
+
+
+@dataclass(frozen=True)
+class _Categories:
+    """The values of a column that had few, now and then."""
+
+    window: _Window
+    now: ColumnProfile
+    then: ColumnProfile
+    limit: float
+
+    @cached_property
+    def new(self) -> dict[str, int]:
+        """Rows of the values that repeat and were not accepted, the most frequent first."""
+        found = {name: count for name, count in self.now.frequent.items() if name not in self.then.frequent}
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def rare(self) -> int:
+        """Rows of values that do not repeat and were not accepted."""
+        names = {*self.now.frequent, *self.then.frequent}
+        return self.now.valued - sum((self.now.categories or {}).get(name, 0) for name in names)
+
+    @property
+    def share(self) -> float:
+        """The share of values that were not accepted: those that repeat, and rare ones as far as they are more.
+
+        1 where there are too many kinds to count them.
+        """
+        if self.now.categories is None:
+            return 1.0
+        more = self.rare / self.now.valued - self.then.rare / max(1, self.then.valued)
+        return sum(self.new.values()) / self.now.valued + max(0.0, more)
+
+    @property
+    def fewest(self) -> float:
+        """The accepted share from which on a value that is absent now has not been so by chance."""
+        return max(self.limit, float(1 - (1 - NOISE) ** (1 / self.now.valued)))
+
+    @cached_property
+    def vanished(self) -> list[str]:
+        """Accepted values that no row has now, although so many had them that chance is no explanation."""
+        now, fewest = self.now.categories, self.fewest * self.then.valued
+        then = self.then.frequent.items() if now is not None else ()
+        return [name for name, count in then if name not in (now or ()) and count > fewest]
+
+    @property
+    def broken(self) -> bool:
+        return self.share > self.limit or bool(self.vanished)
+
+
+def _categories(against: _Comparison, column: str) -> Check | None:
+    """Compare the values of a column that had few; None for other columns, and for booleans."""
+    before, limit = against.accepted.columns[column], against.limits.new_categories
+    known = before.categories is not None and before.kind != "boolean"
+    sides = [_Categories(*side, limit) for side in against.sides(column) if known and side[1].valued]
+    if not sides:
+        return None
+    worst = max(sides, key=lambda side: (side.broken, side.share))
+    rows, where = worst.now.valued, f"{column} in the {worst.window.name}"
+    found = (
+        f"{short_percent(worst.share)} of {rows:,} values of {where} were not accepted; new kinds that repeat: "
+        f"{len(worst.new)}, accepted ones that vanished: {len(worst.vanished)} of {len(worst.then.frequent)}."
+    )
+    if worst.now.categories is None:
+        found = f"The values of {where} no longer repeat: there are more than {CATEGORIES}, or names of things."
+    new = min(1.0, max(limit + CERTAIN * sqrt(limit / rows), -log(1 - POWER) / rows))
+    window = against.kept
+    trend = _trend(against, column, lambda now: _Categories(window, now, before, limit).share, fewest=1)
+    return measured(
+        "change",
+        f"categories({column})",
         "warning",
-        "A model trained on the earlier columns now reads different ones; the check of each column says how "
-        "far it moved.",
-        share <= limit,
-        found=f"{len(moved)} of {len(drifts)} columns drifted{', most of all ' + named if named else ''}.",
-        arguments={"drifted": [check.arguments["column"] for check in moved]},
-        observed=rounded(share),
+        "Labeling functions and models know nothing about a value that they have never seen; where a value "
+        "vanishes, what relies on it stops working.",
+        not worst.broken,
+        found=found,
+        arguments={
+            "column": column,
+            "compared": worst.window.name,
+            "new": dict(list(worst.new.items())[:NAMES_SHOWN]),
+            "rare": worst.rare,
+            "vanished": worst.vanished[:NAMES_SHOWN],
+        },
+        observed=rounded(worst.share),
         threshold=limit,
-        detects=f"More than {percent(limit)} of the columns, each by as much as its own check says.",
+        detects=f"With {rows:,} rows, new values are seen in {short_percent(POWER)} of cases from {short_percent(new)} "
+        f"of the rows on, and a vanished one that {short_percent(worst.fewest)} of the accepted rows had.",
+        by_partition=trend if any(trend.values()) else {},
     )
 
 
-def nothing_accepted(table: str) -> Check:
-    """What a table says of which nothing was accepted yet."""
-    return Check(
-        check="baseline",
-        expectation="baseline",
-        severity="info",
-        why="Drift is measured from data that someone found good: look at the data, then run `weakfish "
-        "accept-baseline`.",
-        status=Status.NOTED,
-        kind="change",
-        against_baseline=True,
-        found=f"No baseline of {table} has been accepted yet, so there is nothing to compare with.",
+def _cardinality(against: _Comparison, column: str) -> Check | None:
+    """Compare the distinct values of a column of names; None where it is none, or has too few rows.
+
+    New partitions compare each with the mean accepted one, accepted ones together with themselves as accepted.
+    """
+    before, limit = against.accepted.columns[column], against.limits.cardinality_factor
+    if before.kind != "text" or before.categories is not None or not before.distinct:
+        return None
+
+    def factor(now: ColumnProfile, partitions: int = len(against.accepted.rows)) -> float:
+        """How many times more or fewer distinct values there are than fit the rows; 1 while they do.
+
+        With more rows come more distinct values: at least none, and at most in proportion. Between these, all is well.
+        """
+        distinct, usual, usual_rows = now.distinct or 0, (before.distinct or 0) / partitions, before.valued / partitions
+        low, high = sorted((usual, usual * now.valued / usual_rows))
+        return max(distinct, 0.5) / max(min(max(distinct, low), high), 0.5)
+
+    def far(factor: float) -> float:
+        return abs(log(factor))
+
+    by_partition = against.by_partition(column)
+    parts = {name: factor(now) for name, now in by_partition.items() if now.valued >= FEWEST}
+    found = {}
+    if of_new := [parts[name] for name in against.new.partitions if name in parts]:
+        found[against.new.name] = max(of_new, key=far)
+    for window, now, _ in against.sides(column):
+        if window is against.kept and now.valued >= FEWEST:
+            found[window.name] = factor(now, 1)
+    if not found:
+        return None
+    where = max(found, key=lambda name: far(found[name]))
+    return measured(
+        "change",
+        f"cardinality({column})",
+        "warning",
+        "Names of things that collapse into a few, or all become unique, neither join nor group as they did.",
+        far(found[where]) <= log(limit),
+        found=f"Distinct values of {column} in the {where}: {found[where]:.3g} times what so many rows let expect.",
+        arguments={"column": column, "compared": {name: rounded(of) for name, of in found.items()}},
+        observed=rounded(found[where]),
+        threshold=limit,
+        detects=f"With any number of rows, {limit:g} times more or fewer distinct values than that.",
+        by_partition={name: rounded(of) for name, of in parts.items()},
     )
+
+
+def _outside(against: _Comparison, column: str, files: Mapping[str, Path], severity: Severity) -> Check | None:
+    """Count the rows outside of the accepted extremes of a column of numbers; None where it is none.
+
+    Only partitions whose own extremes lie outside are read.
+    """
+    before, limit = against.accepted.columns[column], against.limits.out_of_range
+    sides, low, high = against.sides(column), before.low, before.high
+    if before.kind != "number" or low is None or high is None or not sides:
+        return None
+    parts = against.by_partition(column)
+    beyond = {
+        name: _rows_outside(files[name], column, low, high)
+        for name, part in parts.items()
+        if part.low is not None and part.high is not None and (part.low < low or part.high > high)
+    }
+    counts = [(sum(len(beyond.get(name, ())) for name in w.partitions), now.rows, w) for w, now, _ in sides]
+    bad, total, window = max(counts, key=lambda side: side[0] / side[1])
+    return measured(
+        "change",
+        f"range({column})",
+        severity,
+        "Nothing was fitted or reviewed on such values, so what labeling functions and models do with them is a guess.",
+        bad <= limit * total,
+        found=f"{bad:,} of {total:,} rows in the {window.name} have {column} outside of {low:g} to {high:g}.",
+        arguments={"column": column, "compared": window.name, "min_value": low, "max_value": high},
+        unexpected=bad,
+        unexpected_share=rounded(bad / total),
+        threshold=limit,
+        detects=f"Any share of rows above {short_percent(limit)}.",
+        by_partition={name: rounded(len(of) / parts[name].rows) for name, of in beyond.items()},
+        rows={name: of for name, of in beyond.items() if len(of) and name in window.partitions},
+    )
+
+
+def _rows_outside(file: Path, column: str, low: float, high: float) -> Rows:
+    values = read_partition(file, [column])[column].combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    numbers = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(np.isfinite(numbers) & ((numbers < low) | (numbers > high))).astype(np.int64)

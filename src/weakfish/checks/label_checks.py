@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
-from weakfish.checks.rates import Bounds, Limit, Rate, deviations, distance, percent
+import numpy as np
+
+from weakfish.checks.rates import Limit, Rate, deviations, distance, percent
 from weakfish.contracts.verdicts import Check, Severity, Status, measured
 from weakfish.contracts.votes_file import parse_table, table_json
 from weakfish.errors import TableError
@@ -16,138 +17,76 @@ from weakfish.files import read_json
 from weakfish.project.params import LabelChecksParams
 from weakfish.project.paths import Project
 
-COUNTS = ("conflicts", "settled")
-"""What is counted of a function beside votes; `labeling.modeling.summary` says what each is."""
+OF_ROWS = ("rows", "covered", "weighed", "differing")
+"""Counts of rows; ``weighed`` are the covered rows behind ``differing`` and ``settled``."""
+
+OF_FUNCTIONS = ("votes", "others", "conflicts", "settled")
+"""What is counted of a labeling function: its votes by class; the rows on which the other votes have one majority, by
+its own vote (abstaining last) and that majority; and what `labeling.modeling.summary` says of the other two."""
 
 SIGNALS = ("at_clamp", "voting", "unexplained", "unstable")
 DIGITS = 6
 """Decimals of shares and means."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A labeling function over some rows: ``votes`` by class, else counts of rows.
+class LabelTotals:
+    """Labels and labeling functions over the rows of partitions; ``mean`` is that of covered rows, by class."""
 
-    ``others`` counts the rows on which the other votes have one majority, by the function's own vote, abstaining last,
-    and that majority.
-    """
-
-    votes: tuple[int, ...]
-    others: tuple[tuple[int, ...], ...]
-    conflicts: int
-    settled: int
-
-    @property
-    def voted(self) -> int:
-        """Rows on which it votes."""
-        return sum(self.votes)
-
-    @property
-    def polarity(self) -> frozenset[int]:
-        """The classes that it votes for."""
-        return frozenset(label for label, count in enumerate(self.votes) if count)
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Labels and labeling functions over some rows.
-
-    ``mean`` is the mean probability of each class over covered rows; ``weighed`` are the covered rows behind
-    ``differing`` and `Rule.settled`.
-    """
-
-    rows: int
-    covered: int
-    weighed: int
-    differing: int
-    mean: Mapping[str, float]
-    functions: Mapping[str, Rule]
-
-    @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> Totals:
-        """From the JSON of a partition or of what was accepted."""
-        counts = {name: content[name] for name in ("rows", "covered", "weighed", "differing", "mean")}
-        functions = {
-            name: Rule(tuple(of["votes"]), parse_table(of["others"]), **{count: of[count] for count in COUNTS})
-            for name, of in content["functions"].items()
-        }
-        return cls(**counts, functions=functions)
-
-    @classmethod
-    def added(cls, parts: Iterable[Totals]) -> Totals:
-        """Over the rows of all parts."""
+    def __init__(self, parts: Iterable[Mapping[str, Any]]) -> None:
+        """Add up partitions as `rules_of` has them, or what `through` gave."""
         found = list(parts)
-        covered = sum(part.covered for part in found)
-        sums = {name: sum(p.covered * p.mean[name] for p in found) for name in (found[0].mean if found else ())}
-        names = found[0].functions if found else ()
-        return cls(
-            rows=sum(part.rows for part in found),
-            covered=covered,
-            weighed=sum(part.weighed for part in found),
-            differing=sum(part.differing for part in found),
-            mean={name: round(total / covered, DIGITS) if covered else 0.0 for name, total in sums.items()},
-            functions={name: _added([part.functions[name] for part in found]) for name in names},
-        )
+        first: Mapping[str, Any] = found[0] if found else {"mean": {}, "functions": {}}
+        self.rows, self.covered, self.weighed, self.differing = (sum(part[name] for part in found) for name in OF_ROWS)
+        sums = {name: sum(part["covered"] * part["mean"][name] for part in found) for name in first["mean"]}
+        self.mean = {name: round(total / self.covered, DIGITS) if self.covered else 0.0 for name, total in sums.items()}
+        self.functions = {
+            name: {count: sum(_array(part["functions"][name], count) for part in found) for count in OF_FUNCTIONS}
+            for name in first["functions"]
+        }
 
     def as_json(self) -> dict[str, Any]:
-        """What `parse` reads."""
+        """What can be added up again."""
         functions = {
-            name: {
-                "votes": list(rule.votes),
-                "others": table_json(rule.others),
-                **{count: getattr(rule, count) for count in COUNTS},
-            }
-            for name, rule in self.functions.items()
+            name: {count: number.tolist() for count, number in of.items()}
+            | {"others": table_json(of["others"].tolist())}
+            for name, of in self.functions.items()
         }
-        return {**vars(self), "mean": dict(self.mean), "functions": functions}
+        return {**vars(self), "functions": functions}
+
+    def voted(self, rule: str) -> int:
+        """Rows on which a function votes."""
+        return int(self.functions[rule]["votes"].sum())
+
+    def polarity(self, rule: str) -> list[int]:
+        """The classes that a function votes for."""
+        return np.flatnonzero(self.functions[rule]["votes"]).tolist()
 
     def coverage(self, rule: str) -> Rate:
         """Rows on which a function votes."""
-        return Rate(self.functions[rule].voted, self.rows)
+        return Rate(self.voted(rule), self.rows)
 
     def conflicts(self, rule: str) -> Rate:
         """Of the rows on which a function votes, those on which another votes for another class."""
-        return Rate(self.functions[rule].conflicts, self.functions[rule].voted)
-
-    def agreement(self, rule: str) -> Rate:
-        """Of the rows on which a function and others vote, and these have one majority, those on which it is that."""
-        voted = self.functions[rule].others[:-1]
-        return Rate(sum(counts[label] for label, counts in enumerate(voted)), sum(map(sum, voted)))
-
-    def hits(self, rule: str, label: int) -> tuple[Rate, Rate]:
-        """How often a function votes for a class: where that is the majority of the others, and where another is."""
-        others = self.functions[rule].others
-        given = [sum(counts) for counts in zip(*others, strict=True)]
-        voted = others[label]
-        return Rate(voted[label], given[label]), Rate(sum(voted) - voted[label], sum(given) - given[label])
+        return Rate(int(self.functions[rule]["conflicts"]), self.voted(rule))
 
     def settled(self, rule: str) -> Rate:
         """Of covered rows, those whose class the function's vote settles alone."""
-        return Rate(self.functions[rule].settled, self.weighed)
+        return Rate(int(self.functions[rule]["settled"]), self.weighed)
+
+    def agreement(self, rule: str) -> Rate:
+        """Of the rows on which a function and others vote, and these have one majority, those on which it is that."""
+        voted = self.functions[rule]["others"][:-1]
+        return Rate(int(voted.trace()), int(voted.sum()))
+
+    def hits(self, rule: str, label: int) -> tuple[Rate, Rate]:
+        """How often a function votes for a class: where that is the majority of the others, and where another is."""
+        others = self.functions[rule]["others"]
+        hits, rows = int(others[label, label]), int(others[:, label].sum())
+        return Rate(hits, rows), Rate(int(others[label].sum()) - hits, int(others.sum()) - rows)
 
 
-def _added(rules: list[Rule]) -> Rule:
-    votes = tuple(map(sum, zip(*(rule.votes for rule in rules), strict=True)))
-    others = tuple(
-        tuple(map(sum, zip(*counts, strict=True))) for counts in zip(*(rule.others for rule in rules), strict=True)
-    )
-    return Rule(votes, others, **{count: sum(getattr(rule, count) for rule in rules) for count in COUNTS})
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What `rules_of` gives, to compare: partitions by name, and what is known of functions whatever the partition."""
-
-    content: Mapping[str, Any]
-
-    @cached_property
-    def partitions(self) -> dict[str, Totals]:
-        """By name."""
-        return {name: Totals.parse(part) for name, part in self.content["by_partition"].items()}
-
-    def over(self, names: Collection[str] | None = None) -> Totals:
-        """Over some partitions, or all."""
-        return Totals.added(part for name, part in self.partitions.items() if names is None or name in names)
+def _array(function: Mapping[str, Any], count: str) -> Any:
+    return np.array(parse_table(function[count]) if count == "others" else function[count])
 
 
 def rules_of(project: Project, task: str) -> dict[str, Any]:
@@ -165,115 +104,118 @@ def rules_of(project: Project, task: str) -> dict[str, Any]:
         raise TableError(f"{file} {what}; run `weakfish label`, which writes it.")
     made = read_json(project.table("labels") / f"{task}.manifest.json")["functions"]
     names = [function["name"] for function in summary["functions"]]
+    by_partition = {
+        part["partition"]: {
+            **{name: part[name] for name in OF_ROWS},
+            "mean": {name: round(value or 0.0, DIGITS) for name, value in part["mean"].items()},
+            "functions": {name: {count: part[count][name] for count in OF_FUNCTIONS} for name in names},
+        }
+        for part in summary["by_partition"]
+    }
     return {
         "classes": summary["classes"],
         "method": summary["method"],
         "signals": {name: summary["signals"][name] for name in SIGNALS},
         "hashes": {name: made[name]["identity"] for name in names},
         "weights": {function["name"]: round(function["weight"], DIGITS) for function in summary["functions"]},
-        "by_partition": {part["partition"]: _part(part, names) for part in summary["by_partition"]},
+        "by_partition": by_partition,
     }
 
 
 def through(rules: Mapping[str, Any], partition: str | None) -> dict[str, Any]:
     """Of what `rules_of` gives, the totals up to and with a partition; of all for None."""
-    found = Rules(rules)
-    names = [name for name in found.partitions if partition is None or name <= partition]
+    parts = {name: of for name, of in rules["by_partition"].items() if partition is None or name <= partition}
     known = {name: of for name, of in rules.items() if name != "by_partition"}
-    rows = {name: found.partitions[name].rows for name in names}
-    return {**known, "partitions": rows, **found.over(names).as_json()}
+    rows = {name: of["rows"] for name, of in parts.items()}
+    return {**known, "partitions": rows, **LabelTotals(parts.values()).as_json()}
 
 
-def _part(part: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    counted = ("votes", "others", *COUNTS)
-    functions = {name: {count: part[count][name] for count in counted} for name in names}
-    counts = {name: part[name] for name in ("rows", "covered", "weighed", "differing")}
-    mean = {name: round(value or 0.0, DIGITS) for name, value in part["mean"].items()}
-    return {**counts, "mean": mean, "functions": functions}
-
-
-EDITED = " Its code has been edited since."
-"""What is said more of a function that is not the accepted one of its name."""
-
-Of = Callable[[Totals], Rate]
-"""What is compared, of any rows."""
-
-
-class Window(NamedTuple):
-    """Rows of today; ``text`` says which, to go after their number."""
+class _Window(NamedTuple):
+    """Some rows of today; ``text`` says which, to go after their number."""
 
     text: str
-    totals: Totals
+    totals: LabelTotals
     is_new: bool
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Labels of today and what was accepted of them, `rules.through` of another day."""
+class _Labels:
+    """The labels of today (`rules_of`), and what was accepted of them (`through`), if anything was."""
 
-    now: Rules
-    before: Mapping[str, Any]
+    def __init__(self, now: Mapping[str, Any], before: Mapping[str, Any] | None, limits: LabelChecksParams) -> None:
+        parts = now["by_partition"]
+        self.now, self.before, self.limits = now, before or {}, limits
+        self.partitions = {name: LabelTotals([part]) for name, part in parts.items()}
+        self.total = LabelTotals(parts.values())
+        self.accepted = LabelTotals([before] if before else [])
+        known = self.before.get("partitions", {})
+        new = [name for name in parts if name not in known]
+        after = f"rows after {max(known)}" if known and new and min(new) > max(known) else "rows of new partitions"
+        old = LabelTotals(part for name, part in parts.items() if name in known)
+        windows = [_Window("accepted rows", old, False), _Window(after, LabelTotals(parts[name] for name in new), True)]
+        self.windows = [window for window in windows if window.totals.rows]
 
-    @cached_property
-    def accepted(self) -> Totals:
-        """All accepted rows, as they were."""
-        return Totals.parse(self.before)
-
-    @cached_property
-    def total(self) -> Totals:
-        """All rows of today."""
-        return self.now.over()
-
-    @cached_property
-    def windows(self) -> list[Window]:
-        """Those that have rows."""
-        known = self.before["partitions"]
-        old = [name for name in self.now.partitions if name in known]
-        new = [name for name in self.now.partitions if name not in known]
-        later = bool(known and new) and min(new) > max(known)
-        after = f"rows after {max(known)}" if later else "rows of new partitions"
-        found = [Window("accepted rows", self.now.over(old), False), Window(after, self.now.over(new), True)]
-        return [window for window in found if window.totals.rows]
-
-    @property
-    def rules(self) -> list[str]:
-        """Functions that were accepted and are still there."""
-        return [name for name in self.accepted.functions if name in self.now.content["hashes"]]
-
-    def is_edited(self, rule: str) -> bool:
-        """Whether the function is another than the accepted one of this name."""
-        return bool(self.now.content["hashes"][rule] != self.before["hashes"][rule])
-
-    def by_partition(self, of: Of) -> dict[str, float]:
+    def by_partition(self, of: Callable[[LabelTotals], Rate]) -> dict[str, float]:
         """The share in each partition that has rows for it."""
-        return by_partition(self.now, of)
+        rates = {name: of(totals) for name, totals in self.partitions.items()}
+        return {name: round(rate.share, DIGITS) for name, rate in rates.items() if rate.rows}
 
 
-def by_partition(now: Rules, of: Of) -> dict[str, float]:
-    """The share in each partition that has rows for it."""
-    rates = {name: of(totals) for name, totals in now.partitions.items()}
-    return {name: round(rate.share, DIGITS) for name, rate in rates.items() if rate.rows}
+def label_checks(project: Project, task: str, accepted: Mapping[str, Any] | None) -> list[Check]:
+    """The checks of a task's labels.
+
+    ``accepted`` is what `through` gave when the labels were last accepted; without it only the label model is checked,
+    by fixed limits.
+
+    Raises
+    ------
+    TableError
+        When the reports of the label stage are missing.
+    """
+    now, limits = rules_of(project, task), project.params.validation.labels
+    compared = _Labels(now, accepted, limits)
+    if not accepted or not compared.total.rows:
+        return _of_model(_Labels(now, None, limits))
+    classes, before = now["classes"], accepted["classes"]
+    if before != classes:
+        other = _check(
+            "classes",
+            "warning",
+            "Labels of different classes cannot be compared with the accepted ones; look at them, then accept them.",
+            False,
+            arguments={"classes": classes, "accepted": before},
+            found=f"The classes are {', '.join(classes)}; in the accepted baseline they are {', '.join(before)}.",
+        )
+        return [*_of_model(_Labels(now, None, limits)), other]
+    found = [*_of_model(compared), *_of_classes(compared), *_of_functions(compared)]
+    return sorted(found, key=lambda check: check.check)
+
+
+def _check(name: str, severity: Severity, why: str, holds: bool, **more: Any) -> Check:
+    if more["arguments"].get("edited"):
+        more["found"] += " Its code has been edited since."
+    return measured("labels", name, severity, why, holds, **more)
+
+
+# Shares that should stay what they were when they were accepted: of classes, of coverage, of conflicts.
 
 
 @dataclass(frozen=True)
-class Question:
-    """Whether a rate is still what it was.
+class _Question:
+    """Whether a share is still what it was.
 
     Attributes
     ----------
-    check
-        The name of the check.
     rows
-        What the rate is a share of, to go after "of 2,366 rows after 2002-08".
+        What it is a share of, to go after "of 2,366 rows after 2002-08".
     says
         What was found: ``{share}``, that of all other rows as ``{rest}``, and ``{where}``, how many rows of which.
     upward
-        Whether only a rise is told of.
+        Whether only a rise is reported.
     """
 
     check: str
     why: str
-    of: Of
+    of: Callable[[LabelTotals], Rate]
     limit: Limit
     says: str
     rows: str = ""
@@ -281,66 +223,191 @@ class Question:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def shifted(compared: Comparison, question: Question) -> Check | None:
-    """The check, with severity ``warning``; None where there are no rows to ask."""
-    accepted = question.of(compared.accepted)
-    asked = [(window, question.of(window.totals)) for window in compared.windows]
-    asked = [(window, rate) for window, rate in asked if rate.rows]
-    if not asked or not accepted.rows:
+def _answer(compared: _Labels, asked: _Question) -> Check | None:
+    """A warning where the share moved in any window; None where there are no rows to ask."""
+    accepted, limit = asked.of(compared.accepted), asked.limit
+    rates = [(window, rate) for window in compared.windows if (rate := asked.of(window.totals)).rows]
+    if not rates or not accepted.rows:
         return None
-    window, rate = max(
-        asked, key=lambda pair: (_is_told(question, pair[1], accepted), abs(distance(pair[1], accepted)))
-    )
-    bounds = question.limit.bounds(rate.rows, accepted)
-    bounds = Bounds(None, bounds.high) if question.upward else bounds
-    figures = {"rows": rate.rows, "where": window.text, "accepted": round(accepted.share, DIGITS)}
-    return measured(
-        "labels",
-        question.check,
-        "warning",
-        question.why,
-        not _is_told(question, rate, accepted),
-        arguments={**question.arguments, **figures, "accepted_rows": accepted.rows},
-        observed=round(rate.share, DIGITS),
-        threshold=bounds.high if question.upward else bounds.side(rate.share, accepted.share),
-        found=_found(question, window, rate, accepted),
-        detects=_detects(question, window, rate, bounds),
-        by_partition=compared.by_partition(question.of),
-    )
 
+    def moved(rate: Rate) -> bool:
+        return limit.tells(rate, accepted) and not (asked.upward and rate.share < accepted.share)
 
-def _is_told(question: Question, now: Rate, accepted: Rate) -> bool:
-    return question.limit.tells(now, accepted) and not (question.upward and now.share < accepted.share)
-
-
-def _found(question: Question, window: Window, rate: Rate, accepted: Rate) -> str:
-    where = _where(question, window, rate)
-    said = question.says.format(share=percent(rate.share), rest=percent(1 - rate.share), where=where)
-    edited = EDITED if question.arguments.get("edited") else ""
-    return f"{said}; it was {percent(accepted.share)} of {accepted.rows:,} in the accepted baseline.{edited}"
-
-
-def _detects(question: Question, window: Window, rate: Rate, bounds: Bounds) -> str:
+    window, rate = max(rates, key=lambda pair: (moved(pair[1]), abs(distance(pair[1], accepted))))
+    bounds = limit.bounds(rate.rows, accepted)
+    bounds = bounds._replace(low=None) if asked.upward else bounds
+    where = f"{rate.rows:,} {window.text}{asked.rows}"
+    said = asked.says.format(share=percent(rate.share), rest=percent(1 - rate.share), where=where)
     shows = f"a share {bounds.text()} shows" if bounds.text() else "no change shows, they are too few"
-    return f"Of {_where(question, window, rate)}, {shows}."
+    figures = {"rows": rate.rows, "where": window.text, "accepted": round(accepted.share, DIGITS)}
+    return _check(
+        asked.check,
+        "warning",
+        asked.why,
+        not moved(rate),
+        arguments={**asked.arguments, **figures, "accepted_rows": accepted.rows},
+        observed=round(rate.share, DIGITS),
+        threshold=bounds.high if asked.upward or rate.share >= accepted.share else bounds.low,
+        found=f"{said}; it was {percent(accepted.share)} of {accepted.rows:,} in the accepted baseline.",
+        detects=f"Of {where}, {shows}.",
+        by_partition=compared.by_partition(asked.of),
+    )
 
 
-def _where(question: Question, window: Window, rate: Rate) -> str:
-    return f"{rate.rows:,} {window.text}{question.rows}"
+def _of_classes(compared: _Labels) -> list[Check]:
+    """The mean probability of each class (of two classes the last) and the share of rows without votes."""
+    classes, limits, windows = compared.now["classes"], compared.limits, max(1, len(compared.windows))
+    asked = classes[-1:] if len(classes) == 2 else classes
+    questions = [
+        _Question(
+            f"class_balance({name})",
+            "Where classes have other shares than before, thresholds, class weights and the label model's own class "
+            "balance fit no longer, and what was learned before ranks rows by what is no longer so.",
+            lambda totals, name=name: Rate(totals.mean[name] * totals.covered, totals.covered),
+            Limit(limits.significance / (len(asked) * windows), difference=limits.class_balance),
+            f"The mean probability of {name} is {{share}} over {{where}}",
+            rows=" with a label",
+            arguments={"class": name},
+        )
+        for name in asked
+        if name in compared.accepted.mean
+    ]
+    uncovered = _Question(
+        "uncovered",
+        "Rows on which no labeling function votes get no label, so no model can learn from them.",
+        lambda totals: Rate(totals.rows - totals.covered, totals.rows),
+        Limit(limits.significance / windows, difference=limits.uncovered),
+        "No function votes on {share} of {where}",
+        upward=True,
+    )
+    return [check for question in (*questions, uncovered) if (check := _answer(compared, question))]
 
 
-def of_functions(compared: Comparison, limits: LabelChecksParams) -> list[Check]:
-    """All checks of all functions, and one for each that came or went."""
-    chance = limits.significance / max(1, len(compared.rules) * len(compared.windows))
-    checks = [check for rule in compared.rules for check in _of(compared, rule, limits, chance)]
-    return [*blamed(checks), *_come_and_gone(compared)]
+# Whether the label model still weighs many votes: by fixed limits, and by what was accepted where that is known.
 
 
-def _of(compared: Comparison, rule: str, limits: LabelChecksParams, chance: float) -> Iterator[Check]:
-    about = {"rule": rule, "edited": compared.is_edited(rule)}
-    limit = Limit(chance, psi=limits.psi)
+def _of_model(labels: _Labels) -> list[Check]:
+    total, accepted, limits = labels.total, labels.accepted, labels.limits
+    rule = max(total.functions, key=lambda name: total.settled(name).share)
+    before = max(map(accepted.settled, accepted.functions), key=lambda rate: rate.share, default=None)
+
+    def differing(totals: LabelTotals) -> Rate:
+        return Rate(totals.differing, totals.weighed)
+
+    one_rule = _risen(
+        labels,
+        "one_rule",
+        "Where one labeling function alone decides the class of most rows, its mistakes become the labels' mistakes.",
+        lambda totals: totals.settled(rule),
+        before,
+        limits.one_rule,
+        f"{rule} settles the class of {{share}} of {{rows}} covered rows, whatever the others vote",
+    )
+    disagreement = _risen(
+        labels,
+        "disagreement",
+        "Where the label model and the majority vote drift apart, the learned weights decide, and nobody has "
+        "reviewed them.",
+        differing,
+        differing(accepted) if labels.before else None,
+        limits.disagreement,
+        "Label model and majority vote differ on {share} of {rows} covered rows",
+    )
+    return [one_rule, _at_clamp(labels), disagreement]
+
+
+def _risen(
+    labels: _Labels,
+    what: str,
+    why: str,
+    of: Callable[[LabelTotals], Rate],
+    accepted: Rate | None,
+    most: float,
+    says: str,
+) -> Check:
+    rate, rise = of(labels.total), Limit(labels.limits.significance, difference=labels.limits.rise)
+    risen = accepted is not None and rate.share > accepted.share and rise.tells(rate, accepted)
+    high = rise.bounds(rate.rows, accepted).high if accepted is not None and accepted.rows else None
+    threshold = most if high is None else min(most, high)
+    known = f"; it was {percent(accepted.share)} in the accepted baseline" if accepted is not None else ""
+    return _degenerate(
+        what,
+        why,
+        rate,
+        rate.share > most,
+        risen,
+        accepted,
+        arguments={"rows": rate.rows, "most": most} | ({"accepted": round(accepted.share, DIGITS)} if accepted else {}),
+        threshold=threshold,
+        found=f"{says.format(share=percent(rate.share), rows=f'{rate.rows:,}')}{known}.",
+        detects=f"A share above {percent(threshold)} shows.",
+        by_partition=labels.by_partition(of),
+    )
+
+
+def _at_clamp(labels: _Labels) -> Check:
+    rate, *accepted = (
+        Rate(of["signals"]["at_clamp"], of["signals"]["voting"]) for of in (labels.now, labels.before) if of
+    )
+    before, limits = accepted[0] if accepted else None, labels.limits
+    more = before is not None and rate.share - before.share >= limits.rise and rate.hits >= before.hits + 2
+    known = f"; it was {before.hits:.0f} of {before.rows} in the accepted baseline" if before is not None else ""
+    return _degenerate(
+        "at_clamp",
+        "An estimate at its bound was cut off, not found: the label model is surer of the function than its votes "
+        "justify. A larger l2, or another class balance, prevents this.",
+        rate,
+        rate.share > limits.at_clamp,
+        more,
+        before,
+        arguments={"functions": rate.rows, "most": limits.at_clamp},
+        threshold=limits.at_clamp,
+        found=f"{rate.hits:.0f} of {rate.rows} functions that vote have an estimate at its bound{known}.",
+        detects=f"A share above {percent(limits.at_clamp)} shows; so do {percent(limits.rise)} and two functions more.",
+    )
+
+
+def _degenerate(
+    what: str, why: str, rate: Rate, too_high: bool, risen: bool, accepted: Rate | None, **more: Any
+) -> Check:
+    """A warning on the label model; accepting the labels is an answer only where no fixed limit is passed."""
+    return _check(
+        f"label_model_degenerate({what})",
+        "warning",
+        why,
+        not too_high and not risen,
+        against_baseline=accepted is not None and not too_high,
+        observed=round(rate.share, DIGITS),
+        **more,
+    )
+
+
+# Labeling functions that were accepted and are still there; and those that came or went.
+
+
+def _of_functions(compared: _Labels) -> list[Check]:
+    now, before, limits = compared.now["hashes"], compared.before["hashes"], compared.limits
+    rules = [name for name in compared.accepted.functions if name in now]
+    chance = limits.significance / max(1, len(rules) * len(compared.windows))
+    checks = [check for rule in rules for check in _of_function(compared, rule, chance)]
+    why = (
+        "The labels of a task come from all its labeling functions; accept the new set once you have "
+        "looked at its labels."
+    )
+    came = [(f"rule_came({rule})", rule, "It did not exist") for rule in now if rule not in before]
+    went = [(f"rule_went({rule})", rule, "It existed") for rule in before if rule not in now]
+    told = [
+        _check(name, "info", why, False, arguments={"rule": rule}, found=f"{said} when the labels were accepted.")
+        for name, rule, said in came + went
+    ]
+    return [*_blamed(checks), *told]
+
+
+def _of_function(compared: _Labels, rule: str, chance: float) -> Iterator[Check]:
+    about = {"rule": rule, "edited": compared.now["hashes"][rule] != compared.before["hashes"][rule]}
+    limit = Limit(chance, psi=compared.limits.psi)
     questions = (
-        Question(
+        _Question(
             f"coverage({rule})",
             "A labeling function that votes more or less often than in the baseline sees different data, or "
             "its code is different.",
@@ -349,7 +416,7 @@ def _of(compared: Comparison, rule: str, limits: LabelChecksParams, chance: floa
             "It votes on {share} of {where} and abstains on {rest}",
             arguments=about,
         ),
-        Question(
+        _Question(
             f"conflicts({rule})",
             "A labeling function that others contradict more or less often than before now means something else.",
             lambda totals: totals.conflicts(rule),
@@ -359,122 +426,112 @@ def _of(compared: Comparison, rule: str, limits: LabelChecksParams, chance: floa
             arguments=about,
         ),
     )
-    yield from filter(None, (shifted(compared, question) for question in questions))
-    if compared.accepted.functions[rule].voted:
-        yield _died(compared, rule, limits, about)
-        yield _fires_everywhere(compared, rule, limits, limit, about)
-        yield flipped(compared, rule, chance, about)
+    yield from (check for question in questions if (check := _answer(compared, question)))
+    if compared.accepted.voted(rule):
+        yield _died(compared, rule, about)
+        yield _fires_everywhere(compared, rule, limit, about)
+        yield _flipped(compared, rule, chance, about)
 
 
-def _died(compared: Comparison, rule: str, limits: LabelChecksParams, about: dict[str, Any]) -> Check:
+def _died(compared: _Labels, rule: str, about: dict[str, Any]) -> Check:
     """Critical where the same code falls silent on all rows."""
     accepted, total = compared.accepted.coverage(rule), compared.total.coverage(rule)
-    where, now = "rows", total
-    if total.hits:
-        silent = [(w.text, w.totals.coverage(rule)) for w in compared.windows if not w.totals.functions[rule].voted]
-        where, now = max(silent, key=lambda found: found[1].rows, default=(where, now))
+    expected_votes = compared.limits.expected_votes
+    silent = [(w.text, w.totals.coverage(rule)) for w in compared.windows if total.hits and not w.totals.voted(rule)]
+    where, now = max(silent, key=lambda found: found[1].rows, default=("rows", total))
     expected = accepted.share * now.rows
-    severity: Severity = "critical" if not total.hits and not about["edited"] else "warning"
-    holds = bool(now.hits) or expected < limits.expected_votes
-    enough = math.ceil(limits.expected_votes / accepted.share)
-    return of_rule(
+    holds = bool(now.hits) or expected < expected_votes
+    enough = math.ceil(expected_votes / accepted.share)
+    return _check(
         f"rule_died({rule})",
-        severity if not holds else "critical",
-        holds,
+        "critical" if holds or (not total.hits and not about["edited"]) else "warning",
         "A labeling function that no longer votes leaves its rows to the others; a column that it reads may "
         "have become empty.",
+        holds,
         arguments={**about, "rows": now.rows, "where": where, "expected": round(expected, 1)},
         observed=int(now.hits),
         threshold=0.0,
         found=f"It votes on {now.hits:,.0f} of {now.rows:,} {where}; at its accepted rate it would on {expected:,.0f}.",
-        detects=f"Silence shows on {enough:,} rows or more, on {limits.expected_votes} of which it would vote.",
+        detects=f"Silence shows on {enough:,} rows or more, on {expected_votes} of which it would vote.",
     )
 
 
-def _fires_everywhere(
-    compared: Comparison, rule: str, limits: LabelChecksParams, limit: Limit, about: dict[str, Any]
-) -> Check:
+def _fires_everywhere(compared: _Labels, rule: str, limit: Limit, about: dict[str, Any]) -> Check:
     """Critical where the same code votes on nearly all rows, and not only on new ones."""
-    accepted = compared.accepted.coverage(rule)
-
-    def is_everywhere(rate: Rate) -> bool:
-        return rate.share >= limits.everywhere > accepted.share and limit.tells(rate, accepted)
-
-    found = [Window("rows", compared.total, False), *compared.windows]
-    told = [window for window in found if is_everywhere(window.totals.coverage(rule))]
-    window = told[0] if told else found[0]
-    severity: Severity = "warning" if told and (window.is_new or about["edited"]) else "critical"
-    rate = window.totals.coverage(rule)
-    return of_rule(
+    accepted, everywhere = compared.accepted.coverage(rule), compared.limits.everywhere
+    asked = [_Window("rows", compared.total, False), *compared.windows]
+    rates = [(window, window.totals.coverage(rule)) for window in asked]
+    told = [pair for pair in rates if pair[1].share >= everywhere > accepted.share and limit.tells(pair[1], accepted)]
+    window, rate = (told or rates)[0]
+    return _check(
         f"rule_fires_everywhere({rule})",
-        severity,
-        not told,
+        "warning" if told and (window.is_new or about["edited"]) else "critical",
         "A labeling function that votes on everything says nothing; what it looks for may now be in every row.",
+        not told,
         arguments={**about, "rows": rate.rows, "where": window.text, "accepted": round(accepted.share, DIGITS)},
         observed=round(rate.share, DIGITS),
-        threshold=limits.everywhere,
+        threshold=everywhere,
         found=f"It votes on {percent(rate.share)} of {rate.rows:,} {window.text}; it was "
         f"{percent(accepted.share)} in the accepted baseline.",
-        detects=f"A share of {percent(limits.everywhere)} or more shows.",
+        detects=f"A share of {percent(everywhere)} or more shows.",
     )
 
 
-def _come_and_gone(compared: Comparison) -> list[Check]:
-    now, before = compared.now.content["hashes"], compared.before["hashes"]
-    why = (
-        "The labels of a task come from all its labeling functions; accept the new set once you have "
-        "looked at its labels."
-    )
-    came = [
-        ("rule_came", rule, "It did not exist when the labels were accepted.") for rule in now if rule not in before
-    ]
-    went = [("rule_went", rule, "It existed when the labels were accepted.") for rule in before if rule not in now]
-    return [
-        of_rule(f"{what}({rule})", "info", False, why, arguments={"rule": rule}, found=found)
-        for what, rule, found in came + went
-    ]
-
-
-def flipped(compared: Comparison, rule: str, chance: float, about: dict[str, Any]) -> Check:
+def _flipped(compared: _Labels, rule: str, chance: float, about: dict[str, Any]) -> Check:
     """Critical where its votes say the opposite of what they said.
 
     Votes for a class that became rare meet a majority for another, though they still point the right way: that is a
     warning. Votes for a class that is frequent meet a majority for it, though they point away from it: that is a flip.
     """
-    accepted = compared.accepted.agreement(rule)
-    found = [(window, window.totals.agreement(rule)) for window in compared.windows]
-    window, rate = min(found, key=lambda pair: (not _is_below_half(pair[1], chance), not pair[1].rows, pair[1].share))
-    contradicts = accepted.share > 0.5 and _is_below_half(rate, chance)
-    turned = next((w for w in compared.windows if _has_turned(compared, rule, w, chance)), None)
-    away = next((w for w in compared.windows if _points_away(compared, rule, w, chance)), None)
-    severity: Severity = "warning" if contradicts and not turned and not away else "critical"
-    classes = _classes(compared, rule, turned)
+    accepted, names = compared.accepted.agreement(rule), compared.before["classes"]
+
+    def is_below_half(rate: Rate) -> bool:
+        return rate.hits < _fewest(rate.rows, chance)
+
+    rates = [(window, window.totals.agreement(rule)) for window in compared.windows]
+    window, rate = min(rates, key=lambda pair: (not is_below_half(pair[1]), not pair[1].rows, pair[1].share))
+    contradicts = accepted.share > 0.5 and is_below_half(rate)
+    turned = next((w for w in compared.windows if _has_turned(compared.accepted, w.totals, rule, chance)), None)
+    away = next((w for w in compared.windows if _points_away(compared.accepted, w.totals, rule, chance)), None)
+    classes: dict[str, list[str]] = {}
+    found = (
+        f"It votes with the majority of the others on {percent(rate.share)} of {rate.rows:,} {window.text} on which "
+        f"they have one; it was {percent(accepted.share)} of {accepted.rows:,} in the accepted baseline."
+    )
+    if turned:
+        now, before = ([names[label] for label in of.polarity(rule)] for of in (turned.totals, compared.accepted))
+        classes = {"votes_for": now, "voted_for": before}
+        found = f"It votes for {', '.join(now)} alone; in the accepted baseline it voted for {', '.join(before)}."
+    if away:
+        found += _directions(compared.accepted, away.totals, rule, names)
     figures = {"rows": rate.rows, "where": window.text, "accepted": round(accepted.share, DIGITS)}
-    return of_rule(
+    most = math.ceil(_fewest(rate.rows, chance)) - 1
+    smallest = f"Agreement of {percent(most / rate.rows)} or less" if rate.rows and most >= 0 else "No agreement"
+    return _check(
         f"rule_flipped({rule})",
-        severity,
-        not (contradicts or turned or away),
+        "warning" if contradicts and not turned and not away else "critical",
         "A labeling function that now votes against the others, with which it used to agree, silently makes "
         "the labels worse.",
+        not (contradicts or turned or away),
         arguments={**about, **figures, **classes},
         observed=round(rate.share, DIGITS) if rate.rows else None,
         threshold=None if away and not contradicts else 0.5,
-        found=_said(window, rate, accepted, classes) + (_directions(compared, rule, away) if away else ""),
-        detects=f"{_smallest(rate.rows, chance)} on {rate.rows:,} {window.text} shows; so do votes for other classes.",
+        found=found,
+        detects=f"{smallest} on {rate.rows:,} {window.text} shows; so do votes for other classes.",
         by_partition=compared.by_partition(lambda totals: totals.agreement(rule)),
     )
 
 
-def blamed(checks: Sequence[Check]) -> list[Check]:
+def _blamed(checks: Sequence[Check]) -> list[Check]:
     """The checks, with one flip made critical where one may be the cause of others: edited functions, else the worst.
 
     A function that flips is among "the others" of all the rest, so innocent ones may seem to flip with it.
     """
     flips = [c for c in checks if c.expectation == "rule_flipped" and c.status is Status.FAILED]
     edited = [check.check for check in flips if check.arguments["edited"]]
-    worst = min(flips, key=lambda check: 0.0 if check.observed is None else check.observed, default=None)
-    guilty = edited or [check.check for check in (worst,) if check]
-    others = {check.check for check in flips if check.check not in guilty}
+    worst = sorted(flips, key=lambda check: 0.0 if check.observed is None else check.observed)[:1]
+    guilty = edited or [check.check for check in worst]
+    others = {check.check for check in flips} - set(guilty)
     said = f" Look at {', '.join(guilty)} first: this may be a consequence of it."
     return [
         replace(check, severity="warning", status=Status.WARNED, found=f"{check.found}{said}")
@@ -484,244 +541,40 @@ def blamed(checks: Sequence[Check]) -> list[Check]:
     ]
 
 
-def _points_away(compared: Comparison, rule: str, window: Window, chance: float) -> bool:
-    """Whether it votes for a class less often where the others do than where they do not, and did so more often."""
-    for label in compared.accepted.functions[rule].polarity:
-        (there, elsewhere), before = window.totals.hits(rule, label), compared.accepted.hits(rule, label)
-        if _is_surely_more(*before, chance) and _is_surely_more(elsewhere, there, chance):
-            return True
-    return False
-
-
-def _is_surely_more(one: Rate, other: Rate, chance: float) -> bool:
-    return bool(one.rows and other.rows) and distance(one, other) > deviations(chance)
-
-
-def _directions(compared: Comparison, rule: str, window: Window) -> str:
-    """The rates behind `_points_away`, of the class where they differ most."""
-    found = {label: window.totals.hits(rule, label) for label in compared.accepted.functions[rule].polarity}
-    label = min(found, key=lambda label: found[label][0].share - found[label][1].share)
-    now, before = (
-        " and ".join(percent(rate.share) for rate in rates)
-        for rates in (found[label], compared.accepted.hits(rule, label))
-    )
-    name = compared.before["classes"][label]
-    rows = f" It votes for {name} on {now} of the rows on which the others do and do not"
-    return f"{rows}; it was {before} in the accepted baseline."
-
-
-def _classes(compared: Comparison, rule: str, turned: Window | None) -> dict[str, Any]:
-    if turned is None:
-        return {}
-    names = compared.before["classes"]
-    before, now = compared.accepted.functions[rule].polarity, turned.totals.functions[rule].polarity
-    return {
-        "votes_for": [names[label] for label in sorted(now)],
-        "voted_for": [names[label] for label in sorted(before)],
-    }
-
-
-def _has_turned(compared: Comparison, rule: str, window: Window, chance: float) -> bool:
+def _has_turned(accepted: LabelTotals, now: LabelTotals, rule: str, chance: float) -> bool:
     """Whether it votes, and for none of the classes that it was accepted with, by more than chance."""
-    before, now = compared.accepted.functions[rule], window.totals.functions[rule]
-    if not now.voted or now.polarity & before.polarity:
+    voted, before = now.voted(rule), accepted.voted(rule)
+    if not voted or set(now.polarity(rule)) & set(accepted.polarity(rule)):
         return False
-    return Limit(chance).tells(Rate(0, now.voted), Rate(before.voted, before.voted))
+    return Limit(chance).tells(Rate(0, voted), Rate(before, before))
 
 
-def _is_below_half(rate: Rate, chance: float) -> bool:
-    return rate.hits < _fewest(rate.rows, chance)
+def _points_away(accepted: LabelTotals, now: LabelTotals, rule: str, chance: float) -> bool:
+    """Whether it votes for a class less often where the others do than where they do not, and did so more often."""
+
+    def surely_more(one: Rate, other: Rate) -> bool:
+        return bool(one.rows and other.rows) and distance(one, other) > deviations(chance)
+
+    labels = accepted.polarity(rule)
+    turned = (now.hits(rule, label)[::-1] for label in labels)
+    return any(
+        surely_more(*accepted.hits(rule, label)) and surely_more(*of) for label, of in zip(labels, turned, strict=True)
+    )
+
+
+def _directions(accepted: LabelTotals, now: LabelTotals, rule: str, names: Sequence[str]) -> str:
+    """The rates behind `_points_away`, of the class where they differ most."""
+
+    def apart(label: int) -> float:
+        there, elsewhere = now.hits(rule, label)
+        return there.share - elsewhere.share
+
+    label = min(accepted.polarity(rule), key=apart)
+    today, before = (" and ".join(percent(rate.share) for rate in of.hits(rule, label)) for of in (now, accepted))
+    rows = f" It votes for {names[label]} on {today} of the rows on which the others do and do not"
+    return f"{rows}; it was {before} in the accepted baseline."
 
 
 def _fewest(rows: int, chance: float) -> float:
     """How many of some rows are surely not below their half, two hits and two misses added (Agresti and Coull 1998)."""
     return (rows + 4) / 2 - deviations(chance) * math.sqrt(rows + 4) / 2 - 2
-
-
-def _said(window: Window, rate: Rate, accepted: Rate, classes: dict[str, Any]) -> str:
-    if classes:
-        now, before = (", ".join(classes[name]) for name in ("votes_for", "voted_for"))
-        return f"It votes for {now} alone; in the accepted baseline it voted for {before}."
-    with_others = f"It votes with the majority of the others on {percent(rate.share)} of {rate.rows:,} {window.text}"
-    before = f"it was {percent(accepted.share)} of {accepted.rows:,} in the accepted baseline"
-    return f"{with_others} on which they have one; {before}."
-
-
-def _smallest(rows: int, chance: float) -> str:
-    most = math.ceil(_fewest(rows, chance)) - 1
-    return f"Agreement of {percent(most / rows)} or less" if rows and most >= 0 else "No agreement"
-
-
-def of_rule(name: str, severity: Severity, holds: bool, why: str, **more: Any) -> Check:
-    """A check of a labeling function; ``arguments`` and ``found`` are among ``more``."""
-    if more["arguments"].get("edited"):
-        more["found"] += EDITED
-    return measured("labels", name, severity, why, holds, **more)
-
-
-def label_checks(project: Project, task: str, accepted: Mapping[str, Any] | None) -> list[Check]:
-    """The checks of a task's labels.
-
-    ``accepted`` is what `rules.through` gave when the labels were last accepted; without it only the label model is
-    checked, by fixed limits.
-
-    Raises
-    ------
-    TableError
-        When the reports of the label stage are missing.
-    """
-    now, limits = Rules(rules_of(project, task)), project.params.validation.labels
-    if not accepted or not now.over().rows:
-        return of_model(now, None, limits)
-    if accepted["classes"] != now.content["classes"]:
-        return [*of_model(now, None, limits), _other_classes(now.content["classes"], accepted["classes"])]
-    compared = Comparison(now, accepted)
-    found = of_model(now, compared, limits) + of_classes(compared, limits) + of_functions(compared, limits)
-    return sorted(found, key=lambda check: check.check)
-
-
-def _other_classes(now: list[str], accepted: list[str]) -> Check:
-    return measured(
-        "labels",
-        "classes",
-        "warning",
-        "Labels of different classes cannot be compared with the accepted ones; look at them, then accept them.",
-        False,
-        arguments={"classes": now, "accepted": accepted},
-        found=f"The classes are {', '.join(now)}; in the accepted baseline they are {', '.join(accepted)}.",
-    )
-
-
-def of_classes(compared: Comparison, limits: LabelChecksParams) -> list[Check]:
-    """The mean probability of each class (of two classes the last) and the share of rows without votes."""
-    classes = compared.now.content["classes"]
-    asked = classes[-1:] if len(classes) == 2 else classes
-    chance = limits.significance / (len(asked) * max(1, len(compared.windows)))
-    questions = [
-        Question(
-            f"class_balance({name})",
-            "Where classes have other shares than before, thresholds, class weights and the label model's own class "
-            "balance fit no longer, and what was learned before ranks rows by what is no longer so.",
-            _mean(name),
-            Limit(chance, difference=limits.class_balance),
-            f"The mean probability of {name} is {{share}} over {{where}}",
-            rows=" with a label",
-            arguments={"class": name},
-        )
-        for name in asked
-        if name in compared.accepted.mean
-    ]
-    uncovered = Question(
-        "uncovered",
-        "Rows on which no labeling function votes get no label, so no model can learn from them.",
-        lambda totals: Rate(totals.rows - totals.covered, totals.rows),
-        Limit(limits.significance / max(1, len(compared.windows)), difference=limits.uncovered),
-        "No function votes on {share} of {where}",
-        upward=True,
-    )
-    return [check for question in (*questions, uncovered) if (check := shifted(compared, question))]
-
-
-def of_model(now: Rules, compared: Comparison | None, limits: LabelChecksParams) -> list[Check]:
-    """Whether the label model still weighs many votes; by fixed limits, and by what was accepted where it is known."""
-    return [_one_rule(now, compared, limits), _at_clamp(now, compared, limits), _disagreement(now, compared, limits)]
-
-
-def _one_rule(now: Rules, compared: Comparison | None, limits: LabelChecksParams) -> Check:
-    total = now.over()
-    rule = max(total.functions, key=lambda name: total.functions[name].settled)
-    accepted = None
-    if compared is not None:
-        before = compared.accepted
-        accepted = max((before.settled(name) for name in before.functions), key=lambda rate: rate.share, default=None)
-    return _risen(
-        "one_rule",
-        "Where one labeling function alone decides the class of most rows, its mistakes become the labels' mistakes.",
-        now,
-        lambda totals: totals.settled(rule),
-        accepted,
-        limits.one_rule,
-        limits,
-        f"{rule} settles the class of {{share}} of {{rows}} covered rows, whatever the others vote",
-    )
-
-
-def _disagreement(now: Rules, compared: Comparison | None, limits: LabelChecksParams) -> Check:
-    def differing(totals: Totals) -> Rate:
-        return Rate(totals.differing, totals.weighed)
-
-    return _risen(
-        "disagreement",
-        "Where the label model and the majority vote drift apart, the learned weights decide, and nobody has "
-        "reviewed them.",
-        now,
-        differing,
-        differing(compared.accepted) if compared else None,
-        limits.disagreement,
-        limits,
-        "Label model and majority vote differ on {share} of {rows} covered rows",
-    )
-
-
-def _risen(
-    what: str,
-    why: str,
-    now: Rules,
-    of: Of,
-    accepted: Rate | None,
-    most: float,
-    limits: LabelChecksParams,
-    says: str,
-) -> Check:
-    rate = of(now.over())
-    rise = Limit(limits.significance, difference=limits.rise)
-    too_high = rate.share > most
-    risen = accepted is not None and rate.share > accepted.share and rise.tells(rate, accepted)
-    high = rise.bounds(rate.rows, accepted).high if accepted is not None and accepted.rows else None
-    threshold = min(most, high) if high is not None else most
-    known = f"; it was {percent(accepted.share)} in the accepted baseline" if accepted is not None else ""
-    found = says.format(share=percent(rate.share), rows=f"{rate.rows:,}")
-    return measured(
-        "labels",
-        f"label_model_degenerate({what})",
-        "warning",
-        why,
-        not too_high and not risen,
-        against_baseline=accepted is not None and not too_high,
-        arguments={"rows": rate.rows, "most": most} | ({"accepted": round(accepted.share, DIGITS)} if accepted else {}),
-        observed=round(rate.share, DIGITS),
-        threshold=threshold,
-        found=f"{found}{known}.",
-        detects=f"A share above {percent(threshold)} shows.",
-        by_partition=by_partition(now, of),
-    )
-
-
-def _at_clamp(now: Rules, compared: Comparison | None, limits: LabelChecksParams) -> Check:
-    rate = _clamped(now.content["signals"])
-    accepted = _clamped(compared.before["signals"]) if compared else None
-    too_high = rate.share > limits.at_clamp
-    more = accepted is not None and rate.share - accepted.share >= limits.rise and rate.hits >= accepted.hits + 2
-    known = f"; it was {accepted.hits:.0f} of {accepted.rows} in the accepted baseline" if accepted is not None else ""
-    return measured(
-        "labels",
-        "label_model_degenerate(at_clamp)",
-        "warning",
-        "An estimate at its bound was cut off, not found: the label model is surer of the function than its votes "
-        "justify. A larger l2, or another class balance, prevents this.",
-        not too_high and not more,
-        against_baseline=accepted is not None and not too_high,
-        arguments={"functions": rate.rows, "most": limits.at_clamp},
-        observed=round(rate.share, DIGITS),
-        threshold=limits.at_clamp,
-        found=f"{rate.hits:.0f} of {rate.rows} functions that vote have an estimate at its bound{known}.",
-        detects=f"A share above {percent(limits.at_clamp)} shows; so do {percent(limits.rise)} and two functions more.",
-    )
-
-
-def _clamped(signals: dict[str, int]) -> Rate:
-    return Rate(signals["at_clamp"], signals["voting"])
-
-
-def _mean(name: str) -> Of:
-    return lambda totals: Rate(totals.mean[name] * totals.covered, totals.covered)

@@ -1,30 +1,23 @@
-"""Shares of rows now against shares that were accepted: whether the difference is real, large, and how small one shows.
-
-Counts go in; bounds come out, between which a share counts as unchanged.
-"""
+"""Shares and distributions now against accepted ones: whether a difference is real, large, and how small one shows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from weakfish.checks import rates
-
-STEPS = 40
-"""Halvings in the search for a bound: more than a double resolves of a share."""
+from weakfish.engine.profile import ColumnProfile, Ints, Sketch
 
 FLOOR = 1e-6
 """Shares nearer to 0 or 1 count as this in the PSI, which is infinite there."""
 
 
-@dataclass(frozen=True)
-class Rate:
+class Rate(NamedTuple):
     """How many of some rows; ``hits`` may be a sum of probabilities."""
 
     hits: float
@@ -36,36 +29,30 @@ class Rate:
         return self.hits / self.rows if self.rows else 0.0
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """A share at or below ``low``, or at or above ``high``, is told of; None where no share on that side is."""
+class Bounds(NamedTuple):
+    """A share at or below ``low``, or at or above ``high``, is reported; None where no share on that side is."""
 
     low: float | None
     high: float | None
 
-    def side(self, share: float, accepted: float) -> float | None:
-        """The bound on the side of ``accepted`` to which ``share`` lies."""
-        return self.low if share < accepted else self.high
-
     def text(self) -> str:
-        """``below 4.1 % or above 13.2 %``, or why nothing shows."""
-        sides = [f"below {percent(self.low)}"] if self.low is not None else []
-        sides += [f"above {percent(self.high)}"] if self.high is not None else []
-        return " or ".join(sides)
+        """``below 4.1 % or above 13.2 %``; empty where nothing shows."""
+        ends = (("below", self.low), ("above", self.high))
+        return " or ".join(f"{side} {percent(end)}" for side, end in ends if end is not None)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What makes a difference worth telling: no chance, and large, by PSI or by the plain difference of shares.
+    """What makes a difference worth reporting: no chance, and large, by PSI or by the plain difference of shares.
 
     Attributes
     ----------
     chance
         The chance, two-sided, that rows of one and the same share differ so much.
     psi
-        Population stability index of the rows with and without, from where on it is told of.
+        The least population stability index, of the rows with and without, that is reported.
     difference
-        Of the shares, from where on it is told of.
+        The least difference of the shares that is reported.
     """
 
     chance: float
@@ -73,25 +60,29 @@ class Limit:
     difference: float = 0.0
 
     def tells(self, now: Rate, accepted: Rate) -> bool:
-        """Whether the difference is told of."""
+        """Whether the difference is reported."""
         if not now.rows or not accepted.rows:
             return False
         far = psi(now.share, accepted.share) >= self.psi and abs(now.share - accepted.share) >= self.difference
         return far and abs(distance(now, accepted)) >= deviations(self.chance)
 
     def bounds(self, rows: int, accepted: Rate) -> Bounds:
-        """Between which shares of so many rows nothing is told of."""
-        low, high = self._bound(rows, accepted, 0.0), self._bound(rows, accepted, 1.0)
-        return Bounds(low, high)
+        """Between which shares of so many rows nothing is reported."""
 
-    def _bound(self, rows: int, accepted: Rate, end: float) -> float | None:
-        if not self.tells(Rate(end * rows, rows), accepted):
-            return None
-        quiet, told = accepted.share, end
-        for _ in range(STEPS):
-            middle = (quiet + told) / 2
-            quiet, told = (quiet, middle) if self.tells(Rate(middle * rows, rows), accepted) else (middle, told)
-        return round(told, 6)
+        def told(share: float) -> bool:
+            return self.tells(Rate(share * rows, rows), accepted)
+
+        # 40 halvings are more than a double resolves of a share
+        ends = [round(_boundary(told, accepted.share, end, 40), 6) if told(end) else None for end in (0.0, 1.0)]
+        return Bounds(*ends)
+
+
+def _boundary(passes: Callable[[float], bool], fails: float, at: float, steps: int) -> float:
+    """Where a condition begins to hold between a number at which it fails and one at which it holds, by bisection."""
+    for _ in range(steps):
+        middle = (fails + at) / 2
+        fails, at = (fails, middle) if passes(middle) else (middle, at)
+    return at
 
 
 def psi(now: float, accepted: float) -> float:
@@ -114,9 +105,20 @@ def deviations(chance: float) -> float:
     return NormalDist().inv_cdf(1 - chance / 2)
 
 
-def percent(share: float | None) -> str:
-    """A share as people read it."""
-    return "nothing" if share is None else f"{share:.1%}".replace("%", " %")
+def percent(share: float) -> str:
+    """A share for people: ``4.0 %``."""
+    return f"{100 * share:.1f} %"
+
+
+def short_percent(share: float) -> str:
+    """A share for people, as short as may be: ``4 %``, and ``0.012 %`` where the share is small."""
+    digits = 3 if 0 < share < 0.001 else 1
+    return f"{100 * share:.{digits}f}".removesuffix(".0") + " %"
+
+
+def rounded(value: float) -> float:
+    """Six significant digits: what differs beyond them is how sums were formed."""
+    return float(f"{value:.6g}")
 
 
 NOISE = 0.999
@@ -134,7 +136,6 @@ FEWEST = 10
 SMOOTHING = 0.5
 """Rows that are added to every bin, so that an empty one has a share."""
 
-Floats = npt.NDArray[np.float64]
 Counts = Sequence[int] | npt.NDArray[np.int64]
 
 
@@ -161,7 +162,7 @@ class Shift:
     noise: float
     rows: int
     accepted: int
-    shares: Floats
+    shares: npt.NDArray[np.float64]
 
     @property
     def may_exceed(self) -> bool:
@@ -174,7 +175,20 @@ class Shift:
 
     def detectable(self, threshold: float) -> float:
         """The smallest true PSI that `exceeds` sees in `POWER` of all cases."""
-        return detectable(self.rows, self.accepted, len(self.shares), threshold)
+        from scipy.special import chndtr, chndtrinc  # type: ignore[import-untyped]
+
+        freedom, scale = len(self.shares) - 1, 1 / self.rows + 1 / self.accepted
+        limit = max(threshold, noise(self.rows, self.accepted, freedom + 1)) / scale
+        if chndtr(limit, freedom, 0.0) < 1 - POWER:  # chance alone passes
+            return 0.0
+        if limit <= 1e4:
+            return float(chndtrinc(limit, freedom, 1 - POWER)) * scale
+
+        # The noncentral chi2 is normal there, and the inverse no longer converges.
+        def passes(noncentrality: float) -> bool:
+            return freedom + noncentrality - CERTAIN * math.sqrt(2 * (freedom + 2 * noncentrality)) >= limit
+
+        return _boundary(passes, limit, 2 * limit, 20) * scale
 
 
 def shift(now: Counts, accepted: Counts) -> Shift:
@@ -198,35 +212,12 @@ def shift(now: Counts, accepted: Counts) -> Shift:
 
 def noise(rows: int, accepted: int, bins: int) -> float:
     """The `NOISE` quantile of PSI between two samples of one distribution."""
-    from scipy.special import chdtri  # type: ignore[import-untyped]
+    from scipy.special import chdtri
 
     return float(chdtri(bins - 1, 1 - NOISE)) * (1 / rows + 1 / accepted)
 
 
-def detectable(rows: int, accepted: int, bins: int, threshold: float) -> float:
-    """The smallest true PSI that passes ``threshold`` and `noise` in `POWER` of all cases."""
-    from scipy.special import chndtr, chndtrinc
-
-    scale = 1 / rows + 1 / accepted
-    limit = max(threshold, noise(rows, accepted, bins)) / scale
-    if chndtr(limit, bins - 1, 0.0) < 1 - POWER:  # chance alone passes
-        return 0.0
-    if limit > 1e4:  # the noncentral chi2 is normal there, and the inverse no longer converges
-        return _normal(limit, bins - 1) * scale
-    return float(chndtrinc(limit, bins - 1, 1 - POWER)) * scale
-
-
-def _normal(limit: float, freedom: int) -> float:
-    """The noncentrality at which a normal of the chi2's mean and variance passes ``limit`` in `POWER` of all cases."""
-    low, high = limit, 2 * limit
-    while high - low > 1e-6 * limit:
-        middle = (low + high) / 2
-        passes = freedom + middle - CERTAIN * sqrt(2 * (freedom + 2 * middle)) >= limit
-        low, high = (low, middle) if passes else (middle, high)
-    return high
-
-
-def deviations_statistics(shares: Floats, psi: float) -> float:
+def moved_mean(shares: npt.NDArray[np.float64], psi: float) -> float:
     """By how many standard deviations the mean of a normal moves when bins of these shares come to this PSI.
 
     For many bins that is the root of the PSI.
@@ -235,37 +226,110 @@ def deviations_statistics(shares: Floats, psi: float) -> float:
 
     used = shares[shares > 0] / shares.sum()
     if len(used) < 2:
-        return sqrt(psi)
+        return math.sqrt(psi)
     cuts = ndtri(np.cumsum(used)[:-1])
 
-    def moved(by: float) -> float:
+    def passes(by: float) -> bool:
         there = np.diff(ndtr(cuts - by), prepend=0.0, append=1.0).clip(1e-300)
-        return float(((there - used) * np.log(there / used)).sum())
+        return float(((there - used) * np.log(there / used)).sum()) >= psi
 
-    return _smallest(moved, psi, 40.0)
-
-
-def share_below(share: float, psi: float) -> float:
-    """The share that lies this PSI under ``share``; 0 where none does."""
-    return max(0.0, share - _smallest(lambda by: _two(share, share - by), psi, share))
+    return _boundary(passes, 0.0, 40.0, 60)
 
 
-def share_above(share: float, psi: float) -> float:
-    """The share that lies this PSI above ``share``; 1 where none does."""
-    return min(1.0, share + _smallest(lambda by: _two(share, share + by), psi, 1 - share))
+def shares_apart(share: float, wanted: float) -> tuple[float, float]:
+    """The shares that lie this PSI below and above a share; 0 and 1 where none does."""
+
+    def passes(other: float) -> bool:
+        inside = 0 < share < 1 and 0 < other < 1
+        return psi(other, share) >= wanted if inside else other != share or wanted <= 0
+
+    below = _boundary(lambda by: passes(share - by), 0.0, share, 60)
+    above = _boundary(lambda by: passes(share + by), 0.0, 1 - share, 60)
+    return max(0.0, share - below), min(1.0, share + above)
 
 
-def _two(p: float, q: float) -> float:
-    """The PSI between a share p and a share q, the rest being the other bin; infinite where a bin is empty."""
-    if not 0 < p < 1 or not 0 < q < 1:
-        return float("inf") if p != q else 0.0
-    return rates.psi(q, p)
+BINS = 10
+"""Into how many bins of about equal accepted shares numbers are cut, where rows suffice."""
+
+ROWS_IN_A_BIN = 10
+"""How many rows a bin of numbers should have on the side that has fewer: with less, PSI is not what theory says."""
+
+ROWS_OF_A_CATEGORY = 5
+"""Categories of which fewer rows are expected count together."""
+
+_MEASURED = {"number": "values", "distance": "hours from the row's time", "text": "lengths", "list": "lengths"}
 
 
-def _smallest(measure: Callable[[float], float], wanted: float, most: float) -> float:
-    """Where a growing measure first reaches what is wanted, from 0 to ``most``."""
-    low, high = 0.0, most
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if measure(middle) >= wanted else (middle, high)
-    return high
+class Bins(NamedTuple):
+    """The rows of two columns by common bins; ``of`` says what the bins are, and nulls are the last of them."""
+
+    now: Ints
+    accepted: Ints
+    of: str
+
+
+def bins_of(now: ColumnProfile, accepted: ColumnProfile) -> Bins | None:
+    """Cut two columns by what both have: categories, else numbers, hours or lengths; None where that is nothing."""
+    if now.categories is not None and accepted.categories is not None:
+        sides, of = _by_category(now, accepted), "categories"
+    elif now.sketch is not None and accepted.sketch is not None:
+        sides, of = _by_quantile(now.sketch, accepted.sketch), _MEASURED[accepted.kind]
+    else:
+        return None
+    return Bins(np.append(sides[0], now.nulls), np.append(sides[1], accepted.nulls), of)
+
+
+def _by_category(now: ColumnProfile, accepted: ColumnProfile) -> list[Ints]:
+    """Categories that are frequent enough each for itself, those that are new together, the rest together."""
+    theirs = accepted.frequent
+    fewest = ROWS_OF_A_CATEGORY * accepted.valued / max(1, min(now.valued, accepted.valued))
+    own = [name for name, count in theirs.items() if count >= fewest]
+    found = []
+    for column in (now, accepted):
+        alone = [(column.categories or {}).get(name, 0) for name in own]
+        new = sum(count for name, count in column.frequent.items() if name in now.frequent and name not in theirs)
+        found.append(np.array([*alone, column.valued - sum(alone) - new, new], np.int64))
+    return found
+
+
+def _by_quantile(now: Sketch, accepted: Sketch) -> list[Ints]:
+    """Bins of about equal accepted shares; a bucket that holds as much alone is a bin of its own."""
+    bits = min(now.bits, accepted.bits)
+    ours, theirs = now.at(bits), accepted.at(bits)
+    if not theirs.total or not ours.total:
+        return [np.array([ours.total]), np.array([theirs.total])]
+    count = max(2, min(BINS, min(ours.total, theirs.total) // ROWS_IN_A_BIN))
+    starts = _starts(theirs, theirs.total / count)
+    return [
+        np.bincount(np.searchsorted(starts, of.codes, side="right"), of.counts, len(starts) + 1).astype(np.int64)
+        for of in (ours, theirs)
+    ]
+
+
+def _starts(sketch: Sketch, target: float) -> Ints:
+    """The first code of each bin but the first, which begins before all.
+
+    What lies beside a bucket that is a bin of its own belongs to the neighbour on that side; where there is none, on
+    the outside or between two such buckets, to a bin that is empty so far.
+    """
+    starts: list[int] = []
+    runs: list[int] = []
+    """Rows of the bins of several buckets since the last bucket of its own."""
+
+    def join_last() -> None:
+        """What is left over goes to the bin before it when it is less than half a bin."""
+        if len(runs) > 1 and runs[-1] < target / 2:
+            starts.pop()
+
+    for code, count in zip(sketch.codes.tolist(), sketch.counts.tolist(), strict=True):
+        if count >= target:
+            join_last()
+            starts += [code, code + 1]
+            runs.clear()
+        elif runs and runs[-1] < target:
+            runs[-1] += count
+        else:
+            starts += [code] if runs else []
+            runs.append(count)
+    join_last()
+    return np.unique(np.array(starts, np.int64))

@@ -1,4 +1,4 @@
-"""Checks of what other stages measured: the age of features, the audit of what is served, metrics and calibration."""
+"""Checks of what other stages reported: the age of features, the audit of what is served, metrics and calibration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import reduce
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,21 @@ from weakfish.checks.baseline import Baseline
 from weakfish.checks.change import nothing_accepted
 from weakfish.checks.gates import verdict_of
 from weakfish.checks.rates import percent
+from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.contracts.verdicts import Check, Severity, Verdict, measured, write_verdict
-from weakfish.engine.profile import FEATURE_TIME
 from weakfish.errors import TableError
 from weakfish.files import read_json, sha256
 from weakfish.project.paths import Project
 
 BAD = ("missing", "stale", "different", "unexpected")
-"""Kinds of rows that are not served as they are stored; `store.publishing.audit` says what each is."""
+"""Kinds of rows that are not served as they are stored; `weakfish.feast.audit` says what each is."""
 
-WHY = "A model that is served other values than it was trained on fails in ways that no offline metric shows."
 SHOWN = 3
 """Entities, and features, that a sentence names."""
+
+_serving = partial(measured, "serving", against_baseline=False)
+_of_features = partial(measured, "features", against_baseline=False)
 
 
 def serving_checks(project: Project, task: str) -> list[Check]:
@@ -44,90 +46,64 @@ def serving_checks(project: Project, task: str) -> list[Check]:
         When the training set has no manifest.
     """
     read = read_json(project.table("training") / f"{task}.manifest.json")["data"]
-    views = {name.removeprefix("features/"): version for name, version in read.items() if name.startswith("features/")}
     file = project.reports / "publish.json"
     published = read_json(file) if file.exists() else {}
     audited = (published.get("audit") or {}).get("views", {})
     found = []
-    for view, version in sorted(views.items()):
-        if view not in audited:
-            found.append(_unknown(view))
-            continue
-        found.append(_equal(view, audited[view]))
-        found.append(_same_version(view, version, published["views"][view]["data_version"]))
+    for table in sorted(name for name in read if name.startswith("features/")):
+        view, trained = table.removeprefix("features/"), read[table]
+        found.append(_served(view, audited.get(view)))
+        if view in audited:
+            served = published["views"][view]["data_version"]
+            found.append(
+                _serving(
+                    f"serving_version({view})",
+                    "warning",
+                    "The audit compared other rows than the training set was made from, so it says nothing about this "
+                    "training set.",
+                    trained == served,
+                    arguments={"view": view, "trained": trained, "served": served},
+                    found=f"The training set was made from version {trained[:12]}; version {served[:12]} is online.",
+                )
+            )
     return found
 
 
-def _equal(view: str, audit: Mapping[str, Any]) -> Check:
+def _served(view: str, audit: Mapping[str, Any] | None) -> Check:
+    name = f"serving_equals_training({view})"
+    why = "A model that is served other values than it was trained on fails in ways that no offline metric shows."
+    if audit is None:
+        found = (
+            f"The online rows of {view} have not been compared with the training set yet; `weakfish publish` "
+            "compares them."
+        )
+        return _serving(name, "info", why, False, arguments={"view": view}, found=found)
     counts = {kind: audit["rows"].get(kind, 0) for kind in BAD}
-    otherwise = audit["sample"]["different"]
-    bad, rows = sum(counts.values()) + otherwise, sum(audit["rows"].values())
-    features = {
-        name: {kind: of[kind] for kind in BAD if of.get(kind)}
-        for name, of in audit["features"].items()
-        if any(of.get(kind) for kind in BAD)
-    }
-    return measured(
-        "serving",
-        f"serving_equals_training({view})",
+    otherwise, rows = audit["sample"]["different"], sum(audit["rows"].values())
+    bad = sum(counts.values()) + otherwise
+    of_features = {name: {kind: of[kind] for kind in BAD if of.get(kind)} for name, of in audit["features"].items()}
+    features = {name: of for name, of in of_features.items() if of}
+    found = f"All {rows:,} online rows equal the stored ones."
+    if any(counts.values()) or otherwise:
+        said = [f"{count:,} {kind}" for kind, count in counts.items() if count]
+        said += [f"{otherwise:,} read differently by plain Feast"] if otherwise else []
+        worst = Counter({name: sum(of.values()) for name, of in features.items()}).most_common(SHOWN)
+        where = f"; features: {', '.join(f'{name} ({count:,})' for name, count in worst)}" if worst else ""
+        entities = [entity for kind in BAD for entity in audit["first"].get(kind, [])] + audit["sample"]["first"]
+        first = ["@".join(map(str, entity.values())) for entity in entities[:SHOWN]]
+        found = f"Of {rows:,} rows online, {', '.join(said)}{where}; first: {', '.join(first)}."
+    return _serving(
+        name,
         "critical",
-        WHY,
+        why,
         not bad,
-        against_baseline=False,
         arguments={"view": view, "rows": counts, "features": features, "read_otherwise_by_feast": otherwise},
         unexpected=bad,
         unexpected_share=bad / rows if rows else 0.0,
         threshold=0.0,
-        found=_said(counts, otherwise, rows, features, _first(audit)),
+        found=found,
         detects=f"A single value in any of {rows:,} rows: all are compared.",
     )
-
-
-def _said(counts: Mapping[str, int], otherwise: int, rows: int, features: Mapping[str, Any], first: list[str]) -> str:
-    if not any(counts.values()) and not otherwise:
-        return f"All {rows:,} online rows equal the stored ones."
-    said = [f"{count:,} {kind}" for kind, count in counts.items() if count]
-    said += [f"{otherwise:,} read differently by plain Feast"] if otherwise else []
-    worst = Counter({name: sum(of.values()) for name, of in features.items()}).most_common(SHOWN)
-    where = f"; features: {', '.join(f'{name} ({count:,})' for name, count in worst)}" if worst else ""
-    return f"Of {rows:,} rows online, {', '.join(said)}{where}; first: {', '.join(first)}."
-
-
-def _first(audit: Mapping[str, Any]) -> list[str]:
-    entities = [entity for kind in BAD for entity in audit["first"].get(kind, [])] + audit["sample"]["first"]
-    return ["@".join(map(str, entity.values())) for entity in entities[:SHOWN]]
-
-
-def _same_version(view: str, trained: str, served: str) -> Check:
-    return measured(
-        "serving",
-        f"serving_version({view})",
-        "warning",
-        "The audit compared other rows than the training set was made from, so it says nothing about this "
-        "training set.",
-        trained == served,
-        against_baseline=False,
-        arguments={"view": view, "trained": trained, "served": served},
-        found=f"The training set was made from version {trained[:12]}; version {served[:12]} is online.",
-    )
-
-
-def _unknown(view: str) -> Check:
-    return measured(
-        "serving",
-        f"serving_equals_training({view})",
-        "info",
-        WHY,
-        False,
-        against_baseline=False,
-        arguments={"view": view},
-        found=f"The online rows of {view} have not been compared with the training set yet; `weakfish "
-        "publish` compares them.",
-    )
-
-
-DIGITS = 3
-"""Decimals of hours: more than seconds."""
 
 
 def feature_checks(project: Project, view: str, files: Mapping[str, Path]) -> list[Check]:
@@ -138,9 +114,39 @@ def feature_checks(project: Project, view: str, files: Mapping[str, Path]) -> li
     TableError
         When a partition or the view's manifest is missing.
     """
-    as_of = _as_of(project, view)
+    as_of, limits = _as_of(project, view), project.params.validation.features
     newest = _newest(files, as_of)
-    return [_freshness(project, newest, as_of), *_stale_entities(project, newest, as_of)]
+    last, entities = pc.max(newest).as_py(), len(newest)
+    hours = round((as_of - last) / timedelta(hours=1), 3) if last else None
+    age = f"The newest row is of {_text(last)}, {hours:,.1f} hours before" if last else "There is no row before"
+    freshness = _of_features(
+        "freshness",
+        "warning",
+        "A view that is no longer rebuilt serves values that are older than its readers believe.",
+        hours is not None and hours <= limits.max_age_hours,
+        observed=hours,
+        threshold=limits.max_age_hours,
+        found=f"{age} {_text(as_of)}, the time set by publish.as_of.",
+        detects=f"A newest row older than {_text(as_of - timedelta(hours=limits.max_age_hours))}.",
+    )
+    if not entities:
+        return [freshness]
+    since, most = as_of - timedelta(hours=limits.stale_after_hours), limits.max_stale_share
+    stale = pc.sum(pc.less(newest, pa.scalar(since, newest.type))).as_py() or 0
+    stale_entities = _of_features(
+        "stale_entities",
+        "warning",
+        "Entities that are no longer updated are served with their last values, or not at all once their TTL "
+        "has passed.",
+        stale / entities <= most,
+        observed=round(stale / entities, 6),
+        threshold=most,
+        found=f"{stale:,} of {entities:,} entities have no row since {_text(since)}.",
+        detects=f"A share above {percent(most)} is reported; one entity is {percent(1 / entities)}."
+        if most < 1
+        else "Nothing, because validation.features.max_stale_share is 1.",
+    )
+    return [freshness, stale_entities]
 
 
 def _as_of(project: Project, view: str) -> datetime:
@@ -153,62 +159,18 @@ def _as_of(project: Project, view: str) -> datetime:
     return datetime.fromisoformat(read_json(project.table("features") / f"{view}.manifest.json")["as_of"])
 
 
-def _newest(files: Mapping[str, Path], as_of: datetime) -> pa.Array:
+def _newest(files: Mapping[str, Path], as_of: datetime) -> pa.ChunkedArray:
     """The time of each entity's newest row that is not after ``as_of``, partition by partition."""
-
-    def later(found: pa.Table, file: Path) -> pa.Table:
-        rows = read_partition(file, [*entities, FEATURE_TIME])
-        rows = rows.filter(pc.less_equal(rows[FEATURE_TIME], pa.scalar(as_of, rows[FEATURE_TIME].type)))
-        last = pa.concat_tables([found, rows]).group_by(entities).aggregate([(FEATURE_TIME, "max")])
-        return pa.table([last[name] for name in (*entities, f"{FEATURE_TIME}_max")], rows.schema)
-
     schema = open_partition(next(iter(files.values()))).schema_arrow
-    entities = schema.names[: schema.names.index(FEATURE_TIME)]
-    nothing = schema.empty_table().select([*entities, FEATURE_TIME])
-    return reduce(later, files.values(), nothing)[FEATURE_TIME]
-
-
-def _freshness(project: Project, newest: pa.Array, as_of: datetime) -> Check:
-    limit, last = project.params.validation.features.max_age_hours, pc.max(newest).as_py()
-    hours = round((as_of - last) / timedelta(hours=1), DIGITS) if last else None
-    age = f"The newest row is of {_text(last)}, {hours:,.1f} hours before" if last else "There is no row before"
-    return measured(
-        "features",
-        "freshness",
-        "warning",
-        "A view that is no longer rebuilt serves values that are older than its readers believe.",
-        hours is not None and hours <= limit,
-        against_baseline=False,
-        observed=hours,
-        threshold=limit,
-        found=f"{age} {_text(as_of)}, the time set by publish.as_of.",
-        detects=f"A newest row older than {_text(as_of - timedelta(hours=limit))}.",
-    )
-
-
-def _stale_entities(project: Project, newest: pa.Array, as_of: datetime) -> list[Check]:
-    """None where no entity has a row."""
-    limits, entities = project.params.validation.features, len(newest)
-    if not entities:
-        return []
-    since = as_of - timedelta(hours=limits.stale_after_hours)
-    stale = pc.sum(pc.less(newest, pa.scalar(since, newest.type))).as_py() or 0
-    check = measured(
-        "features",
-        "stale_entities",
-        "warning",
-        "Entities that are no longer updated are served with their last values, or not at all once their TTL "
-        "has passed.",
-        stale / entities <= limits.max_stale_share,
-        against_baseline=False,
-        observed=round(stale / entities, 6),
-        threshold=limits.max_stale_share,
-        found=f"{stale:,} of {entities:,} entities have no row since {_text(since)}.",
-        detects=f"A share above {percent(limits.max_stale_share)} is reported; one entity is {percent(1 / entities)}."
-        if limits.max_stale_share < 1
-        else "Nothing, because validation.features.max_stale_share is 1.",
-    )
-    return [check]
+    entities = schema.names[: schema.names.index(EVENT_TIMESTAMP)]
+    columns = [*entities, EVENT_TIMESTAMP]
+    newest = schema.empty_table().select(columns)
+    for file in files.values():
+        rows = read_partition(file, columns)
+        rows = rows.filter(pc.less_equal(rows[EVENT_TIMESTAMP], pa.scalar(as_of, rows[EVENT_TIMESTAMP].type)))
+        last = pa.concat_tables([newest, rows]).group_by(entities).aggregate([(EVENT_TIMESTAMP, "max")])
+        newest = pa.table([last[name] for name in (*entities, f"{EVENT_TIMESTAMP}_max")], rows.schema)
+    return newest[EVENT_TIMESTAMP]
 
 
 def _text(time: datetime) -> str:
@@ -225,13 +187,14 @@ SAMPLES, SEED = 4000, 1
 QUANTILE = 0.99
 """Of the calibration error of a perfectly calibrated model: beyond it, chance is no reason."""
 
-DIGITS_evaluation = 6
-
 Bin = Mapping[str, Any]
 
 
 def validate_evaluation(project: Project, task: str) -> Verdict:
     """Judge what `evaluate` measured of a task and write ``reports/validation/evaluation/<task>.json``.
+
+    No labels are read, reviewed or other: ``reports/metrics.json`` and the bins of
+    ``reports/plots/calibration.json`` say all.
 
     Raises
     ------
@@ -241,11 +204,9 @@ def validate_evaluation(project: Project, task: str) -> Verdict:
         When `evaluate` has not measured it yet.
     """
     name = f"evaluation/{project.task(task) and task}"
-    metrics = _of_task(project, task)
-    accepted = Baseline.read(project).table(name)
+    metrics, accepted = _of_task(project, task), Baseline.read(project).table(name)
     compared = _metrics(metrics, accepted.metrics or {}) if accepted else [nothing_accepted(name)]
-    checks = [*_calibration(project, task), *compared]
-    checks.sort(key=lambda check: check.check)
+    checks = sorted([*_calibration(project, task), *compared], key=lambda check: check.check)
     verdict = verdict_of(name, data_version(project), metrics["test_rows"], checks, None)
     write_verdict(project, verdict)
     return verdict
@@ -260,13 +221,11 @@ def metrics_of(project: Project, task: str) -> dict[str, Any]:
         When `evaluate` has not measured the task yet.
     """
     metrics = _of_task(project, task)
-    return {
-        "test_rows": metrics["test_rows"],
-        "models": {
-            model: {name: {part: of[name][part] for part in ("value", "interval")} for name in MEASURES}
-            for model, of in metrics["models"].items()
-        },
+    models = {
+        model: {name: {part: of[name][part] for part in ("value", "interval")} for name in MEASURES}
+        for model, of in metrics["models"].items()
     }
+    return {"test_rows": metrics["test_rows"], "models": models}
 
 
 def _of_task(project: Project, task: str) -> dict[str, Any]:
@@ -284,61 +243,56 @@ def data_version(project: Project) -> str:
 
 
 def _metrics(metrics: Mapping[str, Any], accepted: Mapping[str, Any]) -> Iterator[Check]:
-    for model, of in metrics["models"].items():
-        for name in MEASURES:
-            before = accepted.get("models", {}).get(model, {}).get(name)
-            if before and before["value"] is not None:
-                yield _metric(model, name, of[name], before, metrics["test_rows"])
-
-
-def _metric(model: str, name: str, now: Mapping[str, Any], before: Mapping[str, Any], rows: int) -> Check:
-    """Warned of where it fell below the accepted interval, and its own lies below the accepted value."""
-    value, low = now["value"], (before["interval"] or [before["value"]])[0]
-    fell = value is None or (value < low and (now["interval"] or [value])[-1] < before["value"])
-    found = f"{value:.3f} on {rows:,} reviewed rows" if value is not None else now["reason"].rstrip(".")
-    return measured(
-        "evaluation",
-        f"metric({model}, {name})",
-        "warning",
-        "The labels, or the models trained on them, agree with people less than when they were accepted.",
-        not fell,
-        arguments={"model": model, "measure": name, "accepted": before["value"], "interval": before["interval"]},
-        observed=value,
-        threshold=low,
-        found=f"{found}; it was {before['value']:.3f} in the accepted baseline.",
-        detects=f"A value below {low:.3f}, the lower end of the accepted interval.",
-    )
+    """A warning where a value fell below the accepted interval, and its own interval lies below the accepted value."""
+    known = accepted.get("models", {})
+    for model, name in ((model, name) for model in metrics["models"] for name in MEASURES):
+        before, now = known.get(model, {}).get(name), metrics["models"][model][name]
+        if not before or before["value"] is None:
+            continue
+        value, low = now["value"], (before["interval"] or [before["value"]])[0]
+        fell = value is None or (value < low and (now["interval"] or [value])[-1] < before["value"])
+        rows = f"{metrics['test_rows']:,} reviewed rows"
+        found = f"{value:.3f} on {rows}" if value is not None else now["reason"].rstrip(".")
+        yield measured(
+            "evaluation",
+            f"metric({model}, {name})",
+            "warning",
+            "The labels, or the models trained on them, agree with people less than when they were accepted.",
+            not fell,
+            arguments={"model": model, "measure": name, "accepted": before["value"], "interval": before["interval"]},
+            observed=value,
+            threshold=low,
+            found=f"{found}; it was {before['value']:.3f} in the accepted baseline.",
+            detects=f"A value below {low:.3f}, the lower end of the accepted interval.",
+        )
 
 
 def _calibration(project: Project, task: str) -> Iterator[Check]:
+    """``info`` of classifiers, which only measure labels, and where there are too few rows to tell."""
     points = [point for point in read_json(project.reports / "plots" / "calibration.json") if point["task"] == task]
     limit = project.params.validation.labels.calibration_error
     for model in sorted({point["model"] for point in points} - {VOTES}):
-        yield _calibrated(model, [point for point in points if point["model"] == model], limit)
-
-
-def _calibrated(model: str, bins: Sequence[Bin], limit: float) -> Check:
-    """``info`` of classifiers, which only measure labels, and where there are too few rows to tell."""
-    rows, error, noise = sum(one["rows"] for one in bins), expected_calibration_error(bins), noise_level(bins)
-    too_few, holds = noise > limit, error <= max(limit, noise)
-    severity: Severity = "info" if model != LABELS or (too_few and holds) else "warning"
-    few = f"; {rows:,} rows are too few to tell {percent(limit)} from chance" if too_few and holds else ""
-    return measured(
-        "evaluation",
-        f"calibration({model})",
-        severity,
-        "A probability that differs from the share of rows that people would give the class misleads whatever uses it: "
-        "training on soft labels, thresholds, costs.",
-        holds and not too_few,
-        against_baseline=False,
-        arguments={"model": model, "rows": rows, "bins": len(bins), "noise": noise},
-        observed=error,
-        threshold=max(limit, noise),
-        found=f"Probabilities are off by {percent(error)} on average over {rows:,} reviewed rows{few}.",
-        detects=f"An error of {percent(max(limit, noise))} or more; with this many rows a perfect model is "
-        "off by up to "
-        f"{percent(noise)}.",
-    )
+        bins = [point for point in points if point["model"] == model]
+        rows, error, noise = sum(one["rows"] for one in bins), expected_calibration_error(bins), noise_level(bins)
+        too_few, threshold = noise > limit, max(limit, noise)
+        holds = error <= threshold
+        severity: Severity = "info" if model != LABELS or (too_few and holds) else "warning"
+        few = f"; {rows:,} rows are too few to tell {percent(limit)} from chance" if too_few and holds else ""
+        yield measured(
+            "evaluation",
+            f"calibration({model})",
+            severity,
+            "A probability that differs from the share of rows that people would give the class misleads whatever uses "
+            "it: training on soft labels, thresholds, costs.",
+            holds and not too_few,
+            against_baseline=False,
+            arguments={"model": model, "rows": rows, "bins": len(bins), "noise": noise},
+            observed=error,
+            threshold=threshold,
+            found=f"Probabilities are off by {percent(error)} on average over {rows:,} reviewed rows{few}.",
+            detects=f"An error of {percent(threshold)} or more; with this many rows a perfect model is off by up to "
+            f"{percent(noise)}.",
+        )
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
@@ -347,7 +301,7 @@ def expected_calibration_error(bins: Sequence[Bin]) -> float:
     Naeini, Cooper and Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015.
     """
     rows, predicted, positive = _columns(bins)
-    return round(float(rows @ np.abs(predicted - positive) / rows.sum()), DIGITS_evaluation)
+    return round(float(rows @ np.abs(predicted - positive) / rows.sum()), 6)
 
 
 def noise_level(bins: Sequence[Bin]) -> float:
@@ -355,7 +309,7 @@ def noise_level(bins: Sequence[Bin]) -> float:
     rows, predicted, _ = _columns(bins)
     drawn = np.random.default_rng(SEED).binomial(rows.astype(np.int64), predicted, (SAMPLES, len(rows)))
     errors = np.abs(drawn - rows * predicted).sum(axis=1) / rows.sum()
-    return round(float(np.quantile(errors, QUANTILE)), DIGITS_evaluation)
+    return round(float(np.quantile(errors, QUANTILE)), 6)
 
 
 def _columns(bins: Sequence[Bin]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:

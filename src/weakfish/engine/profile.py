@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import floor, log10
 from pathlib import Path
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
+from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.contracts.tables import ROWS_IN_A_GROUP, UNDATED, open_partition
 from weakfish.errors import TableError
 from weakfish.files import read_json, sha256, write_json
@@ -46,7 +47,7 @@ rows may be anybody's text."""
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnProfile:
     """What is known of a column, in one partition or in several.
 
     Attributes
@@ -88,14 +89,13 @@ class Column:
         """Rows of categories that do not repeat."""
         return self.valued - sum(self.frequent.values())
 
-    def naming(self, names: Collection[str] | None) -> Column:
+    def naming(self, names: Collection[str] | None) -> ColumnProfile:
         """The column with these categories, and no others; None takes them all away."""
         known = self.categories if names is not None else None
-        kept = None if known is None else {name: of for name, of in known.items() if name in (names or ())}
-        return replace(self, categories=kept)
+        return replace(self, categories=known and {name: of for name, of in known.items() if name in (names or ())})
 
     @classmethod
-    def merged(cls, columns: Iterable[Column]) -> Column:
+    def merged(cls, columns: Iterable[ColumnProfile]) -> ColumnProfile:
         """The column over several partitions, all of one type."""
         found = list(columns)
         return replace(
@@ -106,29 +106,27 @@ class Column:
             low=min((column.low for column in found if column.low is not None), default=None),
             high=max((column.high for column in found if column.high is not None), default=None),
             sketch=None if found[0].sketch is None else Sketch.merged(c.sketch for c in found if c.sketch is not None),
-            categories=_united(found),
+            categories=_united([column.categories for column in found]),
         )
 
     def as_json(self) -> dict[str, Any]:
         """The column as JSON; what is None is left out."""
-        content = {name: value for name, value in vars(self).items() if value is not None}
-        if self.sketch is not None:
-            content["sketch"] = self.sketch.text()
-        if self.categories is not None:
-            content["categories"] = dict(self.categories)
-        return content
+        content = {**vars(self), "sketch": self.sketch and self.sketch.text()}
+        return {name: value for name, value in content.items() if value is not None}
 
     @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> Column:
+    def parse(cls, content: Mapping[str, Any]) -> ColumnProfile:
         """The column that `as_json` gave."""
-        sketch = content.get("sketch")
-        return cls(**{**content, "sketch": None if sketch is None else Sketch.parse(sketch)})
+        return cls(**{**content, "sketch": Sketch.parse(content["sketch"]) if "sketch" in content else None})
 
 
-def _united(columns: Sequence[Column]) -> dict[str, int] | None:
-    known = [Counter(column.categories) for column in columns if column.categories is not None]
-    total = sum(known, Counter[str]())
-    return dict(sorted(total.items())) if len(known) == len(columns) and len(total) <= CATEGORIES else None
+def _united(categories: Sequence[Mapping[str, int] | None]) -> dict[str, int] | None:
+    total: Counter[str] = Counter()
+    for of in categories:
+        if of is None:
+            return None
+        total.update(of)
+    return dict(sorted(total.items())) if len(total) <= CATEGORIES else None
 
 
 _KINDS: dict[Kind, tuple[Callable[[pa.DataType], bool], ...]] = {
@@ -174,14 +172,9 @@ class Sketch:
         How many numbers each holds.
     """
 
-    bits: int
-    codes: Ints
-    counts: Ints
-
-    @classmethod
-    def empty(cls) -> Sketch:
-        """The sketch of no numbers."""
-        return cls(BITS, np.empty(0, np.int64), np.empty(0, np.int64))
+    bits: int = BITS
+    codes: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    counts: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
     def of(cls, numbers: npt.NDArray[np.float64], bits: int = BITS) -> Sketch:
@@ -189,20 +182,15 @@ class Sketch:
         raw = (numbers + 0.0).view(np.int64)  # + 0.0: there is one zero
         magnitude = (raw & _MAGNITUDE) >> (_MANTISSA - bits)
         found = pc.value_counts(pa.array(np.where(raw < 0, ~magnitude, magnitude)))
-        codes, counts = (part.to_numpy() for part in found.flatten())
-        order = np.argsort(codes)
-        return cls(bits, codes[order], counts[order])._within_bounds()
+        return _added(bits, *(part.to_numpy() for part in found.flatten()))._within_bounds()
 
     @classmethod
     def merged(cls, sketches: Iterable[Sketch]) -> Sketch:
         """The sketch of the numbers of all."""
-        found = list(sketches)
-        if not found:
-            return cls.empty()
+        found = list(sketches) or [cls()]
         bits = min(sketch.bits for sketch in found)
         same = [sketch.at(bits) for sketch in found]
-        codes = np.concatenate([sketch.codes for sketch in same])
-        counts = np.concatenate([sketch.counts for sketch in same])
+        codes, counts = (np.concatenate([getattr(sketch, of) for sketch in same]) for of in ("codes", "counts"))
         return _added(bits, codes, counts)._within_bounds()
 
     @property
@@ -214,13 +202,6 @@ class Sketch:
         """The sketch at a resolution that is no finer than its own."""
         return self if bits == self.bits else _added(bits, self.codes >> (self.bits - bits), self.counts)
 
-    def edges(self, codes: Ints) -> npt.NDArray[np.float64]:
-        """The end of each bucket that lies nearer to zero."""
-        shift = _MANTISSA - self.bits
-        negative = codes < 0
-        magnitude = (np.where(negative, ~codes, codes) << shift).view(np.float64)
-        return np.where(negative, -magnitude, magnitude)
-
     def text(self) -> str:
         """The sketch in one line: its bits, then buckets as ``code:count``, each code as a step from the one before."""
         steps = np.diff(self.codes, prepend=0)
@@ -231,11 +212,8 @@ class Sketch:
     def parse(cls, text: str) -> Sketch:
         """The sketch that `text` wrote."""
         bits, *pairs = text.split(" ")
-        numbers = [pair.split(":") for pair in pairs]
-        steps = np.array([int(step) for step, _ in numbers], np.int64)
-        return cls(
-            int(bits), np.cumsum(steps, dtype=np.int64), np.array([int(count) for _, count in numbers], np.int64)
-        )
+        steps, counts = np.array([pair.split(":") for pair in pairs], np.int64).reshape(-1, 2).T
+        return cls(int(bits), np.cumsum(steps), counts)
 
     def _within_bounds(self) -> Sketch:
         sketch = self
@@ -247,9 +225,7 @@ class Sketch:
 def _added(bits: int, codes: Ints, counts: Ints) -> Sketch:
     """The sketch with counts of equal codes added."""
     places, where = np.unique(codes, return_inverse=True)
-    sums = np.zeros(len(places), np.int64)
-    np.add.at(sums, where, counts)
-    return Sketch(bits, places, sums)
+    return Sketch(bits, places, np.bincount(where, counts, len(places)).astype(np.int64))
 
 
 KEPT_HASHES = 1024
@@ -258,25 +234,25 @@ KEPT_HASHES = 1024
 MICROSECONDS_IN_AN_HOUR = 3.6e9
 
 
-class ColumnTally:
+class _Tally:
     """Adds up batches of one column of one partition."""
 
-    def __init__(self, name: str, kind: pa.DataType, time: str | None, *, may_have_categories: bool) -> None:
+    def __init__(self, name: str, kind: pa.DataType, time: str | None, is_key: bool) -> None:
         self.type, self.kind = str(kind), kind_of(name, kind, time)
         self.rows = self.nulls = 0
         self.ends: list[Any] = []
-        self.sketch = Sketch.empty()
+        self.sketch = Sketch()
         self.hashes = np.empty(0, np.uint64)
-        has = self.kind == "boolean" or (self.kind == "text" and may_have_categories)
-        self.categories: dict[str, int] | None = {} if has else None
+        has_categories = self.kind == "boolean" or (self.kind == "text" and not is_key)
+        self.categories: Counter[str] | None = Counter() if has_categories else None
 
-    def add(self, values: pa.Array, times: pa.Array | None) -> None:
+    def add(self, values: pa.Array, times: pa.Array) -> None:
         """Count a batch; ``times`` is the table's own time in the same rows."""
         self.rows += len(values)
         if pt.is_dictionary(values.type):
             values = values.dictionary_decode()
-        if self.kind == "number" or (self.kind == "distance" and times is not None):
-            numbers = _floats(values) if self.kind == "number" or times is None else _hours(values, times)
+        if self.kind in ("number", "distance"):
+            numbers = _floats(values) if self.kind == "number" else _hours(values, times)
             known = numbers[~np.isnan(numbers)]
             self.nulls += len(values) - len(known)
             self._add_to_sketch(known)
@@ -297,15 +273,15 @@ class ColumnTally:
         elif self.kind == "list":
             self._add_to_sketch(_floats(pc.list_value_length(values)))
 
-    def column(self) -> Column:
+    def column(self) -> ColumnProfile:
         """What was found."""
         low, high = self.ends or (None, None)
-        return Column(
+        return ColumnProfile(
             type=self.type,
             kind=self.kind,
             rows=self.rows,
             nulls=self.nulls,
-            distinct=_distinct(self.hashes) if self.kind in ("number", "distance", "text") else None,
+            distinct=self._distinct() if self.kind in ("number", "distance", "text") else None,
             low=_outwards(low, -1),
             high=_outwards(high, 1),
             sketch=self.sketch if self.kind in ("number", "distance", "text", "list") else None,
@@ -318,8 +294,7 @@ class ColumnTally:
             self.categories = None
             return
         counts = np.bincount(encoded.indices.to_numpy(zero_copy_only=False), minlength=len(names))
-        for name, count in zip(names, counts.tolist(), strict=True):
-            self.categories[name] = self.categories.get(name, 0) + count
+        self.categories.update(dict(zip(names, counts.tolist(), strict=True)))
         if len(self.categories) > CATEGORIES:
             self.categories = None
 
@@ -335,6 +310,12 @@ class ColumnTally:
             if len(self.hashes) == KEPT_HASHES:
                 new = new[new < self.hashes[-1]]
             self.hashes = np.unique(np.concatenate([self.hashes, new]))[:KEPT_HASHES]
+
+    def _distinct(self) -> int:
+        """Distinct values by the smallest hashes (Bar-Yossef et al. 2002): exact while all of them are kept."""
+        if len(self.hashes) < KEPT_HASHES:
+            return len(self.hashes)
+        return round((KEPT_HASHES - 1) / (float(self.hashes[-1]) / 2.0**64))
 
 
 def ends(values: Any, known: Sequence[Any] = ()) -> list[Any]:
@@ -369,13 +350,6 @@ def _hours(values: pa.Array, times: pa.Array) -> npt.NDArray[np.float64]:
     return (at - own) / MICROSECONDS_IN_AN_HOUR
 
 
-def _distinct(hashes: npt.NDArray[np.uint64]) -> int:
-    """Distinct values by the smallest hashes (Bar-Yossef et al. 2002): exact while all of them are kept."""
-    if len(hashes) < KEPT_HASHES:
-        return len(hashes)
-    return round((KEPT_HASHES - 1) / (float(hashes[-1]) / 2.0**64))
-
-
 FORMAT = 2
 """Goes into the name of what is cached; a change of what is measured needs another number."""
 
@@ -385,16 +359,13 @@ BATCH_BYTES = 16 << 20
 NAMES_SOMEONE = re.compile(r"@|[0-9a-fA-F]{16}")
 """An address or a hash: no category is called so."""
 
-FEATURE_TIME = "event_timestamp"
-"""The time column of feature tables, Feast's own name for it; entities stand before it."""
-
 
 @dataclass(frozen=True)
 class Partition:
     """One partition in numbers."""
 
     rows: int
-    columns: Mapping[str, Column]
+    columns: Mapping[str, ColumnProfile]
 
     def as_json(self) -> dict[str, Any]:
         """The partition as JSON."""
@@ -403,7 +374,7 @@ class Partition:
     @classmethod
     def parse(cls, content: Mapping[str, Any]) -> Partition:
         """The partition that `as_json` gave."""
-        return cls(content["rows"], {name: Column.parse(column) for name, column in content["columns"].items()})
+        return cls(content["rows"], {name: ColumnProfile.parse(column) for name, column in content["columns"].items()})
 
 
 @dataclass(frozen=True)
@@ -413,7 +384,7 @@ class Profile:
     partitions: Mapping[str, Partition]
 
     @cached_property
-    def columns(self) -> dict[str, Column]:
+    def columns(self) -> dict[str, ColumnProfile]:
         """The columns of the whole table."""
         return self.of(self.partitions)
 
@@ -422,13 +393,13 @@ class Profile:
         """Rows by partition."""
         return {name: partition.rows for name, partition in self.partitions.items()}
 
-    def of(self, names: Iterable[str]) -> dict[str, Column]:
+    def of(self, names: Iterable[str]) -> dict[str, ColumnProfile]:
         """The columns over some partitions; of a column whose type changes, the partitions of its last type."""
-        found: dict[str, list[Column]] = {}
+        found: dict[str, list[ColumnProfile]] = {}
         for name in sorted(set(names)):
             for column, content in self.partitions[name].columns.items():
                 found.setdefault(column, []).append(content)
-        return {name: Column.merged(c for c in of if c.type == of[-1].type) for name, of in found.items()}
+        return {name: ColumnProfile.merged(c for c in of if c.type == of[-1].type) for name, of in found.items()}
 
     def through(self, last: str | None) -> Profile:
         """The partitions up to and with ``last``, and rows without a time; all for None."""
@@ -458,11 +429,14 @@ def profile_of(project: Project, table: str, files: Mapping[str, Path]) -> Profi
     """
     opened = {name: open_partition(file) for name, file in sorted(files.items())}
     progress = Progress(f"Rows of {table} measured", sum(file.metadata.num_rows for file in opened.values()))
-    cache = Cache(project, f"profiles/{table}")
+    cache, events = Cache(project, f"profiles/{table}"), project.params.events
     found = {}
     for name, parquet in opened.items():
         columns = parquet.schema_arrow.names
-        time, keys = time_of(project, columns), keys_of(project, columns)
+        # The table's own time is that of feature rows where there is one; before it stand the entities, which are keys.
+        time = next((of for of in (EVENT_TIMESTAMP, events.time) if of in columns), None)
+        entities = columns[: columns.index(EVENT_TIMESTAMP)] if EVENT_TIMESTAMP in columns else []
+        keys = {events.key, *entities}
         key = key_of(sha256(files[name]), FORMAT, time, sorted(keys), pa.__version__, np.__version__)
         known = cache.get(key)
         if known is None:
@@ -474,28 +448,8 @@ def profile_of(project: Project, table: str, files: Mapping[str, Path]) -> Profi
     return _without_names_of_things(Profile(found))
 
 
-def write_profile(project: Project, table: str, data_version: str, profile: Profile, **more: Any) -> None:
-    """Write ``data/profiles/<table>.json``; ``more`` goes beside the profile."""
-    content = {"table": table, "data_version": data_version, "profile": profile.as_json(), **more}
-    write_json(project.profile(table), content)
-
-
-def time_of(project: Project, columns: Iterable[str]) -> str | None:
-    """The table's own time column: that of feature rows where there is one, else that of the events."""
-    names = list(columns)
-    return next((name for name in (FEATURE_TIME, project.params.events.time) if name in names), None)
-
-
-def keys_of(project: Project, columns: Iterable[str]) -> set[str]:
-    """The columns that name rows: the events' key; in feature tables, the entities."""
-    names = list(columns)
-    entities = names[: names.index(FEATURE_TIME)] if FEATURE_TIME in names else []
-    return {project.params.events.key, *entities}
-
-
 def _measured(parquet: pq.ParquetFile, file: Path, time: str | None, keys: set[str], progress: Progress) -> Partition:
-    schema = parquet.schema_arrow
-    tallies = {f.name: ColumnTally(f.name, f.type, time, may_have_categories=f.name not in keys) for f in schema}
+    tallies = {of.name: _Tally(of.name, of.type, time, of.name in keys) for of in parquet.schema_arrow}
     rows = 0
     with ThreadPoolExecutor(2) as pool:
         for batch in _batches(parquet, file):
@@ -520,7 +474,14 @@ def _batches(parquet: pq.ParquetFile, file: Path) -> Iterator[pa.RecordBatch]:
 
 def _without_names_of_things(profile: Profile) -> Profile:
     """The profile with names only of categories, and of those only such as repeat in the table."""
-    names = {name: column.frequent for name, column in profile.columns.items() if _is_of_categories(column)}
+
+    def is_of_categories(column: ColumnProfile) -> bool:
+        if column.categories is None or column.kind == "boolean":
+            return column.kind == "boolean"
+        few = len(column.categories) <= min(CATEGORIES, column.valued // REPEATS)
+        return few and not any(NAMES_SOMEONE.search(name) for name in column.categories)
+
+    names = {name: column.frequent for name, column in profile.columns.items() if is_of_categories(column)}
     return Profile(
         {
             name: Partition(part.rows, {of: column.naming(names.get(of)) for of, column in part.columns.items()})
@@ -529,11 +490,10 @@ def _without_names_of_things(profile: Profile) -> Profile:
     )
 
 
-def _is_of_categories(column: Column) -> bool:
-    if column.categories is None or column.kind == "boolean":
-        return column.kind == "boolean"
-    few = len(column.categories) <= min(CATEGORIES, column.valued // REPEATS)
-    return few and not any(NAMES_SOMEONE.search(name) for name in column.categories)
+def write_profile(project: Project, table: str, data_version: str, profile: Profile, **more: Any) -> None:
+    """Write ``data/profiles/<table>.json``; ``more`` goes beside the profile."""
+    content = {"table": table, "data_version": data_version, "profile": profile.as_json(), **more}
+    write_json(project.profile(table), content)
 
 
 def read_profile(project: Project, table: str) -> dict[str, Any]:
