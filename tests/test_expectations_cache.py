@@ -24,7 +24,7 @@ CASES: list[Case] = [
     ("ExpectCompoundColumnsToBeUnique", {"column_list": ["key", "code"]}),
     ("ExpectColumnMeanToBeBetween", {"column": "share", "min_value": 0}),
     ("ExpectColumnMaxToBeBetween", {"column": "at", "max_value": "2002-01-01T00:00:00+00:00"}),
-    ("ExpectColumnMedianToBeBetween", {"column": "whole", "min_value": 0}),
+    ("ExpectColumnStdevToBeBetween", {"column": "whole", "min_value": 0}),
     ("ExpectColumnDistinctValuesToEqualSet", {"column": "code", "value_set": ["a", "b", "c"]}),
     ("ExpectColumnUniqueValueCountToBeBetween", {"column": "text", "min_value": 1}),
     ("ExpectTableRowCountToEqual", {"value": 150}),

@@ -12,7 +12,6 @@ import pytest
 from projects import contents
 
 from weakfish import engine as compute
-from weakfish.engine.duckdb import DuckDBEngine
 from weakfish.features import Past, transform
 from weakfish.features.build import Relations, write_view
 from weakfish.features.views import check_view
@@ -54,7 +53,6 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def written(stream: Path, to: Path) -> dict[str, bytes]:
     engine = compute.connect()
-    assert isinstance(engine, DuckDBEngine)
     engine.connection.raw_sql("SET threads = 2")
     events, labels = (engine.read([stream / f"{name}.parquet"]) for name in ("events", "labels"))
     known = ibis.table({"p_yes": "float64"}, name="fraud")

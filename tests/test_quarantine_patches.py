@@ -208,7 +208,7 @@ def test_a_hash_that_no_row_has_any_more_touches_none(project: Project) -> None:
     patch(project.root, "x", keys=["~0123456789ab"], set={"amount": 5})
     with staged_files(project, "events") as files:
         assert files.plan.rows == {"validation/patches/x.yaml": 0}
-        assert files.plan.repaired == 0
+        assert files.plan.changes == {}
 
 
 DAYS = st.one_of(st.none(), st.integers(0, 100))

@@ -1,28 +1,31 @@
-"""Rows that checks speak of: what names a row to people, and the mask that lists the bad ones.
-
-Bad rows come in as positions within partitions; they leave as names, or as lines of a mask.
-"""
+"""Bad rows: what names a row to people, the mask that lists those of a table, and what is read from it."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.contracts.tables import open_partition, read_partition
-from weakfish.contracts.verdicts import MASK, Check, Rows, Status, mask_writer
+from weakfish.checks.patches import digest
+from weakfish.contracts.tables import UNDATED, open_partition, read_partition
+from weakfish.contracts.verdicts import MASK, Check, Mask, Rows, Status, Verdict, mask_writer, read_verdict
+from weakfish.errors import TableError, UserError
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
 
 NAMELESS = "~"
 """What the name of a row without a key begins with; a hash of the row follows."""
+
+COMPARED = 20_000
+"""The most names that a wrong one is compared with."""
 
 
 def names_of(project: Project, file: Path, rows: Rows) -> pa.StringArray:
@@ -53,15 +56,13 @@ def hashes_of(file: Path, rows: Rows) -> list[str]:
 
 def hashed(rows: pa.Table) -> list[str]:
     """The hash of each row: of its columns that are not null, whatever their order and that of the rows."""
-    return [_hash({name: value for name, value in row.items() if value is not None}) for row in rows.to_pylist()]
+    known = ({name: value for name, value in row.items() if value is not None} for row in rows.to_pylist())
+    texts = (json.dumps(row, sort_keys=True, default=plain) for row in known)
+    return [NAMELESS + hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]
 
 
-def _hash(row: Mapping[str, Any]) -> str:
-    text = json.dumps(row, sort_keys=True, default=_text)
-    return NAMELESS + hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _text(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A value as text: times in ISO form, bytes in hexadecimal."""
     if isinstance(value, bytes):
         return value.hex()
     return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
@@ -76,6 +77,15 @@ def _names_before(file: Path) -> Path:
     return file.with_suffix(".names.json")
 
 
+def no_such(kind: str, name: str, known: Iterable[str], where: str) -> UserError:
+    """An error on a name that does not exist, with the nearest of those that do, or some of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names[:COMPARED], n=1)
+    some = ", ".join(repr(other) for other in names[:3])
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {len(names):,}, such as {some}."
+    return UserError(f"There is no {kind} {name!r} in {where}; {hint if names else 'there are none.'}")
+
+
 def write_mask(
     project: Project,
     table: str,
@@ -85,9 +95,20 @@ def write_mask(
 ) -> None:
     """Write the mask of all bad rows of critical checks; ``notes`` (JSON) go with it."""
     aside = sorted((check for check in checks if sets_aside(check)), key=lambda check: (check.check, check.why))
+    texts = {name: pa.array([getattr(check, name) for check in aside], pa.string()) for name in ("check", "why")}
     with mask_writer(project, table, notes or {}) as writer:
         for partition in sorted({name for check in aside for name in check.rows}):
-            writer.write_table(_lines(project, partition, files[partition], aside).cast(writer.schema))
+            of = [check.rows.get(partition, np.empty(0, np.int64)) for check in aside]
+            rows, number = np.concatenate(of), np.repeat(np.arange(len(of)), [len(found) for found in of])
+            order = np.lexsort((number, rows))
+            bad, place = np.unique(rows[order], return_inverse=True)
+            lines = {
+                "partition": pa.repeat(partition, len(rows)),
+                "row": rows[order],
+                "key": names_of(project, files[partition], bad).take(pa.array(place)),
+                **{name: of.take(pa.array(number[order])) for name, of in texts.items()},
+            }
+            writer.write_table(pa.table({name: lines[name] for name in MASK.names}).cast(writer.schema))
 
 
 def sets_aside(check: Check) -> bool:
@@ -101,21 +122,110 @@ def together(rows: Iterable[Rows]) -> Rows:
     return found[np.append(True, found[1:] != found[:-1])] if len(found) else found  # np.unique hashes, which is slow
 
 
-def _lines(project: Project, partition: str, file: Path, checks: Sequence[Check]) -> pa.Table:
-    of = [check.rows.get(partition, np.empty(0, np.int64)) for check in checks]
-    rows, number = np.concatenate(of), np.repeat(np.arange(len(of)), [len(found) for found in of])
-    order = np.lexsort((number, rows))
-    rows, number = rows[order], number[order]
-    bad, place = np.unique(rows, return_inverse=True)
-    columns = [
-        pa.repeat(partition, len(rows)),
-        rows,
-        names_of(project, file, bad).take(pa.array(place)),
-        _repeated([check.check for check in checks], number),
-        _repeated([check.why for check in checks], number),
-    ]
-    return pa.table(dict(zip(MASK.names, columns, strict=True)))
+@dataclass(frozen=True)
+class Quarantine:
+    """The rows of a table that are set aside, and the verdict that they come with."""
 
+    project: Project
+    table: str
+    mask: Mask
+    verdict: Verdict
 
-def _repeated(texts: Sequence[str], number: npt.NDArray[np.int64]) -> pa.Array:
-    return pa.array(texts, pa.string()).take(pa.array(number))
+    @classmethod
+    def read(cls, project: Project, table: str) -> Quarantine:
+        """As the last `validate` left it; raises `TableError` where there was none."""
+        return cls(project, table, Mask.read(project, table), read_verdict(project, table))
+
+    def lines(self, **wanted: str | None) -> pa.Table:
+        """The mask's lines, of a ``rule`` or ``partition`` alone; raises `UserError` on one that does not occur."""
+        lines = self.mask.lines
+        for kind, name in wanted.items():
+            column = "check" if kind == "rule" else kind
+            if name is None:
+                continue
+            known = sorted(self.mask.lines[column].unique().to_pylist())
+            if name not in known:
+                raise no_such(kind, name, known, f"the quarantine of {self.table}")
+            lines = lines.filter(pc.equal(lines[column], name))
+        return lines
+
+    def summary(self, rule: str | None, partition: str | None, limit: int) -> dict[str, Any]:
+        """Counts, rows per check, and the newest ``limit`` rows; raises `UserError` on a name that does not occur."""
+        lines, notes, total = self.lines(rule=rule, partition=partition), self.mask.notes, self.verdict.rows
+        rules = []
+        for name in sorted(lines["check"].unique().to_pylist()):
+            of = lines.filter(pc.equal(lines["check"], name))
+            since = min(set(of["partition"].unique().to_pylist()) - {UNDATED}, default=UNDATED)
+            why, rows = of["why"][0].as_py(), of.num_rows
+            rules.append({"rule": name, "why": why, "rows": rows, "share": rows / total, "since": since})
+        newest: list[dict[str, Any]] = []
+        # From the newest partition to the oldest, and last the one of rows without a time.
+        for part in sorted(lines["partition"].unique().to_pylist(), key=lambda of: (of != UNDATED, of), reverse=True):
+            here = lines.filter(pc.equal(lines["partition"], part))
+            for row in np.unique(here["row"].to_numpy())[::-1][: limit - len(newest)].tolist():
+                of = here.filter(pc.equal(here["row"], row))
+                newest.append({"key": of["key"][0].as_py(), "partition": part, "rules": of["check"].to_pylist()})
+        return {
+            "table": self.table,
+            "rows": total,
+            "quarantined": self.verdict.quarantined,
+            "max_quarantined_share": self.verdict.max_quarantined_share,
+            "gate": "shut" if self.verdict.verdict == "failed" else "open",
+            "released": notes.get("released", 0),
+            "repaired": notes.get("repaired", 0),
+            "patched_since": notes.get("digest", "") != digest(self.project),
+            "rules": sorted(rules, key=lambda item: (-item["rows"], item["rule"])),
+            "newest": newest,
+        }
+
+    def lines_of(self, name: str, files: Mapping[str, Path]) -> pa.Table:
+        """The mask's lines of the rows that bear a name; raises `UserError` where none that is set aside does."""
+        lines = self.mask.lines
+        found = lines.filter(pc.equal(lines["key"], name))
+        if not found.num_rows and name.startswith(NAMELESS):
+            found = self._by_hash(name, files)
+        if not found.num_rows:
+            raise no_such("row", name, lines["key"].unique().to_pylist(), f"the quarantine of {self.table}")
+        return found
+
+    def rows_of(self, name: str, files: Mapping[str, Path]) -> list[dict[str, Any]]:
+        """The rows that bear a name: where they are, why they are set aside, and their columns."""
+        lines = self.lines_of(name, files)
+        found = []
+        for partition in lines["partition"].unique().to_pylist():
+            here = lines.filter(pc.equal(lines["partition"], partition))
+            rows = np.unique(here["row"].to_numpy())
+            self._require_same(files, partition, here)
+            columns = read_partition(files[partition]).take(pa.array(rows)).to_pylist()
+            hashes = hashes_of(files[partition], rows)
+            for row, hash_name, values in zip(rows.tolist(), hashes, columns, strict=True):
+                why = here.filter(pc.equal(here["row"], row)).select(["check", "why"]).to_pylist()
+                reasons = [{"rule": line["check"], "why": line["why"]} for line in why]
+                found.append({"partition": partition, "hash": hash_name, "reasons": reasons, "columns": values})
+        return found
+
+    def _by_hash(self, name: str, files: Mapping[str, Path]) -> pa.Table:
+        """Lines of a row that shares its key with others that are set aside, by the hash of what it holds."""
+        places = self.mask.lines.group_by(["key", "partition", "row"]).aggregate([])
+        counts = places.group_by("key").aggregate([("row", "count")])
+        shared = counts.filter(pc.greater(counts["row_count"], 1))["key"].combine_chunks()
+        for partition in self.mask.lines["partition"].unique().to_pylist():
+            here = self.mask.of(partition)
+            here = here.filter(pc.is_in(here["key"], shared))
+            rows = np.unique(here["row"].to_numpy())
+            bear = rows[np.array(hashes_of(files[partition], rows), object) == name]
+            if len(bear):
+                return here.filter(pc.is_in(here["row"], pa.array(bear)))
+        return self.mask.lines.slice(0, 0)
+
+    def _require_same(self, files: Mapping[str, Path], partition: str, lines: pa.Table) -> None:
+        """The mask speaks of positions, which hold only while the staged rows are those that were validated."""
+        rows: Rows = lines["row"].to_numpy()
+        total = open_partition(files[partition]).metadata.num_rows if partition in files else 0
+        if rows.max() >= total or not names_of(self.project, files[partition], rows).equals(
+            lines["key"].combine_chunks()
+        ):
+            raise TableError(
+                f"The rows of {self.table}, or its patches, have changed since it was validated; "
+                f"run `weakfish validate {self.table}`."
+            )

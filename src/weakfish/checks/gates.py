@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -16,10 +15,10 @@ import pyarrow.compute as pc
 
 from weakfish.checks.bad_rows import together
 from weakfish.checks.patches import digest
-from weakfish.checks.repairs import StagedFiles, staged_files
+from weakfish.checks.repairs import row_count, staged_files
 from weakfish.contracts.gate import Gate, data_version, failure, other_data, write_gate
 from weakfish.contracts.ledgers import write_ledger
-from weakfish.contracts.tables import open_partition, read_partition, write_partition
+from weakfish.contracts.tables import read_partition, write_partition
 from weakfish.contracts.verdicts import Check, Mask, Outcome, Status, Verdict, read_verdict, verdict_files
 from weakfish.errors import CheckFailed, TableError, UnknownName, WeakfishError
 from weakfish.files import whole_folder
@@ -28,6 +27,9 @@ from weakfish.project.runs import Progress
 
 KEYS_SHOWN = 20
 """How many keys of bad rows a verdict names per check; the mask names all."""
+
+REASONS = pa.field("reasons", pa.list_(pa.string()))
+"""The column that quarantine adds to a table: every critical check that the row failed, and why it matters."""
 
 
 def verdict_of(table: str, data_version: str, rows: int, checks: Sequence[Check], max_share: float | None) -> Verdict:
@@ -63,7 +65,7 @@ FailOn = Literal["critical", "warning", "info"]
 STATUSES: Mapping[FailOn, frozenset[Status]] = {
     "critical": frozenset({Status.FAILED}),
     "warning": frozenset({Status.FAILED, Status.WARNED, Status.QUARANTINED}),
-    "info": frozenset({Status.FAILED, Status.WARNED, Status.QUARANTINED, Status.NOTED}),
+    "info": frozenset(Status) - {Status.PASSED},
 }
 """The statuses that make a gate fail; rows that were set aside count as a warning, as in the verdict."""
 
@@ -84,10 +86,10 @@ class Finding:
     def line(self) -> str:
         """The finding in a line."""
         rows = "" if self.unexpected is None else f"{self.unexpected:,} row{'' if self.unexpected == 1 else 's'}"
-        value = "" if self.value is None else f"value {self.value:.4g}"
-        threshold = "" if self.threshold is None else f"threshold {self.threshold:.4g}"
-        numbers = ", ".join(filter(None, (rows, value, threshold)))
-        return f"{self.status:<11} {self.severity:<8} {self.table}: {self.check}{': ' if numbers else ''}{numbers}"
+        numbers = {"value": self.value, "threshold": self.threshold}
+        told = [rows, *(f"{name} {number:.4g}" for name, number in numbers.items() if number is not None)]
+        said = ", ".join(filter(None, told))
+        return f"{self.status:<11} {self.severity:<8} {self.table}: {self.check}{': ' if said else ''}{said}"
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,10 @@ class Look:
                 f"The verdict on {', '.join(self.outdated)} is about other data than what lies there now; "
                 f"run `weakfish run`."
             )
-        require_none(self.findings, self.fail_on)
+        _require_none(self.findings, self.fail_on)
 
 
-def require_none(found: Sequence[Finding], fail_on: FailOn) -> None:
-    """Raise `CheckFailed` if there is a finding."""
+def _require_none(found: Sequence[Finding], fail_on: FailOn) -> None:
     if found:
         tables = ", ".join(dict.fromkeys(finding.table for finding in found))
         checks = f"{len(found)} check{'s' if len(found) > 1 else ''}"
@@ -158,12 +159,14 @@ def look(project: Project, table: str | None, fail_on: FailOn, compare: bool = T
     if table is not None and table not in there:
         raise UnknownName("verdict", table, there, "reports/validation/")
     verdicts = {name: read_verdict(project, name) for name in ([table] if table else there)}
-    return Look(
-        fail_on,
-        {name: verdict.verdict for name, verdict in verdicts.items()},
-        [name for name, verdict in verdicts.items() if compare and not _lies_there(project, name, verdict)],
-        [found for name, verdict in verdicts.items() for found in findings(name, verdict, fail_on)],
-    )
+    outdated = []
+    for name, verdict in verdicts.items():
+        # Where no data lie, as of metrics or where nothing was pulled, a verdict stands.
+        if compare and project.staged(name).is_dir():
+            with staged_files(project, name) as files:
+                outdated += [name] if files.version != verdict.data_version else []
+    found = [finding for name, verdict in verdicts.items() for finding in findings(name, verdict, fail_on)]
+    return Look(fail_on, {name: verdict.verdict for name, verdict in verdicts.items()}, outdated, found)
 
 
 def findings(table: str, verdict: Verdict, fail_on: FailOn) -> list[Finding]:
@@ -175,66 +178,10 @@ def findings(table: str, verdict: Verdict, fail_on: FailOn) -> list[Finding]:
     ]
 
 
-def _lies_there(project: Project, table: str, verdict: Verdict) -> bool:
-    """Whether a verdict's data lie there; where none do, as of metrics or where nothing was pulled, it stands."""
-    if not project.staged(table).is_dir():
-        return True
-    with staged_files(project, table) as files:
-        return files.version == verdict.data_version
-
-
-REASONS = pa.field("reasons", pa.list_(pa.string()))
-"""The column that quarantine adds to a table: every critical check that the row failed, and why it matters."""
-
-
-def accept(project: Project, table: str = "events") -> None:
-    """Split the staged rows, with repaired values, by the mask into ``data/<table>`` and ``data/quarantine/<table>``.
-
-    A partition without bad rows is copied as it is; of the others, one at a time is held in memory.
-
-    Raises
-    ------
-    CheckFailed
-        When the verdict on the staged rows is ``failed``, or is about other rows or patches; nothing is written.
-    """
-    progress = Progress(f"accept {table}: rows")
-    with (
-        staged_files(project, table) as files,
-        whole_folder(project.table(table)) as good,
-        whole_folder(project.data / "quarantine" / table) as bad,
-    ):
-        version = files.version
-        verdict = _require_open(project, table, version)
-        mask = _mask(project, table, files)
-        rows: Counter[str] = Counter()
-        for name, file in files.items():
-            staged, aside = _split(name, file, mask.of(name), good, bad)
-            rows.update(staged=staged, accepted=staged - aside, quarantined=aside)
-            progress.add(staged)
-        _require_all(table, verdict, rows, _written(good), _written(bad))
-    reasons = {
-        check.check: (check.unexpected or 0) - check.released
-        for check in verdict.checks
-        if check.status is Status.QUARANTINED
-    }
-    write_ledger(
-        project,
-        "accept",
-        rows_in=rows["staged"],
-        rows_out=rows["accepted"],
-        quarantined=rows["quarantined"],
-        released=mask.notes.get("released", 0),
-        repaired=mask.notes.get("repaired", 0),
-        reasons=reasons,
-        patches=mask.notes.get("patches", []),
-        accepted={"staged": version, "events": data_version(project.table(table))},
-    )
-
-
 def gate(project: Project, table: str, fail_on: FailOn = "critical") -> None:
     """Open the gate of ``table``, or raise `CheckFailed` with the checks that failed, from this severity on."""
     verdict = _require_open(project, table, data_version(project.staged(table)))
-    require_none(findings(table, verdict, fail_on), fail_on)
+    _require_none(findings(table, verdict, fail_on), fail_on)
     # Not whether it warned: a warning that comes or goes is no reason to run again what comes after the gate.
     write_gate(project, Gate(table, verdict.data_version))
 
@@ -248,56 +195,71 @@ def _require_open(project: Project, table: str, version: str) -> Verdict:
     return verdict
 
 
-def _mask(project: Project, table: str, files: StagedFiles) -> Mask:
-    """The mask, made with the patches that are there now; raises `CheckFailed` where it was not."""
-    mask = Mask.read(project, table)
-    if mask.notes.get("digest", "") != (digest(project) if files.plan.patches else ""):
-        raise CheckFailed(
-            f"The patches in validation/patches are others than when {table} was validated; "
-            f"run `weakfish validate {table}`."
-        )
-    return mask
+def accept(project: Project, table: str = "events") -> None:
+    """Split the staged rows, with repaired values, by the mask into ``data/<table>`` and ``data/quarantine/<table>``.
 
+    A partition without bad rows is copied as it is; of the others, one at a time is held in memory.
 
-def _split(name: str, file: Path, lines: pa.Table, good: Path, bad: Path) -> tuple[int, int]:
-    """Write the rows of a partition to where they belong; how many there are, and how many are set aside."""
-    total = _rows(file)
-    if not lines.num_rows:
-        shutil.copyfile(file, good / f"{name}.parquet")
-        return total, 0
-    marked, reasons = _reasons(lines)
-    keep = np.ones(total, np.bool_)
-    keep[marked] = False
-    rows = read_partition(file)
-    if keep.any():
-        write_partition(good, name, rows.filter(pa.array(keep)))
-    write_partition(bad, name, rows.take(pa.array(marked)).append_column(REASONS, reasons))
-    return total, len(marked)
-
-
-def _reasons(lines: pa.Table) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], pa.ListArray]:
-    """The rows that a partition's lines mark, and for each the checks that it failed, in their order."""
-    marked, starts = np.unique(lines["row"].to_numpy(), return_index=True)
-    texts = pc.binary_join_element_wise(lines["check"].cast(pa.string()), lines["why"].cast(pa.string()), ": ")
-    ends = np.append(starts, lines.num_rows).astype(np.int32)
-    return marked, pa.ListArray.from_arrays(pa.array(ends), texts.combine_chunks())
-
-
-def _require_all(table: str, verdict: Verdict, rows: Counter[str], good: int, bad: int) -> None:
-    """Raise `WeakfishError` unless each staged row was written once, and as many set aside as the verdict says."""
-    found = (rows["staged"], rows["accepted"], rows["quarantined"])
-    if found == (verdict.rows, good, bad) and good + bad == verdict.rows and bad == verdict.quarantined:
-        return
-    raise WeakfishError(
-        f"Rows were lost in accepting {table}: {rows['staged']} staged, {good} accepted, {bad} quarantined; "
-        f"{verdict.rows} staged and {verdict.quarantined} to quarantine by the verdict; "
-        f"run `weakfish validate {table}` again."
+    Raises
+    ------
+    CheckFailed
+        When the verdict on the staged rows is ``failed``, or is about other rows or patches; nothing is written.
+    """
+    progress = Progress(f"accept {table}: rows")
+    staged = aside = 0
+    with (
+        staged_files(project, table) as files,
+        whole_folder(project.table(table)) as good,
+        whole_folder(project.data / "quarantine" / table) as bad,
+    ):
+        version = files.version
+        verdict = _require_open(project, table, version)
+        mask = Mask.read(project, table)
+        if mask.notes.get("digest", "") != (digest(project) if files.plan.patches else ""):
+            raise CheckFailed(
+                f"The patches in validation/patches are others than when {table} was validated; "
+                f"run `weakfish validate {table}`."
+            )
+        for name, file in files.items():
+            rows = row_count(file)
+            staged += rows
+            aside += _split(name, file, mask.of(name), good, bad)
+            progress.add(rows)
+        kept, quarantined = (sum(map(row_count, folder.glob("*.parquet"))) for folder in (good, bad))
+        if (staged, staged - aside, aside) != (verdict.rows, kept, quarantined) or quarantined != verdict.quarantined:
+            raise WeakfishError(
+                f"Rows were lost in accepting {table}: {staged} staged, {kept} accepted, {quarantined} quarantined; "
+                f"{verdict.rows} staged and {verdict.quarantined} to quarantine by the verdict; "
+                f"run `weakfish validate {table}` again."
+            )
+    set_aside = [check for check in verdict.checks if check.status is Status.QUARANTINED]
+    write_ledger(
+        project,
+        "accept",
+        rows_in=staged,
+        rows_out=staged - aside,
+        quarantined=aside,
+        released=mask.notes.get("released", 0),
+        repaired=mask.notes.get("repaired", 0),
+        reasons={check.check: (check.unexpected or 0) - check.released for check in set_aside},
+        patches=mask.notes.get("patches", []),
+        accepted={"staged": version, "events": data_version(project.table(table))},
     )
 
 
-def _written(folder: Path) -> int:
-    return sum(_rows(file) for file in folder.glob("*.parquet"))
-
-
-def _rows(file: Path) -> int:
-    return int(open_partition(file).metadata.num_rows)
+def _split(name: str, file: Path, lines: pa.Table, good: Path, bad: Path) -> int:
+    """Write the rows of a partition to where they belong; how many are set aside, with the checks that each failed."""
+    if not lines.num_rows:
+        shutil.copyfile(file, good / f"{name}.parquet")
+        return 0
+    marked, starts = np.unique(lines["row"].to_numpy(), return_index=True)
+    texts = pc.binary_join_element_wise(lines["check"].cast(pa.string()), lines["why"].cast(pa.string()), ": ")
+    ends = np.append(starts, lines.num_rows).astype(np.int32)
+    reasons = pa.ListArray.from_arrays(pa.array(ends), texts.combine_chunks())
+    rows = read_partition(file)
+    keep = np.ones(rows.num_rows, np.bool_)
+    keep[marked] = False
+    if keep.any():
+        write_partition(good, name, rows.filter(pa.array(keep)))
+    write_partition(bad, name, rows.take(pa.array(marked)).append_column(REASONS, reasons))
+    return len(marked)

@@ -1,6 +1,6 @@
 """Patches: decisions to let quarantined rows in, one YAML file each in ``validation/patches/``, under version control.
 
-A patch comes in as YAML and leaves as a checked, frozen object; what it does to rows, `repairs` and `waivers` do.
+What they do to rows, `weakfish.checks.repairs` does.
 A repair names rows (``keys``) and the values that they should have (``set``); they are checked again. A waiver lets
 rows in although a check finds them bad: those of ``keys`` past the checks in ``release``, or all that ``rule`` finds,
 in ``partitions`` where these are given.
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
+import pyarrow.types as pt
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, ValidationError, model_validator
 
@@ -117,11 +118,10 @@ def patch_files(project: Project) -> list[Path]:
 
 
 def digest(project: Project) -> str:
-    """A hash of all patches as they lie there."""
-    found = hashlib.sha256()
-    for file in patch_files(project):
-        found.update(f"{file.name}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
-    return found.hexdigest()
+    """A hash of all patches as they lie there; empty where there are none."""
+    files = patch_files(project)
+    content = b"".join(f"{file.name}\n".encode() + hashlib.sha256(file.read_bytes()).digest() for file in files)
+    return hashlib.sha256(content).hexdigest() if files else ""
 
 
 def patch_of(content: dict[Any, Any], name: str) -> Patch:
@@ -158,7 +158,7 @@ def _name(project: Project, file: Path) -> str:
 
 def _first_problem(error: ValidationError, name: str) -> str:
     first = error.errors()[0]
-    place = _path(first["loc"])
+    place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = ", ".join(field.alias or key for key, field in Patch.model_fields.items() if key != "name")
         problem = f"is not a field of a patch, which are {known}; remove it or correct its name"
@@ -167,94 +167,15 @@ def _first_problem(error: ValidationError, name: str) -> str:
     else:
         problem = f"{first['msg'].removeprefix('Value error, ')}; correct it there".replace("Input should", "should")
     more = f" ({error.error_count() - 1} more fields are wrong too)" if error.error_count() > 1 else ""
-    return f"{name}: {place}{problem}{more}."
-
-
-def _path(place: Sequence[Any]) -> str:
-    return f"{'.'.join(str(part) for part in place)} " if place else ""
-
-
-NULL = "null"
-"""What stands for no value on the command line, whatever the column's type."""
-
-
-def typed(value: Any, kind: pa.DataType) -> pa.Scalar:
-    """``value``, as YAML gives it, as a scalar of type ``kind``; nothing is converted that would lose or guess.
-
-    Raises
-    ------
-    ValueError
-        When it does not fit; the message says what fits, and never the value.
-    """
-    if value is None:
-        return pa.scalar(None, kind)
-    if pa.types.is_dictionary(kind):
-        return pa.scalar(typed(value, kind.value_type).as_py(), kind)
-    fits, convert, wanted = _rule(kind)
-    if not fits(value):
-        raise ValueError(f"must be {wanted}, or null; the column is {kind}")
-    try:
-        return pa.scalar(convert(value), kind)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError, InvalidOperation) as error:
-        raise ValueError(f"must be {wanted}, or null; the column is {kind}") from error
-
-
-def from_text(text: str, kind: pa.DataType) -> Any:
-    """What ``text``, as typed on the command line, says in YAML, for a column of type ``kind``."""
-    if text == NULL:
-        return None
-    if _is_text(kind) or pa.types.is_temporal(kind):
-        return text
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
-def as_yaml(value: pa.Scalar) -> Any:
-    """A typed value in the form that a patch file holds: times in ISO form, UTC."""
-    plain = value.as_py()
-    if isinstance(plain, datetime):
-        return plain.astimezone(UTC).isoformat().replace("+00:00", "Z") if plain.tzinfo else plain.isoformat() + "Z"
-    return plain.isoformat() if isinstance(plain, date) else str(plain) if isinstance(plain, Decimal) else plain
-
-
-_Rule = tuple[Callable[[Any], bool], Callable[[Any], Any], str]
-
-
-def _rule(kind: pa.DataType) -> _Rule:
-    """What fits a type, how it is converted, and how people are told."""
-    if pa.types.is_timestamp(kind):
-        return _is(str, datetime), _time, "a time with its zone, such as 2024-01-31T09:30:00Z"
-    if pa.types.is_date(kind):
-        return _is(str, date), _date, "a date, such as 2024-01-31"
-    if pa.types.is_boolean(kind):
-        return _is(bool), _as_it_is, "true or false"
-    if pa.types.is_integer(kind):
-        return _is(int), _as_it_is, "a whole number that the type can hold"
-    if pa.types.is_floating(kind):
-        return _is_finite, float, "a number"
-    if pa.types.is_decimal(kind):
-        return _is(int, float, str), lambda value: Decimal(str(value)), "a number that the type can hold"
-    if _is_text(kind):
-        return _is(str), _as_it_is, "text (in quotes, if it looks like a number)"
-    return lambda value: True, _as_it_is, "a value that the type can hold"
+    return f"{name}: {place}{' ' if place else ''}{problem}{more}."
 
 
 def _is(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
-def _is_finite(value: Any) -> bool:
-    return _is(int, float)(value) and math.isfinite(value)
-
-
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
 
 
 def _time(value: str | datetime) -> datetime:
@@ -268,3 +189,63 @@ def _date(value: str | date) -> date:
     if isinstance(value, datetime):
         raise ValueError("a time")
     return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("no end")
+    return float(value)
+
+
+_FITTING: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], bool], Callable[[Any], Any], str], ...] = (
+    (pt.is_timestamp, _is(str, datetime), _time, "a time with its zone, such as 2024-01-31T09:30:00Z"),
+    (pt.is_date, _is(str, date), _date, "a date, such as 2024-01-31"),
+    (pt.is_boolean, _is(bool), bool, "true or false"),
+    (pt.is_integer, _is(int), int, "a whole number that the type can hold"),
+    (pt.is_floating, _is(int, float), _finite, "a number"),
+    (pt.is_decimal, _is(int, float, str), lambda value: Decimal(str(value)), "a number that the type can hold"),
+    (_is_text, _is(str), str, "text (in quotes, if it looks like a number)"),
+    (lambda kind: True, lambda value: True, lambda value: value, "a value that the type can hold"),
+)
+"""By type of column: what fits it, how it is converted, and how people are told."""
+
+
+def typed(value: Any, kind: pa.DataType) -> pa.Scalar:
+    """``value``, as YAML gives it, as a scalar of type ``kind``; nothing is converted that would lose or guess.
+
+    Raises
+    ------
+    ValueError
+        When it does not fit; the message says what fits, and never the value.
+    """
+    if value is None:
+        return pa.scalar(None, kind)
+    if pt.is_dictionary(kind):
+        return pa.scalar(typed(value, kind.value_type).as_py(), kind)
+    _, fits, convert, wanted = next(of for of in _FITTING if of[0](kind))
+    try:
+        if fits(value):
+            return pa.scalar(convert(value), kind)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError, InvalidOperation) as error:
+        raise ValueError(f"must be {wanted}, or null; the column is {kind}") from error
+    raise ValueError(f"must be {wanted}, or null; the column is {kind}")
+
+
+def from_text(text: str, kind: pa.DataType) -> Any:
+    """What ``text``, as typed on the command line, says in YAML, for a column of type ``kind``; ``null`` is none."""
+    if text == "null":
+        return None
+    if _is_text(kind) or pt.is_temporal(kind):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def as_yaml(value: pa.Scalar) -> Any:
+    """A typed value in the form that a patch file holds: times in ISO form, UTC."""
+    found = value.as_py()
+    if isinstance(found, datetime):
+        return found.astimezone(UTC).isoformat().replace("+00:00", "Z") if found.tzinfo else found.isoformat() + "Z"
+    return found.isoformat() if isinstance(found, date) else str(found) if isinstance(found, Decimal) else found

@@ -1,36 +1,117 @@
-"""Where the rows stand that patches name: names go in, partitions and positions come out, from the key column alone."""
+"""What patches do: repairs rewrite staged rows before they are checked, waivers let rows past checks after that."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.checks.bad_rows import NAMELESS, hashed, keep_names
-from weakfish.checks.patches import Patch, read_patches
+from weakfish.checks.bad_rows import (
+    COMPARED,
+    NAMELESS,
+    hashed,
+    hashes_of,
+    keep_names,
+    names_of,
+    no_such,
+    sets_aside,
+    together,
+)
+from weakfish.checks.patches import Patch, digest, read_patches
 from weakfish.contracts.gate import version_of
 from weakfish.contracts.tables import Contract, open_partition, partitions, read_partition, schema_of, write_partition
-from weakfish.contracts.verdicts import Rows
+from weakfish.contracts.verdicts import Check, Rows, Status
 from weakfish.errors import UserError, WeakfishError
 from weakfish.project.paths import Project
 
 Place = tuple[str, int]
 """A row: its partition and its position in it."""
 
-_COMPARED = 20_000
+Values = Mapping[str, pa.Scalar]
+"""New values by column."""
 
 
-def places(files: Mapping[str, Path], key: str, names: Iterable[str]) -> dict[str, list[Place]]:
+@dataclass(frozen=True)
+class RepairPlan:
+    """What patches do to a table.
+
+    ``changes`` has new values by partition and row; ``rows`` says how many rows each repair changes, 0 when they are so
+    already.
+    """
+
+    contract: Contract | None = None
+    patches: Sequence[Patch] = ()
+    changes: Mapping[str, Mapping[int, Values]] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+
+def contract_of(project: Project, table: str) -> Contract:
+    """What a staged table promises, as its first partition has it; raises `TableError` when there is none."""
+    events = project.params.events
+    return Contract(table, schema_of(project.staged(table)), events.key, events.time, events.partition)
+
+
+def plan_of(project: Project, table: str, files: Mapping[str, Path], patches: Sequence[Patch]) -> RepairPlan:
+    """Find the rows that patches name and what becomes of them; the key column is read, and no more.
+
+    Raises
+    ------
+    UserError
+        When a patch names a row or a column that does not exist, sets a value that does not fit, takes a key that
+        another row has, or says otherwise than another patch.
+    """
+    contract = contract_of(project, table)
+    repairs = [(patch, patch.scalars(contract.schema)) for patch in patches if patch.values]
+    new_keys = {patch.name: _new_key(patch, values, contract) for patch, values in repairs}
+    asked = {name for patch in patches for name in patch.keys or ()}
+    found = _places(files, contract.key, asked | {name for name in new_keys.values() if name is not None})
+    alias: dict[str, list[Place]] = {}
+    for patch, _ in repairs:  # a key that a repair gives names the row that gets it
+        name = new_keys[patch.name]
+        if name is None:
+            continue
+        rows = _rows_of(patch, found)
+        if len({*rows, *found.get(name, ()), *alias.get(name, ())}) > 1:
+            raise UserError(
+                f"{patch.name}: set.{contract.key} is {name!r}, which more than one row of {contract.name} would "
+                "then have; a key names one row, so choose another."
+            )
+        alias[name] = rows
+    known = {**alias, **found}
+    for patch in patches:
+        for name in patch.keys or ():
+            if name not in known and not name.startswith(NAMELESS):  # a hash changes with its row
+                keys = _some_keys(files, contract.key)
+                raise no_such("row", name, keys, f"{contract.name}, where {patch.name} names it")
+    cells: dict[Place, dict[str, pa.Scalar]] = {}
+    by: dict[tuple[Place, str], str] = {}
+    for patch, values in repairs:
+        for place in _rows_of(patch, known):
+            for column, value in values.items():
+                first = by.setdefault((place, column), patch.name)
+                if not cells.setdefault(place, {}).setdefault(column, value).equals(value):
+                    raise UserError(
+                        f"{first} and {patch.name} set {column} of the same row to different values; keep one of them."
+                    )
+    changes = _changing(cells, files)
+    changed = {(partition, row) for partition, rows in changes.items() for row in rows}
+    return RepairPlan(
+        contract, patches, changes, {patch.name: len(changed & set(_rows_of(patch, known))) for patch, _ in repairs}
+    )
+
+
+def _places(files: Mapping[str, Path], key: str, names: Iterable[str]) -> dict[str, list[Place]]:
     """The rows that bear each name, in the order of the table; names that no row bears are left out.
 
     A name is the row's key, or `NAMELESS` and a hash of the whole row. The latter names a row without a key, or one of
@@ -42,45 +123,18 @@ def places(files: Mapping[str, Path], key: str, names: Iterable[str]) -> dict[st
     found: dict[str, list[Place]] = {}
     for partition, file in files.items():
         keys = read_partition(file, [key])[key].cast(pa.string()).combine_chunks()
-        which = pc.index_in(keys, wanted, skip_nulls=True)
-        rows = np.flatnonzero(pc.is_valid(which).to_numpy(zero_copy_only=False))
-        for row, name in zip(rows.tolist(), keys.take(pa.array(rows)).to_pylist(), strict=True):
+        rows = _where(pc.is_in(keys, wanted, skip_nulls=True))
+        named = list(zip(rows.tolist(), keys.take(pa.array(rows)).to_pylist(), strict=True))
+        if shared is not None and len(rows := _where(pc.or_(pc.is_null(keys), pc.is_in(keys, shared)))):
+            hashes = hashed(read_partition(file).take(pa.array(rows)))
+            named += [(row, name) for row, name in zip(rows.tolist(), hashes, strict=True) if name in by_hash]
+        for row, name in named:
             found.setdefault(name, []).append((partition, row))
-        if shared is not None:
-            for row, name in _hashes(file, _doubtful(keys, shared)):
-                if name in by_hash:
-                    found.setdefault(name, []).append((partition, row))
     return found
 
 
-def no_such(kind: str, name: str, known: Iterable[str], where: str) -> UserError:
-    """An error on a name that does not exist, with the nearest of those that do, or some of them."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names[:_COMPARED], n=1)
-    some = ", ".join(repr(other) for other in names[:3])
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {len(names):,}, such as {some}."
-    return UserError(f"There is no {kind} {name!r} in {where}; {hint if names else 'there are none.'}")
-
-
-def some_keys(files: Mapping[str, Path], key: str) -> list[str]:
-    """Keys to compare a wrong one with: all of a small table, some of a large one."""
-    found: list[str] = []
-    for file in files.values():
-        found += read_partition(file, [key])[key].cast(pa.string()).drop_null().slice(0, _COMPARED).to_pylist()
-        if len(found) >= _COMPARED:
-            break
-    return found
-
-
-def _hashes(file: Path, rows: Rows) -> Iterable[tuple[int, str]]:
-    if not len(rows):
-        return ()
-    return zip(rows.tolist(), hashed(read_partition(file).take(pa.array(rows))), strict=True)
-
-
-def _doubtful(keys: pa.Array, shared: pa.Array) -> Rows:
-    """Rows without a key, and rows whose key others have too."""
-    return np.flatnonzero(pc.or_(pc.is_null(keys), pc.is_in(keys, shared)).to_numpy(zero_copy_only=False))
+def _where(found: pa.BooleanArray) -> Rows:
+    return np.flatnonzero(found.to_numpy(zero_copy_only=False))
 
 
 def _shared_keys(files: Mapping[str, Path], key: str) -> pa.Array:
@@ -94,136 +148,47 @@ def _shared_keys(files: Mapping[str, Path], key: str) -> pa.Array:
     return engine.run(counts.filter(counts["rows"] > 1).select("key"))["key"].cast(pa.string()).combine_chunks()
 
 
-Changes = dict[str, dict[int, dict[str, pa.Scalar]]]
-"""New values by partition, row and column."""
+def _some_keys(files: Mapping[str, Path], key: str) -> list[str]:
+    """Keys to compare a wrong one with: all of a small table, some of a large one."""
+    found: list[str] = []
+    for file in files.values():
+        found += read_partition(file, [key])[key].cast(pa.string()).drop_null().slice(0, COMPARED).to_pylist()
+        if len(found) >= COMPARED:
+            break
+    return found
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What patches do to a table; ``rows`` says how many rows each repair changes, 0 when they are so already."""
-
-    contract: Contract | None = None
-    patches: Sequence[Patch] = ()
-    changes: Changes = field(default_factory=dict)
-    rows: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def repaired(self) -> int:
-        """How many rows get other values."""
-        return sum(len(rows) for rows in self.changes.values())
-
-
-def contract_of(project: Project, table: str) -> Contract:
-    """What a staged table promises, as its first partition has it; raises `TableError` when there is none."""
-    events = project.params.events
-    return Contract(table, schema_of(project.staged(table)), events.key, events.time, events.partition)
-
-
-def plan_of(project: Project, table: str, files: Mapping[str, Path], patches: Sequence[Patch]) -> Plan:
-    """Find the rows that patches name and what becomes of them; the key column is read, and no more.
-
-    Raises
-    ------
-    UserError
-        When a patch names a row or a column that does not exist, sets a value that does not fit, takes a key that
-        another row has, or says otherwise than another patch.
-    """
-    contract = contract_of(project, table)
-    repairs = [(patch, patch.scalars(contract.schema)) for patch in patches if patch.values]
-    given = {name for patch, values in repairs for name in _new_keys(patch, values, contract)}
-    named = {name for patch in patches for name in patch.keys or ()}
-    found = places(files, contract.key, named | given)
-    alias = _aliases(repairs, contract, found)
-    for patch in patches:
-        _refuse_strangers(patch, {**alias, **found}, files, contract)
-    cells = _cells(repairs, {**alias, **found})
-    changes = _changing(cells, files)
-    changed = {(partition, row) for partition, rows in changes.items() for row in rows}
-    rows = {patch.name: len(changed & set(_rows_of(patch, {**alias, **found}))) for patch, _ in repairs}
-    return Plan(contract, patches, changes, rows)
-
-
-def _new_keys(patch: Patch, values: Mapping[str, pa.Scalar], contract: Contract) -> list[str]:
+def _new_key(patch: Patch, values: Values, contract: Contract) -> str | None:
     """The key that a repair gives, as a name."""
     if contract.key not in values:
-        return []
+        return None
     if not values[contract.key].is_valid:
         raise UserError(f"{patch.name}: set.{contract.key} is null, but a row cannot lose its key; correct it there.")
-    return [str(values[contract.key].cast(pa.string()).as_py())]
-
-
-def _aliases(
-    repairs: Sequence[tuple[Patch, Mapping[str, pa.Scalar]]], contract: Contract, found: Mapping[str, list[Place]]
-) -> dict[str, list[Place]]:
-    """Keys that repairs give, as names of the rows that get them; raises `UserError` where two rows would have one."""
-    alias: dict[str, list[Place]] = {}
-    for patch, values in repairs:
-        for name in _new_keys(patch, values, contract):
-            rows = _rows_of(patch, found)
-            if len({*rows, *found.get(name, ()), *alias.get(name, ())}) > 1:
-                raise UserError(
-                    f"{patch.name}: set.{contract.key} is {name!r}, which more than one row of {contract.name} would "
-                    "then have; a key names one row, so choose another."
-                )
-            alias[name] = rows
-    return alias
-
-
-def _refuse_strangers(
-    patch: Patch, found: Mapping[str, list[Place]], files: Mapping[str, Path], contract: Contract
-) -> None:
-    for name in patch.keys or ():
-        if name not in found and not name.startswith("~"):  # a hash changes with its row, so a lost one is no mistake
-            raise no_such("row", name, some_keys(files, contract.key), f"{contract.name}, where {patch.name} names it")
+    return str(values[contract.key].cast(pa.string()).as_py())
 
 
 def _rows_of(patch: Patch, found: Mapping[str, list[Place]]) -> list[Place]:
     return [place for name in patch.keys or () for place in found.get(name, ())]
 
 
-def _cells(
-    repairs: Sequence[tuple[Patch, Mapping[str, pa.Scalar]]], found: Mapping[str, list[Place]]
-) -> dict[Place, dict[str, pa.Scalar]]:
-    """New values by row and column; raises `UserError` where patches differ."""
-    cells: dict[Place, dict[str, pa.Scalar]] = {}
-    by: dict[tuple[Place, str], Patch] = {}
-    for patch, values in repairs:
-        for place in _rows_of(patch, found):
-            for column, value in values.items():
-                first = by.setdefault((place, column), patch)
-                if not cells.setdefault(place, {}).setdefault(column, value).equals(value):
-                    raise UserError(
-                        f"{first.name} and {patch.name} set {column} of the same row to different values; "
-                        "keep one of them."
-                    )
-    return cells
-
-
-def _changing(cells: Mapping[Place, dict[str, pa.Scalar]], files: Mapping[str, Path]) -> Changes:
+def _changing(cells: Mapping[Place, Values], files: Mapping[str, Path]) -> dict[str, dict[int, Values]]:
     """The new values of rows in which at least one is not there yet."""
-    changes: Changes = {}
-    for partition, rows in _by_partition(cells):
-        columns = sorted({column for values in rows.values() for column in values})
-        now = read_partition(files[partition], columns).take(pa.array(list(rows), pa.int64()))
-        for number, (row, values) in enumerate(rows.items()):
+    changes: dict[str, dict[int, Values]] = {}
+    for partition, of in groupby(sorted(cells), key=lambda place: place[0]):
+        rows = [row for _, row in of]
+        columns = sorted({column for row in rows for column in cells[partition, row]})
+        now = read_partition(files[partition], columns).take(pa.array(rows, pa.int64()))
+        for number, row in enumerate(rows):
+            values = cells[partition, row]
             if any(not now[column][number].equals(value) for column, value in values.items()):
                 changes.setdefault(partition, {})[row] = values
     return changes
 
 
-def _by_partition(cells: Mapping[Place, dict[str, pa.Scalar]]) -> Iterator[tuple[str, dict[int, dict[str, pa.Scalar]]]]:
-    for partition in sorted(Counter(partition for partition, _ in cells)):
-        yield partition, {row: cells[name, row] for name, row in sorted(cells) if name == partition}
-
-
-_PLACE = "\0place"
-"""A column that goes through the sort to say where each row came from."""
-
-
 class StagedFiles(dict[str, Path]):
     """Partitions and their files, and the plan by which they were repaired."""
 
-    def __init__(self, files: Mapping[str, Path], plan: Plan) -> None:
+    def __init__(self, files: Mapping[str, Path], plan: RepairPlan) -> None:
         super().__init__(sorted(files.items()))
         self.plan = plan
 
@@ -246,24 +211,18 @@ def staged_files(project: Project, table: str) -> Iterator[StagedFiles]:
     """
     files = partitions(project.staged(table))
     patches = read_patches(project, table)
-    plan = plan_of(project, table, files, patches) if patches else Plan()
+    plan = plan_of(project, table, files, patches) if patches else RepairPlan()
     if plan.contract is None or not plan.changes:
         yield StagedFiles(files, plan)
         return
-    with _scratch(project) as folder:
-        yield StagedFiles(_rewritten(files, plan.contract, plan.changes, folder), plan)
-
-
-@contextmanager
-def _scratch(project: Project) -> Iterator[Path]:
-    """A folder on the disk of the table, out of reach of DVC; those of killed processes are swept out."""
+    # On the disk of the table, out of reach of DVC; what killed processes left is swept out.
     home = project.root / ".weakfish" / "checks"
     home.mkdir(parents=True, exist_ok=True)
     for left in home.glob("repairs-*-*"):
         if not _alive(int(left.name.split("-")[1])):
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"repairs-{os.getpid()}-", dir=home) as folder:
-        yield Path(folder)
+        yield StagedFiles(_rewritten(files, plan.contract, plan.changes, Path(folder)), plan)
 
 
 def _alive(process: int) -> bool:
@@ -272,73 +231,163 @@ def _alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 
-@dataclass(frozen=True)
-class _Repaired:
+_PLACE = "\0place"
+"""A column that goes through the sort to say where each row came from."""
+
+
+class _Repaired(NamedTuple):
     """Rows of one partition with their new values: where they were, where they go, their hashes as they were staged."""
 
     rows: Rows
     values: pa.Table
-    to: Sequence[str]
-    hashes: Sequence[str]
+    to: npt.NDArray[np.object_]
+    hashes: npt.NDArray[np.object_]
 
 
-def _rewritten(files: Mapping[str, Path], contract: Contract, changes: Changes, folder: Path) -> dict[str, Path]:
-    repaired = {partition: _repair(files[partition], contract, rows) for partition, rows in changes.items()}
+def _rewritten(
+    files: Mapping[str, Path], contract: Contract, changes: Mapping[str, Mapping[int, Values]], folder: Path
+) -> dict[str, Path]:
+    """The partitions that repaired rows leave, come to or stay in, written anew; the others as they are."""
+    repaired = {partition: _repaired(files[partition], contract, rows) for partition, rows in changes.items()}
     touched = sorted({*repaired, *(name for part in repaired.values() for name in part.to)})
-    left = {name: file for name, file in files.items() if name not in touched}
-    before = sum(_rows(files[name]) for name in touched if name in files)
+    before = sum(row_count(files[name]) for name in touched if name in files)
     for name in touched:
         _rewrite(files.get(name), name, contract, repaired, folder)
-    made = {name: folder / f"{name}.parquet" for name in touched if (folder / f"{name}.parquet").exists()}
-    after = sum(_rows(file) for file in made.values())
+    made = {name: file for name in touched if (file := folder / f"{name}.parquet").exists()}
+    after = sum(map(row_count, made.values()))
     if after != before:
         raise WeakfishError(f"Repairing {contract.name} turned {before} rows into {after}; report this.")
-    return {**left, **made}
+    return {**{name: file for name, file in files.items() if name not in touched}, **made}
 
 
-def _repair(file: Path, contract: Contract, changes: Mapping[int, Mapping[str, pa.Scalar]]) -> _Repaired:
+def _repaired(file: Path, contract: Contract, changes: Mapping[int, Values]) -> _Repaired:
     rows = np.array(sorted(changes), np.int64)
-    old = read_partition(file).take(pa.array(rows))
-    new = old
+    old = new = read_partition(file).take(pa.array(rows))
     for column in sorted({name for values in changes.values() for name in values}):
         number = old.schema.get_field_index(column)
-        kept = old[column]
-        values = [changes[row].get(column, kept[place]) for place, row in enumerate(rows.tolist())]
         kind = old.schema.field(number)
+        values = [changes[row].get(column, old[column][place]) for place, row in enumerate(rows.tolist())]
         new = new.set_column(number, kind, pa.array([value.as_py() for value in values], kind.type))
-    return _Repaired(rows, new, contract.partition_of(new[contract.time]).to_pylist(), hashed(old))
+    to = contract.partition_of(new[contract.time]).to_pylist()
+    return _Repaired(rows, new, np.array(to, object), np.array(hashed(old), object))
 
 
 def _rewrite(file: Path | None, name: str, contract: Contract, repaired: Mapping[str, _Repaired], folder: Path) -> None:
     """Write a partition without the rows that leave it, with those that come, and with those that it keeps repaired."""
     schema = next(iter(repaired.values())).values.schema
     staged = read_partition(file) if file else schema.empty_table()
-    keep = np.arange(staged.num_rows)
-    coming: list[pa.Table] = []
-    hashes: list[str] = []
+    gone = repaired[name].rows if name in repaired else []
+    places = [np.setdiff1d(np.arange(staged.num_rows), gone)]
+    tables, end = [staged.take(pa.array(places[0]))], staged.num_rows
+    hashes: dict[int, str] = {}
     for source, part in repaired.items():
-        here = np.array([to == name for to in part.to])
-        start = staged.num_rows + len(hashes)
-        coming.append(part.values.filter(pa.array(here)))
-        hashes += [text for text, stays in zip(part.hashes, here, strict=True) if stays]
-        new = np.arange(start, start + int(here.sum()))
-        if source == name:
-            keep[part.rows[here]] = new
-            keep = np.delete(keep, part.rows[~here])
-        else:
-            keep = np.append(keep, new)
-    rows = pa.concat_tables([staged, *coming]).take(pa.array(keep)).append_column(_PLACE, pa.array(keep))
-    rows = contract.in_order(rows)
+        here = np.flatnonzero(part.to == name)
+        # A row that stays keeps its position among rows alike in time and key; one that comes stands behind them.
+        at = part.rows[here] if source == name else np.arange(end, end + len(here))
+        tables.append(part.values.take(pa.array(here)))
+        places.append(at)
+        hashes |= dict(zip(at.tolist(), part.hashes[here], strict=True))
+        end += len(here)
+    rows = pa.concat_tables(tables).append_column(_PLACE, pa.array(np.concatenate(places)))
+    rows = contract.in_order(rows.sort_by(_PLACE))
     if rows.num_rows:
         write_partition(folder, name, rows.drop_columns([_PLACE]))
         place = rows[_PLACE].to_numpy()
-        moved = np.flatnonzero(place >= staged.num_rows)
-        keep_names(folder / f"{name}.parquet", {int(row): hashes[place[row] - staged.num_rows] for row in moved})
+        moved = np.flatnonzero(np.isin(place, list(hashes)))
+        keep_names(folder / f"{name}.parquet", {int(row): hashes[place[row]] for row in moved})
 
 
-def _rows(file: Path) -> int:
+def row_count(file: Path) -> int:
+    """The rows of a partition, by its footer."""
     return int(open_partition(file).metadata.num_rows)
+
+
+Places = Mapping[str, Rows]
+"""Rows by partition."""
+
+
+class Waived(NamedTuple):
+    """Checks after waivers; and what goes with the mask, for `accept` to compare with the patches that it sees.
+
+    Of the ``notes``, ``released`` counts rows that no check sets aside any more, and ``patches`` says what each patch
+    did, in the form that the ledger has; rows 0 means that it touches none any more.
+    """
+
+    checks: list[Check]
+    notes: dict[str, Any]
+
+
+def waive(project: Project, checks: Sequence[Check], files: StagedFiles) -> Waived:
+    """Take out of each check the bad rows that a waiver lets past it.
+
+    Raises
+    ------
+    UserError
+        When a waiver names a check that does not exist, or that sets no rows aside.
+    """
+    patches, rows = files.plan.patches, dict(files.plan.rows)
+    by_name = {check.check: check for check in checks}
+    free: dict[str, list[Places]] = {}
+    for patch in patches:
+        found = [_released(project, patch, _row_check(patch, rule, by_name), files) for rule in patch.rules]
+        for rule, places in zip(patch.rules, found, strict=True):
+            free.setdefault(rule, []).append(places)
+        if patch.rules:
+            rows[patch.name] = sum(map(len, _union(found).values()))
+    left = [_without(check, _union(free.get(check.check, ()))) for check in checks]
+    released = _union(places for of in free.values() for places in of)
+    aside = _union(check.rows for check in left if sets_aside(check))
+    notes = {
+        "released": sum(len(np.setdiff1d(of, aside.get(part, []))) for part, of in released.items()),
+        "repaired": sum(map(len, files.plan.changes.values())),
+        "patches": [{"patch": of.name, "who": of.who, "why": of.why, "rows": rows[of.name]} for of in patches],
+        "digest": digest(project) if patches else "",
+    }
+    return Waived(left, notes)
+
+
+def _row_check(patch: Patch, rule: str, checks: Mapping[str, Check]) -> Check:
+    if rule not in checks:
+        raise no_such("check", rule, checks, f"the suite of {patch.table}, past which {patch.name} lets rows")
+    check = checks[rule]
+    if check.severity != "critical" or (check.unexpected is None and not check.error):
+        raise UserError(
+            f"{patch.name}: {rule} quarantines no rows, so it needs no waiver (only critical checks of rows do); "
+            "remove it there."
+        )
+    return check
+
+
+def _released(project: Project, patch: Patch, check: Check, files: StagedFiles) -> Places:
+    """The bad rows of a check that a waiver lets past it."""
+    if not sets_aside(check):
+        return {}
+    if patch.keys is None:
+        only = patch.partitions or files
+        return {partition: rows for partition, rows in check.rows.items() if partition in only}
+    names, found = pa.array(patch.keys, pa.string()), {}
+    for partition, rows in check.rows.items():
+        named = pc.is_in(names_of(project, files[partition], rows), names)
+        if any(name.startswith(NAMELESS) for name in patch.keys):
+            hashes = pa.array(hashes_of(files[partition], rows), pa.string())
+            named = pc.or_(named, pc.is_in(hashes, names))
+        found[partition] = rows[_where(named)]
+    return {partition: rows for partition, rows in found.items() if len(rows)}
+
+
+def _without(check: Check, released: Places) -> Check:
+    if not released:
+        return check
+    left = {part: np.setdiff1d(of, released[part]) if part in released else of for part, of in check.rows.items()}
+    left = {part: rows for part, rows in left.items() if len(rows)}
+    count = sum(map(len, released.values()))
+    return replace(check, rows=left, released=count, status=check.status if left else Status.PASSED)
+
+
+def _union(places: Iterable[Places]) -> dict[str, Rows]:
+    of = list(places)
+    return {part: together(found[part] for found in of if part in found) for part in sorted({p for f in of for p in f})}

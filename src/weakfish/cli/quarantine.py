@@ -1,11 +1,11 @@
-"""Quarantine as people read it on a terminal: what `aside` found comes in, lines go out."""
+"""`weakfish quarantine`: rows that failed a critical check, as people read them on a terminal or programs as JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any, TextIO
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -18,110 +18,6 @@ from weakfish.project.paths import Project
 WIDTH = 110
 LONGEST_VALUE = 300
 """How many characters of a value are shown."""
-
-
-def print_summary(found: dict[str, Any], file: TextIO | None = None) -> None:
-    """Print rows per check, then the newest rows by name."""
-    out = _console(file)
-    out.print(Text(_headline(found), "bold"))
-    if found["patched_since"]:
-        out.print(Text("Patches have changed since; the next `dvc repro` applies them."))
-    if not found["rules"]:
-        return
-    rules = _table("rule", rows="right", share="right", since="left")
-    for rule in found["rules"]:
-        rules.add_row(rule["rule"], f"{rule['rows']:,}", f"{rule['share']:.1%}", rule["since"])
-    out.print(rules)
-    newest = _table("newest rows", partition="left", rules="left")
-    for row in found["newest"]:
-        newest.add_row(Text(printable(row["key"])), row["partition"], ", ".join(row["rules"]))
-    out.print(newest)
-    out.print(Text("Why, and what a row holds: weakfish quarantine show ROW"))
-    out.print(Text("Let rows in: weakfish quarantine release --help"))
-
-
-def print_rows(name: str, found: Sequence[dict[str, Any]], file: TextIO | None = None) -> None:
-    """Print why rows are set aside, and what they hold."""
-    out = _console(file)
-    for row in found:
-        out.print(Text(f"{printable(name)}, partition {row['partition']}", "bold"))
-        if len(found) > 1:
-            out.print(Text(f"{len(found)} rows bear this name; '{row['hash']}' names this one alone."))
-        for reason in row["reasons"]:
-            out.print(Text(f"  {reason['rule']}: {reason['why']}"))
-        values = _table("column", value="left")
-        for column, value in row["columns"].items():
-            values.add_row(column, Text("-" if value is None else _cut(value)))
-        out.print(values)
-
-
-def print_patches(found: Sequence[dict[str, Any]], file: TextIO | None = None) -> None:
-    """Print what each patch does, whose decision it was, and how many rows it touches."""
-    out = _console(file)
-    if not found:
-        out.print(Text("There are no patches."))
-        return
-    patches = _table("patch", rows="right", does="left", who="left", why="left")
-    for patch in found:
-        rows = "not applied yet" if patch["rows"] is None else f"{patch['rows']:,}"
-        patches.add_row(
-            *(Text(printable(text)) for text in (_name(patch), rows, patch["does"], patch["who"], patch["why"]))
-        )
-    out.print(patches)
-
-
-def to_json(found: Any) -> str:
-    """Anything here as JSON; times in ISO form, bytes in hexadecimal."""
-    return json.dumps(found, indent=2, ensure_ascii=False, default=_plain)
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, without what would steer the terminal."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-
-
-def _name(patch: dict[str, Any]) -> str:
-    return str(patch["patch"]).rpartition("/")[2]
-
-
-def _headline(found: dict[str, Any]) -> str:
-    share = found["quarantined"] / found["rows"] if found["rows"] else 0.0
-    limit = found["max_quarantined_share"]
-    most = f"; at most {limit:.1%} may be" if limit is not None else ""
-    let_in = f", {found['released']:,} released, {found['repaired']:,} repaired"
-    shut = "; the gate is shut, none were let in" if found["gate"] == "shut" else ""
-    return (
-        f"{found['table']}: {found['quarantined']:,} of {found['rows']:,} rows set aside ({share:.1%}{most})"
-        f"{let_in}{shut}"
-    )
-
-
-def _cut(value: Any) -> str:
-    text = printable(value if isinstance(value, str) else _plain(value))
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]} ... ({len(text):,} characters)"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
-
-
-def _table(first: str, **columns: Any) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, overflow="fold")
-    for name, side in columns.items():
-        table.add_column(name, justify=side, overflow="fold")
-    return table
-
-
-def _console(file: TextIO | None) -> Console:
-    """A console as wide as the terminal that it is; colours only there."""
-    stream = file or sys.stdout
-    terminal = stream.isatty()
-    width = min(WIDTH, Console(file=stream).width) if terminal else WIDTH
-    return Console(file=stream, width=width, force_terminal=terminal, highlight=False, markup=False, emoji=False)
-
 
 TABLE = "events"
 """The table whose bad rows are set aside."""
@@ -141,14 +37,31 @@ def quarantine() -> None:
 @AS_JSON
 def list_rows(rule: str | None, partition: str | None, limit: int, as_json: bool) -> None:
     """Say how many rows each check sets aside, and name the newest."""
+    from weakfish.checks.bad_rows import Quarantine
 
-    from weakfish.checks.releases import Aside
-
-    found = Aside.read(Project.find(), TABLE).summary(rule, partition, limit)
+    found = Quarantine.read(Project.find(), TABLE).summary(rule, partition, limit)
     if as_json:
-        click.echo(to_json(found))
+        _print_json(found)
         return
-    print_summary(found)
+    share, limit_share = found["quarantined"] / found["rows"] if found["rows"] else 0.0, found["max_quarantined_share"]
+    most = f"; at most {limit_share:.1%} may be" if limit_share is not None else ""
+    shut = "; the gate is shut, none were let in" if found["gate"] == "shut" else ""
+    out = _console()
+    _say(
+        out,
+        f"{found['table']}: {found['quarantined']:,} of {found['rows']:,} rows set aside ({share:.1%}{most})"
+        f", {found['released']:,} released, {found['repaired']:,} repaired{shut}",
+        "bold",
+    )
+    if found["patched_since"]:
+        _say(out, "Patches have changed since; the next `dvc repro` applies them.")
+    if found["rules"]:
+        rows = ((of["rule"], f"{of['rows']:,}", f"{of['share']:.1%}", of["since"]) for of in found["rules"])
+        _table(out, rows, "rule", rows="right", share="right", since="left")
+        newest = ((of["key"], of["partition"], ", ".join(of["rules"])) for of in found["newest"])
+        _table(out, newest, "newest rows", partition="left", rules="left")
+        _say(out, "Why, and what a row holds: weakfish quarantine show ROW")
+        _say(out, "Let rows in: weakfish quarantine release --help")
 
 
 @quarantine.command()
@@ -159,18 +72,25 @@ def show(row: str, as_json: bool) -> None:
 
     This is the only command that prints the values of rows; they go nowhere else.
     """
-
-    from weakfish.checks.releases import Aside
+    from weakfish.checks.bad_rows import Quarantine
     from weakfish.checks.repairs import staged_files
 
     project = Project.find()
-    aside = Aside.read(project, TABLE)
+    aside = Quarantine.read(project, TABLE)
     with staged_files(project, TABLE) as files:
         found = aside.rows_of(row, files)
     if as_json:
-        click.echo(to_json({"row": row, "rows": found}))
+        _print_json({"row": row, "rows": found})
         return
-    print_rows(row, found)
+    out = _console()
+    for of in found:
+        _say(out, f"{printable(row)}, partition {of['partition']}", "bold")
+        if len(found) > 1:
+            _say(out, f"{len(found)} rows bear this name; '{of['hash']}' names this one alone.")
+        for reason in of["reasons"]:
+            _say(out, f"  {reason['rule']}: {reason['why']}")
+        values = ((name, "-" if value is None else _cut(value)) for name, value in of["columns"].items())
+        _table(out, values, "column", value="left")
 
 
 @quarantine.command()
@@ -202,22 +122,13 @@ def release(rows: tuple[str, ...], rule: str | None, who: str | None, why: str, 
 @AS_JSON
 def patches(as_json: bool) -> None:
     """Say which patches there are, whose they are, and how many rows each touches."""
-
-    found = _patches(Project.find())
-    if as_json:
-        click.echo(to_json(found))
-        return
-    print_patches(found)
-
-
-def _patches(project: Project) -> list[dict[str, Any]]:
-    """The patches as they are now, with the rows that each touched in the last `validate`; None where it saw none."""
     from weakfish.checks.patches import read_patches
     from weakfish.contracts.verdicts import Mask, mask_file
 
+    project = Project.find()
     applied = Mask.read(project, TABLE).notes.get("patches", []) if mask_file(project, TABLE).exists() else []
-    rows = {patch["patch"]: patch["rows"] for patch in applied}
-    return [
+    rows = {patch["patch"]: patch["rows"] for patch in applied}  # of the last `validate`; None where it saw none
+    found = [
         {
             "patch": patch.name,
             "who": patch.who,
@@ -227,3 +138,60 @@ def _patches(project: Project) -> list[dict[str, Any]]:
         }
         for patch in read_patches(project, TABLE)
     ]
+    if as_json:
+        _print_json(found)
+        return
+    out = _console()
+    if not found:
+        _say(out, "There are no patches.")
+        return
+    lines = (
+        (
+            str(of["patch"]).rpartition("/")[2],
+            "not applied yet" if of["rows"] is None else f"{of['rows']:,}",
+            *(of[name] for name in ("does", "who", "why")),
+        )
+        for of in found
+    )
+    _table(out, lines, "patch", rows="right", does="left", who="left", why="left")
+
+
+def _print_json(found: Any) -> None:
+    """Print JSON; times in ISO form, bytes in hexadecimal."""
+    from weakfish.checks.bad_rows import plain
+
+    click.echo(json.dumps(found, indent=2, ensure_ascii=False, default=plain))
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, without what would steer the terminal."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _cut(value: Any) -> str:
+    from weakfish.checks.bad_rows import plain
+
+    text = printable(value if isinstance(value, str) else plain(value))
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]} ... ({len(text):,} characters)"
+
+
+def _console() -> Console:
+    """A console as wide as the terminal that it is; colours only there."""
+    terminal = sys.stdout.isatty()
+    width = min(WIDTH, Console().width) if terminal else WIDTH
+    return Console(file=sys.stdout, width=width, force_terminal=terminal, highlight=False, markup=False, emoji=False)
+
+
+def _say(out: Console, line: str, style: str = "") -> None:
+    out.print(Text(line, style))
+
+
+def _table(out: Console, lines: Iterable[Sequence[str]], first: str, /, **columns: Any) -> None:
+    """Print a table of texts; ``columns`` says to which side each goes."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(first, overflow="fold")
+    for name, side in columns.items():
+        table.add_column(name, justify=side, overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(printable(text)) for text in line))
+    out.print(table)

@@ -1,13 +1,12 @@
-"""What an engine must do: make Ibis tables of files and of Arrow data, and run expressions to Arrow."""
+"""The engine: makes Ibis tables of files and of Arrow data, and runs expressions to Arrow, on DuckDB."""
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import duckdb
 import ibis
@@ -24,59 +23,23 @@ Fold = Literal["sum", "first", "last"]
 """How a column runs up: the total of whole numbers, the group's first value, or the latest value that is not null."""
 
 
-class Engine(Protocol):
-    """Runs Ibis expressions. Rows come out in any order unless the expression orders them, whatever the input."""
+class Engine:
+    """Runs Ibis expressions in one in-memory DuckDB, in UTC.
 
-    def read(self, files: Sequence[Path]) -> ir.Table:
-        """A table of Parquet files of one schema, in the order given; raises `TableError` where one is unreadable."""
-        ...
-
-    def from_arrow(self, table: pa.Table) -> ir.Table:
-        """A table of data in memory."""
-        ...
-
-    def keep(self, expression: ir.Table) -> ir.Table:
-        """The rows of ``expression``, computed once and kept in the engine; raises `WeakfishError` like `run`."""
-        ...
-
-    def accumulate(self, changes: Sequence[ir.Table], group: str, order: str, folds: Mapping[str, Fold]) -> ir.Table:
-        """What changes add up to: one row per ``group`` and ``order`` (int64) that any change has, in no order.
-
-        Each column of ``folds`` runs up over the rows of its group in their order, itself included. A change has
-        ``group``, ``order`` (together unique in it) and some of the columns; the others it leaves as they are. Each
-        group's first row has the ``first`` and ``last`` columns. Totals are exact.
-        """
-        ...
-
-    def prepare(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
-        """A query over tables of ``schema``, compiled once: what it returns runs it on one table after the other.
-
-        ``build`` makes the query of an unbound table with the columns of ``schema``; tables in memory that it refers to
-        are loaded once. Running raises `WeakfishError` like `run`.
-        """
-        ...
-
-    def run(self, expression: ir.Table) -> pa.Table:
-        """The rows of ``expression``; raises `WeakfishError` with the engine's own message when it cannot be run."""
-        ...
-
-
-def connect() -> Engine:
-    """The engine of this machine: DuckDB."""
-
-    return DuckDBEngine()
-
-
-class DuckDBEngine:
-    """One in-memory database; its session runs in UTC."""
+    Rows come out in any order unless the expression orders them, whatever the input.
+    """
 
     def __init__(self) -> None:
         self.connection = ibis.duckdb.connect()
         self.connection.raw_sql("SET TimeZone = 'UTC'")
         self._kept = 0
 
+    def _name(self, what: str) -> str:
+        self._kept += 1
+        return f"weakfish_{what}_{self._kept}"
+
     def read(self, files: Sequence[Path]) -> ir.Table:
-        """See `Engine.read`."""
+        """A table of Parquet files of one schema, in the order given; raises `TableError` where one is unreadable."""
         try:
             with _quiet():
                 return cast(ir.Table, self.connection.read_parquet([str(file) for file in files]))
@@ -87,42 +50,40 @@ class DuckDBEngine:
             ) from error
 
     def from_arrow(self, table: pa.Table) -> ir.Table:
-        """See `Engine.from_arrow`."""
+        """A table of data in memory."""
         return ibis.memtable(table)
 
     def keep(self, expression: ir.Table) -> ir.Table:
-        """See `Engine.keep`."""
-        self._kept += 1
-        try:
-            with _quiet():
-                return self.connection.create_table(f"weakfish_kept_{self._kept}", expression, temp=True)
-        except duckdb.Error as error:
-            raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
+        """The rows of ``expression``, computed once and kept in the engine; raises `WeakfishError` like `run`."""
+        with _told(), _quiet():
+            return self.connection.create_table(self._name("kept"), expression, temp=True)
 
     def accumulate(self, changes: Sequence[ir.Table], group: str, order: str, folds: Mapping[str, Fold]) -> ir.Table:
-        """See `Engine.accumulate`."""
+        """What changes add up to: one row per ``group`` and ``order`` (int64) that any change has, in no order.
+
+        Each column of ``folds`` runs up over the rows of its group in their order, itself included. A change has
+        ``group``, ``order`` (together unique in it) and some of the columns; the others it leaves as they are. Each
+        group's first row has the ``first`` and ``last`` columns. Totals are exact.
+        """
         names = [f"weakfish_change_{number}" for number in range(len(changes))]
-        self._kept += 1
-        name = f"weakfish_kept_{self._kept}"
-        try:
-            with _quiet():
-                for view, change in zip(names, changes, strict=True):
-                    self.connection.create_view(view, change, overwrite=True)
-            batches = accumulated(self.connection.con, names, group, order, folds)
-            for number, batch in enumerate(batches):
-                self.connection.con.register("weakfish_batch", batch)
+        name, con = self._name("kept"), self.connection.con
+        with _told(), _quiet():
+            for view, change in zip(names, changes, strict=True):
+                self.connection.create_view(view, change, overwrite=True)
+            for number, batch in enumerate(accumulated(con, names, group, order, folds)):
+                con.register("weakfish_batch", batch)
                 start = f"INSERT INTO {name}" if number else f"CREATE TEMP TABLE {name} AS"
-                self.connection.con.execute(f"{start} FROM weakfish_batch")
-            self.connection.con.unregister("weakfish_batch")
-        except duckdb.Error as error:
-            raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
-        with _quiet():
+                con.execute(f"{start} FROM weakfish_batch")
+            con.unregister("weakfish_batch")
             return self.connection.table(name)
 
     def prepare(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
-        """See `Engine.prepare`."""
-        self._kept += 1
-        name = f"weakfish_given_{self._kept}"
+        """A query over tables of ``schema``, compiled once: what it returns runs it on one table after the other.
+
+        ``build`` makes the query of an unbound table with the columns of ``schema``; tables in memory that it refers to
+        are loaded once. Running raises `WeakfishError` like `run`.
+        """
+        name = self._name("given")
         expression = build(ibis.table(ibis.Schema.from_pyarrow(schema), name=name))
         in_memory = {table: self.keep(table.to_expr()).op() for table in expression.op().find(ops.InMemoryTable)}
         query = self.connection.compile(expression.op().replace(in_memory).to_expr())
@@ -131,20 +92,31 @@ class DuckDBEngine:
         def run(table: pa.Table) -> pa.Table:
             con.register(name, table)
             try:
-                return con.sql(query).to_arrow_table()
-            except duckdb.Error as error:
-                raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
+                with _told():
+                    return con.sql(query).to_arrow_table()
             finally:
                 con.unregister(name)
 
         return run
 
     def run(self, expression: ir.Table) -> pa.Table:
-        """See `Engine.run`."""
-        try:
+        """The rows of ``expression``; raises `WeakfishError` with the engine's own message when it cannot be run."""
+        with _told():
             return self.connection.to_pyarrow(expression)
-        except duckdb.Error as error:
-            raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
+
+
+def connect() -> Engine:
+    """The engine of this machine: DuckDB."""
+    return Engine()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What DuckDB says of an expression that it cannot run becomes a `WeakfishError`."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise WeakfishError(f"DuckDB could not run an expression: {first_line(error)}.") from error
 
 
 @contextmanager
@@ -158,40 +130,6 @@ def _quiet() -> Iterator[None]:
 def first_line(error: Exception) -> str:
     """The engine's message without the query that it repeats."""
     return str(error).strip().splitlines()[0].rstrip(".")
-
-
-_OF_THREAD = threading.local()
-
-
-def hashes(columns: Sequence[pa.Array]) -> npt.NDArray[np.uint64]:
-    """A 64-bit hash of each row; rows that are equal have the same, null being equal to null."""
-    names = ", ".join(f"c{number}" for number in range(len(columns)))
-    found = _run(columns, f"SELECT hash({names}) AS hash FROM weakfish_rows")["hash"]  # noqa: S608
-    return np.asarray(found, np.uint64)
-
-
-def repeated(columns: Sequence[pa.Array | pa.ChunkedArray]) -> npt.NDArray[np.int64]:
-    """Positions, ascending, of the rows that stand there more than once; null is equal to null."""
-    names = ", ".join(f"c{number}" for number in range(len(columns)))
-    place = pa.array(np.arange(len(columns[0])), pa.int64())
-    several = f"count(*) OVER (PARTITION BY {names}) > 1"
-    query = f"SELECT place FROM weakfish_rows QUALIFY {several} ORDER BY place"  # noqa: S608
-    return np.asarray(_run(columns, query, place=place)["place"], np.int64)
-
-
-def _run(
-    columns: Sequence[pa.Array | pa.ChunkedArray], query: str, **more: pa.Array
-) -> dict[str, npt.NDArray[np.generic]]:
-    connection = getattr(_OF_THREAD, "connection", None)
-    if connection is None:
-        connection = _OF_THREAD.connection = duckdb.connect(config={"threads": 1})
-    table = pa.table({**{f"c{number}": column for number, column in enumerate(columns)}, **more})
-    connection.register("weakfish_rows", table)
-    try:
-        found: dict[str, npt.NDArray[np.generic]] = connection.execute(query).fetchnumpy()
-        return found
-    finally:
-        connection.unregister("weakfish_rows")
 
 
 Integers = npt.NDArray[np.int64]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import ibis
 import ibis.expr.types as ir
@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 
 from weakfish.checks import gx
 from weakfish.checks.expectations.conditions import columns_of, condition_of, family
-from weakfish.checks.expectations.repeats import distinct, hashes, ordered, quantile, repeats
-from weakfish.checks.expectations.table import ROW, Fact, Found, Table, Unsure
+from weakfish.checks.expectations.repeats import distinct, hashes, ordered, repeats
+from weakfish.checks.expectations.table import ROW, CheckedTable, Found, PartitionFact, Unsure
 from weakfish.contracts.verdicts import Rows
 
 MOST_VALUES = 10_000
@@ -39,8 +39,7 @@ _OF_VALUES = {
 _NUMBERS = (pa.float64(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32())
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """One expectation, judged by the library.
 
     Attributes
@@ -61,18 +60,28 @@ class Judged:
     by_pandas: bool = False
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What an expectation needs to know, and how it is judged when that is known; judging may raise `Unsure`."""
 
-    facts: Sequence[Fact]
+    facts: Sequence[PartitionFact]
     judge: Callable[[Found], Judged]
+
+
+@contextmanager
+def _in_library() -> Iterator[None]:
+    """Whatever a project's own class raises, the library says better over pandas."""
+    try:
+        yield
+    except Unsure:
+        raise
+    except Exception as error:
+        raise Unsure(f"{type(error).__name__}: {error}") from error
 
 
 class Planner:
     """Plans for the expectations of a suite over one table."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: CheckedTable) -> None:
         self.table, self.schema = table, table.schema
         self.engine = gx.engine_of(_typical(table.schema, ()))
 
@@ -82,7 +91,8 @@ class Planner:
             raise Unsure("code of the project's own")
         if getattr(expectation, "row_condition", None):
             raise Unsure("a row_condition")
-        needed = self._needed(expectation, self.engine)
+        with _in_library():
+            needed = gx.dependencies(expectation, self.engine)
         if not needed:
             raise Unsure("no metrics")
         domain, names = self._domain(needed.values()), set(needed)
@@ -103,17 +113,12 @@ class Planner:
         if names <= {"column.min", "column.max"}:
             return self._reduced(expectation, column, _extremes(column), _ends)
         if names <= _OF_VALUES:
-            return self._reduced(expectation, column, _counts(column), _distinct)
+            return self._reduced(
+                expectation, column, _counts(column), lambda parts, kind: _counted(parts, kind)["value"]
+            )
         if names == {"column.most_common_value"}:
             return self._reduced(expectation, column, _counts(column), _most_common)
         return self._of_numbers(expectation, column, needed)
-
-    @staticmethod
-    def _needed(expectation: Any, engine: Any) -> dict[str, Any]:
-        try:
-            return gx.dependencies(expectation, engine)
-        except Exception as error:  # whatever a project's own class raises, the library says it better
-            raise Unsure(f"{type(error).__name__}: {error}") from error
 
     def _domain(self, metrics: Any) -> dict[str, Any]:
         """What the metrics are about; raises `Unsure` unless that is whole columns of this table."""
@@ -135,13 +140,9 @@ class Planner:
 
     def _given(self, expectation: Any, metrics: Mapping[str, Any], engine: Any = None) -> Any:
         engine = engine or self.engine
-        try:
-            needed = self._needed(expectation, engine)
+        with _in_library():
+            needed = gx.dependencies(expectation, engine)
             return gx.judge(expectation, engine, {metric.id: metrics[name] for name, metric in needed.items()})
-        except Unsure:
-            raise
-        except Exception as error:  # as in `_needed`
-            raise Unsure(f"{type(error).__name__}: {error}") from error
 
     def _of_schema(self, expectation: Any) -> Plan:
         column = str(getattr(expectation, "column", None))
@@ -158,7 +159,11 @@ class Planner:
         return Plan(facts, judge)
 
     def _reduced(
-        self, expectation: Any, column: str, fact: Fact, reduce: Callable[[pa.Table], pa.ChunkedArray]
+        self,
+        expectation: Any,
+        column: str,
+        fact: PartitionFact,
+        reduce: Callable[[list[pa.Scalar], pa.DataType], pa.ChunkedArray],
     ) -> Plan:
         """The library over pandas finds in a few values, and a null if there is any, what it would find in all."""
         kind = self.schema.field(column).type
@@ -166,20 +171,17 @@ class Planner:
             raise Unsure(f"values of {kind}")
 
         def judge(found: Found) -> Judged:
-            parts = [
-                pa.Table.from_arrays(_entries(value, kind), ["value", "count"]) for value in _sure(found, fact).values()
-            ]
-            values = reduce(pa.concat_tables(parts)).chunks
+            values = reduce([part for part in _sure(found, fact).values() if part.is_valid], kind).chunks
             missing = [pa.nulls(1, kind)] if _total(found, _nulls(column)) else []
             result, _ = gx.judge_by_pandas(expectation, pa.table({column: pa.chunked_array([*values, *missing], kind)}))
             return Judged(result, False, {})
 
         return Plan([fact, _nulls(column)], judge)
 
-    def _of_numbers(self, expectation: Any, column: str, needed: Mapping[str, Any]) -> Plan:
+    def _of_numbers(self, expectation: Any, column: str, needed: Iterable[str]) -> Plan:
         kind = self.schema.field(column).type
         nulls = _nulls(column)
-        numbers = {name: _number(name, column, kind, metric.metric_value_kwargs) for name, metric in needed.items()}
+        numbers = {name: _number(name, column, kind) for name in needed}
 
         def judge(found: Found) -> Judged:
             values, missing = {}, _total(found, nulls)
@@ -223,7 +225,7 @@ class Planner:
 
         return Plan([*facts, *map(_nulls, columns)], judge)
 
-    def _condition(self, metric: str, domain: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Fact]:
+    def _condition(self, metric: str, domain: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[PartitionFact]:
         """Of a row-level condition: how many rows it is about, which of them are bad, and the first ones' values."""
         columns = columns_of(domain)
         verdict = condition_of(metric, domain, arguments, self.schema)
@@ -235,9 +237,9 @@ class Planner:
             return _first(values, rows[ROW], where=verdict(rows)[1])
 
         return [
-            Fact(f"{name} considered", columns, lambda rows: rows.count(where=verdict(rows)[0])),
-            Fact(f"{name} bad", columns, lambda rows: rows[ROW].collect(where=verdict(rows)[1]), ordered),
-            Fact(f"{name} first", columns, first),
+            PartitionFact(f"{name} considered", columns, lambda rows: rows.count(where=verdict(rows)[0])),
+            PartitionFact(f"{name} bad", columns, lambda rows: rows[ROW].collect(where=verdict(rows)[1]), ordered),
+            PartitionFact(f"{name} first", columns, first),
         ]
 
     def _unique(self, expectation: Any, metric: str, columns: Sequence[str], rule: str | None) -> Plan:
@@ -301,8 +303,7 @@ class Planner:
         return list(zip(*series, strict=True))
 
 
-@dataclass(frozen=True)
-class _Bad:
+class _Bad(NamedTuple):
     """Bad rows by partition, how many rows were looked at, and the values of the first bad ones."""
 
     rows: Mapping[str, Rows]
@@ -310,7 +311,7 @@ class _Bad:
     first: pa.Table | None
 
 
-def _bad(found: Found, facts: Sequence[Fact]) -> _Bad:
+def _bad(found: Found, facts: Sequence[PartitionFact]) -> _Bad:
     considered, bad, first = (_sure(found, fact) for fact in facts)
     known = [value.values for value in first.values() if value.is_valid]
     table = None
@@ -320,14 +321,14 @@ def _bad(found: Found, facts: Sequence[Fact]) -> _Bad:
     return _Bad(bad, sum(value.as_py() for value in considered.values()), table)
 
 
-def _sure(found: Found, fact: Fact) -> Mapping[str, Any]:
+def _sure(found: Found, fact: PartitionFact) -> Mapping[str, Any]:
     for value in found[fact.identity].values():
         if isinstance(value, Unsure):
             raise value
     return found[fact.identity]
 
 
-def _total(found: Found, fact: Fact) -> int:
+def _total(found: Found, fact: PartitionFact) -> int:
     return sum(value.as_py() for value in _sure(found, fact).values())
 
 
@@ -345,22 +346,22 @@ def _some(kind: pa.DataType, with_null: bool) -> pa.Array:
     return pa.array([values[of], None if with_null else values[of]], kind) if of in values else pa.nulls(2, kind)
 
 
-def _nulls(column: str) -> Fact:
-    return Fact("nulls", [column], lambda rows: rows.count(where=rows[column].isnull()))
+def _nulls(column: str) -> PartitionFact:
+    return PartitionFact("nulls", [column], lambda rows: rows.count(where=rows[column].isnull()))
 
 
-def _extremes(column: str) -> Fact:
-    return Fact("extremes", [column], lambda rows: ibis.array([rows[column].min(), rows[column].max()]))
+def _extremes(column: str) -> PartitionFact:
+    return PartitionFact("extremes", [column], lambda rows: ibis.array([rows[column].min(), rows[column].max()]))
 
 
-def _counts(column: str) -> Fact:
+def _counts(column: str) -> PartitionFact:
     def histogram(_: Any) -> None: ...
 
     def of(rows: ir.Table) -> ir.Value:
         kind = rows[column].type()
         return ibis.udf.agg.builtin(histogram, signature=((kind,), f"map<{kind}, int64>"))(rows[column])
 
-    return Fact("counts", [column], of)
+    return PartitionFact("counts", [column], of)
 
 
 def _first(values: ir.Value, place: ir.Value, where: ir.BooleanValue) -> ir.Value:
@@ -372,45 +373,36 @@ def _first(values: ir.Value, place: ir.Value, where: ir.BooleanValue) -> ir.Valu
     return ibis.udf.agg.builtin(min_by, signature=signature)(values, place, gx.EXAMPLES, where=where)
 
 
-def _entries(value: pa.Scalar, kind: pa.DataType) -> list[pa.Array]:
-    """The values of a fact, and how often each stands there; of extremes once."""
-    if not value.is_valid:
-        return [pa.array([], kind), pa.array([], pa.int64())]
-    if pa.types.is_map(value.type):
-        return [value.values.field(0).cast(kind), value.values.field(1).cast(pa.int64())]
-    values = value.values.drop_null().cast(kind)
-    return [values, pa.array([1] * len(values), pa.int64())]
+def _ends(parts: list[pa.Scalar], kind: pa.DataType) -> pa.ChunkedArray:
+    return pa.chunked_array([part.values.drop_null().cast(kind) for part in parts], kind)
 
 
-def _ends(entries: pa.Table) -> pa.ChunkedArray:
-    found = pc.min_max(entries["value"])
-    kind = entries.schema.field("value").type
-    return pa.chunked_array([pa.array([end for end in found.values() if end.is_valid], kind)])
-
-
-def _distinct(entries: pa.Table) -> pa.ChunkedArray:
-    return _added_up(entries)["value"]
-
-
-def _most_common(entries: pa.Table) -> pa.ChunkedArray:
-    counts = _added_up(entries)
-    return counts["value"].filter(pc.equal(counts["count"], pc.max(counts["count"])))
-
-
-def _added_up(entries: pa.Table) -> pa.Table:
-    counts = entries.group_by("value", use_threads=False).aggregate([("count", "sum")])
+def _counted(parts: list[pa.Scalar], kind: pa.DataType) -> pa.Table:
+    """How often each value stands in all partitions."""
+    entries = [part.values.flatten() for part in parts]
+    columns = [pa.chunked_array([of[n].cast(to) for of in entries], to) for n, to in enumerate((kind, pa.int64()))]
+    counts = pa.table(columns, ["value", "count"]).group_by("value", use_threads=False).aggregate([("count", "sum")])
     if counts.num_rows > MOST_VALUES:
         raise Unsure(f"more than {MOST_VALUES} distinct values")
-    return counts.select(["value", "count_sum"]).rename_columns(["value", "count"])
+    return counts
+
+
+def _distinct(parts: list[pa.Scalar], kind: pa.DataType) -> pa.ChunkedArray:
+    return _counted(parts, kind)["value"]
+
+
+def _most_common(parts: list[pa.Scalar], kind: pa.DataType) -> pa.ChunkedArray:
+    counts = _counted(parts, kind)
+    return counts["value"].filter(pc.equal(counts["count_sum"], pc.max(counts["count_sum"])))
 
 
 # Metrics of a column that are numbers: the fact that each follows from; how, given that of all partitions, the rows of
 # the table and the nulls of the column; and whether it has a value where the column has none.
 
-_Number = tuple[Fact, Callable[[Mapping[str, Any], int, int], Any], bool]
+_Number = tuple[PartitionFact, Callable[[Mapping[str, Any], int, int], Any], bool]
 
 
-def _number(metric: str, column: str, kind: pa.DataType, arguments: Mapping[str, Any]) -> _Number:
+def _number(metric: str, column: str, kind: pa.DataType) -> _Number:
     of = family(kind)
     if metric == "column.non_null_proportion":
         return _nulls(column), lambda _, rows, nulls: _share(rows - nulls, rows), True
@@ -426,25 +418,10 @@ def _number(metric: str, column: str, kind: pa.DataType, arguments: Mapping[str,
                 raise Unsure(f"{metric} of truth values beside nulls")  # to pandas they are objects
             return _summed(metric, list(parts.values()), of != "float", rows, nulls)
 
-        return Fact("sum", [column], lambda rows: _number_of(rows[column]).collect(), _sum), summed, False
+        return PartitionFact("sum", [column], lambda rows: _number_of(rows[column]).collect(), _sum), summed, False
     if metric == "column.standard_deviation" and kind in _NUMBERS:
-        squares = Fact("squares", [column], lambda rows: _number_of(rows[column]).collect(), _squares)
+        squares = PartitionFact("squares", [column], lambda rows: _number_of(rows[column]).collect(), _squares)
         return squares, lambda parts, *_: _deviation(list(parts.values())), False
-    if metric in ("column.median", "column.quantile_values") and kind in _NUMBERS:
-        single = metric == "column.median"
-        shares = [0.5] if single else list(arguments["quantiles"])
-        method = "linear" if single else arguments.get("allow_relative_error") or "nearest"
-        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares):
-            raise Unsure(f"quantiles {shares}")
-        fact = Fact("sorted", [column], lambda rows: _number_of(rows[column]).collect(), ordered)
-
-        def quantiles(parts: Mapping[str, Any], _: int, nulls: int) -> Any:
-            found = [quantile(list(parts.values()), share, method) for share in shares]
-            if single or nulls:
-                found = [float(one) for one in found]  # pandas holds whole numbers beside nulls as floats
-            return found[0] if single else found
-
-        return fact, quantiles, False
     raise Unsure(f"the metric {metric} of {kind}")
 
 

@@ -1,13 +1,12 @@
-"""Rows that stand more than once in a table, across its partitions, how many are distinct, and values by rank.
+"""Rows that stand more than once in a table, across its partitions, and how many are distinct.
 
-Partitions are remembered as sorted arrays, 8 bytes per row: hashes are merged in slices of bounded size, and values are
-found by rank without merging. What shares a hash is read again and compared, and only that.
+Partitions are remembered as sorted arrays of hashes, 8 bytes per row, which are merged in slices of bounded size. What
+shares a hash is read again and compared, and only that.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from weakfish.checks.expectations.conditions import considered
-from weakfish.checks.expectations.table import ROW, Fact, Table, Unsure
+from weakfish.checks.expectations.table import ROW, CheckedTable, PartitionFact
 from weakfish.project.cache import key_of
 
 MERGED = 2_000_000
@@ -27,13 +26,13 @@ MERGED = 2_000_000
 Sorted = npt.NDArray[Any]
 
 
-def hashes(columns: Sequence[str], ignore: str) -> Fact:
+def hashes(columns: Sequence[str], ignore: str) -> PartitionFact:
     """A hash of each row that ``ignore`` leaves, sorted. Equal rows have the same."""
 
     def of(rows: ir.Table) -> ir.Value:
         return _hash(rows, columns).collect(where=considered(rows, columns, ignore))
 
-    return Fact(f"hashes {ignore!r}", columns, of, ordered)
+    return PartitionFact(f"hashes {ignore!r}", columns, of, ordered)
 
 
 def ordered(value: pa.Scalar) -> Sorted:
@@ -48,7 +47,7 @@ def distinct(parts: Mapping[str, Sorted]) -> int:
     return sum(int(_first_of_equals(merged).sum()) for merged in _slices(parts))
 
 
-def repeats(table: Table, columns: Sequence[str], ignore: str, parts: Mapping[str, Sorted]) -> pa.Table:
+def repeats(table: CheckedTable, columns: Sequence[str], ignore: str, parts: Mapping[str, Sorted]) -> pa.Table:
     """All rows that equal another one in ``columns``: their partition (its number), position, and values."""
     suspects = np.concatenate([np.array([], np.uint64), *map(_shared, _slices(parts))])
     counts = {part: _count(array, suspects) for part, array in parts.items()}
@@ -73,7 +72,9 @@ def repeats(table: Table, columns: Sequence[str], ignore: str, parts: Mapping[st
     )
 
 
-def _compared(table: Table, columns: Sequence[str], ignore: str, touched: Sequence[str], suspects: Sorted) -> pa.Table:
+def _compared(
+    table: CheckedTable, columns: Sequence[str], ignore: str, touched: Sequence[str], suspects: Sorted
+) -> pa.Table:
     """Of the rows with these hashes those that are equal; ``part`` is the place in ``touched``."""
     names = {f"c{place}": name for place, name in enumerate(columns)}
     some = ibis.memtable(pa.table({"suspect": pa.array(suspects, pa.uint64())}))
@@ -124,37 +125,3 @@ def _first_of_equals(merged: Sorted) -> npt.NDArray[np.bool_]:
 def _count(array: Sorted, suspects: Sorted) -> int:
     found = np.searchsorted(array, suspects, side="right") - np.searchsorted(array, suspects, side="left")
     return int(found.sum())
-
-
-def ranked(parts: Sequence[Sorted], rank: int) -> float | int:
-    """The value that has ``rank`` values before it in partitions that are sorted one by one."""
-    parts = [part for part in parts if len(part)]
-    while True:
-        largest = max(parts, key=len)
-        middle = largest[len(largest) // 2]
-        before = [int(np.searchsorted(part, middle, side="left")) for part in parts]
-        through = [int(np.searchsorted(part, middle, side="right")) for part in parts]
-        if sum(before) <= rank < sum(through):
-            found: float | int = middle.item()
-            return found
-        if rank < sum(before):
-            parts = [part[:end] for part, end in zip(parts, before, strict=True) if end]
-        else:
-            rank -= sum(through)
-            parts = [part[end:] for part, end in zip(parts, through, strict=True) if end < len(part)]
-
-
-def quantile(parts: Sequence[Sorted], share: float, method: str) -> float | int:
-    """The quantile as NumPy has it, for its methods linear, lower, higher, midpoint and nearest."""
-    place = (sum(map(len, parts)) - 1) * (share * 100.0 / 100)  # as pandas asks NumPy, by percents
-    low, high = math.floor(place), math.ceil(place)
-    if method == "nearest":
-        return ranked(parts, int(np.around(place)))
-    if method in ("lower", "higher"):
-        return ranked(parts, low if method == "lower" else high)
-    if method not in ("midpoint", "linear"):
-        raise Unsure(f"quantiles by {method!r}")
-    ends = float(ranked(parts, low)), float(ranked(parts, high))
-    between = place - low if method == "linear" else (high - low) / 2
-    apart = ends[1] - ends[0]
-    return ends[0] + apart * between if between < 0.5 else ends[1] - apart * (1 - between)

@@ -19,11 +19,10 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from ibis.common.exceptions import IbisError
 
 from weakfish.checks.expectations.python_regex import PYTHON_SEARCH, search_by_python
-from weakfish.contracts.tables import open_partition
+from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.errors import TableError
 from weakfish.files import sha256
 from weakfish.project.cache import Cache, key_of
@@ -41,7 +40,7 @@ class Unsure(Exception):
 
 
 @dataclass(frozen=True)
-class Fact:
+class PartitionFact:
     """What is to be known of each partition.
 
     Attributes
@@ -71,7 +70,7 @@ Found = dict[tuple[str, ...], dict[str, Any]]
 """The values of facts, by their identity and partition; an `Unsure` stands where there is none."""
 
 
-class Table:
+class CheckedTable:
     """A table by its partitions, in order."""
 
     def __init__(self, files: Mapping[str, Path], cache: Cache) -> None:
@@ -94,7 +93,7 @@ class Table:
         self.hashes = {part: sha256(file) for part, file in files.items()}
 
     @contextmanager
-    def opened(self) -> Iterator[Table]:
+    def opened(self) -> Iterator[CheckedTable]:
         """The table with a DuckDB session; at the end the cache is rid of what was not asked for."""
         self.engine = ibis.duckdb.connect()
         session = self.engine.con
@@ -107,7 +106,7 @@ class Table:
             self.engine.disconnect()
         self.cache.drop_unused()
 
-    def facts(self, wanted: Sequence[Fact]) -> Found:
+    def facts(self, wanted: Sequence[PartitionFact]) -> Found:
         """The facts of each partition: from the cache, or in one pass over the partition."""
         facts = {fact.identity: fact for fact in wanted}
         found: Found = {identity: {} for identity in facts}
@@ -149,7 +148,7 @@ class Table:
         column = table[name] if table[name].type() == kind else table[name].cast(kind)
         return column.isnan().ifelse(ibis.null(kind), column) if kind.is_floating() else column
 
-    def _computed(self, part: str, facts: Sequence[Fact]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    def _computed(self, part: str, facts: Sequence[PartitionFact]) -> Iterator[tuple[tuple[str, ...], Any]]:
         columns = sorted({name for fact in facts for name in fact.columns})
         try:
             rows = self.part(part, columns)
@@ -169,24 +168,17 @@ class Table:
             self.cache.put(self._key(part, fact), content)
             yield fact.identity, _read(content)
 
-    def _key(self, part: str, fact: Fact) -> str:
+    def _key(self, part: str, fact: PartitionFact) -> str:
         types = [str(self.schema.field(name).type) for name in fact.columns]
         return key_of(_VERSIONS, self.hashes[part], fact.identity, types)
 
     def _whole(self, part: str, columns: Sequence[str]) -> pa.Table:
         schema, file = pa.schema([self.schema.field(name) for name in columns]), self.files[part]
-        try:
-            with pq.ParquetFile(file, page_checksum_verification=True) as opened:
-                have = [name for name in columns if name in opened.schema_arrow.names]
-                found = opened.read(columns=have)
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise TableError(f"{file} is not readable Parquet ({reason}); delete it and run `dvc repro`.") from error
+        have = [name for name in columns if name in open_partition(file).schema_arrow.names]
+        found = read_partition(file, have)
         arrays = [
-            found[column.name].cast(column.type, safe=False)
-            if column.name in have
-            else pa.nulls(self.sizes[part], column.type)
-            for column in schema
+            found[of.name].cast(of.type, safe=False) if of.name in have else pa.nulls(self.sizes[part], of.type)
+            for of in schema
         ]
         return pa.Table.from_arrays(arrays, schema=schema)
 
