@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from changes import MONTHS, measure, orders, put
 from projects import tiny
 
 from weakfish.contracts.tables import TIME
-from weakfish.engine.profile import Profile, profile_of, write_profile
+from weakfish.engine.profile import ColumnProfile, Profile, profile_of, write_profile
 from weakfish.errors import TableError
 from weakfish.project.paths import Project
 
@@ -141,6 +142,23 @@ def test_the_profile_of_all_partitions_is_that_of_all_rows(project: Project) -> 
     for name, column in whole.items():
         of_parts = split[name].as_json() | {"distinct": None}
         assert of_parts == column.as_json() | {"distinct": None}, name
+
+
+def test_partitions_add_up_to_the_same_bytes_in_any_order_and_any_grouping(project: Project) -> None:
+    parts = {f"2024-{month:02}": orders(f"2024-{month:02}", rows=100 * month, seed=month) for month in range(1, 5)}
+    partitions = measure(project, parts).partitions
+    for name in partitions["2024-01"].columns:
+        found = [partition.columns[name] for partition in partitions.values()]
+        whole = as_bytes(ColumnProfile.merged(found))
+        for order in permutations(found):
+            assert as_bytes(ColumnProfile.merged(order)) == whole, name
+            pairs = [ColumnProfile.merged(order[:2]), ColumnProfile.merged(order[2:])]
+            assert as_bytes(ColumnProfile.merged(pairs)) == whole, name
+        assert sum(column.rows for column in found) == 1000 == ColumnProfile.merged(found).rows
+
+
+def as_bytes(column: ColumnProfile) -> bytes:
+    return json.dumps(column.as_json()).encode()
 
 
 def test_distinct_values_are_exact_when_few_and_near_when_many(project: Project) -> None:
