@@ -13,6 +13,7 @@ from projects import tiny
 
 from weakfish.checks.baseline import Entry
 from weakfish.checks.change import change_checks
+from weakfish.checks.validate import validate
 from weakfish.engine.profile import profile_of
 from weakfish.project.params import ChangeParams
 from weakfish.project.paths import Project
@@ -251,6 +252,13 @@ def test_without_a_baseline_one_note_says_how_to_accept_one(project: Project) ->
     (check,) = change_checks("events", profile_of(project, "events", files), None, ChangeParams(), files)
     assert (check.check, check.severity, check.status) == ("baseline", "info", "noted")
     assert "`weakfish accept-baseline`" in check.why
+
+
+def test_a_table_without_expectations_is_compared_with_the_baseline_only(project: Project) -> None:
+    put(project, "events", HISTORY)
+    (project.root / "validation/events.py").unlink()
+    verdict = validate(project, "events")
+    assert ([check.check for check in verdict.checks], verdict.verdict) == (["baseline"], "passed")
 
 
 def test_the_same_tables_give_the_same_checks(project: Project) -> None:

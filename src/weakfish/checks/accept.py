@@ -99,11 +99,12 @@ def _moved(table: str, before: Entry | None, now: Entry) -> Move:
         psi = shift(bins.now, bins.accepted).psi if bins else 0.0
         if psi >= MOVED:
             columns.append((name, rounded(psi)))
-    nothing = AcceptedCheck("", None)
-    names = sorted({*before.checks, *now.checks}) if before else ()
-    statuses = [
-        (name, *(entry.checks.get(name, nothing).status or None for entry in (before, now) if entry)) for name in names
-    ]
+    known: Mapping[str, AcceptedCheck] = before.checks if before else now.checks
+    checks: list[tuple[str, str | None, str | None]] = []
+    for name in sorted({*known, *now.checks}):
+        was, is_now = (of[name].status if name in of else None for of in (known, now.checks))
+        if was != is_now:
+            checks.append((name, was, is_now))
     rows, rows_before = (sum(entry.rows.values()) if entry and entry.rows else None for entry in (now, before))
     return Move(
         table,
@@ -112,7 +113,7 @@ def _moved(table: str, before: Entry | None, now: Entry) -> Move:
         rows,
         rows_before,
         sorted(columns, key=lambda item: (-item[1], item[0])),
-        [(name, was, is_now) for name, was, is_now in statuses if was != is_now],
+        checks,
     )
 
 

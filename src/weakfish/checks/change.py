@@ -261,7 +261,7 @@ def _schema(against: _Comparison) -> list[Check]:
     for columns in parts:
         for name, column in columns.items():
             now.setdefault(name, set()).add(column.type)
-    gone = sorted(set(before).difference(set.intersection(*map(set, parts))))
+    gone = sorted(name for name in before if not all(name in columns for columns in parts))
     retyped = {name: sorted(now[name]) for name in sorted(before) if now.get(name, {before[name]}) != {before[name]}}
     new = sorted(set(now) - set(before))
     told = [f"{name} is gone" for name in gone]

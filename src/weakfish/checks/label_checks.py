@@ -258,12 +258,16 @@ def _of_classes(compared: _Labels) -> list[Check]:
     """The mean probability of each class (of two classes the last) and the share of rows without votes."""
     classes, limits, windows = compared.now["classes"], compared.limits, max(1, len(compared.windows))
     asked = classes[-1:] if len(classes) == 2 else classes
+
+    def mean(name: str) -> Callable[[LabelTotals], Rate]:
+        return lambda totals: Rate(totals.mean[name] * totals.covered, totals.covered)
+
     questions = [
         _Question(
             f"class_balance({name})",
             "Where classes have other shares than before, thresholds, class weights and the label model's own class "
             "balance fit no longer, and what was learned before ranks rows by what is no longer so.",
-            lambda totals, name=name: Rate(totals.mean[name] * totals.covered, totals.covered),
+            mean(name),
             Limit(limits.significance / (len(asked) * windows), difference=limits.class_balance),
             f"The mean probability of {name} is {{share}} over {{where}}",
             rows=" with a label",

@@ -280,7 +280,7 @@ def _rewrite(file: Path | None, name: str, contract: Contract, repaired: Mapping
     """Write a partition without the rows that leave it, with those that come, and with those that it keeps repaired."""
     schema = next(iter(repaired.values())).values.schema
     staged = read_partition(file) if file else schema.empty_table()
-    gone = repaired[name].rows if name in repaired else []
+    gone: Rows | list[int] = repaired[name].rows if name in repaired else []
     places = [np.setdiff1d(np.arange(staged.num_rows), gone)]
     tables, end = [staged.take(pa.array(places[0]))], staged.num_rows
     hashes: dict[int, str] = {}

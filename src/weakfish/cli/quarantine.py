@@ -149,7 +149,7 @@ def patches(as_json: bool) -> None:
         (
             str(of["patch"]).rpartition("/")[2],
             "not applied yet" if of["rows"] is None else f"{of['rows']:,}",
-            *(of[name] for name in ("does", "who", "why")),
+            *(str(of[name]) for name in ("does", "who", "why")),
         )
         for of in found
     )

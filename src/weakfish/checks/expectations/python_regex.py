@@ -10,18 +10,14 @@ import re
 import warnings
 from dataclasses import dataclass
 from functools import cache
-from re import _constants as kind
-from re import _parser as parser
+from re import _constants as kind  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.compute as pc
-
-# type: ignore[attr-defined]
-# type: ignore[attr-defined]
-
 
 PYTHON_SEARCH = "weakfish_python_search"
 """The name under which `search_by_python` has to be registered with DuckDB."""
