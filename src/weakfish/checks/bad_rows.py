@@ -123,7 +123,7 @@ def together(rows: Iterable[Rows]) -> Rows:
 
 
 @dataclass(frozen=True)
-class Quarantine:
+class QuarantinedRows:
     """The rows of a table that are set aside, and the verdict that they come with."""
 
     project: Project
@@ -132,7 +132,7 @@ class Quarantine:
     verdict: Verdict
 
     @classmethod
-    def read(cls, project: Project, table: str) -> Quarantine:
+    def read(cls, project: Project, table: str) -> QuarantinedRows:
         """As the last `validate` left it; raises `TableError` where there was none."""
         return cls(project, table, Mask.read(project, table), read_verdict(project, table))
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from weakfish.checks.rates import Limit, Rate, deviations, distance, percent
+from weakfish.checks.rates import Bounds, Limit, Rate, deviations, distance, percent
 from weakfish.contracts.verdicts import Check, Severity, Status, measured
 from weakfish.contracts.votes_file import parse_table, table_json
 from weakfish.errors import TableError
@@ -235,7 +235,7 @@ def _answer(compared: _Labels, asked: _Question) -> Check | None:
 
     window, rate = max(rates, key=lambda pair: (moved(pair[1]), abs(distance(pair[1], accepted))))
     bounds = limit.bounds(rate.rows, accepted)
-    bounds = bounds._replace(low=None) if asked.upward else bounds
+    bounds = Bounds(None, bounds.high) if asked.upward else bounds
     where = f"{rate.rows:,} {window.text}{asked.rows}"
     said = asked.says.format(share=percent(rate.share), rest=percent(1 - rate.share), where=where)
     shows = f"a share {bounds.text()} shows" if bounds.text() else "no change shows, they are too few"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from weakfish.checks.bad_rows import Quarantine
+from weakfish.checks.bad_rows import QuarantinedRows
 from weakfish.checks.patches import Patch, as_yaml, from_text, patch_of, read_patches, typed
 from weakfish.checks.repairs import RepairPlan, contract_of, plan_of, staged_files
 from weakfish.contracts.tables import partitions
@@ -33,7 +33,7 @@ class Decision:
     why: str
     values: tuple[str, ...] = ()
 
-    def lines(self, quarantine: Quarantine) -> pa.Table:
+    def lines(self, quarantine: QuarantinedRows) -> pa.Table:
         """The mask's lines that the decision is about."""
         of_rule = quarantine.lines(rule=self.rule)
         if not self.names:
@@ -82,7 +82,7 @@ def write_patch(project: Project, table: str, decision: Decision) -> tuple[Path,
     """
     if not decision.names and not decision.rule:
         raise UserError("Say what to release: rows by their names, or all rows of a check with --rule.")
-    quarantine = Quarantine.read(project, table)
+    quarantine = QuarantinedRows.read(project, table)
     lines = decision.lines(quarantine)
     content = decision.content(project, table, lines)
     names = (f"{decision.slug}{'' if number == 1 else f'-{number}'}.yaml" for number in count(1))
@@ -120,7 +120,7 @@ def _author(project: Project) -> str:
     return found.rpartition(">")[0] + ">" if ">" in found else ""
 
 
-def _what_follows(quarantine: Quarantine, patch: Patch, plan: RepairPlan, lines: pa.Table) -> str:
+def _what_follows(quarantine: QuarantinedRows, patch: Patch, plan: RepairPlan, lines: pa.Table) -> str:
     if patch.values:
         contract, rows, columns = plan.contract, plan.rows[patch.name], ", ".join(patch.values)
         if not rows or contract is None:

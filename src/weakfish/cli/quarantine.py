@@ -37,9 +37,9 @@ def quarantine() -> None:
 @AS_JSON
 def list_rows(rule: str | None, partition: str | None, limit: int, as_json: bool) -> None:
     """Say how many rows each check sets aside, and name the newest."""
-    from weakfish.checks.bad_rows import Quarantine
+    from weakfish.checks.bad_rows import QuarantinedRows
 
-    found = Quarantine.read(Project.find(), TABLE).summary(rule, partition, limit)
+    found = QuarantinedRows.read(Project.find(), TABLE).summary(rule, partition, limit)
     if as_json:
         _print_json(found)
         return
@@ -72,11 +72,11 @@ def show(row: str, as_json: bool) -> None:
 
     This is the only command that prints the values of rows; they go nowhere else.
     """
-    from weakfish.checks.bad_rows import Quarantine
+    from weakfish.checks.bad_rows import QuarantinedRows
     from weakfish.checks.repairs import staged_files
 
     project = Project.find()
-    aside = Quarantine.read(project, TABLE)
+    aside = QuarantinedRows.read(project, TABLE)
     with staged_files(project, TABLE) as files:
         found = aside.rows_of(row, files)
     if as_json:
