@@ -14,7 +14,7 @@ from projects import git, tiny
 
 from weakfish.checks import gates
 from weakfish.checks.accept import accept_baseline
-from weakfish.checks.baseline import Accepted, Baseline, revisions
+from weakfish.checks.baseline import AcceptedRevision, Baseline, revisions
 from weakfish.checks.gates import verdict_of
 from weakfish.checks.reported import data_version
 from weakfish.cli.main import cli
@@ -325,7 +325,7 @@ def test_the_history_of_the_baseline_is_read_from_git_newest_last(project: Proje
     commit(project, "second")
     project.baseline.unlink()
     history = revisions(project)
-    assert all(isinstance(one, Accepted) for one in history)
+    assert all(isinstance(one, AcceptedRevision) for one in history)
     assert [{name: sum(table.rows.values()) for name, table in one.tables.items()} for one in history] == [
         {},
         {"events": 300, "labels/fraud": 300},

@@ -165,7 +165,7 @@ def test_a_task_and_a_view_that_came_since_are_judged_without_a_suite_of_their_o
     settings["views"].append("shop_pace")
     with written(tmp_path, files | {"params.yaml": yaml.safe_dump(settings)}) as project:
         for table in ("labels/late", "training/late", "features/shop_pace"):
-            assert suite(project, table) is None
+            assert suite(project, table) == []
         with pytest.raises(UnknownName, match="table with a suite"):
             suite(project, "labels/early")
         assert project.task("late").label_model.class_balance == [0.5, 0.5]

@@ -120,7 +120,7 @@ class Baseline:
         write_json(project.baseline, {"tables": {name: entry.as_json() for name, entry in self.tables.items()}})
 
 
-class Accepted(NamedTuple):
+class AcceptedRevision(NamedTuple):
     """A commit that moved the baseline: its short name, its time (ISO 8601 with offset), and what it accepted."""
 
     commit: str
@@ -128,17 +128,17 @@ class Accepted(NamedTuple):
     tables: Mapping[str, Entry]
 
 
-def revisions(project: Project, limit: int = 20) -> list[Accepted]:
+def revisions(project: Project, limit: int = 20) -> list[AcceptedRevision]:
     """The last commits that moved the baseline, newest last; none outside of git. What cannot be read is left out."""
     path = project.baseline.relative_to(project.root).as_posix()
 
-    def found() -> Iterator[Accepted]:
+    def found() -> Iterator[AcceptedRevision]:
         log = git_output(project.root, "log", f"--max-count={limit}", "--format=%h %cI", "--", path) or ""
         for line in log.splitlines():
             commit, _, date = line.partition(" ")
             text = git_output(project.root, "show", f"{commit}:./{path}") or ""
             try:
-                yield Accepted(commit, date, Baseline.parse(json.loads(text)).tables)
+                yield AcceptedRevision(commit, date, Baseline.parse(json.loads(text)).tables)
             except (AttributeError, KeyError, TypeError, ValueError):
                 continue
 

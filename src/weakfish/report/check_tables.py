@@ -17,7 +17,7 @@ from weakfish.report.inputs import RunRecords, validating
 from weakfish.report.wording import bad_above, beyond, count, figure, is_psi, kind_order, percent, tolerated
 
 if TYPE_CHECKING:
-    from weakfish.checks.baseline import Accepted, AcceptedCheck
+    from weakfish.checks.baseline import AcceptedCheck, AcceptedRevision
 
 
 BADNESS = ("failed", "warned", "quarantined", "noted", "passed")
@@ -76,7 +76,7 @@ def over_partitions(check: Check) -> Trend | None:
     return _trend(check, [Point(name, value, _bad(check, value)) for name, value in values])
 
 
-def over_revisions(table: str, check: Check, history: Sequence[Accepted]) -> Trend | None:
+def over_revisions(table: str, check: Check, history: Sequence[AcceptedRevision]) -> Trend | None:
     """The trend over accepted revisions until now; None where none knew the check."""
     known = [(revision.commit, of.value, of.status) for revision, of in _known(table, check, history)]
     points = [Point(name, value, status != "passed") for name, value, status in known if value is not None]
@@ -85,7 +85,7 @@ def over_revisions(table: str, check: Check, history: Sequence[Accepted]) -> Tre
     return _trend(check, points)
 
 
-def since(table: str, check: Check, history: Sequence[Accepted]) -> list[str]:
+def since(table: str, check: Check, history: Sequence[AcceptedRevision]) -> list[str]:
     """Since when a check does not hold, by partition and by accepted revision, in sentences without full stops."""
     partitions, known = over_partitions(check), _known(table, check, history)
     said = _bad_partitions(partitions) if partitions else []
@@ -113,7 +113,9 @@ def _bad_partitions(trend: Trend) -> list[str]:
     return [f"{what} in {len(bad):,} of {count(len(trend.points), 'partition')}: {named}"]
 
 
-def _known(table: str, check: Check, history: Sequence[Accepted]) -> list[tuple[Accepted, AcceptedCheck]]:
+def _known(
+    table: str, check: Check, history: Sequence[AcceptedRevision]
+) -> list[tuple[AcceptedRevision, AcceptedCheck]]:
     """The revisions that knew a check, and what it found then."""
     checks = [(revision, revision.tables[table].checks) for revision in history if table in revision.tables]
     return [(revision, of[check.check]) for revision, of in checks if check.check in of]
@@ -147,7 +149,7 @@ class CheckRow:
 
     table: JudgedTable
     check: Check
-    history: Sequence[Accepted] = ()
+    history: Sequence[AcceptedRevision] = ()
 
     @property
     def name(self) -> str:
@@ -194,7 +196,7 @@ def tables(records: RunRecords) -> list[JudgedTable]:
     return sorted(found, key=lambda table: (table.stale, BADNESS.index(table.verdict.verdict), table.verdict.table))
 
 
-def check_rows(records: RunRecords, history: Sequence[Accepted] = ()) -> list[CheckRow]:
+def check_rows(records: RunRecords, history: Sequence[AcceptedRevision] = ()) -> list[CheckRow]:
     """All checks, worst first."""
 
     def badness(row: CheckRow) -> tuple[bool, int, int, int, float]:
@@ -301,7 +303,7 @@ class TableDrift:
         return max([row.check.value or 0.0 for row in self.measured], default=0.0)
 
 
-def drifts(records: RunRecords, rows: Sequence[CheckRow], history: Sequence[Accepted]) -> list[TableDrift]:
+def drifts(records: RunRecords, rows: Sequence[CheckRow], history: Sequence[AcceptedRevision]) -> list[TableDrift]:
     """The tables that were compared with what was accepted, in the pipeline's order."""
     compared: dict[str, list[CheckRow]] = defaultdict(list)
     for row in rows:
@@ -318,7 +320,7 @@ def drifts(records: RunRecords, rows: Sequence[CheckRow], history: Sequence[Acce
     return found
 
 
-def _accepted(records: RunRecords, table: str, history: Sequence[Accepted]) -> str | None:
+def _accepted(records: RunRecords, table: str, history: Sequence[AcceptedRevision]) -> str | None:
     entry = records.accepted.get(table)
     if entry is None:
         return None

@@ -28,7 +28,7 @@ from weakfish.project.runs import lock_file
 from weakfish.project.stages import stage_of, stages_of
 
 if TYPE_CHECKING:
-    from weakfish.checks.baseline import Accepted
+    from weakfish.checks.baseline import AcceptedRevision
 
 T = TypeVar("T")
 
@@ -216,7 +216,7 @@ class RunRecords:
             return None
         return commit.strip() + ("+" if git_output(self.root, "status", "--porcelain", "--untracked-files=no") else "")
 
-    def history(self) -> Sequence[Accepted]:
+    def history(self) -> Sequence[AcceptedRevision]:
         """The last revisions that accepted a baseline, oldest first; none outside of git."""
         from weakfish.checks.baseline import revisions
 
