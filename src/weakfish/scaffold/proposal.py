@@ -10,14 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, JsonValue
 
 from weakfish.errors import UserError
 from weakfish.project.params import Name, Section
 from weakfish.scaffold.examples import Example, examples
-from weakfish.scaffold.literals import counted
+from weakfish.scaffold.literals import counted, unused
 from weakfish.scaffold.roles import Roles, check_classes, settings
 from weakfish.scaffold.survey import ColumnFacts, Gold, Place, Suite, Survey, measure, survey
 from weakfish.sources.tabular import Inferred
@@ -130,20 +130,16 @@ def _named(values: list[str], column: str) -> dict[str, str]:
     """A plain name for each value."""
     sides = {value: _alike(value) in _TRUE for value in values if _alike(value) in (*_FALSE, *_TRUE)}
     if len(sides) == len(values) and len(set(sides.values())) == 2:
-        no, yes = _sides(column)
+        what = _QUESTION.sub("", column)
+        no, yes = DEFAULT if what in _SAYS_NOTHING else (f"not_{what}", what)
         return {value: yes if sides[value] else no for value in sorted(values, key=lambda value: sides[value])}
     alike = dict.fromkeys(map(_alike, values))
-    if len(alike) == len(values) and all(value.isidentifier() for value in values) and not _read_otherwise(values):
+    quoted = any(value.casefold() in _NO_STRINGS for value in values)
+    if len(alike) == len(values) and all(value.isidentifier() for value in values) and not quoted:
         return {value: value for value in values}
-    names: dict[str, str] = {}
-    for key in alike:
-        names[key] = _free(_plain(key, column, prefixed=_read_otherwise(values)), set(names.values()))
+    taken: set[str] = set()
+    names = {key: unused(_plain(key, column, prefixed=quoted), taken) for key in alike}
     return {value: names[_alike(value)] for value in values}
-
-
-def _sides(column: str) -> tuple[str, str]:
-    what = _QUESTION.sub("", column)
-    return DEFAULT if what in _SAYS_NOTHING else (f"not_{what}", what)
 
 
 def _alike(value: str) -> str:
@@ -151,27 +147,12 @@ def _alike(value: str) -> str:
     return re.sub(r"^([+-]?\d+)\.0+$", r"\1", re.sub(r"\s+", " ", value.casefold()))
 
 
-def _read_otherwise(values: Iterable[str]) -> bool:
-    return any(value.casefold() in _NO_STRINGS for value in values)
-
-
 def _plain(value: str, column: str, *, prefixed: bool) -> str:
     if re.fullmatch(r"[+-]?\d+", value):
         return f"{column}_{value.lstrip('+').replace('-', 'minus_')}"
-    name = plain(value)
-    if not re.search(r"\w", value):
-        name = "value"
+    name = plain(value) if re.search(r"\w", value) else "value"
     name = f"{column}{name}" if name.startswith("_") else f"{column}_{name}" if prefixed else name
     return name if name.isidentifier() else f"{column}_value"
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name, or with the next number behind it where another value has it."""
-    number = 2
-    free = name
-    while free in taken:
-        free, number = f"{name}_{number}", number + 1
-    return free
 
 
 def _renamed(named: dict[str, str], wanted: Sequence[str], column: str) -> dict[str, str]:
@@ -195,7 +176,7 @@ Labels = Mapping[tuple[str, str, str | None, bool], int]
 """Rows with a label, by task, class, day (None where it is not known), and whether a split by keys makes them test."""
 
 SHARE = 0.7
-LEAST, MOST_split = 0.3, 0.95
+LEAST, MOST_BEFORE = 0.3, 0.95
 """The bounds of the share before the split; where no day lies within, time does not split."""
 
 
@@ -205,42 +186,28 @@ def split_day(labels: Labels) -> str | None:
     Days that leave all classes of all tasks on both sides come first, then those next to the share.
     """
     dated = Counter[tuple[str, str, str]]()
+    days_of: dict[tuple[str, ...], set[str]] = {}
     for (task, name, day, _), rows in labels.items():
         if day is not None:
             dated[task, name, day] += rows
-    total = sum(dated.values())
-    days = sorted({day for _, _, day in dated})
-    before = 0
-    found: list[tuple[int, float, str]] = []
+            for group in ((task,), (task, name)):
+                days_of.setdefault(group, set()).add(day)
+
+    def missing(day: str, *, classes: bool) -> int:
+        """How many sides of classes, or of tasks, have no label."""
+        ends = [(min(days), max(days)) for group, days in days_of.items() if (len(group) == 2) == classes]
+        return sum((first >= day) + (last < day) for first, last in ends)
+
+    before, total = 0, sum(dated.values())
     rows_of = Counter[str]()
     for (_, _, day), rows in dated.items():
         rows_of[day] += rows
-    firsts, lasts = _reach(dated, classes=True)
-    tasks_from, tasks_to = _reach(dated, classes=False)
-    for last, day in pairwise(days):
+    found: list[tuple[int, float, str]] = []
+    for last, day in pairwise(sorted(rows_of)):
         before += rows_of[last]
-        share = before / total
-        if LEAST <= share <= MOST_split and _missing(tasks_from, tasks_to, day) == 0:
-            found.append((_missing(firsts, lasts, day), abs(share - SHARE), day))
+        if LEAST <= before / total <= MOST_BEFORE and not missing(day, classes=False):
+            found.append((missing(day, classes=True), abs(before / total - SHARE), day))
     return min(found)[-1] if found else None
-
-
-def _reach(
-    dated: Iterable[tuple[str, str, str]], *, classes: bool
-) -> tuple[dict[tuple[str, ...], str], dict[tuple[str, ...], str]]:
-    """The first and the last day of each class, or of each task."""
-    firsts: dict[tuple[str, ...], str] = {}
-    lasts: dict[tuple[str, ...], str] = {}
-    for task, name, day in dated:
-        group = (task, name) if classes else (task,)
-        firsts[group] = min(firsts.get(group, day), day)
-        lasts[group] = max(lasts.get(group, day), day)
-    return firsts, lasts
-
-
-def _missing(firsts: Mapping[tuple[str, ...], str], lasts: Mapping[tuple[str, ...], str], day: str) -> int:
-    """How many groups have no label on one of the sides."""
-    return sum(first >= day for first in firsts.values()) + sum(last < day for last in lasts.values())
 
 
 def balance(rows: Mapping[str, int], classes: Iterable[str], least: int) -> tuple[float, ...] | None:
@@ -332,39 +299,32 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
     """
     section = settings(inferred, roles, place.path)
     found = survey(section, place.given)
+    facts = {column.name: column for column in found.facts}
     _check_filled(found, roles)
     classes, meant = _classes(found, roles)
-    labels = _labels(found.gold, meant)
+    labels: Gold = Counter()  # by class instead of value
+    for (task, value, day, late), rows in found.gold.items():
+        labels[task, (meant[task] or {}).get(value, value), day, late] += rows
     split = split_day(labels) if roles.time else None
     dev = dev_rows(labels, split)
-    tasks = {
-        task: TaskProposal(
-            classes=names,
-            gold=roles.labels.get(task),
-            class_balance=balance(dev.get(task, {}), names, BALANCED),
-        )
-        for task, names in classes.items()
-    }
-    facts = _facts(found)
-    entities = roles.entities if _spans_hours(facts.get(roles.time or "")) else ()
+    # feature rows stand at full hours between events: there are none where all events lie in one
+    hours = {str(end)[:13] for end in (facts[roles.time].least, facts[roles.time].greatest)} if roles.time else set()
+    entities = roles.entities if len(hours) > 1 else ()
     rules = examples(found.sample, classes, key=roles.key or MADE_KEY, time=roles.time, entities=entities)
     if not all(rules.values()):
         raise UserError(
             f"{place.path} has {counted(found.rows, 'row')}, too few or too much alike for a function that votes on "
             "some of them; bring more rows."
         )
-    suites = measure(
-        found.sample,
-        key=roles.key or MADE_KEY,
-        time=roles.time,
-        facts=found.facts,
-        key_repeats=found.key_repeats,
-    )
+    gold = {
+        task: {"column": column, "values": values} if (values := meant[task]) else column
+        for task, column in roles.labels.items()
+    }
     proposal = Proposal(
         name=name,
         path=place.path,
         fetch_dep=place.fetch_dep,
-        source=_with_values(section, roles, meant),
+        source={**section, "gold": gold} if gold else section,
         key=roles.key,
         time=roles.time,
         time_zone=roles.time_zone,
@@ -372,16 +332,25 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
         texts=roles.texts,
         columns=found.facts,
         rows=found.rows,
-        tasks=tasks,
+        tasks={
+            task: TaskProposal(
+                classes=names,
+                gold=roles.labels.get(task),
+                class_balance=balance(dev.get(task, {}), names, BALANCED),
+            )
+            for task, names in classes.items()
+        },
         gold_split=split,
         rules=rules,
-        suites=suites,
+        suites=measure(
+            found.sample,
+            key=roles.key or MADE_KEY,
+            time=roles.time,
+            facts=found.facts,
+            key_repeats=found.key_repeats,
+        ),
     )
     return proposal, sentences(proposal, found, labels, meant, roles.entities)
-
-
-def _facts(found: Survey) -> dict[str, ColumnFacts]:
-    return {facts.name: facts for facts in found.facts}
 
 
 def _check_filled(found: Survey, roles: Roles) -> None:
@@ -394,11 +363,6 @@ def _check_filled(found: Survey, roles: Roles) -> None:
             f"Column {roles.time!r} holds no time as 2024-05-31T12:00:00Z in any row; name another with --time, "
             "or say --no-time."
         )
-
-
-def _spans_hours(time: ColumnFacts | None) -> bool:
-    """Whether events lie in more than one hour: feature rows stand at full hours between them."""
-    return time is not None and str(time.least)[:13] != str(time.greatest)[:13]
 
 
 def _classes(found: Survey, roles: Roles) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str] | None]]:
@@ -415,23 +379,3 @@ def _classes(found: Survey, roles: Roles) -> tuple[dict[str, tuple[str, ...]], d
         classes[task], meant[task] = classes_of(values, column, wanted)
         check_classes(classes[task])
     return classes, meant
-
-
-def _labels(gold: Gold, meant: Mapping[str, Mapping[str, str] | None]) -> Gold:
-    """Gold labels by class instead of value."""
-    found: Gold = Counter()
-    for (task, value, day, late), rows in gold.items():
-        found[task, (meant[task] or {}).get(value, value), day, late] += rows
-    return found
-
-
-def _with_values(
-    section: Mapping[str, Any], roles: Roles, meant: Mapping[str, dict[str, str] | None]
-) -> dict[str, Any]:
-    if not roles.labels:
-        return dict(section)
-    gold = {
-        task: {"column": column, "values": values} if (values := meant[task]) else column
-        for task, column in roles.labels.items()
-    }
-    return {**section, "gold": gold}

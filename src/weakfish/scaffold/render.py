@@ -239,35 +239,29 @@ def _rows(proposal: Proposal, task: str, rule: Example) -> Iterator[MadeRow]:
 
 def _values(rule: Example, kind: str) -> tuple[str, str]:
     """Code of a value that the rule votes on, and of one that it does not."""
-    value = rule.value
-    if rule.form == "keywords":
-        return python(f"so {rule.words[0]} is"), python("0")
-    if rule.form in ("at_least", "at_most"):
-        assert isinstance(value, int | float)  # noqa: S101  thresholds have numbers
-        beyond = value - abs(value) - 1 if rule.form == "at_least" else value + abs(value) + 1
-        return python(value), python(beyond)
-    if rule.form in ("longer", "shorter"):
-        assert isinstance(value, int)  # noqa: S101  lengths are whole numbers
-        return f'"x" * {value}', f'"x" * {value - 1 if rule.form == "longer" else value + 1}'
-    if rule.form in ("from_hour", "until_hour"):
-        assert isinstance(value, int)  # noqa: S101  hours are whole numbers
-        beyond = value - 1 if rule.form == "from_hour" else value + 1
-        return _hour(value), _hour(beyond)
-    if rule.form == "weekend":
-        monday = SOME[kind]
-        return monday.replace("8", "6", 1), monday
-    if rule.form in ("equals", "sorts_last"):
-        return python(value), python("" if rule.form == "sorts_last" else f"{value}?")
-    return {
-        "holds": ("True", "False"),
-        "holds_not": ("False", "True"),
-        "missing": ("None", SOME[kind]),
-        "present": (SOME[kind], "None"),
-    }[rule.form]
-
-
-def _hour(hour: int) -> str:
-    return f"datetime(2024, 1, 8, {hour}, tzinfo=UTC)"
+    value: Any = rule.value
+    match rule.form:
+        case "keywords":
+            return python(f"so {rule.words[0]} is"), python("0")
+        case "at_least":
+            return python(value), python(value - abs(value) - 1)
+        case "at_most":
+            return python(value), python(value + abs(value) + 1)
+        case "longer" | "shorter":
+            return f'"x" * {value}', f'"x" * {value - 1 if rule.form == "longer" else value + 1}'
+        case "from_hour" | "until_hour":
+            beyond = value - 1 if rule.form == "from_hour" else value + 1
+            return f"datetime(2024, 1, 8, {value}, tzinfo=UTC)", f"datetime(2024, 1, 8, {beyond}, tzinfo=UTC)"
+        case "weekend":
+            return SOME[kind].replace("8", "6", 1), SOME[kind]  # the 8th is a Monday
+        case "equals":
+            return python(value), python(f"{value}?")
+        case "sorts_last":
+            return python(value), python("")
+        case "holds" | "holds_not":
+            return ("True", "False") if rule.form == "holds" else ("False", "True")
+        case _:
+            return ("None", SOME[kind]) if rule.form == "missing" else (SOME[kind], "None")
 
 
 TYPES = {

@@ -115,7 +115,6 @@ CATEGORIES = 50
 """The most values of a column that is described by its values."""
 
 _DIGEST = 32
-_ORDERED = ("integer", "number", "time", "date")
 
 Gold = Counter[tuple[str, str, str | None, bool]]
 
@@ -159,85 +158,66 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
         When there are no rows, or a gold column has more values than there may be classes.
     """
     source = TabularSource(settings)
-    gold = source.options.gold_columns
+    gold, key = source.options.gold_columns, source.options.key
     kinds = {name: kind for name, kind in source.options.columns.items() if name not in gold.values()}
-    columns = {name: _Column(kind) for name, kind in kinds.items()}
-    seen = _Seen(source.options.key)
-    kept = _Kept(source.schema.names, tuple(gold.values()))
+    nulls: Counter[str] = Counter()
+    extremes: dict[str, list[Any]] = {name: [] for name, kind in kinds.items() if kind != "boolean"}
+    keys, repeats = Keys(), 0
+    kept = _Kept([name for name in source.schema.names if name not in gold.values()])
     labels: Gold = Counter()
     progress = Progress("init: rows")
     for batch in source.read_files(find(path, Path("/"))):
-        for name, column in columns.items():
-            column.add(batch[name])
-        seen.add(batch)
+        for name, kind in kinds.items():
+            nulls[name] += batch[name].null_count
+            if name in extremes:
+                values = pc.utf8_length(batch[name]) if kind == "string" else batch[name]
+                extremes[name] = ends(values, extremes[name])
+        if key is not None:
+            again = pc.greater(pc.utf8_length(keys.of([batch[key].drop_null()])), _DIGEST)
+            repeats += pc.sum(again, min_count=0).as_py()
         kept.add(batch)
         _count_gold(labels, batch, source.options)
         progress.add(batch.num_rows)
     if not progress.done:
         raise UserError(f"No row could be read from {path}; bring files with rows.")
-    sample = kept.table(source.schema)
+    sample = kept.table()
+    bad: Counter[str] = Counter()
+    for (_, kind_of_reject, column), count in source.rejects.counts.items():
+        if kind_of_reject == "value":
+            bad[column] += count
     return Survey(
         rows=progress.done,
-        facts=tuple(column.facts(name, progress.done, sample[name]) for name, column in columns.items()),
+        facts=tuple(
+            _facts(name, kind, progress.done, nulls[name], extremes.get(name, []), sample[name])
+            for name, kind in kinds.items()
+        ),
         sample=sample,
-        key_repeats=seen.repeats,
+        key_repeats=repeats,
         gold=labels,
         rejected=sum(tally.rejected for tally in source.tallies.values()),
-        bad=_bad(source),
+        bad=bad,
     )
 
 
-@dataclass
-class _Column:
-    """Nulls and extremes of a column, batch by batch; of texts, extremes of their lengths."""
-
-    kind: Any
-    nulls: int = 0
-    ends: list[Any] = field(default_factory=list)
-
-    def add(self, values: pa.Array) -> None:
-        self.nulls += values.null_count
-        if self.kind == "string":
-            values = pc.utf8_length(values)
-        if self.kind == "string" or self.kind in _ORDERED:
-            self.ends = ends(values, self.ends)
-
-    def facts(self, name: str, rows: int, sample: pa.ChunkedArray) -> ColumnFacts:
-        plain: list[Any] = [end if isinstance(end, int | float) else end.isoformat() for end in self.ends]
-        text = self.kind == "string"
-        names = ("shortest", "longest") if text else ("least", "greatest")
-        counts = pc.value_counts(sample.combine_chunks().drop_null())
-        few = self.kind in ("string", "boolean") and len(counts) <= CATEGORIES
-        return ColumnFacts(
-            name=name,
-            kind=self.kind,
-            rows=rows,
-            nulls=self.nulls,
-            distinct=len(counts),
-            frequent=_frequent(counts) if few else (),
-            **dict(zip(names, plain, strict=False)),
-        )
-
-
-def _frequent(counts: pa.StructArray) -> tuple[tuple[str, int], ...]:
-    texts = pc.cast(counts.field(0), pa.string()).to_pylist()
-    found = zip(texts, counts.field(1).to_pylist(), strict=True)
-    return tuple(sorted(((text[:100], count) for text, count in found), key=lambda pair: (-pair[1], pair[0])))
-
-
-@dataclass
-class _Seen:
-    """Counts keys that come back; a key that is made does not."""
-
-    key: str | None
-    repeats: int = 0
-    keys: Keys = field(default_factory=Keys)
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        if self.key is not None:
-            known = batch[self.key].drop_null()
-            digests = self.keys.of([known])
-            self.repeats += pc.sum(pc.greater(pc.utf8_length(digests), _DIGEST), min_count=0).as_py()
+def _facts(
+    name: str, kind: Kind, rows: int, nulls: int, extremes: Sequence[Any], sample: pa.ChunkedArray
+) -> ColumnFacts:
+    plain: list[Any] = [end if isinstance(end, int | float) else end.isoformat() for end in extremes]
+    counts = pc.value_counts(sample.combine_chunks().drop_null())
+    frequent: list[tuple[str, int]] = []
+    if kind in ("string", "boolean") and len(counts) <= CATEGORIES:
+        texts = pc.utf8_slice_codeunits(pc.cast(counts.field(0), pa.string()), 0, 100).to_pylist()
+        frequent = sorted(zip(texts, counts.field(1).to_pylist(), strict=True), key=lambda pair: (-pair[1], pair[0]))
+    names = ("shortest", "longest") if kind == "string" else ("least", "greatest")
+    return ColumnFacts(
+        name=name,
+        kind=kind,
+        rows=rows,
+        nulls=nulls,
+        distinct=len(counts),
+        frequent=tuple(frequent),
+        **dict(zip(names, plain, strict=False)),
+    )
 
 
 @dataclass
@@ -245,36 +225,29 @@ class _Kept:
     """Every n-th row, n doubled whenever there are too many."""
 
     names: Sequence[str]
-    without: Sequence[str]
     step: int = 1
     rows: int = 0
     parts: list[pa.Table] = field(default_factory=list)
 
     def add(self, batch: pa.RecordBatch) -> None:
-        first = -self.rows % self.step
+        places = pa.array(range(-self.rows % self.step, batch.num_rows, self.step), pa.int64())
         self.rows += batch.num_rows
-        places = pa.array(range(first, batch.num_rows, self.step), pa.int64())
-        wanted = [name for name in self.names if name not in self.without]
         if len(places):
-            self.parts.append(pa.Table.from_batches([batch.select(wanted)]).take(places))
-        while self._too_many(2):
-            self._halve()
+            self.parts.append(pa.Table.from_batches([batch.select(self.names)]).take(places))
+        self._bound(2)
 
-    def table(self, schema: pa.Schema) -> pa.Table:
-        while self._too_many(1):
-            self._halve()
-        wanted = pa.schema([column for column in schema if column.name not in self.without])
-        return pa.concat_tables(self.parts) if self.parts else wanted.empty_table()
+    def table(self) -> pa.Table:
+        self._bound(1)
+        return pa.concat_tables(self.parts)
 
-    def _too_many(self, times: int) -> bool:
-        rows = sum(part.num_rows for part in self.parts)
-        size = sum(int(part.nbytes) for part in self.parts)
-        return rows > times * ROWS or (rows > 1000 and size > times * SAMPLE_BYTES)
-
-    def _halve(self) -> None:
-        whole = pa.concat_tables(self.parts)
-        self.step *= 2
-        self.parts = [whole.take(pa.array(range(0, whole.num_rows, 2), pa.int64())).combine_chunks()]
+    def _bound(self, times: int) -> None:
+        """Take every second row until there are at most so many times the bounds."""
+        while (rows := sum(part.num_rows for part in self.parts)) > times * ROWS or (
+            rows > 1000 and sum(int(part.nbytes) for part in self.parts) > times * SAMPLE_BYTES
+        ):
+            whole = pa.concat_tables(self.parts)
+            self.step *= 2
+            self.parts = [whole.take(pa.array(range(0, whole.num_rows, 2), pa.int64())).combine_chunks()]
 
 
 def _count_gold(labels: Gold, batch: pa.RecordBatch, options: TabularSettings) -> None:
@@ -290,14 +263,6 @@ def _count_gold(labels: Gold, batch: pa.RecordBatch, options: TabularSettings) -
                 labels[task, row["value"], row["day"], row["late"]] += row["count_all"]
         if len({value for named, value, *_ in labels if named == task}) > VALUES:
             raise UserError(f"Column {column!r} has more than {VALUES:,} values: it holds no classes; name another.")
-
-
-def _bad(source: TabularSource) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for (_, kind, column), count in source.rejects.counts.items():
-        if kind == "value":
-            found[column] += count
-    return dict(found)
 
 
 EARLIEST, LATEST = 1971, 2100
@@ -372,12 +337,14 @@ def measure(
     undated = by_name[time].nulls if time in by_name else 0
     keyless = by_name[key].nulls if key in by_name else 0
     longest = by_name[key].longest if key in by_name else None
+    failing = (undated + keyless + 2 * key_repeats) / max(rows, 1) + strange
     return Suite(
         rows=rows,
         earliest=earliest,
         latest=latest,
         key_length=2 * longest if longest else None,
-        max_quarantined_share=_quarantined((undated + keyless + 2 * key_repeats) / max(rows, 1) + strange),
+        # the usual limit, or the share of rows that fail today and a quarter more
+        max_quarantined_share=0.05 if failing <= 0.04 else min(1.0, math.ceil(125 * failing + 1) / 100),
         columns=tuple(_column(column, sample.num_rows) for column in facts if column.name not in (key, time)),
     )
 
@@ -396,24 +363,20 @@ def _times(sample: pa.Table, time: str | None) -> tuple[str | None, str | None, 
     return f"{first}-01-01T00:00:00+00:00", f"{last}-01-01T00:00:00+00:00", strange
 
 
-def _quarantined(failing: float) -> float:
-    """The usual limit, or the share of rows that fail today and a quarter more."""
-    return 0.05 if failing <= 0.04 else min(1.0, math.ceil(125 * failing + 1) / 100)
-
-
 def _column(column: ColumnFacts, sampled: int) -> ColumnSuite:
     share = 1 - column.null_share
     present = 0.99 if not column.nulls else math.floor(100 * (share - max(0.05, 0.1 * share))) / 100
     least, greatest = _bounds(column)
-    values = _values(column, sampled)
-    longest = None if values or not column.longest else _outwards(2 * column.longest)
+    known = sorted(value for value, _ in column.frequent)
+    few = 0 < len(known) == column.distinct <= min(FEW_VALUES, sampled / 10) and (column.longest or 0) <= SHORT
+    values = tuple(known) if few and column.kind == "string" else None
     return ColumnSuite(
         name=column.name,
         present=present if present > 0 else None,
         least=least,
         greatest=greatest,
         values=values,
-        longest=None if longest is None else int(longest),
+        longest=None if values or not column.longest else int(_outwards(2 * column.longest)),
     )
 
 
@@ -435,12 +398,3 @@ def _outwards(number: float) -> float:
         return number
     step = 10.0 ** (math.floor(math.log10(abs(number))) - 1)
     return float(f"{math.ceil(number / step) * step:.3g}")
-
-
-def _values(column: ColumnFacts, sampled: int) -> tuple[str, ...] | None:
-    """The categories of a column that has few, in the order of letters."""
-    known = [value for value, _ in column.frequent]
-    few = column.distinct == len(known) <= min(FEW_VALUES, sampled / 10)
-    if column.kind != "string" or not known or not few or (column.longest or 0) > SHORT:
-        return None
-    return tuple(sorted(known))
