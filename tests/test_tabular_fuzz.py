@@ -183,7 +183,7 @@ def outcomes(folder: Path, name: str, reader: TabularSource, monkeypatch: pytest
     with monkeypatch.context() as patch:  # no block is fit for Arrow's readers
         patch.setattr(delimited._Marks, "run", lambda *_: (np.empty(0, np.int64), True))
         patch.setattr(delimited.Grammar, "run", lambda _, __, start, ___: (*np.empty((2, 0), np.int64), start))
-        patch.setattr(lines._Lines, "_piece", lambda *_: None)
+        patch.setattr(lines._Lines, "_fast", lambda *_: None)
         return [*found, outcome(folder, name, reader)]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from weakfish.rules.rule import module_source
 from weakfish.scaffold import literals
 from weakfish.scaffold.examples import Example
 from weakfish.scaffold.literals import slug, unused
-from weakfish.scaffold.proposal import Proposal
+from weakfish.scaffold.proposal import Proposal, TaskProposal
 from weakfish.scaffold.survey import ColumnFacts
 
 MOST = 8
@@ -79,15 +79,6 @@ class Feature:
     code: str
 
 
-@dataclass(frozen=True)
-class RequestPlan:
-    """What is asked of the event in hand, as names and Feast's types, and the features made of it."""
-
-    asked: tuple[tuple[str, str], ...]
-    features: tuple[Feature, ...]
-    times: bool
-
-
 def plan_past(proposal: Proposal) -> PastPlan:
     """Views of the entities; without times or entities there are none."""
     entities = proposal.entities if proposal.views else ()
@@ -104,24 +95,21 @@ def plan_past(proposal: Proposal) -> PastPlan:
     return PastPlan(views, tuple(numbers[:MOST]), tuple(flags[:MOST]), labels)
 
 
-def plan_request(proposal: Proposal) -> RequestPlan:
-    """Features that are in no table: what the event itself says."""
+def plan_request(proposal: Proposal) -> tuple[dict[str, str], list[Feature]]:
+    """What is asked of the event in hand, by name with Feast's types, and features made of it that are in no table."""
     entities = proposal.entities if proposal.views else ()
     columns = [column for column in _ordinary(proposal) if column.name not in (*entities, *RESERVED)]
-    asked: dict[str, str] = {}
-    features: list[Feature] = []
-    if proposal.time is not None:
-        asked[proposal.time] = "UnixTimestamp"
-        features += _of_time(bool(entities))
+    asked = {proposal.time: "UnixTimestamp"} if proposal.time else {}
+    features = _of_time(bool(entities)) if proposal.time else []
     taken = {feature.name for feature in features}
     for kinds in (("integer", "number"), ("boolean",), ("string",), ("time",) if proposal.time else ()):
         for column in [column for column in columns if column.kind in kinds][:MOST]:
             asked[column.name] = _TYPES[column.kind]
-            features += [_named(feature, taken) for feature in _of_column(column)]
+            features += [replace(each, name=unused(each.name, taken)) for each in _of_column(column)]
     if not features:
         asked[proposal.events_key] = "String"
         features.append(_length("key_length", proposal.events_key))
-    return RequestPlan(tuple(asked.items()), tuple(features), proposal.time is not None)
+    return asked, features
 
 
 _TYPES = {"integer": "Int64", "number": "Float64", "boolean": "Bool", "string": "String", "time": "UnixTimestamp"}
@@ -190,10 +178,6 @@ def _length(name: str, column: str) -> Feature:
     return Feature(name, "Int64", f'inputs[{python(column)}].fillna("").str.len().astype("Int64")')
 
 
-def _named(feature: Feature, taken: set[str]) -> Feature:
-    return Feature(unused(feature.name, taken), feature.kind, feature.code)
-
-
 SOME = {
     "integer": "1",
     "number": "1.5",
@@ -214,27 +198,15 @@ Weakfish's docs/labeling.md says what else a function can be.
 """
 
 
-@dataclass(frozen=True)
-class MadeRow:
-    """A call of a test: a task's function on a value, given as code, of its column, and the vote."""
-
-    task: str
-    function: str
-    column: str
-    value: str
-    vote: int
-
-
-def made_rows(proposal: Proposal) -> list[MadeRow]:
-    """Two rows for each function."""
-    return [row for task, rules in proposal.rules.items() for rule in rules for row in _rows(proposal, task, rule)]
-
-
-def _rows(proposal: Proposal, task: str, rule: Example) -> Iterator[MadeRow]:
-    kind = next((column.kind for column in proposal.columns if column.name == rule.column), "string")
-    fires, passes = _values(rule, kind)
-    yield MadeRow(task, rule.name, rule.column, fires, rule.label)
-    yield MadeRow(task, rule.name, rule.column, passes, ABSTAIN)
+def made_rows(proposal: Proposal) -> list[dict[str, Any]]:
+    """Two calls of a test for each function: on a value, as code, that it votes on, and on one that it does not."""
+    kinds = {column.name: column.kind for column in proposal.columns}
+    return [
+        {"task": task, "function": rule.name, "column": rule.column, "value": value, "vote": vote}
+        for task, rules in proposal.rules.items()
+        for rule in rules
+        for value, vote in zip(_values(rule, kinds.get(rule.column, "string")), (rule.label, ABSTAIN), strict=True)
+    ]
 
 
 def _values(rule: Example, kind: str) -> tuple[str, str]:
@@ -308,39 +280,48 @@ ALWAYS = {
 
 def render(proposal: Proposal, requirements: str) -> dict[str, str]:
     """The files of a project, by path; ``requirements`` is the text of requirements.txt."""
-    past, request = plan_past(proposal), plan_request(proposal)
-    values = {"proposal": proposal, "requirements": requirements, "past": past, "request": request}
-    values |= _more(proposal, past, request)
-    files = {path: _made(template, **values) for path, template in ALWAYS.items()}
-    for name, rules in proposal.rules.items():
-        files[f"labeling_functions/{name}.py"] = _functions(name, proposal.tasks[name].classes, rules)
-    files["feature_repo/transforms.py"] = _made("transforms.py.j2", **vars(past))
-    return dict(sorted((files | _suites(proposal, past)).items()))
-
-
-def _more(proposal: Proposal, past: PastPlan, request: Any) -> dict[str, Any]:
-    """What single templates need."""
+    past = plan_past(proposal)
+    asked, features = plan_request(proposal)
     taken = {f"{view.variable}_v1" for view in past.views}
-    names = ("event", *proposal.entities)
-    return {
-        "tasks": {name: _task(task) for name, task in proposal.tasks.items()},
+    services = [{"name": task, "variable": unused(slug(task, "task"), taken)} for task in proposal.tasks]
+    values = {
+        "proposal": proposal,
+        "requirements": requirements,
+        "past": past,
         "views": past.views,
-        "types": sorted({kind for _, kind in request.asked} | {feature.kind for feature in request.features}),
-        "services": [
-            {"name": task, "variable": literals.unused(literals.slug(task, "task"), taken)} for task in proposal.tasks
-        ],
-        "labelled": literals.unused("labelled_event", set(names)),
+        "request": {"asked": asked.items(), "features": features, "times": proposal.time is not None},
+        "types": sorted({*asked.values(), *(feature.kind for feature in features)}),
+        "tasks": {name: _task(task) for name, task in proposal.tasks.items()},
+        "services": services,
+        "labelled": unused("labelled_event", {"event", *proposal.entities}),
         "made_rows": made_rows(proposal),
         "first_rule": next((rule.name for rules in proposal.rules.values() for rule in rules), "NAME"),
     }
+    files = {path: _made(template, **values) for path, template in ALWAYS.items()}
+    files["feature_repo/transforms.py"] = _made("transforms.py.j2", **vars(past))
+    files["validation/events.py"] = _made("events_suite.py.j2", proposal=proposal, types=types_of(proposal))
+    files["validation/features/__init__.py"] = _made("features_suite.py.j2")
+    for view in past.views:
+        files[f"validation/features/{view.name}.py"] = _made("view_suite.py.j2", view=view, past=past)
+    for folder, what in (("labels", "labels"), ("training", "training sets")):
+        files[f"validation/{folder}/__init__.py"] = _made("folder.py.j2", what=what)
+    for name, task in proposal.tasks.items():
+        suite = {"name": name, "classes": task.classes, "proposal": proposal, "views": past.views}
+        for folder in ("labels", "training"):
+            files[f"validation/{folder}/{name}.py"] = _made(f"{folder}_suite.py.j2", **suite)
+        files[f"labeling_functions/{name}.py"] = _functions(name, task.classes, proposal.rules.get(name, ()))
+    return dict(sorted(files.items()))
 
 
-def _task(task: Any) -> dict[str, Any]:
-    share = 1 / len(task.classes)
-    balance = task.class_balance or [share] * len(task.classes)
-    about = f"Labels that people gave are in column `{task.gold}`." if task.gold else "No column holds labels yet."
-    known = task.class_balance is not None
-    return {"classes": task.classes, "class_balance": list(balance), "known_balance": known, "about": about}
+def _task(task: TaskProposal) -> dict[str, Any]:
+    return {
+        "classes": task.classes,
+        "class_balance": list(task.class_balance or [1 / len(task.classes)] * len(task.classes)),
+        "known_balance": task.class_balance is not None,
+        "about": f"Labels that people gave are in column `{task.gold}`."
+        if task.gold
+        else "No column holds labels yet.",
+    }
 
 
 def _functions(task: str, classes: Sequence[str], rules: Sequence[Example]) -> str:
@@ -349,19 +330,6 @@ def _functions(task: str, classes: Sequence[str], rules: Sequence[Example]) -> s
         rule.model_copy(update={"why": f"{by_name[rule.named]} Try it: weakfish lf try {rule.name}"}) for rule in rules
     ]
     return module_source(tried, classes, about=FUNCTIONS.format(task=task))
-
-
-def _suites(proposal: Proposal, past: PastPlan) -> dict[str, str]:
-    files = {"validation/events.py": _made("events_suite.py.j2", proposal=proposal, types=types_of(proposal))}
-    files["validation/features/__init__.py"] = _made("features_suite.py.j2")
-    for folder, what in (("labels", "labels"), ("training", "training sets")):
-        files[f"validation/{folder}/__init__.py"] = _made("folder.py.j2", what=what)
-        for name, task in proposal.tasks.items():
-            values = {"name": name, "classes": task.classes, "proposal": proposal, "views": past.views}
-            files[f"validation/{folder}/{name}.py"] = _made(f"{folder}_suite.py.j2", **values)
-    for view in past.views:
-        files[f"validation/features/{view.name}.py"] = _made("view_suite.py.j2", view=view, past=past)
-    return files
 
 
 def _made(template: str, **values: Any) -> str:

@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally, places_of
-from weakfish.sources.tabular.raw_files import READ, RawFile, Text, count_ends, count_lines, first_end
+from weakfish.sources.tabular.raw_files import READ, RawFile, Text, count_ends, count_lines, first_end, is_utf8
 from weakfish.sources.tabular.settings import TabularSettings
 
 Positions = npt.NDArray[np.int64]
@@ -306,7 +306,7 @@ class _Delimited:
         (width, places), buffer = shape, self.text.buffer
         starts, stops, lines = records[:, records[0] < records[1]]
         self.tally.blank += records.shape[1] - len(starts)
-        utf8 = _is_utf8(buffer[:end])
+        utf8 = is_utf8(buffer[:end])
 
         def ragged(number: int, fields: int) -> None:
             raw = buffer[starts[number] : stops[number]]
@@ -316,7 +316,7 @@ class _Delimited:
         gone: list[int] = []  # Arrow could not say of a record that is not UTF-8 that it is ragged
         for number in () if utf8 else range(len(starts)):
             raw = buffer[starts[number] : stops[number]]
-            if not _is_utf8(raw) and (fields := len(self.grammar.fields(raw))) != width:
+            if not is_utf8(raw) and (fields := len(self.grammar.fields(raw))) != width:
                 ragged(number, fields)
                 gone.append(number)
                 cuts.append((int(starts[number]), int(stops[number])))
@@ -376,14 +376,6 @@ class _Delimited:
         self.rejects.line(self.text.name, line, reason, raw, lines)
         self.tally.rejected += 1
         self.tally.records += 1
-
-
-def _is_utf8(block: bytes) -> bool:
-    try:
-        block.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _without(buffer: bytes, end: int, cuts: list[tuple[int, int]]) -> bytes:

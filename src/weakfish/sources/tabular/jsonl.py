@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +15,7 @@ import pyarrow.json as pajson
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally
-from weakfish.sources.tabular.raw_files import RawFile, Text, count_ends, first_end, last_end
+from weakfish.sources.tabular.raw_files import RawFile, Text, first_end, is_utf8, last_end
 from weakfish.sources.tabular.settings import TabularSettings
 
 DEEPEST = 200
@@ -48,36 +50,14 @@ def _json(value: Any) -> str:
     return str(value) if isinstance(value, _Number) else json.dumps(value, ensure_ascii=False)
 
 
-def halves(row: dict[str, str | None]) -> Iterator[tuple[str, str, bytes]]:
-    """Make null, and tell of, texts that cannot be UTF-8: JSON can escape half of a surrogate pair."""
-    for column, value in row.items():
-        if value is not None and not value.isascii():
-            try:
-                value.encode("utf-8")
-            except UnicodeEncodeError:
-                row[column] = None
-                yield column, "holds half of a surrogate pair", value.encode("utf-8", "backslashreplace")
-
-
-def _depth(text: str) -> int:
-    """How deep brackets are nested, those in strings counted too."""
-    deepest = depth = 0
-    for character in text:
-        if character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
-    return deepest
-
-
 def pairs(line: bytes) -> Iterator[tuple[str, str | None]]:
     """Keys and values of the object in a line, in order, a key as often as it stands there; raises `NoObject`."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         raise NoObject("is not UTF-8") from None
-    if text.count("[") + text.count("{") >= DEEPEST and _depth(text) > DEEPEST:
+    depths = accumulate((character in "[{") - (character in "]}") for character in text)  # those in strings, too
+    if text.count("[") + text.count("{") >= DEEPEST and max(depths) > DEEPEST:
         raise NoObject(f"nests brackets deeper than {DEEPEST}")
     try:
         found = _DECODER.decode(text)
@@ -90,6 +70,7 @@ def pairs(line: bytes) -> Iterator[tuple[str, str | None]]:
     return ((key, _as_text(value)) for key, value in found)
 
 
+_HALF = re.compile("[\ud800-\udfff]")
 _FAST = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 
 
@@ -102,8 +83,7 @@ def read_lines(file: RawFile, settings: TabularSettings, rejects: Rejects, tally
         When nothing of the file can be read.
     """
     with Text(file, settings.encoding) as text:
-        reader = _Lines(text, file, settings, rejects, tally)
-        yield from reader.pieces()
+        yield from _Lines(text, file, settings, rejects, tally).pieces()
 
 
 @dataclass
@@ -118,71 +98,69 @@ class _Lines:
     types: dict[str, pa.DataType] | None = None
 
     def pieces(self) -> Iterator[Piece]:
+        """Yield the rows in blocks that shrink where the fast reader refuses one, and grow again behind it."""
         size = sizes.BLOCK
         while True:
             self.text.fill(size)
             if not self.text.buffer:
                 break
             size = min(size, len(self.text.buffer))
-            cut = self._cut(size)
-            block = self.text.buffer[:cut]
-            found = self._piece(block) if cut else self._long()
+            block = self._block(size)
+            if not block:
+                line = self.text.line
+                self._refuse(line, f"is longer than {sizes.LONGEST >> 20} MiB", self.text.skip_line(sizes.BLOCK))
+                self.tally.lines += 1
+                continue
+            lines = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+            if not lines[-1]:
+                lines.pop()  # what is behind the last line end
+            found = self._fast(block, lines)
             if found is None and size > sizes.BLOCK // 16:
                 size //= 2
                 continue
-            yield found or self._slow(block)
+            piece = found or self._slow(lines)
+            self.tally.lines += len(lines)
+            self.tally.blank += sum(not line.strip(b" \t") for line in lines)
+            self.tally.rows += piece.rows
+            self.tally.records += piece.rows
+            self.text.take(len(block), len(lines))
+            yield piece
             size = min(size * 2, sizes.BLOCK) if found else size
         self._end()
 
-    def _cut(self, size: int) -> int:
-        buffer = self.text.buffer
-        if self.text.ended and size >= len(buffer):
-            return len(buffer)
-        cut = last_end(buffer, size, ended=self.text.ended)
+    def _block(self, size: int) -> bytes:
+        """Whole lines of about this size, one at least; nothing where that is longer than a record may be."""
+        text = self.text
+        if text.ended and size >= len(text.buffer):
+            return text.buffer
+        cut = last_end(text.buffer, size, ended=text.ended)
         while not cut:
-            end = first_end(self.text.buffer, 0)[1]
-            if end < len(self.text.buffer) or self.text.ended:
-                return end
-            if len(self.text.buffer) > sizes.LONGEST:
-                return 0
-            self.text.fill(2 * len(self.text.buffer))
-        return cut
+            end = first_end(text.buffer, 0)[1]
+            if end < len(text.buffer) or text.ended:
+                cut = end
+            elif len(text.buffer) > sizes.LONGEST:
+                break
+            else:
+                text.fill(2 * len(text.buffer))
+        return text.buffer[:cut]
 
-    def _long(self) -> Piece:
-        line = self.text.line
-        self._refuse(line, f"is longer than {sizes.LONGEST >> 20} MiB", self.text.skip_line(sizes.BLOCK))
-        self.tally.lines += 1
-        return Piece({}, 0, ())
-
-    def _piece(self, block: bytes) -> Piece | None:
+    def _fast(self, block: bytes, lines: list[bytes]) -> Piece | None:
         """The rows of a block, by Arrow's reader; None where that might read them otherwise."""
-        lines = self._plain_lines(block)
-        if lines is None:
+        if b"NaN" in block or b"Inf" in block or not is_utf8(block):
             return None
-        numbers = [self.text.line + place for place, line in enumerate(lines) if line]
-        if self.types is None and numbers:
-            self.types = self._guess(next(line for line in lines if line))
-        if not numbers:
-            columns: dict[str, pa.ChunkedArray] | None = {}
-        else:
-            columns = self._parse(b"\n".join(lines), len(numbers))
-        if columns is None:
-            return None
-        self._took(block, len(numbers))
-        return Piece(columns, len(numbers), numbers)
-
-    def _plain_lines(self, block: bytes) -> list[bytes] | None:
-        """The lines of a block, if Arrow's reader takes each as one object: it would read `{}{}` as two."""
-        if b"NaN" in block or b"Inf" in block:
-            return None
-        try:
-            block.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
-        lines = [line.strip(b" \t") for line in _split(block)]
+        lines = [line.strip(b" \t") for line in lines]
+        # it would read `{}{}` as two
         whole = all(line[0] == 123 and line[-1] == 125 and len(line) < sizes.LONGEST for line in lines if line)
         flat = all(len(line) < DEEPEST or line.count(b"[") + line.count(b"{") < DEEPEST for line in lines)
-        return lines if whole and flat else None
+        if not (whole and flat):
+            return None
+        numbers = [self.text.line + place for place, line in enumerate(lines) if line]
+        if not numbers:
+            return Piece({}, 0, ())
+        if self.types is None:
+            self.types = self._guess(next(line for line in lines if line))
+        columns = self._parse(b"\n".join(lines), len(numbers))
+        return None if columns is None else Piece(columns, len(numbers), numbers)
 
     def _guess(self, line: bytes) -> dict[str, pa.DataType] | None:
         """The types in which Arrow's reader gives the columns, as the first object has them."""
@@ -222,29 +200,30 @@ class _Lines:
                 self.names[name] = name
         return {self.names.get(name, name): table[name] for name in self.types}
 
-    def _slow(self, block: bytes) -> Piece:
+    def _slow(self, lines: list[bytes]) -> Piece:
         """The rows of a block, read line by line."""
-        rows: list[tuple[int, dict[str, str | None]]] = []
+        rows: list[dict[str, str | None]] = []
+        numbers: list[int] = []
         bad: list[Bad] = []
-        for place, line in enumerate(_split(block)):
-            number = self.text.line + place
+        for number, line in enumerate(lines, self.text.line):
             if not line.strip(b" \t"):
                 continue
-            if len(line) > sizes.LONGEST:
-                self._refuse(number, f"is longer than {sizes.LONGEST >> 20} MiB", line)
-                continue
             try:
+                if len(line) > sizes.LONGEST:
+                    raise NoObject(f"is longer than {sizes.LONGEST >> 20} MiB")
                 found = self._object(line)
             except NoObject as error:
                 self._refuse(number, str(error), line)
                 continue
-            bad += [Bad(len(rows), *half) for half in halves(found)]
-            rows.append((number, found))
-        self._took(block, len(rows))
-        columns = {
-            column: pa.array([row.get(column) for _, row in rows], pa.string()) for column in self.settings.columns
-        }
-        return Piece(columns, len(rows), [number for number, _ in rows], tuple(bad))
+            for column, value in found.items():  # JSON can escape half of a surrogate pair
+                if value is not None and _HALF.search(value):
+                    raw = value.encode("utf-8", "backslashreplace")
+                    bad.append(Bad(len(rows), column, "holds half of a surrogate pair", raw))
+                    found[column] = None
+            rows.append(found)
+            numbers.append(number)
+        columns = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in self.settings.columns}
+        return Piece(columns, len(rows), numbers, tuple(bad))
 
     def _object(self, line: bytes) -> dict[str, str | None]:
         found: dict[str, str | None] = {}
@@ -272,15 +251,6 @@ class _Lines:
             )
         return column
 
-    def _took(self, block: bytes, rows: int) -> None:
-        lines = count_ends(block) + (not block.endswith((b"\n", b"\r")))
-        blank = sum(not line.strip(b" \t") for line in _split(block)) - block.endswith((b"\n", b"\r"))
-        self.tally.lines += lines
-        self.tally.blank += blank
-        self.tally.rows += rows
-        self.tally.records += rows
-        self.text.take(len(block), lines)
-
     def _end(self) -> None:
         if self.text.damage is not None:
             if not self.tally.records:
@@ -302,9 +272,3 @@ class _Lines:
         self.rejects.line(self.file.name, line, reason, raw)
         self.tally.rejected += 1
         self.tally.records += 1
-
-
-def _split(block: bytes) -> list[bytes]:
-    if b"\r" in block:
-        block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return block.split(b"\n")

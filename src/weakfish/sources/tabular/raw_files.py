@@ -322,3 +322,12 @@ def first_end(buffer: bytes, start: int) -> tuple[int, int]:
     """Where the line end at or behind ``start`` begins and ends; the buffer's length twice where there is none."""
     found = _END.search(buffer, start)
     return found.span() if found else (len(buffer), len(buffer))
+
+
+def is_utf8(block: bytes) -> bool:
+    """Whether a block is UTF-8 throughout."""
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
