@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from weakfish.contracts.reports import Metric, PartitionReport
-from weakfish.report.check_tables import Trend
 
 Scale = Callable[[float], float]
 Point = tuple[float, float]
@@ -17,12 +16,6 @@ Point = tuple[float, float]
 WIDE, SQUARE = 720, 360
 COLOURS = 9
 """Colours of the style sheet; further series begin again at the first."""
-
-LAST, LAST_SMALL = 60, 36
-"""Points that a trend goes back, at most: large, and in a row of a table."""
-
-TALL, LONG = 84, 340
-LOW, THIN = 20, 96
 
 
 def el(tag: str, *children: object, says: str | None = None, **attributes: object) -> Markup:
@@ -142,76 +135,6 @@ def column_names(names: Sequence[str], left: float, step: float, y: float) -> li
 def colour(place: int) -> int:
     """The number of a colour in the style sheet."""
     return place % COLOURS
-
-
-def bar(share: float | None, class_: str = "") -> Markup:
-    """A small bar for a share between 0 and 1; beside the number, so hidden from screen readers."""
-    full = min(max(share or 0.0, 0.0), 1.0) * 100
-    return _beside_number(100, 6, rect(0, 0, 100, 6, "track"), rect(0, 0, full, 6, f"fill {class_}".strip()))
-
-
-def against(value: float, limit: float, most: float, bad: bool) -> Markup:
-    """A value as a bar up to ``most``, with a tick at its limit."""
-    x = linear(0, max(most, 2 * limit), 0, 120)
-    fill = rect(0, 2, x(value), 6, "fill warned" if bad else "fill")
-    return _beside_number(120, 10, rect(0, 2, 120, 6, "track"), fill, line(x(limit), 0, x(limit), 10, "tick"))
-
-
-def _beside_number(width: int, height: int, *parts: Markup) -> Markup:
-    box = f"0 0 {width} {height}"
-    return el("svg", *parts, viewBox=box, preserveAspectRatio="none", class_="bar", aria_hidden="true")
-
-
-def trend(title: str, shown: Trend) -> Markup:
-    """A trend with its extremes, its first and last name, and its limit as a dashed line; bad points stand out."""
-    points = shown.points[-LAST:]
-    left, right, top, bottom = 4.0, LONG - 76.0, 8.0, TALL - 24.0
-    x, y = linear(0, max(len(points) - 1, 1), left, right), _height(shown, len(points), bottom, top)
-    drawn = [line(left, bottom, right, bottom, "base")]
-    if shown.limit is not None:
-        drawn.append(line(left, y(shown.limit), right, y(shown.limit), "limit"))
-    drawn.append(path([(x(place), y(point.value)) for place, point in enumerate(points)], "line s1 solid"))
-    for place, point in enumerate(points):
-        says = f"{point.name}: {shown.say(point.value)}{', does not hold' if point.bad else ''}"
-        drawn.append(dot(x(place), y(point.value), 3, "point bad" if point.bad else "point", says))
-
-    def number(value: float, said: str, class_: str) -> Markup:
-        return text(right + 10, min(max(y(value) + 4, 12), TALL - 24), said, class_)
-
-    last = points[-1]
-    drawn.append(number(last.value, shown.say(last.value), "value"))
-    if shown.limit is not None and abs(y(shown.limit) - y(last.value)) > 14:
-        drawn.append(number(shown.limit, f"limit {shown.say(shown.limit)}", "axis"))
-    drawn.append(text(left, TALL - 6, points[0].name, "axis"))
-    if len(points) > 1:
-        drawn.append(text(right, TALL - 6, last.name, "axis", "end"))
-    return picture(f"{title}, {shown.sentence}", LONG, TALL, *drawn, class_="spark large")
-
-
-def small(title: str, shown: Trend) -> Markup:
-    """A trend for a row of a table: a line, bad points on it, and the limit."""
-    points = shown.points[-LAST_SMALL:]
-    x, y = linear(0, max(len(points) - 1, 1), 3, THIN - 3), _height(shown, len(points), LOW - 3, 3)
-    drawn = [] if shown.limit is None else [line(0, y(shown.limit), THIN, y(shown.limit), "limit")]
-    placed = [(x(place), y(point.value)) for place, point in enumerate(points)]
-    drawn.append(path(placed, "line"))
-    bad = [at for at, point in zip(placed, points, strict=True) if point.bad]
-    if bad or len(points) == 1:
-        # Dots as one path of lines without length, whose round ends show: a tenth of the bytes of as many circles.
-        d = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in bad or placed)
-        drawn.append(el("path", d=d, class_="marks bad" if bad else "marks"))
-    # The label alone names it: a title as well would double the bytes of a page with hundreds of these.
-    label = f"{title}, {shown.sentence}"
-    return el("svg", *drawn, viewBox=f"0 0 {THIN} {LOW}", role="img", aria_label=label, class_="spark")
-
-
-def _height(shown: Trend, last: int, bottom: float, top: float) -> Scale:
-    """From zero, or from the lowest value where zero is far off, to the highest; the limit is within."""
-    values = [point.value for point in shown.points[-last:]] + ([] if shown.limit is None else [shown.limit])
-    low, high = min(values), max(values)
-    if low >= 0 and (low < high / 2 or low == high):
-        low = 0.0
-    return linear(low, high if high > low else low + 1, bottom, top)
 
 
 @dataclass(frozen=True)

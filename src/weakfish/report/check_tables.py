@@ -57,6 +57,25 @@ class Trend:
         """One of its values in words."""
         return percent(value) if self.as_shares else figure(value)
 
+    def placed(
+        self, most: int, left: float, right: float, bottom: float, top: float
+    ) -> tuple[list[tuple[float, float, Point]], float | None]:
+        """Its last points in a box, with where each lies, and the height of its limit.
+
+        Heights start at zero, or at the lowest value where zero is far off.
+        """
+        points = self.points[-most:]
+        values = [point.value for point in points] + ([] if self.limit is None else [self.limit])
+        low, high = min(values), max(values)
+        if low >= 0 and (low < high / 2 or low == high):
+            low = 0.0
+        step, unit = (right - left) / max(len(points) - 1, 1), (top - bottom) / ((high - low) or 1)
+        placed = [
+            (round(left + place * step, 1), round(bottom + (point.value - low) * unit, 1), point)
+            for place, point in enumerate(points)
+        ]
+        return placed, None if self.limit is None else round(bottom + (self.limit - low) * unit, 1)
+
     @property
     def sentence(self) -> str:
         """What its picture shows, for those who do not see it."""

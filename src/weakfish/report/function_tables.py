@@ -43,7 +43,6 @@ FAR, FEW, NAMED = 0.1, 20, 6
 """A function with ``FEW`` votes or more stands apart at this distance from the others; at most so many are named."""
 
 CELL, GAP = 16.0, 36.0
-SHADES = (0.01, 0.05, 0.2, 0.5, 1.0)
 LETTERS = 32
 """Longer names are cut in pictures; titles have them whole."""
 
@@ -190,19 +189,6 @@ def votes_over_time(
                     drawn.append(_cell(x, y, width, f"h{hue}", total / part.rows, says))
                 x += width
     return picture(title, WIDE, y + CELL + 4, *drawn, class_="chart heat")
-
-
-def shades(classes: Sequence[str]) -> Markup:
-    """What shades and colours of `votes_over_time` stand for."""
-    names = [*(classes if len(classes) <= COLOURS else [f"any of {len(classes)} classes"]), "uncovered"]
-    drawn: list[Markup] = [text(0, 13, "coverage", "axis")]
-    drawn += [text(90 + 48.0 * place, 13, f"{share:.0%}", "axis", "middle") for place, share in enumerate(SHADES)]
-    for row, name in enumerate(names):
-        y, fill = 20 + 18.0 * row, f"h{colour(row)}" if row < len(names) - 1 else "void"
-        drawn += [_cell(66 + 48.0 * place, y, 48, fill, share) for place, share in enumerate(SHADES)]
-        drawn.append(text(314, y + 12, name, "axis"))
-    width = 320 + 7.5 * max(map(len, names))
-    return picture("Shades of coverage, by class", width, 24 + 18 * len(names), *drawn, class_="key-of-shades")
 
 
 def _cell(x: float, y: float, width: float, class_: str, share: float, says: str = "") -> Markup:
