@@ -60,6 +60,7 @@ def test_ledgers_runs_manifests_and_publications_are_read_as_they_were_written(p
     began = datetime(2024, 1, 1, 12, 0, 0, 123_000, tzinfo=UTC)
     write_run(project, Run("gate_labels@a/b", began, None, 1, "shut", 0.5))
     assert json.loads(run_file(project, "gate_labels@a/b").read_text())["started_at"] == "2024-01-01T12:00:00.123+00:00"
+    assert run_file(project, "gate_labels@a/b").parent == run_file(project, "label").parent
     assert read_runs(project)["gate_labels@a/b"] == Run("gate_labels@a/b", began, None, 1, "shut", 0.5)
 
     manifest = FeaturesManifest("customer", {"customer": "string"}, ["n"], "0" * 64, as_of=began)

@@ -32,6 +32,8 @@ from reports import (
     verdict,
     write,
 )
+from weakfish.contracts.ledgers import Run, write_run
+from weakfish.project.paths import Project
 from weakfish.report.inputs import StageRow, stage_rows
 from weakfish.report.overall import overall
 from weakfish.report.page import render
@@ -214,6 +216,14 @@ def test_stages_without_a_record_are_cached_if_their_outs_exist(root: Path) -> N
         (root / f".weakfish/runs/{stage}.json").unlink()
     (root / "data/events").mkdir(parents=True)
     assert (states(root)["accept"], states(root)["label"]) == ("cached", "not run")
+
+
+def test_the_run_of_a_stage_whose_name_holds_a_slash_is_found(root: Path) -> None:
+    stage = "validate_labels@shop/fraud"
+    write(root, "dvc.yaml", {"stages": {**{name: {} for name in STAGES}, stage: {}}})
+    write_run(Project(root), Run(stage, START, START + timedelta(seconds=3), 0, None, 3.0))
+    row = next(row for row in stage_rows(root) if row.stage == stage)
+    assert (row.state, row.seconds) == ("run", 3.0)
 
 
 def test_stage_rows_hold_counts_of_rows_and_checks(root: Path) -> None:
