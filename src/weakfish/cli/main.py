@@ -10,16 +10,12 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
 
 from weakfish import __version__
-from weakfish.cli.labels import explain, labels, print_plan
-from weakfish.cli.lf import lf
-from weakfish.cli.quarantine import quarantine
-from weakfish.cli.scaffold import init, upgrade
-from weakfish.cli.store import online, serve
 from weakfish.errors import Busy, CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.stages import stage_of
@@ -51,7 +47,27 @@ PIPELINE = {
 """What the extra ``pipeline`` adds to the libraries of ``weakfish serve``."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+MODULES = {
+    **{"explain": "labels", "labels": "labels", "lf": "lf", "quarantine": "quarantine"},
+    **{"init": "scaffold", "upgrade": "scaffold", "online": "store", "serve": "store"},
+}
+"""Where the other commands are; a module is imported when one of its commands is named."""
+
+
+class _Commands(click.Group):
+    """The commands of this module and of `MODULES`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *MODULES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in MODULES:
+            found: click.Command = getattr(import_module(f"weakfish.cli.{MODULES[cmd_name]}"), cmd_name)
+            return found
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="weakfish")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
@@ -129,6 +145,8 @@ def accept() -> None:
 def vote(explain_plan: bool, despite_gate: str | None) -> None:
     """Apply the labeling functions to the events."""
     if explain_plan:
+        from weakfish.cli.labels import print_plan
+
         print_plan(Project.find())
         return
     from weakfish.labeling.vote import vote as work
@@ -285,10 +303,6 @@ def accept_baseline(tables: tuple[str, ...], through: str | None, as_json: bool)
     changed = any(move.state in ("new", "moved") for move in moves)
     where = project.baseline.relative_to(project.root)
     click.echo(f"Commit {where} and run `weakfish run`." if changed else f"{where} is as it was.")
-
-
-for command in (explain, init, labels, lf, online, quarantine, serve, upgrade):
-    cli.add_command(command)
 
 
 def _stage(name: str, work: Work, always_render: bool = False, reason: str | None = None) -> None:

@@ -231,8 +231,7 @@ def serve(
     they have to show it. The address is printed on stdout, what happens on stderr; SIGTERM ends the server when it has
     answered what it was asked.
     """
-    from weakfish.feast.serving import processes
-    from weakfish.feast.serving.processes import ServeSettings, token
+    from weakfish.feast.serving import ServeSettings, processes, token
 
     settings = ServeSettings(host, port, workers, threads, max_entities, max_body, store_timeout, token())
     processes.serve(Project.find(), settings)

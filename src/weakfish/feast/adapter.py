@@ -12,7 +12,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+from importlib.util import LazyLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 _importing = threading.Lock()
@@ -24,12 +28,13 @@ def import_feast() -> None:
     Feast checks the types of its classes' arguments with ``typeguard.typechecked``, which parses and compiles every
     decorated class anew (4 CPU seconds), and it imports torch wherever that is installed (2 seconds) for
     ``to_tensor`` alone. While Feast is imported, the decorator does nothing and torch is hidden; both are as before
-    when this returns or raises, and ``to_tensor`` imports torch when somebody calls it.
+    when this returns or raises, and ``to_tensor`` imports torch when somebody calls it. Feast's own servers, with the
+    logins that they check, are read when somebody starts one.
     """
     with _importing:
         if "feast" in sys.modules:
             return
-        with _unchecked(), _hidden("torch") as hidden:
+        with _unchecked(), _hidden("torch") as hidden, _postponed("feast.feature_server", "feast.ui_server"):
             importlib.import_module("feast")
         if hidden:
             _import_torch_on_demand()
@@ -65,6 +70,25 @@ def _hidden(name: str) -> Iterator[bool]:
             del sys.modules[name]
 
 
+@contextmanager
+def _postponed(*names: str) -> Iterator[None]:
+    """Run these modules when somebody first uses them; until then an import of them reads nothing."""
+
+    class Finder(MetaPathFinder):
+        def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+            spec = PathFinder.find_spec(name, path) if name in names else None
+            if spec is not None and spec.loader is not None:
+                spec.loader = LazyLoader(spec.loader)
+            return spec
+
+    finder = Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
 def _import_torch_on_demand() -> None:
     """Let Feast's ``get_torch``, which found none, look again when it is called."""
     from feast import torch_wrapper
@@ -77,14 +101,15 @@ def _import_torch_on_demand() -> None:
         return said_missing()
 
     for name, module in list(sys.modules.items()):
-        if name.startswith("feast.") and getattr(module, "get_torch", None) is said_missing:
+        is_loaded = type(module) is ModuleType  # to look into one that is postponed would load it
+        if is_loaded and name.startswith("feast.") and getattr(module, "get_torch", None) is said_missing:
             module.get_torch = get_torch  # type: ignore[attr-defined]
 
 
 import_feast()
 
 import yaml
-from feast import FeatureService, FeatureStore, RepoConfig, feature_server_utils, metrics, utils
+from feast import FeatureService, FeatureStore, RepoConfig, feature_server_utils, utils
 from feast.infra.compute_engines.local.compute import LocalComputeEngine
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.online_stores.online_store import OnlineStore
@@ -140,8 +165,9 @@ def registry_file(registry: Any) -> Path | None:
 
 
 def counts_reads() -> bool:
-    """Whether `feast serve` has switched on Feast's own metrics of online reads."""
-    return bool(metrics._config.online_features)
+    """Whether `feast serve`, which imports Feast's metrics, has switched on those of online reads."""
+    metrics = sys.modules.get("feast.metrics")
+    return metrics is not None and bool(metrics._config.online_features)
 
 
 class RedisStore(RedisOnlineStore):

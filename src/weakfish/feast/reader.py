@@ -24,7 +24,7 @@ from weakfish.feast.adapter import (
     unique_entities,
 )
 
-from feast import RepoConfig, metrics
+from feast import RepoConfig
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.online_response import OnlineResponse
@@ -82,6 +82,8 @@ class OnlineReader:
             for view, (want, start, at) in zip(plan.views, request.places, strict=True)
         ]
         if counts_reads():
+            from feast import metrics
+
             metrics.track_online_store_read(time.monotonic() - began)
             for view, rows in zip(plan.views, views, strict=True):
                 cells, missing = len(view.features), len(rows.rows) - rows.present

@@ -1,1 +1,52 @@
 """Online features over HTTP: Feast's `/get-online-features`, its JSON, at the speed of the store behind it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from weakfish.errors import UserError
+
+TOKEN = "WEAKFISH_SERVE_TOKEN"  # noqa: S105 - the variable's name
+SHORTEST_TOKEN = 16
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """Where to listen, how many may work, how much may be asked, and the token to show (None: none)."""
+
+    host: str
+    port: int
+    workers: int
+    threads: int
+    max_entities: int
+    max_bytes: int
+    store_seconds: float
+    token: bytes | None = field(default=None, repr=False)
+
+
+def token() -> bytes | None:
+    """The token that clients have to show; None when the variable is not set.
+
+    Raises
+    ------
+    UserError
+        When it is set to nothing, or to so little that it can be guessed.
+    """
+    value = os.environ.get(TOKEN)
+    if value is None:
+        return None
+    if len(value) < SHORTEST_TOKEN or value != value.strip() or not value.isascii() or not value.isprintable():
+        raise UserError(
+            f"{TOKEN} is set, but not to {SHORTEST_TOKEN} or more ASCII characters without space around them; correct "
+            "it, or unset it if clients need no token."
+        )
+    return value.encode()
+
+
+def say(sentence: str) -> None:
+    """Put a sentence with its time on stderr."""
+    sys.stderr.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} weakfish serve: {sentence}\n")
+    sys.stderr.flush()

@@ -25,9 +25,8 @@ from starlette.responses import Response
 
 from weakfish.errors import UnknownName, WeakfishError
 from weakfish.feast.clients import ERRORS
-from weakfish.feast.serving import metrics
+from weakfish.feast.serving import ServeSettings, metrics, say
 from weakfish.feast.serving.messages import JSON, FeatureRequest, checked, document, parse, refusal, rendered
-from weakfish.feast.serving.processes import ServeSettings, say
 from weakfish.feast.serving.snapshots import Snapshot, Watcher
 from weakfish.project.paths import Project
 

@@ -120,7 +120,7 @@ def parse(body: bytes, max_entities: int) -> FeatureRequest:
 
 
 @dataclass(frozen=True)
-class Accepted:
+class JsonValues:
     """What of JSON can be a value of a type, as a schema and as a test; null is another matter."""
 
     schema: dict[str, Any] = field(default_factory=dict)
@@ -135,38 +135,38 @@ def _whole(value: Any) -> bool:
     return _is_number(value) and value % 1 == 0
 
 
-def _whole_of(bits: int) -> Accepted:
+def _whole_of(bits: int) -> JsonValues:
     schema = {"type": ["integer", "null"], "minimum": -(1 << bits), "maximum": (1 << bits) - 1}
-    return Accepted(schema, lambda value: _whole(value) and -(1 << bits) <= value < 1 << bits)
+    return JsonValues(schema, lambda value: _whole(value) and -(1 << bits) <= value < 1 << bits)
 
 
 INTEGERS = {ValueType.INT32: 1 << 31, ValueType.INT64: 1 << 63}
 REALS = (ValueType.FLOAT, ValueType.DOUBLE)
-REAL = Accepted({"type": ["number", "null"]}, _is_number)
-TEXT_OR_WHOLE = Accepted({"type": ["integer", "string"]}, lambda value: isinstance(value, str) or _whole(value))
+REAL = JsonValues({"type": ["number", "null"]}, _is_number)
+TEXT_OR_WHOLE = JsonValues({"type": ["integer", "string"]}, lambda value: isinstance(value, str) or _whole(value))
 
 KEYS = {
     ValueType.INT32: TEXT_OR_WHOLE,
     ValueType.INT64: TEXT_OR_WHOLE,
-    ValueType.STRING: Accepted(
+    ValueType.STRING: JsonValues(
         {"type": ["string", "number"]}, lambda value: isinstance(value, str) or _is_number(value)
     ),
 }
 """Join keys by type: as in Feast, numbers are taken as texts, and texts of whole numbers as numbers."""
 
-ANY_KEY = Accepted({"type": ["string", "number", "boolean"]}, lambda value: not isinstance(value, list | dict))
+ANY_KEY = JsonValues({"type": ["string", "number", "boolean"]}, lambda value: not isinstance(value, list | dict))
 
 REQUEST_DATA = {
     ValueType.INT32: _whole_of(31),
     ValueType.INT64: _whole_of(63),
     ValueType.FLOAT: REAL,
     ValueType.DOUBLE: REAL,
-    ValueType.STRING: Accepted({"type": ["string", "null"]}, lambda value: isinstance(value, str)),
-    ValueType.BOOL: Accepted({"enum": [True, False, 0, 1, None]}, lambda value: value in (True, False)),
-    ValueType.UNIX_TIMESTAMP: Accepted(
+    ValueType.STRING: JsonValues({"type": ["string", "null"]}, lambda value: isinstance(value, str)),
+    ValueType.BOOL: JsonValues({"enum": [True, False, 0, 1, None]}, lambda value: value in (True, False)),
+    ValueType.UNIX_TIMESTAMP: JsonValues(
         {"type": ["string", "number", "null"]}, lambda value: isinstance(value, str) or _is_number(value)
     ),
-    **dict.fromkeys((ValueType.BYTES, ValueType.PDF_BYTES, ValueType.IMAGE_BYTES), Accepted({}, lambda value: False)),
+    **dict.fromkeys((ValueType.BYTES, ValueType.PDF_BYTES, ValueType.IMAGE_BYTES), JsonValues({}, lambda value: False)),
 }
 """Values that on-demand views take, by type; those of other types may be anything."""
 
@@ -209,14 +209,14 @@ def _is_plain(values: list[Any], kind: ValueType) -> bool:
 
 
 def _request_data(name: str, values: list[Any], kind: ValueType) -> list[Any]:
-    _check(name, values, kind, REQUEST_DATA.get(kind, Accepted()))
+    _check(name, values, kind, REQUEST_DATA.get(kind, JsonValues()))
     if kind in REALS and any(isinstance(value, float) for value in values):
         values = [float(value) if isinstance(value, int) else value for value in values]  # else Feast truncates
     _try(name, values, ValueType.UNKNOWN)
     return values
 
 
-def _check(name: str, values: list[Any], kind: ValueType, accepted: Accepted) -> None:
+def _check(name: str, values: list[Any], kind: ValueType, accepted: JsonValues) -> None:
     for row, value in enumerate(values):
         if value is not None and not accepted.fits(value):
             raise refusal(422, f"The value of {name!r} in row {row} is no {kind.name}, which it must be; correct it.")
@@ -377,7 +377,7 @@ def _service(name: str, inputs: RequestInputs | None, column: dict[str, Any]) ->
     found["properties"] = {"feature_service": {"const": name}}
     if inputs is not None:
         items = {key: KEYS.get(inputs.keys[key], ANY_KEY).schema for key in inputs.join_keys}
-        items |= {key: REQUEST_DATA.get(kind, Accepted()).schema for key, kind in inputs.request.items()}
+        items |= {key: REQUEST_DATA.get(kind, JsonValues()).schema for key, kind in inputs.request.items()}
         columns = {key: {**column, "items": item} for key, item in items.items()}
         found["properties"]["entities"] = {"required": sorted(items), "properties": columns}
     return found

@@ -12,11 +12,8 @@ import logging
 import os
 import signal
 import socket
-import sys
 import tempfile
 import warnings
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import uvicorn
@@ -25,10 +22,8 @@ from uvicorn.supervisors import Multiprocess
 
 from weakfish.errors import StoreError, UserError
 from weakfish.feast import probe
+from weakfish.feast.serving import TOKEN, ServeSettings, say
 from weakfish.project.paths import Project
-
-TOKEN = "WEAKFISH_SERVE_TOKEN"  # noqa: S105 - the variable's name
-SHORTEST_TOKEN = 16
 
 SECONDS_TO_FINISH = 30
 IDLE_SECONDS = 75
@@ -38,39 +33,6 @@ HANGING_SECONDS = 30
 BACKLOG = 2048
 FOLDERS = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
 """Where processes keep counts together: prometheus_client's name for it, and Feast's."""
-
-
-@dataclass(frozen=True)
-class ServeSettings:
-    """Where to listen, how many may work, how much may be asked, and the token to show (None: none)."""
-
-    host: str
-    port: int
-    workers: int
-    threads: int
-    max_entities: int
-    max_bytes: int
-    store_seconds: float
-    token: bytes | None = field(default=None, repr=False)
-
-
-def token() -> bytes | None:
-    """The token that clients have to show; None when the variable is not set.
-
-    Raises
-    ------
-    UserError
-        When it is set to nothing, or to so little that it can be guessed.
-    """
-    value = os.environ.get(TOKEN)
-    if value is None:
-        return None
-    if len(value) < SHORTEST_TOKEN or value != value.strip() or not value.isascii() or not value.isprintable():
-        raise UserError(
-            f"{TOKEN} is set, but not to {SHORTEST_TOKEN} or more ASCII characters without space around them; correct "
-            "it, or unset it if clients need no token."
-        )
-    return value.encode()
 
 
 def serve(project: Project, settings: ServeSettings) -> None:
@@ -135,12 +97,6 @@ def _tell(settings: ServeSettings, listening: socket.socket) -> None:
     print(f"http://{place}", flush=True)
     if settings.token is None and not ipaddress.ip_address(host).is_loopback:
         say(f"Anyone who reaches {place} can read all features; set {TOKEN} to require a token.")
-
-
-def say(sentence: str) -> None:
-    """Put a sentence with its time on stderr."""
-    sys.stderr.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} weakfish serve: {sentence}\n")
-    sys.stderr.flush()
 
 
 def _socket(settings: ServeSettings) -> socket.socket:

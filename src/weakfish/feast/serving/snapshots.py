@@ -20,9 +20,8 @@ from weakfish.feast.clients import explained
 from weakfish.feast.online import ProjectRedisOnlineStore
 from weakfish.feast.read_plan import ReadPlan, RequestInputs, Stamp, stamp
 from weakfish.feast.registry import open_store
-from weakfish.feast.serving import metrics
+from weakfish.feast.serving import ServeSettings, metrics, say
 from weakfish.feast.serving.messages import FeatureRequest
-from weakfish.feast.serving.processes import ServeSettings, say
 from weakfish.project.paths import Project
 
 
