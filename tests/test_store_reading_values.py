@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weakfish.feast.serving.messages import native, rfc3339
+from weakfish.feast.serving.messages import natives, rfc3339
 
 EACH = st.one_of(
     st.floats(width=64).map(lambda value: Value(double_val=value)),
@@ -23,11 +23,15 @@ EACH = st.one_of(
 )
 
 
+SAME = st.lists(st.floats().map(lambda value: Value(double_val=value)), max_size=9)
+
+
 @settings(max_examples=300, deadline=None)
-@given(value=EACH)
-def test_values_are_written_as_the_feature_server_does(value: Value) -> None:
-    want, got = _value_to_native(value), native(value)
-    assert (got, type(got)) == (want, type(want))
+@given(values=st.lists(EACH, max_size=8) | SAME | st.lists(st.just(Value(int64_val=7)), max_size=3))
+def test_values_are_written_as_the_feature_server_does(values: list[Value]) -> None:
+    want, got = [_value_to_native(value) for value in values], natives(values)
+    assert got == want
+    assert [type(value) for value in got] == [type(value) for value in want]
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter, methodcaller
 from typing import Any, Literal
 
 from weakfish.feast.adapter import value_to_json
@@ -251,7 +252,7 @@ def rendered(plan: ReadPlan, response: OnlineResponse) -> tuple[bytes, Seen]:
             times = list(map(rfc3339, moments))
             if owner is not None:
                 seen[owner] = statuses, moments
-        results.append({"values": list(map(native, result.values)), "statuses": statuses, "event_timestamps": times})
+        results.append({"values": natives(result.values), "statuses": statuses, "event_timestamps": times})
     about: dict[str, Any] = {"feature_names": list(metadata.feature_names.val)}
     if metadata.feature_view_metadata:
         about["feature_view_metadata"] = [
@@ -267,16 +268,22 @@ PLAIN = {"int64_val", "int32_val", "string_val", "bool_val", "unix_timestamp_val
 """Kinds of values that are the same in JSON."""
 
 
+def natives(values: Any) -> list[Any]:
+    """A column of values as Feast's server writes them; one of plain values of one kind is read at once."""
+    kind, *others = set(map(methodcaller("WhichOneof", "val"), values)) or {None}
+    if not others and (kind in PLAIN or kind == "double_val"):
+        found = list(map(attrgetter(kind), values))
+        if kind in PLAIN or all(map(math.isfinite, found)):
+            return found
+    return list(map(native, values))
+
+
 def native(value: Any) -> Any:
     """A value as Feast's server writes it; what is not a plain number or text is left to Feast."""
     kind = value.WhichOneof("val")
     if kind is None:
         return None
-    if kind in PLAIN:
-        return getattr(value, kind)
-    if kind == "double_val" and math.isfinite(found := value.double_val):
-        return found
-    return value_to_json(value)
+    return getattr(value, kind) if kind in PLAIN else value_to_json(value)
 
 
 @lru_cache(maxsize=10_000)
