@@ -316,8 +316,8 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
             f"{place.path} has {counted(found.rows, 'row')}, too few or too much alike for a function that votes on "
             "some of them; bring more rows."
         )
-    gold = {
-        task: {"column": column, "values": values} if (values := meant[task]) else column
+    gold: dict[str, JsonValue] = {
+        task: {"column": column, "values": dict(values)} if (values := meant[task]) else column
         for task, column in roles.labels.items()
     }
     proposal = Proposal(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast, get_args
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from weakfish.errors import UnknownName, UserError
 from weakfish.scaffold.literals import counted
 from weakfish.sources.tabular import Inferred
-from weakfish.sources.tabular.infer import Choice, Column
+from weakfish.sources.tabular.infer import Choice, SampledColumn
 from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, Kind, TabularSettings, plain
 
 EXAMPLE = "example"
@@ -107,23 +107,6 @@ def check_classes(classes: Sequence[str]) -> None:
         raise UserError(f"A task has two to fifty classes, not {len(classes)}; name them as --classes a,b.")
 
 
-def check_task(name: str) -> None:
-    """Raise `UserError` unless files and columns can be named after a task."""
-    if not name.isidentifier() or name.startswith("_") or keyword.iskeyword(name):
-        raise UserError(
-            f"A task cannot be named {name!r}: files and tables are named after it; "
-            "use letters, digits and underscores, the first of them a letter."
-        )
-
-
-def check_zone(name: str) -> None:
-    """Raise `UserError` unless this is the name of a time zone."""
-    try:
-        TabularSettings(path=".", columns={"any": "string"}, time_zone=name)
-    except ValidationError as error:
-        raise UserError(f"--time-zone {name} is no time zone; name one such as UTC or Europe/Berlin.") from error
-
-
 def project_name(wish: str) -> str:
     """A project's name, as Feast and SQL take it; raises `UserError` when nothing of it can be kept."""
     name = re.sub(r"[^a-z0-9]+", "_", wish.lower()).strip("_")
@@ -177,10 +160,14 @@ def choose(inferred: Inferred, wishes: Wishes) -> Roles:
     UserError
         When a column cannot have the part, or has two.
     """
-    check_zone(wishes.time_zone)
+    try:
+        TabularSettings(path=".", columns={"any": "string"}, time_zone=wishes.time_zone)
+    except ValidationError as error:
+        raise UserError(
+            f"--time-zone {wishes.time_zone} is no time zone; name one such as UTC or Europe/Berlin."
+        ) from error
     columns = _columns(inferred, wishes)
-    key = _one(columns, wishes.key, inferred.key)
-    time = _one(columns, wishes.time, inferred.time)
+    key, time = _one(columns, wishes.key, inferred.key), _one(columns, wishes.time, inferred.time)
     taken = {column for column in (key, time) if column}
     labels = labels_of(columns, wishes, inferred.labels, taken)
     taken |= set(labels.values())
@@ -194,7 +181,14 @@ def choose(inferred: Inferred, wishes: Wishes) -> Roles:
         kinds[column] = "string"
     if time:
         kinds[time] = "time"
-    _check_made(kinds, key, time)
+    for part, column, made in (("id", key, MADE_KEY), ("time", time, MADE_TIME)):
+        if column is None and made in kinds:
+            raise UserError(
+                f"The {part} that is made is named {made!r}, as a column is; use --{part} {made} or --leave-out {made}."
+            )
+    why = {choice.column: choice.reason for choice in [*inferred.texts, *inferred.entities, *inferred.labels][::-1]}
+    why |= {f"id {choice.column}": choice.reason for choice in [inferred.key] if choice}
+    why |= {f"time {choice.column}": choice.reason for choice in [inferred.time] if choice}
     found = Roles(
         key=key,
         time=time,
@@ -208,10 +202,14 @@ def choose(inferred: Inferred, wishes: Wishes) -> Roles:
         maybe=tuple(
             choice.column for choice in inferred.labels if choice.column not in taken and choice.column in columns
         ),
-        why=_reasons(inferred),
+        why=why,
     )
     for task in found.tasks:
-        check_task(task)
+        if not task.isidentifier() or task.startswith("_") or keyword.iskeyword(task):
+            raise UserError(
+                f"A task cannot be named {task!r}: files and tables are named after it; "
+                "use letters, digits and underscores, the first of them a letter."
+            )
     return found
 
 
@@ -224,7 +222,7 @@ def settings(inferred: Inferred, roles: Roles, path: str) -> dict[str, Any]:
     return {**found, "columns": dict(roles.kinds), **zone, **nulls}
 
 
-def _columns(inferred: Inferred, wishes: Wishes) -> dict[str, Column]:
+def _columns(inferred: Inferred, wishes: Wishes) -> dict[str, SampledColumn]:
     """The columns that are left, with the types that were asked for."""
     columns = {column.name: column for column in inferred.columns}
     for name in wishes.without:
@@ -240,18 +238,17 @@ def _columns(inferred: Inferred, wishes: Wishes) -> dict[str, Column]:
     return columns
 
 
-def _one(columns: Mapping[str, Column], wish: str | None, proposed: Choice | None) -> str | None:
-    if wish is not None:
-        return named_column(columns, wish) if wish else None
-    return proposed.column if proposed and proposed.column in columns else None
+def _one(columns: Mapping[str, SampledColumn], wish: str | None, proposed: Choice | None) -> str | None:
+    wishes = None if wish is None else [wish] if wish else []
+    return next(iter(_some(columns, wishes, [proposed] if proposed else [])), None)
 
 
 def _some(
-    columns: Mapping[str, Column],
+    columns: Mapping[str, SampledColumn],
     wishes: Sequence[str] | None,
     proposed: Sequence[Choice],
-    taken: set[str],
-    most: int,
+    taken: Collection[str] = (),
+    most: int = 1,
 ) -> tuple[str, ...]:
     if wishes is not None:
         return tuple(dict.fromkeys(named_column(columns, name) for name in wishes))
@@ -275,22 +272,6 @@ def _check(
     for column in entities:
         if column in _TAKEN:
             raise UserError(f"Column {column!r} cannot be an entity: tables of features have one of that name already.")
-
-
-def _check_made(kinds: Mapping[str, Kind], key: str | None, time: str | None) -> None:
-    for column, made in ((key, MADE_KEY), (time, MADE_TIME)):
-        if column is None and made in kinds:
-            part = "id" if made == MADE_KEY else "time"
-            raise UserError(
-                f"The {part} that is made is named {made!r}, as a column is; use --{part} {made} or --leave-out {made}."
-            )
-
-
-def _reasons(inferred: Inferred) -> dict[str, str]:
-    choices = [*inferred.texts, *inferred.entities, *inferred.labels]
-    found = {choice.column: choice.reason for choice in reversed(choices)}
-    found |= {f"id {choice.column}": choice.reason for choice in [inferred.key] if choice}
-    return found | {f"time {choice.column}": choice.reason for choice in [inferred.time] if choice}
 
 
 NONE = "-"

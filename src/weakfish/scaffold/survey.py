@@ -19,12 +19,9 @@ from weakfish.errors import SourceError, UserError
 from weakfish.project.params import GoldParams, Name, Section
 from weakfish.project.runs import Progress
 from weakfish.sources.tabular.pieces import Keys
-from weakfish.sources.tabular.raw_files import find
+from weakfish.sources.tabular.raw_files import find, split
 from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, Kind, TabularSettings
 from weakfish.sources.tabular.source import TabularSource
-
-WILD = "*?["
-"""What makes a part of a path a pattern."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +64,6 @@ def place(given: str, project: Path) -> Place:
             "choose a folder elsewhere."
         )
     return Place(absolute, path, None)
-
-
-def split(path: str) -> tuple[Path, str | None]:
-    """The part of a path before the first one with a wildcard, and the pattern from there on."""
-    parts = Path(path).parts
-    first = next((number for number, part in enumerate(parts) if any(sign in part for sign in WILD)), len(parts))
-    return Path(*parts[:first]), str(Path(*parts[first:])) if parts[first:] else None
 
 
 class ColumnFacts(Section):

@@ -31,7 +31,17 @@ from weakfish.project.stages import named_stage, stages_of
 from weakfish.scaffold.literals import yaml_value
 from weakfish.scaffold.render import render
 from weakfish.scaffold.roles import on_terminal
-from weakfish.scaffold.write import BASE, FILE, Record, installed, put, read_base, read_record, write_base, write_record
+from weakfish.scaffold.write import (
+    BASE,
+    FILE,
+    ProjectRecord,
+    installed,
+    put,
+    read_base,
+    read_record,
+    write_base,
+    write_record,
+)
 
 PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
 CODE = ("feature_repo", "labeling_functions", "sources", "tests", "validation")
@@ -41,7 +51,7 @@ MARK = "<<<<<<< yours\n"
 
 
 @dataclass(frozen=True)
-class Change:
+class FileChange:
     """What becomes of a file: its text before and after, None where there is none; ``note`` says what to look at.
 
     ``open`` says that somebody has to finish it by hand.
@@ -104,7 +114,7 @@ def upgrade(project: Project, *, only_diff: bool, yes: bool, take: Sequence[str]
         if made[REQUIREMENTS] == requirements.text:
             requirements.copy_wheel(project.root)
         write_base(project.root, made)
-        write_record(project.root, Record(version=__version__, proposal=record.proposal))
+        write_record(project.root, ProjectRecord(version=__version__, proposal=record.proposal))
         if migration:
             migration.finish()
     _say(changes, migration.notes if migration else [])
@@ -116,7 +126,7 @@ def plan(
     made: Mapping[str, str],
     take: Sequence[str] = (),
     migration: Migration | None = None,
-) -> list[Change]:
+) -> list[FileChange]:
     """What becomes of each file, by path; files that stay as they are appear only where somebody should look at them.
 
     Parameters
@@ -138,31 +148,31 @@ def _change(
     made: Mapping[str, str],
     take: bool,
     migration: Migration | None,
-) -> Change | None:
+) -> FileChange | None:
     now, was, new = _text(root / path), base.get(path), made.get(path)
     ours = now
     if now and MARK in now:
-        return Change(path, now, now, "has conflict markers; edit it", open=True)
+        return FileChange(path, now, now, "has conflict markers; edit it", open=True)
     if migration and now is not None:
         ours, was = migration.brought(path, now, was)
     if path not in made and path not in base:  # the team's own, in which only names changed
-        return Change(path, now, ours)
+        return FileChange(path, now, ours)
     if now is None:
         if path not in base or take:
-            return Change(path, None, new)
-        return Change(path, None, None, "" if was == new else "was deleted here") if new is not None else None
+            return FileChange(path, None, new)
+        return FileChange(path, None, None, "" if was == new else "was deleted here") if new is not None else None
     if ours in (was, new) or (take and (path not in base or was is None or new is None)):
-        return Change(path, now, new)
+        return FileChange(path, now, new)
     if new is None:
-        return Change(path, now, ours, "is not made any more, and was edited here")
+        return FileChange(path, now, ours, "is not made any more, and was edited here")
     if path not in base:
-        return Change(path, now, ours, f"is yours; this version makes one of that name, see {BASE}/{path}.txt")
+        return FileChange(path, now, ours, f"is yours; this version makes one of that name, see {BASE}/{path}.txt")
     if was is None:
         note = f"was edited here, and its generated text is not known: merge {BASE}/{path}.txt by hand"
-        return Change(path, now, ours, note, open=True)
+        return FileChange(path, now, ours, note, open=True)
     merged, conflicts = merge(str(ours), was, new, take=take)
     note = "has conflicts: the same lines were edited here, and changed by this version" if conflicts else ""
-    return Change(path, now, merged, note, open=conflicts)
+    return FileChange(path, now, merged, note, open=conflicts)
 
 
 def merge(ours: str, base: str, theirs: str, *, take: bool = False) -> tuple[str, bool]:
@@ -189,7 +199,7 @@ def _text(file: Path) -> str | None:
         raise UserError(f"{file} cannot be read ({error.strerror}); move it away, or make it a file.") from error
 
 
-def _apply(root: Path, change: Change) -> None:
+def _apply(root: Path, change: FileChange) -> None:
     file = root / change.path
     if change.new is not None:
         put(file, change.new)
@@ -200,7 +210,7 @@ def _apply(root: Path, change: Change) -> None:
             (root / folder).rmdir()
 
 
-def _say(changes: Sequence[Change], notes: Sequence[str]) -> None:
+def _say(changes: Sequence[FileChange], notes: Sequence[str]) -> None:
     for change in changes:
         if change.old != change.new:
             verb = "Removed" if change.new is None else "Added" if change.old is None else "Changed"

@@ -113,7 +113,7 @@ BASE = ".weakfish-base"
 """The folder of generated texts, in git; each has `.txt` behind its name, so that no tool takes it for what it is."""
 
 
-class Record(Section):
+class ProjectRecord(Section):
     """What stands in ``weakfish.lock``; version 0.1 kept in ``files`` the SHA-256 of what it had written, by path."""
 
     version: str
@@ -136,7 +136,7 @@ def write_base(root: Path, files: Mapping[str, str]) -> None:
             put(folder / f"{path}.txt", text)
 
 
-def read_base(root: Path, record: Record) -> dict[str, str | None]:
+def read_base(root: Path, record: ProjectRecord) -> dict[str, str | None]:
     """The text of each file as it was generated last, by path.
 
     Version 0.1 kept hashes alone; the text is that of the work tree or of the commit that has the hash, and None where
@@ -160,14 +160,14 @@ def _text_of(root: Path, path: str, known: str) -> str | None:
     return None
 
 
-def write_record(root: Path, record: Record) -> None:
+def write_record(root: Path, record: ProjectRecord) -> None:
     """Write the record of a project: all of it, since defaults may change, in the order of columns and tasks."""
     content = record.model_dump(mode="json", exclude={"files"})
     with whole_file(root / FILE) as part:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_record(root: Path) -> Record:
+def read_record(root: Path) -> ProjectRecord:
     """The record of a project.
 
     Raises
@@ -192,7 +192,7 @@ def read_record(root: Path) -> Record:
             "later one."
         )
     try:
-        return Record.model_validate(content)
+        return ProjectRecord.model_validate(content)
     except ValidationError as error:
         raise _unreadable(file, error.errors()[0]["msg"]) from error
 
@@ -283,7 +283,7 @@ def write(folder: Path, proposal: Proposal) -> State:
             put(part / path, text)
         requirements.copy_wheel(part)
         write_base(part, files)
-        write_record(part, Record(version=__version__, proposal=proposal))
+        write_record(part, ProjectRecord(version=__version__, proposal=proposal))
         return "outer" if inside else begin(part, f"Begin {proposal.name} with weakfish init")
 
 

@@ -31,7 +31,7 @@ LONGEST_RUN = 4096
 
 
 @dataclass(frozen=True)
-class Record:
+class CsvRecord:
     """A record, a blank line, or a line that is neither; ``end`` is where the next one begins in the buffer.
 
     ``skip`` is set on a line that is longer than the buffer may be: it has to be skipped in the stream.
@@ -63,7 +63,7 @@ class Grammar:
         self._whole = re.compile(rb"(" + record + rb")(?:\r\n|\n|\r(?!\Z))")
         self._field = re.compile(rb"(?:^|" + d + rb")(" + one + rb")")
 
-    def records(self, text: Text, size: int) -> Iterator[Record]:
+    def records(self, text: Text, size: int) -> Iterator[CsvRecord]:
         """Yield the records that begin in the first ``size`` bytes."""
         start = 0
         while start < size and (start < len(text.buffer) or self._more(text, start)):
@@ -71,7 +71,7 @@ class Grammar:
             yield record
             start = record.end
 
-    def record_at(self, text: Text, start: int) -> Record:
+    def record_at(self, text: Text, start: int) -> CsvRecord:
         """The record that begins at a place in the buffer; reads on where it needs more."""
         while True:
             buffer = text.buffer
@@ -88,11 +88,11 @@ class Grammar:
             return self._refused(text, start, "has text behind a closing quote")
         if end - start > sizes.LONGEST:
             return self._refused(text, start, _long())
-        return Record(first_end(buffer, end)[1], buffer[start:end])
+        return CsvRecord(first_end(buffer, end)[1], buffer[start:end])
 
     def run(self, block: bytes, start: int, most: int) -> tuple[Positions, Positions, int]:
         """Where records from ``start`` on begin and stop, at most so many, and where the next one begins."""
-        found = []
+        found: list[tuple[int, int]] = []
         while len(found) < most and (match := self._whole.match(block, start)):
             start = match.end()
             found.append(match.span(1))
@@ -114,13 +114,13 @@ class Grammar:
         text.fill(start + max(2 * (held - start), READ))
         return len(text.buffer) > held
 
-    def _refused(self, text: Text, start: int, reason: str) -> Record:
+    def _refused(self, text: Text, start: int, reason: str) -> CsvRecord:
         """The line at ``start`` as one that is no record: the next line may begin one again."""
         while (found := first_end(text.buffer, start))[0] == len(text.buffer) and self._more(text, start):
             pass
         end, after = found
         skip = end == len(text.buffer) and not text.ended
-        return Record(after, text.buffer[start : min(end, start + 1000)], _long() if skip else reason, skip)
+        return CsvRecord(after, text.buffer[start : min(end, start + 1000)], _long() if skip else reason, skip)
 
 
 def _long() -> str:
@@ -156,7 +156,7 @@ class _Marks:
         stopped = place < len(strange)
         first = np.searchsorted(self.stops, start)
         last = np.searchsorted(self.stops, strange[place]) if stopped else len(self.stops)
-        return records[slice(*np.searchsorted(records, (first, last)))], stopped
+        return records[slice(*np.searchsorted(records, np.array([first, last])))], stopped
 
     def _of(self, parity: int) -> tuple[Positions, Positions]:
         """The line ends that end records, and the quotes that neither open nor close a field."""

@@ -60,7 +60,7 @@ _SETTINGS = TabularSettings.model_construct(time_zone="UTC", null_values=("",))
 
 
 @dataclass(frozen=True)
-class Column:
+class SampledColumn:
     """A column of the sample: ``header`` is its name in the files, ``distinct`` counts values in the sample."""
 
     name: str
@@ -99,7 +99,7 @@ class Inferred:
     delimiter: str | None
     encoding: str | None
     null_values: tuple[str, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[SampledColumn, ...]
     key: Choice | None
     time: Choice | None
     texts: tuple[Choice, ...]
@@ -291,7 +291,7 @@ def _fits(text: Text, mark: str) -> tuple[int, int]:
     return (counts.count(counts[0]) if counts[0] > 1 else 0, counts[0]) if counts else (0, 0)
 
 
-def _nulls(columns: list[Column], rows: pa.Table) -> tuple[list[str], list[str]]:
+def _nulls(columns: list[SampledColumn], rows: pa.Table) -> tuple[list[str], list[str]]:
     """Texts that stand for null in some column, and those of them that are text in another."""
     wanted = [text for text in NULLS if any(text in column.null_values for column in columns)]
     strings = [rows[column.name] for column in columns if column.kind == "string"]
@@ -299,7 +299,7 @@ def _nulls(columns: list[Column], rows: pa.Table) -> tuple[list[str], list[str]]
     return [text for text in wanted if text not in kept], kept
 
 
-def _describe(name: str, header: str, texts: pa.Array) -> Column:
+def _describe(name: str, header: str, texts: pa.Array) -> SampledColumn:
     """Judge a column of texts."""
     given = texts.drop_null()
     known = given.filter(pc.invert(pc.is_in(pc.utf8_trim_whitespace(given), pa.array(["", *NULLS]))))
@@ -310,7 +310,7 @@ def _describe(name: str, header: str, texts: pa.Array) -> Column:
     else:
         present = set(pc.unique(pc.utf8_trim_whitespace(given)).to_pylist())
         used = tuple(text for text in NULLS if text in present)
-    return Column(
+    return SampledColumn(
         name=name,
         header=header,
         kind=kind,
@@ -357,7 +357,7 @@ def _date_like(known: pa.Array) -> bool:
     return bool(pc.all(pc.match_substring_regex(known, r"^\s*\d{4}[-/]\d|^\s*[+-]?0?\.\d|^\s*[+-]?0\d*[.]")).as_py())
 
 
-def _key(columns: list[Column]) -> Choice | None:
+def _key(columns: list[SampledColumn]) -> Choice | None:
     """The column that tells rows apart: no nulls, (nearly) no value twice, and a name or a place that says so."""
     found = []
     for place, column in enumerate(columns):
@@ -373,7 +373,7 @@ def _key(columns: list[Column]) -> Choice | None:
     return Choice(name, "no value is missing and each stands there once")
 
 
-def _time(columns: list[Column]) -> Choice | None:
+def _time(columns: list[SampledColumn]) -> Choice | None:
     """The column of event times: times before dates, names that say so first, fewer nulls before more."""
     found = [column for column in columns if column.kind in ("time", "date")]
     if not found:
@@ -383,11 +383,11 @@ def _time(columns: list[Column]) -> Choice | None:
     return Choice(column.name, f"{column.reason}, and {share:.0%} of rows have one")
 
 
-def _is_text(column: Column) -> bool:
+def _is_text(column: SampledColumn) -> bool:
     return column.kind == "string" and column.words >= 3 and column.distinct > max(50, 0.2 * column.values)
 
 
-def _texts(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+def _texts(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice, ...]:
     """Columns of running text, the longest first."""
     found = [column for column in columns if column.name not in taken and _is_text(column)]
     return tuple(
@@ -396,7 +396,7 @@ def _texts(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
     )
 
 
-def _labels(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+def _labels(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice, ...]:
     """Columns of two to fifty values that may be classes, those whose name says so first.
 
     What is named as a question may be any fact, and is surely a label only where it is not known of some rows.
@@ -412,7 +412,7 @@ def _labels(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
     return tuple(choice for *_, choice in sorted(found, key=lambda each: (*each[:2], each[2].column)))
 
 
-def _entities(columns: list[Column], taken: set[str]) -> tuple[Choice, ...]:
+def _entities(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice, ...]:
     """Columns whose values come back and are many: what rows are about, those whose name says so first."""
     found: dict[bool, list[Choice]] = {True: [], False: []}
     for column in columns:

@@ -15,12 +15,12 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -103,64 +103,60 @@ def _find(path: Path) -> list[RawFile]:
     if path.is_dir():
         known = [file for file in path.rglob("*") if FORMATS.get(RawFile(file, file.name).suffix)]
         return _below(path, known, hidden=("_", "."))
-    parts = path.parts
-    first = next((place for place, part in enumerate(parts) if any(sign in part for sign in "*?[")), len(parts))
-    if first == len(parts):
+    base, pattern = split(path)
+    if pattern is None:
         return []
-    if ".." in parts[first:]:
+    if ".." in Path(pattern).parts:
         raise ValueError("'..' may not stand behind the first wildcard")
-    base = Path(*parts[:first])
-    return _below(base, list(base.glob(str(Path(*parts[first:])))), hidden=(".",))
+    return _below(base, base.glob(pattern), hidden=(".",))
 
 
-def _below(base: Path, files: list[Path], hidden: tuple[str, ...]) -> list[RawFile]:
+def split(path: str | Path) -> tuple[Path, str | None]:
+    """The part of a path before the first one with a wildcard, and the pattern from there on."""
+    parts = Path(path).parts
+    first = next((number for number, part in enumerate(parts) if any(sign in part for sign in "*?[")), len(parts))
+    return Path(*parts[:first]), str(Path(*parts[first:])) if parts[first:] else None
+
+
+def _below(base: Path, files: Iterable[Path], hidden: tuple[str, ...]) -> list[RawFile]:
     """Files that are not hidden, nor in a hidden folder, nor what an earlier fetch put into ``data/raw``."""
-    named = [(file, file.relative_to(base)) for file in files]
-    seen = [(file, name) for file, name in named if not any(part.startswith(hidden) for part in name.parts)]
-    return [RawFile(file, name.as_posix()) for file, name in seen if file.is_file()]
+    named = [(file, file.relative_to(base)) for file in files if file.is_file()]
+    return [
+        RawFile(file, name.as_posix())
+        for file, name in named
+        if not any(part.startswith(hidden) for part in name.parts)
+    ]
 
 
 def link(files: list[RawFile], raw: Path) -> None:
     """Put files into the raw folder under their names: as hard links, or as copies where that cannot be."""
     for file in files:
-        target = raw / file.name
+        target, source = raw / file.name, file.path.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        source = file.path.resolve()
-        try:
+        with suppress(OSError):
             os.link(source, target)
-        except OSError:
-            try:
-                shutil.copyfile(source, target)
-            except OSError as error:
-                raise SourceError(f"{file.path} cannot be read ({error.strerror}); make it readable.") from error
+            continue
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise SourceError(f"{file.path} cannot be read ({error.strerror}); make it readable.") from error
 
 
 def listed(raw: Path) -> list[RawFile]:
     """The files in the raw folder, by name; raises `SourceError` when there are none."""
-    files = [RawFile(file, file.relative_to(raw).as_posix()) for file in _walk(raw)]
+    files = [RawFile(file, file.relative_to(raw).as_posix()) for file in raw.rglob("*") if not file.is_dir()]
     if not files:
         raise SourceError(f"{raw} holds no file; run `weakfish fetch`, which puts the raw data there.")
     return sorted(files, key=lambda file: file.name)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
-        yield from (Path(place) / name for name in names)
-
-
 def opened(path: Path) -> BinaryIO:
     """Open a file for reading, decompressed by its suffix; broken data raises one of `DAMAGE` while it is read."""
-    match path.suffix.lower():
-        case ".gz":
-            return cast(BinaryIO, gzip.open(path, "rb"))
-        case ".bz2":
-            return cast(BinaryIO, bz2.open(path, "rb"))
-        case ".xz":
-            return cast(BinaryIO, lzma.open(path, "rb"))
-        case ".zst":
-            return cast(BinaryIO, pa.input_stream(str(path), compression="zstd"))
-        case _:
-            return path.open("rb")
+    suffix = path.suffix.lower()
+    if suffix == ".zst":
+        return cast(BinaryIO, pa.input_stream(str(path), compression="zstd"))
+    by_suffix: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    return cast(BinaryIO, by_suffix.get(suffix, open)(path, "rb"))
 
 
 READ = 1 << 18
