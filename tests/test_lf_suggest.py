@@ -229,7 +229,7 @@ def test_dev_gold_has_no_part_in_what_is_suggested(planted: Path, found: Suggest
     shutil.rmtree(root / "data/gold")
     without = asked(root)
     assert [each.rule for each in without.suggestions] == [each.rule for each in found.suggestions]
-    assert [each.low for each in without.suggestions] == [each.low for each in found.suggestions]
+    assert [each.pick.low for each in without.suggestions] == [each.pick.low for each in found.suggestions]
     assert not any(each.counts["gold"] for each in without.suggestions)
 
 

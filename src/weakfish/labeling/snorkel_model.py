@@ -56,7 +56,7 @@ with _standing_in(_sklearn, _metrics):
 
 
 class LabelModelFromSums(LabelModel):
-    """Snorkel's label model of ``rows`` rows, of which ``pairs`` counts the pairs of votes (`models.Sums`).
+    """Snorkel's label model of ``rows`` rows, of which ``pairs`` counts the pairs of votes (`label_model.Sums`).
 
     ``losses`` holds (epoch, loss) pairs of its fit.
     """
