@@ -128,7 +128,7 @@ def test_a_first_gate_that_fails_has_only_a_verdict_and_a_ledger(tmp_path: Path)
 
 def test_too_many_bad_rows_are_named_with_the_limit(root: Path) -> None:
     verdict(root, "events", "failed", check("a", status="failed"), quarantined=90, quarantined_share=0.075)
-    assert "events: 7.5% of the rows are bad; at most 5.0% may be set aside." in overall(root).what
+    assert "events: 7.5% of the rows are bad; at most 5.0% may be quarantined." in overall(root).what
 
 
 def test_a_later_gate_fails_and_earlier_sections_stay_current(root: Path) -> None:
@@ -151,7 +151,7 @@ def test_warnings_and_rows_set_aside_warn(root: Path) -> None:
     found = overall(root)
     assert found.verdict == "warned"
     assert found.what[:2] == (
-        "events: `not_null(placed_at)` does not hold for 30 rows (2.5%), set aside.",
+        "events: `not_null(placed_at)` does not hold for 30 rows (2.5%), which were quarantined.",
         "events: `share(amount)` does not hold for 1 row (<0.1%).",
     )
     row = next(row for row in stage_rows(root) if row.stage == "validate_events")
@@ -458,7 +458,7 @@ def test_features_say_what_is_offline_what_is_published_and_how_fresh_it_is(root
     assert row[:2] == ["customer_activity", "customer"]
     assert {"1,500", "321", "24.0%", "2024-01", "2024-03"} <= set(row)
     assert row[-2:] == ["5", "hours"]
-    assert "another version" not in section
+    assert "another version is published" not in section
     assert browser.complaints() == []
 
 
@@ -478,7 +478,7 @@ def test_what_was_made_from_other_versions_is_said(root: Path, browser: Browser)
     manifest = root / "data/features/customer_activity.manifest.json"
     manifest.write_text(manifest.read_text().replace('"f1"', '"f2"'))
     browser.open(render(root))
-    assert "what is published is another version" in shown(browser, "#features")
+    assert "another version is published" in shown(browser, "#features")
     assert "Made from other versions" in shown(browser, "#training")
 
 

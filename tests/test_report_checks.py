@@ -14,7 +14,7 @@ from browser import Browser
 from projects import git
 
 from reports import HOSTILE, check, good_run, html, measured, run, shown, verdict, write
-from weakfish.checks.baseline import Baseline, Entry
+from weakfish.checks.baseline import AcceptedCheck, Baseline, Entry
 from weakfish.contracts.record import parse
 from weakfish.contracts.verdicts import Check
 from weakfish.project.paths import Project
@@ -56,7 +56,7 @@ def card(browser: Browser, name: str) -> str:
 
 def accept(root: Path, version: str, through: str | None, **checks: tuple[str, float]) -> str:
     """Accept a baseline of the events and commit it; its commit."""
-    found = {name: {"status": status, "value": value} for name, (status, value) in checks.items()}
+    found = {name: AcceptedCheck(status, value) for name, (status, value) in checks.items()}
     Baseline({"events": Entry(version, "passed", through, {"2024-01": 5}, {}, checks=found)}).write(Project(root))
     if not (root / ".git").exists():
         git(root, "init", "--quiet")
@@ -175,7 +175,7 @@ def test_drift_is_told_biggest_first_with_what_was_accepted_and_the_others_fold(
     assert "9 of 30 columns moved beyond their limits. 1 other comparison holds." in section
     assert "warned volume(new) It lies 900 from the accepted rows." in section
     assert "22 more columns of events, which moved less" in section
-    assert "Nothing was accepted yet of labels/fraud, so nothing can be said of drift there." in section
+    assert "There is no accepted baseline yet for labels/fraud, so drift cannot be measured there." in section
     rows = "#drift .group > .scroll tbody th"
     names = browser.evaluate(f"[...document.querySelectorAll('{rows}')].map(h => h.querySelector('code').textContent)")
     assert names == [f"column_{n:02}" for n in range(29, 21, -1)]
@@ -199,7 +199,7 @@ def test_while_nothing_is_accepted_one_sentence_says_how_to(root: Path) -> None:
     verdict(root, "events", "passed", nothing, check("unique(order_id)"))
     page = html(root)
     assert page.count("run <code>weakfish accept-baseline</code>") == 1
-    assert "Nothing was accepted yet of events, labels/fraud" in page
+    assert "There is no accepted baseline yet for events, labels/fraud" in page
     assert "<article" not in page
     assert overall(root).verdict == "passed"
 
@@ -342,7 +342,7 @@ def test_rows_that_patches_let_in_are_told_on_the_page_and_in_the_terminal(root:
     out = io.StringIO()
     print_summary(root, file=out)
     assert "accept let in by patches: 6 rows released and 2 rows repaired." in out.getvalue()
-    assert "33 of 1,200 set aside, 8 let in by patches" in html(root)
+    assert "33 of 1,200 quarantined, 8 let in by patches" in html(root)
 
 
 def test_rows_that_were_lost_in_accepting_are_said(root: Path) -> None:

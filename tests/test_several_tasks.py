@@ -106,7 +106,7 @@ def test_the_page_shows_each_task_and_claims_nothing_that_was_not_measured(both:
     assert all(name in topic for name in TASKS["topic"].names)
     assert "mean over classes of one against the rest" in topic
     assert "Metrics of urgent" in urgent
-    assert "No figures stand here. Only" in urgent
+    assert "There are no figures. Only" in urgent
     assert not re.search(r"AUC|F1|Accuracy|Coverage|Brier|Gold labels:?\s", urgent)
     assert "Gold labels" in topic
     for task in TASKS:
@@ -146,7 +146,7 @@ def test_events_without_times_text_and_gold_make_reports_all_the_same(tmp_path: 
         validate(at, f"evaluation/{task}")
         label_checks(at, task, through(rules_of(at, task), None))
     page = render(at.root).read_text(encoding="utf-8")
-    assert "No figures stand here. No test row has a gold label." in text_of(page, "metrics-1")
+    assert "There are no figures. No test row has a gold label." in text_of(page, "metrics-1")
     assert "No shares over time: No event has a time." in text_of(page, "metrics-2")
 
 

@@ -159,7 +159,7 @@ def _failures(verdict: Verdict, bad: Sequence[Check]) -> Iterator[str]:
         yield f"{verdict.table}: {count(len(bad) - SHOWN, 'more check')} failed; see the table of checks."
     most, share = verdict.max_quarantined_share, verdict.quarantined_share
     if most is not None and share > most:
-        yield f"{verdict.table}: {percent(share)} of the rows are bad; at most {percent(most)} may be set aside."
+        yield f"{verdict.table}: {percent(share)} of the rows are bad; at most {percent(most)} may be quarantined."
     elif not bad:
         yield f"{verdict.table}: the verdict is failed, and names no check."
 
@@ -234,7 +234,7 @@ def facts(records: RunRecords, rows: Sequence[CheckRow]) -> Iterator[tuple[str, 
         if not quarantine.stale:
             ledger = quarantine.ledger
             let_in = (ledger.released or 0) + (ledger.repaired or 0)
-            aside = f"{ledger.quarantined or 0:,} of {ledger.rows_in or 0:,} set aside"
+            aside = f"{ledger.quarantined or 0:,} of {ledger.rows_in or 0:,} quarantined"
             yield (
                 "rows accepted",
                 f"{ledger.rows_out or 0:,}",

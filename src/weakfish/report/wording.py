@@ -201,17 +201,18 @@ def observed(value: Any) -> str | None:
 
 def describe(check: Check, why: bool = False) -> str:
     """A sentence on a check that did not hold; its name stands between backticks."""
-    aside = ", set aside" if check.status == "quarantined" else ""
+    verb = "was" if check.unexpected == 1 else "were"
+    aside = f", which {verb} quarantined" if check.status == "quarantined" else ""
     if check.error:
         said = found(check)
     elif check.found:
-        said = f"does not hold{aside}. {clause(check.found)}"
+        said = f"does not hold. {clause(check.found)}"
     elif check.unexpected:
         said = f"does not hold for {_bad_rows(check, 'row')}{aside}"
     elif check.threshold is not None and check.value is not None:
         said = f"does not hold: {figure(check.value)}; {limit(check) or 'that'} would"
     else:
-        said = f"does not hold{aside}"
+        said = "does not hold"
     return f"`{check.check}` {said}.{f' {check.why}' if why and check.why else ''}"
 
 
