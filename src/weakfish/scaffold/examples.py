@@ -110,8 +110,9 @@ def last_resort(sample: pa.Table, key: str) -> list[Example]:
     found: list[Example] = []
     for name in [*(name for name in sample.column_names if name != key), key]:
         if name in sample.column_names and pa.types.is_string(sample[name].type):
-            values = sample[name].drop_null().to_pylist()
-            found += [_rule(name, "sorts_last", value, value) for value in _cuts(sorted(values))]
+            ordered = sorted(sample[name].drop_null().to_pylist())
+            cuts = [ordered[min(int(len(ordered) * (1 - share)), len(ordered) - 1)] for share in SHARES if ordered]
+            found += [_rule(name, "sorts_last", value) for value in cuts]
     return found
 
 
@@ -168,7 +169,7 @@ def _values(name: str, column: pa.ChunkedArray, classes: Sequence[str], is_entit
         if len(value) > 60:
             continue
         of = [label for label, beginnings in enumerate(suggested) if any(b in value.lower() for b in beginnings)]
-        rule = _rule(name, "equals", value, value)
+        rule = _rule(name, "equals", value)
         yield rule.model_copy(update={"label": of[0], "named": True}) if len(of) == 1 else rule
 
 
@@ -190,13 +191,6 @@ def _bounds(name: str, column: pa.ChunkedArray, forms: tuple[Form, Form]) -> Ite
                     break
 
 
-def _cuts(values: list[str]) -> Iterator[str]:
-    """Values above which a fifth of all, or so, come."""
-    for share in SHARES:
-        if values:
-            yield values[min(int(len(values) * (1 - share)), len(values) - 1)]
-
-
 _NAMES: dict[Form, str] = {
     "at_least": "{}_is_high",
     "at_most": "{}_is_low",
@@ -214,10 +208,10 @@ _NAMES: dict[Form, str] = {
 }
 
 
-def _rule(column: str, form: Form, value: bool | int | float | str | None = None, named: str = "") -> Example:
+def _rule(column: str, form: Form, value: bool | int | float | str | None = None) -> Example:
     name = _NAMES[form].format(slug(column, "column"))
     if form == "equals":
-        name = f"{name}_{slug(named)}"
+        name = f"{name}_{slug(str(value))}"
     return Example(name=name, label=-1, column=column, form=form, value=value)
 
 
@@ -268,22 +262,17 @@ def examples(
     used: Counter[tuple[str, str]] = Counter()
     chosen: dict[str, tuple[Example, ...]] = {}
     for task, classes in tasks.items():
-        rules = _chosen(_usable(sample, classes, key, entities), len(classes), used, time)
+        usable = _measured(sample, candidates(sample, classes, key, entities))
+        if len(usable) < EACH:
+            usable += _measured(sample, last_resort(sample, key))
+        rules = _chosen(usable, len(classes), used, time)
         used.update((rule.column, rule.form) for rule in rules)
         chosen[task] = tuple(rule.model_copy(update={"name": unused(rule.name, taken)}) for rule in rules)
     return chosen
 
 
-def _usable(sample: pa.Table, classes: Sequence[str], key: str, entities: Sequence[str]) -> list[Example]:
-    """Rules that fire on some rows and not on all; where those on ordinary columns are too few, on any column."""
-    found = _measured(sample, candidates(sample, classes, key, entities))
-    if len(found) < EACH:
-        found += _measured(sample, last_resort(sample, key))
-    return found
-
-
 def _measured(sample: pa.Table, rules: Sequence[Example]) -> list[Example]:
-    """The rules whose share will do, each once and as it came first: several shares may have led to one bound."""
+    """The rules that fire on some rows and not on all, each once: several shares may lead to one bound."""
     found: dict[tuple[object, ...], Example] = {}
     for rule, share in zip(rules, fired(sample, rules), strict=True):
         if FEWEST <= share <= MOST:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -205,12 +204,6 @@ def _unreadable(file: Path, error: Any) -> UserError:
 State = Literal["committed", "staged", "outer"]
 
 
-def check_git() -> None:
-    """Raise `UserError` when there is no git."""
-    if shutil.which("git") is None:
-        raise UserError("There is no git on PATH, and a project's history lies in git; install it.")
-
-
 def outer(folder: Path) -> Path | None:
     """The repository whose work tree a folder would lie in and which does not ignore it."""
     there = next(place for place in (folder, *folder.parents) if place.is_dir())
@@ -235,20 +228,12 @@ def begin(folder: Path, message: str) -> State:
     for arguments in (("init", "--quiet"), ("add", "--all")):
         done = git(folder, *arguments)
         if done.returncode:
-            raise WeakfishError(f"`git {arguments[0]}` failed: {_last(done)}; correct that and run it again.")
-    if not all(_said(folder, who) for who in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT")):
-        return "staged"
+            lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+            raise WeakfishError(f"`git {arguments[0]}` failed: {lines[-1].rstrip('.')}; correct that and run it again.")
+    for who in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):  # what git makes up of the machine's names does not count
+        if git(folder, "-c", "user.useConfigOnly=true", "var", who).returncode:
+            return "staged"
     return "staged" if git(folder, "commit", "--quiet", "--message", message).returncode else "committed"
-
-
-def _said(folder: Path, who: str) -> bool:
-    """Whether somebody said who commits; what git makes up of the machine's names does not count."""
-    return git(folder, "-c", "user.useConfigOnly=true", "var", who).returncode == 0
-
-
-def _last(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stderr or done.stdout).strip().splitlines()
-    return lines[-1].rstrip(".") if lines else f"exit code {done.returncode}"
 
 
 def check_free(folder: Path) -> None:
@@ -260,7 +245,8 @@ def check_free(folder: Path) -> None:
     for above in folder.parents:
         if all((above / mark).is_file() for mark in MARKS):
             raise UserError(f"{folder} would lie in the project {above}; name a folder outside of it.")
-    check_git()
+    if shutil.which("git") is None:
+        raise UserError("There is no git on PATH, and a project's history lies in git; install it.")
 
 
 def write(folder: Path, proposal: Proposal) -> State:

@@ -72,6 +72,7 @@ def ingest(project: Project) -> None:
     """
     reader = source(project)
     contract = events_contract(project)
+    whole = replace(contract, schema=reader.schema)
     _check_gold(project, reader)
     progress = Progress("ingest: rows")
     staged_rows = 0
@@ -82,10 +83,11 @@ def ingest(project: Project) -> None:
     ):
         for batch in reader.read(project.data / "raw"):
             rows = pa.Table.from_batches([batch])
-            _check_batch(rows, reader, contract)
+            whole.check(rows, f"A batch of {type(reader).__name__}")
             spill.add(rows, contract.partition_of(rows[contract.time]))
             progress.add(rows.num_rows)
-        aside = _set_aside(project, reader)
+        with whole_folder(project.data / "quarantine" / "raw") as folder:  # empty where the source sets no rows aside
+            aside = reader.set_aside(folder) if reader.sets_aside else None
         for name, rows in spill.partitions():
             rows = contract.in_order(rows)
             write_partition(staged, name, rows.select(contract.schema.names))
@@ -93,17 +95,6 @@ def ingest(project: Project) -> None:
             for task, column in reader.gold.items():
                 _write_gold(project, gold / task, name, rows, column)
     write_ledger(project, "ingest", rows_in=progress.done + (aside or 0), rows_out=staged_rows, quarantined=aside)
-
-
-def _set_aside(project: Project, reader: Source) -> int | None:
-    """Fill ``data/quarantine/raw``; it is empty, and nothing is counted, where the source sets no rows aside."""
-    with whole_folder(project.data / "quarantine" / "raw") as folder:
-        return reader.set_aside(folder) if reader.sets_aside else None
-
-
-def _check_batch(rows: pa.Table, reader: Source, contract: Contract) -> None:
-    whole = replace(contract, schema=reader.schema)
-    whole.check(rows, f"A batch of {type(reader).__name__}")
 
 
 def _check_gold(project: Project, reader: Source) -> None:

@@ -80,9 +80,7 @@ class TabularSettings(Section):
     def _a_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (OSError, ValueError) as error:  # unknown names are KeyErrors only to those who do not derive from them
-            raise ValueError("must be the name of a time zone, such as UTC or Europe/Berlin") from error
-        except KeyError as error:
+        except (OSError, ValueError, KeyError) as error:
             raise ValueError("must be the name of a time zone, such as UTC or Europe/Berlin") from error
         return value
 
