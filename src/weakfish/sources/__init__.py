@@ -1,5 +1,89 @@
-"""Raw data into the staged table: the contract of a source, fetching, and ingest."""
+"""Raw data into the staged table, and what a source of raw events must offer.
 
-from weakfish.sources.contract import Source
+The implementations are in `sources/` of a project. A source gets the ``source`` section of ``params.yaml`` and yields Arrow batches of one schema; what becomes of
+them (partitions, as ``events.partition`` says, gold labels, quarantine) is the engine's business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from weakfish.errors import SourceError
 
 __all__ = ["Source"]
+
+
+class Source(ABC):
+    """A reader of raw data.
+
+    Parameters
+    ----------
+    settings
+        The ``source`` section of ``params.yaml`` without ``reader``.
+
+    Raises
+    ------
+    ParamsError
+        When a setting is missing or cannot be used.
+    """
+
+    schema: ClassVar[pa.Schema]
+    """Columns of every batch: the key (string), the event time (UTC, microseconds; null where unknown), the rest."""
+
+    gold: ClassVar[Mapping[str, str]] = {}
+    """By task, the column of `schema` that holds its gold labels: strings, null where unknown.
+
+    These columns never reach the events table.
+    """
+
+    sets_aside: ClassVar[bool] = False
+    """Whether there may be raw rows that `read` cannot yield at all; then `set_aside` tells of them."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+
+    def fetch(self, raw: Path) -> None:  # noqa: B027  a default that does nothing
+        """Put the raw data into the empty folder ``raw``; sources that read in place keep this default.
+
+        Raises
+        ------
+        SourceError
+            When the data cannot be had, or is not what was asked for.
+        """
+
+    @abstractmethod
+    def read(self, raw: Path) -> Iterator[pa.RecordBatch]:
+        """Yield every raw event once, as batches of `schema`, in an order that repeats.
+
+        A row that can be read only in part is yielded with nulls: checks decide what becomes of it. Nothing is dropped.
+
+        Raises
+        ------
+        SourceError
+            When the raw data is missing or cannot be read; names the file and the place in it.
+        """
+
+    def files(self) -> list[Path]:
+        """The files that `fetch` would put into ``data/raw`` now; none for a source that reads no files."""
+        return []
+
+    def set_aside(self, folder: Path) -> int:
+        """Write what `read` could not yield, with the place of each, into the empty ``folder``, as Parquet.
+
+        Returns
+        -------
+        int
+            The raw rows that became no row of a batch: raw rows = rows yielded + these.
+
+        Raises
+        ------
+        SourceError
+            In a source that says so and has none.
+        """
+        name = type(self).__name__
+        raise SourceError(f"{name} says that it sets rows aside, and has no set_aside; write one, or drop sets_aside.")

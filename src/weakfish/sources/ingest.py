@@ -20,7 +20,7 @@ from weakfish.errors import ParamsError, UnknownName
 from weakfish.files import whole_folder, write_json
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
-from weakfish.sources.contract import Source
+from weakfish.sources import Source
 
 
 def source(project: Project) -> Source:

@@ -18,7 +18,7 @@ from weakfish.contracts.tables import TIME
 from weakfish.errors import SourceError
 from weakfish.project import params
 from weakfish.project.paths import Project
-from weakfish.sources.contract import Source
+from weakfish.sources import Source
 from weakfish.sources.tabular.infer import READERS
 from weakfish.sources.tabular.pieces import Keys, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import RawFile, find, format_of, link, listed
