@@ -39,7 +39,7 @@ def ours(files: dict[str, str], cache: str, out: str) -> dict[str, Any]:
     outcome = expectations.run("events", EXPECTATIONS, paths, Cache(Project(Path(cache)), "facts"))
     seconds = time.perf_counter() - start
     found = {}
-    for check, result in zip(outcome.checks, outcome.result.results, strict=True):
+    for check, result in zip(outcome.checks, outcome.results, strict=True):
         if check.error:
             raise ValueError(f"The engine could not run {check.check}: {check.error}")
         found[_identity(result)] = _finding(result, check.rows)

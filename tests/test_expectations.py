@@ -206,15 +206,15 @@ class Compared:
     checks: list[Check]
     results: list[Any]
     theirs: list[Any]
-    by_pandas: tuple[str, ...]
+    by_pandas: list[str]
 
 
 def compare(cases: list[Case], parts: dict[str, pa.Table], folder: Path) -> Compared:
     outcome = expectations.run("suite", made(cases), written(folder / "table", parts), cache(folder / "cache"))
-    place = {result.expectation_config.meta["place"]: n for n, result in enumerate(outcome.result.results)}
+    place = {result.expectation_config.meta["place"]: n for n, result in enumerate(outcome.results)}
     order = [place[case] for case in range(len(cases))]
     theirs = over_pandas(made(cases), pa.concat_tables(parts.values()))
-    results = [outcome.result.results[n] for n in order]
+    results = [outcome.results[n] for n in order]
     return Compared(parts, [outcome.checks[n] for n in order], results, theirs, outcome.by_pandas)
 
 

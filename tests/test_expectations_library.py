@@ -136,7 +136,7 @@ def test_a_subclass_with_other_defaults_runs_on_the_engine_and_one_with_code_of_
     grade, rows = outcome.checks
     assert grade.unexpected == sum(value < 3 for part in PARTS.values() for value in part["whole"].to_pylist())
     assert (rows.status, rows.observed) == ("failed", 150)
-    assert outcome.by_pandas == (rows.check,)
+    assert outcome.by_pandas == [rows.check]
 
 
 def test_a_check_on_a_column_that_is_not_there_failed_and_says_so(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_check_on_a_column_that_is_not_there_failed_and_says_so(tmp_path: Path
     outcome = expectations.run("suite", cases, written(tmp_path / "table", PARTS), cache(tmp_path / "cache"))
     assert outcome.checks[0].status == "failed"
     assert 'The column "nowhere" in BatchData does not exist' in str(outcome.checks[0].error)
-    assert outcome.result.success is False
+    assert outcome.results[0].success is False
 
 
 def test_a_critical_check_of_a_type_that_no_row_fails_shuts_the_gate(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from math import log, sqrt
 from pathlib import Path
 from statistics import median
@@ -51,6 +51,9 @@ NAMES_SHOWN = 20
 
 CHANCE = 2 * (1 - NOISE)
 """Two-sided, of which a rise of nulls is one side."""
+
+
+_change = partial(measured, "change")
 
 
 class _Window(NamedTuple):
@@ -123,8 +126,7 @@ def change_checks(
 
 def nothing_accepted(table: str) -> Check:
     """What a table says of which nothing was accepted yet."""
-    return measured(
-        "change",
+    return _change(
         "baseline",
         "info",
         "Drift is measured from data that someone found good: look at the data, then run `weakfish accept-baseline`.",
@@ -155,8 +157,7 @@ def _of_joined_columns(against: _Comparison) -> Iterator[Check | None]:
     moved = [check for check in drifts if check.status is not Status.PASSED]
     most = sorted(moved, key=lambda check: -(check.value or 0.0))[:COLUMNS_NAMED]
     named = ", ".join(f"{check.arguments['column']} (PSI {check.value:.2g})" for check in most)
-    yield measured(
-        "change",
+    yield _change(
         "drift",
         "warning",
         "A model trained on the earlier columns now reads different ones; the check of each column says how "
@@ -178,8 +179,7 @@ def _volume(against: _Comparison) -> Iterator[Check]:
         what: str, severity: Severity, why: str, shares: Mapping[str, float], limit: float, found: str, more: str
     ) -> Check:
         changed = {name: rounded(max(0.0, share)) for name, share in shares.items()}
-        return measured(
-            "change",
+        return _change(
             f"volume({what})",
             severity,
             why,
@@ -235,8 +235,7 @@ def _new_volume(against: _Comparison, history: Sequence[int]) -> Check:
     few = [name for name, count in rows.items() if count < low and name != max(rows)]
     many = [name for name, count in rows.items() if count > high]
     worst = max(rows, key=lambda name: (name in few or name in many, abs(log(max(rows[name], 0.5) / usual))))
-    return measured(
-        "change",
+    return _change(
         "volume(new)",
         "warning",
         "A partition with far more or far fewer rows than usual points to a source that broke or that sends "
@@ -268,8 +267,7 @@ def _schema(against: _Comparison) -> list[Check]:
     told += [f"{name} was {before[name]}, is {' and '.join(of)}" for name, of in retyped.items()]
     types = {name: {"accepted": before[name], "now": of} for name, of in retyped.items()}
     return [
-        measured(
-            "change",
+        _change(
             "schema",
             "critical",
             "Labeling functions, features and models read these columns by name and type.",
@@ -280,8 +278,7 @@ def _schema(against: _Comparison) -> list[Check]:
             threshold=0,
             detects="A single column.",
         ),
-        measured(
-            "change",
+        _change(
             "schema(new)",
             "warning",
             "No labeling function, feature or review uses the new column yet.",
@@ -331,8 +328,7 @@ def _drift(against: _Comparison, column: str, severity: Severity) -> Check | Non
         }
         for window, bins, found in shifts
     }
-    return measured(
-        "change",
+    return _change(
         f"drift({column})",
         severity,
         "Labeling functions, label model and classifier were made for values distributed as in the "
@@ -387,8 +383,7 @@ def _nulls(against: _Comparison, column: str, severity: Severity) -> Check | Non
                 f"With {now.rows:,} rows, nulls in {short_percent(surely)} of them are seen in "
                 f"{short_percent(POWER)} of cases."
             )
-    return measured(
-        "change",
+    return _change(
         f"nulls({column})",
         severity,
         "Missing values point to a broken reader or source, and everything computed from them is missing too.",
@@ -470,8 +465,7 @@ def _categories(against: _Comparison, column: str) -> Check | None:
     new = min(1.0, max(limit + CERTAIN * sqrt(limit / rows), -log(1 - POWER) / rows))
     window = against.kept
     trend = _trend(against, column, lambda now: _Categories(window, now, before, limit).share, fewest=1)
-    return measured(
-        "change",
+    return _change(
         f"categories({column})",
         "warning",
         "Labeling functions and models know nothing about a value that they have never seen; where a value "
@@ -525,8 +519,7 @@ def _cardinality(against: _Comparison, column: str) -> Check | None:
     if not found:
         return None
     where = max(found, key=lambda name: far(found[name]))
-    return measured(
-        "change",
+    return _change(
         f"cardinality({column})",
         "warning",
         "Names of things that collapse into a few, or all become unique, neither join nor group as they did.",
@@ -557,8 +550,7 @@ def _outside(against: _Comparison, column: str, files: Mapping[str, Path], sever
     }
     counts = [(sum(len(beyond.get(name, ())) for name in w.partitions), now.rows, w) for w, now, _ in sides]
     bad, total, window = max(counts, key=lambda side: side[0] / side[1])
-    return measured(
-        "change",
+    return _change(
         f"range({column})",
         severity,
         "Nothing was fitted or reviewed on such values, so what labeling functions and models do with them is a guess.",

@@ -163,25 +163,6 @@ def _could_not_run(expectation: Any, error: Exception) -> Any:
     return result(success=False, expectation_config=expectation.configuration, result={}, exception_info=information)
 
 
-def suite_result(name: str, results: Sequence[Any]) -> Any:
-    """The results as the library's own ``ExpectationSuiteValidationResult``."""
-    result = _of_library("great_expectations.core.expectation_validation_result", "ExpectationSuiteValidationResult")
-    version = _of_library("great_expectations", "__version__")
-    good = sum(bool(result.success) for result in results)
-    return result(
-        success=good == len(results),
-        results=list(results),
-        suite_name=name,
-        statistics={
-            "evaluated_expectations": len(results),
-            "successful_expectations": good,
-            "unsuccessful_expectations": len(results) - good,
-            "success_percent": good / len(results) * 100 if results else None,
-        },
-        meta={"great_expectations_version": version, "expectation_suite_name": name},
-    )
-
-
 def _of_library(module: str, name: str) -> Any:
     import_gx()
     return getattr(importlib.import_module(module), name)

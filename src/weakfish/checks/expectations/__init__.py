@@ -5,44 +5,44 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from weakfish.checks import gx
-from weakfish.checks.expectations.plans import Judged, Plan, Planner
+from weakfish.checks.expectations.plans import Judged, Planner
 from weakfish.checks.expectations.table import CheckedTable, Unsure
 from weakfish.contracts.verdicts import NOT_HELD, Check, Severity, Status
 from weakfish.project.cache import Cache
 
 _LOG = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 DIGITS = 12
 """Significant digits of observed numbers: those that do not depend on the order in which doubles are added."""
 
 
-@dataclass(frozen=True)
-class SuiteOutcome:
+class SuiteOutcome(NamedTuple):
     """A suite run over a table.
 
     Attributes
     ----------
     checks
         One per expectation, by name.
-    result
-        The library's own ``ExpectationSuiteValidationResult``, with at most 20 values of bad rows per expectation. Its
-        ``meta`` holds the library's version and the suite's name; no clock, no id.
+    results
+        The library's own result of each, with at most 20 values of bad rows; no clock, no id.
     by_pandas
         The checks, by name, that the engine does not know: the library computed them over pandas.
     """
 
     checks: list[Check]
-    result: Any
-    by_pandas: tuple[str, ...] = ()
+    results: list[Any]
+    by_pandas: list[str]
 
 
 def run(name: str, expectations: Sequence[Any], files: Mapping[str, Path], cache: Cache) -> SuiteOutcome:
@@ -51,40 +51,39 @@ def run(name: str, expectations: Sequence[Any], files: Mapping[str, Path], cache
     Raises
     ------
     UserError
-        When the suite is empty, or an entry is not an expectation.
+        When an entry is not an expectation.
     TableError
         When a partition is missing or cut off.
     """
     with gx.quiet():
         gx.require_suite(name, expectations)
         with CheckedTable(files, cache).opened() as table:
-            found = _checks_of(_judged(expectations, table), table.sizes)
-        return SuiteOutcome(
-            checks=[check for _, check in found],
-            result=gx.suite_result(name, [item.result for item, _ in found]),
-            by_pandas=tuple(check.check for item, check in found if item.by_pandas),
-        )
+            judged = [(item, _check(item, table.sizes)) for item in _judged(expectations, table)]
+    judged.sort(key=lambda pair: (pair[1].check, str(pair[1].arguments)))
+    total, seen, checks = Counter(check.check for _, check in judged), Counter[str](), []
+    for _, check in judged:  # those of one name are told apart by a number
+        seen[check.check] += 1
+        suffix = f" #{seen[check.check]}" if total[check.check] > 1 else ""
+        checks.append(replace(check, check=check.check + suffix))
+    by_pandas = [check.check for (item, _), check in zip(judged, checks, strict=True) if item.by_pandas]
+    return SuiteOutcome(checks, [item.result for item, _ in judged], by_pandas)
 
 
 def _judged(expectations: Sequence[Any], table: CheckedTable) -> list[Judged]:
     """What the library says of each expectation: from facts, or over pandas where the engine is unsure."""
+
+    def unless_unsure(expectation: Any, work: Callable[[Any], T], given: Any) -> T | None:
+        try:
+            return work(given)
+        except Unsure as why:
+            _LOG.debug("%s is left to pandas: %s", type(expectation).__name__, why)
+            return None
+
     planner = Planner(table)
-    plans: list[Plan | None] = []
-    for expectation in expectations:
-        try:
-            plans.append(planner.plan(expectation))
-        except Unsure as why:
-            _LOG.debug("%s is left to pandas: %s", type(expectation).__name__, why)
-            plans.append(None)
-    found = table.facts([fact for plan in plans if plan for fact in plan.facts])
-    judged = []
-    for expectation, plan in zip(expectations, plans, strict=True):
-        try:
-            judged.append(plan.judge(found) if plan else _by_pandas(expectation, table))
-        except Unsure as why:
-            _LOG.debug("%s is left to pandas: %s", type(expectation).__name__, why)
-            judged.append(_by_pandas(expectation, table))
-    return judged
+    plans = [(of, unless_unsure(of, planner.plan, of)) for of in expectations]
+    found = table.facts([fact for _, plan in plans if plan for fact in plan.facts])
+    judged = [(of, unless_unsure(of, plan.judge, found) if plan else None) for of, plan in plans]
+    return [one or _by_pandas(of, table) for of, one in judged]
 
 
 def _by_pandas(expectation: Any, table: CheckedTable) -> Judged:
@@ -96,16 +95,6 @@ def _by_pandas(expectation: Any, table: CheckedTable) -> Judged:
         part: of - table.starts[part] for part, of in zip(table.files, np.split(places, cuts), strict=True) if len(of)
     }
     return Judged(result, gx.is_by_rows(expectation), rows, by_pandas=True)
-
-
-def _checks_of(judged: Sequence[Judged], sizes: Mapping[str, int]) -> list[tuple[Judged, Check]]:
-    """The checks in the order of their names, those of one name told apart by a number.
-
-    ``sizes`` has the rows of each partition.
-    """
-    found = [(item, _check(item, sizes)) for item in judged]
-    found.sort(key=lambda pair: (pair[1].check, str(pair[1].arguments)))
-    return list(zip([item for item, _ in found], _numbered([check for _, check in found]), strict=True))
 
 
 def _check(judged: Judged, sizes: Mapping[str, int]) -> Check:
@@ -146,18 +135,6 @@ def _name(expectation: str, arguments: dict[str, Any]) -> str:
     )
     named = [columns] if isinstance(columns, str) else [str(column) for column in columns if column]
     return f"{expectation.removeprefix('expect_')}({', '.join(named)})"
-
-
-def _numbered(checks: list[Check]) -> list[Check]:
-    """Tell checks of one name apart by a number."""
-    total = Counter(check.check for check in checks)
-    seen: Counter[str] = Counter()
-    numbered = []
-    for check in checks:
-        seen[check.check] += 1
-        suffix = f" #{seen[check.check]}" if total[check.check] > 1 else ""
-        numbered.append(replace(check, check=check.check + suffix))
-    return numbered
 
 
 def _error(information: dict[str, Any]) -> str | None:
