@@ -157,6 +157,15 @@ def test_partitions_add_up_to_the_same_bytes_in_any_order_and_any_grouping(proje
         assert sum(column.rows for column in found) == 1000 == ColumnProfile.merged(found).rows
 
 
+def test_categories_that_are_too_many_in_all_partitions_together_are_no_categories() -> None:
+    parts = [
+        ColumnProfile("string", "text", 400, 0, 40, categories={f"{part}{kind}": 10 for kind in range(40)})
+        for part in ("a", "b")
+    ]
+    assert ColumnProfile.merged(parts[:1]).categories == parts[0].categories
+    assert ColumnProfile.merged(parts).categories is None
+
+
 def as_bytes(column: ColumnProfile) -> bytes:
     return json.dumps(column.as_json()).encode()
 

@@ -215,4 +215,4 @@ def test_metrics_over_pandas_that_need_what_was_deferred_are_computed(tmp_path: 
     cases = made([("ExpectColumnKLDivergenceToBeLessThan", arguments)])
     outcome = expectations.run("suite", cases, written(tmp_path / "table", PARTS), cache(tmp_path / "cache"))
     assert (outcome.checks[0].status, outcome.checks[0].error) == ("passed", None)
-    assert outcome.by_pandas == (outcome.checks[0].check,)
+    assert outcome.by_pandas == [outcome.checks[0].check]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -58,16 +59,14 @@ def _suite(table: str, file: Path, is_earlier: bool) -> ElementTree.Element:
     place = f"validation.{table.replace('/', '.')}"
     try:
         verdict = read(Verdict, file)
+    except (TableError, OSError, RecursionError):
+        cases = [ElementTree.Element("testcase", classname=_text(place), name="verdict")]
+        _add(cases[0], "error", "The verdict cannot be read.", kind="verdict")
+    else:
         properties = ElementTree.SubElement(suite, "properties")
         for name in ("verdict", "data_version", "rows", "quarantined"):
             ElementTree.SubElement(properties, "property", name=name, value=_text(getattr(verdict, name)))
         cases = [_case(place, check, is_earlier) for check in verdict.checks]
-    except (TableError, OSError, RecursionError):
-        case = ElementTree.Element("testcase", classname=_text(place), name="verdict")
-        _add(case, "error", "The verdict cannot be read.", kind="verdict")
-        suite.clear()
-        suite.set("name", _text(table))
-        cases = [case]
     suite.extend(cases)
     suite.set("tests", str(len(cases)))
     for outcome, count in _OUTCOMES.items():
@@ -123,8 +122,12 @@ TIMEOUT = 5.0
 
 def tell_of_stage(project: Project, stage: str | None, exit_code: int) -> None:
     """Tell that a stage failed (None: DVC, outside of all stages), with what failed on its table if it is a gate."""
-    if os.environ.get(URL):
-        tell(project, stage, exit_code, "failed", _of_gate(project, stage) if exit_code == 1 else [])
+    found: list[Finding] = []
+    table = gates(verdict_files(project)).get(stage or "") if os.environ.get(URL) and exit_code == 1 else None
+    if table:
+        with contextlib.suppress(TableError):
+            found = findings(table, read_verdict(project, table), "critical")
+    tell(project, stage, exit_code, "failed", found)
 
 
 def tell(project: Project, stage: str | None, exit_code: int, verdict: str, found: Sequence[Finding]) -> None:
@@ -132,9 +135,10 @@ def tell(project: Project, stage: str | None, exit_code: int, verdict: str, foun
     url = os.environ.get(URL, "").strip()
     if not url:
         return
+    revision = git_output(project.root, "rev-parse", "--verify", "--quiet", "HEAD", timeout=TIMEOUT) or ""
     content = {
         "project": project.root.name,
-        "revision": _revision(project),
+        "revision": revision.strip() or None,
         "verdict": verdict,
         "stage": stage,
         "exit_code": exit_code,
@@ -178,16 +182,3 @@ def _opener() -> request.OpenerDirector:
     for handler in (*handlers, request.HTTPDefaultErrorHandler, request.HTTPErrorProcessor):
         opener.add_handler(handler())
     return opener
-
-
-def _of_gate(project: Project, stage: str | None) -> list[Finding]:
-    """What failed on the table whose gate this stage is."""
-    table = gates(verdict_files(project)).get(stage or "")
-    try:
-        return findings(table, read_verdict(project, table), "critical") if table else []
-    except (TableError, KeyError, TypeError):
-        return []
-
-
-def _revision(project: Project) -> str | None:
-    return (git_output(project.root, "rev-parse", "--verify", "--quiet", "HEAD", timeout=TIMEOUT) or "").strip() or None
