@@ -235,6 +235,17 @@ def test_a_partitioned_folder_is_one_table_and_what_is_hidden_is_no_part_of_it(t
     assert found["spent"].to_pylist() == [None]
 
 
+def test_ties_are_decided_whatever_the_columns_of_a_source_are_called(tmp_path: Path) -> None:
+    store = hotels(tmp_path)
+    rows = [row(0, guest="ann", stays=number, spent=None) for number in (1, 2)]
+    table = pa.Table.from_pylist(rows, SCHEMAS["guest_stats"])
+    for name, values in (("id", [5, 4]), ("e", [3, 3]), ("row", [0, 0])):
+        table = table.append_column(name, pa.array(values))
+    (tmp_path / "data/guest_stats").mkdir()
+    pq.write_table(table, tmp_path / "data/guest_stats/0.parquet")
+    assert stays(store, asked((1, "ann"))) == [1]
+
+
 def test_a_folder_above_the_source_names_no_partition(tmp_path: Path) -> None:
     repository = tmp_path / "stays=7"
     store = hotels(repository)

@@ -311,6 +311,17 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(tmp_path: Path) -
     assert sorted(first) == ["fraud.manifest.json", "fraud/2024-01.parquet", "fraud/2024-02.parquet"]
 
 
+def test_rows_are_in_the_order_of_time_and_key_whatever_that_of_the_events(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", [event(number, number % 7) for number in range(40)], CUSTOMERS, SHOPS)
+    build_training_sets(made)
+    before = read_table(made.table("training/fraud"))
+    for file in (*made.table("events").glob("*.parquet"), *made.table("labels/fraud").glob("*.parquet")):
+        rows = pq.read_table(file)
+        write_partition(file.parent, file.stem, rows.take(list(reversed(range(rows.num_rows)))))
+    build_training_sets(made)
+    assert read_table(made.table("training/fraud")).equals(before)
+
+
 def test_the_manifest_says_what_made_the_set(tmp_path: Path) -> None:
     made = project(tmp_path / "p", [event(1, 4)], CUSTOMERS, SHOPS)
     build_training_sets(made)

@@ -60,7 +60,17 @@ def view_schema(project: Project, view: str) -> list[Field]:
         found = read_manifest(project, FeaturesManifest, table)
         columns = {name: found.columns[name] for name in (found.entity, *found.features)}
     else:
-        columns = _declared(project, view)
+        from weakfish.features.views import declared_views
+
+        declared = declared_views(project)
+        if view not in declared:
+            raise TableError(
+                f"{manifest_file(project, table)} does not exist, and feature_repo/transforms.py declares no view "
+                f"{view!r} (there are: {', '.join(declared)}); correct the name, or add the view there."
+            )
+        found_view = declared[view]
+        names = (found_view.entity, *found_view.features)
+        columns = {name: str(found_view.schema.field(name).type) for name in names}
     for name, kind in columns.items():
         if kind not in TYPES:
             raise StoreError(
@@ -254,20 +264,6 @@ def refuse_mixture(views: Iterable[Any]) -> None:
             f"Labels ({labels[0].name}) and features are asked for in one request, and labels are no features; ask for "
             "them one after the other, or use data/training."
         )
-
-
-def _declared(project: Project, view: str) -> dict[str, str]:
-    """The columns of a view as its transform declares them: entity, then features."""
-    from weakfish.features.views import declared_views
-
-    views = declared_views(project)
-    if view not in views:
-        raise TableError(
-            f"{manifest_file(project, f'features/{view}')} does not exist, and feature_repo/transforms.py declares "
-            f"no view {view!r} (there are: {', '.join(views)}); correct the name, or add the view there."
-        )
-    found = views[view]
-    return {name: str(found.schema.field(name).type) for name in (found.entity, *found.features)}
 
 
 def _provenance(file: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ from pydantic import StrictStr
 from weakfish.contracts.gate import require_open
 from weakfish.contracts.tables import ROWS_IN_A_GROUP, TIME
 from weakfish.errors import StoreError, UserError
+from weakfish.files import whole_file
 from weakfish.project.paths import Project
 
 try:
@@ -243,15 +244,13 @@ class ArrowJob(RetrievalJob):
         ``path`` starts at the Feast repository if relative. Raises like `to_arrow_batches`.
         """
         target = _duckdb("source_files").resolved(str(path), self._repo)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        try:
-            with self.to_arrow_batches() as found, pq.ParquetWriter(part, found.schema, compression="zstd") as writer:
-                for batch in found:
-                    writer.write_batch(batch)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        with (
+            whole_file(target) as part,
+            self.to_arrow_batches() as found,
+            pq.ParquetWriter(part, found.schema, compression="zstd") as writer,
+        ):
+            for batch in found:
+                writer.write_batch(batch)
 
     def persist(self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None) -> None:
         """Write the result where a saved dataset of Feast is kept: a file ``*.parquet``, or a folder.

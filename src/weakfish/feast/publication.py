@@ -88,14 +88,14 @@ def description(contents: Contents, store: FeatureStore, view: FeatureView) -> t
     """
     table, as_of = str(view.batch_source.name), contents.as_of
     known = read_manifest(contents.source, FeaturesManifest, f"features/{table}")
-    rows, last, later = 0, [], []
+    rows, ends = 0, list[tuple[datetime | None, datetime | None]]([(None, None)])
     for file in partitions(Path(view.batch_source.path)).values():
         times = read_partition(file, [EVENT_TIMESTAMP])[EVENT_TIMESTAMP]
-        past = times.filter(pc.less_equal(times, as_of))
+        past, later = times.filter(pc.less_equal(times, as_of)), times.filter(pc.greater(times, as_of))
         rows += len(past)
-        last += [time for time in [pc.max(past).as_py()] if time]
-        later += [time for time in [pc.min(times.filter(pc.greater(times, as_of))).as_py()] if time]
-    last_row = utc(max(last)) if last else None
+        ends.append((pc.max(past).as_py(), pc.min(later).as_py()))
+    last, first_later = ([utc(time) for time in times if time] for times in zip(*ends, strict=True))
+    last_row = max(last, default=None)
     until = min(as_of, known.as_of) if known.as_of else as_of
     content: dict[str, Any] = {
         "table": table,
@@ -111,7 +111,7 @@ def description(contents: Contents, store: FeatureStore, view: FeatureView) -> t
         content["online_name"] = name
     entities = [str(field.dtype) for field in view.entity_columns]
     content["version"] = probe.digest([probe.FORMAT, view.name, entities, content])
-    return content, utc(min(later)) if later else None
+    return content, min(first_later, default=None)
 
 
 def batches(contents: Contents, store: FeatureStore, view: FeatureView) -> Iterator[tuple[pa.RecordBatch, Encoded]]:

@@ -27,6 +27,7 @@ from feast.data_format import ParquetFormat
 from weakfish.contracts.tables import ROWS_IN_A_GROUP
 from weakfish.engine.duckdb import first_line
 from weakfish.errors import StoreError, TableError, UserError
+from weakfish.files import whole_file
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 SCHEMES = ("s3://", "gs://", "hdfs://", "abfs://", "http://", "https://")
@@ -338,12 +339,31 @@ def append(source: Any, table: pa.Table, repo: Path | None) -> None:
     place = resolved(source.path, repo)
     found = files(source.path, repo, f"source {source.name!r}")
     schema = ds.dataset(found, partitioning=ds.HivePartitioning.discover(), partition_base_dir=str(place)).schema
-    rows = _conforming(source, table, schema)
+    mapped = {new: old for old, new in (source.field_mapping or {}).items()}
+    names = [name if name in schema.names else mapped.get(name, name) for name in table.column_names]
+    if odd := sorted(set(names) ^ set(schema.names)):
+        raise UserError(
+            f"Source {source.name!r} has the columns {', '.join(schema.names)}, and the rows to add differ in "
+            f"{', '.join(odd)}; give just those columns."
+        )
+    try:
+        rows = table.rename_columns(names).select(schema.names).cast(schema.remove_metadata())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(
+            f"Rows to add to source {source.name!r} do not convert to its types ({first_line(error)}); correct them."
+        ) from error
     if place.is_dir():
         inside = pq.read_schema(found[0]).names
         _write_dataset(rows, place, [name for name in schema.names if name not in inside])
     elif place.is_file():
-        _write_behind(place, rows)
+        with (
+            whole_file(place) as part,
+            pq.ParquetFile(place) as old,
+            pq.ParquetWriter(part, old.schema_arrow, compression="zstd") as writer,
+        ):
+            for group in range(old.num_row_groups):  # one at a time, however large the file
+                writer.write_table(old.read_row_group(group))
+            writer.write_table(rows.cast(old.schema_arrow), row_group_size=ROWS_IN_A_GROUP)
     else:
         raise UserError(f"Source {source.name!r} is a pattern of paths; rows can be added to a folder or a file only.")
 
@@ -361,25 +381,6 @@ def append_logs(destination: Any, logs: pa.Table | Path, repo: Path | None) -> N
         raise TableError(f"The logs could not be written to {target} ({first_line(error)}); try again.") from error
 
 
-def _conforming(source: Any, table: pa.Table, schema: pa.Schema) -> pa.Table:
-    mapped = {new: old for old, new in (source.field_mapping or {}).items()}
-    named = table.rename_columns(
-        [name if name in schema.names else mapped.get(name, name) for name in table.column_names]
-    )
-    odd = sorted(set(named.column_names) ^ set(schema.names))
-    if odd:
-        raise UserError(
-            f"Source {source.name!r} has the columns {', '.join(schema.names)}, and the rows to add differ in "
-            f"{', '.join(odd)}; give just those columns."
-        )
-    try:
-        return named.select(schema.names).cast(schema.remove_metadata())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(
-            f"Rows to add to source {source.name!r} do not convert to its types ({first_line(error)}); correct them."
-        ) from error
-
-
 def _write_dataset(rows: Any, target: Path, partitioned_by: list[str]) -> None:
     target.mkdir(parents=True, exist_ok=True)
     by = pa.schema([rows.schema.field(name) for name in partitioned_by])
@@ -391,17 +392,3 @@ def _write_dataset(rows: Any, target: Path, partitioned_by: list[str]) -> None:
         basename_template=f"{uuid.uuid4().hex}-{{i}}.parquet",
         existing_data_behavior="overwrite_or_ignore",
     )
-
-
-def _write_behind(file: Path, rows: pa.Table) -> None:
-    """Write a file anew with rows at its end, one row group at a time."""
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
-    old = pq.ParquetFile(file)
-    try:
-        with old, pq.ParquetWriter(part, old.schema_arrow, compression="zstd") as writer:
-            for group in range(old.num_row_groups):
-                writer.write_table(old.read_row_group(group))
-            writer.write_table(rows.cast(old.schema_arrow), row_group_size=ROWS_IN_A_GROUP)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
