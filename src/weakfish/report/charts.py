@@ -177,25 +177,10 @@ def _lines(series: Sequence[Series], x: Scale, y: Scale, dots: bool) -> list[Mar
     return drawn
 
 
-def intervals(title: str, models: Sequence[tuple[str, int, Metric]]) -> Markup:
-    """One dot per model with its interval, and a tick at the minimum over seeds; larger is better, 1 is best."""
-    shown = [(name, hue, metric) for name, hue, metric in models if metric.value is not None]
-    values = [value for _, _, one in shown for value in (one.value, one.minimum, *(one.interval or ()))]
-    low = max(0.0, min([*(value for value in values if value is not None), 0.98]) - 0.01)
-    height, right = 52.0 * len(shown), WIDE - 90
-    x = linear(low, 1.0, 8, right)
-    drawn = x_axis(x, 8, height, ticks(low, 1.0, 6))
-    for place, (name, hue, metric) in enumerate(shown):
-        value, y = metric.value or 0.0, 52.0 * place + 36
-        drawn += [text(8, y - 12, name, "label"), line(8, y, right, y, "base")]
-        if metric.interval and None not in metric.interval:
-            start, end = (bound or 0.0 for bound in metric.interval)
-            drawn.append(line(x(start), y, x(end), y, f"interval s{hue}", f"{name}: {start:.3f} to {end:.3f}"))
-        if metric.minimum is not None:
-            drawn.append(line(x(metric.minimum), y - 7, x(metric.minimum), y + 7, f"minimum s{hue}"))
-        drawn.append(dot(x(value), y, 6, f"dot s{hue}", f"{name}: {value:.3f}"))
-        drawn.append(text(WIDE, y + 5, f"{value:.3f}", "value", "end"))
-    return picture(title, WIDE, height + 30, *drawn)
+def lowest(models: Sequence[tuple[str, int, Metric]]) -> float:
+    """Where the axis of models' intervals begins: a little below all that is drawn."""
+    values = [value for _, _, one in models for value in (one.value, one.minimum, *(one.interval or ()))]
+    return max(0.0, min([*(value for value in values if value is not None), 0.98]) - 0.01)
 
 
 def labels_over_time(task: str, classes: Sequence[str], partitions: Sequence[PartitionReport]) -> Markup:

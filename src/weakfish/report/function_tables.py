@@ -13,7 +13,6 @@ from weakfish.contracts.reports import Empirical, FaultsReport, FunctionReport, 
 from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
 from weakfish.report.charts import (
     COLOURS,
-    SQUARE,
     WIDE,
     axis_names,
     colour,
@@ -22,7 +21,6 @@ from weakfish.report.charts import (
     el,
     line,
     linear,
-    path,
     picture,
     rect,
     text,
@@ -195,23 +193,6 @@ def _cell(x: float, y: float, width: float, class_: str, share: float, says: str
     """Its shade goes with the root of the share, so that small shares are told apart."""
     opacity = f"{math.sqrt(min(max(share, 0.0), 1.0)):.2f}"
     return rect(x, y, max(width - 0.6, 0.2), CELL - 1.5, class_, says, fill_opacity=opacity)
-
-
-def losses(title: str, points: Sequence[tuple[int, float]]) -> Markup:
-    """The label model's loss over epochs."""
-    left, right, top, bottom = 52.0, SQUARE - 14.0, 14.0, 150.0
-    epochs, values = zip(*points, strict=True)
-    low, high = min(0.0, *values), max(values)
-    x, y = linear(epochs[0], epochs[-1], left, right), linear(low, high, bottom, top)
-    drawn = [line(left, bottom, right, bottom, "base"), path([(x(a), y(b)) for a, b in points], "line s7")]
-    drawn += y_axis(y, left, right, ticks(low, high, 3))
-    for at, word, anchor in (
-        (left, f"{epochs[0]:,}", "start"),
-        ((left + right) / 2, "epochs", "middle"),
-        (right, f"{epochs[-1]:,}", "end"),
-    ):
-        drawn.append(text(at, bottom + 18, word, "axis", anchor))
-    return picture(title, SQUARE, 176, *drawn)
 
 
 def mark(place: int | None, x: float, y: float, size: float, says: str = "") -> Markup:
