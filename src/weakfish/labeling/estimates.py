@@ -1,4 +1,4 @@
-"""How precise a rule is, judged without gold: probabilities of labels come in, estimates with a lower bound leave.
+"""How precise a rule is: estimates from the probabilities of labels, without gold, each with a lower bound.
 
 A row's probability says how strongly its votes speak for a class. The rows on which a rule holds are a mixture of the
 class and the rest; the share of the class in it, which is the rule's precision, is what explains those votes best

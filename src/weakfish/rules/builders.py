@@ -30,7 +30,7 @@ from weakfish.rules.columnar import ColumnarLabelingFunction, Condition, content
 from weakfish.rules.loading import FOLDER
 
 KEY = "key"
-"""The column of the tables that leave here."""
+"""The column of keys in a lookup table as it is used."""
 
 LABEL = "label"
 

@@ -1,4 +1,4 @@
-"""Finds the labeling functions of a project: modules in ``labeling_functions/`` come in, functions leave by task.
+"""Finds the labeling functions of a project in ``labeling_functions/``, by task.
 
 What a task's functions are, and their order, is what ``tasks.<task>.functions`` in ``params.yaml`` says.
 """
