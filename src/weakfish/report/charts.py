@@ -180,7 +180,8 @@ def _lines(series: Sequence[Series], x: Scale, y: Scale, dots: bool) -> list[Mar
 def lowest(models: Sequence[tuple[str, int, Metric]]) -> float:
     """Where the axis of models' intervals begins: a little below all that is drawn."""
     values = [value for _, _, one in models for value in (one.value, one.minimum, *(one.interval or ()))]
-    return max(0.0, min([*(value for value in values if value is not None), 0.98]) - 0.01)
+    low: float = min([*(value for value in values if value is not None), 0.98])
+    return max(0.0, low - 0.01)
 
 
 def labels_over_time(task: str, classes: Sequence[str], partitions: Sequence[PartitionReport]) -> Markup:
