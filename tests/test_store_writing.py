@@ -361,7 +361,7 @@ def test_a_server_that_comes_back_in_time_gets_all_rows(tmp_path: Path, monkeypa
 def test_a_connection_that_is_cut_between_batches_is_made_anew(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "WINDOW_ROWS", 50)
+    monkeypatch.setattr(calls, "ROWS", 10)
     rows = encoded([(user, NOON, None, user) for user in range(500)])
     ended, own = [], redis.Redis(port=port(client), retry=NEVER)
 

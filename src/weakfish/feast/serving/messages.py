@@ -270,12 +270,13 @@ PLAIN = {"int64_val", "int32_val", "string_val", "bool_val", "unix_timestamp_val
 
 def natives(values: Any) -> list[Any]:
     """A column of values as Feast's server writes them; one of plain values of one kind is read at once."""
-    kind, *others = set(map(methodcaller("WhichOneof", "val"), values)) or {None}
+    cells = list(values)
+    kind, *others = set(map(methodcaller("WhichOneof", "val"), cells)) or {None}
     if not others and (kind in PLAIN or kind == "double_val"):
-        found = list(map(attrgetter(kind), values))
+        found = list(map(attrgetter(kind), cells))
         if kind in PLAIN or all(map(math.isfinite, found)):
             return found
-    return list(map(native, values))
+    return list(map(native, cells))
 
 
 def native(value: Any) -> Any:
