@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import wraps
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +62,16 @@ BATCH = 10_000
 Progress = Callable[[int], Any] | None
 
 
+def _in_a_thread(method: Callable[..., Any]) -> Any:
+    """The async form of a method, which does not hold up the event loop."""
+
+    @wraps(method)
+    async def call(*arguments: Any, **named: Any) -> Any:
+        return await asyncio.to_thread(method, *arguments, **named)
+
+    return call
+
+
 class ProjectRedisOnlineStore(RedisStore):
     """Feast's Redis store with honest statuses, writes that let the newer row stay, and removal of one project alone.
 
@@ -90,19 +101,7 @@ class ProjectRedisOnlineStore(RedisStore):
         plan = reader.plan(registry, project, features, full_feature_names, include_feature_view_version_metadata)
         return reader.response(plan, entities)
 
-    async def get_online_features_async(
-        self,
-        config: RepoConfig,
-        features: Any,
-        entity_rows: Any,
-        registry: Any,
-        project: str,
-        full_feature_names: bool = False,
-        include_feature_view_version_metadata: bool = False,
-    ) -> OnlineResponse:
-        """What `get_online_features` says, without holding up the event loop."""
-        asked = (features, entity_rows, registry, project, full_feature_names, include_feature_view_version_metadata)
-        return await asyncio.to_thread(self.get_online_features, config, *asked)
+    get_online_features_async = _in_a_thread(get_online_features)
 
     def online_read(
         self,
@@ -114,15 +113,7 @@ class ProjectRedisOnlineStore(RedisStore):
         """Rows of a view: (None, None) for one that is not there, nulls with their time beyond the time to live."""
         return self.reader(config).rows(table, entity_keys, requested_features)
 
-    async def online_read_async(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        entity_keys: list[Any],
-        requested_features: list[str] | None = None,
-    ) -> list[Entry]:
-        """What `online_read` says, without holding up the event loop."""
-        return await asyncio.to_thread(self.online_read, config, table, entity_keys, requested_features)
+    online_read_async = _in_a_thread(online_read)
 
     def online_write_batch(self, config: RepoConfig, table: FeatureView, data: Rows, progress: Progress) -> None:
         """Write rows; see Feast's ``OnlineStore``. Raises as `write_columns` does."""
@@ -132,11 +123,7 @@ class ProjectRedisOnlineStore(RedisStore):
             config, table, (found for rows in batches for found in encode_rows(table, config, rows)), progress
         )
 
-    async def online_write_batch_async(
-        self, config: RepoConfig, table: FeatureView, data: Rows, progress: Progress
-    ) -> None:
-        """What `online_write_batch` does, without holding up the event loop."""
-        await asyncio.to_thread(self.online_write_batch, config, table, data, progress)
+    online_write_batch_async = _in_a_thread(online_write_batch)
 
     def write_columns(
         self, config: RepoConfig, view: FeatureView, batches: Iterable[Encoded], progress: Progress = None
