@@ -154,15 +154,16 @@ def _performed(client: Any, script: str, found: Iterable[Sequence[Call]], view: 
     """The sum of the answers to calls of a script that writes to ``view``, repeated while the server is away.
 
     Repeating is safe: a row that was written already is not newer than itself. Answers to calls in one pipeline are
-    lost together, so after each loss fewer are sent at once, down to one; and each answer restarts the retry's clock.
+    lost together, so after each loss fewer are sent at once, after each success more; and a success restarts the clock.
     A connection that is cut again and again therefore still gets all rows across.
     """
     exchange, total = Exchange(client), 0
     for calls in found:
         retry, done, at_once = Retrying(), 0, len(calls)
         while done < len(calls):
+            sent = calls[done : done + at_once]
             try:
-                answers = exchange.call(script, calls[done : done + at_once])
+                answers = exchange.call(script, sent)
             except LOST as error:
                 if not retry.again(error):
                     raise StoreError(
@@ -170,10 +171,10 @@ def _performed(client: Any, script: str, found: Iterable[Sequence[Call]], view: 
                         f"{clients.RETRY_SECONDS:g} s for it); every row is whole, old or new: start the server and "
                         "run this again."
                     ) from error
-                at_once = max(1, at_once // 2)
+                at_once = max(1, len(sent) // 2)
             else:
                 total += sum(answers)
-                retry, done = Retrying(), done + len(answers)
+                retry, done, at_once = Retrying(), done + len(sent), 2 * at_once
     return total
 
 
