@@ -40,7 +40,7 @@ def refused(root: Path, *arguments: str, code: int = 2) -> str:
 
 
 def test_a_command_outside_of_a_project_says_so(tmp_path: Path) -> None:
-    assert "is in no Weakfish project" in refused(tmp_path, "vote")
+    assert "is not in a Weakfish project" in refused(tmp_path, "vote")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_the_second_of_two_commands_at_once_is_refused_and_the_first_unharmed(pr
         first.communicate(timeout=60)
     assert first.returncode == 0
     assert second.returncode == 2
-    assert re.search(r"`weakfish vote` is already at work here, in process \d+; wait", second.stderr)
+    assert re.search(r"`weakfish vote` is already running here, in process \d+; wait", second.stderr)
     assert contents(project / "data/votes") == before
 
 

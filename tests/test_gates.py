@@ -157,7 +157,7 @@ def test_dvc_repro_says_so_when_another_one_is_at_work(project: Path) -> None:
         first.communicate(timeout=120)
     assert first.returncode == 0
     assert ours.returncode == 2
-    assert "`weakfish run` is already at work here" in ours.stderr
+    assert "`weakfish run` is already running here" in ours.stderr
     assert theirs.returncode != 0
     assert "busy" in theirs.stderr
     assert "Traceback" not in theirs.stderr

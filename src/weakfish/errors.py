@@ -69,7 +69,7 @@ class TrainingError(UserError):
 
 
 class Busy(UserError):
-    """Another command is at work on the same outs."""
+    """Another command is working on the same outs."""
 
 
 class UnknownName(UserError):

@@ -1,4 +1,4 @@
-"""Gates: whatever consumes a judged table calls `require_open` first, on the verdict of the data that lies there now.
+"""Gates: whatever consumes a judged table calls `require_open` first, on the verdict of the data that is there now.
 
 A verdict names the data that it is about by a hash of the table's files. The events are judged as staged, after
 patches, and used as the copy that `accept` makes of their good rows. The ledger of `accept` holds both hashes: of the
@@ -49,7 +49,7 @@ def write_gate(project: Rooted, gate: Gate) -> None:
 def require_open(project: Rooted, tables: Iterable[str]) -> None:
     """Refuse to go on with tables whose gates are shut.
 
-    A gate is open while the table's verdict has no failed check and is about the data that lies there now. A table that
+    A gate is open while the table's verdict has no failed check and is about the data that is there now. A table that
     has neither a verdict nor a suite in ``validation/`` has no gate.
 
     Under `weakfish.contracts.ledgers.despite`, a shut gate is a sentence on stderr and in the ledger.
@@ -103,7 +103,7 @@ def failure(verdict: Verdict) -> str | None:
 
 def other_data(table: str) -> str:
     """The sentence on a verdict that is about other data."""
-    return f"The verdict on {table} is about other data than what lies there now; run `weakfish validate {table}`."
+    return f"The verdict on {table} is about other data than what is there now; run `weakfish validate {table}`."
 
 
 def _sentence(check: Check) -> str:
@@ -117,7 +117,7 @@ def _sentence(check: Check) -> str:
 def _not_accepted(project: Rooted, verdict: Verdict) -> str | None:
     accepted = read_ledger(project, "accept").accepted if ledger_file(project, "accept").is_file() else None
     if accepted is None or accepted["staged"] != verdict.data_version:
-        return "The verdict on events is about other data than were accepted; run `weakfish accept`."
+        return "The verdict on events is about other data than was accepted; run `weakfish accept`."
     if accepted["events"] != table_version(project, EVENTS):
         return "data/events is not what `weakfish accept` made of the judged events; run it again."
     return None

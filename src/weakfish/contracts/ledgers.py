@@ -95,7 +95,7 @@ def write_ledger(project: Rooted, stage: str, *, rows_in: int | None, rows_out: 
 
 @dataclass(frozen=True)
 class Run:
-    """The last run of a stage, ``.weakfish/runs/<stage>.json``; no ``exit_code``: it is at work, or was killed."""
+    """The last run of a stage, ``.weakfish/runs/<stage>.json``; no ``exit_code``: it is running, or was killed."""
 
     stage: str
     started_at: Time

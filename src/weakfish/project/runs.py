@@ -1,4 +1,4 @@
-"""Running a stage: its lock, so that it is at work only once, and the record of when it began and ended and how."""
+"""Running a stage: its lock, so that it runs only once at a time, and the record of when and how it ran."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def locked(project: Project, work: str, wait: bool = False) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise Busy(f"`weakfish {work}` is already at work here, in {_holder(file)}; wait for it to end.") from error
+        raise Busy(f"`weakfish {work}` is already running here, in {_holder(file)}; wait for it to end.") from error
     try:
         file.write_text(str(os.getpid()))
         yield
