@@ -1,7 +1,8 @@
 """Raw data into the staged table, and what a source of raw events must offer.
 
-The implementations are in `sources/` of a project. A source gets the ``source`` section of ``params.yaml`` and yields Arrow batches of one schema; what becomes of
-them (partitions, as ``events.partition`` says, gold labels, quarantine) is the engine's business.
+The implementations are in `sources/` of a project. A source gets the ``source`` section of ``params.yaml`` and yields
+Arrow batches of one schema; what becomes of them (partitions, as ``events.partition`` says, gold labels, quarantine) is
+the engine's business.
 """
 
 from __future__ import annotations
