@@ -330,7 +330,6 @@ class _Delimited:
         if any(len(column) != len(rows) for column in columns.values()):
             raise SourceError(f"{self.text.name}: its rows cannot be told apart; report this file's form to Weakfish.")
         self.tally.rows += len(rows)
-        self.tally.records += len(rows)
         bad: list[Bad] = []
         if not utf8:
             columns = {column: _decoded(column, values, bad) for column, values in columns.items()}
@@ -375,7 +374,6 @@ class _Delimited:
     def _refuse(self, line: int, reason: str, raw: bytes, lines: int) -> None:
         self.rejects.line(self.text.name, line, reason, raw, lines)
         self.tally.rejected += 1
-        self.tally.records += 1
 
 
 def _without(buffer: bytes, end: int, cuts: list[tuple[int, int]]) -> bytes:

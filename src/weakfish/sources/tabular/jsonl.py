@@ -122,7 +122,6 @@ class _Lines:
             self.tally.lines += len(lines)
             self.tally.blank += sum(not line.strip(b" \t") for line in lines)
             self.tally.rows += piece.rows
-            self.tally.records += piece.rows
             self.text.take(len(block), len(lines))
             yield piece
             size = min(size * 2, sizes.BLOCK) if found else size
@@ -271,4 +270,3 @@ class _Lines:
     def _refuse(self, line: int, reason: str, raw: bytes) -> None:
         self.rejects.line(self.file.name, line, reason, raw)
         self.tally.rejected += 1
-        self.tally.records += 1

@@ -42,7 +42,6 @@ def read_parquet(file: RawFile, settings: TabularSettings, rejects: Rejects, tal
             rejects.note(file.name, "is empty: it has no rows")
         first = 1
         for number, rows in enumerate(groups):
-            tally.records += max(rows, 0)
             tally.lines += max(rows, 0)
             yield from _group(parquet, number, (first, rows), wanted, (file, rejects, tally))
             first += rows

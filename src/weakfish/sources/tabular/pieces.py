@@ -143,10 +143,14 @@ class Tally:
 
     rows: int = 0
     rejected: int = 0
-    records: int = 0
     lines: int = 0
     header: int = 0
     blank: int = 0
+
+    @property
+    def records(self) -> int:
+        """How many records were read."""
+        return self.rows + self.rejected
 
 
 class Rejects:
