@@ -38,7 +38,7 @@ class Project:
             if all((folder / mark).is_file() for mark in MARKS):
                 return cls(folder)
         raise UserError(
-            f"{start} is not in a Weakfish project: no folder above it holds {' and '.join(MARKS)}; change to one first."
+            f"{start} is not in a Weakfish project: no folder above it holds {' and '.join(MARKS)}; go to one first."
         )
 
     @cached_property
