@@ -255,6 +255,16 @@ def test_labels_of_other_classes_are_a_warning_and_not_compared(tmp_path: Path, 
     assert not any(name.startswith(("coverage", "rule", "class_balance")) for name in found)
 
 
+def test_of_several_that_flip_one_is_critical_and_the_others_point_to_it(
+    tmp_path: Path, accepted: dict[str, Any]
+) -> None:
+    found = checked(tmp_path, accepted, dict.fromkeys(RULES[4:], flipped), "new")
+    assert {name for name in told(found, "failed") if name.startswith("rule_flipped")} == {"rule_flipped(is_small)"}
+    pointing = {name for name, check in found.items() if "Look at rule_flipped(is_small) first" in str(check.found)}
+    assert pointing == {"rule_flipped(is_a_book)"}
+    assert {str(found[name].status) for name in pointing} == {"warned"}
+
+
 def test_what_is_accepted_through_a_month_is_the_sum_of_the_months_before(tmp_path: Path) -> None:
     at = project(tmp_path)
     for month in (*OLD, NEW):
