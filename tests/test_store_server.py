@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -305,7 +302,4 @@ def test_nothing_heavy_is_imported_for_the_commands_themselves(project: Project)
 
 def test_waiting_for_a_stop_does_not_need_the_parent(project: Project) -> None:
     code = "from weakfish.feast import server; server.start(project); print(server.stop(project))"
-    begin = time.monotonic()
-    assert subprocess.run([sys.executable, "-c", "pass"], check=True).returncode == 0
     assert python(project, code).stdout == "True\n"
-    assert time.monotonic() - begin < 10

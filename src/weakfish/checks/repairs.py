@@ -34,6 +34,7 @@ from weakfish.contracts.tables import Contract, open_partition, partitions, read
 from weakfish.contracts.verdicts import Check, Rows, Status
 from weakfish.errors import UserError, WeakfishError
 from weakfish.project.paths import Project
+from weakfish.project.runs import has_ended
 
 Place = tuple[str, int]
 """A row: its partition and its position in it."""
@@ -219,20 +220,10 @@ def staged_files(project: Project, table: str) -> Iterator[StagedFiles]:
     home = project.root / ".weakfish" / "checks"
     home.mkdir(parents=True, exist_ok=True)
     for left in home.glob("repairs-*-*"):
-        if not _alive(int(left.name.split("-")[1])):
+        if has_ended(int(left.name.split("-")[1])):
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"repairs-{os.getpid()}-", dir=home) as folder:
         yield StagedFiles(_rewritten(files, plan.contract, plan.changes, Path(folder)), plan)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 _PLACE = "\0place"

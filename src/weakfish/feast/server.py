@@ -20,7 +20,7 @@ from weakfish.errors import StoreError, TableError
 from weakfish.feast.clients import NEVER, VARIABLE, Address, configured, external
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
-from weakfish.project.runs import locked
+from weakfish.project.runs import has_ended, locked
 
 T = TypeVar("T")
 
@@ -229,27 +229,6 @@ def program() -> Path:
                 f"{VARIABLE}=host:port name one."
             ) from error
         return Path(found)
-
-
-def has_ended(pid: int) -> bool:
-    """True when there is no such process any more, or it is a child of ours that waits to be collected."""
-    try:
-        ended, _ = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        return _is_defunct(pid)
-    return ended == pid
-
-
-def _is_defunct(pid: int) -> bool:
-    """True for an orphan that ended and that a container without an init process never collects."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False
 
 
 def is_free(port: int) -> bool:

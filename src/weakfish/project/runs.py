@@ -107,3 +107,21 @@ class Progress:
             self._said = now
             of = f" of {self.total:,}" if self.total else ""
             print(f"{self.what}: {self.done:,}{of}", file=sys.stderr, flush=True)
+
+
+def has_ended(process: int) -> bool:
+    """True when there is no such process, or it ended and waits to be collected."""
+    try:
+        ended, _ = os.waitpid(process, os.WNOHANG)
+    except ChildProcessError:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        try:  # in a container without an init process, nobody ever collects an orphan
+            return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        except (OSError, IndexError):
+            return False
+    return ended == process
