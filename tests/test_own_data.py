@@ -179,7 +179,7 @@ def test_a_view_or_a_task_more_is_two_files_a_function_or_an_expectation_one(ord
     assert training.num_rows == project.ledger("accept")["rows_out"]
     assert {folder.name for folder in (project.root / "data/votes/outcome").iterdir()} >= {"of_many_items"}
     checks = project.json("validation/events.json")["checks"]
-    assert any(check["name"] == "column_to_exist(amount)" for check in checks), checks
+    assert any(check["check"] == "column_to_exist(amount)" for check in checks), checks
 
 
 CHANNEL_ACTIVITY = """
