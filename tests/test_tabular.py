@@ -227,7 +227,7 @@ def test_headers_may_differ_between_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,at,id\n1,2,3\n", "a.csv, line 1: column 'id' stands there twice, as fields 1 and 3"),
+        ("id,at,id\n1,2,3\n", "a.csv, line 1: column 'id' appears twice, as fields 1 and 3"),
         ("\n\no1,2024\no2,2025\n", "a.csv, line 1: the header has none of source.columns"),
         ('id,"at\n1,2\n', "a.csv, line 1: the header has a quote that never closes"),
         (b"id,\xff\n1,2\n", "a.csv, line 1: the header is not UTF-8"),

@@ -140,7 +140,7 @@ def accept() -> None:
 
 
 @cli.command()
-@click.option("--explain-plan", is_flag=True, help="Say which searches of text are done in one scan and which are not.")
+@click.option("--explain-plan", is_flag=True, help="Show which searches of text share one scan and which do not.")
 @despite_gate
 def vote(explain_plan: bool, despite_gate: str | None) -> None:
     """Apply the labeling functions to the events."""

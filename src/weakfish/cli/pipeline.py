@@ -71,7 +71,7 @@ def run(project: Project, stages: Sequence[str]) -> None:
 
 
 def status(project: Project, as_json: bool) -> None:
-    """Say which stages are stale and why, and the verdict of the last run.
+    """Show which stages are stale and why, and the verdict of the last run.
 
     As JSON: ``{"stale": {stage: [why]}, "verdict": str, "sentences": [str]}``.
     """

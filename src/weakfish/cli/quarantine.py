@@ -31,12 +31,12 @@ def quarantine() -> None:
 
 
 @quarantine.command("list")
-@click.option("--rule", help="Only rows that this check sets aside.")
+@click.option("--rule", help="Only rows that this check quarantines.")
 @click.option("--partition", help="Only rows of this partition.")
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="How many rows to name.")
 @AS_JSON
 def list_rows(rule: str | None, partition: str | None, limit: int, as_json: bool) -> None:
-    """Say how many rows each check sets aside, and name the newest."""
+    """Count the rows that each check quarantines, and name the newest."""
     from weakfish.checks.bad_rows import QuarantinedRows
 
     found = QuarantinedRows.read(Project.find(), TABLE).summary(rule, partition, limit)
@@ -68,7 +68,7 @@ def list_rows(rule: str | None, partition: str | None, limit: int, as_json: bool
 @click.argument("row")
 @AS_JSON
 def show(row: str, as_json: bool) -> None:
-    """Say why ROW is set aside, and what it holds.
+    """Show why ROW is quarantined, and its values.
 
     This is the only command that prints the values of rows; they go nowhere else.
     """
@@ -95,8 +95,8 @@ def show(row: str, as_json: bool) -> None:
 
 @quarantine.command()
 @click.argument("rows", nargs=-1, metavar="[ROW]...")
-@click.option("--rule", help="The check to let rows past; without ROW, all rows that it sets aside now.")
-@click.option("--who", help="Who decides; whom git knows as the author where it is not given.")
+@click.option("--rule", help="The check to overrule; without ROW, for all rows that it quarantines now.")
+@click.option("--who", help="Who decides, by default git's author.")
 @click.option("--why", required=True, help="Why, in a sentence that will be understood in a year.")
 @click.option(
     "--set",
@@ -121,7 +121,7 @@ def release(rows: tuple[str, ...], rule: str | None, who: str | None, why: str, 
 @quarantine.command()
 @AS_JSON
 def patches(as_json: bool) -> None:
-    """Say which patches there are, whose they are, and how many rows each touches."""
+    """List the patches, who wrote them, and how many rows each touches."""
     from weakfish.checks.patches import read_patches
     from weakfish.contracts.verdicts import Mask, mask_file
 

@@ -1,4 +1,4 @@
-"""The commands `weakfish init`, which makes a project of files, and `weakfish upgrade`, which brings it along."""
+"""`weakfish init`, which makes a project from files, and `weakfish upgrade`, which brings it up to date."""
 
 from __future__ import annotations
 
@@ -24,28 +24,33 @@ if TYPE_CHECKING:
 @click.option(
     "--from", "files", required=True, metavar="FILE_OR_GLOB", help="CSV, JSON Lines or Parquet; a glob in quotes."
 )
-@click.option("--format", "kind", type=click.Choice(["csv", "jsonl", "parquet"]), help="Unless suffixes tell it.")
-@click.option("--name", help="The project's name; DIR's unless given.")
-@click.option("--id", "key", metavar="COLUMN", help="What tells rows apart.")
-@click.option("--no-id", is_flag=True, help="No column does; one is made of what a row says.")
-@click.option("--time", metavar="COLUMN", help="When a row's event was.")
-@click.option("--no-time", is_flag=True, help="No column says; there will be no features of the past.")
-@click.option("--time-zone", default="UTC", show_default=True, help="Of times that name none.")
-@click.option("--entity", "entities", multiple=True, metavar="COLUMN", help="What rows are about; features are per it.")
-@click.option("--no-entity", is_flag=True, help="No column; there will be no features of the past.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "jsonl", "parquet"]),
+    help="The format, where file suffixes do not tell.",
+)
+@click.option("--name", help="The project's name, by default that of DIR.")
+@click.option("--id", "key", metavar="COLUMN", help="The column that identifies a row.")
+@click.option("--no-id", is_flag=True, help="No column does; row_id is made from the values of a row.")
+@click.option("--time", metavar="COLUMN", help="The column with the time of each event.")
+@click.option("--no-time", is_flag=True, help="No column holds it; there will be no features of the past.")
+@click.option("--time-zone", default="UTC", show_default=True, help="The zone of times that name none.")
+@click.option("--entity", "entities", multiple=True, metavar="COLUMN", help="What events are about; it gets features.")
+@click.option("--no-entity", is_flag=True, help="No column names one; there will be no features of the past.")
 @click.option("--text", "texts", multiple=True, metavar="COLUMN", help="Running text.")
 @click.option("--no-text", is_flag=True, help="No column holds running text.")
 @click.option(
-    "--label", "labels", multiple=True, metavar="[TASK=]COLUMN", help="Classes that people gave, of some rows or all."
+    "--label", "labels", multiple=True, metavar="[TASK=]COLUMN", help="A column with gold labels, of some rows or all."
 )
-@click.option("--no-label", is_flag=True, help="No column holds classes that people gave.")
+@click.option("--no-label", is_flag=True, help="No column holds gold labels.")
 @click.option("--classes", multiple=True, metavar="[TASK=]A,B,...", help="A task's classes, in their order.")
-@click.option("--type", "kinds", multiple=True, metavar="COLUMN=TYPE", help="A column's type, if not what it seems.")
-@click.option("--null", "nulls", multiple=True, metavar="TEXT", help="What stands for null, instead of what seems to.")
-@click.option("--leave-out", "without", multiple=True, metavar="COLUMN", help="A column that is not read.")
-@click.option("--yes", is_flag=True, help="Take what is proposed, and ask nothing.")
+@click.option("--type", "kinds", multiple=True, metavar="COLUMN=TYPE", help="A type, where the guess is wrong.")
+@click.option("--null", "nulls", multiple=True, metavar="TEXT", help="A text that means null, instead of the guess.")
+@click.option("--leave-out", "without", multiple=True, metavar="COLUMN", help="A column to ignore.")
+@click.option("--yes", is_flag=True, help="Accept every proposal and ask nothing.")
 def init(folder: str, more: tuple[str, ...], files: str, name: str | None, yes: bool, **said: Any) -> None:
-    """Make a whole project in DIR of files of events: CSV, JSON Lines or Parquet, compressed or not.
+    """Make a complete project in DIR from files of events: CSV, JSON Lines or Parquet, compressed or not.
 
     It looks at the files, proposes what each column is for, and asks; flags answer beforehand, and --yes takes what is
     proposed. DIR must be empty or not exist yet. --entity, --text, --label, --classes, --type, --null and --leave-out

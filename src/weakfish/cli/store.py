@@ -46,7 +46,7 @@ def stop() -> None:
 @online.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def status(as_json: bool) -> None:
-    """Say which server is used, what it holds, and whether that is up to date."""
+    """Show which server is used, what it holds, and whether that is up to date."""
     found = _status(Project.find())
     if as_json:
         click.echo(json.dumps(found, indent=2, sort_keys=True))

@@ -245,7 +245,7 @@ class Changes:
                 self._transaction(marker, [change])
 
     def _transaction(self, marker: Marker, changes: Sequence[StoreChange]) -> None:
-        """Changes and marker at once; done already if the marker stands there, since its answer alone was lost."""
+        """Changes and marker at once; already done if the marker is there: then only the answer was lost."""
         text = marker.text().encode()
 
         def attempt() -> list[int]:

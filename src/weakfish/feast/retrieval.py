@@ -278,7 +278,7 @@ def _key_columns(opened: Session, keys: Sequence[str]) -> dict[str, tuple[str, s
 
 
 class SpineMetadata(RetrievalMetadata):
-    """What Feast tells of a retrieval; the range of its times, in UTC, is looked up when it is asked for."""
+    """What Feast wants to know of a retrieval; the range of its times, in UTC, is looked up when it is asked for."""
 
     def __init__(self, features: Sequence[str], keys: Sequence[str], open_spine: Open, config: Any) -> None:
         self.features, self.keys, self._open, self._config = list(features), list(keys), open_spine, config

@@ -66,7 +66,7 @@ class Rule(Section):
     value
         What the forms that compare compare with.
     why
-        Why the function should work; where nobody knows, its `sentence` stands there instead.
+        Why the function should work; by default its `sentence`.
     """
 
     name: str

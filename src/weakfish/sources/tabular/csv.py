@@ -208,7 +208,7 @@ def read_delimited(file: RawFile, settings: TabularSettings, rejects: Rejects, t
 
 
 _Told = tuple[int, str, bytes, int]
-"""The line, the reason, what stands there, and how many lines it spans."""
+"""The line, the reason, its text, and how many lines it spans."""
 
 
 @dataclass
@@ -302,7 +302,7 @@ class _Delimited:
         told: list[_Told],
         shape: tuple[int, dict[str, int]],
     ) -> Piece:
-        """The rows of records by Arrow's reader, which does not see what is cut out; tells of what is no row."""
+        """The rows of records by Arrow's reader, which does not see what is cut out; reports what is not a row."""
         (width, places), buffer = shape, self.text.buffer
         starts, stops, lines = records[:, records[0] < records[1]]
         self.tally.blank += records.shape[1] - len(starts)
@@ -383,7 +383,7 @@ def _without(buffer: bytes, end: int, cuts: list[tuple[int, int]]) -> bytes:
 
 
 def _decoded(column: str, values: pa.ChunkedArray, bad: list[Bad]) -> pa.Array:
-    """Bytes as text; a field that is not UTF-8 is null, and told of."""
+    """Bytes as text; a field that is not UTF-8 is null and reported."""
     try:
         return values.cast(pa.string())
     except pa.ArrowInvalid:

@@ -77,7 +77,7 @@ class SampledColumn:
 
 @dataclass(frozen=True)
 class Choice:
-    """A column for a role, and why; ``sure`` says that its name tells of the role, too."""
+    """A column for a role, and why; ``sure`` says that its name suggests the role, too."""
 
     column: str
     reason: str
@@ -370,7 +370,7 @@ def _key(columns: list[SampledColumn]) -> Choice | None:
     twice, _, _, name, repeats = min(found)
     if twice:
         return Choice(name, f"none is missing; {repeats} stand there again, checks will tell")
-    return Choice(name, "no value is missing and each stands there once")
+    return Choice(name, "no value is missing and none repeats")
 
 
 def _time(columns: list[SampledColumn]) -> Choice | None:

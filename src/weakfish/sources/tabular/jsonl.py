@@ -31,7 +31,7 @@ class _Object(list[tuple[str, Any]]):
 
 
 class _Number(str):
-    """A number as it stands there."""
+    """A number, as it is written."""
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_Object, parse_int=_Number, parse_float=_Number, parse_constant=_Number)
@@ -51,7 +51,7 @@ def _json(value: Any) -> str:
 
 
 def pairs(line: bytes) -> Iterator[tuple[str, str | None]]:
-    """Keys and values of the object in a line, in order, a key as often as it stands there; raises `NoObject`."""
+    """Keys and values of the object in a line, in order, repeated keys included; raises `NoObject`."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:

@@ -63,7 +63,7 @@ class Reader(Protocol):
 def places_of(
     header: Sequence[str], file: RawFile, settings: TabularSettings, rejects: Rejects, where: str
 ) -> dict[str, int]:
-    """The place of each column of the settings that a header has; tells of columns that only one of them has.
+    """The place of each column of the settings that a header has; reports columns that only one of them has.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def places_of(
             continue
         if column in places:
             raise SourceError(
-                f"{where}: column {column!r} stands there twice, as fields {places[column] + 1} and {place + 1}; "
+                f"{where}: column {column!r} appears twice, as fields {places[column] + 1} and {place + 1}; "
                 "rename one of them."
             )
         places[column] = place

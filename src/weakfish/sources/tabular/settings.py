@@ -38,7 +38,7 @@ MADE_TIME = "event_time"
 class GoldColumn(Section):
     """A column of gold labels whose values are no plain names: which class each stands for.
 
-    A value that is not listed is told of and null, as one that cannot be read.
+    A value that is not listed becomes null and is reported, like one that cannot be read.
     """
 
     column: str
