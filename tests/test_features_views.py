@@ -52,7 +52,7 @@ def test_a_wrong_transform_is_one_sentence(function: Callable[[Past], Any], mess
 
 
 def test_an_entity_that_is_no_column_is_refused() -> None:
-    with pytest.raises(FeatureError, match="View 'kind' is about 'nota', which is no column of the events"):
+    with pytest.raises(FeatureError, match="View 'kind' is about 'nota', which is not a column of the events"):
         check_view(Transform("kind", "nota", lambda past: {"a": past.ever.count()}), past())
 
 

@@ -120,7 +120,7 @@ def test_on_a_terminal_it_shows_its_proposal_and_takes_another(here: Path) -> No
         (("--label", "amount", "--type", "amount=string"), "'amount' has 200 values, and a task has at most 50"),
         (("--type", "amount=money"), "--type amount=money names no type"),
         (("--time", "customer"), "'customer' holds no time"),
-        (("--time-zone", "Mars"), "--time-zone Mars is no time zone"),
+        (("--time-zone", "Mars"), "--time-zone Mars is not a time zone"),
         (("more.csv",), "write the pattern in quotes"),
     ],
 )

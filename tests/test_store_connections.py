@@ -168,7 +168,7 @@ def test_the_settings_of_feasts_own_store_are_understood(
         ({"connection_string": "h:1", "redis_type": "redis_ring"}, "redis_type .* is none of redis, redis_cluster"),
         ({"connection_string": "h:1,colour=red"}, "has the parameter 'colour', which cannot be set"),
         ({"connection_string": "h:1,decode_responses=true"}, "has the parameter 'decode_responses'"),
-        ({"connection_string": "h:1,db=first"}, "has a db that is no number"),
+        ({"connection_string": "h:1,db=first"}, "has a db that is not a number"),
         ({"connection_string": "a:1,db=1", "redis_type": "redis_cluster"}, "names a database of a cluster"),
         ({"connection_string": "h:1,ssl_certfile=/no/such.pem"}, "names no file: '/no/such.pem'"),
     ],

@@ -184,10 +184,10 @@ def test_labels_and_features_in_one_request_are_refused(feast: FeatureStore) -> 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (IN_A_SERVICE, "Feature service 'fraud_v2' holds the label view 'fraud_labels', and labels are no features"),
-        (BY_NAME, "Feature service 'fraud_v2' holds the label view 'fraud_labels', and labels are no features"),
+        (IN_A_SERVICE, "Feature service 'fraud_v2' holds the label view 'fraud_labels', and labels are not features"),
+        (BY_NAME, "Feature service 'fraud_v2' holds the label view 'fraud_labels', and labels are not features"),
         (ON_DEMAND, "On-demand feature view 'peeks' is computed from the label view 'fraud_labels'"),
-        (ONLINE, "Label view 'served' is to be served online, and labels are no features; set online=False"),
+        (ONLINE, "Label view 'served' is to be served online, and labels are not features; set online=False"),
     ],
 )
 def test_publishing_refuses_labels_in_services_and_views_and_changes_nothing(
@@ -314,7 +314,7 @@ def test_a_view_over_labels_that_got_into_the_registry_is_materialized_by_no_way
 ) -> None:
     view = peeking(str(project.data / "features/../labels/fraud"))
     feast.registry.apply_feature_view(view, feast.project)  # as a Feast with another online store would
-    refused = "Feature view 'peeking' reads .*labels are no features"
+    refused = "Feature view 'peeking' reads .*labels are not features"
     for fill in (
         lambda: feast.materialize(datetime(2024, 1, 1, tzinfo=UTC), AS_OF, feature_views=["peeking"]),
         lambda: feast.materialize_incremental(AS_OF, feature_views=["peeking"]),
@@ -374,7 +374,7 @@ def test_labels_that_are_unreadable_or_keyed_otherwise_are_one_sentence_and_befo
     with pytest.raises(UserError, match=r"keyed by 'order_id', and entity 'buyer' by 'buyer'; let its join_keys be"):
         label_view(project, "fraud", Entity(name="buyer", value_type=ValueType.STRING))
     write(project.data / "labels/fraud.manifest.json", "{}\n")
-    with pytest.raises(TableError, match="is no manifest of labels; delete it and run `dvc repro label`"):
+    with pytest.raises(TableError, match="is not a manifest of labels; delete it and run `dvc repro label`"):
         label_view(project, "fraud", entity)
     (project.data / "labels/fraud.manifest.json").unlink()
     assert label_view(project, "fraud", entity).tags == {"weakfish.task": "fraud", "weakfish.classes": "fine, fraud"}

@@ -123,7 +123,7 @@ class Look:
         """Raise `CheckFailed` if anything makes the gate fail."""
         if self.outdated:
             raise CheckFailed(
-                f"The verdict on {', '.join(self.outdated)} is about other data than what lies there now; "
+                f"The verdict on {', '.join(self.outdated)} is about different data than the table holds now; "
                 f"run `weakfish run`."
             )
         _require_none(self.findings, self.fail_on)

@@ -29,7 +29,7 @@ Work = Callable[[Project], object]
 
 def _reason(_: click.Context, __: click.Parameter, reason: str | None) -> str | None:
     if reason is not None and not reason.strip():
-        raise click.BadParameter("say why: the reason stands in the ledger and on the page.")
+        raise click.BadParameter("give a reason; it goes into the ledger and onto the page.")
     return reason
 
 
@@ -37,7 +37,7 @@ despite_gate = click.option(
     "--despite-gate",
     metavar="REASON",
     callback=_reason,
-    help="Go on although a gate is shut. For emergencies: REASON stands in the ledger and on the page.",
+    help="Go on although a gate is shut. For emergencies: REASON goes into the ledger and onto the page.",
 )
 
 PIPELINE = {

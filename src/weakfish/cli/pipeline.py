@@ -78,7 +78,7 @@ def status(project: Project, as_json: bool) -> None:
     dvc = _dvc(project, "status", "--json", stdout=subprocess.PIPE)
     output, _ = dvc.communicate()
     if dvc.returncode:
-        raise WeakfishError("DVC could not tell the state of the pipeline; its message stands above.")
+        raise WeakfishError("DVC could not tell the state of the pipeline; its message is above.")
     stale = {stage: why for stage, changes in json.loads(output or "{}").items() if (why := _why(changes))}
     last = overall(project.root)
     if as_json:
@@ -138,4 +138,4 @@ def _failure(project: Project, ran: set[str]) -> tuple[str | None, WeakfishError
         if name in ran and run.exit_code != 0:
             kind = kinds.get(run.exit_code or 0, WeakfishError)
             return name, kind(f"Stage {name} failed: {run.message or 'It was killed.'}")
-    return None, WeakfishError("`dvc repro` stopped outside of a stage; its message stands above.")
+    return None, WeakfishError("`dvc repro` stopped outside of a stage; its message is above.")

@@ -229,7 +229,7 @@ def from_feast(section: Mapping[str, Any]) -> Address | None:
     parameters = {name: _value(name, value) for name, value in _parameters(text).items()}
     db = parameters.get("db", 0)
     if not isinstance(db, int):
-        raise UserError(f"{where} has a db that is no number; correct it.")
+        raise UserError(f"{where} has a db that is not a number; correct it.")
     primary = str(section.get("sentinel_master") or "mymaster") if kind == "sentinel" else None
     return _address(kind, nodes, db, primary, parameters, where)
 
@@ -247,7 +247,7 @@ def _address(
         raise UserError(f"{where} names a database of a cluster, which has none but 0; leave the number out.")
     asked = given.get("sentinel_kwargs") or {}
     if not isinstance(asked, dict):
-        raise UserError(f"{where} has sentinel_kwargs that are no JSON object; use {VARIABLE}_SENTINEL_PASSWORD.")
+        raise UserError(f"{where} has sentinel_kwargs that are not a JSON object; use {VARIABLE}_SENTINEL_PASSWORD.")
     # Clients of today check just the slots that they need, so Feast's skip_full_coverage_check says nothing.
     more = {name: value for name, value in given.items() if name not in (*TAKEN, "skip_full_coverage_check")}
     known = inspect.signature(redis.Redis).parameters

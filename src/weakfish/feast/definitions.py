@@ -1,4 +1,4 @@
-"""What a Feast repository says of our tables: a feature is declared in one place, and labels are no features.
+"""What a Feast repository says of our tables: a feature is declared in one place, and labels are not features.
 
 A feature that its transform returns stands in ``data/features/<view>.manifest.json`` and from there in the registry.
 Where no table was made yet, as in a fresh clone, the transform itself says the same.
@@ -224,7 +224,7 @@ def refuse_view(view: Any, folder: Path | None, *, every_file: bool = False) -> 
     if isinstance(view, LabelView):
         if view.online:
             raise UserError(
-                f"Label view {view.name!r} is to be served online, and labels are no features; set online=False."
+                f"Label view {view.name!r} is to be served online, and labels are not features; set online=False."
             )
         return
     for path in _paths(view) if folder is not None else ():
@@ -261,8 +261,8 @@ def refuse_mixture(views: Iterable[Any]) -> None:
     labels = [view for view in asked if isinstance(view, LabelView)]
     if labels and len(labels) < len(asked):
         raise UserError(
-            f"Labels ({labels[0].name}) and features are asked for in one request, and labels are no features; ask for "
-            "them one after the other, or use data/training."
+            f"Labels ({labels[0].name}) and features are asked for in one request, and labels are not features; ask "
+            "for them one after the other, or use data/training."
         )
 
 
@@ -281,7 +281,7 @@ def _provenance(file: Path) -> dict[str, str]:
             "labels_version": digest(found),
         }
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise TableError(f"{file} is no manifest of labels; delete it and run `dvc repro label`.") from error
+        raise TableError(f"{file} is not a manifest of labels; delete it and run `dvc repro label`.") from error
 
 
 def _paths(view: Any) -> Iterator[str]:

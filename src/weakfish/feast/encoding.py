@@ -242,7 +242,9 @@ def _microseconds(view: str, column: Any, name: str, null: int | None = None) ->
     if pa.types.is_date(array.type) or pa.types.is_null(array.type):
         array = array.cast(pa.timestamp("us"))
     if not pa.types.is_timestamp(array.type):
-        raise StoreError(f"Column {name} of view {view} is {array.type} and no time; correct the view's source.")
+        raise StoreError(
+            f"Column {name} of view {view} is {array.type}, which is not a time; correct the view's source."
+        )
     if null is None and array.null_count:
         raise StoreError(f"{array.null_count:,} rows of view {view} have no {name}; correct the view's source.")
     numbers = unix_time(array, wire.SECOND)

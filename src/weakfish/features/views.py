@@ -352,7 +352,7 @@ def check_view(made: Transform, past: Past) -> View:
     """Call a transform and check what it returns; raises `FeatureError` with the names of view and column."""
     if made.entity not in past.events.columns:
         raise FeatureError(
-            f"View {made.name!r} is about {made.entity!r}, which is no column of the events; "
+            f"View {made.name!r} is about {made.entity!r}, which is not a column of the events; "
             f"correct its entity, there are: {', '.join(past.events.columns)}."
         )
     try:

@@ -164,7 +164,7 @@ def choose(inferred: Inferred, wishes: Wishes) -> Roles:
         TabularSettings(path=".", columns={"any": "string"}, time_zone=wishes.time_zone)
     except ValidationError as error:
         raise UserError(
-            f"--time-zone {wishes.time_zone} is no time zone; name one such as UTC or Europe/Berlin."
+            f"--time-zone {wishes.time_zone} is not a time zone; name one such as UTC or Europe/Berlin."
         ) from error
     columns = _columns(inferred, wishes)
     key, time = _one(columns, wishes.key, inferred.key), _one(columns, wishes.time, inferred.time)

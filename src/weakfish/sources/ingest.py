@@ -103,7 +103,7 @@ def _check_gold(project: Project, reader: Source) -> None:
             raise UnknownName("task", task, project.params.tasks, f"params.yaml ({type(reader).__name__} has its gold)")
         if column not in reader.schema.names or reader.schema.field(column).type != pa.string():
             raise ParamsError(
-                f"{type(reader).__name__} has gold labels of task {task} in {column!r}, which is no column of text "
+                f"{type(reader).__name__} has gold labels of task {task} in {column!r}, which is not a column of text "
                 f"among {', '.join(reader.schema.names)}; correct gold in the source."
             )
 

@@ -126,8 +126,8 @@ def spine(project: Project, task: str, columns: list[str]) -> Iterator[list[Labe
         labels, there = read_partition(labelled[name], of_label), open_partition(file).schema_arrow.names
         if missing := [column for column in columns if column not in there]:
             raise TrainingError(
-                f"Features of task {task} need {missing[0]!r}, which is no column of the events; correct the entity or "
-                f"the request source in {WHERE}, there are: {', '.join(there)}."
+                f"Features of task {task} need {missing[0]!r}, which is not a column of the events; correct the entity "
+                f"or the request source in {WHERE}, there are: {', '.join(there)}."
             )
         events = read_partition(file, list(dict.fromkeys([key, time, *columns])))
         if not labels[key].equals(events[key]):

@@ -72,7 +72,7 @@ class TabularSettings(Section):
     @classmethod
     def _one_plain_character(cls, value: str | None) -> str | None:
         if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n\0"):
-            raise ValueError("must be one ASCII character that is no line end")
+            raise ValueError("must be one ASCII character that is not a line end")
         return value
 
     @field_validator("time_zone")
