@@ -67,7 +67,7 @@ def test_bare_it_reads_what_is_served(environment: Environment, published: Proje
     assert environment.must(published.root, "python", "-W", "ignore", "-c", code).strip() == "['s1']"
 
 
-@pytest.mark.parametrize("verb", [["vote"], ["validate", "events"], ["publish"], ["run"], ["status"]])
+@pytest.mark.parametrize("verb", [["vote"], ["validate", "events"], ["features"], ["run"], ["status"]])
 def test_a_verb_whose_part_is_missing_says_what_adds_it(
     environment: Environment, published: Project, verb: list[str]
 ) -> None:
