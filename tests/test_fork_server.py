@@ -21,7 +21,10 @@ from projects import ORDERS, write
 from weakfish.cli import fork_server
 
 SOURCE = Path(__file__).resolve().parents[1] / "src/weakfish"
-STAGE = "from weakfish.cli.fork_server import main; main()"
+STAGE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
+    "from weakfish.cli.fork_server import main; main()"
+)
 SLOW = """
     import os, time
     from pathlib import Path

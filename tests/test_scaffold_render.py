@@ -191,7 +191,7 @@ def test_a_new_view_takes_a_line_of_params_and_a_function_of_transforms(tmp_path
         definitions = vars(project.import_module("feature_repo.definitions"))
         assert definitions["product_pace"].entities == ["product"]
         assert definitions["product_entity"].join_key == "product"
-        assert [field.name for field in definitions["product_pace"].schema] == ["product", "events_1d"]
+        assert {field.name for field in definitions["product_pace"].schema} == {"product", "events_1d"}
         served = [each.name for each in definitions["outcome_v1"].feature_view_projections]
         assert served == ["customer_id_activity", "product_pace", "request_features"]
         assert {"validate_features@product_pace", "gate_features@product_pace"} <= set(stages_of(project.root))

@@ -391,7 +391,7 @@ def test_the_second_of_two_publishers_on_a_server_is_told_who_works(
 def test_the_second_of_two_publishers_in_a_project_is_refused(project: Project, store: redis.Redis) -> None:
     from weakfish.project.runs import locked
 
-    with locked(project, "online publish"), pytest.raises(Busy, match="already at work"):
+    with locked(project, "online publish"), pytest.raises(Busy, match="already running"):
         publish(project)
 
 
