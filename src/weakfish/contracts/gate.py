@@ -21,7 +21,7 @@ from weakfish.contracts.record import Rooted, Stored
 from weakfish.contracts.tables import partitions
 from weakfish.contracts.verdicts import Check, Status, Verdict, read_verdict, verdict_file
 from weakfish.errors import CheckFailed
-from weakfish.files import sha256, whole_file, write_json
+from weakfish.files import sha256_of, whole_file, write_json
 
 EVENTS = "events"
 
@@ -125,7 +125,7 @@ def _not_accepted(project: Rooted, verdict: Verdict) -> str | None:
 
 def version_of(files: Mapping[str, Path]) -> str:
     """A hash of a table's partitions, names and bytes."""
-    return _version({name: sha256(file) for name, file in files.items()})
+    return _version(sha256_of(files))
 
 
 def data_version(folder: Path) -> str:
@@ -146,16 +146,17 @@ def partition_hashes(project: Rooted, table: str) -> dict[str, str]:
     files = partitions(project.root / "data" / table)
     memory = project.root / ".weakfish" / "hashes" / f"{table}.json"
     known, now = _remembered(memory), time.time_ns()
-    hashes: dict[str, str] = {}
-    settled: dict[str, list[int | str]] = {}
-    for name, file in files.items():
-        stat = file.stat()
-        marks: list[int | str] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        before = known.get(name)
-        hashes[name] = str(before[-1]) if before and before[:-1] == marks else sha256(file)
-        # A file may change again within the same tick of its file system's clock, and its marks stay the same.
-        if now - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED:
-            settled[name] = [*marks, hashes[name]]
+    stats = {name: file.stat() for name, file in files.items()}
+    marks = {name: [of.st_size, of.st_mtime_ns, of.st_ctime_ns, of.st_ino] for name, of in stats.items()}
+    same = {name: str(known[name][-1]) for name in files if known.get(name, [])[:-1] == marks[name]}
+    new = sha256_of({name: file for name, file in files.items() if name not in same})
+    hashes = {name: same.get(name) or new[name] for name in files}
+    # A file may change again within the same tick of its file system's clock, and its marks stay the same.
+    settled = {
+        name: [*marks[name], hashes[name]]
+        for name, of in stats.items()
+        if now - max(of.st_mtime_ns, of.st_ctime_ns) > SETTLED
+    }
     if settled != known:
         with contextlib.suppress(OSError), whole_file(memory) as part:
             part.write_text(json.dumps(settled), encoding="utf-8")

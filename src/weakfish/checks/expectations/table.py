@@ -24,7 +24,7 @@ from ibis.common.exceptions import IbisError
 from weakfish.checks.expectations.python_regex import PYTHON_SEARCH, search_by_python
 from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.errors import TableError
-from weakfish.files import sha256
+from weakfish.files import sha256_of
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.runs import Progress
 
@@ -90,7 +90,7 @@ class CheckedTable:
                 ) from error
         self.rows = sum(self.sizes.values())
         self.starts = dict(zip(files, np.cumsum([0, *self.sizes.values()]).tolist(), strict=False))
-        self.hashes = {part: sha256(file) for part, file in files.items()}
+        self.hashes = sha256_of(files)
 
     @contextmanager
     def opened(self) -> Iterator[CheckedTable]:
