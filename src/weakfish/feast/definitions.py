@@ -200,13 +200,13 @@ def refuse_registry(store: FeatureStore, root: Path) -> None:
             if source.name in labels:
                 raise UserError(
                     f"On-demand feature view {view.name!r} is computed from the label view {source.name!r}, and labels "
-                    f"are no features; {PAST}."
+                    f"are not features; {PAST}."
                 )
     for service in store.list_feature_services():
         for projection in service.feature_view_projections:
             if projection.name in labels:
                 raise UserError(
-                    f"Feature service {service.name!r} holds the label view {projection.name!r}, and labels are no "
+                    f"Feature service {service.name!r} holds the label view {projection.name!r}, and labels are not "
                     "features; take it out of the service, training reads data/labels itself."
                 )
 
@@ -231,8 +231,8 @@ def refuse_view(view: Any, folder: Path | None, *, every_file: bool = False) -> 
         lies = _lies_under(path, Path(folder or ""), every_file)
         if lies:
             raise UserError(
-                f"Feature view {view.name!r} reads {path}, which holds what lies under data/{lies}, and labels are no "
-                f"features; {PAST}."
+                f"Feature view {view.name!r} reads {path}, which holds what lies under data/{lies}, and labels are "
+                f"not features; {PAST}."
             )
 
 
