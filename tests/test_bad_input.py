@@ -165,7 +165,7 @@ def test_votes_on_other_events_are_refused(project: Path) -> None:
 
 def test_a_verdict_on_other_data_opens_no_gate(project: Path) -> None:
     (project / "data/staged/2024-02.parquet").unlink()
-    assert "about other data" in refused(project, "accept", code=1)
+    assert "about different data" in refused(project, "accept", code=1)
 
 
 def test_a_source_that_breaks_its_schema_is_refused(project: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_gate_by_hand_fails_on_a_verdict_about_other_data(project: Project) ->
     pq.write_table(pa.table({"order_id": ["b"]}), project.table("labels/fraud") / "2024-01.parquet")
     result = run("gate", "--json")
     assert isinstance(result.exception, CheckFailed)
-    assert "The verdict on labels/fraud is about other data" in str(result.exception)
+    assert "The verdict on labels/fraud is about different data" in str(result.exception)
     assert json.loads(result.stdout)["outdated"] == ["labels/fraud"]
 
 

@@ -202,7 +202,7 @@ def test_events_are_judged_as_staged_and_used_as_accepted(tmp_path: Path) -> Non
     require_open(project, [EVENTS])
 
     write_judged(project, EVENTS, PASSED)
-    with pytest.raises(CheckFailed, match="about other data than was accepted"):
+    with pytest.raises(CheckFailed, match="about different data than was accepted"):
         require_open(project, [EVENTS])
     with own_modules(project.root):
         validate(project, EVENTS)

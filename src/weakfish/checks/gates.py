@@ -187,7 +187,7 @@ def gate(project: Project, table: str, fail_on: FailOn = "critical") -> None:
 
 
 def _require_open(project: Project, table: str, version: str) -> Verdict:
-    """The verdict on the data of this version; raises `CheckFailed` when it failed or is about other data."""
+    """The verdict on the data of this version; raises `CheckFailed` when it failed or is about different data."""
     verdict = read_verdict(project, table)
     shut = failure(verdict) if verdict.data_version == version else other_data(table)
     if shut:

@@ -102,8 +102,8 @@ def failure(verdict: Verdict) -> str | None:
 
 
 def other_data(table: str) -> str:
-    """The sentence on a verdict that is about other data."""
-    return f"The verdict on {table} is about other data than what is there now; run `weakfish validate {table}`."
+    """The sentence on a verdict that is about different data than the table holds."""
+    return f"The verdict on {table} is about different data than the table holds now; run `weakfish validate {table}`."
 
 
 def _sentence(check: Check) -> str:
@@ -117,7 +117,7 @@ def _sentence(check: Check) -> str:
 def _not_accepted(project: Rooted, verdict: Verdict) -> str | None:
     accepted = read_ledger(project, "accept").accepted if ledger_file(project, "accept").is_file() else None
     if accepted is None or accepted["staged"] != verdict.data_version:
-        return "The verdict on events is about other data than was accepted; run `weakfish accept`."
+        return "The verdict on events is about different data than was accepted; run `weakfish accept`."
     if accepted["events"] != table_version(project, EVENTS):
         return "data/events is not what `weakfish accept` made of the judged events; run it again."
     return None
