@@ -4,7 +4,7 @@
 
 One line of JSON per matrix and seed: accuracy on covered rows of each, ties by `weakfish.labeling.label_model`,
 which of the two `auto` chose, and why. With ``--project``, subsets of that project's labeling functions on its dev gold
-labels follow; ``data/events``, ``data/votes`` and ``data/gold/<task>/dev`` must be there. The thresholds of `auto` were
+labels follow; ``data/events``, ``data/votes`` and ``data/gold/dev/<task>`` must be there. The thresholds of `auto` were
 set on seeds 1 to 3; the lines in ``label_model_choice.jsonl`` are of others.
 """
 
@@ -228,8 +228,8 @@ def synthetic(rows: int, seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:
 
 def of_project(root: Path, seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """The lines of subsets of a project's functions: all of them, and some drawn, with and without its l2."""
+    from weakfish.contracts.gold import gold_labels
     from weakfish.contracts.tables import folder
-    from weakfish.evaluation.aligned import gold_labels
     from weakfish.labeling.matrix import read_label_matrix
     from weakfish.project.paths import Project
 

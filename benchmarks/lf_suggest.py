@@ -75,7 +75,7 @@ def fours(votes: np.ndarray, others: int, random: int, seed: int) -> list[tuple[
 
 def copied(project: Path, to: Path) -> Path:
     """What suggestions need of a project."""
-    gold = [str(folder.relative_to(project)) for folder in project.glob("data/gold/*/dev")]
+    gold = [str(folder.relative_to(project)) for folder in project.glob("data/gold/dev/*")]
     for name in (*FOLDERS, *gold, ".weakfish/cache/votes"):
         if (project / name).is_dir():
             shutil.copytree(project / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -15,7 +15,7 @@ import pyarrow as pa
 from in_process import own_modules
 from projects import ORDERS, write
 
-from weakfish.contracts.tables import TIME, write_partition
+from weakfish.contracts.tables import TIME, Part, folder, write_partition
 from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
 from weakfish.files import write_json
 from weakfish.labeling.label import label
@@ -54,8 +54,9 @@ def vote(
     seed: int = 0,
     bends: Mapping[str, Bend] | None = None,
     edited: tuple[str, ...] = (),
+    gold_in: Part | None = None,
 ) -> None:
-    """Orders of a month, of which the share ``fraud`` is fraud, and votes on them."""
+    """Orders of a month, of which the share ``fraud`` is fraud, and votes on them; ``gold_in`` is told the truth."""
     random = np.random.default_rng([seed, *month.encode()])
     gold = (random.random(rows) < fraud).astype(np.int64)
     keys = pa.array([f"{month}-{number}" for number in range(rows)])
@@ -63,6 +64,9 @@ def vote(
     times = pa.array([start + timedelta(hours=hour) for hour in range(rows)], TIME)
     events = {"order_id": keys, "placed_at": times, "amount": pa.array([100] * rows)}
     write_partition(at.table("events"), month, pa.table(events))
+    if gold_in:
+        labels = pa.array(["fine", "fraud"]).take(pa.array(gold))
+        write_partition(folder(at, "fraud", gold_in), month, pa.table({"order_id": keys, "label": labels}))
     for number, rule in enumerate(RULES):
         votes = _votes(random, gold, number)
         votes = (bends or {}).get(rule, lambda votes, _: votes)(votes, gold)

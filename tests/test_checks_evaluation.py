@@ -55,6 +55,7 @@ def test_true_probabilities_pass_and_nothing_is_compared_before_anything_was_acc
     found = checks(evaluated(tmp_path))
     assert {name: check["status"] for name, check in found.items()} == {
         "baseline": "noted",
+        "better_than_chance(auc)": "passed",
         "calibration(label_model)": "passed",
         "calibration(text_weak)": "passed",
     }

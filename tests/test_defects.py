@@ -172,7 +172,7 @@ def test_a_new_month_whose_classes_have_other_shares_is_a_warning(
 
 
 def test_the_corpus_own_fall_of_the_share_of_spam_is_a_warning_no_more_and_no_less(demo: Path, clean: Clean) -> None:
-    before, after = (spam_share(demo / "data/gold/spam" / part) for part in ("dev", "test"))
+    before, after = (spam_share(demo / "data/gold" / part / "spam") for part in ("dev", "test"))
     assert (round(before, 2), round(after, 2)) == (0.43, 0.15)
     known, drifted = (clean.checks[through][LABELS]["class_balance(spam)"] for through in (None, THROUGH))
     assert known["status"] == "passed"

@@ -115,7 +115,7 @@ def test_labels_and_votes_depend_on_neither_raw_nor_gold(second: Path) -> None:
     before = {table: contents(second / "data" / table) for table in ("votes", "labels")}
     shutil.rmtree(second / "data/raw")
     for part in ("dev", "test"):
-        permute(second / "data/gold/spam" / part)
+        permute(second / "data/gold" / part / "spam")
     remake(second)
     assert {table: contents(second / "data" / table) for table in ("votes", "labels")} == before
     shutil.rmtree(second / "data/gold")

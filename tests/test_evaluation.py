@@ -14,9 +14,10 @@ import pytest
 import sklearn.metrics as skl
 from sklearn.ensemble._hist_gradient_boosting.binning import _find_binning_thresholds
 
+from weakfish.contracts.gold import UNKNOWN, gold_labels
 from weakfish.errors import TableError
 from weakfish.evaluation import evaluate as plots
-from weakfish.evaluation.aligned import UNKNOWN, Aligned, gold_labels, numbers
+from weakfish.evaluation.aligned import Aligned, numbers
 from weakfish.evaluation.classifiers import NothingToLearn, cuts, learn_numbers, learn_words, vote_shares, word_features
 from weakfish.evaluation.evaluate import assess, empirical
 from weakfish.evaluation.measures import MEASURES, Predictions, auc, measure, missing, resamples, spread

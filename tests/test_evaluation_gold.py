@@ -10,14 +10,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from test_evaluation import BINARY, SETTINGS, THREE, certain, drawn, inputs, task
 
+from weakfish.contracts.gold import ROWS, UNKNOWN
+from weakfish.contracts.gold import ROWS_OF_CLASS as OF_CLASS
 from weakfish.evaluation import classifiers as models_module
 from weakfish.evaluation import evaluate as plots
 from weakfish.evaluation import measures as spread
-from weakfish.evaluation.aligned import UNKNOWN, Aligned
+from weakfish.evaluation.aligned import Aligned
 from weakfish.evaluation.classifiers import fit_predict, sample
 from weakfish.evaluation.evaluate import Evaluation, assess
-from weakfish.evaluation.measures import MEASURES, ROWS, Predictions, Support
-from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
+from weakfish.evaluation.measures import MEASURES, Predictions, Support
 from weakfish.project.params import EvaluateParams
 
 NO_TEXT = EvaluateParams(text=[], seeds=[1], bootstrap=20)

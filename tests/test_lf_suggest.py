@@ -102,7 +102,7 @@ def made(root: Path, **how: float) -> Project:
         write_partition(root / "data/events", month, table.drop_columns(["gold"]))
         part = "dev" if month < "2024-03" else "test"
         named = table.select(["order_id", "gold"]).rename_columns(["order_id", "label"])
-        write_partition(root / f"data/gold/fraud/{part}", month, named)
+        write_partition(root / f"data/gold/{part}/fraud", month, named)
     write_json(
         root / "data/features/customer_activity.manifest.json",
         {"entity": "customer", "columns": {}, "features": [], "data_version": ""},
@@ -218,7 +218,7 @@ def test_where_every_row_is_covered_it_says_so(tmp_path: Path, monkeypatch: pyte
 def test_gold_of_the_test_part_is_never_read(planted: Path, found: Suggestions, tmp_path: Path) -> None:
     root = tmp_path / "without"
     shutil.copytree(planted, root, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in (root / "data/gold/fraud/test").iterdir():
+    for file in (root / "data/gold/test/fraud").iterdir():
         file.write_bytes(b"not to be read")
     assert asked(root) == found
 
@@ -243,7 +243,7 @@ def test_the_benchmark_takes_functions_away_and_counts_what_came_back(
         root = lf_suggest.copied(planted, tmp_path / "copy")
     assert len(set(first) & set(second)) <= 1
     assert len(set(by_chance)) == 3
-    assert not (root / "data/gold/fraud/test").exists(), "test gold stays where it is"
+    assert not (root / "data/gold/test/fraud").exists(), "test gold stays where it is"
     covered = (matrix.votes >= 0).any(axis=1)
     kept = [place for place in range(RULES) if place not in first]
     lost = covered & ~(matrix.votes[:, kept] >= 0).any(axis=1)

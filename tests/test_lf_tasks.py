@@ -97,8 +97,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_partition(root / "data/events", "undated", events)
     names = pa.array([TOPICS[number] for number in topic])
     gold = pa.table({"ticket_id": events["ticket_id"], "label": names})
-    write_partition(root / "data/gold/topic/dev", "undated", gold.slice(0, ROWS // 2))
-    write_partition(root / "data/gold/topic/test", "undated", gold.slice(ROWS // 2))
+    write_partition(root / "data/gold/dev/topic", "undated", gold.slice(0, ROWS // 2))
+    write_partition(root / "data/gold/test/topic", "undated", gold.slice(ROWS // 2))
     with own_functions():
         vote(Project(root))
         label(Project(root))

@@ -166,7 +166,7 @@ def voted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def write_gold(root: Path, part: str, labels: list[tuple[str, str]]) -> None:
     keys, names = zip(*labels, strict=True)
     labels_of = pa.table({"order_id": list(keys), "label": list(names)})
-    write_partition(root / "data/gold/fraud" / part, "2024-01", labels_of)
+    write_partition(root / "data/gold" / part / "fraud", "2024-01", labels_of)
 
 
 @pytest.fixture
@@ -329,16 +329,16 @@ def test_both_kinds_of_functions_are_tried_alike(voted: Path) -> None:
 
 def test_gold_of_the_test_part_is_never_read(project: Project) -> None:
     before = printed(trial(project.root, "is_small"))
-    (project.table("gold/fraud/test") / "2024-01.parquet").write_bytes(b"no Parquet at all")
+    (project.table("gold/test/fraud") / "2024-01.parquet").write_bytes(b"no Parquet at all")
     assert printed(trial(project.root, "is_small")) == before
-    shutil.rmtree(project.table("gold/fraud/test"))
+    shutil.rmtree(project.table("gold/test/fraud"))
     assert printed(trial(project.root, "is_small")) == before
     write_gold(project.root, "dev", [(f"o{number:03}", "fraud") for number in range(100)])
     assert printed(trial(project.root, "is_small")) != before, "gold of the dev part is"
 
 
 def test_without_dev_gold_there_is_no_accuracy(project: Project) -> None:
-    shutil.rmtree(project.table("gold/fraud/dev"))
+    shutil.rmtree(project.table("gold/dev/fraud"))
     found = trial(project.root, "drafts/amounts.py:by_amount")
     assert found.figures["gold"] is None
     assert {row["gold"] for row in found.figures["examples"]["disagrees"]} == {None}
@@ -349,7 +349,7 @@ def test_gold_labels_of_other_classes_are_passed_over_and_said_so(project: Proje
     write_gold(project.root, "dev", [("o001", "theft"), ("o002", "fine")])
     found = trial(project.root, "is_small").figures
     assert found["gold"]["rows"] == 1
-    assert found["notes"] == ["1 label(s) in data/gold/fraud/dev are not classes of the task and were ignored."]
+    assert found["notes"] == ["1 label(s) in data/gold/dev/fraud are not classes of the task and were ignored."]
 
 
 def test_a_function_that_raises_says_on_which_rows_and_votes_elsewhere(voted: Path) -> None:

@@ -117,7 +117,7 @@ def test_six_classes_whose_names_are_no_plain_names_become_some(tickets: Made) -
     labels = read_table(tickets.root / "data/labels/kind")
     classes = [f"{kind}_request" for kind in own_data.KINDS]
     assert sorted(name for name in labels.column_names if name.startswith("p_")) == sorted(f"p_{c}" for c in classes)
-    gold = read_table(tickets.root / "data/gold/kind/dev")
+    gold = read_table(tickets.root / "data/gold/dev/kind")
     assert set(gold["label"].to_pylist()) == set(classes)
 
 

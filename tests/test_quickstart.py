@@ -146,7 +146,7 @@ def test_the_function_that_it_names_is_the_one_that_models_contradict_most(demo:
 
 def test_wrong_labels_are_counted_as_labels_and_dev_gold_have_them(demo: Path, facts: dict[str, Any]) -> None:
     split = pd.Timestamp(Project(demo).params.gold.split_time)
-    gold = pd.read_parquet(demo / "data/gold/spam/dev").set_index("message_id")["label"]
+    gold = pd.read_parquet(demo / "data/gold/dev/spam").set_index("message_id")["label"]
     labels = pd.read_parquet(demo / "data/labels/spam").query("covered").set_index("message_id")
     both = labels.join(gold.rename("gold"), how="inner").dropna(subset="gold")
     early = both["received_at"] < split - pd.DateOffset(months=1)

@@ -54,7 +54,7 @@ def test_a_source_of_twenty_lines_reads_a_database(project: Project) -> None:
     assert rows.column_names == ["ticket_id", "opened_at", "subject"]
     assert rows["ticket_id"].to_pylist() == [f"t{number:03}" for number in range(100)]
     assert rows["opened_at"][0].as_py() == datetime(2024, 1, 15, 12, tzinfo=UTC)
-    gold = {part: read_table(project.table(f"gold/urgency/{part}")).num_rows for part in ("dev", "test")}
+    gold = {part: read_table(project.table(f"gold/{part}/urgency")).num_rows for part in ("dev", "test")}
     assert gold == {"dev": 22, "test": 45}, "of the 33 before February every third has no label"
 
 

@@ -42,11 +42,11 @@ def test_events_are_staged_by_month_in_order_without_gold(done: Path) -> None:
 
 
 def test_gold_is_split_at_the_split_time_and_undated_gold_kept_apart(done: Path) -> None:
-    dev, test = read_table(done / "data/gold/fraud/dev"), read_table(done / "data/gold/fraud/test")
+    dev, test = read_table(done / "data/gold/dev/fraud"), read_table(done / "data/gold/test/fraud")
     known = [number for number in range(1, 30) if number % 3 != 2]
     assert dev["order_id"].to_pylist() == [f"o{number:02}" for number in known if number < 16]
     assert test["order_id"].to_pylist() == [f"o{number:02}" for number in known if number >= 16]
-    assert read_table(done / "data/gold/fraud/undated").to_pylist() == [{"order_id": "o00", "label": "fine"}]
+    assert read_table(done / "data/gold/undated/fraud").to_pylist() == [{"order_id": "o00", "label": "fine"}]
 
 
 def test_staged_is_accepted_plus_quarantined_with_every_reason(done: Path) -> None:

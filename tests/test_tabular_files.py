@@ -197,7 +197,7 @@ def test_a_project_reads_its_files_through_the_pipeline(tmp_path: Path) -> None:
         {"order_id": "o2", "amount": None},
         {"order_id": "o3", "amount": 7},
     ]
-    assert sorted(contents(root / "data/gold")) == ["fraud/dev/2024-01.parquet", "fraud/test/2024-02.parquet"]
+    assert sorted(contents(root / "data/gold")) == ["dev/fraud/2024-01.parquet", "test/fraud/2024-02.parquet"]
     aside = read_table(root / "data/quarantine/raw").select(["line", "kind", "column"]).to_pylist()
     assert sorted(aside, key=lambda reject: reject["line"]) == [
         {"line": 3, "kind": "value", "column": "amount"},

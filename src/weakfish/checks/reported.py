@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from weakfish.checks.baseline import Baseline
 from weakfish.checks.change import nothing_accepted
 from weakfish.checks.gates import verdict_of
+from weakfish.checks.gold_checks import LABELS, checks_on_test
 from weakfish.checks.rates import percent
 from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.contracts.tables import open_partition, read_partition
@@ -180,8 +181,8 @@ def _text(time: datetime) -> str:
 MEASURES = ("auc", "coverage", "f1")
 """What is compared with the accepted; of each, more is better."""
 
-LABELS, VOTES = "label_model", "majority_vote"
-"""The model whose probabilities become labels; and the one that has only shares of votes."""
+VOTES = "majority_vote"
+"""The model that has only shares of votes."""
 
 SAMPLES, SEED = 4000, 1
 QUANTILE = 0.99
@@ -206,7 +207,8 @@ def validate_evaluation(project: Project, task: str) -> Verdict:
     name = f"evaluation/{project.task(task) and task}"
     metrics, accepted = _of_task(project, task), Baseline.read(project).table(name)
     compared = _metrics(metrics, accepted.metrics or {}) if accepted else [nothing_accepted(name)]
-    checks = sorted([*_calibration(project, task), *compared], key=lambda check: check.check)
+    by_gold = checks_on_test(project, task, metrics)
+    checks = sorted([*by_gold, *_calibration(project, task), *compared], key=lambda check: check.check)
     verdict = verdict_of(name, data_version(project), metrics["test_rows"], checks, None)
     write_verdict(project, verdict)
     return verdict

@@ -15,6 +15,7 @@ from weakfish.checks.bad_rows import names_of, write_mask
 from weakfish.checks.baseline import Baseline
 from weakfish.checks.change import change_checks
 from weakfish.checks.gates import first_rows, named, verdict_of
+from weakfish.checks.gold_checks import checks_on_dev
 from weakfish.checks.gx import import_gx
 from weakfish.checks.label_checks import label_checks, rules_of
 from weakfish.checks.repairs import staged_files, waive
@@ -57,6 +58,7 @@ def validate(project: Project, table: str) -> Verdict:
         checks = [*waived.checks, *change_checks(table, profile, accepted, limits.change, files)]
         if kind == "labels":
             checks += label_checks(project, name, accepted.rules if accepted else None)
+            checks += checks_on_dev(project, name)
         elif kind == "features":
             checks += feature_checks(project, name, files)
         elif kind == "training":

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import click
 
 from weakfish import __version__
-from weakfish.errors import Busy, CheckFailed, UserError, WeakfishError
+from weakfish.errors import Busy, CheckFailed, UnknownName, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.stages import stage_of
 
 if TYPE_CHECKING:
     from weakfish.checks.gates import FailOn
+    from weakfish.project.runs import Misuse
 
 
 Work = Callable[[Project], object]
@@ -128,7 +129,7 @@ def validate(table: str) -> None:
     """
     from weakfish.checks.validate import validate as work
 
-    _stage(stage_of("validate", table), lambda project: work(project, table))
+    _stage(stage_of("validate", table), lambda project: work(project, table), misuse=_misuse())
 
 
 @cli.command()
@@ -160,7 +161,11 @@ def label(despite_gate: str | None) -> None:
     """Fit the label models on the votes and write probabilistic labels."""
     from weakfish.labeling.label import label as work
 
-    _stage("label", work, reason=despite_gate)
+    def label_and_say(project: Project) -> None:
+        for line in work(project):
+            click.echo(line)
+
+    _stage("label", label_and_say, reason=despite_gate)
 
 
 @cli.command()
@@ -191,8 +196,8 @@ def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
         see(project, compare=False)
         gates.gate(project, str(table), fail_on)
 
-    if table and (fail_on == "critical" or "DVC_STAGE" in os.environ):
-        _stage(stage_of("gate", table), open_gate, always_render=True)
+    if table and (fail_on == "critical" or not _by_hand()):
+        _stage(stage_of("gate", table), open_gate, always_render=True, misuse=_misuse())
         return
     project = Project.find()
     seen = see(project, compare=True)
@@ -229,7 +234,7 @@ def publish(rollback: str | None, as_json: bool, despite_gate: str | None) -> No
         click.echo(of_publication(outcome, as_json))
         return outcome is not None
 
-    _stage("publish", publish_and_say, reason=despite_gate)
+    _stage("publish", publish_and_say, reason=despite_gate, misuse=UserError if rollback else ())
 
 
 @cli.command()
@@ -305,23 +310,42 @@ def accept_baseline(tables: tuple[str, ...], through: str | None, as_json: bool)
     click.echo(f"Commit {where} and run `weakfish run`." if changed else f"{where} is as it was.")
 
 
-def _stage(name: str, work: Work, always_render: bool = False, reason: str | None = None) -> None:
+def _by_hand() -> bool:
+    """Whether a person runs this command, not DVC."""
+    return "DVC_STAGE" not in os.environ
+
+
+def _misuse() -> Misuse:
+    """The errors of a person who named a table that does not exist; under DVC they are the project's."""
+    return UnknownName if _by_hand() else ()
+
+
+def _stage(name: str, work: Work, always_render: bool = False, reason: str | None = None, misuse: Misuse = ()) -> None:
     """Run a stage under its record; a stage that fails leaves a red page, a gate leaves a page in any case.
 
-    With a ``reason``, it goes on although gates are shut, and leaves a page that says so.
+    With a ``reason``, it goes on although gates are shut, and leaves a page that says so. An error of a kind in
+    ``misuse`` leaves everything as it was. Under DVC each stage first looks for what would stop a later one.
     Of a failure the webhook is told here, or by `weakfish run`, which sees stages that were killed too.
     """
     from weakfish.contracts.ledgers import despite
     from weakfish.project import runs
+    from weakfish.project.preflight import check_configuration
+
+    def checked(project: Project) -> object:
+        if not _by_hand():
+            check_configuration(project)
+        return work(project)
 
     project = Project.find()
     render = always_render or reason is not None
     try:
         with despite(reason):
-            runs.run_recorded(project, name, work)
+            runs.run_recorded(project, name, checked, misuse)
     except Busy:
         raise
     except BaseException as error:
+        if isinstance(error, misuse):
+            raise
         render = True
         if isinstance(error, Exception):
             _tell(project, name, error)

@@ -18,6 +18,7 @@ from weakfish.checks import outputs
 from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
+from weakfish.project.preflight import check_configuration
 from weakfish.project.runs import forget_failures, locked
 from weakfish.project.stages import named_stage
 from weakfish.report.overall import overall
@@ -42,14 +43,14 @@ def run(project: Project, stages: Sequence[str]) -> None:
     Raises
     ------
     UnknownName
-        When one of ``stages`` is none of ``dvc.yaml``.
+        When one of ``stages`` is none of ``dvc.yaml``, or settings name what is not there; see `check_configuration`.
     WeakfishError
         Of the kind with which the failed stage ended (`CheckFailed`, `UserError`), or when DVC itself failed.
     Busy
         While another run is at work in this project.
     """
     with locked(project, "run"):
-        project.params  # noqa: B018  a malformed file is our sentence, not DVC's
+        check_configuration(project)  # a malformed file is our sentence, not DVC's
         stages = list(_named(project, stages))
         started = datetime.now(UTC)
         code = _dvc(project, "repro", *stages).wait()

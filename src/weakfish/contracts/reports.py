@@ -50,6 +50,15 @@ class FaultsReport:
 
 
 @dataclass(frozen=True)
+class Empirical:
+    """How often a labeling function is right where it votes."""
+
+    votes: int | None = None
+    correct: int | None = None
+    accuracy: Number = None
+
+
+@dataclass(frozen=True)
 class FunctionReport:
     """One labeling function of a task; ``weight`` is the accuracy that the label model learned for it."""
 
@@ -63,6 +72,17 @@ class FunctionReport:
     conflicts: Number = None
     weight: Number = None
     faults: Annotated[FaultsReport, BeforeValidator(_counted)] = field(default_factory=FaultsReport)
+    dev: Empirical | None = None
+
+
+@dataclass(frozen=True)
+class DevReport:
+    """Labels against dev gold: rows that have some, and figures, None where rows are too few."""
+
+    rows: int
+    accuracy: Number = None
+    f1: Number = None
+    coverage: Number = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +133,7 @@ class TaskLabels:
     method: Literal["snorkel", "majority"] | None = None
     why: Sequence[str] = ()
     signals: SignalsReport | None = None
+    dev: DevReport | None = None
     functions: Sequence[FunctionReport] = ()
     by_partition: Sequence[PartitionReport] = ()
 
@@ -136,14 +157,6 @@ class VotesReport:
     """``reports/votes.json``."""
 
     tasks: Mapping[str, TaskVotes] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Empirical:
-    """How often a labeling function is right where it votes."""
-
-    votes: int | None = None
-    accuracy: Number = None
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ class Split(Protocol):
 
 def folder(project: Rooted, task: str, part: Part) -> Path:
     """The folder of a part of a task's gold labels; it need not exist."""
-    return project.root / "data" / "gold" / task / part
+    return project.root / "data" / "gold" / part / task
 
 
 def in_test(settings: Split, keys: pa.ChunkedArray, times: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.contracts.tables import GOLD_LABEL, folder, in_test, partition_names, read_table
+from weakfish.contracts.gold import gold_labels
+from weakfish.contracts.tables import folder, in_test, partition_names, read_table
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
 from weakfish.labeling.matrix import read_label_matrix
 from weakfish.project.paths import Project
-
-UNKNOWN = -1
-"""The gold label of a row that has none."""
 
 MICROSECONDS = 86_400_000_000
 """Of a day."""
@@ -112,29 +109,6 @@ def _of_same_events(
     if not rows[project.params.events.key].equals(keys):
         raise TableError(f"data/{table} holds other events than data/votes; run `dvc repro {stage}`.")
     return rows
-
-
-def gold_labels(where: Path, key: str, keys: pa.ChunkedArray, classes: Sequence[str]) -> Ints:
-    """The gold label of each key as a position in ``classes``; `UNKNOWN` where there is none, or no folder.
-
-    Raises
-    ------
-    TableError
-        When the table holds a label that is no class of the task.
-    """
-    if not any(where.glob("*.parquet")):
-        return np.full(len(keys), UNKNOWN)
-    gold = read_table(where, [key, GOLD_LABEL])
-    strangers = sorted(set(pc.unique(gold[GOLD_LABEL]).to_pylist()) - {*classes, None})
-    if strangers:
-        raise TableError(
-            f"{where} holds the label {strangers[0]!r}, which is none of the task's classes ({', '.join(classes)}); "
-            "correct tasks.<task>.classes in params.yaml or what the source yields."
-        )
-    numbers = pc.index_in(gold[GOLD_LABEL], pa.array(classes))
-    found = pc.take(numbers, pc.index_in(keys, gold[key].combine_chunks()))
-    labels: Ints = pc.fill_null(found, UNKNOWN).to_numpy().astype(np.int64)
-    return labels
 
 
 def numbers(features: pa.Table) -> Floats:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from weakfish.contracts.gold import ROWS_OF_CLASS, UNKNOWN
 from weakfish.contracts.votes_file import ABSTAIN, Votes
-from weakfish.evaluation.aligned import UNKNOWN, Aligned
-from weakfish.evaluation.measures import ROWS_OF_CLASS, Bools, Floats, Predictions, Support, too_few
+from weakfish.evaluation.aligned import Aligned
+from weakfish.evaluation.measures import Bools, Floats, Predictions, Support, too_few
 from weakfish.labeling.choice import learn
 from weakfish.labeling.label_model import covered
 from weakfish.project.params import TaskParams

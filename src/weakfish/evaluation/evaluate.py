@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from weakfish.contracts.gate import EVENTS, require_open
+from weakfish.contracts.gold import UNKNOWN, Confusion
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.votes_file import ABSTAIN, Votes
-from weakfish.evaluation.aligned import UNKNOWN, Aligned, read_inputs
+from weakfish.evaluation.aligned import Aligned, read_inputs
 from weakfish.evaluation.classifiers import BySeed, Classifiers, label_models, sample, vote_shares
 from weakfish.evaluation.measures import (
     MEASURES,
@@ -93,7 +94,8 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams) -> Evalu
         Its ``metrics`` hold ``dev_rows`` and ``test_rows`` (events with a gold label), ``models``, by model and
         measure (see `spread`): ``majority_vote``, ``label_model``, with columns of text ``text_weak`` and
         ``text_gold``, with a training set ``features_weak`` and ``features_gold``, with both ``both_weak`` and
-        ``both_gold``; and ``functions``, by labeling function and part of gold (see `empirical`). The models are
+        ``both_gold``; ``confusion`` (see `weakfish.contracts.gold`) of the labels on test; and ``functions``, by
+        labeling function and part of gold (see `empirical`). The models are
         measured on test alone. With three classes or more, ``classes`` has for each its rows and figures. What rows
         cannot support is told in ``left_out``, by name.
     """
@@ -138,6 +140,7 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams) -> Evalu
     metrics = {
         "dev_rows": sum(dev),
         "test_rows": len(gold),
+        "confusion": Confusion.of(gold, everywhere["label_model"][seed].at(test).decided(), classes).to_json(),
         "models": models,
         "functions": empirical(inputs.functions, inputs.votes, {"dev": inputs.dev, "test": inputs.test}),
     }

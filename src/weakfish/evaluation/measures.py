@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from weakfish.contracts.gold import ROWS, ROWS_OF_CLASS
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -153,12 +155,6 @@ def _ratio(above: Floats, below: Floats) -> Floats:
     ratio: Floats = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
     return ratio
 
-
-ROWS = 30
-"""Test rows that any figure needs: with fewer, chance alone can move a share by 0.18 (95 %, at one half)."""
-
-ROWS_OF_CLASS = 10
-"""Rows that a figure about one class needs of it: with fewer, chance can move its recall by 0.31."""
 
 MOST_TEST = 20_000
 """Test rows that are measured, a sample of more: they tell any share to 0.007."""

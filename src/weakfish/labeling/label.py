@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 from importlib.metadata import version
 from itertools import accumulate
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from weakfish.contracts.gate import EVENTS, partition_hashes, require_open
+from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
 from weakfish.contracts.tables import TIME, UNDATED, partitions
@@ -23,6 +27,7 @@ from weakfish.contracts.votes_file import table_json
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import whole_folder, write_json
 from weakfish.labeling.choice import Chosen, Maker, VoteTally, alone, choose
+from weakfish.labeling.dev_gold import DevCounts, compare, decided, dev_labels, snapshot
 from weakfish.labeling.label_model import Counts, Patterns, Probabilities, batches, covered, decide, majority
 from weakfish.labeling.matrix import LabelMatrix, VotesOfPartition, label_matrix, votes_of
 from weakfish.project.cache import Cache
@@ -45,25 +50,32 @@ KEPT = 1 << 28
 """Bytes of votes that stay in memory from the first pass to the second, so that small projects read them once."""
 
 
-def label(project: Project) -> None:
+def label(project: Project) -> list[str]:
     """Fit the label models of each task and write its labels.
 
     ``data/labels/<task>``: the events' key and time, per class ``p_<class>`` (the chosen method) and
     ``majority_<class>`` (majority vote), ``covered`` (any function voted), ``n_votes``, and ``label``: the most
     probable class, by `decide` where several are. A row without votes has the class balance as its probabilities,
     ``covered`` false and no ``label``. Raises `CheckFailed` when the gate of the events is shut.
+
+    Returns sentences: what the labels are worth on dev gold, and what changed since the last run.
     """
     require_open(project, [EVENTS])
     summaries: dict[str, dict[str, Any]] = {}
+    remembered: dict[str, dict[str, Any]] = {}
     with whole_folder(project.data / "labels") as folder, ThreadPoolExecutor(WORKERS) as pool:
         hashes = pool.submit(partition_hashes, project, EVENTS)
         for task in project.params.tasks:
             work = _Task(project, task, pool)
             summaries[task] = work.write(folder / task)
-            write_manifest(folder, task, work.manifest(hashes.result()))
+            manifest = work.manifest(hashes.result())
+            write_manifest(folder, task, manifest)
+            identities = {name: function.identity for name, function in manifest.functions.items()}
+            remembered[task] = snapshot(summaries[task], identities, work.labelled)
     write_json(project.reports / "labeling_functions.json", {"tasks": summaries})
     rows = [found["rows"] for found in summaries.values()]
     write_ledger(project, "label", rows_in=rows[0], rows_out=sum(rows))
+    return compare(project, remembered)
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,19 @@ def schedule(settings: LabelModelParams, covered: Mapping[str, int], task: str) 
     return fits + [Fit(dated[: place + 1], (dated[place],)) for place in range(first, len(dated))]
 
 
+@dataclass(frozen=True)
+class _Written:
+    """What was written of a partition.
+
+    ``counts`` are ``rows``, ``covered``, and ``mean``: the mean probability of each class over covered rows, None
+    without any; ``labels`` are rows by label.
+    """
+
+    counts: dict[str, Any]
+    labels: Counter[str]
+    dev: DevCounts
+
+
 class _Task:
     """The labels of one task."""
 
@@ -115,6 +140,7 @@ class _Task:
         self.functions: list[LabelingFunction] = load_functions(project, task)
         self.names = [function.name for function in self.functions]
         self.kept: dict[str, VotesOfPartition] = {}
+        self.labelled: Counter[str] = Counter()
         names = list(partitions(project.table("events")))
         found = list(pool.map(self._tally, names))
         self.tallies = dict(zip(names, (tally for tally, _ in found), strict=True))
@@ -129,6 +155,8 @@ class _Task:
         by_name = {name: chosen for fit, chosen in zip(self.fits, self.chosen, strict=True) for name in fit.labels}
         written = self.pool.map(lambda name: self._label(folder, name, by_name[name]), self.tallies)
         parts = dict(zip(self.tallies, written, strict=True))
+        for part in parts.values():
+            self.labelled.update(part.labels)
         self.fitted.drop_unused()
         return summary(self.settings, self.functions, self.tallies, self.faults, parts, self.chosen[-1])
 
@@ -167,15 +195,11 @@ class _Task:
             except LabelingFunctionError as error:
                 raise LabelingFunctionError(f"Task {self.task}: {error}") from error
 
-    def _label(self, folder: Path, partition: str, chosen: Chosen) -> dict[str, Any]:
-        """Write the labels of a partition batch by batch; the same votes and model give the same bytes.
-
-        Returns
-        -------
-        dict
-            ``rows``, ``covered``, and ``mean``: the mean probability of each class over covered rows, None without any.
-        """
+    def _label(self, folder: Path, partition: str, chosen: Chosen) -> _Written:
+        """Write the labels of a partition batch by batch; the same votes and model give the same bytes."""
         matrix = label_matrix(self.project, self.task, self.names, partition, self.kept.pop(partition, None))
+        gold = dev_labels(self.project, self.task, partition, matrix.keys)
+        said, labels = np.full(len(gold), UNKNOWN), Counter[str]()
         empty = Patterns(matrix.votes, np.zeros(0, np.int64), np.zeros(0, np.int64))
         rows, total = 0, np.zeros(len(self.settings.classes))
         writer: pq.ParquetWriter | None = None
@@ -184,6 +208,8 @@ class _Task:
             table = self._table(place, patterns, matrix, posterior, seen)
             writer = writer or self._writer(folder / f"{partition}.parquet", table.schema)
             writer.write_table(table)
+            said[place] = decided(posterior, seen)[patterns.inverse]
+            labels.update({each["values"]: each["counts"] for each in table["label"].value_counts().to_pylist()})
             rows += int(patterns.counts[seen].sum())
             total += (posterior * (patterns.counts * seen)[:, None]).sum(axis=0)
         if writer is not None:
@@ -191,7 +217,9 @@ class _Task:
         mean = {
             name: float(sum_) / rows if rows else None for name, sum_ in zip(self.settings.classes, total, strict=True)
         }
-        return {"rows": len(matrix.votes), "covered": rows, "mean": mean}
+        del labels[None]  # rows that are not covered
+        dev = DevCounts.of(gold, said, matrix.votes, self.settings.classes)
+        return _Written({"rows": len(matrix.votes), "covered": rows, "mean": mean}, labels, dev)
 
     def _table(
         self,
@@ -238,7 +266,7 @@ def summary(
     functions: Sequence[LabelingFunction],
     tallies: Mapping[str, VoteTally],
     faults: Sequence[int],
-    parts: Mapping[str, dict[str, Any]],
+    parts: Mapping[str, _Written],
     chosen: Chosen,
 ) -> dict[str, Any]:
     """The figures of a task.
@@ -248,12 +276,15 @@ def summary(
     Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of the rows on which a function votes and the others
     have one majority, on which it votes as that, None without any; ``settles`` is the share of covered rows of `alone`.
     By partition, the same are counts of rows; ``others`` is that of `VoteTally`, in the form of `table_json`.
+    ``dev`` is what dev gold says of the labels and of each function (see `DevCounts`), None where no row has any.
     """
     whole = VoteTally.total(tallies.values(), len(functions), len(task.classes))
     names, rows = [function.name for function in functions], max(1, whole.sums.rows)
     settled = {name: alone(chosen, tally.patterns) for name, tally in tallies.items()}
     weighed = max(1, sum(part.rows for part in settled.values()))
     counts = whole.sums.votes.reshape(len(functions), -1).tolist()
+    dev = reduce(add, (part.dev for part in parts.values()))
+    on_dev = dev.of_functions() if dev.labels.rows else [None] * len(functions)
 
     def by_function(columns: Iterable[Any]) -> dict[str, Any]:
         return dict(zip(names, columns, strict=True))
@@ -266,6 +297,7 @@ def summary(
         "method": chosen.method,
         "why": chosen.why,
         "signals": chosen.signals.to_json(names, chosen.model.losses),
+        "dev": dev.as_json() if dev.labels.rows else None,
         "functions": [
             {
                 "name": function.name,
@@ -280,13 +312,14 @@ def summary(
                 "settles": sum(int(part.settled[number]) for part in settled.values()) / weighed,
                 "weight": chosen.model.weights[number],
                 "faults": faults[number],
+                "dev": on_dev[number],
             }
             for number, function in enumerate(functions)
         ],
         "by_partition": [
             {
                 "partition": name,
-                **parts[name],
+                **parts[name].counts,
                 "votes": by_function(tally.sums.votes.reshape(len(functions), -1).tolist()),
                 "conflicts": by_function(tally.conflicts.tolist()),
                 "others": by_function(map(table_json, tally.others.tolist())),

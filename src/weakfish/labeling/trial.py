@@ -121,7 +121,7 @@ def try_function(
         notes.append(f"Not compared with other functions: {error}")
     gold, strange = DevGold(project, task).of(sample.rows[key])
     if strange:
-        notes.append(f"{strange:,} label(s) in data/gold/{task}/dev are not classes of the task and were ignored.")
+        notes.append(f"{strange:,} label(s) in data/gold/dev/{task} are not classes of the task and were ignored.")
     compared = Compared(votes, others.votes if others else np.empty((len(votes), 0), np.int8), gold, classes)
     picked = {
         "fires": _some(compared.fires, examples),

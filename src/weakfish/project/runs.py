@@ -13,10 +13,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from weakfish.contracts.ledgers import Run, read_run, read_runs, run_file, write_run
-from weakfish.errors import Busy, WeakfishError
+from weakfish.errors import Busy, UserError, WeakfishError
 from weakfish.project.paths import Project
 
 INTERRUPTED = 130
+
+Misuse = type[UserError] | tuple[()]
+"""The errors that say that a command was misused; none as a rule."""
 
 
 def forget_failures(project: Project, before: datetime) -> None:
@@ -29,10 +32,11 @@ def forget_failures(project: Project, before: datetime) -> None:
             run_file(project, stage).unlink()
 
 
-def run_recorded(project: Project, stage: str, work: Callable[[Project], object]) -> None:
+def run_recorded(project: Project, stage: str, work: Callable[[Project], object], misuse: Misuse = ()) -> None:
     """Run a stage's work under its lock, and record when it began and ended and how.
 
-    Work that returns False had nothing to do: the record of the run that did it stands.
+    Work that returns False had nothing to do: the record of the run that did it stands. So it does after an
+    error of a kind in ``misuse``: of a command that a person misused, which says nothing of the pipeline.
 
     Raises
     ------
@@ -43,13 +47,14 @@ def run_recorded(project: Project, stage: str, work: Callable[[Project], object]
         before = read_run(project, stage)
         started, clock = datetime.now(UTC), time.monotonic()
         write_run(project, Run(stage, started, seconds=0.0))
-        code, idle = INTERRUPTED, False
+        code, idle, misused = INTERRUPTED, False, False
         message: str | None = "It was interrupted."
         try:
             idle = work(project) is False
             code, message = 0, None
         except WeakfishError as error:
             code, message = error.exit_code, str(error)
+            misused = isinstance(error, misuse)
             raise
         except Exception as error:
             code, message = WeakfishError.exit_code, f"{type(error).__name__}: {error}"
@@ -57,7 +62,11 @@ def run_recorded(project: Project, stage: str, work: Callable[[Project], object]
         finally:
             seconds = round(time.monotonic() - clock, 2)
             done = Run(stage, started, datetime.now(UTC), code, message, seconds)
-            write_run(project, before if idle and before and before.exit_code == 0 else done)
+            if misused and before is None:
+                run_file(project, stage).unlink()
+            else:
+                stands = misused or (idle and before is not None and before.exit_code == 0)
+                write_run(project, before if stands and before else done)
 
 
 def lock_file(project: Project, work: str) -> Path:

@@ -27,7 +27,7 @@ def gates(tables: Iterable[str]) -> dict[str, str]:
 
 def stages_of(root: Path) -> dict[str, str | None]:
     """What each stage says of itself (its ``desc``), in the order of the file; nothing of a file that is malformed."""
-    pipeline, params = (_mapping(root / name) for name in (FILE, "params.yaml"))
+    pipeline, params = (read_yaml(root / name) for name in (FILE, "params.yaml"))
     stages = pipeline.get("stages")
     found: dict[str, str | None] = {}
     for name, stage in stages.items() if isinstance(stages, dict) else ():
@@ -75,7 +75,8 @@ def _items(given: Any, params: Mapping[str, Any]) -> Iterator[str]:
         yield str(item)
 
 
-def _mapping(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds; nothing where it is missing or malformed."""
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):

@@ -9,8 +9,8 @@ from statistics import median
 
 from markupsafe import Markup
 
+from weakfish.contracts.gold import ROWS_OF_CLASS as OF_CLASS
 from weakfish.contracts.reports import Empirical, FaultsReport, FunctionReport, PartitionReport, TaskLabels
-from weakfish.evaluation.measures import ROWS_OF_CLASS as OF_CLASS
 from weakfish.report.charts import (
     COLOURS,
     WIDE,

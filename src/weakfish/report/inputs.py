@@ -22,6 +22,7 @@ from weakfish.contracts.record import Stored
 from weakfish.contracts.reports import LabelsReport, Metrics, VotesReport
 from weakfish.contracts.verdicts import VERDICTS, Verdict
 from weakfish.errors import WeakfishError
+from weakfish.project.freshness import REPORT, Lock, LockedFile, stale_stages
 from weakfish.project.git import git_output
 from weakfish.project.paths import Project
 from weakfish.project.runs import lock_file
@@ -34,35 +35,8 @@ T = TypeVar("T")
 
 PLOTS = Stored(list[dict[str, Any]], "reports/plots")
 
-REPORT = "report"
-"""The stage that renders the page. It is never a reason for a bad verdict."""
-
 REVISIONS = 20
 """The most accepted revisions that a trend covers."""
-
-
-@dataclass(frozen=True)
-class LockedOut:
-    """One out of a stage in ``dvc.lock``."""
-
-    path: str
-    md5: str | None = None
-    size: int | None = None
-    nfiles: int | None = None
-
-
-@dataclass(frozen=True)
-class LockedStage:
-    """One stage of ``dvc.lock``."""
-
-    outs: Sequence[LockedOut] = ()
-
-
-@dataclass(frozen=True)
-class Lock:
-    """``dvc.lock``."""
-
-    stages: Mapping[str, LockedStage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,7 +78,8 @@ class StageRow:
     Attributes
     ----------
     state
-        ``run``, ``running``, ``cached``, ``failed``, or ``not run``: the pipeline stopped before it, or it never ran.
+        ``run``, ``running``, ``cached``, ``stale`` (its outs are about other data or settings than lie there now),
+        ``failed``, or ``not run``: the pipeline stopped before it, or it never ran.
     passed, warned, failed
         Checks, for a stage that validates a table: noted ones count as passed, those that quarantined rows as warned.
     started_at
@@ -186,9 +161,16 @@ class RunRecords:
         names = list(self.stages)
         return names.index(stage) if stage in names else len(names)
 
+    @cached_property
+    def stale(self) -> dict[str, str]:
+        """The stages whose outs are about other data or settings than lie there now, each with why."""
+        found = stale_stages(self.root, self.lock, self.runs)
+        return {stage: why for stage, why in found.items() if stage in self.stages}
+
     def outdated(self, stage: str) -> bool:
-        """Whether the outs of a stage are from an earlier run because the pipeline stopped there or before it."""
-        return self.stop is not None and stage in self.stages and self.position(stage) >= self.stop.position
+        """Whether the outs of a stage are from an earlier run: stale, or the pipeline stopped there or before it."""
+        stopped = self.stop is not None and stage in self.stages and self.position(stage) >= self.stop.position
+        return stopped or stage in self.stale
 
     def rows(self, since: datetime | None = None) -> list[StageRow]:
         """One row per stage, in the pipeline's order; a stage that ran before ``since`` (UTC) counts as cached."""
@@ -234,7 +216,7 @@ class RunRecords:
             return None
         return {out.path: out.md5 for stage in lock.stages.values() for out in stage.outs} if lock else None
 
-    def _outs(self, stage: str) -> Sequence[LockedOut]:
+    def _outs(self, stage: str) -> Sequence[LockedFile]:
         return self.lock.stages[stage].outs if stage in self.lock.stages else ()
 
     def _bad_run(self, stage: str) -> Stop | None:
@@ -260,8 +242,10 @@ class RunRecords:
 
     def _state(self, stage: str, since: datetime | None) -> str:
         run = self.runs.get(stage)
-        if self.stop and self.outdated(stage):
+        if self.stop and self.stop.position <= self.position(stage) < len(self.stages):
             return self.stop.state if stage == self.stop.stage else "not run"
+        if stage in self.stale:
+            return "stale"
         if run is None:
             outs = self._outs(stage)
             return "cached" if outs and all((self.root / out.path).exists() for out in outs) else "not run"
@@ -289,7 +273,7 @@ class RunRecords:
         )
 
 
-def _change(out: LockedOut, committed: Mapping[str, str | None]) -> str:
+def _change(out: LockedFile, committed: Mapping[str, str | None]) -> str:
     if out.path not in committed:
         return "new"
     return "same" if committed[out.path] == out.md5 else "changed"

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 import weakfish
 from weakfish.checks.outputs import write_junit
-from weakfish.evaluation.measures import ROWS_OF_CLASS
+from weakfish.contracts.gold import ROWS_OF_CLASS
 from weakfish.files import whole_file
 from weakfish.report import charts, check_tables, feature_tables, function_tables, overall, task_sections, wording
 from weakfish.report.check_tables import CheckRow

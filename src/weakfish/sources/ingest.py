@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.ledgers import write_ledger
-from weakfish.contracts.tables import GOLD_LABEL, UNDATED, Contract, in_test, write_partition
+from weakfish.contracts.tables import GOLD_LABEL, Contract, Part, in_test, write_partition
 from weakfish.errors import ParamsError, UnknownName
 from weakfish.files import whole_folder, write_json
 from weakfish.project.paths import Project
@@ -81,6 +81,8 @@ def ingest(project: Project) -> None:
         whole_folder(project.staged("events")) as staged,
         _Spill(staged / "spill") as spill,
     ):
+        for part in get_args(Part):
+            (gold / part).mkdir()
         for batch in reader.read(project.data / "raw"):
             rows = pa.Table.from_batches([batch])
             whole.check(rows, f"A batch of {type(reader).__name__}")
@@ -93,7 +95,7 @@ def ingest(project: Project) -> None:
             write_partition(staged, name, rows.select(contract.schema.names))
             staged_rows += rows.num_rows
             for task, column in reader.gold.items():
-                _write_gold(project, gold / task, name, rows, column)
+                _write_gold(project, gold, task, name, rows, column)
     write_ledger(project, "ingest", rows_in=progress.done + (aside or 0), rows_out=staged_rows, quarantined=aside)
 
 
@@ -108,20 +110,20 @@ def _check_gold(project: Project, reader: Source) -> None:
             )
 
 
-def _write_gold(project: Project, folder: Path, partition: str, rows: pa.Table, column: str) -> None:
+def _write_gold(project: Project, gold: Path, task: str, partition: str, rows: pa.Table, column: str) -> None:
     """Split the known gold labels of a partition; rows that the split puts on neither side are kept as undated."""
     events = project.params.events
     known = rows.filter(pc.is_valid(rows[column]))
     labels = pa.table({events.key: known[events.key], GOLD_LABEL: known[column]})
     late = in_test(project.params.gold, known[events.key], known[events.time])
-    parts = {
+    parts: dict[Part, pa.Table] = {
         "dev": labels.filter(pc.invert(late)),
         "test": labels.filter(late),
-        UNDATED: labels.filter(pc.is_null(late)),
+        "undated": labels.filter(pc.is_null(late)),
     }
     for part, table in parts.items():
         if table.num_rows:
-            write_partition(folder / part, partition, table)
+            write_partition(gold / part / task, partition, table)
 
 
 class _Spill:

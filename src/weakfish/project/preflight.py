@@ -1,0 +1,107 @@
+"""What can be said of a project's settings and code before the first stage runs: read as text, nothing is imported.
+
+A stage that comes late would say the same after minutes of work.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from weakfish.errors import ParamsError, UnknownName, UserError
+from weakfish.project.params import Params
+from weakfish.project.paths import Project
+
+FOLDERS = ("feature_repo", "labeling_functions", "sources", "validation")
+"""The team's code, all of which some stage imports."""
+
+DEFINITIONS = "feature_repo/definitions.py"
+
+
+def check_configuration(project: Project) -> None:
+    """Look for what would stop a later stage.
+
+    Raises
+    ------
+    ParamsError
+        When ``params.yaml`` is malformed, or names a reader, a view or a column of text that is not there.
+    UnknownName
+        When a task has no feature service in the definitions.
+    UserError
+        When a file of the team's code is no Python.
+    """
+    params = project.params
+    trees = {file: _parsed(file, project.root) for file in _code(project.root)}
+    repository = [tree for file, tree in trees.items() if file.is_relative_to(project.root / "feature_repo")]
+    _check_reader(project.root, params)
+    if repository:
+        _check_services(params, repository)
+        _check_views(params, repository)
+
+
+def _code(root: Path) -> Iterator[Path]:
+    for folder in FOLDERS:
+        yield from sorted((root / folder).rglob("*.py"))
+
+
+def _parsed(file: Path, root: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes(), str(file))
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise UserError(f"{file.relative_to(root)}{line} is not Python: {said}; correct it there.") from error
+
+
+def _check_reader(root: Path, params: Params) -> None:
+    """A reader of the project's own folder must be there; others are looked for when they are imported."""
+    module = params.source.reader.partition(":")[0]
+    place = root.joinpath(*module.split("."))
+    if module.partition(".")[0] != "sources" or place.with_suffix(".py").is_file() or (place / "__init__.py").is_file():
+        return
+    raise ParamsError(
+        f"params.yaml: source.reader names the module {module}, and there is no "
+        f"{place.with_suffix('.py').relative_to(root)}; add it, or correct the name."
+    )
+
+
+def _check_services(params: Params, repository: list[ast.Module]) -> None:
+    """Each task needs its feature service, unless services are made in ways that a text does not show."""
+    calls = [call for tree in repository for call in ast.walk(tree) if isinstance(call, ast.Call)]
+    if any(_called(call) == "further_tasks" for call in calls):
+        return  # it makes the services of all tasks
+    names = [_name_of(call) for call in calls if _called(call) == "FeatureService"]
+    if None in names:
+        return
+    for task, settings in params.tasks.items():
+        name = settings.feature_service or f"{task}_v1"
+        if name not in names:
+            known = [known for known in names if known]
+            what = f"feature service (feature_services.{task}, by default {task}_v1)"
+            raise UnknownName(what, name, known, DEFINITIONS)
+
+
+def _check_views(params: Params, repository: list[ast.Module]) -> None:
+    """Each view that params.yaml lists must be named somewhere: by a function, or as a text."""
+    nodes = [node for tree in repository for node in ast.walk(tree)]
+    named = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    named |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    if any(isinstance(node, ast.JoinedStr) for node in nodes):
+        return  # names may be put together
+    for view in params.views or ():
+        if view not in named:
+            known = sorted(node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.decorator_list)
+            raise UnknownName("view (views)", view, known, "feature_repo/transforms.py")
+
+
+def _called(call: ast.Call) -> str:
+    """The last part of the name of what is called."""
+    return ast.unparse(call.func).rpartition(".")[2]
+
+
+def _name_of(call: ast.Call) -> str | None:
+    """The ``name`` that a call is given as a text; None where it is put together."""
+    given = [word.value for word in call.keywords if word.arg == "name"] or call.args[:1]
+    value = given[0] if given else None
+    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
