@@ -28,6 +28,7 @@ ORDER = (
     "feast",
     "training",
     "evaluation",
+    "api",
     "report",
     "scaffold",
     "cli",
