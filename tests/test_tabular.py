@@ -210,6 +210,47 @@ def test_another_encoding_is_read_and_what_it_cannot_hold_is_told_of(tmp_path: P
     assert said(rejects) == [("a.csv", 3, "value", "note")]
 
 
+def late(content: bytes) -> bytes:
+    """A file whose bytes beyond ASCII stand behind the first 256 KiB."""
+    return HEADER + b"".join(line(n) for n in range(8000)) + content
+
+
+@pytest.mark.parametrize("place", [0, 8000])
+def test_one_byte_that_is_not_utf8_costs_one_value_wherever_it_stands(tmp_path: Path, place: int) -> None:
+    rows = [line(n, note="Köln" if n > 7000 else "Koln") for n in range(9000)]
+    rows.insert(place, line(9000, note="K?ln").replace(b"?", b"\xf6"))
+    put(tmp_path, "a.csv", HEADER + b"".join(rows))
+    rows, rejects = read(tmp_path)
+    notes = [row["note"] for row in rows]
+    assert (notes.count("Koln"), notes.count("Köln"), notes.count(None)) == (7001, 1999, 1)
+    assert [(r.line, r.column, r.reason) for r in rejects] == [(place + 2, "note", "is not UTF-8")]
+
+
+def test_a_file_of_another_encoding_is_noticed_where_it_is_first_seen(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", late(line(1, note="Ärger in Köln").decode().encode("cp1252")))
+    put(tmp_path, "b.jsonl", '{"id": "o", "note": "Ärger in Köln"}\n'.encode("cp1252"))
+    put(tmp_path, "c.csv", late(line(1, note="Ärger in Köln")))
+    rows, rejects = read(tmp_path)
+    assert [row["note"] for row in rows if not row["note"].startswith("note")] == ["Ärger in Köln"] * 3
+    assert [r.file for r in rejects if "read as cp1252, which is a guess" in r.reason] == ["a.csv", "b.jsonl"]
+
+
+def test_utf8_is_read_as_such_where_another_encoding_is_set_for_the_rest(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", HEADER + line(1, note="Köln"))
+    put(tmp_path, "b.csv", (HEADER + line(2, note="Köln")).decode().encode("cp1252"))
+    rows, rejects = read(tmp_path, encoding="cp1252")
+    assert [row["note"] for row in rows] == ["Köln", "Köln"]
+    assert [(r.file, r.reason) for r in rejects] == [
+        ("a.csv", "is UTF-8 and is read as that, although source.encoding says cp1252")
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_is_known_without_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    put(tmp_path, "a.csv", (HEADER + line(1, note="名前") + line(2)).decode().encode(encoding))
+    assert [row["note"] for row in list_rows(tmp_path)] == ["名前", "note 2"]
+
+
 def test_headers_may_differ_between_files(tmp_path: Path) -> None:
     put(tmp_path, "a.csv", HEADER + line(1))
     put(tmp_path, "b.csv", "Note,extra,ID ,at\nhello,1,o2,2024-01-01T10:00:00Z\n")

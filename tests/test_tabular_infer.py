@@ -160,9 +160,22 @@ def test_a_few_damaged_bytes_do_not_make_another_encoding(tmp_path: Path) -> Non
     assert infer(tmp_path / "a.csv").encoding is None
 
 
-def test_files_of_several_encodings_are_told_of(tmp_path: Path) -> None:
-    for number, encoding in enumerate(("utf-8", "cp1252", "cp1252")):
-        put(tmp_path, f"{number}.csv", f"id,note\n{number},Jörg\n".encode(encoding))
+def test_each_file_is_read_in_its_own_encoding(tmp_path: Path) -> None:
+    put(tmp_path, "0.csv", "id,note\n" + "".join(f"a{n},Köln {n}\n" for n in range(50)))
+    put(tmp_path, "1.csv", "id,note\nb,Köln 1\n".encode("cp1252"))
     found = infer(tmp_path)
-    assert found.encoding == "cp1252"
-    assert any("cp1252 (2 files), utf-8 (1 files)" in note for note in found.notes)
+    assert found.encoding is None
+    assert any("read by a guess: 1.csv as cp1252" in note for note in found.notes)
+    reader = TabularSource(found.settings("."))
+    rows = pa.Table.from_batches(reader.read(tmp_path), reader.schema).to_pylist()
+    assert [row["note"] for row in rows] == [*(f"Köln {n}" for n in range(50)), "Köln 1"]
+    assert [(r.file, r.kind) for r in reader.rejects.kept] == [("1.csv", "file")]
+    assert (
+        "is not UTF-8 (1 of 1 characters beyond ASCII are not) and is read as cp1252" in reader.rejects.kept[0].reason
+    )
+
+
+def test_files_that_are_all_of_another_encoding_are_guessed_at_together(tmp_path: Path) -> None:
+    for number in range(50):
+        put(tmp_path, f"{number}.csv", f"id,note\n{number},{SENTENCES['cp1251'][number % 10 :]}\n".encode("cp1251"))
+    assert infer(tmp_path).encoding == "cp1251"

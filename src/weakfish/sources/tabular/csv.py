@@ -19,8 +19,9 @@ import pyarrow.csv as pacsv
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
+from weakfish.sources.tabular.charsets import is_utf8
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally, places_of
-from weakfish.sources.tabular.raw_files import READ, RawFile, Text, count_ends, count_lines, first_end, is_utf8
+from weakfish.sources.tabular.raw_files import READ, RawFile, Text, count_ends, count_lines, first_end
 from weakfish.sources.tabular.settings import TabularSettings
 
 Positions = npt.NDArray[np.int64]
@@ -205,6 +206,8 @@ def read_delimited(file: RawFile, settings: TabularSettings, rejects: Rejects, t
             return
         places = places_of(header, file, settings, rejects, f"{file.name}, line 1")
         yield from reader.pieces(len(header), places)
+        if text.note is not None:
+            rejects.note(file.name, text.note)
 
 
 _Told = tuple[int, str, bytes, int]

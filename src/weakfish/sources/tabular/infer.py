@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weakfish.errors import SourceError
+from weakfish.sources.tabular.charsets import guess
 from weakfish.sources.tabular.csv import Grammar, read_delimited
 from weakfish.sources.tabular.jsonl import read_lines
 from weakfish.sources.tabular.parquet import read_parquet
@@ -33,12 +33,6 @@ FILES = 50
 
 HEAD = 1 << 18
 DELIMITERS = (",", ";", "\t", "|")
-
-DAMAGED = 0.1
-"""The share of characters that are not ASCII up to which those that are not UTF-8 are damage, not another encoding."""
-
-ENCODINGS = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "koi8_r", "cp932", "euc_jp", "cp949", "gb18030", "big5")
-"""What a file that is not UTF-8 may be in; the first one where nothing speaks for another."""
 
 READERS: dict[str, Reader] = {"csv": read_delimited, "jsonl": read_lines, "parquet": read_parquet}
 
@@ -234,54 +228,37 @@ def _names(file: RawFile, kind: str, delimiter: str | None, encoding: str | None
 def _dialect(files: list[RawFile], kind: str) -> tuple[str | None, str | None, list[str]]:
     """The delimiter that gives most records as many fields as the header, the encoding if not UTF-8, and notes."""
     delimiter: str | None = None
-    found: Counter[str | None] = Counter()
+    encodings: dict[str, str | None] = {}
+    telling: list[bytes] = []
     for file in files if kind != "parquet" else ():
         try:
             with Text(file, None) as text:
                 text.fill(HEAD)
-                content = text.buffer[:HEAD]
-                if not content.isascii():
-                    found[_encoding(content, cut=not text.ended)] += 1
-                if delimiter is None and kind == "csv" and content.strip():
+                if text.encoding is not None:
+                    other = text.evidence is not None and text.evidence.wrong > text.evidence.right
+                    encodings[file.name] = text.encoding if other else None
+                    telling += text.evidence.telling if other and text.evidence else ()
+                if delimiter is None and kind == "csv" and text.buffer.strip():
                     delimiter = max(DELIMITERS, key=lambda mark: _fits(text, mark))
         except DAMAGE as error:
             raise SourceError(f"{file.name} cannot be read ({error}); take it away.") from error
-    encoding = next((name for name, _ in found.most_common() if name), None)
-    if encoding is None:
-        return delimiter, None, []
-    if len(found) == 1:
-        return (
-            delimiter,
-            encoding,
-            [f"The files are not UTF-8; {encoding} is a guess, correct source.encoding if it is another."],
-        )
-    others = ", ".join(f"{name or 'utf-8'} ({number:,} files)" for name, number in found.most_common())
-    return (
-        delimiter,
-        encoding,
-        [
-            f"The files seem to be of several encodings, {others}; all are read as {encoding}: set source.encoding, or "
-            "make them of one."
-        ],
-    )
+    return (delimiter, *_encoding(encodings, telling))
 
 
-def _encoding(content: bytes, *, cut: bool) -> str | None:
-    """The encoding that a file's bytes speak for; None where it is UTF-8, but for a few damaged characters perhaps.
-
-    Without evidence of a language it is the usual one of Western Europe, which several others agree with on its words.
-    """
-    text = content.decode("utf-8", "replace")
-    wrong = text.count("\ufffd") - (cut and text.endswith("\ufffd"))
-    if wrong <= DAMAGED * sum(not character.isascii() for character in text):
-        return None
-    from charset_normalizer import from_bytes
-
-    telling = b"\n".join(line for line in content.splitlines() if not line.isascii())
-    best = from_bytes(telling, cp_isolation=list(ENCODINGS)).best()
-    if best is None or not best.coherence or ENCODINGS[0] in best.could_be_from_charset:
-        return ENCODINGS[0]
-    return best.encoding
+def _encoding(found: dict[str, str | None], telling: list[bytes]) -> tuple[str | None, list[str]]:
+    """The encoding of files of which none is UTF-8, and what is to say of those that are not."""
+    others = {name: encoding for name, encoding in found.items() if encoding is not None}
+    if not others:
+        return None, []
+    if len(others) == len(found):
+        encoding = guess(telling)
+        return encoding, [f"The files are not UTF-8; {encoding} is a guess: name another with --encoding."]
+    named = ", ".join(f"{name} as {encoding}" for name, encoding in list(others.items())[:3])
+    return None, [
+        f"Not UTF-8, as other files are, and read by a guess: {named}"
+        + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        + "; --encoding names one for all that are not UTF-8."
+    ]
 
 
 def _fits(text: Text, mark: str) -> tuple[int, int]:

@@ -14,8 +14,9 @@ import pyarrow.json as pajson
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
+from weakfish.sources.tabular.charsets import is_utf8
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally
-from weakfish.sources.tabular.raw_files import RawFile, Text, first_end, is_utf8, last_end
+from weakfish.sources.tabular.raw_files import RawFile, Text, first_end, last_end
 from weakfish.sources.tabular.settings import TabularSettings
 
 DEEPEST = 200
@@ -84,6 +85,8 @@ def read_lines(file: RawFile, settings: TabularSettings, rejects: Rejects, tally
     """
     with Text(file, settings.encoding) as text:
         yield from _Lines(text, file, settings, rejects, tally).pieces()
+        if text.note is not None:
+            rejects.note(file.name, text.note)
 
 
 @dataclass

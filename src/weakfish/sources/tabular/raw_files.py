@@ -1,8 +1,9 @@
 """Raw files: which ones a setting means, how they reach ``data/raw``, and their text as a buffer of UTF-8 bytes.
 
 Compressed files are decompressed, byte order marks taken off, other encodings turned into UTF-8; bytes that are no
-characters of the encoding become bytes that are no UTF-8, so that readers see them. A file that ends before its
-compressed data does leaves `Text.damage` and the torn last line in `Text.tail`.
+characters of the encoding become bytes that are no UTF-8, so that readers see them. Where no encoding is stated, each
+file decides it by its bytes. A file that ends before its compressed data does leaves `Text.damage` and the torn last
+line in `Text.tail`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from weakfish.errors import ParamsError, SourceError
+from weakfish.sources.tabular.charsets import WEAK, Evidence, guess, is_wide, weigh
 
 COMPRESSED = (".gz", ".bz2", ".zst", ".xz")
 FORMATS = {
@@ -181,11 +183,22 @@ def _keep_invalid(error: UnicodeError) -> tuple[str | bytes, int]:
 codecs.register_error("weakfish.keep_invalid", _keep_invalid)
 
 
+_UTF_8 = ("utf-8", "utf-8-sig", "ascii")
+
+
 class Text:
-    """The bytes of a file from line `line` on, as far as they have been read."""
+    """The bytes of a file from line `line` on, as far as they have been read.
+
+    ``encoding`` is None until a byte order mark, what was stated, or the first bytes beyond ASCII decide it; the last
+    leave their ``evidence``. ``note`` says what a person should know of the decision.
+    """
 
     def __init__(self, file: RawFile, encoding: str | None) -> None:
         self.name = file.name
+        self.encoding: str | None = None
+        self.evidence: Evidence | None = None
+        self.note: str | None = None
+        self._path = file.path
         self.buffer = b""
         self.line = 1
         self.ended = False
@@ -245,20 +258,38 @@ class Text:
             self.buffer = self.buffer[-1:] if self.buffer.endswith(b"\r") else b""
             self.fill(size)
 
-    def _begin(self, encoding: str | None) -> None:
+    def _begin(self, stated: str | None) -> None:
         start = self._more()
         while len(start) < 4 and not self.ended:
             start += self._more()
         mark, marked = next(((mark, name) for mark, name in _MARKS if start.startswith(mark)), (b"", None))
-        name = encoding or marked or "utf-8"
-        if name in ("utf-8", "utf-8-sig", "ascii"):
-            self.buffer = start[len(mark) :] if marked == "utf-8" else start
-            return
-        self._decoder = codecs.getincrementaldecoder(name)("weakfish.keep_invalid")
-        self.buffer = self._utf8(start)
+        if marked is None and stated is not None and stated not in _UTF_8:
+            found, single = weigh([start]), len("ö".encode().decode(stated, "replace")) == 2
+            if found.right >= (1 if single else WEAK) and not found.wrong:  # two bytes may be one character elsewhere
+                stated, self.note = "utf-8", f"is UTF-8 and is read as that, although source.encoding says {stated}"
+        self._use(marked or stated or is_wide(start[:4096]))
+        self.buffer = self._utf8(start[len(mark) :] if marked == "utf-8" else start)
+
+    def _use(self, encoding: str | None) -> None:
+        self.encoding = encoding
+        if encoding is not None and encoding not in _UTF_8:
+            self._decoder = codecs.getincrementaldecoder(encoding)("weakfish.keep_invalid")
+
+    def _decide(self, part: bytes) -> None:
+        """Decide the encoding by the first bytes beyond ASCII; where some are not UTF-8, by those of the whole file."""
+        found = weigh([part])
+        if found.wrong or not found.right:
+            found = weigh(_parts(self._path))
+        self.evidence = found
+        self._use("utf-8" if found.is_utf8 else guess(found.telling))
+        if not found.is_utf8:
+            self.note = (
+                f"is not UTF-8 ({found.wrong:,} of {found.right + found.wrong:,} characters beyond ASCII are not) and "
+                f"is read as {self.encoding}, which is a guess; set source.encoding"
+            )
 
     def _next(self) -> bytes:
-        return self._utf8(self._more()) if self._decoder else self._more()
+        return self._utf8(self._more())
 
     def _more(self) -> bytes:
         """The next bytes; those behind them have been read by then, so that what is torn off is known to be."""
@@ -273,11 +304,11 @@ class Text:
         return part
 
     def _read(self) -> bytes:
-        read = getattr(self._stream, "read1", self._stream.read) if self._packed else self._stream.read
-        part: bytes = read(READ)
-        return part
+        return _part(self._stream, packed=self._packed)
 
     def _utf8(self, part: bytes) -> bytes:
+        if self.encoding is None and not part.isascii():
+            self._decide(part)
         if self._decoder is None:
             return part
         try:
@@ -292,6 +323,20 @@ class Text:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         kind = "compressed data" if self._packed else "file"
         self.damage = f"the {kind} cannot be read from here on ({reason}); what follows is lost"
+
+
+def _part(stream: BinaryIO, *, packed: bool) -> bytes:
+    read = getattr(stream, "read1", stream.read) if packed else stream.read
+    part: bytes = read(READ)
+    return part
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, as far as they can be had."""
+    packed = path.suffix.lower() in COMPRESSED
+    with suppress(*DAMAGE), opened(path) as stream:
+        while part := _part(stream, packed=packed):
+            yield part
 
 
 def last_end(buffer: bytes, size: int, *, ended: bool) -> int:
@@ -318,12 +363,3 @@ def first_end(buffer: bytes, start: int) -> tuple[int, int]:
     """Where the line end at or behind ``start`` begins and ends; the buffer's length twice where there is none."""
     found = _END.search(buffer, start)
     return found.span() if found else (len(buffer), len(buffer))
-
-
-def is_utf8(block: bytes) -> bool:
-    """Whether a block is UTF-8 throughout."""
-    try:
-        block.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -49,9 +49,9 @@ class TabularSettings(Section):
     """The ``source`` section of a tabular source.
 
     ``path`` is a file, a glob or a directory, from the project's root or absolute. ``format`` is told from the file's
-    suffix where it is null, ``delimiter`` too (a tab for ``.tsv``), and ``encoding`` is UTF-8 unless a byte order mark
-    says otherwise. ``columns`` are the columns of the events and their types. Without ``key`` one is made from the
-    row's content, without ``time`` all events are undated. ``gold`` names, by task, the column of its gold labels, and
+    suffix where it is null, ``delimiter`` too (a tab for ``.tsv``), and ``encoding`` is that of files that are not
+    UTF-8, guessed for each where it is null. ``columns`` are the columns of the events and their types. Without
+    ``key`` one is made from the row's content, without ``time`` all events are undated. ``gold`` names, by task, the column of its gold labels, and
     may say which class each of its values stands for. Times without a zone are of ``time_zone``. Values in
     ``null_values`` are null, in every column.
     """
