@@ -46,15 +46,27 @@ if TYPE_CHECKING:
 @click.option("--no-label", is_flag=True, help="No column holds gold labels.")
 @click.option("--classes", multiple=True, metavar="[TASK=]A,B,...", help="A task's classes, in their order.")
 @click.option("--type", "kinds", multiple=True, metavar="COLUMN=TYPE", help="A type, where the guess is wrong.")
-@click.option("--null", "nulls", multiple=True, metavar="TEXT", help="A text that means null, instead of the guess.")
+@click.option(
+    "--time-format",
+    "time_formats",
+    multiple=True,
+    metavar="[COLUMN=]FORMAT",
+    help="Of times that are not ISO 8601: as %d.%m.%Y %H:%M, or s, ms, us, ns since 1970.",
+)
+@click.option(
+    "--partition", type=click.Choice(["day", "month", "year"]), help="What one file of events holds; by their span."
+)
+@click.option(
+    "--null", "nulls", multiple=True, metavar="[COLUMN=]TEXT", help="A text that means null, instead of the guess."
+)
 @click.option("--leave-out", "without", multiple=True, metavar="COLUMN", help="A column to ignore.")
 @click.option("--yes", is_flag=True, help="Accept every proposal and ask nothing.")
 def init(folder: str, more: tuple[str, ...], files: str, name: str | None, yes: bool, **said: Any) -> None:
     """Make a complete project in DIR from files of events: CSV, JSON Lines or Parquet, compressed or not.
 
     It looks at the files, proposes what each column is for, and asks; flags answer beforehand, and --yes takes what is
-    proposed. DIR must be empty or not exist yet. --entity, --text, --label, --classes, --type, --null and --leave-out
-    may stand more than once.
+    proposed. DIR must be empty or not exist yet. --entity, --text, --label, --classes, --type, --time-format, --null
+    and --leave-out may stand more than once.
     """
     from weakfish.scaffold.proposal import propose
     from weakfish.scaffold.roles import project_name
@@ -98,7 +110,8 @@ def upgrade(only_diff: bool, yes: bool, take: tuple[str, ...]) -> None:
 def _wishes(said: dict[str, Any]) -> Wishes:
     from weakfish.scaffold.roles import Wishes
 
-    found = {name: said[name] for name in ("classes", "kinds", "nulls", "without", "time_zone")}
+    plain = ("classes", "kinds", "nulls", "without", "time_zone", "time_formats", "partition")
+    found = {name: said[name] for name in plain}
     for part, flag in (("key", "id"), ("time", "time")):
         found[part] = "" if _none(said, part, flag) else said[part]
     for part, flag in (("entities", "entity"), ("texts", "text"), ("labels", "label")):

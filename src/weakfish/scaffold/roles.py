@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import click
 from pydantic import ValidationError
@@ -15,8 +15,12 @@ from pydantic import ValidationError
 from weakfish.errors import UnknownName, UserError
 from weakfish.scaffold.literals import counted
 from weakfish.sources.tabular import Inferred
-from weakfish.sources.tabular.infer import Choice, SampledColumn
+from weakfish.sources.tabular.formats import TimeFormat
+from weakfish.sources.tabular.guess import Choice, SampledColumn
 from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, Kind, TabularSettings, plain
+from weakfish.sources.tabular.times import UNITS, pattern
+
+Partition = Literal["day", "month", "year"]
 
 EXAMPLE = "example"
 """The task where there are neither labels nor names of classes."""
@@ -26,7 +30,8 @@ EXAMPLE = "example"
 class Wishes:
     """What a person said of the parts; None where nothing was said, empty where none is wanted.
 
-    ``labels`` and ``classes`` are as on the command line: ``task=column`` or ``column``, ``task=a,b`` or ``a,b``.
+    ``labels``, ``classes``, ``nulls`` and ``time_formats`` are as on the command line: ``task=column`` or ``column``,
+    ``task=a,b`` or ``a,b``, ``column=text`` or ``text``, ``column=format`` or ``format``.
     """
 
     key: str | None = None
@@ -39,6 +44,8 @@ class Wishes:
     nulls: Sequence[str] = ()
     without: Sequence[str] = ()
     time_zone: str = "UTC"
+    time_formats: Sequence[str] = ()
+    partition: Partition | None = None
 
     @property
     def open(self) -> tuple[str, ...]:
@@ -115,6 +122,17 @@ def project_name(wish: str) -> str:
     return name if name[0].isalpha() else f"p_{name}"
 
 
+class DayOrMonth(UserError):
+    """A column of times in which nothing tells day from month."""
+
+    def __init__(self, column: str, found: TimeFormat) -> None:
+        self.column, self.found = column, found
+        flags = " or ".join(f"--time-format '{column}={form}'" for form in (found.form, found.other))
+        super().__init__(
+            f"Column {column!r} has times such as {found.sample}, and no value tells day from month; say {flags}."
+        )
+
+
 MOST_ENTITIES, MOST_TEXTS = 2, 3
 """How many of the candidates are taken where nobody names any."""
 
@@ -127,9 +145,10 @@ _TAKEN = ("event_timestamp", "created")
 class Roles:
     """The parts of columns. ``labels`` are gold columns by task, ``classes`` those that were named, by task.
 
-    ``nulls`` are texts that stand for null, where they are not those that were inferred. ``maybe`` are columns that may
-    hold classes, too. ``why`` says of a column, with
-    ``id`` or ``time`` before it where it has that part, why it has its part.
+    ``nulls`` are texts that stand for null: in all columns, or by column. ``formats`` are those of times, by column.
+    ``identifiers`` are columns that tell rows apart beside the key. ``fixed`` are those whose type was asked for.
+    ``maybe`` are columns that may hold classes, too. ``why`` says of a column, with ``id`` or ``time`` before it where
+    it has that part, why it has its part.
     """
 
     key: str | None
@@ -140,7 +159,11 @@ class Roles:
     classes: Mapping[str, tuple[str, ...]]
     kinds: Mapping[str, Kind]
     time_zone: str
-    nulls: tuple[str, ...] = ()
+    nulls: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ("",)
+    formats: Mapping[str, str] = field(default_factory=dict)
+    partition: Partition | None = None
+    identifiers: tuple[str, ...] = ()
+    fixed: frozenset[str] = frozenset()
     maybe: tuple[str, ...] = ()
     why: Mapping[str, str] = field(default_factory=dict)
 
@@ -181,6 +204,7 @@ def choose(inferred: Inferred, wishes: Wishes) -> Roles:
         kinds[column] = "string"
     if time:
         kinds[time] = "time"
+    formats = _formats(columns, kinds)
     for part, column, made in (("id", key, MADE_KEY), ("time", time, MADE_TIME)):
         if column is None and made in kinds:
             raise UserError(
@@ -198,7 +222,15 @@ def choose(inferred: Inferred, wishes: Wishes) -> Roles:
         classes=classes,
         kinds=kinds,
         time_zone=wishes.time_zone,
-        nulls=tuple(wishes.nulls),
+        nulls=_nulls(columns, kinds, wishes.nulls),
+        formats=formats,
+        partition=wishes.partition,
+        identifiers=tuple(
+            name
+            for name, column in columns.items()
+            if column.identifies and name not in {key, time, *labels.values(), *entities, *texts}
+        ),
+        fixed=frozenset(name for name, column in columns.items() if column.reason == ASKED),
         maybe=tuple(
             choice.column for choice in inferred.labels if choice.column not in taken and choice.column in columns
         ),
@@ -217,9 +249,14 @@ def settings(inferred: Inferred, roles: Roles, path: str) -> dict[str, Any]:
     """The ``source`` section for these roles, whose gold names columns only."""
     key, time = (Choice(column, ASKED) if column else None for column in (roles.key, roles.time))
     found = replace(inferred, key=key, time=time).settings(path, roles.labels)
+    found.pop("time_formats", None)
     zone = {"time_zone": roles.time_zone} if roles.time_zone != "UTC" else {}
-    nulls = {"null_values": list(roles.nulls)} if roles.nulls else {}
-    return {**found, "columns": dict(roles.kinds), **zone, **nulls}
+    formats = {"time_formats": dict(roles.formats)} if roles.formats else {}
+    if isinstance(roles.nulls, Mapping):
+        nulls: Any = {column: list(texts) for column, texts in roles.nulls.items()}
+    else:
+        nulls = list(roles.nulls)
+    return {**found, "columns": dict(roles.kinds), **zone, **formats, "null_values": nulls}
 
 
 def _columns(inferred: Inferred, wishes: Wishes) -> dict[str, SampledColumn]:
@@ -233,9 +270,69 @@ def _columns(inferred: Inferred, wishes: Wishes) -> dict[str, SampledColumn]:
             raise UserError(f"--type {wish} names no type; write COLUMN=TYPE, with one of {', '.join(get_args(Kind))}.")
         name = named_column(columns, name)
         columns[name] = replace(columns[name], kind=cast(Kind, kind), reason=ASKED)
+    for wish in wishes.time_formats:
+        for name, form in _formats_asked(columns, wish, wishes.time):
+            kind = columns[name].kind if columns[name].kind in ("time", "date") else form.kind
+            columns[name] = replace(columns[name], kind=kind, format=form, reason=ASKED)
     if not columns:
         raise UserError("No column is left; leave fewer out.")
     return columns
+
+
+def _formats_asked(columns: Mapping[str, SampledColumn], wish: str, time: str | None) -> list[tuple[str, TimeFormat]]:
+    """The columns that a wish is about, and the format it gives them.
+
+    Without a column it is about the event time where that was named, else about all columns of times and dates.
+    """
+    column, sign, form = wish.partition("=")
+    if not sign or "%" in column:
+        column, form = time or "", wish
+    try:
+        pattern(form)
+    except ValueError as error:
+        raise UserError(f"--time-format {wish} cannot be used: {error}.") from error
+    dated = [name for name, each in columns.items() if each.kind in ("time", "date")]
+    names = [named_column(columns, column)] if column else dated
+    if not names:
+        raise UserError(f"--time-format {wish} names no column, and none holds times; write COLUMN=FORMAT.")
+    found = TimeFormat(form, "time" if form in UNITS or "%H" in form or "%I" in form else "date")
+    return [(name, found) for name in names]
+
+
+def _formats(columns: Mapping[str, SampledColumn], kinds: Mapping[str, Kind]) -> dict[str, str]:
+    """The formats of times and dates that need one; raises `DayOrMonth` where that depends on who wrote them."""
+    found = {}
+    for name, column in columns.items():
+        if column.format is None or kinds[name] not in ("time", "date"):
+            continue
+        if column.format.other and not column.format.usual:
+            raise DayOrMonth(name, column.format)
+        found[name] = column.format.form
+    return found
+
+
+def _nulls(
+    columns: Mapping[str, SampledColumn], kinds: Mapping[str, Kind], wishes: Sequence[str]
+) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
+    """Texts that stand for null: as asked, of all columns or of one, else those found in columns that are no text."""
+    if not wishes:
+        found = {
+            name: each.null_values for name, each in columns.items() if each.null_values and kinds[name] != "string"
+        }
+        return {name: ("", *texts) for name, texts in found.items()} or ("",)
+    everywhere: dict[str, None] = {"": None}
+    own: dict[str, list[str]] = {}
+    for wish in wishes:
+        name, sign, text = wish.partition("=")
+        column = next((form for form in (name, plain(name)) if form in columns), None) if sign and name else None
+        if column is None:
+            everywhere[wish] = None
+        else:
+            own.setdefault(column, []).append(text)
+    if not own:
+        return tuple(everywhere)
+    names = columns if len(everywhere) > 1 else own
+    return {name: tuple(dict.fromkeys([*everywhere, *own.get(name, ())])) for name in names}
 
 
 def _one(columns: Mapping[str, SampledColumn], wish: str | None, proposed: Choice | None) -> str | None:
@@ -296,7 +393,8 @@ def table(inferred: Inferred, roles: Roles) -> str:
     cells = [(part, column or NONE, _why(roles, part, column, name)) for part, column, name in parts]
     widths = [max(len(row[place]) for row in cells) for place in (0, 1)]
     lines = [f"  {part:{widths[0]}}  {column:{widths[1]}}  {why}" for part, column, why in cells]
-    kinds = ", ".join(f"{column} ({kind})" for column, kind in roles.kinds.items())
+    forms = {column: f" as {form}" for column, form in roles.formats.items()}
+    kinds = ", ".join(f"{column} ({kind}{forms.get(column, '')})" for column, kind in roles.kinds.items())
     notes = [f"Note: {note}" for note in inferred.notes]
     files, rows = counted(inferred.files, "file"), counted(inferred.rows, "row")
     head = f"{files} ({inferred.format}), {counted(len(inferred.columns), 'column')}, {rows} looked at:"
@@ -329,6 +427,7 @@ def ask(inferred: Inferred, wishes: Wishes) -> Roles:
     click.Abort
         When the person does not want it.
     """
+    wishes = _ordered(inferred, wishes)
     roles = choose(inferred, wishes)
     while True:
         click.echo(table(inferred, roles))
@@ -340,6 +439,19 @@ def ask(inferred: Inferred, wishes: Wishes) -> Roles:
                 raise click.Abort
             case "c":
                 wishes, roles = _change(inferred, wishes, roles)
+
+
+def _ordered(inferred: Inferred, wishes: Wishes) -> Wishes:
+    """Wishes that say of all times whether their day or their month comes first."""
+    while True:
+        try:
+            choose(inferred, wishes)
+        except DayOrMonth as error:
+            question = f"Column {error.column}: what comes first in {error.found.sample}, [d]ay or [m]onth?"
+            form = error.found.form if click.prompt(question, type=click.Choice("dm")) == "d" else error.found.other
+            wishes = replace(wishes, time_formats=[*wishes.time_formats, f"{error.column}={form}"])
+        else:
+            return wishes
 
 
 def _change(inferred: Inferred, wishes: Wishes, roles: Roles) -> tuple[Wishes, Roles]:

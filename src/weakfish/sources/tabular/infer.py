@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -12,18 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular.charsets import guess
 from weakfish.sources.tabular.csv import Grammar, read_delimited
-from weakfish.sources.tabular.jsonl import read_lines
+from weakfish.sources.tabular.formats import Order
+from weakfish.sources.tabular.guess import (
+    Choice,
+    SampledColumn,
+    describe,
+    entity_choices,
+    key_choice,
+    label_choices,
+    text_choices,
+    time_choice,
+)
+from weakfish.sources.tabular.json_documents import documents, spans_lines
+from weakfish.sources.tabular.jsonl import keys_of, read_lines
 from weakfish.sources.tabular.parquet import read_parquet
 from weakfish.sources.tabular.pieces import Reader, Rejects, Tally
 from weakfish.sources.tabular.raw_files import DAMAGE, RawFile, Text, find, format_of
 from weakfish.sources.tabular.settings import Format, Kind, TabularSettings, plain
-from weakfish.sources.tabular.types import as_text, convert
+from weakfish.sources.tabular.types import as_text
 
 ROWS = 20_000
 """How many rows are looked at in all."""
@@ -35,47 +44,6 @@ HEAD = 1 << 18
 DELIMITERS = (",", ";", "\t", "|")
 
 READERS: dict[str, Reader] = {"csv": read_delimited, "jsonl": read_lines, "parquet": read_parquet}
-
-
-NULLS = ("NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "\\N", "#N/A", "-", "?")
-"""Texts that often stand for null; they are taken so where the column's other values have a type."""
-
-GOOD = 0.99
-"""The share of a column's values that have to be of a type."""
-
-_KEY = re.compile(r"(^|_)(id|uuid|guid|key|number|no)$|id$")
-_TIME = re.compile(r"(^|_)(at|time|timestamp|date|datetime|created|when|ts|day)($|_)|^(time|date)|(time|date|stamp)$")
-_LABEL = re.compile(r"(^|_)(label|class|category|target|outcome|verdict|gold|truth|y)($|_)|^is_")
-_ENTITY = re.compile(
-    r"(^|_)(id|user|customer|account|client|device|host|ip|merchant|card|seller|author|domain|key)$|id$"
-)
-_KINDS: tuple[Kind, ...] = ("integer", "number", "date", "time")
-_SETTINGS = TabularSettings.model_construct(time_zone="UTC", null_values=("",))
-
-
-@dataclass(frozen=True)
-class SampledColumn:
-    """A column of the sample: ``header`` is its name in the files, ``distinct`` counts values in the sample."""
-
-    name: str
-    header: str
-    kind: Kind
-    values: int
-    nulls: int
-    distinct: int
-    length: float
-    words: float
-    null_values: tuple[str, ...]
-    reason: str
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A column for a role, and why; ``sure`` says that its name suggests the role, too."""
-
-    column: str
-    reason: str
-    sure: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +60,6 @@ class Inferred:
     format: str
     delimiter: str | None
     encoding: str | None
-    null_values: tuple[str, ...]
     columns: tuple[SampledColumn, ...]
     key: Choice | None
     time: Choice | None
@@ -111,7 +78,10 @@ class Inferred:
         found |= {"key": self.key.column if self.key else None, "time": self.time.column if self.time else None}
         found |= {name: value for name in ("delimiter", "encoding") if (value := getattr(self, name)) is not None}
         found |= {"gold": dict(gold)} if gold else {}
-        return found | {"null_values": list(self.null_values)}
+        forms = {column.name: column.format.form for column in self.columns if column.format}
+        found |= {"time_formats": forms} if forms else {}
+        nulls = {column.name: ["", *column.null_values] for column in self.columns if column.null_values}
+        return found | {"null_values": nulls or [""]}
 
 
 def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, kind: Format | None = None) -> Inferred:
@@ -144,15 +114,20 @@ def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, ki
     rejects, reader = Rejects(), READERS[formats[0]]
     parts = [_rows(file, reader, settings, rejects, max(ROWS // len(chosen), 200)) for file in chosen]
     rows = pa.concat_tables(parts)
-    found = [_describe(name, header, rows[name].combine_chunks()) for name, header in headers.items()]
-    key, time = _key(found), _time(found)
+    stated = _stated(chosen[0]) if formats[0] == "parquet" else {}
+    found = [
+        describe(name, header, rows[name].combine_chunks(), stated.get(header)) for name, header in headers.items()
+    ]
+    found = [
+        _decided(column, files, settings, reader) if column.format and column.format.other else column
+        for column in found
+    ]
+    key, time = key_choice(found), time_choice(found)
     taken = {choice.column for choice in (key, time) if choice}
-    texts = _texts(found, taken)
+    texts = text_choices(found, taken)
     taken |= {choice.column for choice in texts}
-    nulls, kept = _nulls(found, rows)
     notes = [
-        *(f"Column {header!r} is left out: another has the same plain name." for header in left_out),
-        *(f"{text!r} stands for null in some columns and is text in others; it stays as it is." for text in kept),
+        *left_out,
         *[f"{r.file}, line {r.line}: {r.reason}." for r in rejects.kept if r.kind == "line"][:5],
         *notes,
     ]
@@ -163,13 +138,12 @@ def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, ki
         format=formats[0],
         delimiter=delimiter,
         encoding=encoding,
-        null_values=("", *nulls),
         columns=tuple(found),
         key=key,
         time=time,
         texts=texts,
-        entities=_entities(found, taken),
-        labels=_labels(found, taken),
+        entities=entity_choices(found, taken),
+        labels=label_choices(found, taken),
         notes=tuple(notes),
     )
 
@@ -188,19 +162,79 @@ def _rows(file: RawFile, reader: Reader, settings: TabularSettings, rejects: Rej
     return pa.concat_tables(tables)
 
 
+def _decided(
+    column: SampledColumn, files: Sequence[RawFile], settings: TabularSettings, reader: Reader
+) -> SampledColumn:
+    """A column; where its sample does not tell day from month, by what all rows say, up to the first that tells."""
+    if column.format is None or column.format.other is None:
+        return column
+    order, alone = Order(), settings.model_copy(update={"columns": {column.name: "string"}})
+    for file in files:
+        with suppress(SourceError):  # has not the column, or cannot be read: reading all of it says so
+            for piece in reader(file, alone, Rejects(), Tally()):
+                values = piece.column(column.name, file)
+                order.add(as_text(values) if values is not None else pa.nulls(0, pa.string()))
+                if order.known:
+                    return column.ordered(order)
+    return column
+
+
 def _headers(
     files: list[RawFile], kind: str, delimiter: str | None, encoding: str | None
 ) -> tuple[dict[str, str], list[str]]:
-    """Columns of all files, by the name they will have, as the files name them; and those whose name is taken."""
+    """Columns of all files, by the name they will have, as the files name them; and what to say of them.
+
+    Raises
+    ------
+    SourceError
+        When there are none, or a file has none that another has.
+    """
     headers: dict[str, str] = {}
     left_out: dict[str, None] = {}
+    of_files: dict[str, set[str]] = {}
     for file in files:
-        for header in [*_names(file, kind, delimiter, encoding), *file.hive]:
+        names = [*_names(file, kind, delimiter, encoding), *file.hive]
+        for header in names:
             if headers.setdefault(plain(header), header) != header:
                 left_out[header] = None
+        if names:
+            of_files[file.name] = set(map(plain, names))
     if not headers:
         raise SourceError(f"{files[0].name} and the other files have no columns; bring files with rows.")
-    return headers, list(left_out)
+    for name, columns in of_files.items():
+        others = set[str]().union(*(theirs for other, theirs in of_files.items() if other != name))
+        if others and not columns & others:
+            raise SourceError(
+                f"{name} has the columns {_some(columns)}, none of which another file has ({_some(others)}); "
+                "name files of one kind, or make their delimiters alike."
+            )
+    partly = {column: [name for name, columns in of_files.items() if column not in columns] for column in headers}
+    said = [
+        f"Column {header!r} is left out: {headers[plain(header)]!r} has the same plain name; rename it in the files."
+        for header in left_out
+    ]
+    said += [
+        f"Column {column} is missing from {len(names):,} of {len(of_files):,} files, as {names[0]}: it is null there."
+        for column, names in partly.items()
+        if names and kind != "jsonl"
+    ]
+    return headers, said
+
+
+def _some(names: Iterable[str]) -> str:
+    found = sorted(names)
+    return ", ".join(repr(name[:40]) for name in found[:4]) + (" and others" if len(found) > 4 else "")
+
+
+def _stated(file: RawFile) -> dict[str, Kind]:
+    """The kinds that the types of a Parquet file state: those that no text of theirs could gainsay."""
+    tests: dict[Kind, Callable[[pa.DataType], bool]] = {
+        "time": pa.types.is_timestamp,
+        "date": pa.types.is_date,
+        "boolean": pa.types.is_boolean,
+    }
+    fields = pq.read_schema(file.path)
+    return {field.name: kind for field in fields for kind, test in tests.items() if test(field.type)}
 
 
 def _names(file: RawFile, kind: str, delimiter: str | None, encoding: str | None) -> Iterable[str]:
@@ -217,12 +251,8 @@ def _names(file: RawFile, kind: str, delimiter: str | None, encoding: str | None
             grammar = Grammar(delimiter or ",", '"')
             first = next((record.raw for record in grammar.records(text, HEAD) if record.raw), b"")
             return [name.decode("utf-8", "replace").strip() for name in grammar.fields(first)] if first else []
-        found: dict[str, None] = {}
-        for line in islice(text.buffer.splitlines(), 1000):
-            with suppress(ValueError, RecursionError):
-                record = json.loads(line)
-                found.update(dict.fromkeys(record if isinstance(record, dict) else ()))
-        return found
+        lines = (each.raw for each in documents(text)) if spans_lines(text) else text.buffer[:HEAD].splitlines()
+        return keys_of(islice(lines, 1000))
 
 
 def _dialect(files: list[RawFile], kind: str) -> tuple[str | None, str | None, list[str]]:
@@ -266,138 +296,3 @@ def _fits(text: Text, mark: str) -> tuple[int, int]:
     records = [record for record in islice(grammar.records(text, HEAD), 200) if record.raw]
     counts = [0 if record.problem else len(grammar.fields(record.raw)) for record in records]
     return (counts.count(counts[0]) if counts[0] > 1 else 0, counts[0]) if counts else (0, 0)
-
-
-def _nulls(columns: list[SampledColumn], rows: pa.Table) -> tuple[list[str], list[str]]:
-    """Texts that stand for null in some column, and those of them that are text in another."""
-    wanted = [text for text in NULLS if any(text in column.null_values for column in columns)]
-    strings = [rows[column.name] for column in columns if column.kind == "string"]
-    kept = [text for text in wanted if any(pc.any(pc.equal(values, text)).as_py() for values in strings)]
-    return [text for text in wanted if text not in kept], kept
-
-
-def _describe(name: str, header: str, texts: pa.Array) -> SampledColumn:
-    """Judge a column of texts."""
-    given = texts.drop_null()
-    known = given.filter(pc.invert(pc.is_in(pc.utf8_trim_whitespace(given), pa.array(["", *NULLS]))))
-    kind, reason = _kind(name, known)
-    used: tuple[str, ...] = ()
-    if kind == "string":
-        known = given.filter(pc.not_equal(given, ""))
-    else:
-        present = set(pc.unique(pc.utf8_trim_whitespace(given)).to_pylist())
-        used = tuple(text for text in NULLS if text in present)
-    return SampledColumn(
-        name=name,
-        header=header,
-        kind=kind,
-        values=len(known),
-        nulls=len(texts) - len(known),
-        distinct=pc.count_distinct(known).as_py(),
-        length=pc.mean(pc.utf8_length(known)).as_py() or 0.0,
-        words=pc.mean(pc.count_substring_regex(known, r"\S+")).as_py() or 0.0,
-        null_values=used,
-        reason=reason,
-    )
-
-
-def _kind(name: str, known: pa.Array) -> tuple[Kind, str]:
-    if not len(known):
-        return "string", "it has no values in the sample"
-    distinct = set(pc.unique(pc.utf8_lower(pc.utf8_trim_whitespace(known))).to_pylist())
-    if distinct <= {"true", "false", "t", "f", "yes", "no", "y", "n"}:
-        return "boolean", f"its values are {', '.join(sorted(distinct))}"
-    if pc.any(pc.match_substring_regex(known, r"^\s*[+-]?0\d")).as_py() and not _date_like(known):
-        return "string", "some of its values begin with a zero, which a number would lose"
-    for kind in _KINDS:
-        bad = _misfits(known, kind)
-        if bad <= (1 - GOOD) * len(known):
-            if kind == "integer" and _TIME.search(name) and 1 - _misfits(known, "time") / len(known) >= GOOD:
-                return "time", "its values are seconds or milliseconds since 1970"
-            but = f", {bad} of {len(known):,} are not and become null" if bad else ""
-            return kind, f"its values are {_PLURAL[kind]}{but}"
-    counts = pc.value_counts(known)
-    often = min(zip(pc.negate(counts.field(1)).to_pylist(), counts.field(0).to_pylist(), strict=True))
-    return "string", f"its values are of no other type, as {often[1][:40]!r}"
-
-
-_PLURAL = {"integer": "whole numbers", "number": "numbers", "date": "dates", "time": "times"}
-
-
-def _misfits(known: pa.Array, kind: Kind) -> int:
-    """How many values are not of a kind."""
-    bad: int = pc.sum(convert(known, kind, _SETTINGS).bad).as_py()
-    return bad
-
-
-def _date_like(known: pa.Array) -> bool:
-    return bool(pc.all(pc.match_substring_regex(known, r"^\s*\d{4}[-/]\d|^\s*[+-]?0?\.\d|^\s*[+-]?0\d*[.]")).as_py())
-
-
-def _key(columns: list[SampledColumn]) -> Choice | None:
-    """The column that tells rows apart: no nulls, (nearly) no value twice, and a name or a place that says so."""
-    found = []
-    for place, column in enumerate(columns):
-        twice, named = column.values - column.distinct, bool(_KEY.search(column.name))
-        usable = column.kind in ("string", "integer") and column.values and not column.nulls and not _is_text(column)
-        if usable and (not twice or (named and twice <= 0.01 * column.values)) and (named or place == 0):
-            found.append((bool(twice), not named, place, column.name, f"{twice} of {column.values:,}"))
-    if not found:
-        return None
-    twice, _, _, name, repeats = min(found)
-    if twice:
-        return Choice(name, f"none is missing; {repeats} stand there again, checks will tell")
-    return Choice(name, "no value is missing and none repeats")
-
-
-def _time(columns: list[SampledColumn]) -> Choice | None:
-    """The column of event times: times before dates, names that say so first, fewer nulls before more."""
-    found = [column for column in columns if column.kind in ("time", "date")]
-    if not found:
-        return None
-    column = min(found, key=lambda each: (each.kind != "time", not _TIME.search(each.name), each.nulls))
-    share = column.values / max(column.values + column.nulls, 1)
-    return Choice(column.name, f"{column.reason}, and {share:.0%} of rows have one")
-
-
-def _is_text(column: SampledColumn) -> bool:
-    return column.kind == "string" and column.words >= 3 and column.distinct > max(50, 0.2 * column.values)
-
-
-def _texts(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice, ...]:
-    """Columns of running text, the longest first."""
-    found = [column for column in columns if column.name not in taken and _is_text(column)]
-    return tuple(
-        Choice(c.name, f"{c.words:.0f} words and {c.length:.0f} characters on average, {c.distinct:,} texts")
-        for c in sorted(found, key=lambda column: (-column.length, column.name))
-    )
-
-
-def _labels(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice, ...]:
-    """Columns of two to fifty values that may be classes, those whose name says so first.
-
-    What is named as a question may be any fact, and is surely a label only where it is not known of some rows.
-    """
-    found = []
-    for column in columns:
-        named = bool(_LABEL.search(column.name))
-        right = column.kind in ("string", "boolean") or (column.kind == "integer" and named)
-        if column.name not in taken and right and 2 <= column.distinct <= min(50, max(column.values // 2, 2)):
-            sure = named and (column.nulls > 0 or not column.name.startswith("is_"))
-            reason = f"it has {column.distinct} values" + (", and its name says so" if sure else "")
-            found.append((not named, column.distinct, Choice(column.name, reason, sure)))
-    return tuple(choice for *_, choice in sorted(found, key=lambda each: (*each[:2], each[2].column)))
-
-
-def _entities(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice, ...]:
-    """Columns whose values come back and are many: what rows are about, those whose name says so first."""
-    found: dict[bool, list[Choice]] = {True: [], False: []}
-    for column in columns:
-        named = bool(_ENTITY.search(column.name))
-        right = column.kind == "string" or (column.kind == "integer" and named)
-        many = column.distinct >= (2 if named else 20)
-        back = 1.05 if named else 1.5  # where there are many, few come back in a sample
-        if column.name not in taken and right and many and column.values >= back * column.distinct:
-            rows = column.values / column.distinct
-            found[named].append(Choice(column.name, f"{column.distinct:,} values, each on {rows:.1f} rows on average"))
-    return (*found[True], *found[False])

@@ -28,7 +28,11 @@ def read_parquet(file: RawFile, settings: TabularSettings, rejects: Rejects, tal
         When its footer cannot be read, or it has none of the columns, or one of them twice.
     """
     try:
-        parquet = pq.ParquetFile(file.path, page_checksum_verification=True)
+        parquet = pq.ParquetFile(
+            file.path,
+            page_checksum_verification=True,
+            coerce_int96_timestamp_unit="us",  # as nanoseconds, those outside of 1678 to 2261 come back as others
+        )
         groups = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
         names = parquet.schema_arrow.names
     except _BROKEN as error:

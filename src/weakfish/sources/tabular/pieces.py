@@ -92,7 +92,7 @@ def places_of(
             rejects.note(file.name, f"has no column {name!r}; it is null in all its rows", name)
     for name in dict.fromkeys(header):
         if settings.column_of(name) is None:
-            rejects.note(file.name, f"has a column {name!r} that is not in source.columns; it is left out")
+            rejects.left_out(file.name, name)
     return places
 
 
@@ -160,6 +160,8 @@ class Rejects:
         self.kept: list[Reject] = []
         self.counts: Counter[Place] = Counter()
         """How many there are by file, kind and column (empty for lines and files)."""
+        self.unknown: dict[str, str] = {}
+        """Headers that are of no column of the settings, and the first file that has each."""
 
     def line(self, file: str, line: int, reason: str, raw: bytes | str, lines: int = 1) -> None:
         """Tell of lines that became no row."""
@@ -172,6 +174,11 @@ class Rejects:
     def note(self, file: str, reason: str, column: str | None = None) -> None:
         """Tell of a file as a whole."""
         self._add(Reject(file, None, 0, "file", column, reason, ""), KEPT_LINES)
+
+    def left_out(self, file: str, header: str) -> None:
+        """Tell of a column of a file that is not in the settings."""
+        self.unknown.setdefault(header, file)
+        self.note(file, f"has a column {header[:100]!r} that is not in source.columns; it is left out")
 
     def _add(self, reject: Reject, most: int) -> None:
         place: Place = (reject.file, reject.kind, reject.column or "")

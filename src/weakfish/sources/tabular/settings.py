@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from weakfish.contracts.tables import TIME
 from weakfish.errors import ParamsError
 from weakfish.project.params import Name, Section
+from weakfish.sources.tabular.times import pattern
 
 Kind = Literal["string", "integer", "number", "boolean", "time", "date"]
 Format = Literal["csv", "jsonl", "parquet"]
@@ -35,6 +37,15 @@ MADE_TIME = "event_time"
 """The column of event times, all of them null, where no column holds them."""
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """How texts of a column become values: which mean null, the zone of times that name none, their own format."""
+
+    nulls: tuple[str, ...] = ("",)
+    time_zone: str = "UTC"
+    time_format: str | None = None
+
+
 class GoldColumn(Section):
     """A column of gold labels whose values are no plain names: which class each stands for.
 
@@ -51,9 +62,11 @@ class TabularSettings(Section):
     ``path`` is a file, a glob or a directory, from the project's root or absolute. ``format`` is told from the file's
     suffix where it is null, ``delimiter`` too (a tab for ``.tsv``), and ``encoding`` is that of files that are not
     UTF-8, guessed for each where it is null. ``columns`` are the columns of the events and their types. Without
-    ``key`` one is made from the row's content, without ``time`` all events are undated. ``gold`` names, by task, the column of its gold labels, and
-    may say which class each of its values stands for. Times without a zone are of ``time_zone``. Values in
-    ``null_values`` are null, in every column.
+    ``key`` one is made from the row's content, without ``time`` all events are undated. ``gold`` names, by task, the
+    column of its gold labels, and may say which class each of its values stands for. Times without a zone are of
+    ``time_zone``. ``time_formats`` has, by column, the format of times and dates that are not ISO 8601: one of
+    ``strftime``, or the unit of a count since 1970 (s, ms, us, ns). Values in ``null_values`` are null: in every
+    column, or by column; in the others only the empty text is.
     """
 
     path: str = Field(min_length=1)
@@ -66,7 +79,8 @@ class TabularSettings(Section):
     quote: str | None = '"'
     encoding: str | None = None
     gold: dict[Name, str | GoldColumn] = Field(default_factory=dict)
-    null_values: tuple[str, ...] = ("",)
+    null_values: tuple[str, ...] | dict[Name, tuple[str, ...]] = ("",)
+    time_formats: dict[Name, str] = Field(default_factory=dict)
 
     @field_validator("delimiter", "quote")
     @classmethod
@@ -111,6 +125,12 @@ class TabularSettings(Section):
         for role, made in (("key", MADE_KEY), ("time", MADE_TIME)):
             if getattr(self, role) is None and made in self.columns:
                 raise ValueError(f"columns has {made!r}, which is the name of the {role} that is made; name another")
+        for column, form in self.time_formats.items():
+            if self.columns.get(column) not in ("time", "date"):
+                raise ValueError(f"time_formats names {column!r}, which is no column of times or dates")
+            pattern(form)
+        if isinstance(self.null_values, dict) and (strange := set(self.null_values) - set(self.columns)):
+            raise ValueError(f"null_values names {min(strange)!r}, which is not among columns")
         if self.delimiter is not None and self.delimiter == self.quote:
             raise ValueError("delimiter and quote must differ")
         for task, column in self.gold_columns.items():
@@ -129,6 +149,11 @@ class TabularSettings(Section):
         """Which class each value of a column stands for; None where its values are classes, or it holds no gold."""
         found = (gold.values for gold in self.gold.values() if isinstance(gold, GoldColumn) and gold.column == column)
         return next(found, None)
+
+    def conversion(self, column: str) -> Conversion:
+        """How the texts of a column become values."""
+        nulls = self.null_values.get(column, ("",)) if isinstance(self.null_values, dict) else self.null_values
+        return Conversion(nulls, self.time_zone, self.time_formats.get(column))
 
     @property
     def schema(self) -> pa.Schema:

@@ -22,8 +22,8 @@ from weakfish.sources import Source
 from weakfish.sources.tabular.infer import READERS
 from weakfish.sources.tabular.pieces import Keys, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import RawFile, find, format_of, link, listed
-from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, read_settings
-from weakfish.sources.tabular.types import WHY, convert
+from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, Kind, read_settings
+from weakfish.sources.tabular.types import Converted, convert, inexact, leads_with_zero, why
 
 
 class TabularSource(Source):
@@ -40,6 +40,9 @@ class TabularSource(Source):
         What could not be read, after `read`.
     tallies
         What became of the lines of each file, after `read`: lines = those of header, blanks, rows and rejects.
+    unfit
+        After `read`, by column of numbers, a text that its type cannot hold as it is written: it begins with a zero, or
+        has too many digits.
 
     Raises
     ------
@@ -58,6 +61,7 @@ class TabularSource(Source):
         vars(self).update(schema=self.options.schema, gold=self.options.gold_columns)  # before those of the class
         self.rejects = Rejects()
         self.tallies: dict[str, Tally] = {}
+        self.unfit: dict[str, str] = {}
 
     def fetch(self, raw: Path) -> None:
         """Link (or copy) the files that ``path`` means into ``raw``, under names that stay when others come."""
@@ -76,7 +80,8 @@ class TabularSource(Source):
 
     def read_files(self, files: Iterable[RawFile]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of files, wherever they lie, in this order."""
-        self.rejects, self.tallies = Rejects(), {}
+        self.rejects, self.tallies, self.unfit = Rejects(), {}, {}
+        self._zeros: set[tuple[str, str]] = set()
         keys = Keys()
         for file in files:
             reader = READERS[format_of(file, self.options.format)]
@@ -102,12 +107,12 @@ class TabularSource(Source):
         return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
     def _column(self, name: str, piece: Piece, file: RawFile) -> pa.Array:
-        kind = self.options.columns[name]
+        kind, how = self.options.columns[name], self.options.conversion(name)
         given = piece.column(name, file)
         if given is None:
             return pa.nulls(piece.rows, ARROW[kind])
         try:
-            found = convert(given, kind, self.options)
+            found = convert(given, kind, how)
         except (pa.ArrowException, ValueError, OverflowError, NotImplementedError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise SourceError(
@@ -115,7 +120,9 @@ class TabularSource(Source):
                 "change its type in source.columns."
             ) from error
         for row in pc.indices_nonzero(found.bad).to_pylist():
-            self.rejects.value(file.name, int(piece.lines[row]), name, WHY[kind], found.text(row))
+            self.rejects.value(file.name, int(piece.lines[row]), name, why(kind, how), found.text(row))
+        if kind in ("integer", "number") and pa.types.is_string(found.texts.type):
+            self._check_digits(name, kind, found, file)
         classes = self.options.classes_of(name)
         if classes is None:
             return found.values
@@ -124,6 +131,18 @@ class TabularSource(Source):
             reason = f"is none of the values of {name} in source.gold"
             self.rejects.value(file.name, int(piece.lines[row]), name, reason, found.values[row].as_py())
         return pc.take(pa.array(list(classes.values()), pa.string()), places)
+
+    def _check_digits(self, name: str, kind: Kind, found: Converted, file: RawFile) -> None:
+        """Tell of numbers whose zeros or digits are lost, which are keys rather than numbers."""
+        lost = inexact(found.texts.filter(found.bad), kind)
+        zeros = found.texts.filter(leads_with_zero(found.texts))
+        if pc.any(lost).as_py():
+            self.unfit.setdefault(name, found.texts.filter(found.bad).filter(lost)[0].as_py())
+        if len(zeros) and (file.name, name) not in self._zeros:
+            self._zeros.add((file.name, name))
+            self.unfit.setdefault(name, zeros[0].as_py())
+            reason = f"has values that begin with a zero, such as {zeros[0].as_py()[:40]!r}, in column {name!r}"
+            self.rejects.note(file.name, f"{reason}; as a number it is lost, so make the column a string", name)
 
 
 def tabular_source(root: Path) -> type[TabularSource]:
