@@ -21,7 +21,7 @@ _IN_WORD = re.compile(rb"[A-Za-z][\x80-\xfe]|[\x80-\xfe][A-Za-z]")
 
 
 @dataclass
-class Evidence:
+class CharacterCount:
     """Of a text: how many characters beyond ASCII are UTF-8, how many bytes are not, and the first lines with such."""
 
     right: int = 0
@@ -49,9 +49,9 @@ class Evidence:
         return self.wrong <= self.right or damage
 
 
-def weigh(parts: Iterable[bytes]) -> Evidence:
+def weigh(parts: Iterable[bytes]) -> CharacterCount:
     """The evidence of a text in parts that may cut characters."""
-    found, decoder = Evidence(), codecs.getincrementaldecoder("utf-8")("replace")
+    found, decoder = CharacterCount(), codecs.getincrementaldecoder("utf-8")("replace")
     for part in parts:
         found.add(part, decoder)
     return found

@@ -27,7 +27,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from weakfish.errors import ParamsError, SourceError
-from weakfish.sources.tabular.charsets import WEAK, Evidence, guess, is_wide, weigh
+from weakfish.sources.tabular.charsets import WEAK, CharacterCount, guess, is_wide, weigh
 
 COMPRESSED = (".gz", ".bz2", ".zst", ".xz")
 FORMATS = {
@@ -196,7 +196,7 @@ class Text:
     def __init__(self, file: RawFile, encoding: str | None) -> None:
         self.name = file.name
         self.encoding: str | None = None
-        self.evidence: Evidence | None = None
+        self.evidence: CharacterCount | None = None
         self.note: str | None = None
         self._path = file.path
         self.buffer = b""
