@@ -264,3 +264,41 @@ def test_a_table_without_expectations_is_compared_with_the_baseline_only(project
 def test_the_same_tables_give_the_same_checks(project: Project) -> None:
     now = {**HISTORY, NEW: shifted(orders(NEW))}
     assert str(compare(project, HISTORY, now)) == str(compare(project, HISTORY, now))
+
+
+def test_a_value_or_two_outside_of_what_was_accepted_are_no_alarm(project: Project) -> None:
+    def new_month(rows: int, kinds: list[str]) -> dict[str, pa.Table]:
+        few = with_huge_orders(orders(NEW, rows=rows))
+        return {**HISTORY, NEW: setting(few, kind=kinds)}
+
+    for rows, kinds in ((1, ["lamp"]), (2, ["lamp", "desk"]), (12, ["lamp", *["book"] * 11])):
+        assert not_passed(compare(project, HISTORY, new_month(rows, kinds))) == {}, rows
+    many = compare(project, HISTORY, new_month(40, ["lamp"] * 10 + ["book"] * 30))
+    assert not_passed(many)["categories(kind)"] == "warned"
+
+
+def test_columns_that_grow_do_not_count_as_drifted_in_a_training_set(project: Project) -> None:
+    now = {**HISTORY, NEW: shifted(late(orders(NEW)))}
+    found = compare(project, HISTORY, now, "training/fraud", growing=["amount", "paid_at"])
+    assert not_passed(found) == {"drift(amount)": "noted", "drift(paid_at)": "noted"}
+    assert found["drift"].found == "0 of 5 columns drifted."
+
+
+@pytest.mark.parametrize(("table", "status"), [("events", "warned"), ("features/kind", "noted"), ("labels/x", "noted")])
+def test_a_column_that_the_team_added_is_noted_and_one_that_the_events_bring_warns(
+    project: Project, table: str, status: str
+) -> None:
+    now = {month: rows.append_column("shop", pa.array(["here"] * rows.num_rows)) for month, rows in HISTORY.items()}
+    assert not_passed(compare(project, HISTORY, now, table)) == {"schema(new)": status}
+
+
+def test_a_change_after_an_edit_of_the_team_says_so(project: Project) -> None:
+    files = put(project, "features/kind", {**HISTORY, NEW: shifted(orders(NEW))})
+    accepted = Entry.of(measure(project, HISTORY), None, data_version="", verdict="passed")
+    profile = profile_of(project, "features/kind", files)
+    for edited in ([], ["feature_repo/transforms.py"]):
+        checks = change_checks("features/kind", profile, accepted, ChangeParams(), files, edited)
+        drift = next(check for check in checks if check.check == "drift(amount)")
+        said = "The team's own edit may be why: feature_repo/transforms.py was edited since the baseline."
+        assert str(drift.found).endswith(said) is bool(edited)
+        assert not any(said in str(check.found) for check in checks if check.status == "passed")

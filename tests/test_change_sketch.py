@@ -13,7 +13,9 @@ from weakfish.engine.profile import BUCKETS, ColumnProfile, Sketch
 
 
 def column(numbers: np.ndarray, nulls: int = 0) -> ColumnProfile:
-    return ColumnProfile("double", "number", len(numbers) + nulls, nulls, sketch=Sketch.of(numbers.astype(np.float64)))
+    sketch = Sketch.of(numbers.astype(np.float64))
+    low, high = (float(numbers.min()), float(numbers.max())) if len(numbers) else (None, None)
+    return ColumnProfile("double", "number", len(numbers) + nulls, nulls, low=low, high=high, sketch=sketch)
 
 
 def categories(**counts: int) -> ColumnProfile:
@@ -169,3 +171,41 @@ def test_the_smallest_shift_shrinks_with_the_rows() -> None:
     cuts = ndtri(np.linspace(0.1, 0.9, 9))
     there = np.diff(ndtr(cuts - moved), prepend=0, append=1)
     assert float(((there - shares) * np.log(there / shares)).sum()) == pytest.approx(psis[-1])
+
+
+def test_a_refit_that_moves_no_probability_by_more_than_a_little_is_no_drift() -> None:
+    """Most probabilities are near 0, where a move by 0.0003 is one by many powers of ten; others lie at one."""
+    draw = np.random.default_rng(7)
+    before = np.concatenate([10 ** draw.uniform(-12, -4, 4000), draw.uniform(0.3, 0.9, 600), np.ones(1400)])
+    now = before.copy()
+    now[:4000] = 10 ** draw.uniform(-9, -3.6, 4000)
+    now[4000:4600] += draw.uniform(-0.0003, 0.0003, 600)
+    now[4600:] -= draw.uniform(0, 0.0003, 1400)
+    assert np.abs(now - before).max() < 0.0003
+    accepted, refitted = column(before), column(now)
+    bins = bins_of(refitted, accepted)
+    assert bins is not None
+    assert shift(bins.now, bins.accepted).psi < 0.02
+    assert bins.now.sum() == bins.accepted.sum() == 6000
+
+
+def test_values_on_the_edges_of_bins_that_move_by_a_little_are_no_drift() -> None:
+    values = np.array([0.125, 0.25, 0.5, 0.75, 0.875]).repeat(400)
+    bins = bins_of(column(values - 0.0003), column(values))
+    assert bins is not None
+    assert shift(bins.now, bins.accepted).psi == 0
+
+
+@pytest.mark.parametrize("by", [0.01, 0.05])
+def test_probabilities_that_move_by_more_drift(by: float) -> None:
+    values = np.array([0.125, 0.25, 0.5, 0.75, 0.875]).repeat(400)
+    bins = bins_of(column(values - by), column(values))
+    assert bins is not None
+    assert shift(bins.now, bins.accepted).exceeds(0.2)
+
+
+def test_numbers_that_are_no_shares_are_compared_to_the_bucket() -> None:
+    values = np.array([125.0, 250.0, 500.0, 750.0, 875.0]).repeat(400)
+    bins = bins_of(column(values - 0.3), column(values))
+    assert bins is not None
+    assert shift(bins.now, bins.accepted).exceeds(0.2)

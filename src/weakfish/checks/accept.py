@@ -236,7 +236,7 @@ def _current(project: Project, table: str, verdict: Verdict | None) -> _Judged:
     profile = read_profile(project, table)
     _require_same(table, profile["data_version"], verdict.data_version, "profile")
     try:
-        return _Judged(verdict, Profile.parse(profile["profile"]), {"rules": profile.get("rules")})
+        return _Judged(verdict, Profile.parse(profile["profile"]), {of: profile.get(of) for of in ("rules", "code")})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(f"{project.profile(table)} is not a profile; run `weakfish validate {table}`.") from error
 

@@ -39,6 +39,8 @@ class Entry:
         The columns over these partitions; none of tables without rows.
     rules, metrics
         What labeling functions did, and what evaluation measured, where the table has such.
+    code
+        Hashes of the team's code that makes the table's columns, by name; None where it was not known.
     """
 
     data_version: str
@@ -48,6 +50,7 @@ class Entry:
     columns: Mapping[str, ColumnProfile] = field(default_factory=dict)
     rules: Any = None
     metrics: Any = None
+    code: Mapping[str, str] | None = None
     checks: Mapping[str, AcceptedCheck] = field(default_factory=dict)
 
     @classmethod
@@ -61,7 +64,9 @@ class Entry:
         """The entry as JSON."""
         columns = {name: column.as_json() for name, column in self.columns.items()}
         content = {
-            **{name: getattr(self, name) for name in ("data_version", "through", "verdict", "rules", "metrics")},
+            **{
+                name: getattr(self, name) for name in ("data_version", "through", "verdict", "rules", "metrics", "code")
+            },
             "profile": {"rows": dict(self.rows), "columns": columns} if columns else None,
             "checks": {name: check._asdict() for name, check in self.checks.items()},
         }
@@ -77,6 +82,7 @@ class Entry:
             columns={name: ColumnProfile.parse(column) for name, column in profile["columns"].items()},
             rules=content.get("rules"),
             metrics=content.get("metrics"),
+            code=content.get("code"),
             checks={name: AcceptedCheck(of["status"], of["value"]) for name, of in content["checks"].items()},
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from math import log, sqrt
@@ -32,6 +32,7 @@ from weakfish.checks.rates import (
     shift,
     short_percent,
 )
+from weakfish.contracts.gate import EVENTS
 from weakfish.contracts.tables import UNDATED, read_partition
 from weakfish.contracts.verdicts import Check, Rows, Severity, Status, measured
 from weakfish.engine.profile import CATEGORIES, ColumnProfile, Profile
@@ -45,6 +46,9 @@ JOINED = "training/"
 
 COLUMNS_NAMED = 5
 """How many of the columns that drifted most the warning on all of them names."""
+
+NAMES_SAID = 3
+"""How many names of what was edited a sentence has."""
 
 NAMES_SHOWN = 20
 """How many new or vanished categories a check names."""
@@ -97,7 +101,12 @@ def _comparable(
 
 
 def change_checks(
-    table: str, profile: Profile, accepted: Entry | None, limits: ChangeParams, files: Mapping[str, Path]
+    table: str,
+    profile: Profile,
+    accepted: Entry | None,
+    limits: ChangeParams,
+    files: Mapping[str, Path],
+    edited: Sequence[str] = (),
 ) -> list[Check]:
     """Compare a table with what was accepted of it.
 
@@ -113,15 +122,27 @@ def change_checks(
         Thresholds above which a change is reported.
     files
         Its partitions; read only to find rows outside of accepted extremes.
+    edited
+        What the team edited since of the code that makes the table; a check that does not hold says so.
     """
     if accepted is None:
         return [nothing_accepted(table)]
     against = _Comparison(accepted, profile, limits)
     if table.startswith(JOINED):
-        found = [*_volume(against), *_schema(against), *_of_joined_columns(against)]
+        found = [*_volume(against), *_schema(table, against), *_of_joined_columns(against)]
     else:
-        found = [*_volume(against), *_schema(against), *_of_columns(table, against, files)]
-    return [check for check in found if check is not None]
+        found = [*_volume(against), *_schema(table, against), *_of_columns(table, against, files)]
+    return [_by_whom(check, edited) for check in found if check is not None]
+
+
+def _by_whom(check: Check, edited: Sequence[str]) -> Check:
+    """A check that does not hold, with what the team itself edited, which may be why."""
+    if check.status is Status.PASSED or not edited:
+        return check
+    more = f" and {len(edited) - NAMES_SAID} more" if len(edited) > NAMES_SAID else ""
+    said = f"{', '.join(edited[:NAMES_SAID])}{more} {'was' if len(edited) == 1 else 'were'} edited since the baseline"
+    found = f"{check.found} The team's own edit may be why: {said}."
+    return replace(check, found=found, arguments={**check.arguments, "edited": list(edited)})
 
 
 def nothing_accepted(table: str) -> Check:
@@ -138,12 +159,17 @@ def nothing_accepted(table: str) -> Check:
 def _of_columns(table: str, against: _Comparison, files: Mapping[str, Path]) -> Iterator[Check | None]:
     outside_is: Severity = "warning" if table.startswith("features/") else "info"
     for column in sorted(against.accepted.columns):
-        grows = any(fnmatchcase(column, pattern) for pattern in against.limits.growing)
+        grows = _grows(against, column)
         yield _drift(against, column, "info" if grows else "warning")
         yield _nulls(against, column, "warning")
         yield _categories(against, column)
         yield _cardinality(against, column)
         yield _outside(against, column, files, "info" if grows else outside_is)
+
+
+def _grows(against: _Comparison, column: str) -> bool:
+    """Whether a column is one of those that naturally grow."""
+    return any(fnmatchcase(column, pattern) for pattern in against.limits.growing)
 
 
 def _of_joined_columns(against: _Comparison) -> Iterator[Check | None]:
@@ -152,6 +178,9 @@ def _of_joined_columns(against: _Comparison) -> Iterator[Check | None]:
     drifts = [check for column in columns if (check := _drift(against, column, "info"))]
     yield from drifts
     yield from (_nulls(against, column, "info") for column in columns)
+    if not drifts:
+        return
+    drifts = [check for check in drifts if not _grows(against, check.arguments["column"])]
     if not drifts:
         return
     moved = [check for check in drifts if check.status is not Status.PASSED]
@@ -251,7 +280,7 @@ def _new_volume(against: _Comparison, history: Sequence[int]) -> Check:
     )
 
 
-def _schema(against: _Comparison) -> list[Check]:
+def _schema(table: str, against: _Comparison) -> list[Check]:
     before = {name: column.type for name, column in against.accepted.columns.items()}
     if not before:
         return []
@@ -280,8 +309,11 @@ def _schema(against: _Comparison) -> list[Check]:
         ),
         _change(
             "schema(new)",
-            "warning",
-            "No labeling function, feature or review uses the new column yet.",
+            # What the events bring is news; columns of other tables come from the team's own code.
+            "warning" if table == EVENTS else "info",
+            "No labeling function, feature or review uses the new column yet."
+            if table == EVENTS
+            else "The team's own code adds columns to this table: once accepted, they are compared too.",
             not new,
             found=f"New: {', '.join(new)}." if new else "No column is new.",
             arguments={"new": new},
@@ -375,14 +407,11 @@ def _nulls(against: _Comparison, column: str, severity: Severity) -> Check | Non
 
     window, now, then = max(sides, key=lambda side: (rises(*side[1:]), side[1].share - side[2].share))
     bound, detects = limit.bounds(now.rows, then).high, None
-    if bound is not None:
-        # The smallest true share that passes the bound in `POWER` of all cases: its own chance comes on top.
-        surely = bound + CERTAIN * sqrt(max(bound * (1 - bound), 1 / now.rows) / now.rows)
-        if surely < 1:
-            detects = (
-                f"With {now.rows:,} rows, nulls in {short_percent(surely)} of them are seen in "
-                f"{short_percent(POWER)} of cases."
-            )
+    if bound is not None and (surely := _surely(bound, now.rows)) < 1:
+        detects = (
+            f"With {now.rows:,} rows, nulls in {short_percent(surely)} of them are seen in "
+            f"{short_percent(POWER)} of cases."
+        )
     return _change(
         f"nulls({column})",
         severity,
@@ -396,6 +425,11 @@ def _nulls(against: _Comparison, column: str, severity: Severity) -> Check | Non
         detects=detects,
         by_partition=_trend(against, column, lambda part: part.nulls / part.rows),
     )
+
+
+def _surely(bound: float, rows: int) -> float:
+    """The smallest true share that passes a bound in `POWER` of all cases: its own chance comes on top."""
+    return bound + CERTAIN * sqrt(max(bound * (1 - bound), 1 / rows) / rows)
 
 
 @dataclass(frozen=True)
@@ -443,15 +477,26 @@ class _Categories:
         return [name for name, count in then if name not in (now or ()) and count > fewest]
 
     @property
+    def chance(self) -> Limit:
+        """What makes new values more than chance, and more than the limit."""
+        return Limit(chance=CHANCE, difference=self.limit)
+
+    @property
+    def usual(self) -> Rate:
+        """The values that did not repeat in the baseline."""
+        return Rate(self.then.rare, self.then.valued)
+
+    @property
     def broken(self) -> bool:
-        return self.share > self.limit or bool(self.vanished)
+        new = Rate(self.share * self.now.valued + self.usual.share * self.now.valued, self.now.valued)
+        return (self.share > self.limit and self.chance.tells(new, self.usual)) or bool(self.vanished)
 
 
 def _categories(against: _Comparison, column: str) -> Check | None:
     """Compare the values of a column that had few; None for other columns, and for booleans."""
     before, limit = against.accepted.columns[column], against.limits.new_categories
     known = before.categories is not None and before.kind != "boolean"
-    sides = [_Categories(*side, limit) for side in against.sides(column) if known and side[1].valued]
+    sides = [_Categories(*side, limit) for side in against.sides(column) if known and side[1].valued >= FEWEST]
     if not sides:
         return None
     worst = max(sides, key=lambda side: (side.broken, side.share))
@@ -462,7 +507,11 @@ def _categories(against: _Comparison, column: str) -> Check | None:
     )
     if worst.now.categories is None:
         found = f"The values of {where} no longer repeat: there are more than {CATEGORIES}, or names of things."
-    new = min(1.0, max(limit + CERTAIN * sqrt(limit / rows), -log(1 - POWER) / rows))
+    bound = worst.chance.bounds(rows, worst.usual).high
+    new = 1.0 if bound is None else _surely(bound, rows)
+    seen = "new values are not seen, for rows are too few"
+    if new < 1:
+        seen = f"new values are seen in {short_percent(POWER)} of cases from {short_percent(new)} of the rows on"
     window = against.kept
     trend = _trend(against, column, lambda now: _Categories(window, now, before, limit).share, fewest=1)
     return _change(
@@ -481,8 +530,8 @@ def _categories(against: _Comparison, column: str) -> Check | None:
         },
         observed=rounded(worst.share),
         threshold=limit,
-        detects=f"With {rows:,} rows, new values are seen in {short_percent(POWER)} of cases from {short_percent(new)} "
-        f"of the rows on, and a vanished one that {short_percent(worst.fewest)} of the accepted rows had.",
+        detects=f"With {rows:,} rows, {seen}; so is a vanished one that {short_percent(worst.fewest)} of the accepted "
+        "rows had.",
         by_partition=trend if any(trend.values()) else {},
     )
 
@@ -539,7 +588,8 @@ def _outside(against: _Comparison, column: str, files: Mapping[str, Path], sever
     Only partitions whose own extremes lie outside are read.
     """
     before, limit = against.accepted.columns[column], against.limits.out_of_range
-    sides, low, high = against.sides(column), before.low, before.high
+    sides = [side for side in against.sides(column) if side[1].rows >= FEWEST or not limit]
+    low, high = before.low, before.high
     if before.kind != "number" or low is None or high is None or not sides:
         return None
     parts = against.by_partition(column)
@@ -550,17 +600,19 @@ def _outside(against: _Comparison, column: str, files: Mapping[str, Path], sever
     }
     counts = [(sum(len(beyond.get(name, ())) for name in w.partitions), now.rows, w) for w, now, _ in sides]
     bad, total, window = max(counts, key=lambda side: side[0] / side[1])
+    chance, none = Limit(chance=CHANCE), Rate(0, before.rows)
+    bound = chance.bounds(total, none).high
     return _change(
         f"range({column})",
         severity,
         "Nothing was fitted or reviewed on such values, so what labeling functions and models do with them is a guess.",
-        bad <= limit * total,
+        bad <= limit * total or (limit > 0 and not chance.tells(Rate(bad, total), none)),
         found=f"{bad:,} of {total:,} rows in the {window.name} have {column} outside of {low:g} to {high:g}.",
         arguments={"column": column, "compared": window.name, "min_value": low, "max_value": high},
         unexpected=bad,
         unexpected_share=rounded(bad / total),
         threshold=limit,
-        detects=f"Any share of rows above {short_percent(limit)}.",
+        detects=f"A share of rows above {short_percent(max(limit, bound) if limit and bound else limit)}.",
         by_partition={name: rounded(len(of) / parts[name].rows) for name, of in beyond.items()},
         rows={name: of for name, of in beyond.items() if len(of) and name in window.partitions},
     )

@@ -60,7 +60,7 @@ def checks_on_test(project: Project, task: str, metrics: Mapping[str, Any]) -> l
                 arguments={"rows": rows},
                 observed=rows,
                 threshold=ROWS,
-                found=f"{has}, so nobody knows how good the labels of {task} are on them.",
+                found=f"{has}, so nobody knows how good the labels of {task} are.",
                 detects=f"Fewer than {ROWS} test rows with gold labels.",
             )
         )

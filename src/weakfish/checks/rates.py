@@ -268,12 +268,26 @@ class Bins(NamedTuple):
     of: str
 
 
+NEAR = 0.001
+"""By this part of its range a share may move and be where it was."""
+
+
 def bins_of(now: ColumnProfile, accepted: ColumnProfile) -> Bins | None:
-    """Cut two columns by what both have: categories, else numbers, hours or lengths; None where that is nothing."""
+    """Cut two columns by what both have: categories, else numbers, hours or lengths; None where that is nothing.
+
+    Shares, which all lie between 0 and 1, count as near the accepted ones as a move by `NEAR` of their range allows:
+    a label model that is fitted again moves probabilities by little, and those near 0 by many powers of ten.
+    """
     if now.categories is not None and accepted.categories is not None:
         sides, of = _by_category(now, accepted), "categories"
     elif now.sketch is not None and accepted.sketch is not None:
-        sides, of = _by_quantile(now.sketch, accepted.sketch), _MEASURED[accepted.kind]
+        low, high = accepted.low, accepted.high
+        are_shares = accepted.type in ("double", "float") and low is not None and high is not None
+        if are_shares and low >= 0 and high <= 1 and (now.low or 0) >= 0 and (now.high or 0) <= 1:
+            sides = _by_quantile(now.sketch, accepted.sketch, (low, high))
+        else:
+            sides = _by_quantile(now.sketch, accepted.sketch)
+        of = _MEASURED[accepted.kind]
     else:
         return None
     return Bins(np.append(sides[0], now.nulls), np.append(sides[1], accepted.nulls), of)
@@ -292,14 +306,28 @@ def _by_category(now: ColumnProfile, accepted: ColumnProfile) -> list[Ints]:
     return found
 
 
-def _by_quantile(now: Sketch, accepted: Sketch) -> list[Ints]:
-    """Bins of about equal accepted shares; a bucket that holds as much alone is a bin of its own."""
+def _by_quantile(now: Sketch, accepted: Sketch, extent: tuple[float, float] | None = None) -> list[Ints]:
+    """Bins of about equal accepted shares; a bucket that holds as much alone is a bin of its own.
+
+    Within ``extent``, numbers may lie on the other side of an edge that is near: as many do as brings both sides
+    closest to each other.
+    """
     bits = min(now.bits, accepted.bits)
     ours, theirs = now.at(bits), accepted.at(bits)
     if not theirs.total or not ours.total:
         return [np.array([ours.total]), np.array([theirs.total])]
     count = max(2, min(BINS, min(ours.total, theirs.total) // ROWS_IN_A_BIN))
     starts = _starts(theirs, theirs.total / count)
+    near = NEAR * (extent[1] - extent[0]) if extent else 0.0
+    if extent and near:
+        # What is near the upper end is in a bucket with it, however wide that is: there buckets are widest.
+        top = Sketch.of(np.array([extent[1] - near]), bits).codes[0]
+        starts = np.unique(np.minimum(starts, top))
+        edges = theirs.edges(starts)
+        fewest, most = ours.below(edges - near), ours.below(edges + near)
+        before = np.append(0, np.cumsum(theirs.counts))[np.searchsorted(theirs.codes, starts)]
+        cut = np.rint(np.clip(before * (ours.total / theirs.total), fewest, most)).astype(np.int64)
+        return [np.diff(cut, prepend=0, append=ours.total), np.diff(before, prepend=0, append=theirs.total)]
     return [
         np.bincount(np.searchsorted(starts, of.codes, side="right"), of.counts, len(starts) + 1).astype(np.int64)
         for of in (ours, theirs)

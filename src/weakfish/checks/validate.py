@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from weakfish.checks.bad_rows import names_of, write_mask
-from weakfish.checks.baseline import Baseline
+from weakfish.checks.baseline import Baseline, Entry
 from weakfish.checks.change import change_checks
 from weakfish.checks.gates import first_rows, named, verdict_of
 from weakfish.checks.gold_checks import checks_on_dev
@@ -20,9 +20,11 @@ from weakfish.checks.gx import import_gx
 from weakfish.checks.label_checks import label_checks, rules_of
 from weakfish.checks.repairs import staged_files, waive
 from weakfish.checks.reported import feature_checks, serving_checks, validate_evaluation
+from weakfish.contracts.manifests import TrainingManifest, read_manifest
 from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.engine.profile import profile_of, write_profile
 from weakfish.errors import UnknownName, UserError
+from weakfish.files import sha256
 from weakfish.project.cache import Cache
 from weakfish.project.paths import Project
 
@@ -52,10 +54,12 @@ def validate(project: Project, table: str) -> Verdict:
             found = gx.run(table.replace("/", "_"), expectations, files, Cache(project, f"facts/{table}")).checks
         waived = waive(project, found, files)
         profile = profile_of(project, table, files)
-        remembered = {"rules": rules_of(project, name)} if kind == "labels" else {}
-        write_profile(project, table, files.version, profile, **remembered)
+        rules, code = rules_of(project, name) if kind == "labels" else None, code_of(project, table)
+        remembered = {"rules": rules, "code": code}
+        write_profile(project, table, files.version, profile, **{of: it for of, it in remembered.items() if it})
         accepted, limits = Baseline.read(project).table(table), project.params.validation
-        checks = [*waived.checks, *change_checks(table, profile, accepted, limits.change, files)]
+        edited = _edited(accepted, rules["hashes"] if rules else code)
+        checks = [*waived.checks, *change_checks(table, profile, accepted, limits.change, files, edited)]
         if kind == "labels":
             checks += label_checks(project, name, accepted.rules if accepted else None)
             checks += checks_on_dev(project, name)
@@ -72,6 +76,26 @@ def validate(project: Project, table: str) -> Verdict:
         if not patch["rows"]:
             print(f"{patch['patch']} touches no row any more; delete it, git keeps the record.", file=sys.stderr)
     return verdict
+
+
+def code_of(project: Project, table: str) -> dict[str, str]:
+    """The hashes of the team's code that makes a table's columns, by file or labeling function; none of the events.
+
+    Those of labels are in `rules_of`.
+    """
+    kind = table.partition("/")[0]
+    files = {"features": ("transforms.py",), "training": ("transforms.py", "definitions.py")}.get(kind, ())
+    there = [file for name in files if (file := project.root / "feature_repo" / name).is_file()]
+    found = {file.relative_to(project.root).as_posix(): sha256(file) for file in there}
+    if kind == "training":
+        found |= read_manifest(project, TrainingManifest, table).functions
+    return found
+
+
+def _edited(accepted: Entry | None, now: Mapping[str, str]) -> list[str]:
+    """What was edited, came or went since the baseline of a table; nothing where the baseline does not know."""
+    before = accepted and (accepted.rules["hashes"] if accepted.rules else accepted.code)
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name)) if before else []
 
 
 def suite(project: Project, table: str) -> list[Any]:

@@ -198,6 +198,18 @@ class Sketch:
         """How many numbers there are."""
         return int(self.counts.sum())
 
+    def edges(self, codes: Ints) -> npt.NDArray[np.float64]:
+        """Where buckets begin: no number in a bucket is less."""
+        magnitude = np.where(codes < 0, -codes, codes) << (_MANTISSA - self.bits)
+        numbers = magnitude.view(np.float64)
+        return np.where(codes < 0, -numbers, numbers)
+
+    def below(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """About how many lie below each of ``numbers``, as if those in a bucket were spread evenly over it."""
+        ends = np.stack([self.edges(self.codes), self.edges(self.codes + 1)], axis=1)
+        counts = np.cumsum(self.counts)
+        return np.interp(numbers, ends.ravel(), np.stack([counts - self.counts, counts], axis=1).ravel())
+
     def at(self, bits: int) -> Sketch:
         """The sketch at a resolution that is no finer than its own."""
         return self if bits == self.bits else _added(bits, self.codes >> (self.bits - bits), self.counts)
