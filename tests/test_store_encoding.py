@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -28,6 +29,7 @@ from encoding import (
     server,
     table,
     view,
+    write,
     write_by_feast,
 )
 from feast import types
@@ -36,6 +38,7 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import _redis_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import MapKey, ScalarMap, ScalarMapEntry, Value, ZonedTimestamp
+from feast.type_map import feast_value_type_to_python_type
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,7 +47,6 @@ from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast.encoding import UNKNOWN, encode, encode_rows
 from weakfish.feast.publication import taken
-from weakfish.feast.writer import write
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -314,6 +316,48 @@ def test_no_rows_are_encoded_to_none() -> None:
     encoded = encode(one, config(), rows.slice(0, 0))
     assert len(encoded) == 0
     assert all(len(column) == 0 for column in encoded.fields().values())
+
+
+ARRAYS = [name for name, (kind, _) in ALL.items() if isinstance(kind, types.Array | types.Set)]
+HOLD_NULLS = {"time_list", "time_set", "json_list", "float32_list", "float64_list", "float32_set", "float64_set"}
+
+
+def with_a_null(name: str, place: int) -> pa.Array:
+    """A column of an array type, with a null in its first array."""
+    column = ALL[name][1]
+    (first, *rest), is_text = column.to_pylist(), pa.types.is_string(column.type)
+    inside = json.loads(first) if is_text else list(first)
+    inner = inside[0] if name.startswith("nested") else inside
+    inner.insert(place, None)
+    return pa.array([json.dumps(inside) if is_text else inside, *rest], column.type)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["before", "after"])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_a_null_inside_an_array_comes_back_or_is_refused(name: str, place: int) -> None:
+    column = with_a_null(name, place)
+    one, rows = view({name: ALL[name][0]}), table({"user": USERS, name: column})
+    if name not in HOLD_NULLS:
+        with pytest.raises(StoreError, match=f"^Feature {name} of view habits .*; (remove or replace it|correct)"):
+            encode(one, config(), rows)
+        return
+    values = feast_value_type_to_python_type(Value.FromString(messages(encode(one, config(), rows), name)[0]))
+    assert len(values) == len(column[0])
+    assert sum(value is None or value != value for value in values) == 1
+
+
+@pytest.mark.parametrize("kind", [types.Array, types.Set])
+def test_an_empty_array_inside_an_array_is_refused(kind: Any) -> None:
+    one = view({"tags": kind(types.Array(types.String))})
+    with pytest.raises(StoreError, match=r"Feature tags of view habits .* An empty array inside an array"):
+        encode(one, config(), table({"user": [1], "tags": [[["a"], []]]}))
+
+
+def test_no_null_hides_in_arrays_of_three_levels() -> None:
+    one = view({"tags": types.Array(types.Array(types.Array(types.Int64)))})
+    encode(one, config(), table({"user": [1], "tags": [[[[1], [2]], [[3]]]]}))
+    with pytest.raises(StoreError, match="A null inside an array"):
+        encode(one, config(), table({"user": [1], "tags": [[[[1], [2]], [[3, None]]]]}))
 
 
 @pytest.mark.parametrize(

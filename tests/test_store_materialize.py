@@ -260,6 +260,21 @@ def test_rows_that_are_pushed_or_written_keep_the_newer_one(client: redis.Redis,
     assert hashes(client).keys() == before.keys()
 
 
+def test_a_null_inside_an_array_is_refused_by_every_writer(client: redis.Redis, tmp_path: Path) -> None:
+    table = rows(count=1).set_column(8, "tags", pa.array([["a", None]]))
+    pushed = PushSource(name="pushed", batch_source=source(tmp_path, table))
+    view = FeatureView(name="habits", entities=[USER, SHOP], schema=schema(), source=pushed)
+    store = opened(tmp_path, view)
+    for write in (
+        lambda: store.materialize(begin(), END),
+        lambda: store.push("pushed", table.to_pandas()),
+        lambda: store.write_to_online_store("habits", table.to_pandas()),
+    ):
+        with pytest.raises(StoreError, match="A null inside an array has no value of Feast's type STRING_LIST"):
+            write()
+    assert not hashes(client)
+
+
 def test_expiry_of_keys_is_as_feast_has_it(client: redis.Redis, tmp_path: Path) -> None:
     kept = "{type: weakfish.feast.online.ProjectRedisOnlineStore, key_ttl_seconds: 1000}"
     opened(tmp_path, habits(source(tmp_path, rows())), online_store=kept).materialize(begin(), END)

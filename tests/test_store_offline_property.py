@@ -146,6 +146,7 @@ def test_the_latest_rows_are_what_each_entity_would_be_asked_for(
     for name, rows in history.items():
         view = store.get_feature_view(name)
         found = latest(view, at(end), store.config).read_all()
+        found = found.sort_by([(key, "ascending") for key in KEYS[name]]) if KEYS[name] else found
         assert found.schema.field("event_timestamp").type == found.schema.field("created").type == TIME
         keys = KEYS[name]
         entities = sorted({tuple(one[key] for key in keys) for one in rows if None not in [one[key] for key in keys]})

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,37 @@ def test_a_server_that_does_not_answer_is_a_timeout(tmp_path: Path, root: Path) 
             rates(store, 0)
         client.execute_command("CLIENT", "UNPAUSE")
         assert rates(store, 0) is None  # and no answer to the request before
+
+
+def test_an_event_loop_is_told_of_a_timeout_too(tmp_path: Path, root: Path) -> None:
+    async def ask(store: FeatureStore, client: redis.Redis) -> Any:
+        client.execute_command("CLIENT", "PAUSE", 600, "ALL")
+        with pytest.raises(redis.TimeoutError):
+            await store.get_online_features_async(["trips:rate"], ASKED)
+        client.execute_command("CLIENT", "UNPAUSE")
+        return (await store.get_online_features_async(["trips:rate"], ASKED)).to_dict()
+
+    with redis_server(tmp_path / "slow") as client, feast_store(root, port(client)) as store:
+        before = store.get_online_features(["trips:rate"], ASKED).to_dict()
+        for line in store._get_provider().online_store.reader(store.config).exchange.idle:
+            line.socket.settimeout(0.1)
+        assert asyncio.run(ask(store, client)) == before
+
+
+def test_a_request_in_an_event_loop_takes_no_thread(store: FeatureStore) -> None:
+    async def ask() -> Any:
+        loop, over = asyncio.get_running_loop(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        only_thread = loop.run_in_executor(None, over.wait)
+        try:
+            async with asyncio.timeout(30):
+                return (await store.get_online_features_async(["trips:rate"], ASKED)).to_dict()
+        finally:
+            over.set()
+            await only_thread
+
+    before = store.get_online_features(["trips:rate"], ASKED).to_dict()  # which opens the connection
+    assert asyncio.run(ask()) == before
 
 
 def test_an_error_of_the_server_is_its_own(store: FeatureStore, server: redis.Redis) -> None:

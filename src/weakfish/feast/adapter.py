@@ -108,12 +108,16 @@ def _import_torch_on_demand() -> None:
 
 import_feast()
 
+import numpy as np
 import yaml
-from feast import FeatureService, FeatureStore, RepoConfig, feature_server_utils, utils
+from feast import FeatureService, FeatureStore, RepoConfig, feature_server_utils, type_map, utils
 from feast.infra.compute_engines.local.compute import LocalComputeEngine
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.online_stores.redis import RedisOnlineStore
+from feast.value_type import ValueType
+
+from weakfish.errors import StoreError
 
 request_context = utils._get_online_request_context
 """What a request asks for, as Feast resolves it: nine things, of which `weakfish.feast.read_plan` names each."""
@@ -129,6 +133,51 @@ drop_columns = utils._drop_unneeded_columns
 feature_types = OnlineStore._build_feature_types
 value_to_json = feature_server_utils._value_to_native
 """A ``Value`` as Feast's feature server writes it."""
+
+
+ARRAYS = (list, tuple, set, frozenset, np.ndarray)
+NESTED = (ValueType.VALUE_LIST, ValueType.VALUE_SET)
+HOLD_NULLS = (ValueType.UNIX_TIMESTAMP_LIST, ValueType.UNIX_TIMESTAMP_SET, ValueType.JSON_LIST)
+"""Types of arrays whose nulls come back as nulls."""
+
+_converted = type_map._python_value_to_proto_value
+
+
+def convert_values(kind: ValueType, values: Any) -> Any:
+    """Values as Feast's messages, where none of them would come back as another.
+
+    Feast stores 0, '' or False for a null inside an array, and null for an empty array inside an array. NaN is null in
+    an array of numbers, as it is everywhere in Feast.
+
+    Raises
+    ------
+    StoreError
+        When an array holds such a thing.
+    """
+    if kind in NESTED or (kind.name.endswith(("_LIST", "_SET")) and kind not in HOLD_NULLS):
+        for value in values:
+            if lost := _lost(value, kind in NESTED) if isinstance(value, ARRAYS) else "":
+                raise StoreError(
+                    f"{lost} inside an array has no value of Feast's type {kind.name} and would come back as another; "
+                    "remove or replace it."
+                )
+    return _converted(kind, values)
+
+
+type_map._python_value_to_proto_value = convert_values
+
+
+def _lost(array: Any, has_arrays: bool, is_inner: bool = False) -> str:
+    """What Feast would change of an array; empty where nothing."""
+    if has_arrays:
+        inner = [one for one in array if isinstance(one, ARRAYS)]
+        if any(len(one) == 0 for one in inner):
+            return "An empty array"
+        found = (_lost(one, any(isinstance(each, ARRAYS) for each in one), is_inner=True) for one in inner)
+        return next(filter(None, found), "")
+    if isinstance(array, np.ndarray) and array.dtype != object:  # whole numbers beside a null come as floats
+        return "A null" if is_inner and array.dtype.kind == "f" and np.isnan(array).any() else ""
+    return "A null" if any(one is None for one in array) else ""
 
 
 def online_store(store: FeatureStore) -> OnlineStore:

@@ -246,6 +246,8 @@ class RowsInTime:
         Both included; None for no such bound. Times without a zone are UTC.
     known : bool
         Leave out rows that were created after ``end``, or at no known time.
+    ordered : bool
+        Give the newest rows in the order of their keys.
     """
 
     source: StoredRows
@@ -256,32 +258,34 @@ class RowsInTime:
     start: datetime | None
     end: datetime | None
     known: bool = True
+    ordered: bool = True
 
     def sql(self) -> str:
         """Every row that counts."""
         return f"SELECT {selected(self.columns)} FROM {self.source.scan} f WHERE {self._where()}"  # noqa: S608
 
     def newest(self, opened: Session, rows: int, what: str) -> pa.RecordBatchReader:
-        """The newest row of each entity, in the order of the keys; raises `StoreError`, which says ``what`` failed."""
+        """The newest row of each entity; raises `StoreError`, which says ``what`` failed."""
         keys = {f"k{number}": self.source.column(key) for number, key in enumerate(self.keys)}
-        instant, where, names = self.source.instant(self.time).sql, self._where(), ", ".join(f"n.{key}" for key in keys)
-        grouped = f"GROUP BY {', '.join(keys)}" if keys else "HAVING count(*) > 0"
+        instant, where, names = self.source.instant(self.time).sql, self._where(), ", ".join(keys)
+        grouped = f"GROUP BY {names}" if keys else "HAVING count(*) > 0"
         opened.run(
             f"CREATE OR REPLACE TABLE newest AS "  # noqa: S608
-            f"SELECT {''.join(f'{column} AS {name}, ' for name, column in keys.items())}max({instant}) AS e "
-            f"FROM {self.source.scan} f WHERE {where} {grouped}",
+            f"SELECT {''.join(f'{column} AS {name}, ' for name, column in keys.items())}max({instant}) AS e, "
+            f"count(*) AS stored FROM {self.source.scan} f WHERE {where} {grouped}",
             what,
         )
-        on = " AND ".join([f"{instant} = n.e", *(f"{column} = n.{name}" for name, column in keys.items())])
-        last = f"FROM {self.source.scan} f JOIN newest n ON {on} WHERE {where}"
-        found, entities = opened.run(f"SELECT (SELECT count(*) {last}), (SELECT count(*) FROM newest)", what)[0]  # noqa: S608
-        first = ""
-        if found != entities:  # whole rows are compared with each other only if some are tied
-            order = tie_order(self.source, self.created, [*self.keys, self.time])
-            partition = f"PARTITION BY {names} " if keys else ""
-            first = f"QUALIFY row_number() OVER ({partition}ORDER BY {order}) = 1"
-        ordered = f"ORDER BY {names}" if keys else ""
-        return opened.stream(f"SELECT {selected(self.columns)} {last} {first} {ordered}", rows, what)
+        entities, stored = opened.run("SELECT count(*), coalesce(sum(stored), 0) FROM newest", what)[0]
+        last, first = f"FROM {self.source.scan} f WHERE {where}", ""
+        if stored != entities:  # else there is nothing to choose from, and nothing to join
+            on = " AND ".join([f"{instant} = n.e", *(f"{column} = n.{name}" for name, column in keys.items())])
+            last = f"FROM {self.source.scan} f JOIN newest n ON {on} WHERE {where}"
+            if opened.run(f"SELECT count(*) {last}", what) != [(entities,)]:  # whole rows are compared only if tied
+                order = tie_order(self.source, self.created, [*self.keys, self.time])
+                partition = f"PARTITION BY {names} " if keys else ""
+                first = f"QUALIFY row_number() OVER ({partition}ORDER BY {order}) = 1"
+        by = f"ORDER BY {', '.join(keys.values())}" if keys and self.ordered else ""
+        return opened.stream(f"SELECT {selected(self.columns)} {last} {first} {by}", rows, what)
 
     def _where(self) -> str:
         found = [f"{self.source.column(key)} IS NOT NULL" for key in self.keys]

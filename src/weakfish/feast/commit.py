@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,8 +18,7 @@ from weakfish.contracts.publications import Marker, parse_marker
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast.clients import ERRORS, retried
-from weakfish.feast.encoding import Encoded
-from weakfish.feast.writer import commands, removals, remove, write
+from weakfish.feast.writer import Change
 
 SECONDS = 60
 """How long a lock lives that nobody renews."""
@@ -121,76 +120,8 @@ class Counts:
     left: int = 0
 
 
-@dataclass(frozen=True)
-class StoreChange:
-    """A part of what changes.
-
-    Attributes
-    ----------
-    view : str or None
-        The view whose rows change.
-    size : int
-        How many rows or keys.
-    queue : callable
-        Adds it to a transaction; returns how many answers that adds, whose sum is the number of rows changed.
-    make : callable
-        Makes it on a cluster; returns the number of rows changed.
-    counted : str
-        The field of `Counts` for rows changed; the others are newer in the store.
-    """
-
-    view: str | None
-    size: int
-    queue: Callable[[Any], int]
-    make: Callable[[Any], int]
-    counted: str = ""
-
-
-def written(
-    view: str, encoded: Encoded, until: int, gone: Sequence[bytes] = (), expire: int | None = None
-) -> StoreChange:
-    """Rows to be written over all that is not newer than ``until``; they lose the fields ``gone``.
-
-    ``expire`` is Feast's ``key_ttl_seconds``: how long after their last writing keys live.
-    """
-    how: dict[str, Any] = {"until": until, "gone": gone, "expire": expire}
-    return StoreChange(
-        view,
-        len(encoded),
-        lambda pipe: commands(pipe, encoded, **how),
-        lambda client: write(client, encoded, **how).written,
-        "written",
-    )
-
-
-def removed(view: str, name: str, entities: Sequence[bytes], fields: Sequence[bytes], until: int) -> StoreChange:
-    """Rows to be removed that are not newer than ``until``; ``name`` is the view's name online."""
-    return StoreChange(
-        view,
-        len(entities),
-        lambda pipe: removals(pipe, entities, name, fields, until),
-        lambda client: remove(client, entities, name, fields, until),
-        "removed",
-    )
-
-
-def without_fields(orphans: Sequence[tuple[bytes, Sequence[bytes]]]) -> StoreChange:
-    """Fields of no view, to be removed from their keys."""
-
-    def queue(pipe: Any) -> int:
-        for key, names in orphans:
-            pipe.hdel(key, *names)
-        return len(orphans)
-
-    def make(client: Any) -> int:
-        def delete() -> int:
-            with client.pipeline(transaction=False) as pipe:
-                queue(pipe)
-                return len(pipe.execute())
-
-        return retried(delete)
-
-    return StoreChange(None, len(orphans), queue, make)
+Waiting = tuple[Change, str | None, str]
+"""A change, the view whose rows it changes, and the field of `Counts` for rows changed."""
 
 
 class Changes:
@@ -209,19 +140,22 @@ class Changes:
         self.before = parse_marker(self._held)
         self._coming: dict[str, Any] = {}
         self._parts = keys.is_cluster(client)
-        self._waiting: list[StoreChange] = []
+        self._waiting: list[Waiting] = []
 
     def begin(self, version: str, as_of: str, until: dict[str, str]) -> None:
         """Say what is coming, and up to which time each view's rows are the publication's to change."""
         self._coming = {"version": version, "as_of": as_of, "until": until}
 
-    def add(self, change: StoreChange) -> None:
-        """Take a change, and make it if there are too many for one transaction."""
-        if change.view is not None:
-            self.counts.setdefault(change.view, Counts())
+    def add(self, change: Change, view: str | None = None, counted: str = "") -> None:
+        """Take a change of a view's rows, or of what is no view's; make it if there are too many for one transaction.
+
+        ``counted`` is the field of `Counts` for rows that change; the view's other rows are newer in the store.
+        """
+        if view is not None:
+            self.counts.setdefault(view, Counts())
         if change.size:
-            self._waiting.append(change)
-        if self._parts or sum(waiting.size for waiting in self._waiting) > LIMIT:
+            self._waiting.append((change, view, counted))
+        if self._parts or sum(waiting.size for waiting, _, _ in self._waiting) > LIMIT:
             self._make_parts()
 
     def commit(self, marker: Marker) -> None:
@@ -234,17 +168,17 @@ class Changes:
     def _make_parts(self) -> None:
         self._parts = True
         while self._waiting:
-            change = self._waiting.pop(0)
+            waiting = change, view, _ = self._waiting.pop(0)
             done = sum(counts.written + counts.removed for counts in self.counts.values())
-            under_way = {**self._coming, "view": change.view, "rows": done}
+            under_way = {**self._coming, "view": view, "rows": done}
             marker = replace(self.before or Marker("", ""), under_way=under_way)
             if keys.is_cluster(self.client):
                 self._transaction(marker, [])
-                self._count(change, change.make(self.client))
+                self._count(waiting, change.make(self.client))
             else:
-                self._transaction(marker, [change])
+                self._transaction(marker, [waiting])
 
-    def _transaction(self, marker: Marker, changes: Sequence[StoreChange]) -> None:
+    def _transaction(self, marker: Marker, changes: Sequence[Waiting]) -> None:
         """Changes and marker at once; already done if the marker is there: then only the answer was lost."""
         text = marker.text().encode()
 
@@ -257,24 +191,25 @@ class Changes:
                 pipe.watch(keys.marker(self.name))  # type: ignore[no-untyped-call]
                 found: Any = pipe.get(keys.marker(self.name))
                 if found == text and found != self._held:
-                    return [change.size for change in changes]
+                    return [change.size for change, _, _ in changes]
                 if found != self._held:
                     raise StoreError(
                         "The online store is not as this publisher left it: it lost its data, or another one was at "
                         "work; run `weakfish publish` again."
                     )
                 pipe.multi()
-                answers = [change.queue(pipe) for change in changes]
+                answers = [change.queue(pipe) for change, _, _ in changes]
                 pipe.set(keys.marker(self.name), text)
                 given = iter(pipe.execute())
                 return [sum(next(given) for _ in range(count)) for count in answers]
 
-        for change, rows in zip(changes, retried(attempt), strict=True):
-            self._count(change, rows)
+        for waiting, rows in zip(changes, retried(attempt), strict=True):
+            self._count(waiting, rows)
         self._held = text
 
-    def _count(self, change: StoreChange, rows: int) -> None:
-        if change.view is not None:
-            counts = vars(self.counts[change.view])
-            counts[change.counted] += rows
+    def _count(self, waiting: Waiting, rows: int) -> None:
+        change, view, counted = waiting
+        if view is not None:
+            counts = vars(self.counts[view])
+            counts[counted] += rows
             counts["left"] += change.size - rows

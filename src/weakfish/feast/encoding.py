@@ -192,6 +192,8 @@ def encode(
         column = _column(name, table, feature.name)
         try:
             values[keys.feature_field(name, feature.name)] = encoded(column, feature.dtype.to_value_type())
+        except StoreError as error:
+            raise StoreError(f"Feature {feature.name} of view {name} cannot be stored: {error}") from error
         except (pa.ArrowInvalid, ValueError, TypeError, AssertionError) as error:
             raise StoreError(
                 f"Feature {feature.name} of view {name} is declared {feature.dtype}, and its column ({column.type}) "

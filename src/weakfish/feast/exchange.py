@@ -7,6 +7,7 @@ cluster, a primary that Sentinels name), goes through redis-py's own pipeline, w
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 from collections import deque
@@ -76,6 +77,7 @@ class Exchange:
         self.client = client
         self.idle: deque[_Line] = deque()
         self._is_direct = is_one_server(client)
+        self._is_plain = self._is_direct and client.connection_pool.connection_class is redis.Connection
         self._process = os.getpid()
 
     def fetch(self, wants: Wants) -> list[list[Row]]:
@@ -83,15 +85,29 @@ class Exchange:
         total = sum(len(keys) for _, keys in wants)
         rows: list[Row] = []
         for part in [wants] if total <= MAX_ROWS else _parts(wants):
-            commands = [command for want, keys in part for command in want.commands(keys)]
-            found = self._ask(b"".join(commands), len(commands)) if self._is_direct and commands else None
+            found = self._ask(part) if self._is_direct else None
             if found is None:
                 found = self._pipeline([("HMGET", key, *want.fields) for want, keys in part for key in keys])
             rows = found if total <= MAX_ROWS else rows + found
-        if len(wants) == 1:
-            return [rows]
-        rest = iter(rows)
-        return [list(islice(rest, len(keys))) for _, keys in wants]
+        return _split(rows, wants)
+
+    async def fetch_async(self, wants: Wants) -> list[list[Row]]:
+        """What `fetch` does, while the event loop goes on.
+
+        A connection that is open already waits in the loop. Everything else, such as opening one, repeating after a
+        loss, TLS and clusters, is `fetch` in a thread.
+        """
+        commands = _commands(wants) if self._is_plain else []
+        line = self._idle() if 0 < len(commands) <= MAX_ROWS else None
+        if line is not None:
+            try:
+                rows = await line.ask_async(b"".join(commands), len(commands))
+            except BaseException as error:
+                line.fail(error)
+            else:
+                self.idle.append(line)
+                return _split(rows, wants)
+        return await asyncio.to_thread(self.fetch, wants)
 
     def call(self, script: str, calls: Sequence[Call]) -> list[int]:
         """The answers to calls of a script; a server that does not know it is told once. Raises what a call raised."""
@@ -114,25 +130,38 @@ class Exchange:
             answers: list[Any] = pipe.execute(raise_on_error=raises)
             return answers
 
-    def _ask(self, packed: bytes, count: int) -> list[Row] | None:
+    def _ask(self, wants: Wants) -> list[Row] | None:
         """Rows over a connection of our own; None where redis-py has to be asked instead."""
+        commands = _commands(wants)
+        line = self._idle() or _Line(self.client.connection_pool)
+        try:
+            rows = line.ask(b"".join(commands), len(commands))
+        except BaseException as error:
+            line.fail(error)
+            return None
+        self.idle.append(line)
+        return rows
+
+    def _idle(self) -> _Line | None:
+        """A connection that nobody uses."""
         if self._process != os.getpid():  # a fork must not speak on its parent's lines
             self.idle, self._process = deque(), os.getpid()
         try:
-            line = self.idle.pop()
+            return self.idle.pop()
         except IndexError:
-            line = _Line(self.client.connection_pool)
-        try:
-            rows = line.ask(packed, count)
-        except BaseException as error:
-            line.end()
-            if isinstance(error, TimeoutError):
-                raise redis.TimeoutError("Timeout reading from socket") from error
-            if isinstance(error, (OSError, NotARow)):  # closed or refused: redis-py connects anew and tries again
-                return None
-            raise
-        self.idle.append(line)
-        return rows
+            return None
+
+
+def _commands(wants: Wants) -> list[bytes]:
+    return [command for want, keys in wants for command in want.commands(keys)]
+
+
+def _split(rows: list[Row], wants: Wants) -> list[list[Row]]:
+    """Rows by the want that they answer."""
+    if len(wants) == 1:
+        return [rows]
+    rest = iter(rows)
+    return [list(islice(rest, len(keys))) for _, keys in wants]
 
 
 def _parts(wants: Wants) -> Iterator[Wants]:
@@ -148,6 +177,9 @@ class NotARow(Exception):
 MORE = object()
 """What hiredis says while an answer is incomplete."""
 
+RECEIVED = 65_536
+"""Bytes that are read at once."""
+
 
 class _Line:
     """A connection taken out of redis-py's pool for as long as it works, and what reads its answers."""
@@ -162,20 +194,45 @@ class _Line:
         """Send commands and read as many rows; raises `NotARow` for any other answer."""
         self.socket.sendall(packed)
         rows: list[Row] = []
-        feed, gets = self._reader.feed, self._reader.gets
+        while not self._has_read(rows, count):
+            self._reader.feed(_some(self.socket.recv(RECEIVED)))
+        return rows
+
+    async def ask_async(self, packed: bytes, count: int) -> list[Row]:
+        """What `ask` does, in the event loop."""
+        loop, seconds, rows = asyncio.get_running_loop(), self.socket.gettimeout(), list[Row]()
+        self.socket.setblocking(False)
+        async with asyncio.timeout(seconds):
+            await loop.sock_sendall(self.socket, packed)
+            while not self._has_read(rows, count):
+                self._reader.feed(_some(await loop.sock_recv(self.socket, RECEIVED)))
+        self.socket.settimeout(seconds)
+        return rows
+
+    def _has_read(self, rows: list[Row], count: int) -> bool:
+        """Move rows that came whole; tells whether these are all."""
+        gets = self._reader.gets
         while len(rows) < count:
             row = gets()
             if type(row) is list:
                 rows.append(row)
-            elif row is not MORE:
-                raise NotARow
-            elif data := self.socket.recv(65_536):
-                feed(data)
+            elif row is MORE:
+                return False
             else:
-                raise ConnectionResetError
-        return rows
+                raise NotARow
+        return True
 
-    def end(self) -> None:
-        """Close it and tell the pool."""
+    def fail(self, error: BaseException) -> None:
+        """Close it, since an answer may be on its way; raises the error unless redis-py is to connect and try again."""
         self.connection.disconnect()
         self.pool.release(self.connection)
+        if isinstance(error, TimeoutError):
+            raise redis.TimeoutError("Timeout reading from socket") from error
+        if not isinstance(error, (OSError, NotARow)):
+            raise error
+
+
+def _some(data: bytes) -> bytes:
+    if not data:
+        raise ConnectionResetError
+    return data

@@ -35,7 +35,7 @@ from weakfish.feast.encoding import Encoded, encode_rows
 from weakfish.feast.exchange import Exchange
 from weakfish.feast.reader import Entry, OnlineReader, columnar
 from weakfish.feast.registry import open_store, quiet, views
-from weakfish.feast.writer import WriteCount, write_all
+from weakfish.feast.writer import write_all
 from weakfish.project.paths import Project
 
 
@@ -76,7 +76,7 @@ class ProjectRedisOnlineStore(RedisStore):
     """Feast's Redis store with honest statuses, writes that let the newer row stay, and removal of one project alone.
 
     ``key_ttl_seconds`` holds as Feast has it; ``skip_dedup`` means nothing, since comparing costs no round trip. Async
-    calls run in a thread each.
+    requests wait in the event loop; async writes, and `online_read_async`, run in a thread each.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,21 @@ class ProjectRedisOnlineStore(RedisStore):
         plan = reader.plan(registry, project, features, full_feature_names, include_feature_view_version_metadata)
         return reader.response(plan, entities)
 
-    get_online_features_async = _in_a_thread(get_online_features)
+    async def get_online_features_async(
+        self,
+        config: RepoConfig,
+        features: Any,
+        entity_rows: Any,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> OnlineResponse:
+        """What `get_online_features` does, while the event loop goes on."""
+        entities = columnar(entity_rows)
+        reader = self.reader(config) if self._client is not None else await asyncio.to_thread(self.reader, config)
+        plan = reader.plan(registry, project, features, full_feature_names, include_feature_view_version_metadata)
+        return await reader.response_async(plan, entities)
 
     def online_read(
         self,
@@ -127,7 +141,7 @@ class ProjectRedisOnlineStore(RedisStore):
 
     def write_columns(
         self, config: RepoConfig, view: FeatureView, batches: Iterable[Encoded], progress: Progress = None
-    ) -> WriteCount:
+    ) -> None:
         """Write rows of a view that are encoded already.
 
         Raises
@@ -138,18 +152,15 @@ class ProjectRedisOnlineStore(RedisStore):
             When the server cannot be reached or refuses the rows.
         """
         refuse_rows(view, config.repo_path)
-        total = WriteCount()
         try:
             client = self.client_of(config)
             with closing(write_all(client, batches, expire=config.online_store.key_ttl_seconds)) as written:
-                for done in written:
-                    total += done
+                for rows in written:
                     if progress is not None:
-                        progress(done.written + done.older)
+                        progress(rows)
         except ERRORS:
             with explained(self._address(config.online_store)):
                 raise
-        return total
 
     def update(
         self,

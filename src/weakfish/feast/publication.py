@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,12 +26,13 @@ from weakfish.contracts.tables import partitions, read_partition
 from weakfish.errors import UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
-from weakfish.feast.commit import Changes, Counts, PublishingLock, removed, without_fields, written
+from weakfish.feast.commit import Changes, Counts, PublishingLock
 from weakfish.feast.diff import KnownKeys, Layout, Online, differences, leftovers
 from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.registry import new_registry, quiet, replaced, views
 from weakfish.feast.retrieval import latest
+from weakfish.feast.writer import removals, writes
 from weakfish.files import whole_folder
 from weakfish.project.dvc import Revision
 from weakfish.project.params import PublishParams
@@ -275,7 +277,7 @@ class _Publication:
             found = encoded.keys.to_pylist()
             if self.is_first:
                 self.known.add(name, found, [[None] * len(self.known.others(name))] * len(found))
-                self.changes.add(written(name, encoded, until, expire=expire))
+                self.changes.add(writes(encoded, until=until, expire=expire), name, "written")
                 progress.add(len(encoded))
                 continue
             different, others = differences(self.online, encoded, self.known.times_of_others(name))
@@ -284,9 +286,10 @@ class _Publication:
             newer = sorted({d.position for d in different}.difference(ours))
             counts.unchanged += len(encoded) - len(different)
             counts.left += len(newer)
-            self.changes.add(written(name, taken(encoded, ours), until, gone, expire))
+            rows = taken(encoded, ours)
+            self.changes.add(writes(rows, until=until, gone=gone, expire=expire), name, "written")
             if retyped:
-                self.changes.add(without_fields([(found[position], retyped) for position in newer]))
+                self.changes.add(removals([found[position] for position in newer], None, retyped))
             progress.add(len(encoded))
         self.now[name]["entities"] = self.known.count(name)
 
@@ -295,28 +298,24 @@ class _Publication:
         thorough = not self.intact or _shapes(self.before) != _shapes(self.now)
         if self.is_first or not (thorough or self.changed):
             return
-        gone: dict[str, list[bytes]] = {view: [] for view in self.layouts}
-        orphans: list[tuple[bytes, list[bytes]]] = []
+        waiting: dict[tuple[str | None, tuple[bytes, ...]], list[bytes]] = defaultdict(list)
 
-        def clear(least: int) -> None:
-            if len(orphans) >= least:
-                self.changes.add(without_fields(orphans[:]))
-                orphans.clear()
-            for view, found in gone.items():
-                if len(found) >= least:
-                    online_name, fields = self.now[view].get("online_name", view), self.layouts[view].fields
-                    self.changes.add(removed(view, online_name, found[:], fields, self.until[view]))
-                    found.clear()
+        def clear() -> None:
+            for (view, fields), found in waiting.items():
+                name, until = (self.now[view].get("online_name", view), self.until[view]) if view else (None, 0)
+                self.changes.add(removals(found, name, fields, until), view, "removed")
+            waiting.clear()
 
         for left in leftovers(self.online, self.name, self.known, thorough=thorough):
-            fields = list(left.orphans)
+            orphans = list(left.orphans)
             for view, present in left.rows.items():
-                gone[view].append(left.key)
-                fields += [field for field in self._retyped(view) if field in present]
-            if fields:
-                orphans.append((left.key, fields))
-            clear(ROWS)
-        clear(0)
+                waiting[view, self.layouts[view].fields].append(left.key)
+                orphans += [field for field in self._retyped(view) if field in present]
+            if orphans:
+                waiting[None, tuple(orphans)].append(left.key)
+            if sum(map(len, waiting.values())) >= ROWS:
+                clear()
+        clear()
 
     def _was(self, view: str) -> Mapping[str, Any]:
         """How a view was published; empty where it was not."""

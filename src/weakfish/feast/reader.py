@@ -7,6 +7,7 @@ together as bytes too, and parsed once.
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -75,10 +76,27 @@ class OnlineReader:
         """
         request = by_hand(plan, entities) or by_feast(plan, entities)
         began = time.monotonic()
-        fetched = request.expanded(self.exchange.fetch(request.wants) if request.wants else [])
-        now = self.now() if plan.has_lifetimes else 0
+        fetched = self.exchange.fetch(request.wants) if request.wants else []
+        return self._response(plan, request, fetched, self.now() if plan.has_lifetimes else 0, began)
+
+    async def response_async(self, plan: ReadPlan, entities: Mapping[str, Any]) -> OnlineResponse:
+        """What `response` does, while the event loop goes on; on-demand views are computed in a thread."""
+        if plan.on_demand:
+            return await asyncio.to_thread(self.response, plan, entities)
+        request = by_hand(plan, entities) or by_feast(plan, entities)
+        began, now = time.monotonic(), 0
+        fetched = await self.exchange.fetch_async(request.wants) if request.wants else []
+        if plan.has_lifetimes:
+            now = await asyncio.to_thread(self.now) if self.clock.is_due else self.now()
+        return self._response(plan, request, fetched, now, began)
+
+    def _response(
+        self, plan: ReadPlan, request: Request, fetched: Sequence[list[Row]], now: int, began: float
+    ) -> OnlineResponse:
+        """The response, given the rows of each want of a request and the store's time."""
+        rows_of = request.expanded(fetched)
         views = [
-            judged(fetched[want], start, at, view.oldest(now))
+            judged(rows_of[want], start, at, view.oldest(now))
             for view, (want, start, at) in zip(plan.views, request.places, strict=True)
         ]
         if counts_reads():
@@ -151,10 +169,15 @@ class Clock:
 
     def reading(self, client: Any) -> int:
         """Nanoseconds since 1970; the marker is read where the setting follows it and it was not just read."""
-        if self._checked is None or time.monotonic() - self._checked > RECHECK_SECONDS:
+        if self.is_due:
             self._fixed = as_of(client.get(self._marker)) if self._follows_marker() else None
             self._checked = time.monotonic()
         return time.time_ns() if self._fixed is None else self._fixed
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next reading looks at the setting, and perhaps at the marker."""
+        return self._checked is None or time.monotonic() - self._checked > RECHECK_SECONDS
 
     def _follows_marker(self) -> bool:
         """Whether ``publish.as_of`` in params.yaml is other than now; the file is read only when it changed."""

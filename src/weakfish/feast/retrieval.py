@@ -485,9 +485,7 @@ class InOrder:
         return found.combine_chunks().take(pa.array(places, mask=places < 0))
 
 
-def latest(
-    view: Any, end: datetime, config: Any, *, columns: Sequence[str] | None = None, start: datetime | None = None
-) -> pa.RecordBatchReader:
+def latest(view: Any, end: datetime, config: Any, *, start: datetime | None = None) -> pa.RecordBatchReader:
     """The last row of each entity of a Feast view, known at ``end``: what an online store should hold then.
 
     Parameters
@@ -499,15 +497,13 @@ def latest(
         ``end``. Without a zone they are UTC.
     config : RepoConfig
         Feast's settings: relative paths start at its repository, the limits of `session` are its offline store's.
-    columns
-        The features wanted; all of the view's by default.
 
     Returns
     -------
     pyarrow.RecordBatchReader
         Join keys, features, ``event_timestamp`` and ``created`` (both ``timestamp[us, tz=UTC]``; ``created`` is null
-        where the source has none), ordered by the keys; one row without keys for a view without entities. What it
-        holds is free when it has been read to its end, or is forgotten.
+        where the source has none), in any order; one row without keys for a view without entities. What it holds is
+        free when it has been read to its end, or is forgotten.
 
     Raises
     ------
@@ -517,7 +513,7 @@ def latest(
         When DuckDB fails.
     """
     keys = [key for key in view.join_keys if key != DUMMY_ENTITY_ID]
-    features = list(columns) if columns is not None else [feature.name for feature in view.features]
+    features = [feature.name for feature in view.features]
     time, created = view.batch_source.timestamp_field, view.batch_source.created_timestamp_column or None
 
     def wanted(source: StoredRows) -> RowsInTime:
@@ -525,7 +521,7 @@ def latest(
         for name, column in {EVENT_TIMESTAMP: time, CREATED: created}.items():
             number = "NULL" if column is None else source.instant(column).to("us")
             found[name] = f"CAST(make_timestamp(CAST({number} AS BIGINT)) AS TIMESTAMPTZ)"
-        return RowsInTime(source, keys, found, time, created, start, end)
+        return RowsInTime(source, keys, found, time, created, start, end, ordered=False)
 
     return _reader(view.batch_source, config, wanted, ROWS, mapped=True, last=True)
 
