@@ -45,7 +45,8 @@ def test_without_key_time_and_labels_it_says_what_cannot_be_had_and_does_the_res
     said = init("flats", "--from", "flats.csv", "--yes")
     assert "row_id is made" in said
     assert "no features of the past" in said
-    assert "classes negative, positive; name them with --classes example=a,b" in said
+    assert "--classes TASK=a,b names the classes, --label COLUMN a column that holds them (" in said
+    assert "Until then they are negative and positive." in said
     assert "Lines that cannot be read: 1" in said
     found = params.load(here / "flats")
     assert (found.events.key, found.events.time) == ("row_id", "event_time")

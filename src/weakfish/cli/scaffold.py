@@ -128,7 +128,8 @@ def _none(said: dict[str, Any], part: str, flag: str) -> bool:
 
 def _roles(inferred: Inferred, wishes: Wishes, yes: bool) -> Roles:
     """The parts of columns: asked for on a terminal, as said and proposed elsewhere."""
-    from weakfish.scaffold.roles import ask, choose, on_terminal, table
+    from weakfish.scaffold.asking import ask, on_terminal, table
+    from weakfish.scaffold.roles import choose
 
     if not yes and wishes.open and on_terminal():
         return ask(inferred, wishes)

@@ -9,18 +9,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field, JsonValue
 
 from weakfish.errors import UserError
 from weakfish.project.params import Name, Section
 from weakfish.scaffold.examples import Example, examples
 from weakfish.scaffold.literals import counted, unused
-from weakfish.scaffold.roles import Roles, check_classes, settings
+from weakfish.scaffold.roles import Partition, Roles, check_classes, settings
 from weakfish.scaffold.survey import ColumnFacts, Gold, Place, Suite, Survey, measure, survey
 from weakfish.sources.tabular import Inferred
+from weakfish.sources.tabular.infer import described_later
 from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, plain
 
 
@@ -37,7 +41,8 @@ class Proposal(Section):
 
     ``path`` is ``source.path``; ``source`` the section of ``params.yaml`` without ``reader``; ``columns`` are those of
     the events, in order, without gold and what is made. ``fetch_dep`` is the file or folder that the fetch stage has to
-    watch, null where that cannot be, since it holds the project itself. ``rules`` (by task) are the example functions.
+    watch, null where that cannot be, since it holds the project itself. ``identifiers`` are columns that tell rows
+    apart beside the key; nothing is made of them. ``rules`` (by task) are the example functions.
     """
 
     name: Name
@@ -51,6 +56,8 @@ class Proposal(Section):
     texts: tuple[Name, ...] = ()
     columns: tuple[ColumnFacts, ...]
     rows: int
+    partition: Partition = "month"
+    identifiers: tuple[Name, ...] = ()
     tasks: Annotated[dict[Name, TaskProposal], Field(min_length=1)]
     gold_split: str | None = None
     rules: dict[str, tuple[Example, ...]]
@@ -238,11 +245,11 @@ def sentences(
     found: Survey,
     labels: Gold,
     meant: Mapping[str, Mapping[str, str] | None],
-    entities: Sequence[str],
+    roles: Roles,
 ) -> list[str]:
     """What the proposal cannot do, or does in a way that a person may want otherwise.
 
-    ``meant`` are values of gold columns as classes, ``entities`` those that were asked for.
+    ``meant`` are values of gold columns as classes.
     """
     said = []
     if proposal.key is None:
@@ -253,9 +260,12 @@ def sentences(
             "to serve online, and no months; labels, checks, evaluation and training sets remain."
         )
     elif not proposal.entities:
-        why = "All events lie within one hour" if entities else "No column is an entity"
+        why = "All events lie within one hour" if roles.entities else "No column is an entity"
         said.append(f"{why}: there are no features of the past, and nothing to serve online.")
-    said += [_of_task(name, task, labels) for name, task in proposal.tasks.items()]
+    if proposal.time is not None and proposal.partition != "month":
+        said.append(f"One file of events holds a {proposal.partition} of them, by their span (events.partition).")
+    said += [_of_task(name, task, labels, roles.maybe) for name, task in proposal.tasks.items()]
+    said += found.leaks
     for name, values in meant.items():
         other = [f"{value!r} is {as_class}" for value, as_class in (values or {}).items() if value != as_class]
         if other:
@@ -274,13 +284,18 @@ def sentences(
     return said
 
 
-def _of_task(name: str, task: TaskProposal, labels: Gold) -> str:
+def _of_task(name: str, task: TaskProposal, labels: Gold, maybe: Sequence[str]) -> str:
     rows = sum(count for (named, *_), count in labels.items() if named == name)
     if rows:
         return f"Task {name}: {rows:,} rows have a label; classes {', '.join(task.classes)}."
     where = f"{task.gold} holds no label yet" if task.gold else "no column holds labels"
-    named = "" if task.classes != DEFAULT else f"; name them with --classes {name}=a,b, or in params.yaml"
-    return f"Task {name}: {where}; classes {', '.join(task.classes)}{named}."
+    if task.classes != DEFAULT:
+        return f"Task {name}: {where}; classes {', '.join(task.classes)}."
+    columns = f" ({', '.join(maybe[:3])} may)" if maybe else ""
+    return (
+        f"Task {name}: {where}, so say what to label: --classes TASK=a,b names the classes, --label COLUMN a column "
+        f"that holds them{columns}. Until then they are {' and '.join(task.classes)}."
+    )
 
 
 BALANCED = 50
@@ -297,8 +312,7 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
     UserError
         When a column does not hold what its part needs: times, or two to fifty classes; when rows are too few.
     """
-    section = settings(inferred, roles, place.path)
-    found = survey(section, place.given)
+    section, found, roles, corrected = _read(inferred, roles, place)
     facts = {column.name: column for column in found.facts}
     _check_filled(found, roles)
     classes, meant = _classes(found, roles)
@@ -310,7 +324,8 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
     # feature rows stand at full hours between events: there are none where all events lie in one
     hours = {str(end)[:13] for end in (facts[roles.time].least, facts[roles.time].greatest)} if roles.time else set()
     entities = roles.entities if len(hours) > 1 else ()
-    rules = examples(found.sample, classes, key=roles.key or MADE_KEY, time=roles.time, entities=entities)
+    telling = found.sample.drop_columns([name for name in roles.identifiers if name in found.sample.column_names])
+    rules = examples(telling, classes, key=roles.key or MADE_KEY, time=roles.time, entities=entities)
     if not all(rules.values()):
         raise UserError(
             f"{place.path} has {counted(found.rows, 'row')}, too few or too much alike for a function that votes on "
@@ -332,6 +347,8 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
         texts=roles.texts,
         columns=found.facts,
         rows=found.rows,
+        partition=roles.partition or _partition(found, roles.time),
+        identifiers=roles.identifiers,
         tasks={
             task: TaskProposal(
                 classes=names,
@@ -350,7 +367,73 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
             key_repeats=found.key_repeats,
         ),
     )
-    return proposal, sentences(proposal, found, labels, meant, roles.entities)
+    return proposal, [*corrected, *sentences(proposal, found, labels, meant, roles)]
+
+
+LATE = 50
+"""The most columns beyond the sample that are taken."""
+
+
+def _read(inferred: Inferred, roles: Roles, place: Place) -> tuple[dict[str, JsonValue], Survey, Roles, list[str]]:
+    """Read all rows; again with other settings where they show that the sample did not tell all of them.
+
+    Returns the section of the source, what all rows are, the parts as they are now, and sentences about what changed.
+    """
+    section = settings(inferred, roles, place.path)
+    found = survey(section, place.given)
+    corrected, said = _corrected(inferred, roles, place, found)
+    if corrected != roles:
+        section = settings(inferred, corrected, place.path)
+        found = survey(section, place.given)
+    left_out = sorted(header for header in found.unknown if plain(header) not in roles.without)
+    if left_out:
+        names = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5:,} more" if len(left_out) > 5 else "")
+        said.append(f"Columns left out: {names}; there are too many that few rows have.")
+    return section, found, corrected, said
+
+
+def _corrected(inferred: Inferred, roles: Roles, place: Place, found: Survey) -> tuple[Roles, list[str]]:
+    """The parts as all rows show them to be, and sentences about what changed."""
+    kinds, formats, key, said = dict(roles.kinds), dict(roles.formats), roles.key, []
+    nulls = roles.nulls
+    for column, text in found.unfit.items():
+        shown = f"it has values such as {text[:60]!r}"
+        if column in roles.fixed:
+            said.append(f"Column {column}: {shown}, which a {kinds[column]} changes or loses; --type {column}=string.")
+        else:
+            kinds[column] = "string"
+            said.append(f"Column {column} is text: {shown}, which a number would change.")
+    late = {plain(header): header for header in found.unknown if plain(header) not in (*kinds, *roles.without)}
+    for new in described_later(inferred, place.given, dict(list(late.items())[:LATE])):
+        usable = new.format is None or new.format.other is None or new.format.usual
+        kinds[new.name] = new.kind if usable else "string"
+        if new.format is not None and usable:
+            formats[new.name] = new.format.form
+        if new.null_values and (isinstance(nulls, Mapping) or nulls == ("",)):  # else a person said which
+            nulls = {**(nulls if isinstance(nulls, Mapping) else {}), new.name: ("", *new.null_values)}
+        said.append(
+            f"Column {new.name} is not in the rows looked at first; it is kept, as {kinds[new.name]} "
+            f"(from {found.unknown[new.header]} on)."
+        )
+    if roles.guessed_key and found.key_repeats:
+        kinds[str(key)] = next(column.kind for column in inferred.columns if column.name == key)
+        said.append(f"Column {key} is no id: on {found.key_repeats:,} rows its value stands again.")
+        key = None
+    return replace(roles, kinds=kinds, formats=formats, nulls=nulls, key=key), said
+
+
+DAYS, YEARS = 45, 20
+"""Below so many days one file of events holds a day, from so many years on a year: windows need several, not many."""
+
+
+def _partition(found: Survey, time: str | None) -> Partition:
+    """What one file of events holds: by the span of nearly all of them, since one wrong clock must not tell."""
+    times = found.sample[time].drop_null() if time else None
+    if times is None or not len(times):
+        return "month"
+    first, last = pc.quantile(pc.cast(times, pa.int64()), [0.01, 0.99], interpolation="nearest").to_pylist()
+    days = (last - first) / 86_400_000_000
+    return "day" if days < DAYS else "year" if days >= YEARS * 365.25 else "month"
 
 
 def _check_filled(found: Survey, roles: Roles) -> None:

@@ -116,8 +116,8 @@ _TYPES = {"integer": "Int64", "number": "Float64", "boolean": "Bool", "string": 
 
 
 def _ordinary(proposal: Proposal) -> list[ColumnFacts]:
-    """Columns that are neither key nor event time, have values, and whose names fit."""
-    role = (proposal.key, proposal.time)
+    """Columns that are neither key nor event time nor tell rows apart, have values, and whose names fit."""
+    role = (proposal.key, proposal.time, *proposal.identifiers)
     return [
         column
         for column in proposal.columns

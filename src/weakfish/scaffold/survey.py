@@ -18,6 +18,7 @@ from weakfish.engine.profile import ends
 from weakfish.errors import SourceError, UserError
 from weakfish.project.params import GoldParams, Name, Section
 from weakfish.project.runs import Progress
+from weakfish.scaffold.leaks import Leaks
 from weakfish.sources.tabular.pieces import Keys
 from weakfish.sources.tabular.raw_files import find, split
 from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, Kind, TabularSettings
@@ -126,6 +127,12 @@ class Survey:
         whether a split by keys makes them test.
     rejected, bad
         How many records became no row; how many values became null, by column.
+    unfit
+        By column of numbers, a text that its type cannot hold as it is written.
+    unknown
+        Headers that are of no column of the settings, with the first file that has each.
+    leaks
+        Sentences about columns that seem to be filled from the label.
     """
 
     rows: int
@@ -135,6 +142,9 @@ class Survey:
     gold: Gold
     rejected: int
     bad: Mapping[str, int]
+    unfit: Mapping[str, str]
+    unknown: Mapping[str, str]
+    leaks: tuple[str, ...]
 
 
 def survey(settings: Mapping[str, Any], path: str) -> Survey:
@@ -155,6 +165,7 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
     keys, repeats = Keys(), 0
     kept = _Kept([name for name in source.schema.names if name not in gold.values()])
     labels: Gold = Counter()
+    leaks = Leaks([name for name in kinds if name != key], gold)
     progress = Progress("init: rows")
     for batch in source.read_files(find(path, Path("/"))):
         for name, kind in kinds.items():
@@ -167,6 +178,7 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
             repeats += pc.sum(again, min_count=0).as_py()
         kept.add(batch)
         _count_gold(labels, batch, source.options)
+        leaks.add(batch)
         progress.add(batch.num_rows)
     if not progress.done:
         raise UserError(f"No row could be read from {path}; bring files with rows.")
@@ -186,6 +198,9 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
         gold=labels,
         rejected=sum(tally.rejected for tally in source.tallies.values()),
         bad=bad,
+        unfit=source.unfit,
+        unknown=source.rejects.unknown,
+        leaks=tuple(leaks.sentences()),
     )
 
 

@@ -28,9 +28,9 @@ from weakfish.errors import CheckFailed, UnknownName, UserError
 from weakfish.project.paths import Project
 from weakfish.project.runs import lock_file, locked
 from weakfish.project.stages import named_stage, stages_of
+from weakfish.scaffold.asking import on_terminal
 from weakfish.scaffold.literals import yaml_value
 from weakfish.scaffold.render import render
-from weakfish.scaffold.roles import on_terminal
 from weakfish.scaffold.write import (
     BASE,
     FILE,

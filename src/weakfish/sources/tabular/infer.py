@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weakfish.errors import SourceError
@@ -29,7 +31,7 @@ from weakfish.sources.tabular.guess import (
 from weakfish.sources.tabular.json_documents import documents, spans_lines
 from weakfish.sources.tabular.jsonl import keys_of, read_lines
 from weakfish.sources.tabular.parquet import read_parquet
-from weakfish.sources.tabular.pieces import Reader, Rejects, Tally
+from weakfish.sources.tabular.pieces import Piece, Reader, Rejects, Tally
 from weakfish.sources.tabular.raw_files import DAMAGE, RawFile, Text, find, format_of
 from weakfish.sources.tabular.settings import Format, Kind, TabularSettings, plain
 from weakfish.sources.tabular.types import as_text
@@ -148,18 +150,45 @@ def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, ki
     )
 
 
+def described_later(inferred: Inferred, path: str, headers: Mapping[str, str]) -> tuple[SampledColumn, ...]:
+    """Columns that the sample lacks, by name with their headers, judged by the first rows that have any of them."""
+    if not headers:
+        return ()
+    options = {"columns": dict.fromkeys(headers, "string"), "key": None, "time": None, "time_formats": {}}
+    settings = TabularSettings.model_validate({**inferred.settings(path), **options, "null_values": ()})
+    tables = [pa.schema([(name, pa.string()) for name in headers]).empty_table()]
+    for file in find(path, Path("/")):
+        with suppress(SourceError):  # has none of them
+            for piece in READERS[inferred.format](file, settings, Rejects(), Tally()):
+                rows = _texts(piece, file, settings)
+                there = [pc.is_valid(column) for column in rows.columns]
+                tables.append(rows.filter(functools.reduce(pc.or_, there)))
+                if sum(table.num_rows for table in tables) >= ROWS:
+                    break
+    rows = pa.concat_tables(tables)
+    return tuple(describe(name, header, rows[name].combine_chunks()) for name, header in headers.items())
+
+
 def _rows(file: RawFile, reader: Reader, settings: TabularSettings, rejects: Rejects, most: int) -> pa.Table:
     """The first rows of a file as text."""
-    schema = pa.schema([(name, pa.string()) for name in settings.columns])
-    tables, held = [schema.empty_table()], 0
+    tables, held = [pa.schema([(name, pa.string()) for name in settings.columns]).empty_table()], 0
     for piece in reader(file, settings, rejects, Tally()):
-        given = [piece.column(name, file) for name in settings.columns]
-        texts = [pa.nulls(piece.rows, pa.string()) if values is None else as_text(values) for values in given]
-        tables.append(pa.Table.from_arrays(texts, schema=schema).slice(0, most - held))
+        tables.append(_texts(piece, file, settings).slice(0, most - held))
         held += tables[-1].num_rows
         if held >= most:
             break
     return pa.concat_tables(tables)
+
+
+def _texts(piece: Piece, file: RawFile, settings: TabularSettings) -> pa.Table:
+    """The columns of a piece as text."""
+    given = {name: piece.column(name, file) for name in settings.columns}
+    return pa.table(
+        {
+            name: pa.nulls(piece.rows, pa.string()) if values is None else as_text(values)
+            for name, values in given.items()
+        }
+    )
 
 
 def _decided(

@@ -35,6 +35,7 @@ FORMATS = {
     ".tsv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
 }
@@ -104,7 +105,8 @@ def _find(path: Path) -> list[RawFile]:
         return [RawFile(path, path.name)]
     if path.is_dir():
         known = [file for file in path.rglob("*") if FORMATS.get(RawFile(file, file.name).suffix)]
-        return _below(path, known, hidden=("_", "."))
+        rows = [file for file in known if RawFile(file, file.name).suffix != ".json"]  # .json may be about them
+        return _below(path, rows or known, hidden=("_", "."))
     base, pattern = split(path)
     if pattern is None:
         return []
