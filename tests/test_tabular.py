@@ -86,6 +86,45 @@ def test_an_unterminated_quote_costs_its_line_and_not_the_file(tmp_path: Path) -
     assert [(r.line, r.reason) for r in rejects] == [(3, "has a quote that never closes")]
 
 
+@pytest.mark.parametrize("mark", ["\t", ",", ";"])
+@pytest.mark.parametrize("kind", ["numbers", "words"])
+def test_a_lone_quote_does_not_swallow_the_lines_to_the_next_one(tmp_path: Path, mark: str, kind: str) -> None:
+    first = str if kind == "numbers" else lambda n: ("ham", "spam")[n % 2]
+    rows = [[first(n), f"call me at noon {n}" if kind == "numbers" else "call me", "x"] for n in range(300)]
+    rows[100][1], rows[120][1] = '"so she said', 'and left"'
+    put(tmp_path, "a.csv", "\n".join(map(mark.join, [["id", "note", "kind"], *rows])) + "\n")
+    columns = {"id": "string", "note": "string", "kind": "string"}
+    found, rejects = read(tmp_path, delimiter=mark, columns=columns, key=None, time=None)
+    assert [row["note"] for row in found] == [note for n, (_, note, _) in enumerate(rows) if n != 100]
+    assert [(r.line, r.lines, r.text) for r in rejects] == [(102, 1, mark.join(rows[100]).replace("\t", r"\t"))]
+    assert "has a quote that closes on a later line" in rejects[0].reason
+    found, rejects = read(tmp_path, delimiter=mark, columns=columns, key=None, time=None, quote=None)
+    assert ([row["note"] for row in found], rejects) == ([note for _, note, _ in rows], [])
+
+
+def test_two_words_on_a_line_are_enough_to_see_what_a_lone_quote_swallows(tmp_path: Path) -> None:
+    put(tmp_path, "a.tsv", 'kind\tnote\nham\t"ok\nspam\twin"\nham\tsee you\n')
+    found, rejects = read(tmp_path, columns={"kind": "string", "note": "string"}, key=None, time=None)
+    assert [row["note"] for row in found] == ['win"', "see you"]
+    assert [r.line for r in rejects] == [2]
+
+
+@pytest.mark.parametrize(
+    ("mark", "text"),
+    [
+        (",", "We met, twice,\nand left, again,\nin the rain, alone, "),
+        (",", "Main Street 5\n10115, Berlin"),
+        (",", "Dear Sir,\nthank you, but no\nyours, Bob"),
+        ("\t", "def f():\n\treturn 1"),
+        ("\t", "name\tcount\tnote\none\t1\tfine"),
+    ],
+)
+def test_texts_over_several_lines_stay_whole(tmp_path: Path, mark: str, text: str) -> None:
+    put(tmp_path, "a.csv", f'id{mark}note\n17{mark}"{text}"\n18{mark}fine\n')
+    found, rejects = read(tmp_path, delimiter=mark, columns={"id": "string", "note": "string"}, time=None)
+    assert ([row["note"] for row in found], rejects) == ([text, "fine"], [])
+
+
 def test_text_behind_a_closing_quote_is_a_reject(tmp_path: Path) -> None:
     put(tmp_path, "a.csv", HEADER + line(1, note='"a"b') + line(2, note='5" wide'))
     rows, rejects = read(tmp_path)

@@ -1,12 +1,12 @@
 """CSV: records are found by the parity of quotes and read by Arrow; what is no row is a reject with its line number.
 
 Where each quote opens or closes a field, a line end behind an even number of quotes ends a record. The first quote that
-does neither ends such a run; the record that it stands in is then read by the grammar itself, a regular expression.
+does neither ends such a run, as does a record whose lines could all be rows; that record is then read by the grammar
+itself, a regular expression.
 """
 
 from __future__ import annotations
 
-import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,112 +20,15 @@ import pyarrow.csv as pacsv
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.charsets import is_utf8
+from weakfish.sources.tabular.grammar import CR, MOST, Grammar, Positions
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally, places_of
-from weakfish.sources.tabular.raw_files import READ, RawFile, Text, count_ends, count_lines, first_end
+from weakfish.sources.tabular.raw_files import READ, RawFile, Text, count_ends, count_lines
 from weakfish.sources.tabular.settings import TabularSettings
 
-Positions = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-LF, CR = 10, 13
+LF, SPACE = 10, 32
 LONGEST_RUN = 4096
 """The most records that are read by the grammar before quotes are asked again."""
-
-
-@dataclass(frozen=True)
-class CsvRecord:
-    """A record, a blank line, or a line that is neither; ``end`` is where the next one begins in the buffer.
-
-    ``skip`` is set on a line that is longer than the buffer may be: it has to be skipped in the stream.
-    """
-
-    end: int
-    raw: bytes
-    problem: str | None = None
-    skip: bool = False
-
-    @property
-    def lines(self) -> int:
-        """How many lines the record spans."""
-        return 1 if self.problem else count_ends(self.raw) + 1
-
-
-class Grammar:
-    """What a record is: fields between delimiters; one that begins with a quote reaches to the next single quote."""
-
-    def __init__(self, delimiter: str, quote: str | None) -> None:
-        self.delimiter, self.quote = delimiter.encode(), (quote or "").encode()
-        d, q = re.escape(self.delimiter), re.escape(self.quote)
-        one = bare = rb"[^" + d + rb"\r\n]*+"
-        if quote:
-            quoted = q + rb"[^" + q + rb"]*+(?:" + q + q + rb"[^" + q + rb"]*+)*+" + q
-            one = rb"(?>" + quoted + rb"|(?!" + q + rb")" + bare + rb")"
-        record = one + rb"(?:" + d + one + rb")*+"
-        self._record = re.compile(record)
-        self._whole = re.compile(rb"(" + record + rb")(?:\r\n|\n|\r(?!\Z))")
-        self._field = re.compile(rb"(?:^|" + d + rb")(" + one + rb")")
-
-    def records(self, text: Text, size: int) -> Iterator[CsvRecord]:
-        """Yield the records that begin in the first ``size`` bytes."""
-        start = 0
-        while start < size and (start < len(text.buffer) or self._more(text, start)):
-            record = self.record_at(text, start)
-            yield record
-            start = record.end
-
-    def record_at(self, text: Text, start: int) -> CsvRecord:
-        """The record that begins at a place in the buffer; reads on where it needs more."""
-        while True:
-            buffer = text.buffer
-            found = self._record.match(buffer, start)
-            end = found.end() if found else start
-            opened = end + len(self.delimiter) if found and buffer.startswith(self.delimiter, end) else end
-            unclosed = bool(self.quote) and (not found or opened > end) and buffer.startswith(self.quote, opened)
-            undecided = end >= len(buffer) or (buffer[end] == CR and end + 1 == len(buffer))
-            if not (undecided or unclosed) or not self._more(text, start):
-                break
-        if unclosed:
-            return self._refused(text, start, "has a quote that never closes")
-        if end < len(buffer) and buffer[end] not in b"\r\n":
-            return self._refused(text, start, "has text behind a closing quote")
-        if end - start > sizes.LONGEST:
-            return self._refused(text, start, _long())
-        return CsvRecord(first_end(buffer, end)[1], buffer[start:end])
-
-    def run(self, block: bytes, start: int, most: int) -> tuple[Positions, Positions, int]:
-        """Where records from ``start`` on begin and stop, at most so many, and where the next one begins."""
-        found: list[tuple[int, int]] = []
-        while len(found) < most and (match := self._whole.match(block, start)):
-            start = match.end()
-            found.append(match.span(1))
-        starts, stops = np.array(found, np.int64).reshape(-1, 2).T
-        return starts, stops, start
-
-    def fields(self, raw: bytes) -> list[bytes]:
-        """The fields of a record."""
-        if not self.quote or self.quote not in raw:
-            return raw.split(self.delimiter)
-        q = self.quote
-        return [f[1:-1].replace(q * 2, q) if f.startswith(q) else f for f in self._field.findall(raw)]
-
-    def _more(self, text: Text, start: int) -> bool:
-        """Read on, while what is held behind ``start`` is no longer than a record may be."""
-        held = len(text.buffer)
-        if text.ended or held - start > sizes.LONGEST:
-            return False
-        text.fill(start + max(2 * (held - start), READ))
-        return len(text.buffer) > held
-
-    def _refused(self, text: Text, start: int, reason: str) -> CsvRecord:
-        """The line at ``start`` as one that is no record: the next line may begin one again."""
-        while (found := first_end(text.buffer, start))[0] == len(text.buffer) and self._more(text, start):
-            pass
-        end, after = found
-        skip = end == len(text.buffer) and not text.ended
-        return CsvRecord(after, text.buffer[start : min(end, start + 1000)], _long() if skip else reason, skip)
-
-
-def _long() -> str:
-    return f"is longer than {sizes.LONGEST >> 20} MiB"
 
 
 class _Marks:
@@ -142,6 +45,7 @@ class _Marks:
         between = before & after  # text in a field without quotes; within quotes it would be wrong
         self._inner, self._quotes = quotes[between], quotes[~between]
         self._before, self._after = before[~between], after[~between]
+        self._codes, self._grammar = codes, grammar
         self._by_parity: dict[int, tuple[Positions, Positions]] = {}
 
     def run(self, start: int) -> tuple[Positions, bool]:
@@ -167,7 +71,30 @@ class _Marks:
         strange = self._quotes[np.where(opens, self._before, self._after)]
         inner = self._inner[np.searchsorted(self._quotes, self._inner) % 2 != parity]
         records = np.flatnonzero(np.searchsorted(self._quotes, self.stops) % 2 == parity)
-        return records, np.sort(np.concatenate([strange, inner])) if len(inner) else strange
+        doubtful = self._doubtful(records)
+        return records, np.sort(np.concatenate([strange, inner, doubtful])) if len(inner) or len(doubtful) else strange
+
+    def _doubtful(self, records: Positions) -> Positions:
+        """Where records begin of which `Grammar.swallows`; it is asked only where counts of delimiters allow it."""
+        firsts = np.append(0, records[:-1] + 1) if len(records) else records
+        several = np.flatnonzero(records > firsts)
+        width = self._grammar.width or 0
+        if not len(several) or width < 2:
+            return firsts[:0]
+        marks = np.flatnonzero(self._codes == self._grammar.delimiter[0])
+        spaced = marks[self._codes[np.minimum(marks + 1, len(self._codes) - 1)] == SPACE]
+        counts, spaces = (np.diff(np.searchsorted(found, self.stops), prepend=0) for found in (marks, spaced))
+        whole = counts == width - 1
+        first, last = firsts[several], records[several]
+        chosen = (counts[first] >= width - 1) & (counts[last] >= width - 1)
+        for rows, share in ((whole, MOST), (whole & (spaces == 0), 2 * MOST - 1)):
+            before = np.append(0, np.cumsum(rows))
+            enough = before[last] - before[first + 1] + 2 >= share * (last - first + 1)
+            chosen &= enough if rows is whole else enough | (spaces[first] > 0) | (not self._grammar.prose)
+        starts, stops = np.append(0, self.ends)[first[chosen]], self.stops[last[chosen]]
+        block, swallows = self._codes.data, self._grammar.swallows
+        doubtful = [start for start, stop in zip(starts, stops, strict=True) if swallows(bytes(block[start:stop]))]
+        return np.array(doubtful, np.int64)
 
     def lines(self, places: Any) -> Any:
         """How many lines end before each place."""
@@ -205,6 +132,7 @@ def read_delimited(file: RawFile, settings: TabularSettings, rejects: Rejects, t
                 raise SourceError(f"{file.name}, line 1: {text.damage}; bring the file again, or take it away.")
             return
         places = places_of(header, file, settings, rejects, f"{file.name}, line 1")
+        reader.grammar.width = len(header)
         yield from reader.pieces(len(header), places)
         if text.note is not None:
             rejects.note(file.name, text.note)

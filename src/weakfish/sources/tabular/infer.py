@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular.charsets import guess
-from weakfish.sources.tabular.csv import Grammar, read_delimited
+from weakfish.sources.tabular.csv import read_delimited
 from weakfish.sources.tabular.formats import Order
+from weakfish.sources.tabular.grammar import Grammar
 from weakfish.sources.tabular.guess import (
     Choice,
     SampledColumn,
