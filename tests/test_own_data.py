@@ -149,6 +149,23 @@ def test_features_of_an_entity_are_joined_as_of_each_event_and_served(orders: Ma
     assert "customer_id_activity" in orders.run("weakfish", "online", "get", "customer_id=c001")
 
 
+def test_options_of_dvc_are_passed_on_and_quiet_says_nothing(orders: Made) -> None:
+    assert orders.run("weakfish", "-q", "run") == ""
+    assert "Running stage 'features" in orders.run("weakfish", "run", "--dry", "--force", "features")
+    wrong = orders.environment.run(orders.root, "weakfish", "run", "--backwards")
+    assert wrong.returncode == 2
+    assert "`dvc repro` does not take these options" in wrong.stderr
+
+
+def test_dvc_shows_the_headline_metrics_in_one_narrow_table(orders: Made) -> None:
+    shown = json.loads(orders.run("python", "-m", "dvc", "metrics", "show", "--json"))[""]["data"]
+    assert list(shown) == ["reports/headline.json"]
+    (task,) = shown["reports/headline.json"]["data"].values()
+    metrics = orders.json("metrics.json")["tasks"]["outcome"]["models"]
+    assert task["label_model"]["auc"] == metrics["label_model"]["auc"]["value"]
+    assert {name for values in task.values() for name in values} <= {"auc", "f1", "coverage"}
+
+
 def test_a_view_or_a_task_more_is_two_files_a_function_or_an_expectation_one(orders: Made, tmp_path: Path) -> None:
     """As docs/architecture.md promises: no line of YAML beside params.yaml, no definition, no suite is asked for."""
     shutil.copytree(orders.root.parent, tmp_path / "grown", ignore=shutil.ignore_patterns(".weakfish"))

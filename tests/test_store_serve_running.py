@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import socket
@@ -326,3 +327,14 @@ def test_its_command_line_imports_neither_feast_nor_a_server() -> None:
     code = "import sys; from weakfish.cli.main import cli; print({'feast', 'uvicorn', 'pydantic'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_the_access_log_has_a_line_with_time_client_path_and_status_per_request(project: Project) -> None:
+    with serving(project, "--access-log") as found:
+        assert found.features(**TEN).status == 200
+        assert found.ask("/no%0Awhere").status == 404
+        line = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ weakfish serve: 127\.0\.0\.1 "
+        until(lambda: "404" in found.log.read_text(encoding="utf-8"), found)
+        said = found.log.read_text(encoding="utf-8")
+        assert re.search(line + r"POST /get-online-features 200 \d+\.\d ms\n", said)
+        assert re.search(line + r"GET /no%0Awhere 404 \d+\.\d ms\n", said)

@@ -13,6 +13,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from weakfish.cli.help import WholeHelp
 from weakfish.errors import UserError
 from weakfish.project.paths import Project
 
@@ -259,7 +260,7 @@ def explain(key: str, task: str | None, as_json: bool) -> None:
     click.echo(json.dumps(found, indent=2)) if as_json else print_explanation(found)
 
 
-@click.group()
+@click.group(cls=WholeHelp)
 def labels() -> None:
     """Compare labels with those of another revision."""
 

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from weakfish.cli.help import WholeHelp
 from weakfish.cli.labels import AS_JSON, TASK, console, grid, task_of
 from weakfish.cli.quarantine import printable
 from weakfish.project.paths import Project
@@ -325,7 +326,7 @@ ROWS = 20_000
 """Rows of the sample unless asked otherwise: shares of them are right to about a percent."""
 
 
-@click.group()
+@click.group(cls=WholeHelp)
 def lf() -> None:
     """Write labeling functions: try one on a sample, or get suggestions."""
 

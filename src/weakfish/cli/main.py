@@ -7,6 +7,7 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0 fine, 1 a che
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING
 import click
 
 from weakfish import __version__
+from weakfish.cli.help import WholeHelp
 from weakfish.errors import Busy, CheckFailed, UnknownName, UserError, WeakfishError
 from weakfish.project.paths import Project
+from weakfish.project.runs import QUIET, VERBOSE
 from weakfish.project.stages import stage_of
 
 if TYPE_CHECKING:
@@ -55,8 +58,23 @@ MODULES = {
 """Where the other commands are; a module is imported when one of its commands is named."""
 
 
-class _Commands(click.Group):
+SECTIONS = {
+    "Data engineers": ("init", "run", "status", "upgrade"),
+    "Data scientists": ("lf", "explain", "labels"),
+    "Online services": ("serve", "online", "audit"),
+    "DataOps": ("report", "gate", "quarantine", "accept-baseline"),
+    "Stages of dvc.yaml": (
+        *("fetch", "ingest", "validate", "accept", "vote", "label", "features"),
+        *("publish", "training-set", "evaluate"),
+    ),
+}
+"""The commands by who uses them, in the order of `weakfish --help`."""
+
+
+class _Commands(WholeHelp):
     """The commands of this module and of `MODULES`."""
+
+    sections = SECTIONS
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *MODULES})
@@ -70,25 +88,36 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="weakfish")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only: no progress, no summary of a run.")
+@click.option("-v", "--verbose", is_flag=True, help="Log with times what libraries report too, and DVC's own details.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+def cli(quiet: bool, verbose: bool, debug: bool) -> None:
     """Turn events into labels that nobody typed, with the evidence that they can be trusted.
 
     `weakfish init` makes a project from your own files. In a project, `weakfish run` brings everything up to date and
     `weakfish status` says where it stands. Many of the other commands are stages of dvc.yaml.
     """
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other.")
+    for setting, is_set in ((QUIET, quiet), (VERBOSE, verbose)):
+        if is_set:
+            os.environ[setting] = "1"  # the stages of a run are told, too
+    if VERBOSE in os.environ:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
 
 
-@cli.command()
-@click.argument("stages", nargs=-1)
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("stages", nargs=-1, type=click.UNPROCESSED, metavar="[STAGE | DVC OPTION]...")
 def run(stages: tuple[str, ...]) -> None:
     """Bring the pipeline up to date (`dvc repro`), then show what was done.
 
-    With STAGES, run only these stages and what they depend on.
+    With STAGE, run only these stages and what they depend on. Options of `dvc repro` are passed on: --force, --dry,
+    --single-item, --downstream, --keep-going, --pull, --no-commit and the rest.
     """
     from weakfish.cli import pipeline
 
-    pipeline.run(Project.find(), stages)
+    options = [word for word in stages if word.startswith("-")]
+    pipeline.run(Project.find(), [word for word in stages if word not in options], options)
 
 
 @cli.command()

@@ -19,7 +19,7 @@ from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.preflight import check_configuration
-from weakfish.project.runs import forget_failures, locked
+from weakfish.project.runs import QUIET, VERBOSE, forget_failures, locked
 from weakfish.project.stages import named_stage
 from weakfish.report.overall import overall
 from weakfish.report.summary import print_summary
@@ -33,15 +33,23 @@ NEXT = (
 REASONS = 3
 """How many reasons why a stage is stale are shown to people; JSON has all."""
 
+WRONG_OPTION = 254
+"""DVC's exit code for an option that it does not know."""
+
+WHOLE = {"-f", "--force", "--pull"}
+"""Options of DVC with which all stages are brought up to date."""
+
 UNDER_RUN = "WEAKFISH_RUN"
 """Set for stages under `weakfish run`, which prints the summary itself."""
 
 
-def run(project: Project, stages: Sequence[str]) -> None:
-    """`dvc repro`, then a table of stages and the headline metrics on stdout.
+def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) -> None:
+    """`dvc repro` with its ``options``, then a table of stages and the headline metrics on stdout.
 
     Raises
     ------
+    UserError
+        When DVC does not know an option.
     UnknownName
         When one of ``stages`` is none of ``dvc.yaml``, or settings name what is not there; see `check_configuration`.
     WeakfishError
@@ -53,19 +61,29 @@ def run(project: Project, stages: Sequence[str]) -> None:
         check_configuration(project)  # a malformed file is our sentence, not DVC's
         stages = list(_named(project, stages))
         started = datetime.now(UTC)
-        code = _dvc(project, "repro", *stages).wait()
+        quiet = QUIET in os.environ
+        said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []
+        out = subprocess.DEVNULL if quiet else None  # errors are on stderr
+        code = _dvc(project, "repro", *said, *options, *stages, stdout=out).wait()
+        if code == WRONG_OPTION:
+            raise UserError("`dvc repro` does not take these options; its message is above.")
+        if "--dry" in options:
+            return
         if code == 0:
             from weakfish.report.page import render
 
-            if not stages:
+            if not stages and set(options) <= WHOLE:
                 forget_failures(project, started)
             render(project.root)
         ran = {name for name, run in read_runs(project).items() if run.started_at >= started}
-        print_summary(project.root, since=started)
+        if not quiet:
+            print_summary(project.root, since=started)
         if code:
             stage, failure = _failure(project, ran)
             outputs.tell_of_stage(project, stage, failure.exit_code)
             raise failure
+        if quiet:
+            return
         if not ran:
             click.echo("\nNothing changed: every stage is as the last run left it.")
         click.echo("\nNext:\n" + "\n".join(f"  {number}. {step}" for number, step in enumerate(NEXT, 1)))

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from weakfish.cli.help import WholeHelp
 from weakfish.project.paths import Project
 
 WIDTH = 110
@@ -25,7 +26,7 @@ TABLE = "events"
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-@click.group()
+@click.group(cls=WholeHelp)
 def quarantine() -> None:
     """Rows that failed a critical check: list them, see why, and let them in by a patch under version control."""
 

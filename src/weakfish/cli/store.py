@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weakfish.cli.help import WholeHelp
 from weakfish.errors import UserError
 from weakfish.project.paths import Project
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from weakfish.feast.publish import PublishOutcome
 
 
-@click.group()
+@click.group(cls=WholeHelp)
 def online() -> None:
     """The online store: start and stop the embedded server, see what is published, read an entity."""
 
@@ -222,8 +223,16 @@ MEBIBYTE = 1 << 20
     type=click.FloatRange(0.01, 600),
     help="Seconds that the online store may take.",
 )
+@click.option("--access-log", is_flag=True, help="Log each request on stderr: client, path, status, milliseconds.")
 def serve(
-    host: str, port: int, workers: int, threads: int, max_entities: int, max_body: int, store_timeout: float
+    host: str,
+    port: int,
+    workers: int,
+    threads: int,
+    max_entities: int,
+    max_body: int,
+    store_timeout: float,
+    access_log: bool,
 ) -> None:
     """Serve online features over HTTP, as `feast serve` does.
 
@@ -233,5 +242,5 @@ def serve(
     """
     from weakfish.feast.serving import ServeSettings, processes, token
 
-    settings = ServeSettings(host, port, workers, threads, max_entities, max_body, store_timeout, token())
+    settings = ServeSettings(host, port, workers, threads, max_entities, max_body, store_timeout, token(), access_log)
     processes.serve(Project.find(), settings)

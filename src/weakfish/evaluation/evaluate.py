@@ -65,7 +65,8 @@ def evaluate(project: Project) -> None:
     """Evaluate every task and write the reports.
 
     ``reports/metrics.json``: ``tasks``, by name; see `assess`. ``reports/plots/``: ``roc.json``, ``calibration.json``
-    and ``share_over_time.json``, flat records with ``task`` and ``model``. The ledger counts the labels of all tasks,
+    and ``share_over_time.json``, flat records with ``task`` and ``model``. ``reports/headline.json``, which
+    `dvc metrics show` prints, has AUC, F1 and coverage by task and model. The ledger counts the labels of all tasks,
     and those of them that have gold labels of test. Raises `CheckFailed` when the gate of the events, of labels or of
     a training set is shut.
     """
@@ -76,8 +77,19 @@ def evaluate(project: Project) -> None:
         points = [{"task": task, **point} for task, of in found.items() for point in of.plots[plot]]
         write_json(project.reports / "plots" / f"{plot}.json", points)
     write_json(project.reports / "metrics.json", {"tasks": {task: of.metrics for task, of in found.items()}})
+    write_json(project.reports / "headline.json", {task: headline(of.metrics["models"]) for task, of in found.items()})
     tested = sum(of.metrics["test_rows"] for of in found.values())
     write_ledger(project, "evaluate", rows_in=sum(of.rows for of in found.values()), rows_out=tested)
+
+
+def headline(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """AUC, F1 and coverage of the labels and of what classifiers learn from them; what has no value is left out."""
+    found: dict[str, dict[str, float]] = {}
+    for name, measures in models.items():
+        if name in ("majority_vote", "label_model") or name.endswith("_weak"):
+            values = {of: measures.get(of, {}).get("value") for of in ("auc", "f1", "coverage")}
+            found[name] = {of: value for of, value in values.items() if value is not None}
+    return {name: values for name, values in found.items() if values}
 
 
 def evaluate_task(project: Project, task: str) -> Evaluation:

@@ -101,6 +101,13 @@ def _holder(file: Path) -> str:
     return "another process"
 
 
+QUIET = "WEAKFISH_QUIET"
+"""Set by `weakfish --quiet`, for the stages that it starts too: no progress, no summary."""
+
+VERBOSE = "WEAKFISH_VERBOSE"
+"""Set by `weakfish --verbose`: libraries log, and DVC says more."""
+
+
 class Progress:
     """Says on stderr how far a piece of work is, once it takes longer than a second; then at most once a second."""
 
@@ -112,7 +119,7 @@ class Progress:
         """Count work done."""
         self.done += count
         now = time.monotonic()
-        if now - self._said >= 1:
+        if now - self._said >= 1 and QUIET not in os.environ:
             self._said = now
             of = f" of {self.total:,}" if self.total else ""
             print(f"{self.what}: {self.done:,}{of}", file=sys.stderr, flush=True)

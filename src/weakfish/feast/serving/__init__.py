@@ -15,7 +15,7 @@ SHORTEST_TOKEN = 16
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Where to listen, how many may work, how much may be asked, and the token to show (None: none)."""
+    """Where to listen, how many may work, how much may be asked, the token to show (None: none), and what is logged."""
 
     host: str
     port: int
@@ -25,6 +25,7 @@ class ServeSettings:
     max_bytes: int
     store_seconds: float
     token: bytes | None = field(default=None, repr=False)
+    access_log: bool = False
 
 
 def token() -> bytes | None:

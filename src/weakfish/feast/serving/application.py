@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
 
@@ -34,6 +35,9 @@ BODY_SECONDS = 10.0
 CLOSE = {"Connection": "close"}
 OTHER = "other"
 """What paths that do not exist are counted as."""
+
+LONGEST_PATH = 200
+"""Characters of a path that the access log shows."""
 
 Message = MutableMapping[str, Any]
 
@@ -61,11 +65,16 @@ class FeatureServer:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
+            began = time.perf_counter()
             try:
                 response = await self._response(scope, receive)
             except ClientDisconnect:
                 return
             await response(scope, receive, send)
+            if self.settings.access_log:
+                seconds = time.perf_counter() - began
+                client, path = (scope.get("client") or ("-",))[0], quote(scope["path"][:LONGEST_PATH])
+                say(f"{client} {scope['method']} {path} {response.status_code} {seconds * 1000:.1f} ms")
 
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()
