@@ -54,18 +54,22 @@ def test_a_command_outside_of_a_project_says_so(tmp_path: Path) -> None:
         ("[0.5, 0.5]", "[0.5, 0.4]", "must add up to 1, it adds up to 0.9"),
         ("[fine, fraud]", "[fine, fraud, odd]", "has 2 numbers for 3 classes"),
         ("key: order_id", "key: ../../x", "events.key cannot be used"),
+        ("tasks:\n", "taskz:\n", "taskz is not a setting that anything reads; did you mean 'tasks'?"),
+        ("events:\n", "publish:\n  as_of: yesterday\nevents:\n", "publish.as_of must be last, now or a time such as"),
     ],
 )
 def test_malformed_params_name_the_line_or_the_setting(project: Path, old: str, new: str, expected: str) -> None:
     replace(project / "params.yaml", old, new)
-    sentence = refused(project, "label")
-    assert "params.yaml" in sentence
-    assert expected in sentence
+    for verb in ("label", "status"):
+        sentence = refused(project, verb)
+        assert "params.yaml" in sentence
+        assert expected in sentence
 
 
 def test_a_key_that_is_no_column_is_refused_by_ingest(project: Path) -> None:
     replace(project / "params.yaml", "key: order_id", "key: order")
     assert "which is not among its columns" in refused(project, "ingest")
+    assert "has no column order; it has order_id" in refused(project, "vote")
 
 
 def test_an_unknown_table_is_refused_with_the_nearest_name(project: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,26 @@ def test_options_of_dvc_are_passed_on_and_quiet_says_nothing(orders: Made) -> No
     wrong = orders.environment.run(orders.root, "weakfish", "run", "--backwards")
     assert wrong.returncode == 2
     assert "`dvc repro` does not take these options" in wrong.stderr
+
+
+def test_a_run_that_was_killed_keeps_others_away_until_its_dvc_has_ended(orders: Made) -> None:
+    killed = orders.environment.start(orders.root, "weakfish", "run", "--force", "features")
+    while not (orders.root / ".dvc/tmp/rwlock").exists():  # DVC is at work
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    refused = orders.environment.run(orders.root, "weakfish", "run")
+    assert refused.returncode == 2
+    assert "that was killed is still at work here" in refused.stderr
+    refused = orders.environment.run(orders.root, "weakfish", "label")
+    assert refused.returncode == 2
+    assert "`weakfish run` is at work in this project; wait for it to end." in refused.stderr
+    deadline = time.monotonic() + 120
+    while (last := orders.environment.run(orders.root, "weakfish", "run")).returncode:
+        assert "still at work" in last.stderr
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def test_dvc_shows_the_headline_metrics_in_one_narrow_table(orders: Made) -> None:

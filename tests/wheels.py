@@ -25,9 +25,18 @@ class Environment:
 
     def run(self, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment in ``folder``."""
+        return subprocess.run(
+            list(arguments), cwd=folder, env=self._variables(), capture_output=True, text=True, check=False
+        )
+
+    def start(self, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+        """Start a program of the environment in ``folder``; what it says is thrown away."""
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(list(arguments), cwd=folder, env=self._variables(), text=True, **quiet)
+
+    def _variables(self) -> dict[str, str]:
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        env |= {"PATH": os.pathsep.join([str(self.root / "bin"), os.environ["PATH"]]), "COLUMNS": "100"}
-        return subprocess.run(list(arguments), cwd=folder, env=env, capture_output=True, text=True, check=False)
+        return env | {"PATH": os.pathsep.join([str(self.root / "bin"), os.environ["PATH"]]), "COLUMNS": "100"}
 
     def must(self, folder: Path, *arguments: str) -> str:
         """Run a program that has to succeed; what it prints."""

@@ -367,6 +367,8 @@ def _stage(name: str, work: Work, always_render: bool = False, reason: str | Non
 
     project = Project.find()
     render = always_render or reason is not None
+    if _by_hand():
+        runs.require_no_run(project)
     try:
         with despite(reason):
             runs.run_recorded(project, name, checked, misuse)

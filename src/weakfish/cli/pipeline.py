@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +18,10 @@ import click
 
 from weakfish.checks import outputs
 from weakfish.contracts.ledgers import read_runs
-from weakfish.errors import CheckFailed, UserError, WeakfishError
+from weakfish.errors import Busy, CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.preflight import check_configuration
-from weakfish.project.runs import QUIET, VERBOSE, forget_failures, locked
+from weakfish.project.runs import DVC, QUIET, VERBOSE, forget_failures, lock_file, locked
 from weakfish.project.stages import named_stage
 from weakfish.report.overall import overall
 from weakfish.report.summary import print_summary
@@ -57,14 +59,14 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
     Busy
         While another run is at work in this project.
     """
-    with locked(project, "run"):
+    with locked(project, "run"), _until_dvc_ends(project) as lock:
         check_configuration(project)  # a malformed file is our sentence, not DVC's
         stages = list(_named(project, stages))
         started = datetime.now(UTC)
         quiet = QUIET in os.environ
         said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []
         out = subprocess.DEVNULL if quiet else None  # errors are on stderr
-        code = _dvc(project, "repro", *said, *options, *stages, stdout=out).wait()
+        code = _dvc(project, "repro", *said, *options, *stages, stdout=out, lock=lock).wait()
         if code == WRONG_OPTION:
             raise UserError("`dvc repro` does not take these options; its message is above.")
         if "--dry" in options:
@@ -94,6 +96,7 @@ def status(project: Project, as_json: bool) -> None:
 
     As JSON: ``{"stale": {stage: [why]}, "verdict": str, "sentences": [str]}``.
     """
+    check_configuration(project)  # a malformed file is our sentence, not DVC's
     dvc = _dvc(project, "status", "--json", stdout=subprocess.PIPE)
     output, _ = dvc.communicate()
     if dvc.returncode:
@@ -121,7 +124,23 @@ def _named(project: Project, stages: Sequence[str]) -> Iterator[str]:
         yield found
 
 
-def _dvc(project: Project, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
+@contextmanager
+def _until_dvc_ends(project: Project) -> Iterator[int]:
+    """An open lock file for DVC to hold as well: where this process is killed, DVC goes on, and so does the lock."""
+    file = lock_file(project, DVC)
+    with file.open("a") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(
+                "The `dvc repro` of a `weakfish run` that was killed is still at work here; wait for it, or end it."
+            ) from error
+        yield opened.fileno()
+
+
+def _dvc(
+    project: Project, *arguments: str, stdout: int | None = None, lock: int | None = None
+) -> subprocess.Popen[bytes]:
     """DVC of this environment, which finds this environment's `weakfish` too, activated or not."""
     if find_spec("dvc") is None:
         raise ModuleNotFoundError(name="dvc")
@@ -131,6 +150,7 @@ def _dvc(project: Project, *arguments: str, stdout: int | None = None) -> subpro
         cwd=project.root,
         env={**os.environ, "PATH": path, UNDER_RUN: "1"},
         stdout=stdout,
+        pass_fds=() if lock is None else (lock,),
     )
 
 

@@ -177,7 +177,7 @@ def of_publication(outcome: PublishOutcome | None, as_json: bool) -> str:
     if marker.revision:
         name, commit = marker.revision["name"], marker.revision["commit"]
         lines.append(
-            f"This is {name} (commit {commit[:7]}); the next `weakfish publish` brings back what lies in the work tree."
+            f"This is {name} (commit {commit[:7]}); the next `weakfish publish` restores the version in the work tree."
         )
     return "\n".join(lines)
 

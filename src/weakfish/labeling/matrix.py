@@ -69,6 +69,8 @@ class EventHashes:
 def _column_hashes(file: Path, names: Sequence[str]) -> dict[str, str]:
     parquet = open_partition(file)
     metadata = parquet.metadata
+    if missing := [name for name in names if name not in parquet.schema_arrow.names]:
+        raise TableError(f"{file} has no column {', '.join(missing)}; it has {', '.join(parquet.schema_arrow.names)}.")
     digests = {name: hashlib.sha256(str(parquet.schema_arrow.field(name).type).encode()) for name in names}
     with file.open("rb") as stream:
         for group in range(metadata.num_row_groups):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from weakfish.errors import ParamsError
 
@@ -328,13 +330,24 @@ def load(root: Path) -> Params:
 
 
 def _first_problem(error: ValidationError) -> str:
-    first = error.errors()[0]
-    setting = ".".join(str(part) for part in first["loc"] if part not in ("function-after[_plain_name(), str]",))
+    """The first problem in words; of misspelt names first, since what they stand for is then missing too."""
+    problems: dict[str, ErrorDetails] = {}
+    for found in sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden"):
+        # Parts such as `literal['last','now']` are branches of a union, no names of settings.
+        parts = [str(part) for part in found["loc"]]
+        problems.setdefault(".".join(part for part in parts if "[" not in part and part != "datetime"), found)
+    setting, first = next(iter(problems.items()))
     if first["type"] == "extra_forbidden":
-        problem = "is not a setting that anything reads; remove it or correct its name"
-    elif first["type"] == "missing":
+        known = {name for section in Section.__subclasses__() for name in section.model_fields}
+        near = difflib.get_close_matches(setting.rpartition(".")[2], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "remove it or correct its name."
+        return f"{FILE}: {setting} is not a setting that anything reads; {hint}"
+    if first["type"] == "missing":
         problem = "is missing; add it"
+    elif setting == "publish.as_of":
+        problem = f"must be last, now or a time such as 2026-01-31T00:00:00Z, not {str(first['input'])[:80]!r}"
     else:
         problem = f"cannot be used: {first['msg'].removeprefix('Value error, ')}; got {str(first['input'])[:80]!r}"
-    more = f" ({error.error_count() - 1} more settings are wrong too)" if error.error_count() > 1 else ""
-    return f"{FILE}: {setting or 'the file'} {problem}{more}."
+    more = len(problems) - 1
+    others = f" ({more} more setting{'s are' if more > 1 else ' is'} wrong too)" if more else ""
+    return f"{FILE}: {setting or 'the file'} {problem}{others}."

@@ -93,6 +93,25 @@ def locked(project: Project, work: str, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
+DVC = "dvc repro"
+"""The lock that the DVC of `weakfish run` holds, also when that was killed."""
+
+
+def require_no_run(project: Project) -> None:
+    """Raise `Busy` while a `weakfish run` is at work in the project: it would read what a stage by hand writes."""
+    from filelock import FileLock, Timeout
+
+    for work in ("run", DVC):
+        file = lock_file(project, work)
+        if not file.exists():
+            continue
+        try:
+            with FileLock(file, timeout=0.5):  # another command may be looking at this very moment
+                pass
+        except Timeout as error:
+            raise Busy("`weakfish run` is at work in this project; wait for it to end.") from error
+
+
 def _holder(file: Path) -> str:
     """The process that holds a lock, which may not have said so yet."""
     with contextlib.suppress(OSError):

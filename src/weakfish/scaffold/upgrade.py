@@ -219,9 +219,12 @@ def _say(changes: Sequence[FileChange], notes: Sequence[str]) -> None:
             click.echo(f"Left {change.path}, which {change.note}.")
     for note in notes:
         click.echo(note)
-    click.echo(f"The project is one of Weakfish {__version__} now; look at `git diff`, then commit it with {FILE}.")
     if unfinished := [f"{change.path} {change.note}" for change in changes if change.open]:
-        raise CheckFailed(f"These have to be finished by hand: {'; '.join(unfinished)}.")
+        raise CheckFailed(
+            f"These have to be finished by hand: {'; '.join(unfinished)}. Correct them, or take Weakfish's own with "
+            f"`weakfish upgrade --take FILE`; then look at `git diff` and commit it with {FILE}."
+        )
+    click.echo(f"The project is one of Weakfish {__version__} now; look at `git diff`, then commit it with {FILE}.")
 
 
 _MADE = re.compile(
