@@ -180,7 +180,13 @@ def html(root: Path) -> str:
     return render(root).read_text(encoding="utf-8")
 
 
+def unfold(browser: Browser) -> None:
+    """Open whatever folds, as a reader would."""
+    browser.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+
+
 def shown(browser: Browser, selector: str) -> str:
+    unfold(browser)
     text = browser.evaluate(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
     assert isinstance(text, str)
     return text

@@ -136,5 +136,5 @@ def test_sentences_on_many_classes_name_a_few() -> None:
     )
     assert averaged(TaskMetrics()) is None
     balance = {"main": 0.51} | {f"kind_{number}": 0.01 for number in range(49)}
-    assert expected(balance) == "51.0% main, 1.0% kind_0, 1.0% kind_1, and less of each of 47 other classes"
-    assert expected({"no": 0.4, "yes": 0.6}) == "40.0% no, 60.0% yes"
+    assert expected(balance) == "51.0 % main, 1.0 % kind_0, 1.0 % kind_1, and less of each of 47 other classes"
+    assert expected({"no": 0.4, "yes": 0.6}) == "40.0 % no, 60.0 % yes"

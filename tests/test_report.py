@@ -54,7 +54,7 @@ def test_a_browser_without_network_shows_a_good_run_and_asks_for_nothing(root: P
     browser.open(render(root))
     assert shown(browser, "h1") == "Passed"
     assert "0.973" in shown(browser, "#metrics-1")
-    assert "97.2%" not in shown(browser, "#quarantine")
+    assert "97.2 %" not in shown(browser, "#quarantine")
     assert len(browser.requested()) == 1
     assert browser.complaints() == []
 
@@ -74,7 +74,7 @@ def test_nothing_runs_but_the_one_script_whose_hash_the_policy_names(root: Path,
     (root / "reports/index.html").write_text(page.replace("</main>", f"{injected}</main>"))
     browser.open(root / "reports/index.html")
     browser.evaluate("document.getElementById('trap').click()")
-    assert browser.evaluate("document.title") == "Passed · Weakfish report"
+    assert browser.evaluate("document.title") == f"Passed · {root.name}"
     assert len(browser.complaints()) == 2
 
 
@@ -82,9 +82,11 @@ def test_a_failed_gate_makes_the_page_red_and_says_what_to_do(root: Path, browse
     fail_gate(root)
     browser.open(render(root))
     assert shown(browser, "h1") == "Failed: events is not fit for use"
-    assert "unique(order_id) does not hold for 7 rows (0.6%). Joins multiply." in shown(browser, ".what")
-    assert "validation/events.py" in shown(browser, ".todo")
-    assert "o-17" in shown(browser, "#checks article.failed")
+    cause = " ".join(shown(browser, "#causes article.failed").split())
+    assert "7 rows do not meet unique(order_id) (0.6 %). Joins multiply." in cause
+    assert "correct the expectation in validation/events.py." in cause
+    assert "o-17" in shown(browser, "#checks tr.failed")
+    assert "The pipeline stopped at accept" in shown(browser, "#verdict")
     red, green, blue = map(
         int, re.findall(r"\d+", browser.evaluate("getComputedStyle(document.querySelector('h1')).color"))[:3]
     )
@@ -102,10 +104,10 @@ def test_stages_after_a_failed_one_are_not_run_and_have_no_figures(root: Path) -
 def test_sections_of_stages_that_were_not_reached_are_tagged(root: Path, browser: Browser) -> None:
     fail_gate(root)
     browser.open(render(root))
-    for heading in ("#h-metrics-1", "#h-labels-1"):
+    for heading in ("#metrics-1 summary", "#h-labels-1"):
         assert "from an earlier run" in shown(browser, heading)
-    assert "from an earlier run" in shown(browser, ".tables li:last-child")
-    assert "from an earlier run" not in shown(browser, ".tables li:first-child")
+    assert "from an earlier run" in shown(browser, "#checks .group:last-child summary")
+    assert "from an earlier run" not in shown(browser, "#checks .group summary")
     assert "0.973" not in shown(browser, "#verdict")
 
 
@@ -128,7 +130,7 @@ def test_a_first_gate_that_fails_has_only_a_verdict_and_a_ledger(tmp_path: Path)
 
 def test_too_many_bad_rows_are_named_with_the_limit(root: Path) -> None:
     verdict(root, "events", "failed", check("a", status="failed"), quarantined=90, quarantined_share=0.075)
-    assert "events: 7.5% of the rows are bad; at most 5.0% may be quarantined." in overall(root).what
+    assert "events: 7.5 % of the rows are bad; at most 5.0 % may be quarantined." in overall(root).what
 
 
 def test_a_later_gate_fails_and_earlier_sections_stay_current(root: Path) -> None:
@@ -136,7 +138,8 @@ def test_a_later_gate_fails_and_earlier_sections_stay_current(root: Path) -> Non
     assert states(root)["gate_labels@fraud"] == "failed"
     assert states(root)["label"] == "run"
     page = html(root)
-    assert page.count("from an earlier run") == page.count('<h2 id="h-metrics-1">') + 1  # the heading, and accuracy
+    assert "from an earlier run" not in page[page.index('id="labels-1"') :].split("</section>")[0]
+    assert "from an earlier run" in page[page.index('id="metrics-1"') :].split("</section>")[0]
 
 
 def test_warnings_and_rows_set_aside_warn(root: Path) -> None:
@@ -151,8 +154,8 @@ def test_warnings_and_rows_set_aside_warn(root: Path) -> None:
     found = overall(root)
     assert found.verdict == "warned"
     assert found.what[:2] == (
-        "events: `not_null(placed_at)` does not hold for 30 rows (2.5%), which were quarantined.",
-        "events: `share(amount)` does not hold for 1 row (<0.1%).",
+        "30 rows do not meet `not_null(placed_at)` (2.5 %) and were quarantined. It matters.",
+        "1 row does not meet `share(amount)` (<0.1 %). It matters.",
     )
     row = next(row for row in stage_rows(root) if row.stage == "validate_events")
     assert (row.passed, row.warned, row.failed) == (0, 2, 0)
@@ -195,7 +198,8 @@ def test_a_gate_that_renders_before_it_exits_has_failed(root: Path) -> None:
     lock.parent.mkdir(parents=True)
     lock.write_text(str(os.getpid()))
     assert (overall(root).verdict, states(root)["accept"]) == ("failed", "failed")
-    assert "Not run: label, validate_labels@fraud, gate_labels@fraud, evaluate, report." in overall(root).what
+    said = "`label`, `validate_labels@fraud`, `gate_labels@fraud` and 2 more did not run."
+    assert said in overall(root).sentence
 
 
 def test_a_failed_stage_whose_outs_dvc_has_brought_back_is_cached(root: Path) -> None:
@@ -259,12 +263,12 @@ def test_tables_and_pictures_say_what_they_are(root: Path, browser: Browser) -> 
     assert browser.evaluate("[...document.querySelectorAll('table')].every(t => t.caption?.textContent.trim())")
     assert browser.evaluate("[...document.querySelectorAll('th')].every(t => t.scope)")
     pictures = "svg:not([aria-hidden=true])"
-    assert browser.evaluate(f"[...document.querySelectorAll('{pictures}')].length") == 5
+    assert browser.evaluate(f"[...document.querySelectorAll('{pictures}')].length") >= 5
     assert browser.evaluate(
         f"[...document.querySelectorAll('{pictures}')].every(s => s.role == 'img' && s.querySelector('title'))"
     )
     assert browser.evaluate("[...document.querySelectorAll('.scroll')].every(s => s.tabIndex == 0)")
-    assert browser.evaluate("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
+    assert browser.evaluate("[...document.querySelectorAll('a')].every(a => document.querySelector(a.hash))")
 
 
 def test_hostile_strings_are_shown_and_do_nothing(root: Path, browser: Browser) -> None:
@@ -280,9 +284,9 @@ def test_hostile_strings_are_shown_and_do_nothing(root: Path, browser: Browser) 
     write(root, "reports/ledger/accept.json", {"quarantined": 1, "reasons": {HOSTILE: 1}})
     run(root, "label", 70, exit_code=2, message=HOSTILE)
     browser.open(render(root))
-    assert browser.evaluate("document.title") == "Failed: label stopped · Weakfish report"
+    assert browser.evaluate("document.title") == f"Failed: label stopped · {root.name}"
     assert browser.evaluate("document.querySelectorAll('script, img, iframe, object').length") == 1  # our own script
-    assert HOSTILE.replace("`", "") in shown(browser, "#verdict").replace("`", "")
+    assert HOSTILE.replace("`", "") in shown(browser, "#causes").replace("`", "")
     assert browser.evaluate("document.body.textContent").count("document.title='owned'") > 20
     assert browser.complaints() == []
 
@@ -314,7 +318,7 @@ def test_a_run_that_has_not_come_to_its_end_passed_so_far(root: Path) -> None:
     (root / ".weakfish/runs/evaluate.json").unlink()
     found = overall(root)
     assert (found.verdict, found.headline) == ("passed", "Passed so far")
-    assert found.what[-1] == "Not run yet: evaluate."
+    assert found.sentence.endswith(" Not run yet: evaluate.")
 
 
 def test_without_anything_the_page_says_how_to_begin(tmp_path: Path) -> None:
@@ -354,7 +358,8 @@ def test_bytes_that_are_not_text_and_folders_in_place_of_files_fail_the_page(roo
     (root / "reports/metrics.json").write_bytes(b"\xff\xfe")
     (root / "reports/plots/roc.json").unlink()
     (root / "reports/plots/roc.json").mkdir()
-    assert [line.split("`")[1] for line in overall(root).what] == ["reports/metrics.json", "reports/plots/roc.json"]
+    causes = overall(root).causes
+    assert [cause.title.split("`")[1] for cause in causes] == ["reports/metrics.json", "reports/plots/roc.json"]
     html(root)
 
 
@@ -456,7 +461,7 @@ def test_features_say_what_is_offline_what_is_published_and_how_fresh_it_is(root
     assert "Published as of 2024-03-31 12:00: version abcdef01, 1 view." in section
     row = shown(browser, "#features tbody tr").split()
     assert row[:2] == ["customer_activity", "customer"]
-    assert {"1,500", "321", "24.0%", "2024-01", "2024-03"} <= set(row)
+    assert {"1,500", "321", "24.0", "2024-01", "2024-03"} <= set(row)
     assert row[-2:] == ["5", "hours"]
     assert "another version is published" not in section
     assert browser.complaints() == []
@@ -519,7 +524,7 @@ def test_an_audit_that_failed_fails_the_page_and_names_the_first_keys(root: Path
     audited(root, equal=320, different=1)
     browser.open(render(root))
     assert overall(root).verdict == "failed"
-    assert "customer_activity: 1 different" in shown(browser, "#verdict")
+    assert "customer_activity: 1 different" in shown(browser, "#causes")
     assert "customer=c7" in shown(browser, "#audit")
     assert "orders_30d" in shown(browser, "#audit details[open]")
     assert browser.complaints() == []

@@ -8,11 +8,13 @@ import json
 import re
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from browser import Browser
 
+from reports import unfold
 from weakfish.contracts.record import parse
 from weakfish.contracts.reports import (
     CopiesReport,
@@ -134,6 +136,7 @@ def html(root: Path) -> str:
 
 
 def table(browser: Browser, selector: str) -> list[list[str]]:
+    unfold(browser)
     rows = f"[...document.querySelectorAll('{selector} tbody tr')]"
     found: list[list[str]] = browser.evaluate(f"{rows}.map(r => [...r.children].map(c => c.innerText.trim()))")
     return found
@@ -145,6 +148,7 @@ def titles(browser: Browser, selector: str) -> list[str]:
 
 
 def section(browser: Browser) -> str:
+    unfold(browser)
     text = browser.evaluate("document.querySelector('#functions-1')?.innerText ?? ''")
     assert isinstance(text, str)
     return text
@@ -164,95 +168,101 @@ def test_every_function_stands_in_the_table_with_the_figures_of_the_files(root: 
         assert row[2:6] == [*shares, decimal(one["weight"])]
         for cell, part in zip(row[6:8], ("dev", "test"), strict=True):
             accuracy, votes = seen[part]["accuracy"], seen[part]["votes"]
-            assert cell.split() == (["–"] if accuracy is None else [percent(accuracy), integer(votes), "votes"])
+            assert cell.split() == (
+                ["–"] if accuracy is None else [*percent(accuracy).split(), integer(votes), "votes"]
+            )
         assert row[8] == "0"
 
 
-def test_functions_are_sorted_by_class_then_coverage_in_table_and_heat_map_alike(root: Path, browser: Browser) -> None:
+def test_functions_are_sorted_by_class_then_coverage_in_both_tables_alike(root: Path, browser: Browser) -> None:
     browser.open(render(root))
+    unfold(browser)
     expected = [name(n) for n in (*range(14, -1, -1), *range(41, 14, -1))]
     assert [row[0].splitlines()[0] for row in table(browser, ".functions")] == expected
-    assert titles(browser, ".heat .ground") == expected
-    drawn = browser.evaluate("[...document.querySelectorAll('.heat text.name')].map(t => t.textContent)")
-    assert drawn == expected
+    assert [row[0] for row in table(browser, ".dense")] == ["covered by none", *expected]
 
 
-def test_the_heat_map_has_a_cell_for_all_votes_and_shades_grow_with_coverage(root: Path, browser: Browser) -> None:
+def test_votes_over_time_have_a_cell_each_and_shades_grow_with_their_share(root: Path, browser: Browser) -> None:
     browser.open(render(root))
-    cells = "[...document.querySelectorAll('.heat rect:not(.ground):not(.void)')]"
-    found = browser.evaluate(f"{cells}.map(c => [c.textContent, c.classList[0], +c.getAttribute('fill-opacity')])")
+    cells = "[...document.querySelectorAll('.dense .cell')]"
+    of_cell = "[c.title, c.closest('tr').querySelector('code').textContent, c.classList[2], +c.style.getPropertyValue"
+    found = browser.evaluate(f"{cells}.map(c => {of_cell}('--share')])")
     assert len(found) == 42 * 12
-    seen = {}
-    for title, colour, opacity in found:
-        called, month, share, rows, count, kind = re.fullmatch(
-            r"(\w+), ([\d-]+): ([\d.]+%) of ([\d,]+) rows, ([\d,]+) (\w+)", title
+    for title, called, hue, shade in found:
+        month, share, rows, votes, kind = re.fullmatch(
+            r"([\d-]+): ([\d.]+ %) of ([\d,]+) rows, ([\d,]+) (\w+)", title
         ).groups()  # type: ignore[union-attr]  a title that does not match fails the test as well
-        seen[called, month] = (int(count), opacity)
-        assert (percent(int(count) / ROWS), "1,000") == (share, rows)
-        assert colour == f"h{CLASSES.index(kind)}"
-    for part in labels(42)["by_partition"]:
-        assert {called: [seen[called, part["partition"]][0]] for called in part["votes"]} == {
-            called: [sum(votes)] for called, votes in part["votes"].items()
-        }
-    by_count = sorted(seen.values())
-    assert [opacity for _, opacity in by_count] == sorted(opacity for _, opacity in by_count)
-    assert by_count[0][1] < by_count[-1][1] / 3
+        number, place = int(called.split("_")[2]), MONTHS.index(month)
+        count = 10 * (number + 1) + place
+        assert (share, rows, votes) == (percent(count / ROWS), "1,000", integer(count))
+        assert (kind, hue) == (("good", "h0") if number < 15 else ("bad", "h1"))
+        assert shade == pytest.approx((count / ROWS) ** 0.5, abs=0.006)
 
 
-def test_the_uncovered_share_of_each_partition_is_drawn_and_told(root: Path, browser: Browser) -> None:
+def test_the_uncovered_share_of_each_partition_is_told(root: Path, browser: Browser) -> None:
     browser.open(render(root))
-    shares = [percent(20 * place / ROWS) for place in range(12)]
-    said = [f"{month}: {share} of 1,000 rows are uncovered" for month, share in zip(MONTHS, shares, strict=True)]
-    assert titles(browser, ".heat .void") == said
-    browser.evaluate("document.querySelector('.dense').closest('details').open = true")
+    unfold(browser)
+    shares = [percent(20 * place / ROWS).removesuffix(" %") for place in range(12)]
     assert table(browser, ".dense")[0] == ["covered by none", *shares]
 
 
-def test_votes_for_several_classes_share_a_cell_by_their_number(root: Path, browser: Browser) -> None:
+def test_a_cell_of_several_classes_has_the_colour_of_most_votes_and_names_all(root: Path, browser: Browser) -> None:
     made = labels(3, MONTHS[:1])
     made["functions"][0]["polarity"] = CLASSES
-    made["by_partition"][0]["votes"][name(0)] = [30, 10]
+    made["by_partition"][0]["votes"][name(0)] = [10, 30]
     save(root, made, None)
     browser.open(render(root))
-    cells = "[...document.querySelectorAll('.heat rect')].filter(c => c.textContent.includes('30 good, 10 bad'))"
-    (good, bad) = browser.evaluate(f"{cells}.map(c => [c.classList[0], +c.getAttribute('width')])")
-    assert (good[0], bad[0]) == ("h0", "h1")
-    assert good[1] / bad[1] == pytest.approx(3, rel=0.02)
-    assert "votes for several classes" in browser.evaluate("document.querySelector('.heat').textContent")
+    (hue,) = browser.evaluate(
+        "[...document.querySelectorAll('.dense .cell')].filter(c => c.title.includes('10 good, 30 bad'))"
+        ".map(c => c.classList[2])"
+    )
+    assert hue == "h1"
 
 
-def test_dots_lie_where_their_accuracies_are(root: Path, browser: Browser) -> None:
-    measured = gold(42)
+def test_dots_lie_where_coverage_and_accuracy_are(root: Path, browser: Browser) -> None:
+    measured, figure = gold(42), "document.querySelector('#pictures figure')"
     browser.open(render(root))
-    figure = "[...document.querySelectorAll('figure')].find(f => f.textContent.includes('On gold, dev'))"
-    marks = f"[...{figure}.querySelectorAll('.mark')].map(m => [m.textContent, m.getBBox()])"
+    marks = f"[...{figure}.querySelectorAll('svg.chart .mark')].map(m => [m.textContent, m.getBBox()])"
     found = browser.evaluate(f"{marks}.map(([t, b]) => [t, b.x + b.width / 2, b.y + b.height / 2])")
-    line = f"{figure}.querySelector('.diagonal')"
-    x1, y1, x2, y2 = browser.evaluate(f"['x1', 'y1', 'x2', 'y2'].map(a => +{line}.getAttribute(a))")
     assert len(found) == 42
+    places: dict[float, float] = {}
     for title, x, y in found:
         called = title.split(":")[0]
         number = int(called.split("_")[2])
-        learned, accuracy = 0.55 + number / 200, measured[called]["dev"]["accuracy"]
-        assert title == f"{called}: learned {learned:.3f}, on gold {accuracy:.3f} of {100 + number} votes"
-        # The diagonal goes from 0.5, where the axis of learned accuracy begins, to 1.
-        assert x == pytest.approx(x2 - (1 - learned) * (x2 - x1) / 0.5, abs=0.2)
-        assert y == pytest.approx(y2 - (1 - accuracy) * (y2 - y1) / 0.5, abs=0.2)
+        coverage, accuracy = (number + 1) / 100, measured[called]["dev"]["accuracy"]
+        votes = f"{100 + number} votes"
+        assert title == f"{called}: votes on {percent(coverage)} of rows, right on {percent(accuracy)} of {votes}"
+        places[coverage], places[1000 + accuracy] = x, y
+    lefts = [places[(number + 1) / 100] for number in range(42)]
+    steps = [other - one for one, other in itertools.pairwise(lefts)]
+    assert min(steps) == pytest.approx(max(steps), abs=0.3)
+    heights = sorted((key - 1000, y) for key, y in places.items() if key >= 1000)
+    (low, bottom), *_, (high, top) = heights
+    assert all(y == pytest.approx(bottom + (at - low) / (high - low) * (top - bottom), abs=0.3) for at, y in heights)
+    assert top < bottom
 
 
-def test_a_function_far_from_the_others_is_named_and_names_do_not_overlap(root: Path, browser: Browser) -> None:
+def test_without_gold_dots_lie_where_the_label_model_has_them(root: Path, browser: Browser) -> None:
+    (root / "reports/metrics.json").unlink()
     browser.open(render(root))
-    assert f"Farthest from the others: {name(5)}." in section(browser)
+    assert "right, as learned" in browser.evaluate("document.querySelector('#pictures figure').textContent")
+
+
+def test_those_that_decide_most_and_those_that_are_wrong_most_are_named_and_names_do_not_overlap(
+    root: Path, browser: Browser
+) -> None:
+    names = "[...document.querySelectorAll('#pictures text.name')].filter(t => !t.classList.contains('axis'))"
+    browser.open(render(root))
+    assert {name(5), name(0)} < set(browser.evaluate(f"{names}.map(t => t.textContent)"))
     crowd = gold(42)
     for n in range(0, 42, 3):
         crowd[name(n)]["dev"]["accuracy"] = 0.5 + n / 1000
     save(root, None, crowd)
     browser.open(render(root))
     boxes = browser.evaluate(
-        "[...document.querySelectorAll('.chart:not(.heat) text.name')].filter(t => !t.classList.contains('axis'))"
-        ".map(t => t.getBoundingClientRect()).map(b => [b.left, b.top + 2, b.right, b.bottom - 2])"
+        f"{names}.map(t => t.getBoundingClientRect()).map(b => [b.left, b.top + 2, b.right, b.bottom - 2])"
     )
-    assert len(boxes) >= 5
+    assert len(boxes) >= 3
     for a, b in itertools.combinations(boxes, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
 
@@ -267,11 +277,11 @@ def test_the_choice_of_the_model_is_told_with_its_signals(root: Path, browser: B
         ".map(d => [d.querySelector('dt').textContent, d.querySelector('b').textContent]))"
     )
     assert figures == {
-        "disagreement": "3.1%",
-        "sensitivity": "4.6%",
-        "unexplained": "12.3%",
-        "unstable": "0.8%",
-        "shift": "2.1%",
+        "disagreement": "3.1 %",
+        "sensitivity": "4.6 %",
+        "unexplained": "12.3 %",
+        "unstable": "0.8 %",
+        "shift": "2.1 %",
         "near-duplicates": "2",
         "functions at the clamp": "2",
         "loss": "converged",
@@ -290,7 +300,7 @@ def test_near_duplicates_are_told_closest_first_and_many_fold(root: Path, browse
     rows = table(browser, ".copies")
     assert [row[0].splitlines() for row in rows] == [[name(20), name(2)], [name(3), name(7)]]
     assert [row[1] for row in rows] == ["0.900", "0.600"]
-    assert rows[0][3].splitlines() == ["21.0%", "3.0%"]
+    assert rows[0][3].splitlines() == ["21.0 %", "3.0 %"]
     assert "drop the one that is right less often" in section(browser)
     made = labels(42)
     made["signals"]["copies"] = [{"functions": [name(n), name(n + 1)], "residual": 0.9 - n / 100} for n in range(20)]
@@ -340,10 +350,10 @@ def test_what_stands_out_is_said(root: Path) -> None:
     said = re.findall(r"<li>(.*?)</li>", html(root).split("What stands out")[1].split("</ul>")[0])
     assert said == [
         f"<code>{name(0)}</code> never votes.",
-        f"<code>{name(9)}</code> is wrong more often than right on dev gold: 25.0% of 40 votes.",
+        f"<code>{name(9)}</code> is wrong more often than right on dev gold: 25.0 % of 40 votes.",
         f"The label model trusts <code>{name(8)}</code> less than chance: learned 0.410, prior 0.500.",
-        f"<code>{name(5)}</code> is wrong more often than right on dev gold: 37.5% of 105 votes.",
-        f"<code>{name(30)}</code> last voted in 2024-09: on 31.4% of rows until then, on none of 3,000 since.",
+        f"<code>{name(5)}</code> is wrong more often than right on dev gold: 37.5 % of 105 votes.",
+        f"<code>{name(30)}</code> last voted in 2024-09: on 31.4 % of rows until then, on none of 3,000 since.",
     ]
 
 
@@ -367,13 +377,12 @@ def test_without_gold_there_are_no_accuracies(root: Path, browser: Browser) -> N
     (root / "reports/metrics.json").unlink()
     browser.open(render(root))
     assert {len(row) for row in table(browser, ".functions")} == {7}
-    assert "Learned against empirical accuracy" not in section(browser)
     assert len(table(browser, ".copies")[0]) == 5
 
 
-def test_two_functions_with_gold_make_no_scatter(root: Path) -> None:
-    save(root, None, gold(2))
-    assert "Learned against empirical accuracy" not in html(root)
+def test_two_functions_make_no_picture(root: Path) -> None:
+    save(root, labels(2), gold(2))
+    assert "How often each function" not in html(root)
 
 
 @pytest.mark.parametrize("width", [1300, 1100, 420, 320])
@@ -389,7 +398,7 @@ def test_forty_functions_and_seventy_partitions_fit_the_window(
     assert browser.evaluate("document.documentElement.scrollWidth") == width
     assert "the last 60 of 70 partitions" in section(browser)
     outside = browser.evaluate(
-        "[...document.querySelectorAll('#functions-1 svg')].filter(s => s.getBoundingClientRect().width).flatMap(s => "
+        "[...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().width).flatMap(s => "
         "[...s.querySelectorAll('text')].filter(t => { const b = t.getBBox(), v = s.viewBox.baseVal;"
         " return t.getClientRects().length && !t.hasAttribute('transform')"
         " && (b.x < -1 || b.x + b.width > v.width + 1 || b.y < -4 || b.y + b.height > v.height + 4); }))"
@@ -398,19 +407,15 @@ def test_forty_functions_and_seventy_partitions_fit_the_window(
     assert outside == []
 
 
-def test_pictures_are_svg_with_names_and_the_navigation_leads_there(root: Path, browser: Browser) -> None:
+def test_pictures_are_svg_with_names_and_links_lead_somewhere(root: Path, browser: Browser) -> None:
     browser.open(render(root))
-    pictures = "[...document.querySelectorAll('#functions-1 svg:not([aria-hidden=true])')]"
-    assert browser.evaluate(f"{pictures}.length") == 5
+    pictures = "[...document.querySelectorAll('svg:not([aria-hidden=true])')]"
+    assert browser.evaluate(f"{pictures}.length") == 3  # labels over time, the functions, the loss of the label model
     assert browser.evaluate(
         f"{pictures}.every(s => s.role == 'img' && s.ariaLabel == s.querySelector('title').textContent)"
     )
-    assert browser.evaluate(
-        "[...document.querySelectorAll('nav a, section a')].every(a => document.querySelector(a.hash))"
-    )
-    assert (
-        browser.evaluate("document.querySelector('nav a[href=\"#functions-1\"]').textContent") == "Labeling functions"
-    )
+    assert browser.evaluate("[...document.querySelectorAll('a')].every(a => document.querySelector(a.hash))")
+    assert browser.evaluate("document.querySelector('a[href=\"#functions-1\"]').textContent") == "All 42"
     assert browser.evaluate("document.querySelectorAll('script, img, iframe, object').length") == 1  # our own script
     assert browser.evaluate("[...document.querySelectorAll('table')].every(t => t.caption?.textContent.trim())")
     assert (browser.requested(), browser.complaints()) == ([(root / "reports/index.html").as_uri()], [])
@@ -425,12 +430,10 @@ def test_classes_differ_in_form_and_stand_out_from_the_page(root: Path, browser:
     save(root, made, gold(42))
     browser.open(render(root), scheme=scheme)
     forms = browser.evaluate(
-        "[...document.querySelectorAll('#functions-1 .form .mark')].map(m => m.tagName + m.getAttribute('points'))"
+        "[...document.querySelectorAll('#pictures .form .mark')].map(m => m.tagName + m.getAttribute('points'))"
     )
     assert len(set(forms[:4])) == 4  # a circle and three polygons
-    polygons = browser.evaluate(
-        "[...document.querySelectorAll('#functions-1 .form polygon')].map(p => p.points.length)"
-    )
+    polygons = browser.evaluate("[...document.querySelectorAll('#pictures .form polygon')].map(p => p.points.length)")
     assert polygons[:3] == [4, 4, 3]
     colours = browser.evaluate(
         "[...Array(9).keys()].map(n => getComputedStyle(document.querySelector(`.mark.h${n}`)).fill)"
@@ -477,8 +480,8 @@ def test_labels_of_an_earlier_run_are_tagged(root: Path, browser: Browser) -> No
     stopped = {"started_at": "2024-05-01T08:00:00+00:00", "finished_at": "2024-05-01T08:00:09+00:00", "exit_code": 2}
     (runs / "vote.json").write_text(json.dumps({"stage": "vote", "seconds": 9.0, "message": "It raised.", **stopped}))
     browser.open(render(root))
-    assert "from an earlier run" in browser.evaluate("document.querySelector('#h-functions-1').innerText")
-    assert "how often a function is right where it votes on gold, from an earlier run" in section(browser)
+    assert "from an earlier run" in browser.evaluate("document.querySelector('#functions-1 summary').innerText")
+    assert "there are 10 or more, and is from an earlier run" in section(browser)
 
 
 def test_partitions_without_rows_and_files_without_order_change_nothing(root: Path) -> None:
@@ -493,7 +496,7 @@ def test_partitions_without_rows_and_files_without_order_change_nothing(root: Pa
         {"partition": "2025-01", "rows": 0, "covered": 0, "mean": {}, "votes": {name(0): [0, 0]}}
     )
     save(root, made, None)
-    assert "2025-01: 0.0% of 0 rows are uncovered" in html(root)
+    assert 'title="2025-01: 0.0 % of 0 rows"' in html(root)
 
 
 def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
@@ -502,6 +505,7 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
 
     from weakfish.contracts import votes_file
     from weakfish.labeling.choice import VoteTally, choose
+    from weakfish.labeling.dev_gold import DevCounts
     from weakfish.labeling.label import summary
 
     settings = {"class_balance": [0.5, 0.5], "n_epochs": 200, "lr": 0.01, "l2": 0.0, "seed": 1}
@@ -513,7 +517,9 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     votes[:, 3] = votes[:, 0]
     tally = VoteTally.of(votes, 2)
     functions = [LabelingFunction(name(n), lambda row: -1) for n in range(5)]
-    parts = {"2024-01": {"rows": 2000, "covered": 1990, "mean": {"good": 0.5, "bad": 0.5}}}
+    counts = {"rows": 2000, "covered": 1990, "mean": {"good": 0.5, "bad": 0.5}}
+    dev = DevCounts.of(truth[:, 0], votes[:, 0].astype(np.int64), votes, CLASSES)
+    parts: Any = {"2024-01": SimpleNamespace(counts=counts, dev=dev)}
     chosen = choose(tally.sums, tally.patterns, task)
     written = json.loads(json.dumps(summary(task, functions, {"2024-01": tally}, [0, 0, 2, 0, 0], parts, chosen)))
     read = parse(TaskLabels, written, "a test")

@@ -13,7 +13,9 @@ from weakfish.contracts.reports import Metric, PartitionReport
 Scale = Callable[[float], float]
 Point = tuple[float, float]
 
-WIDE, SQUARE = 720, 360
+WIDE, SQUARE, PART = 720, 360, (520.0, 270.0)
+"""Widths of a picture of its own and of one of a pair; the size of one of those that show a run at a glance."""
+
 COLOURS = 9
 """Colours of the style sheet; further series begin again at the first."""
 
@@ -146,14 +148,23 @@ class Series:
     points: Sequence[Point]
 
 
-def square(title: str, x_name: str, y_name: str, series: Sequence[Series], dots: bool = False) -> Markup:
-    """Lines over the unit square, with its diagonal; ``dots`` marks each point."""
-    left, right, top, bottom = box = 52.0, SQUARE - 14.0, 14.0, 300.0
+def square(
+    title: str,
+    x_name: str,
+    y_name: str,
+    series: Sequence[Series],
+    dots: bool = False,
+    level: float | None = None,
+    size: tuple[float, float] = (SQUARE, 350.0),
+) -> Markup:
+    """Lines over the unit square, with its diagonal, or a dashed ``level`` in its place; ``dots`` marks each point."""
+    left, right, top, bottom = box = 52.0, size[0] - 14.0, 14.0, size[1] - 50.0
     x, y = linear(0, 1, left, right), linear(0, 1, bottom, top)
     at, minor = (0.0, 0.25, 0.5, 0.75, 1.0), (0.25, 0.75)
-    drawn = [line(left, bottom, right, top, "diagonal"), *x_axis(x, top, bottom, at, minor)]
+    ends = (bottom, top) if level is None else (y(level), y(level))
+    drawn = [line(left, ends[0], right, ends[1], "diagonal"), *x_axis(x, top, bottom, at, minor)]
     drawn += [*y_axis(y, left, right, at, minor=minor), *axis_names(x_name, y_name, *box)]
-    return picture(title, SQUARE, 350, *drawn, *_lines(series, x, y, dots))
+    return picture(title, *size, *drawn, *_lines(series, x, y, dots))
 
 
 def over_time(
@@ -184,20 +195,25 @@ def lowest(models: Sequence[tuple[str, int, Metric]]) -> float:
     return max(0.0, low - 0.01)
 
 
-def labels_over_time(task: str, classes: Sequence[str], partitions: Sequence[PartitionReport]) -> Markup:
-    """Rows per partition, and below them the share that is covered, by mean probability of each class."""
-    left, right, top, middle, bottom = 62.0, WIDE - 20.0, 96.0, 140.0, 316.0
+def labels_over_time(
+    task: str, classes: Sequence[str], partitions: Sequence[PartitionReport], accepted: int = 0
+) -> Markup:
+    """Rows per partition, and below them the share that is covered, by mean probability of each class.
+
+    ``accepted`` is how many partitions, the first, were accepted; a line after them says so.
+    """
+    left, right, top, middle, bottom = 70.0, WIDE - 12.0, 62.0, 98.0, 228.0
     most = max((part.rows for part in partitions), default=0) or 1
     step = (right - left) / max(len(partitions), 1)
     shown = stacked(classes, partitions)
-    rows, share = linear(0, most, top, 32), linear(0, 1, bottom, middle)
+    rows, share = linear(0, most, top, 28), linear(0, 1, bottom, middle)
     # The hatch is white on what lies below: grey, from the style sheet.
     hatch = "hatch-" + "".join(c if c.isascii() and c.isalnum() else f"-{ord(c):x}" for c in task)
     turned = {"patternUnits": "userSpaceOnUse", "patternTransform": "rotate(45)"}
     pattern = el("pattern", line(0, 0, 0, 6, "hatch"), id=hatch, width=6, height=6, **turned)
     drawn = [el("defs", pattern), *y_axis(share, left, right, (0.0, 0.5, 1.0), ".0%")]
-    drawn += [line(left, top, right, top, "base"), text(left, 20, f"rows, at most {most:,}", "axis")]
-    drawn.append(text(left, middle - 12, "share of rows", "axis"))
+    drawn += [line(left, top, right, top, "base"), text(left, 18, f"rows, at most {most:,}", "axis")]
+    drawn.append(text(left, middle - 9, "share of rows", "axis"))
     for place, part in enumerate(partitions):
         x, width = left + step * (place + 0.1), step * 0.8
         height = top - rows(part.rows)
@@ -215,9 +231,13 @@ def labels_over_time(task: str, classes: Sequence[str], partitions: Sequence[Par
             says = f"{part.partition}: {1 - covered:.1%} of {part.rows:,} rows are uncovered"
             where = x, share(1.0), width, share(covered) - share(1.0)
             drawn += [rect(*where, "uncovered"), rect(*where, None, says, fill=f"url(#{hatch})")]
+    if 0 < accepted < len(partitions):
+        at = left + step * accepted
+        drawn += [line(at, 6, at, bottom, "until"), text(at - 6, 16, "accepted", "axis minor", "end")]
+        drawn.append(text(at + 6, 16, "new", "axis minor"))
     names = column_names([part.partition for part in partitions], left, step, bottom + 20)
     title = f"Labels of {task} over time: rows, mean probability per class, and uncovered share, by partition"
-    return picture(title, WIDE, 346, *drawn, *names)
+    return picture(title, WIDE, 258, *drawn, *names)
 
 
 def stacked(classes: Sequence[str], partitions: Sequence[PartitionReport]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Checks, quarantined rows and drift as the page shows them: what did not hold first, with trends and since when."""
+"""Checks and quarantined rows as the page shows them: what did not hold first, with trends and since when."""
 
 from __future__ import annotations
 
@@ -14,19 +14,14 @@ from weakfish.contracts.ledgers import Ledger
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import Check, Verdict
 from weakfish.report.inputs import RunRecords, validating
-from weakfish.report.wording import bad_above, beyond, count, figure, is_psi, kind_order, percent, tolerated
+from weakfish.report.wording import bad_above, beyond, count, figure, kind_order, percent, tolerated
 
 if TYPE_CHECKING:
     from weakfish.checks.baseline import AcceptedCheck, AcceptedRevision
 
 
-BADNESS = ("failed", "warned", "quarantined", "noted", "passed")
+BADNESS = ("failed", "quarantined", "warned", "noted", "passed")
 SEVERITIES = ("critical", "warning", "info")
-SHOWN, MANY = 1, 3
-"""From ``MANY`` measured checks of one kind on a table on, the first ``SHOWN`` are shown and the others fold."""
-
-NO_BASELINE = "baseline"
-"""The check that stands for all comparisons while nothing is accepted; the drift section says it once for all."""
 
 NAMED = 4
 """Partitions in which a check did not hold that are named; of more, the first and the last."""
@@ -181,14 +176,9 @@ class CheckRow:
         return self.check.status == "passed"
 
     @property
-    def asked(self) -> str:
-        """What it shares with other checks of its kind."""
-        return self.check.expectation or self.check.check
-
-    @property
     def anchor(self) -> str:
         """An id for the check that is the same in every run."""
-        return "check-" + hashlib.sha256(f"{self.name} {self.check.check}".encode(errors="replace")).hexdigest()[:10]
+        return anchor(self.name, self.check)
 
     @cached_property
     def by_partition(self) -> Trend | None:
@@ -206,6 +196,11 @@ class CheckRow:
         return since(self.name, self.check, self.history)
 
 
+def anchor(table: str, check: Check) -> str:
+    """An id for a check that is the same in every run."""
+    return "check-" + hashlib.sha256(f"{table} {check.check}".encode(errors="replace")).hexdigest()[:10]
+
+
 def tables(records: RunRecords) -> list[JudgedTable]:
     """The tables that have a verdict, current ones first, failed before warned before passed."""
     found = [
@@ -218,35 +213,14 @@ def tables(records: RunRecords) -> list[JudgedTable]:
 def check_rows(records: RunRecords, history: Sequence[AcceptedRevision] = ()) -> list[CheckRow]:
     """All checks, worst first."""
 
-    def badness(row: CheckRow) -> tuple[bool, int, int, int, float]:
+    def badness(row: CheckRow) -> tuple[int, int, int, float]:
         check = row.check
         far = -beyond(check) if check.kind != "expectation" else 0.0
-        order = SEVERITIES.index(check.severity), BADNESS.index(check.status), kind_order(check)
-        return (row.table.stale, *order, far)
+        return BADNESS.index(check.status), SEVERITIES.index(check.severity), kind_order(check), far
 
     return sorted(
         (CheckRow(table, check, history) for table in tables(records) for check in table.verdict.checks), key=badness
     )
-
-
-def by_severity(rows: Iterable[CheckRow]) -> list[tuple[str, list[tuple[list[CheckRow], list[CheckRow]]]]]:
-    """The checks that did not hold, by severity, worst first, those that ask the same of a table together.
-
-    Of each such group come the rows that are shown, and the rows that fold.
-    """
-    groups: dict[str, dict[tuple[str, str], list[CheckRow]]] = {severity: {} for severity in SEVERITIES}
-    for row in rows:
-        if not row.held and row.check.check != NO_BASELINE:
-            groups[row.check.severity].setdefault((row.name, row.asked), []).append(row)
-    found = []
-    for severity, alike in groups.items():
-        # What stands alone comes before what many say alike.
-        ordered = sorted(alike.values(), key=lambda group: (kind_order(group[0].check), len(group)))
-        shown = [
-            SHOWN if len(group) >= MANY and group[0].check.kind != "expectation" else len(group) for group in ordered
-        ]
-        found.append((severity, [(group[:most], group[most:]) for group, most in zip(ordered, shown, strict=True)]))
-    return [(severity, of) for severity, of in found if of]
 
 
 def by_rule(rows: Iterable[CheckRow]) -> dict[tuple[str, str], list[CheckRow]]:
@@ -263,7 +237,7 @@ def by_rule(rows: Iterable[CheckRow]) -> dict[tuple[str, str], list[CheckRow]]:
 class Quarantine:
     """What one stage quarantined; ``stale``: in an earlier run.
 
-    ``rules`` has the name of each check that rows failed, how many, and the check itself where its verdict is there.
+    ``rules`` has each check that rows failed, how many, and the check itself where its verdict is there.
     """
 
     stage: str
@@ -296,50 +270,8 @@ def quarantines(records: RunRecords, rows: Sequence[CheckRow]) -> list[Quarantin
     return found
 
 
-@dataclass(frozen=True)
-class TableDrift:
-    """A table against what was accepted of it.
-
-    Attributes
-    ----------
-    accepted
-        What was accepted, in words; None when nothing was.
-    measured
-        The columns whose distance was measured, those that moved most first.
-    others
-        Comparisons of other kinds that do not hold; ``held`` counts those that do.
-    """
-
-    table: JudgedTable
-    accepted: str | None
-    measured: list[CheckRow]
-    others: list[CheckRow]
-    held: int
-
-    @property
-    def scale(self) -> float:
-        """The largest distance that a bar shows."""
-        return max([row.check.value or 0.0 for row in self.measured], default=0.0)
-
-
-def drifts(records: RunRecords, rows: Sequence[CheckRow], history: Sequence[AcceptedRevision]) -> list[TableDrift]:
-    """The tables that were compared with what was accepted, in the pipeline's order."""
-    compared: dict[str, list[CheckRow]] = defaultdict(list)
-    for row in rows:
-        if row.check.against_baseline and row.check.check != NO_BASELINE:
-            compared[row.name].append(row)
-    found = []
-    for name in sorted(compared, key=lambda name: records.position(validating(name))):
-        measured = [row for row in compared[name] if is_psi(row.check)]
-        measured.sort(key=lambda row: (row.held, -beyond(row.check), row.check.check))
-        others = [row for row in compared[name] if not is_psi(row.check)]
-        missed = [row for row in others if not row.held]
-        accepted = _accepted(records, name, history)
-        found.append(TableDrift(compared[name][0].table, accepted, measured, missed, len(others) - len(missed)))
-    return found
-
-
-def _accepted(records: RunRecords, table: str, history: Sequence[AcceptedRevision]) -> str | None:
+def accepted(records: RunRecords, table: str, history: Sequence[AcceptedRevision]) -> str | None:
+    """What was accepted of a table, in words; None when nothing was."""
     entry = records.accepted.get(table)
     if entry is None:
         return None

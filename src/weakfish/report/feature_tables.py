@@ -9,7 +9,7 @@ from datetime import timedelta
 from weakfish.contracts.manifests import FeaturesManifest, TrainingManifest
 from weakfish.contracts.publications import AuditCounts, AuditedView, PublishedView
 from weakfish.report.inputs import RunRecords, Version
-from weakfish.report.wording import count
+from weakfish.report.wording import beyond, count, figure, is_psi, subject
 
 BAD = ("missing", "stale", "different", "unexpected")
 KINDS = ("equal", *BAD, "newer")
@@ -109,6 +109,20 @@ def views(records: RunRecords) -> list[ViewRow]:
             )
         )
     return found
+
+
+def moves(records: RunRecords, view: str) -> list[tuple[str, float, str]]:
+    """The features of a view that were compared with the baseline: how far each moved, 1 being its limit, in words too.
+
+    Those that moved most come first.
+    """
+    verdict = records.verdicts.get(f"features/{view}")
+    psi = [check for check in verdict.checks if is_psi(check)] if verdict else []
+    found = [
+        (subject(check), beyond(check), f"{subject(check)}: PSI {figure(check.value)}, limit {figure(check.threshold)}")
+        for check in psi
+    ]
+    return sorted(found, key=lambda feature: (-feature[1], feature[0]))
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from markupsafe import Markup
 
@@ -13,16 +12,14 @@ from weakfish.contracts.gold import ROWS_OF_CLASS as OF_CLASS
 from weakfish.contracts.reports import Empirical, FaultsReport, FunctionReport, PartitionReport, TaskLabels
 from weakfish.report.charts import (
     COLOURS,
-    WIDE,
+    PART,
     axis_names,
     colour,
-    column_names,
     dot,
     el,
     line,
     linear,
     picture,
-    rect,
     text,
     ticks,
     x_axis,
@@ -37,10 +34,9 @@ PARTS = ("dev", "test")
 MONTHS = 60
 """Partitions that the votes over time go back, at most."""
 
-FAR, FEW, NAMED = 0.1, 20, 6
-"""A function with ``FEW`` votes or more stands apart at this distance from the others; at most so many are named."""
+FEW = 20
+"""Votes on dev gold from which on a function that is wrong more often than right is worth a sentence."""
 
-CELL, GAP = 16.0, 36.0
 LETTERS = 32
 """Longer names are cut in pictures; titles have them whole."""
 
@@ -146,53 +142,14 @@ def pages(records: RunRecords) -> list[FunctionsPage]:
     return found
 
 
-def votes_over_time(
-    title: str, classes: Sequence[str], rows: Sequence[FunctionRow], parts: Sequence[PartitionReport]
-) -> Markup:
-    """A line per function, a cell per partition: shade is coverage, colour the class, split where there are several.
-
-    The first line is the share that no function covers.
-    """
-    left, right, y = 216.0, WIDE - 26.0, 26.0
-    step = (right - left) / max(len(parts), 1)
-
-    def begin(name: str, class_: str, says: str = "") -> list[Markup]:
-        ground = rect(left, y, step * len(parts), CELL - 1.5, "ground", says)
-        return [text(left - 8, y + 12, shorten(name, LETTERS), class_, "end"), ground]
-
-    drawn = [*column_names([part.partition for part in parts], left, step, 14), *begin("covered by none", "axis")]
-    for place, part in enumerate(parts):
-        share = 1 - part.covered / part.rows if part.rows else 0.0
-        says = f"{part.partition}: {percent(share)} of {part.rows:,} rows are uncovered"
-        drawn.append(_cell(left + step * place, y, step, "void", share, says))
-    group: object = object()
-    for row in rows:
-        y += CELL if row.place == group else GAP
-        if row.place != group:
-            voted = "votes for several classes" if row.function.polarity else "never votes"
-            drawn.append(text(left, y - 5, voted if row.place is None else f"votes {classes[row.place]}", "axis"))
-            group = row.place
-        drawn += begin(row.name, "name", row.name)
-        for place, part in enumerate(parts):
-            votes = part.votes.get(row.name, [])
-            total, x = sum(votes), left + step * place
-            if not part.rows or not total:
-                continue
-            told = ", ".join(f"{number:,} {name}" for name, number in zip(classes, votes, strict=False) if number)
-            says = f"{row.name}, {part.partition}: {percent(total / part.rows)} of {part.rows:,} rows, {told}"
-            for number, voted_for in enumerate(votes):
-                width = step * voted_for / total
-                if voted_for:
-                    hue = colour(number) if len(classes) <= COLOURS else 0
-                    drawn.append(_cell(x, y, width, f"h{hue}", total / part.rows, says))
-                x += width
-    return picture(title, WIDE, y + CELL + 4, *drawn, class_="chart heat")
-
-
-def _cell(x: float, y: float, width: float, class_: str, share: float, says: str = "") -> Markup:
-    """Its shade goes with the root of the share, so that small shares are told apart."""
-    opacity = f"{math.sqrt(min(max(share, 0.0), 1.0)):.2f}"
-    return rect(x, y, max(width - 0.6, 0.2), CELL - 1.5, class_, says, fill_opacity=opacity)
+def cell(votes: Sequence[int], part: PartitionReport, classes: Sequence[str]) -> tuple[int, float, str]:
+    """A function's votes in a partition: the class that got most, their share of the rows, and all in words."""
+    total = sum(votes)
+    share = total / part.rows if part.rows else 0.0
+    most = max(range(len(votes)), key=lambda place: votes[place], default=0)
+    told = ", ".join(f"{number:,} {name}" for name, number in zip(classes, votes, strict=False) if number)
+    says = f"{part.partition}: {percent(share)} of {part.rows:,} rows{', ' if told else ''}{told}"
+    return colour(most) if len(classes) <= COLOURS else 0, share, says
 
 
 def mark(place: int | None, x: float, y: float, size: float, says: str = "") -> Markup:
@@ -218,65 +175,58 @@ def swatch(place: int) -> Markup:
 
 @dataclass(frozen=True)
 class Dot:
-    """A function's learned accuracy (``x``) against its accuracy on gold (``y``); ``far`` from what others have."""
+    """A function in the overview: where it lies, the votes behind that, and whether its name stands beside it."""
 
     name: str
     x: float
     y: float
     votes: int
     place: int | None
-    far: bool
-
-    @property
-    def says(self) -> str:
-        """The dot in words."""
-        return f"{self.name}: learned {self.x:.3f}, on gold {self.y:.3f} of {count(self.votes, 'vote')}"
+    named: bool
+    says: str
 
 
-def by_part(page: FunctionsPage) -> dict[str, list[Dot]]:
-    """By part of gold, the functions with both accuracies and enough votes; parts with fewer than three are out."""
-    found = {}
-    one_colour = len(page.labels.classes) > COLOURS
-    for part in page.parts:
-        both = [
-            (row, row.function.weight, seen.accuracy, seen.votes)
-            for row in page.rows
-            if (seen := row.seen.get(part)) and row.function.weight is not None and seen.accuracy is not None
-            if seen.votes is not None and seen.votes >= OF_CLASS
-        ]
-        usual = median(y - x for _, x, y, _ in both) if both else 0.0
-        by_distance = sorted((abs(y - x - usual), row.name) for row, x, y, votes in both if votes >= FEW)
-        far = {name for distance, name in by_distance[-NAMED:] if distance >= FAR}
-        if len(both) >= 3:
-            found[part] = [
-                Dot(row.name, x, y, votes, 0 if one_colour else row.place, row.name in far) for row, x, y, votes in both
-            ]
-    return found
-
-
-def lowest(parts: Iterable[list[Dot]]) -> tuple[float, float]:
-    """Where axes begin that hold all dots: a tenth below or at the lowest of each, at most 0.5."""
-    dots = [each for part in parts for each in part]
-    low_x, low_y = (
-        min(math.floor((low - 0.01) * 10) / 10, 0.5) if low > 0.01 else 0.0
-        for low in (min(each.x for each in dots), min(each.y for each in dots))
+def overview(page: FunctionsPage) -> Markup | None:
+    """How many rows each function votes on, and how often it is right: on dev gold, else as the label model has it."""
+    gold = "dev" in page.parts or any(row.function.dev and row.function.dev.votes for row in page.rows)
+    one_colour, found = len(page.labels.classes) > COLOURS, []
+    for row in page.voters:
+        seen, share = row.function.dev or row.seen.get("dev", Empirical()), row.function.coverage or 0.0
+        votes = (seen.votes or 0) if gold else round(share * (page.labels.rows or 0))
+        right = seen.accuracy if gold else row.function.weight
+        if right is not None and votes >= OF_CLASS:
+            found.append((row, share, right, votes))
+    if len(found) < 3:
+        return None
+    # Who reads this wants to know those that decide most, and those that are wrong most.
+    named = {row.name for row, *_ in sorted(found, key=lambda one: (-one[1], one[0].name))[:2]}
+    named |= {row.name for row, *_ in sorted(found, key=lambda one: (one[2], one[0].name))[:3]}
+    dots = []
+    for row, x, y, votes in found:
+        says = f"{row.name}: votes on {percent(x)} of rows, right on {percent(y)} of {count(votes, 'vote')}"
+        dots.append(Dot(row.name, x, y, votes, 0 if one_colour else row.place, row.name in named, says))
+    names = "share of rows that a function votes on", "right, on dev gold" if gold else "right, as learned"
+    most, least = max(one.x for one in dots), min(one.y for one in dots)
+    title = f"How often each function of {page.name} votes, and how often it is right"
+    return _scatter(
+        title, names, dots, min(math.ceil(most * 10 + 0.3) / 10, 1.0), max(math.floor(least * 10 - 0.3) / 10, 0.0)
     )
-    return low_x, low_y
 
 
-def scatter(title: str, dots: Sequence[Dot], low: tuple[float, float]) -> Markup:
-    """Learned accuracy (x) against accuracy on gold (y), from ``low`` to 1; the diagonal is where they are equal."""
-    left, right, top, bottom = box = 62.0, WIDE - 20.0, 14.0, 330.0
-    x, y = linear(low[0], 1, left, right), linear(low[1], 1, bottom, top)
-    drawn = [*y_axis(y, left, right, ticks(low[1], 1.0, 5)), *x_axis(x, top, bottom, ticks(low[0], 1.0, 6))]
-    drawn += axis_names("learned accuracy", "accuracy on gold", *box)
-    drawn.append(line(x(max(low)), y(max(low)), right, top, "diagonal"))
+def _scatter(title: str, names: tuple[str, str], dots: Sequence[Dot], most: float, least: float) -> Markup:
+    """Dots from 0 to ``most`` and from ``least`` to 1; a dashed line at a half."""
+    left, right, top, bottom = box = 62.0, PART[0] - 20.0, 14.0, PART[1] - 54.0
+    x, y = linear(0.0, most, left, right), linear(least, 1.0, bottom, top)
+    drawn = [*y_axis(y, left, right, ticks(least, 1.0, 5)), *x_axis(x, top, bottom, ticks(0.0, most, 6))]
+    drawn += axis_names(*names, *box)
+    if least < 0.5:
+        drawn.append(line(left, y(0.5), right, y(0.5), "diagonal"))
     # Larger with more votes: 3 to 8 units.
     drawn += [
         mark(one.place, x(one.x), y(one.y), min(3 + math.log10(max(one.votes, 1)), 8.0), one.says) for one in dots
     ]
     taken = [(x(one.x) - 5, y(one.y) - 5, x(one.x) + 5, y(one.y) + 5) for one in dots]
-    for one in sorted((one for one in dots if one.far), key=lambda one: (one.y - one.x, one.name)):
+    for one in sorted((one for one in dots if one.named), key=lambda one: (one.y - one.x, one.name)):
         at_x, at_y = x(one.x), y(one.y)
         if free := _free_place(at_x, at_y, LETTER * min(len(one.name), LETTERS), taken, box):
             taken.append(free)
@@ -284,7 +234,7 @@ def scatter(title: str, dots: Sequence[Dot], low: tuple[float, float]) -> Markup
             if not above < at_y < below:  # the name is not beside its dot
                 drawn.append(line(at_x, at_y, min(max(at_x, start), end), (above + below) / 2, "leader minor"))
             drawn.append(text(start, below - 3, shorten(one.name, LETTERS), "name minor"))
-    return picture(title, WIDE, 384, *drawn)
+    return picture(title, *PART, *drawn)
 
 
 def _free_place(x: float, y: float, width: float, taken: Sequence[Box], within: Box) -> Box | None:
@@ -312,7 +262,7 @@ def notes(page: FunctionsPage) -> list[str]:
             said.append(f"{name} failed on {count(row.faults.count, 'row')}{kind}.")
         if dev and dev.accuracy is not None and dev.accuracy < 0.5 and (dev.votes or 0) >= FEW:
             said.append(
-                f"{name} is wrong more often than right on dev gold: {dev.accuracy:.1%} of {dev.votes:,} votes."
+                f"{name} is wrong more often than right on dev gold: {percent(dev.accuracy)} of {dev.votes:,} votes."
             )
         prior = page.labels.class_balance.get(function.polarity[0]) if row.place is not None else None
         if function.weight is not None and prior is not None and function.weight < prior:
@@ -334,5 +284,6 @@ def _silence(page: FunctionsPage, name: str) -> list[str]:
     if share * after < 10:
         return []
     return [
-        f"`{name}` last voted in {voted[-1].partition}: on {share:.1%} of rows until then, on none of {after:,} since."
+        f"`{name}` last voted in {voted[-1].partition}: on {percent(share)} of rows until then, "
+        f"on none of {after:,} since."
     ]

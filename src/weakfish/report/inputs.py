@@ -20,6 +20,7 @@ from weakfish.contracts.manifests import FEATURES, TRAINING, FeaturesManifest, T
 from weakfish.contracts.publications import PUBLICATIONS, Publication
 from weakfish.contracts.record import Stored
 from weakfish.contracts.reports import LabelsReport, Metrics, VotesReport
+from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import VERDICTS, Verdict
 from weakfish.errors import WeakfishError
 from weakfish.project.freshness import REPORT, Lock, LockedFile, stale_stages
@@ -41,10 +42,25 @@ REVISIONS = 20
 
 @dataclass(frozen=True)
 class BaselineTable:
-    """One table of the accepted baseline; ``through`` is the last accepted partition, None: all that there were."""
+    """One table of the accepted baseline.
+
+    ``through`` is the last accepted partition, None: all that there were; ``profile`` has their rows, and the columns
+    as `weakfish.engine.profile.ColumnProfile` writes them; ``rules`` what labels and labeling functions were.
+    """
 
     data_version: str | None = None
     through: str | None = None
+    profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rules: Mapping[str, Any] | None = None
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """The accepted columns, as JSON."""
+        return self.profile.get("columns", {})
+
+    def is_new(self, partition: str) -> bool:
+        """Whether a partition came after the accepted ones; rows without a time never did."""
+        return partition != UNDATED and partition not in self.profile.get("rows", {})
 
 
 @dataclass(frozen=True)
@@ -119,6 +135,21 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """How the checks of a run stand; those that only note a difference count as passed, those of rows as warned."""
+
+    tables: int
+    passed: int
+    warned: int
+    failed: int
+
+    @property
+    def total(self) -> int:
+        """All checks."""
+        return self.passed + self.warned + self.failed
+
+
+@dataclass(frozen=True)
 class RunRecords:
     """All records below the root of a project; mappings are empty where there are none.
 
@@ -171,6 +202,26 @@ class RunRecords:
         """Whether the outs of a stage are from an earlier run: stale, or the pipeline stopped there or before it."""
         stopped = self.stop is not None and stage in self.stages and self.position(stage) >= self.stop.position
         return stopped or stage in self.stale
+
+    @cached_property
+    def name(self) -> str:
+        """What the project is called: in Feast, or as its folder."""
+        try:
+            settings = yaml.safe_load((self.root / "feature_repo/feature_store.yaml").read_text(encoding="utf-8"))
+            return str(settings["project"])
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+            return self.root.resolve().name
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the last stage ended, or began if it did not end; UTC."""
+        return max((run.finished_at or run.started_at for run in self.runs.values()), default=None)
+
+    @cached_property
+    def tally(self) -> Tally:
+        """The checks of this run; verdicts of an earlier run do not count."""
+        counts = [count_checks(of) for table, of in self.verdicts.items() if not self.outdated(validating(table))]
+        return Tally(len(counts), *(sum(part) for part in zip((0, 0, 0), *counts, strict=True)))
 
     def rows(self, since: datetime | None = None) -> list[StageRow]:
         """One row per stage, in the pipeline's order; a stage that ran before ``since`` (UTC) counts as cached."""
@@ -244,12 +295,14 @@ class RunRecords:
         run = self.runs.get(stage)
         if self.stop and self.stop.position <= self.position(stage) < len(self.stages):
             return self.stop.state if stage == self.stop.stage else "not run"
+        if stage == REPORT:
+            return "run"  # whoever reads this reads it on the page, or beside it
         if stage in self.stale:
             return "stale"
         if run is None:
             outs = self._outs(stage)
             return "cached" if outs and all((self.root / out.path).exists() for out in outs) else "not run"
-        restored = run.exit_code != 0 and stage != REPORT
+        restored = run.exit_code != 0
         return "cached" if restored or (since and run.started_at < since) else "run"
 
     def _row(self, stage: str, state: str, verdict: Verdict | None) -> StageRow:

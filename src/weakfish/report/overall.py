@@ -1,48 +1,20 @@
-"""The verdict on the last run, with what to do about it, and the figures beside it at the top of the page."""
+"""The verdict on the last run, why, and what to do about it."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from weakfish.contracts.verdicts import Check, Status, Verdict
-from weakfish.report.check_tables import SEVERITIES, CheckRow, quarantines
+from weakfish.contracts.verdicts import Verdict
+from weakfish.report.causes import Cause, causes
 from weakfish.report.feature_tables import audit_failure
-from weakfish.report.inputs import RunRecords, count_checks, read, validating
-from weakfish.report.task_sections import tasks
-from weakfish.report.wording import (
-    Finding,
-    beyond,
-    clause,
-    count,
-    describe,
-    for_all,
-    kind_order,
-    listed,
-    model_name,
-    percent,
-    subject,
-)
+from weakfish.report.inputs import RunRecords, read, validating
+from weakfish.report.task_sections import Task, nothing_measured, tasks
+from weakfish.report.wording import clause, count, decimal, integer, listed, percent, when
 
-SHOWN = 8
-"""Checks that the verdict names; the table of checks has them all."""
-
-ALIKE = 2
-"""Up to so many measured checks of one kind have a sentence each; more of them share one."""
-
-MANY = {
-    "drift": "columns drifted from the accepted baseline",
-    "nulls": "columns have more nulls than the baseline",
-    "range": "columns have values outside the baseline's range",
-    "categories": "columns have new values, or lack accepted ones",
-    "cardinality": "columns have far more or fewer distinct values than the baseline",
-    "coverage": "labeling functions vote more or less often than in the baseline",
-    "conflicts": "labeling functions are contradicted more or less often than in the baseline",
-    "rule_died": "labeling functions fell silent",
-}
-"""What many such checks say together."""
+SHOWN = 5
+"""Causes that are told at once; the others fold on the page, and are counted in the terminal."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +27,29 @@ class Overall:
         ``passed``, ``warned``, ``failed``, or ``empty`` when nothing has run. A pipeline at work is ``warned``.
     headline
         The verdict in a few words.
-    what
-        Sentences that say what failed or warned.
-    todo
-        Sentences that say what to do about it; words between backticks are commands or names.
+    sentence
+        What it rests on, or how far the pipeline got.
+    causes
+        What is the matter, worst first.
     """
 
     verdict: str
     headline: str
-    what: tuple[str, ...] = ()
-    todo: tuple[str, ...] = ()
+    sentence: str = ""
+    causes: tuple[Cause, ...] = ()
+
+    @property
+    def what(self) -> tuple[str, ...]:
+        """Sentences that say what is the matter, the verdict's own last."""
+        said = [cause.sentences for cause in self.causes[:SHOWN]]
+        left = len(self.causes) - SHOWN
+        more = [f"{count(left, 'more cause')}; the page has {'it' if left == 1 else 'them'}."] if left > 0 else []
+        return tuple(filter(None, [*said, *more, self.sentence]))
+
+    @property
+    def todo(self) -> tuple[str, ...]:
+        """Sentences that say what to do about it; words between backticks are commands or names."""
+        return tuple(dict.fromkeys(cause.todo for cause in self.causes[:SHOWN] if cause.todo))
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -79,176 +64,160 @@ def overall(root: Path) -> Overall:
 
 def judge(records: RunRecords) -> Overall:
     """`overall`, of records that are already read."""
-    found = _judge(records)
-    despite = [
-        f"`{stage}` ran although a gate was shut, for this reason: {clause(override.reason)}. "
-        + " ".join(override.gates)
-        for stage, ledger in records.ledgers.items()
-        if (override := ledger.despite_gate)
-    ]
-    if not despite:
-        return found
-    todo = "Run these stages again once the gates are open; until then nobody vouches for what they made."
-    found = replace(found, what=(*despite, *found.what), todo=(*found.todo, todo))
-    return found if found.verdict == "failed" else replace(found, verdict="warned", headline="Gates were overridden")
+    stop, overridden = records.stop, list(_overridden(records))
+    found = (*_broken(records), *overridden, *_stale(records), *_too_many(records), *causes(records))
+    if any(cause.state == "failed" for cause in found):
+        # What failed first, in the order of time: what stopped a stage comes before what a gate found.
+        found = tuple(sorted(found, key=lambda cause: cause.state != "failed"))
+        return Overall("failed", f"Failed: {_failure(records)}", _reach(records), found)
+    if stop:
+        return Overall("warned", "Still running", _reach(records), found)
+    if not (records.verdicts or records.runs or records.ledgers):
+        begin = "Run `dvc repro` in the project's folder; this page is made again at its end."
+        return Overall("empty", "Nothing has run yet", begin)
+    waiting = records.pending()
+    so_far = " so far" if waiting else ""
+    verdict, headline = ("warned", "Passed with warnings") if found else ("passed", "Passed")
+    verdict, headline = ("warned", "Gates were overridden") if overridden else (verdict, headline)
+    more = f" Not run yet: {', '.join(waiting)}." if waiting else ""
+    return Overall(verdict, f"{headline}{so_far}", f"{_rests_on(records)}{more}", found)
 
 
-def _judge(records: RunRecords) -> Overall:
-    stop = records.stop
-    failed = [
+def _failure(records: RunRecords) -> str:
+    """What failed, in a few words."""
+    stop, failed = records.stop, _failed(records)
+    if stop and stop.state == "failed" and stop.run and not (failed and stop.run.exit_code == 1):
+        return f"{stop.stage} stopped"
+    if records.problems:
+        return "not all of the last run can be read"
+    return f"{failed[0].table} is not fit for use" if failed else "what is served is not what was computed"
+
+
+def _failed(records: RunRecords) -> list[Verdict]:
+    return [
         verdict
         for table, verdict in records.verdicts.items()
         if verdict.verdict == "failed" and not records.outdated(validating(table))
     ]
-    online = audit_failure(records)
-    if records.problems or failed or online or (stop and stop.state == "failed"):
-        return _failed(records, failed, online)
-    if stop:
-        left = count(len(records.stages) - stop.position - 1, "stage")
-        what = f"`{stop.stage}` was running when this page was made; {left} come after it."
-        todo = "Wait: this page is made again at the end. No verdict stands until then."
-        return Overall("warned", "Still running", (what,), (todo,))
-    if not (records.verdicts or records.runs or records.ledgers):
-        todo = "Run `dvc repro` in the project's folder; this page is made again at its end."
-        return Overall("empty", "Nothing has run yet", todo=(todo,))
-    waiting = records.pending()
-    more = (f"Not run yet: {', '.join(waiting)}.",) if waiting else ()
-    found = _warned(records) or _passed(records)
-    return replace(found, headline=f"{found.headline}{' so far' if waiting else ''}", what=(*found.what, *more))
 
 
-def _failed(records: RunRecords, failed: Sequence[Verdict], online: str | None) -> Overall:
+def _broken(records: RunRecords) -> Iterator[Cause]:
+    """What failed without a check: a stage, a file of records, the online store."""
     stop = records.stop
-    headlines, what, todo = [], [], []
+    if stop and stop.state == "failed" and stop.run and not (_failed(records) and stop.run.exit_code == 1):
+        code, message = stop.run.exit_code, stop.run.message
+        said = f": {clause(message)}." if message else ", without a message."
+        ended = "began and never ended: it was killed." if code is None else f"ended with exit code {code}{said}"
+        yield Cause("failed", f"`{stop.stage}` {ended}", "Do what the message says, then run `dvc repro`.")
     for file, reason in records.problems.items():
-        what.append(f"`{file}` cannot be read: {clause(reason)}.")
         from_git = file.startswith(("dvc.", "validation/"))
-        todo.append(
-            f"Repair `{file}`, or restore it from git." if from_git else f"Delete `{file}` and run `dvc repro`."
+        todo = f"Repair `{file}`, or restore it from git." if from_git else f"Delete `{file}` and run `dvc repro`."
+        yield Cause("failed", f"`{file}` cannot be read: {clause(reason)}.", todo)
+    if online := audit_failure(records):
+        yield Cause("failed", online, "Run `weakfish publish`: it writes these rows again.")
+
+
+def _overridden(records: RunRecords) -> Iterator[Cause]:
+    for stage, ledger in records.ledgers.items():
+        if override := ledger.despite_gate:
+            said = f"`{stage}` ran although a gate was shut, for this reason: {clause(override.reason)}."
+            todo = "Run these stages again once the gates are open; until then nobody vouches for what they made."
+            yield Cause("warned", said, todo, " ".join(override.gates))
+
+
+def _stale(records: RunRecords) -> Iterator[Cause]:
+    """Stages whose outs are about other data or settings than lie there now, and when they ran."""
+    if stale := records.stale:
+        stage, why = next(iter(stale.items()))
+        run = records.runs.get(stage)
+        last = f"; it last ran at {when(run.started_at)} UTC" if run else ""
+        more = listed([f"`{name}`" for name in stale if name != stage])
+        said = f"`{stage}` is stale: {clause(why)}{last}."
+        todo = "Run `dvc repro`; until then what says that it is from an earlier run is not about these data."
+        yield Cause("warned", said, todo, f"So {'are' if len(stale) > 2 else 'is'} {more}." if more else "")
+
+
+def _too_many(records: RunRecords) -> Iterator[Cause]:
+    """Tables with more bad rows than may be, and those whose verdict says no more than that it failed."""
+    for verdict in _failed(records):
+        most, share = verdict.max_quarantined_share, verdict.quarantined_share
+        if most is not None and share > most:
+            said = f"{verdict.table}: {percent(share)} of the rows are bad; at most {percent(most)} may be quarantined."
+            yield Cause("failed", said, "Correct the source, or raise `validation.max_quarantined_share` and say why.")
+        elif not any(check.status == "failed" for check in verdict.checks):
+            again = f"Run `weakfish validate {verdict.table}` again: a verdict that failed names a check."
+            yield Cause("failed", f"{verdict.table}: the verdict is failed, and names no check.", again)
+
+
+def _reach(records: RunRecords) -> str:
+    """How far the pipeline got, where it did not reach its end."""
+    stop = records.stop
+    if stop is None:
+        return "The pipeline ran to its end."
+    left = list(records.stages)[stop.position + 1 :]
+    if stop.state == "running":
+        after = f"{count(len(left), 'stage')} come{'s' if len(left) == 1 else ''} after it"
+        return f"`{stop.stage}` was running when this page was made; {after}. No verdict stands until then."
+    if not left:
+        return f"The pipeline stopped at `{stop.stage}`, its last stage. `dvc repro` goes on from there."
+    what = f"{listed([f'`{stage}`' for stage in left])} did not run"
+    return f"The pipeline stopped at `{stop.stage}`; {what}. `dvc repro` goes on from there."
+
+
+def _rests_on(records: RunRecords) -> str:
+    """What a verdict that lets go on rests on: the checks, and what gold says of the labels."""
+    tally = records.tally
+    said = f"{count(len(records.runs), 'stage')} ran to the end; there are no verdicts"
+    if tally.total:
+        part = (
+            f"All {count(tally.total, 'check')}"
+            if tally.passed == tally.total
+            else f"{tally.passed:,} of {count(tally.total, 'check')}"
         )
-    if records.problems:
-        headlines.append("Failed: not all of the last run can be read")
-    for verdict in failed:
-        headlines.append(f"Failed: {verdict.table} is not fit for use")
-        bad = _of(verdict, "failed")
-        what += _failures(verdict, bad)
-        again = f"Run `weakfish validate {verdict.table}` again: a verdict that failed names a check."
-        todo += for_all([(verdict, check) for check in bad]) or [again]
-    if online:
-        headlines.append("Failed: what is served is not what was computed")
-        what.append(online)
-        todo.append("Run `weakfish publish`: it writes these rows again.")
-    if stop and stop.state == "failed":
-        if stop.run and not (failed and stop.run.exit_code == 1):
-            headlines.insert(0, f"Failed: {stop.stage} stopped")
-            code, message = stop.run.exit_code, stop.run.message
-            said = f": {clause(message)}." if message else ", without a message."
-            ended = "began and never ended: it was killed." if code is None else f"ended with exit code {code}{said}"
-            what.insert(0, f"`{stop.stage}` {ended}")
-            todo.append("Do what the message says.")
-        left = list(records.stages)[stop.position + 1 :]
-        what += [f"Not run: {', '.join(left)}."] if left else []
-        todo.append("Then run `dvc repro`: it goes on from there.")
-    return Overall("failed", headlines[0], tuple(what), tuple(dict.fromkeys(todo)))
+        said = f"{part} on {count(tally.tables, 'table')} passed"
+    worth = [_worth(task) for task in tasks(records) if not task.labels_stale]
+    return f"{'; '.join([said, *worth[:2]])}.{_let_in(records)}"
 
 
-def _failures(verdict: Verdict, bad: Sequence[Check]) -> Iterator[str]:
-    for check in bad[:SHOWN]:
-        yield f"{verdict.table}: {describe(check, why=True)}"
-    if len(bad) > SHOWN:
-        yield f"{verdict.table}: {count(len(bad) - SHOWN, 'more check')} failed; see the table of checks."
-    most, share = verdict.max_quarantined_share, verdict.quarantined_share
-    if most is not None and share > most:
-        yield f"{verdict.table}: {percent(share)} of the rows are bad; at most {percent(most)} may be quarantined."
-    elif not bad:
-        yield f"{verdict.table}: the verdict is failed, and names no check."
+def _worth(task: Task) -> str:
+    """What the labels of a task are worth, by gold, as a clause."""
+    f1 = task.metrics.models.get("label_model", {}).get("f1") if task.metrics and not task.metrics_stale else None
+    if f1 and task.metrics and f1.value is not None:
+        rows = integer(task.metrics.test_rows)
+        return f"the labels of {task.name} have an F1 of {decimal(f1.value)} on {rows} test rows"
+    dev = task.labels.dev if task.labels else None
+    if dev and dev.f1 is not None:
+        return f"the labels of {task.name} have an F1 of {decimal(dev.f1)} on {integer(dev.rows)} dev rows"
+    why = (nothing_measured(task.metrics) if task.metrics else None) or "There is no gold"
+    return f"nobody knows how good the labels of {task.name} are: {clause(why[:1].lower() + why[1:])}"
 
 
-def _warned(records: RunRecords) -> Overall | None:
-    found = [
-        (verdict, check) for verdict in records.verdicts.values() for check in _of(verdict, "warned", "quarantined")
-    ]
-    if not found:
-        return None
-
-    def importance(alike: Sequence[Finding]) -> tuple[int, int, int]:
-        """By severity, then by kind; what stands alone before what many say alike."""
-        first = alike[0][1]
-        return SEVERITIES.index(first.severity), kind_order(first), len(alike)
-
-    found.sort(key=lambda one: importance([one]))
-    groups: dict[str, list[Finding]] = {}
-    for one in found:
-        groups.setdefault(one[1].expectation or one[1].check, []).append(one)
-    said: list[str] = []
-    for asked, alike in sorted(groups.items(), key=lambda item: importance(item[1])):
-        together = len(alike) > ALIKE and alike[0][1].kind != "expectation"
-        said += [_all_of(asked, alike)] if together else [f"{v.table}: {describe(check)}" for v, check in alike]
-    if len(said) > SHOWN + 1:
-        said[SHOWN:] = [f"{len(said) - SHOWN:,} more warnings; see Checks."]
-    what = (*said, *_let_in(records), f"{_tally(records).removesuffix('.')}; nothing is stopped.")
-    return Overall("warned", "Passed with warnings", what, tuple(for_all(found)))
-
-
-def _all_of(asked: str, alike: Sequence[Finding]) -> str:
-    """One sentence on all measured checks that ask the same."""
-    number = f"{len(alike)} {MANY.get(asked, f'checks `{asked}` do not hold')}"
-    tables = Counter(verdict.table for verdict, _ in alike)
-    if len(tables) > 1:
-        return f"{number}: {', '.join(f'{rows} of {table}' for table, rows in tables.most_common())}."
-    first = sorted((check for _, check in alike), key=lambda check: (-beyond(check), check.check))
-    return f"{alike[0][0].table}: {number}: {listed([f'`{subject(check)}`' for check in first])}."
-
-
-def _let_in(records: RunRecords) -> list[str]:
+def _let_in(records: RunRecords) -> str:
     """What patches did to rows, of each stage that says so."""
     said = []
     for stage, ledger in records.ledgers.items():
-        ways = {"released": ledger.released, "repaired": ledger.repaired}
-        if rows := [f"{count(number, 'row')} {how}" for how, number in ways.items() if number]:
-            said.append(f"`{stage}` let in by patches: {' and '.join(rows)}.")
-    return said
+        ways: Sequence[tuple[str, int | None]] = (("released", ledger.released), ("repaired", ledger.repaired))
+        if rows := [f"{count(number, 'row')} {how}" for how, number in ways if number]:
+            said.append(f" `{stage}` let in by patches: {' and '.join(rows)}.")
+    return "".join(said)
 
 
-def _passed(records: RunRecords) -> Overall:
-    said = _tally(records) or f"{count(len(records.runs), 'stage')} ran to the end; there are no verdicts."
-    return Overall("passed", "Passed", (said, *_let_in(records)), ("Nothing to do.",))
-
-
-def _tally(records: RunRecords) -> str:
-    counts = [count_checks(verdict) for verdict in records.verdicts.values()]
-    if not counts:
-        return ""
-    passed, total = sum(count[0] for count in counts), sum(map(sum, counts))
-    part = "All" if passed == total else f"{passed:,} of"
-    return f"{part} {count(total, 'check')} on {count(len(counts), 'table')} passed."
-
-
-def _of(verdict: Verdict, *statuses: str) -> list[Check]:
-    return [check for check in verdict.checks if check.status in statuses]
-
-
-def facts(records: RunRecords, rows: Sequence[CheckRow]) -> Iterator[tuple[str, str, str]]:
-    """The few figures that tell most, of the last run only: their names, values and notes."""
-    for quarantine in quarantines(records, rows):
-        if not quarantine.stale:
-            ledger = quarantine.ledger
+def figures(records: RunRecords) -> Iterator[tuple[str, str, str]]:
+    """The few figures that tell most, of this run only: their names, values and notes."""
+    for stage, ledger in records.ledgers.items():
+        if ledger.quarantined is not None and not records.outdated(stage):
             let_in = (ledger.released or 0) + (ledger.repaired or 0)
-            aside = f"{ledger.quarantined or 0:,} of {ledger.rows_in or 0:,} quarantined"
-            yield (
-                "rows accepted",
-                f"{ledger.rows_out or 0:,}",
-                f"{aside}, {let_in:,} let in by patches" if let_in else aside,
-            )
-    statuses = Counter(row.check.status for row in rows if not row.table.stale)
-    if total := statuses.total():
-        held = statuses[Status.PASSED] + statuses[Status.NOTED]
-        yield "checks hold", f"{held} of {total}", f"{statuses[Status.FAILED]} failed"
-    for task in tasks(records):
+            note = f"{ledger.rows_out or 0:,} kept, {ledger.quarantined:,} quarantined"
+            yield "rows read", f"{ledger.rows_in or 0:,}", f"{note}, {let_in:,} let in by patches" if let_in else note
+    for task in tasks(records)[:2]:
         labels, models = task.labels, task.metrics.models if task.metrics else {}
         if labels and not task.labels_stale and labels.rows:
             share = percent((labels.covered or 0) / labels.rows)
-            yield f"of {task.name} labels covered", share, f"{len(labels.functions)} functions vote"
-        order = [name for name in ("both_weak", "text_weak", "label_model", *models) if "auc" in models.get(name, ())]
-        if order and not task.metrics_stale and (value := models[order[0]]["auc"].value) is not None:
-            yield f"AUC of {task.name}", f"{value:.3f}", model_name(order[0]).lower()
+            yield f"of rows have a label of {task.name}", share, f"{len(labels.functions)} functions vote"
+        auc = models.get("label_model", {}).get("auc")
+        if auc and auc.value is not None and not task.metrics_stale:
+            yield f"AUC of the labels of {task.name}", decimal(auc.value), "on gold that nothing has seen"
+    if records.published and records.published.views and not records.outdated("publish"):
+        views = records.published.views.values()
+        served = sum(view.entities or 0 for view in views)
+        yield "entities are served", f"{served:,}", f"from {count(len(views), 'view')}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,16 @@ import weakfish
 from weakfish.checks.outputs import write_junit
 from weakfish.contracts.gold import ROWS_OF_CLASS
 from weakfish.files import whole_file
-from weakfish.report import charts, check_tables, feature_tables, function_tables, overall, task_sections, wording
-from weakfish.report.check_tables import CheckRow
+from weakfish.report import (
+    charts,
+    check_tables,
+    feature_tables,
+    function_tables,
+    overall,
+    story,
+    task_sections,
+    wording,
+)
 from weakfish.report.inputs import RunRecords, read
 
 FOLDER = Path(__file__).parent / "templates"
@@ -44,33 +51,40 @@ def render(root: Path) -> Path:
 def _context(records: RunRecords) -> dict[str, Any]:
     verdict, history = overall.judge(records), records.history()
     rows = check_tables.check_rows(records, history)
-    bad = check_tables.by_severity(rows)
-    shown_checks = [row for _, groups in bad for shown, folded in groups for row in (*shown, *folded)]
+    bad = [row for row in rows if not row.held]
     said = " ".join(verdict.what)
     messages = {
         name: wording.shorten(run.message) for name, run in records.runs.items() if run.exit_code and run.message
     }
+    names = dict.fromkeys((*records.labels.tasks, *records.metrics.tasks))
     return {
         "version": weakfish.__version__,
+        "project": records.name,
+        "ended_at": records.ended_at,
         "revision": records.revision(),
         "overall": verdict,
-        "what": [_linked(sentence, shown_checks) for sentence in verdict.what],
-        "facts": list(overall.facts(records, rows)),
+        "story": story.story(records),
+        "figures": list(overall.figures(records)),
+        "shown": overall.SHOWN,
+        "rows_of": {row.anchor: row for row in bad},
         "descriptions": records.stages,
         # How stages ended that ended badly, unless the verdict says so already.
         "messages": {name: message for name, message in messages.items() if message[:80] not in said},
         "stages": records.rows(),
-        "tables": check_tables.tables(records),
-        "bad_checks": bad,
-        "rule_checks": check_tables.by_rule(shown_checks),
-        "held_checks": [row for row in rows if row.held],
+        "tally": records.tally,
+        "tables": [
+            (table, [row for row in rows if row.name == name], check_tables.accepted(records, name, history))
+            for table in check_tables.tables(records)
+            for name in [table.verdict.table]
+        ],
+        "rule_checks": check_tables.by_rule(bad),
         "quarantines": check_tables.quarantines(records, rows),
-        "drifts": check_tables.drifts(records, rows, history),
-        "unaccepted": [name for name in records.verdicts if name not in records.accepted],
         "tasks": task_sections.tasks(records),
-        "plots": {task: task_sections.plots(records, task) for task in (*records.labels.tasks, *records.metrics.tasks)},
+        "plots": {task: task_sections.plots(records, task) for task in names},
+        "precision": {task: task_sections.precision_recall(records, task) for task in names},
         "functions": function_tables.pages(records),
         "views": feature_tables.views(records),
+        "moves": {name: feature_tables.moves(records, name) for name in records.features},
         "published": records.published if records.published and records.published.views else None,
         "trainings": feature_tables.trainings(records),
         "stale_stages": {stage: records.outdated(stage) for stage in ("features", "publish", "training_set")},
@@ -101,42 +115,14 @@ def _environment() -> Environment:
         "audits": feature_tables,
         "functions_of": function_tables,
         "sections": task_sections,
-        "for_check": wording.for_check,
+        "anchor": check_tables.anchor,
         "model_name": wording.model_name,
         "few": ROWS_OF_CLASS,
     }
-    environment.filters |= {
-        "code": _code,
-        "breakable": _breakable,
-        "count": wording.integer,
-        "share": wording.percent,
-        "number": wording.decimal,
-    }
-    words = (
-        "when",
-        "duration",
-        "shorten",
-        "told",
-        "figure",
-        "size",
-        "seconds",
-        "found",
-        "headline",
-        "limit",
-        "subject",
-    )
-    environment.filters |= {name: getattr(wording, name) for name in words}
+    words = {name: word for name, word in vars(wording).items() if callable(word)}
+    aliases = {"count": wording.integer, "share": wording.percent, "number": wording.decimal}
+    environment.filters |= {**words, **aliases, "code": _code, "breakable": _breakable}
     return environment
-
-
-def _linked(sentence: str, rows: Sequence[CheckRow]) -> Markup:
-    """A sentence as markup; where it is about a check that the page shows, the check's name leads there."""
-    about = next((row for row in rows if sentence.startswith(f"{row.name}: `{row.check.check}` ")), None)
-    if about is None:
-        return _code(sentence)
-    rest = sentence.removeprefix(f"{about.name}: `{about.check.check}`")
-    link = Markup('{}: <a href="#{}"><code>{}</code></a>').format(about.name, about.anchor, about.check.check)
-    return link + _code(rest)
 
 
 def _code(sentence: str) -> Markup:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from weakfish.report.inputs import read
 from weakfish.report.overall import judge
+from weakfish.report.story import story
 from weakfish.report.task_sections import METRICS, nothing_measured, tasks
 from weakfish.report.wording import model_name
 
@@ -70,6 +71,8 @@ def print_summary(root: Path, since: datetime | None = None, file: TextIO | None
 
     overall = judge(records)
     console.print(Text(overall.headline, TONES.get(overall.verdict, "")))
+    if happened := story(records):
+        console.print(Padding(Text(happened), (0, 0, 0, 2)))
     for sentence in overall.sentences:
         console.print(Padding(Text(sentence.replace("`", "")), (0, 0, 0, 2)))
     if (root / "reports" / "index.html").exists():

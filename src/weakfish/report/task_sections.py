@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from weakfish.contracts.reports import Metric, TaskLabels, TaskMetrics
-from weakfish.report.charts import COLOURS, SQUARE, Series, colour, over_time, square
+from weakfish.report.charts import COLOURS, PART, SQUARE, Series, colour, over_time, square
 from weakfish.report.inputs import RunRecords
 from weakfish.report.wording import NAMED, listed, model_name, percent
 
@@ -35,23 +35,27 @@ Plots = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Task:
-    """What is known of one task."""
+    """What is known of one task; ``accepted`` is how many partitions of its labels, the first, were accepted."""
 
     name: str
     labels: TaskLabels | None
     labels_stale: bool
     metrics: TaskMetrics | None
     metrics_stale: bool
+    accepted: int = 0
 
 
 def tasks(records: RunRecords) -> list[Task]:
     """The tasks that have labels or metrics."""
     labels, metrics = records.labels.tasks, records.metrics.tasks
     stale = records.outdated("label"), records.outdated("evaluate")
-    return [
-        Task(name, labels.get(name), stale[0], metrics.get(name), stale[1])
-        for name in dict.fromkeys([*labels, *metrics])
-    ]
+    found = []
+    for name in dict.fromkeys([*labels, *metrics]):
+        entry, of = records.accepted.get(f"labels/{name}"), labels.get(name)
+        parts = of.by_partition if of and entry else []
+        accepted = sum(not entry.is_new(part.partition) for part in parts) if entry else 0
+        found.append(Task(name, of, stale[0], metrics.get(name), stale[1], accepted))
+    return found
 
 
 def models(records: RunRecords) -> dict[str, int]:
@@ -114,6 +118,53 @@ def plots(records: RunRecords, task: str) -> dict[str, Any]:
             (name, over_time(f"Share over time of {name} of {task}, by model", partitions, lines, SQUARE, most))
         )
     return {**drawn, "classes": small}
+
+
+def precision_recall(records: RunRecords, task: str) -> tuple[Markup, list[tuple[str, int]]] | None:
+    """Precision over recall of the labels, of a classifier on them and of its ceiling, with the legend; of two classes.
+
+    Precision follows from a ROC curve and the share of test rows that are of the class, which gold has in the bins of
+    the calibration plot. The dashed line is that share: the precision of a guess.
+    """
+    labels, metrics = records.labels.tasks.get(task), records.metrics.tasks.get(task)
+    if labels is None or metrics is None or len(labels.classes) != 2:
+        return None
+    of_task = {
+        name: [point for point in records.plots.get(name, []) if point.get("task", task) == task]
+        for name in ("roc", "calibration")
+    }
+    rows: dict[str, float] = {}
+    hits: dict[str, float] = {}
+    for point in of_task["calibration"]:
+        model, number, share = (
+            str(point.get("model")),
+            _number(point.get("rows")),
+            _number(point.get("fraction_positive")),
+        )
+        if number is not None and share is not None:
+            rows[model] = rows.get(model, 0.0) + number
+            hits[model] = hits.get(model, 0.0) + number * share
+    whole = max(rows, key=lambda model: rows[model], default=None)
+    if whole is None or not 0 < (rare := hits[whole] / rows[whole]) < 1:
+        return None
+    colours, shown = models(records), []
+    for group in (
+        ("label_model",),
+        ("both_weak", "text_weak", "features_weak"),
+        ("both_gold", "text_gold", "features_gold"),
+    ):
+        for model in [name for name in group if name in metrics.models][:1]:
+            points = [(_number(p.get("fpr")), _number(p.get("tpr"))) for p in of_task["roc"] if p.get("model") == model]
+            line = [
+                (tpr, tpr * rare / (tpr * rare + fpr * (1 - rare))) for fpr, tpr in points if fpr is not None and tpr
+            ]
+            if line:
+                shown.append(Series(model_name(model), colours.get(model, 0), _thin(line)))
+    if not shown:
+        return None
+    title = f"Precision over recall of {labels.classes[-1]}, by model"
+    drawn = square(title, "recall", "precision", shown, level=rare, size=PART)
+    return drawn, [(one.name, one.colour) for one in shown]
 
 
 def _in_time(points: Plots) -> tuple[list[str], Plots]:

@@ -1,18 +1,16 @@
-"""Numbers, names and findings in words; the same for the page, the terminal and `weakfish status`.
+"""Numbers, times, names and findings in words; the same for the page, the terminal and `weakfish status`.
 
 Of what a check observed only numbers and times are shown: anything else might quote a row.
 """
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from weakfish.contracts.reports import MODELS
-from weakfish.contracts.verdicts import Check, Verdict
+from weakfish.contracts.verdicts import Check
 
 NONE = "–"
 """What stands where there is no value."""
@@ -26,8 +24,15 @@ KINDS = ("expectation", "serving", "labels", "evaluation", "features", "change")
 RULES = "rule_"
 """The prefix of checks on a single labeling function."""
 
-Finding = tuple[Verdict, Check]
-"""A check that did not hold, and its verdict."""
+BAD_ROWS = {
+    "expect_column_values_to_not_be_null": "have no `{column}`",
+    "expect_column_values_to_be_unique": "share their `{column}` with another row",
+    "expect_column_values_to_be_between": "have a `{column}` outside of {limits}",
+    "expect_column_values_to_be_in_set": "have a `{column}` that is not on the list",
+    "expect_column_values_to_match_regex": "have a `{column}` that does not look as it should",
+    "expect_column_value_lengths_to_be_between": "have a `{column}` whose length is outside of {limits}",
+}
+"""What is wrong with the rows that do not meet an expectation, by its type; the check itself says it of all others."""
 
 
 def shorten(text: str, limit: int = 300) -> str:
@@ -36,14 +41,9 @@ def shorten(text: str, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def told(text: str) -> str:
-    """A sentence of a check on one line; percent signs stand at their numbers, as elsewhere on the page."""
-    return re.sub(r"(?<=\d)\s%", "%", shorten(text, 600))
-
-
 def clause(text: str) -> str:
     """The text as part of a sentence that has its own full stop."""
-    return told(text).rstrip(".")
+    return shorten(text, 600).rstrip(".")
 
 
 def count(number: int, noun: str) -> str:
@@ -63,8 +63,13 @@ def percent(share: float | None) -> str:
     if share is None:
         return NONE
     if 0 < share < 0.0005:
-        return "<0.1%"
-    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+        return "<0.1 %"
+    return ">99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
+
+
+def short_percent(share: float) -> str:
+    """A share for a sentence: whole percents, but where that would hide it."""
+    return f"{100 * share:.0f} %" if share == 0 or 0.02 <= share <= 0.98 else percent(share)
 
 
 def decimal(value: float | None) -> str:
@@ -110,6 +115,16 @@ def size(value: int | None) -> str:
 def when(time: datetime) -> str:
     """A time in UTC, to the minute."""
     return f"{time:%Y-%m-%d %H:%M}"
+
+
+def month(partition: str) -> str:
+    """A partition as people call its time: ``2002-09`` is September 2002."""
+    for written, spoken in (("%Y-%m-%d", "%-d %B %Y"), ("%Y-%m", "%B %Y")):
+        try:
+            return datetime.strptime(partition, written).strftime(spoken)
+        except ValueError:
+            continue
+    return partition
 
 
 def model_name(name: str) -> str:
@@ -159,9 +174,9 @@ def found(check: Check) -> str:
     if check.error:
         return f"could not be run: {clause(check.error)}"
     if check.found:
-        return told(check.found)
+        return shorten(check.found, 600)
     if check.unexpected is not None:
-        return _bad_rows(check)
+        return bad_rows(check)
     return observed(check.value if check.observed is None else check.observed) or NONE
 
 
@@ -170,7 +185,7 @@ def headline(check: Check) -> str | None:
     if not check.found or check.error or check.value is None:
         return None
     if check.unexpected is not None:
-        return _bad_rows(check)
+        return bad_rows(check)
     return f"{'PSI ' if is_psi(check) else ''}{figure(check.value)}"
 
 
@@ -181,6 +196,11 @@ def limit(check: Check) -> str | None:
     if check.threshold is not None:
         at_limit = check.value == check.threshold and check.status != "passed"
         return None if at_limit else f"{'at most' if bad_above(check) else 'at least'} {figure(check.threshold)}"
+    return limits(check)
+
+
+def limits(check: Check) -> str | None:
+    """Between what an expectation wants its values; None where it does not say."""
     low, high, exactly = (observed(check.arguments.get(name)) for name in ("min_value", "max_value", "value"))
     if low and high:
         return f"{low} to {high}"
@@ -199,128 +219,42 @@ def observed(value: Any) -> str | None:
         return None
 
 
-def describe(check: Check, why: bool = False) -> str:
-    """A sentence on a check that did not hold; its name stands between backticks."""
-    verb = "was" if check.unexpected == 1 else "were"
-    aside = f", which {verb} quarantined" if check.status == "quarantined" else ""
+def describe(check: Check) -> str:
+    """A sentence on a check that did not hold; names stand between backticks."""
     if check.error:
-        said = found(check)
-    elif check.found:
-        said = f"does not hold. {clause(check.found)}"
-    elif check.unexpected:
-        said = f"does not hold for {_bad_rows(check, 'row')}{aside}"
-    elif check.threshold is not None and check.value is not None:
-        said = f"does not hold: {figure(check.value)}; {limit(check) or 'that'} would"
-    else:
-        said = "does not hold"
-    return f"`{check.check}` {said}.{f' {check.why}' if why and check.why else ''}"
+        return f"`{check.check}` {found(check)}."
+    if check.found:
+        return shorten(check.found, 600)
+    if check.unexpected:
+        said = BAD_ROWS.get(check.expectation, "do not meet `{check}`")
+        names = {**check.arguments, "check": check.check, "limits": limits(check)}
+        if "{column}" in said and not isinstance(names.get("column"), str):
+            said = "do not meet `{check}`"
+        if check.unexpected == 1:
+            said = (
+                said.replace("do not", "does not", 1).replace("have", "has", 1).replace("share their", "shares its", 1)
+            )
+        share = f" ({percent(check.unexpected_share)})" if check.unexpected_share is not None else ""
+        aside = (
+            f" and {'was' if check.unexpected == 1 else 'were'} quarantined" if check.status == "quarantined" else ""
+        )
+        return f"{count(check.unexpected, 'row')} {said.format_map(names)}{share}{aside}."
+    if check.threshold is not None and check.value is not None:
+        return f"`{check.check}` is {figure(check.value)}, not {limit(check) or 'as it should be'}."
+    value = observed(check.value if check.observed is None else check.observed)
+    wanted = limit(check)
+    return f"`{check.check}` does not hold{f': it is {value}' if value else ''}{f', not {wanted}' if wanted else ''}."
 
 
-def for_check(table: str, check: Check) -> str:
-    """What to do about one check; words between backticks are commands or names."""
-    if check.error:
-        return f"Make it run: correct what it says, or the check in `validation/{table}.py`."
-    if check.status == "quarantined":
-        return _set_aside(check.keys, shlex.quote(check.check))
-    if check.kind == "serving":
-        return "Run `weakfish publish`: it writes again what differs."
-    if check.against_baseline:
-        rule = _rule(check)
-        if rule and check.expectation.startswith(RULES):
-            place = f"at the labeling function `{rule}`: correct it, or take it out"
-        elif rule:
-            place = f"whether the labeling function `{rule}` changed, or what it reads"
-        else:
-            place = "at what changed it"
-        return f"Look {place}. If it is the new normal, run {_accept([table])}."
-    if check.kind == "expectation":
-        keys = "Look up the bad rows by their keys. " if check.keys else ""
-        return f"{keys}{_source_or_suite(table, 'it')}"
-    return {
-        "features": "See whether its source still delivers, then run `dvc repro`.",
-        "evaluation": "Compare Metrics below with those of the last accepted revision before these labels are used.",
-        "labels": "Look at Labeling functions below before these labels are used.",
-    }.get(check.kind, "Look at it before this table is used.")
-
-
-def for_all(findings: Sequence[Finding]) -> list[str]:
-    """What to do about all checks that did not hold, in their order, without repetition."""
-    moved: dict[str, None] = {}
-    rules: dict[str, str] = {}
-    keys: list[Any] = []
-    for verdict, check in findings:
-        answer = _answer(check)
-        if answer == "accept":
-            moved[verdict.table] = None
-        elif answer == "rule":
-            rules[_rule(check) or ""] = verdict.table
-        elif answer == "release":
-            keys += check.keys
-    said: dict[str, None] = {}
-    for verdict, check in findings:
-        match _answer(check):
-            case "accept":
-                sentence = (
-                    f"Look under Drift at what changed in {listed(list(moved), None)}. If it is the new normal, run "
-                    f"{_accept(list(moved))}; if it is not, correct what changed it."
-                )
-            case "rule":
-                plural, it = ("s", "them") if len(rules) > 1 else ("", "it")
-                sentence = (
-                    f"Look at the labeling function{plural} {listed([f'`{rule}`' for rule in rules])}: correct {it}, "
-                    f"or take {it} out. If this is the new normal, run {_accept(list(dict.fromkeys(rules.values())))}."
-                )
-            case "release":
-                sentence = _set_aside(keys, "RULE")
-            case "look up":
-                sentence = (
-                    f"Look up the bad rows of {verdict.table} by the keys that the checks name. "
-                    f"{_source_or_suite(verdict.table, 'the data')}"
-                )
-            case _:
-                sentence = for_check(verdict.table, check)
-        said[sentence] = None
-    return list(said)
-
-
-def _answer(check: Check) -> str | None:
-    """The kind of answer to a check that did not hold; None where each check has its own."""
-    if check.error or check.kind == "serving":
-        return None
-    if check.status == "quarantined":
-        return "release"
-    if check.against_baseline:
-        return "rule" if _rule(check) and check.expectation.startswith(RULES) else "accept"
-    return "look up" if check.kind == "expectation" else None
-
-
-def _rule(check: Check) -> str | None:
-    """The labeling function that a check is about."""
-    rule = check.arguments.get("rule")
-    if check.kind != "labels":
-        return None
-    return rule if isinstance(rule, str) else subject(check) if check.expectation.startswith(RULES) else None
-
-
-def _bad_rows(check: Check, noun: str = "bad row") -> str:
+def bad_rows(check: Check, noun: str = "bad row") -> str:
+    """The bad rows of a check: ``30 bad rows (2.5 %)``."""
     share = f" ({percent(check.unexpected_share)})" if check.unexpected_share is not None else ""
     return f"{count(check.unexpected, noun)}{share}" if check.unexpected else f"no {noun}"
 
 
-def _source_or_suite(table: str, data: str) -> str:
-    return (
-        f"If the data is wrong, correct its source; if {data} is right, correct the expectation in "
-        f"`validation/{table}.py`."
-    )
-
-
-def _set_aside(keys: Sequence[Any], rule: str) -> str:
-    return (
-        f"`weakfish quarantine show {keys[0] if keys else 'KEY'}` says why a row was quarantined. Rows come back when "
-        f"their source is corrected, or when `weakfish quarantine release --rule {rule} --why WHY` lets them in."
-    )
-
-
-def _accept(tables: Sequence[str]) -> str:
-    names = f" {' '.join(tables)}" if len(tables) <= NAMED else ""
-    return f"`weakfish accept-baseline{names}` and commit `validation/baseline.json`"
+def rule_of(check: Check) -> str | None:
+    """The labeling function that a check of labels is about."""
+    rule = check.arguments.get("rule")
+    if check.kind != "labels":
+        return None
+    return rule if isinstance(rule, str) else subject(check) if check.expectation.startswith(RULES) else None

@@ -2,7 +2,7 @@
 (() => {
   const form = document.getElementById("search");
   if (!form) return;
-  const main = document.querySelector("main"), said = document.getElementById("found"), fields = [...form.elements].filter(one => one.name);
+  const main = document.getElementById("details"), said = document.getElementById("found"), fields = [...form.elements].filter(one => one.name);
   const items = [...main.querySelectorAll("[data-item]")].map(element => ({ element, kind: element.dataset.item, text: element.textContent.toLowerCase() }));
   const boxes = [...main.querySelectorAll("section, .group, .scroll, details:not(.more)")];
   const opened = new Map();

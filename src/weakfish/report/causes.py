@@ -1,0 +1,230 @@
+"""Why a run failed or warns: what did not hold, grouped by what it shares, each group with one action.
+
+Checks share a cause when they are about the same column or labeling function, or about columns of one table that
+changed in the same partition. What is computed from changed rows follows them, and is a group of its own at the end.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from weakfish.contracts.verdicts import Check, Verdict
+from weakfish.report.histograms import Histogram, of_column, of_shares
+from weakfish.report.inputs import BaselineTable, RunRecords, validating
+from weakfish.report.wording import RULES, bad_above, beyond, count, describe, listed, month, rule_of
+
+Finding = tuple[Verdict, Check]
+"""A check that did not hold, and its verdict."""
+
+Key = tuple[str, ...]
+"""What the checks of a cause share: its kind, then what tells it from others of the kind."""
+
+ORDER = ("error", "schema", "quality", "function", "labels", "rows", "nulls", "columns", "derived", "other")
+"""Kinds of causes, in the order in which they are told, after those that failed."""
+
+BAD = ("failed", "quarantined", "warned")
+RULE_DID = {
+    "rule_died": "fell silent",
+    "rule_fires_everywhere": "votes on nearly every row",
+    "rule_flipped": "votes for another class than before",
+    "rule_right": "is right less often than chance",
+}
+"""What became of a labeling function, by the check that found it."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One thing that is the matter.
+
+    Attributes
+    ----------
+    state
+        ``failed``, ``quarantined`` or ``warned``.
+    title, detail
+        What is the matter, and the figures of the most telling check, as sentences; names stand between backticks.
+    todo
+        The one thing to do about it.
+    findings
+        The checks that it makes fail, the most telling first; none for what no check measures.
+    picture
+        What changed, before and now.
+    """
+
+    state: str
+    title: str
+    todo: str
+    detail: str = ""
+    findings: Sequence[Finding] = ()
+    picture: Histogram | None = None
+
+    @property
+    def sentences(self) -> str:
+        """The cause in one line."""
+        return f"{self.title} {self.detail}".strip()
+
+
+def causes(records: RunRecords) -> list[Cause]:
+    """What the checks of this run say together, worst first."""
+    groups: dict[Key, list[Finding]] = {}
+    for table, verdict in records.verdicts.items():
+        if not records.outdated(validating(table)):
+            bad = [check for check in verdict.checks if check.status in BAD]
+            for key, finding in _keyed(verdict, bad, records.accepted.get(table, BaselineTable())):
+                groups.setdefault(key, []).append(finding)
+    # Where classes have other shares, functions vote and are contradicted otherwise too.
+    for kind, table in [key for key in groups if key[0] == "functions" and ("labels", *key[1:]) in groups]:
+        groups["labels", table] += groups.pop((kind, table))
+
+    def importance(item: tuple[Key, list[Finding]]) -> tuple[bool, int, int]:
+        kind, statuses = item[0][0], {check.status for _, check in item[1]}
+        kind = "labels" if kind == "functions" else "other" if kind == "rows" and statuses == {"warned"} else kind
+        return "failed" not in statuses, ORDER.index(kind), -len(item[1])
+
+    told, changed = list[Cause](), False
+    for key, found in sorted(groups.items(), key=importance):
+        told.append(_cause(records, key, sorted(found, key=_telling), changed))
+        changed = changed or key[0] in ("labels", "nulls", "columns")
+    return told
+
+
+def _telling(finding: Finding) -> tuple[int, bool, float, str]:
+    """Failed before warned; the class balance before what it moves; then by distance from the limit."""
+    check = finding[1]
+    first = check.expectation in ("class_balance", "uncovered", "nulls") or check.check == "drift"
+    return BAD.index(check.status), not first, -beyond(check), check.check
+
+
+def _keyed(verdict: Verdict, checks: Sequence[Check], accepted: BaselineTable) -> list[tuple[Key, Finding]]:
+    """Each check of a table with the key of its cause."""
+    table, (area, _, _) = verdict.table, verdict.table.partition("/")
+    missing = {column for check in checks if check.expectation == "nulls" and (column := _column(check))}
+    onset: dict[str | None, str] = {}
+    for check in checks:
+        since, column = _onset(check, accepted), _column(check)
+        onset[column] = min(filter(None, (onset.get(column, ""), since)), default="")
+    found = []
+    for check in checks:
+        column, rule = _column(check), rule_of(check)
+        key: Key = ("other", table, check.expectation or check.check)
+        if check.error:
+            key = ("error", table, check.check)
+        elif check.kind == "expectation":
+            key = ("rows", table, column or check.check)
+        elif rule and check.expectation.startswith(RULES):
+            key = ("function", table, rule)
+        elif rule:
+            key = ("functions", table)
+        elif check.expectation in ("class_balance", "uncovered") or (area == "labels" and column):
+            key = ("labels", table)
+        elif check.kind in ("labels", "evaluation"):
+            key = ("quality", table.partition("/")[2])
+        elif check.kind == "change" and area in ("features", "training") and (column or check.check == "drift"):
+            key = ("derived",)
+        elif check.kind == "change" and column:
+            key = ("nulls" if column in missing else "columns", table, onset[column])
+        elif check.expectation in ("schema", "volume"):
+            key = ("schema", table, check.expectation)
+        found.append((key, (verdict, check)))
+    return found
+
+
+def _column(check: Check) -> str | None:
+    column = check.arguments.get("column")
+    return column if isinstance(column, str) else None
+
+
+def _onset(check: Check, accepted: BaselineTable) -> str:
+    """The first partition after the accepted ones in which the check does not hold; empty where there is none."""
+    if check.threshold is None or not check.against_baseline:
+        return ""
+    values = [(name, value) for name, value in check.by_partition.items() if value is not None]
+    bad = [name for name, value in values if (value > check.threshold) == bad_above(check) and accepted.is_new(name)]
+    return min(bad, default="")
+
+
+def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: bool) -> Cause:
+    """A group of checks in words; ``changed``: causes that changed rows were told already."""
+    kind, (verdict, check) = key[0], found[0]
+    table, task = verdict.table, verdict.table.partition("/")[2]
+    columns = list(dict.fromkeys(f"`{column}`" for _, of in found if (column := _column(of))))
+    rules = list(dict.fromkeys(f"`{rule}`" for _, of in found if (rule := rule_of(of))))
+    since = f" since {month(key[2])}" if kind in ("nulls", "columns") and key[2] else ""
+    alike = [of for _, of in found if of.expectation == check.expectation]
+    votes = f"Vote, or are contradicted, on other shares of rows: {listed(rules, 3)}." if rules else ""
+    title, detail, picture = describe(check), check.why, None
+    if kind == "labels":
+        title, detail = f"The labels of {task} are not what they were.", votes or title
+        picture = of_shares("share of labels", _classes(records, task, check)) or of_column(records, table, check)
+    elif kind == "functions":
+        title, detail = f"The labeling functions of {task} do not vote as they did.", votes
+        picture = of_shares(f"{check.expectation}, share of rows", [(rule_of(of) or "", *_shares(of)) for of in alike])
+    elif kind == "function":
+        title, detail = f"Labeling function {rules[0]} {RULE_DID.get(check.expectation, 'changed')}.", title
+    elif kind == "nulls":
+        title, detail = f"{listed(columns)} {'are' if columns[1:] else 'is'} missing more often{since}.", title
+        picture = of_shares("share of rows without a value", [(str(_column(of)), *_shares(of)) for of in alike])
+    elif kind == "columns":
+        who = f"{count(len(columns), 'column')} of {table} changed{since}, {columns[0]} most."
+        title = who if columns[1:] else f"{columns[0]} of {table} changed{since}."
+        detail = f"The others: {listed(columns[1:], 5)}." if columns[1:] else title if not check.found else ""
+        picture = of_column(records, table, check)
+    elif kind == "derived":
+        at, most = next((one for one in found if _column(one[1])), found[0])
+        title = f"{count(len(columns), 'feature')} changed{' with them' if changed else ''}."
+        detail = f"Most of all `{_column(most)}` of {at.table}." if columns else describe(most)
+        picture = of_column(records, at.table, most)
+    elif kind != "rows" or check.unexpected is None:
+        title = f"{table}: {title}"
+    return Cause(check.status, title, _todo(kind, table, check, rules, changed), detail, found, picture)
+
+
+def _classes(records: RunRecords, task: str, check: Check) -> list[tuple[str, float, float]]:
+    """The share of a class before and now; of two classes that of the other is what is left."""
+    name, shares = check.arguments.get("class"), _shares(check)
+    labels = records.labels.tasks.get(task)
+    others = [of for of in labels.classes if of != name] if labels and len(labels.classes) == 2 else []
+    rest = [(of, 1 - shares[0], 1 - shares[1]) for of in others]
+    return [*rest, (str(name), *shares)] if name is not None else []
+
+
+def _shares(check: Check) -> tuple[float, float]:
+    """What was accepted, and what is."""
+    then = check.arguments.get("accepted", check.arguments.get("accepted_share"))
+    return float(then) if isinstance(then, int | float) else 0.0, check.value or 0.0
+
+
+def _todo(kind: str, table: str, check: Check, rules: Sequence[str], changed: bool) -> str:
+    """The one thing to do about a cause."""
+    accept = f"`weakfish accept-baseline {table}` and commit `validation/baseline.json`"
+    suite = f"`validation/{table}.py`"
+    key = shlex.quote(str(check.keys[0])) if check.keys else "KEY"
+    if check.status == "quarantined":
+        rule = shlex.quote(check.check)
+        return (
+            f"Look at one with `weakfish quarantine show {key}`. Correct the source, or let the rows in with "
+            f"`weakfish quarantine release --rule {rule} --why WHY`."
+        )
+    match kind:
+        case "error":
+            return f"Correct what it says, or the check in {suite}."
+        case "rows":
+            return f"If the data is wrong, correct its source; if it is right, correct the expectation in {suite}."
+        case "function":
+            return f"Correct {rules[0]}, or take it out; if this is right, run {accept}."
+        case "labels" | "functions":
+            return f"Look at some of the new labels. If they are right, run {accept}; else correct the functions."
+        case "nulls":
+            return f"Ask the source why. If nobody can fill them, run {accept}."
+        case "columns" | "schema" if check.against_baseline:
+            return f"Look at what changed in the source. If it is the new normal, run {accept}."
+        case "derived":
+            follow = "They are computed from the rows above: settle those first" if changed else "Look at these views"
+            return f"{follow}. If this is the new normal, run `weakfish accept-baseline` and commit the baseline."
+    return {
+        "serving": "Run `weakfish publish`: it writes again what differs.",
+        "features": "See whether the source still delivers, then run `dvc repro`.",
+        "evaluation": "Compare the metrics with those of the last accepted revision before you use these labels.",
+        "labels": "Look at the labeling functions before you use these labels.",
+    }.get(check.kind, f"Look at it before you use {table}.")
