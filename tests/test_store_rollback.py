@@ -16,11 +16,13 @@ from projects import command, git, replace
 from stores import AS_OF, dump, report, set_as_of, shop, table
 
 from weakfish.cli.main import cli
+from weakfish.contracts.ledgers import read_run
 from weakfish.errors import CheckFailed, UserError
 from weakfish.feast import layout as keys
 from weakfish.feast.publication import folder
 from weakfish.feast.publish import audit, publish
 from weakfish.project.paths import Project
+from weakfish.report.overall import overall
 
 BUYERS = [f"b{number}" for number in range(12)]
 
@@ -147,6 +149,20 @@ def test_the_command_says_what_comes_next(
     assert again["rows"]["buyer_orders"] == {"written": 9, "unchanged": 0, "removed": 3, "left": 0}
     last = json.loads(CliRunner().invoke(cli, ["publish", "--json"], catch_exceptions=False).stdout)
     assert last == {"changed": False}
+
+
+def test_a_rollback_to_a_revision_that_is_none_leaves_a_green_project_green(
+    project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    assert CliRunner().invoke(cli, ["publish"], catch_exceptions=False).exit_code == 0
+    before = read_run(project, "publish")
+    assert before is not None
+    with pytest.raises(UserError, match="Git does not know the revision 'nosuch'"):
+        CliRunner().invoke(cli, ["publish", "--rollback", "nosuch"], catch_exceptions=False)
+    assert read_run(project, "publish") == before
+    assert before.exit_code == 0
+    assert overall(project.root).verdict != "failed"
 
 
 def test_a_rollback_answers_for_the_time_of_the_revision(project: Project, store: redis.Redis) -> None:

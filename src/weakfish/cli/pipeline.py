@@ -106,7 +106,7 @@ def status(project: Project, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"stale": stale, "verdict": last.verdict, "sentences": list(last.sentences)}, indent=2))
         return
-    print_summary(project.root)
+    print_summary(project.root, changed={stage: "; ".join(why) for stage, why in stale.items()})
     click.echo()
     if not stale:
         click.echo("Nothing is stale.")

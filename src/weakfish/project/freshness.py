@@ -50,15 +50,18 @@ class Lock:
     stages: Mapping[str, LockedStage] = field(default_factory=dict)
 
 
-def stale_stages(root: Path, lock: Lock, runs: Mapping[str, Run]) -> dict[str, str]:
+def stale_stages(
+    root: Path, lock: Lock, runs: Mapping[str, Run], changed: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The stages whose outs are about other data or settings than lie there now, each with why.
 
     A stage is stale when a stage before it has made other outs since than those that it read, when its settings
-    changed, or when a stage before it is stale. Nothing is said of stages that never ran, and of code.
+    changed, or when a stage before it is stale. Nothing is said of stages that never ran, and of code, but for what
+    is known to have ``changed``: stages with why, as DVC says it.
     """
     made = _Made(root, lock, runs)
     names = [name for name in lock.stages if name != REPORT]
-    found = {name: why for name in names if (why := made.changed(name))}
+    found = {name: why for name in names if (why := made.changed(name))} | dict(changed or {})
     while True:  # as often as stages stand behind each other
         new = {
             name: f"{before} is stale"

@@ -155,7 +155,7 @@ class RunRecords:
 
     ``stages`` is in the pipeline's order; ``verdicts``, ``gates`` and ``accepted`` go by table, ``ledgers`` and
     ``runs`` by stage, ``plots`` by file name without suffix, ``features`` by view, ``training`` by task; ``problems``
-    says by file why it cannot be read.
+    says by file why it cannot be read; ``changed`` are stages that DVC knows to be stale.
     """
 
     root: Path
@@ -174,6 +174,7 @@ class RunRecords:
     training: dict[str, TrainingManifest]
     accepted: Mapping[str, BaselineTable]
     problems: dict[str, str]
+    changed: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def stop(self) -> Stop | None:
@@ -195,7 +196,7 @@ class RunRecords:
     @cached_property
     def stale(self) -> dict[str, str]:
         """The stages whose outs are about other data or settings than lie there now, each with why."""
-        found = stale_stages(self.root, self.lock, self.runs)
+        found = stale_stages(self.root, self.lock, self.runs, self.changed)
         return {stage: why for stage, why in found.items() if stage in self.stages}
 
     def outdated(self, stage: str) -> bool:
@@ -348,8 +349,11 @@ def count_checks(verdict: Verdict) -> tuple[int, int, int]:
     return counts["passed"] + counts["noted"], counts["warned"], counts["failed"]
 
 
-def read(root: Path) -> RunRecords:
-    """Read everything there is below ``root``; never raises for a file that is missing, cut off or malformed."""
+def read(root: Path, changed: Mapping[str, str] | None = None) -> RunRecords:
+    """Read everything there is below ``root``; never raises for a file that is missing, cut off or malformed.
+
+    ``changed`` are stages that DVC knows to be stale, with why: code is compared by nobody else.
+    """
     project, problems = Project(root), dict[str, str]()
 
     def one(file: Path, shape: type[T]) -> T | None:
@@ -387,6 +391,7 @@ def read(root: Path) -> RunRecords:
         training=every(TRAINING),
         accepted=accepted.tables,
         problems=problems,
+        changed=changed or {},
     )
 
 

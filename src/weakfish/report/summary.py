@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -13,11 +14,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from weakfish.contracts.reports import DevReport
 from weakfish.report.inputs import read
 from weakfish.report.overall import judge
 from weakfish.report.story import story
 from weakfish.report.task_sections import METRICS, nothing_measured, tasks
-from weakfish.report.wording import model_name
+from weakfish.report.wording import count, model_name, when
 
 WIDTH = 110
 COUNTS = ("rows_in", "rows_out", "quarantined", "passed", "warned", "failed")
@@ -29,10 +31,16 @@ TONES = {
     "running": "yellow",
     "not run": "dim",
     "cached": "dim",
+    "stale": "yellow",
 }
 
 
-def print_summary(root: Path, since: datetime | None = None, file: TextIO | None = None) -> None:
+def print_summary(
+    root: Path,
+    since: datetime | None = None,
+    file: TextIO | None = None,
+    changed: Mapping[str, str] | None = None,
+) -> None:
     """Print what the run did.
 
     Parameters
@@ -43,8 +51,10 @@ def print_summary(root: Path, since: datetime | None = None, file: TextIO | None
         When the run began, UTC: stages that did not run since count as cached.
     file
         Where to; default standard output. Colours only if it is a terminal.
+    changed
+        Stages that DVC knows to be stale, with why.
     """
-    records, file = read(root), file or sys.stdout
+    records, file = read(root, changed), file or sys.stdout
     terminal = file.isatty()
     width = min(WIDTH, Console(file=file).width) if terminal else WIDTH
     console = Console(file=file, width=width, force_terminal=terminal, highlight=False, markup=False, emoji=False)
@@ -53,13 +63,19 @@ def print_summary(root: Path, since: datetime | None = None, file: TextIO | None
     stages.add_column("", no_wrap=True)
     for row in records.rows(since):
         counts = [getattr(row, name) for name in COUNTS]
-        seconds = "" if row.seconds is None or row.state == "cached" else f"{row.seconds:.1f}"
+        seconds = "" if row.seconds is None or row.state in ("cached", "stale") else f"{row.seconds:.1f}"
         said = ("" if number is None else f"{number:,}" for number in counts)
         stages.add_row(Text(row.stage), *said, seconds, Text(row.state, TONES.get(row.state, "")))
     console.print(stages)
 
     for task in tasks(records):
-        if task.metrics and not task.metrics_stale:
+        if task.labels and task.labels.dev and not task.labels_stale:
+            console.print(Text(f" {task.name}, dev: {_on_dev(task.labels.dev)}"))
+        if task.metrics and task.metrics_stale:
+            ran = records.runs.get("evaluate")
+            ago = f", by evaluate of {when(ran.started_at)} UTC" if ran else ""
+            console.print(Text(f" {task.name}, test: measured on earlier data{ago}; `weakfish run` measures again.\n"))
+        elif task.metrics:
             if nothing := nothing_measured(task.metrics):
                 console.print(Text(f" {task.name}, test: {nothing}\n"))
                 continue
@@ -77,6 +93,13 @@ def print_summary(root: Path, since: datetime | None = None, file: TextIO | None
         console.print(Padding(Text(sentence.replace("`", "")), (0, 0, 0, 2)))
     if (root / "reports" / "index.html").exists():
         console.print(Text("  The full report: reports/index.html"))
+
+
+def _on_dev(dev: DevReport) -> str:
+    """What dev gold says of the labels, in a line."""
+    figures = (("accuracy", dev.accuracy), ("F1", dev.f1), ("coverage", dev.coverage))
+    said = ", ".join(f"{name} {value:.3f}" for name, value in figures if value is not None)
+    return f"{said or 'too few'} on {count(dev.rows, 'row')} of gold."
 
 
 def _table(first: str, numbers: list[str], gap: int) -> Table:
