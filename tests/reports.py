@@ -160,6 +160,55 @@ def plots() -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def features(root: Path) -> None:
+    """What the features, publish and training_set stages leave behind, all of one version."""
+    pipeline = yaml.safe_load((root / "dvc.yaml").read_text())
+    stages = {**pipeline["stages"], **{stage: {"cmd": stage} for stage in ("features", "publish", "training_set")}}
+    order = [*STAGES[:-2], "features", "publish", "training_set", *STAGES[-2:]]
+    write(root, "dvc.yaml", {"stages": {stage: stages[stage] for stage in order}})
+    for stage in ("features", "publish", "training_set"):
+        run(root, stage, 6)
+    partitions = {name: {"rows": 500} for name in ("2024-01", "2024-02", "2024-03")}
+    table = {"view": "customer_activity", "entity": "customer", "features": ["orders_30d", "gift_share"], "rows": 1500}
+    write(
+        root,
+        "data/features/customer_activity.manifest.json",
+        {**table, "columns": {}, "partitions": partitions, "data_version": "f1", "as_of": "2024-03-31T12:00:00+00:00"},
+    )
+    view = {"rows": 1500, "entities": 321, "last_row_at": "2024-03-31T07:00:00+00:00", "data_version": "f1"}
+    as_of = "2024-03-31T12:00:00+00:00"
+    write(
+        root,
+        "reports/publish.json",
+        {"version": "abcdef0123", "as_of": as_of, "views": {"customer_activity": view}},
+    )
+    columns = {"customer_activity__orders_30d": "int64", "customer_activity__gift_share": "double"}
+    write(
+        root,
+        "data/training/fraud.manifest.json",
+        {
+            "rows": 1000,
+            "columns": columns,
+            "nulls": {"customer_activity__orders_30d": 240, "customer_activity__gift_share": 310},
+            "data": {"events": "e1", "features/customer_activity": "f1", "labels/fraud": "l1"},
+            "functions": {"is_large": "ab"},
+            "feature_service": "fraud_v1",
+            "versions": {"feast": "0.67.0"},
+        },
+    )
+
+
+def audited(root: Path, **rows: int) -> None:
+    """What the audit said of the published view; what is not equal is about a customer."""
+    file = root / "reports/publish.json"
+    content = json.loads(file.read_text())
+    bad = {kind: count for kind, count in rows.items() if kind not in ("equal", "newer")}
+    first = {kind: [{"customer": "c7"}] for kind in bad}
+    view = {"rows": rows, "features": {"orders_30d": {**rows, "first": first}, "gift_share": {"equal": 321}}}
+    view |= {"first": first, "sample": {"rows": 100, "different": 0, "first": []}}
+    write(root, "reports/publish.json", {**content, "audit": {"passed": not bad, "views": {"customer_activity": view}}})
+
+
 def fail_gate(root: Path) -> None:
     """The gate of the events fails; what later stages made before still lies about."""
     bad = check(

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from browser import Browser
 from projects import git
 
@@ -21,8 +20,10 @@ from reports import (
     HOSTILE,
     STAGES,
     START,
+    audited,
     check,
     fail_gate,
+    features,
     good_run,
     html,
     labels,
@@ -416,44 +417,6 @@ def test_the_summary_of_a_failed_run_has_no_metrics(root: Path) -> None:
     assert "Failed: events is not fit for use" in out.getvalue()
 
 
-def features(root: Path) -> None:
-    """What the features, publish and training_set stages leave behind, all of one version."""
-    pipeline = yaml.safe_load((root / "dvc.yaml").read_text())
-    stages = {**pipeline["stages"], **{stage: {"cmd": stage} for stage in ("features", "publish", "training_set")}}
-    order = [*STAGES[:-2], "features", "publish", "training_set", *STAGES[-2:]]
-    write(root, "dvc.yaml", {"stages": {stage: stages[stage] for stage in order}})
-    for stage in ("features", "publish", "training_set"):
-        run(root, stage, 6)
-    partitions = {name: {"rows": 500} for name in ("2024-01", "2024-02", "2024-03")}
-    table = {"view": "customer_activity", "entity": "customer", "features": ["orders_30d", "gift_share"], "rows": 1500}
-    write(
-        root,
-        "data/features/customer_activity.manifest.json",
-        {**table, "columns": {}, "partitions": partitions, "data_version": "f1", "as_of": "2024-03-31T12:00:00+00:00"},
-    )
-    view = {"rows": 1500, "entities": 321, "last_row_at": "2024-03-31T07:00:00+00:00", "data_version": "f1"}
-    as_of = "2024-03-31T12:00:00+00:00"
-    write(
-        root,
-        "reports/publish.json",
-        {"version": "abcdef0123", "as_of": as_of, "views": {"customer_activity": view}},
-    )
-    columns = {"customer_activity__orders_30d": "int64", "customer_activity__gift_share": "double"}
-    write(
-        root,
-        "data/training/fraud.manifest.json",
-        {
-            "rows": 1000,
-            "columns": columns,
-            "nulls": {"customer_activity__orders_30d": 240, "customer_activity__gift_share": 310},
-            "data": {"events": "e1", "features/customer_activity": "f1", "labels/fraud": "l1"},
-            "functions": {"is_large": "ab"},
-            "feature_service": "fraud_v1",
-            "versions": {"feast": "0.67.0"},
-        },
-    )
-
-
 def test_features_say_what_is_offline_what_is_published_and_how_fresh_it_is(root: Path, browser: Browser) -> None:
     features(root)
     browser.open(render(root))
@@ -494,17 +457,6 @@ def test_features_of_stages_that_were_not_reached_are_tagged(root: Path) -> None
     page = html(root)
     for section in ("features", "training"):
         assert "from an earlier run" in page[page.index(f'<section id="{section}"') :].split("</section>")[0]
-
-
-def audited(root: Path, **rows: int) -> None:
-    """What the audit said of the published view; what is not equal is about a customer."""
-    file = root / "reports/publish.json"
-    content = json.loads(file.read_text())
-    bad = {kind: count for kind, count in rows.items() if kind not in ("equal", "newer")}
-    first = {kind: [{"customer": "c7"}] for kind in bad}
-    view = {"rows": rows, "features": {"orders_30d": {**rows, "first": first}, "gift_share": {"equal": 321}}}
-    view |= {"first": first, "sample": {"rows": 100, "different": 0, "first": []}}
-    write(root, "reports/publish.json", {**content, "audit": {"passed": not bad, "views": {"customer_activity": view}}})
 
 
 def test_published_features_say_that_all_were_audited(root: Path, browser: Browser) -> None:

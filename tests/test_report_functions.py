@@ -189,9 +189,9 @@ def test_votes_over_time_have_a_cell_each_and_shades_grow_with_their_share(root:
     found = browser.evaluate(f"{cells}.map(c => {of_cell}('--share')])")
     assert len(found) == 42 * 12
     for title, called, hue, shade in found:
-        month, share, rows, votes, kind = re.fullmatch(
-            r"([\d-]+): ([\d.]+ %) of ([\d,]+) rows, ([\d,]+) (\w+)", title
-        ).groups()  # type: ignore[union-attr]  a title that does not match fails the test as well
+        said = re.fullmatch(r"([\d-]+): ([\d.]+ %) of ([\d,]+) rows, ([\d,]+) (\w+)", title)
+        assert said
+        month, share, rows, votes, kind = said.groups()
         number, place = int(called.split("_")[2]), MONTHS.index(month)
         count = 10 * (number + 1) + place
         assert (share, rows, votes) == (percent(count / ROWS), "1,000", integer(count))
@@ -223,7 +223,7 @@ def test_dots_lie_where_coverage_and_accuracy_are(root: Path, browser: Browser) 
     measured, figure = gold(42), "document.querySelector('#pictures figure')"
     browser.open(render(root))
     marks = f"[...{figure}.querySelectorAll('svg.chart .mark')].map(m => [m.textContent, m.getBBox()])"
-    found = browser.evaluate(f"{marks}.map(([t, b]) => [t, b.x + b.width / 2, b.y + b.height / 2])")
+    found: list[Any] = browser.evaluate(f"{marks}.map(([t, b]) => [t, b.x + b.width / 2, b.y + b.height / 2])")
     assert len(found) == 42
     places: dict[float, float] = {}
     for title, x, y in found:

@@ -55,7 +55,7 @@ def listed(names: Sequence[str], most: int | None = NAMED) -> str:
     """Names as an enumeration, ``a, b and c``: the first few and how many more there are, or all of them."""
     left = 0 if most is None else len(names) - most
     said = [*names[:most], f"{left} more"] if left > 0 else list(names)
-    return " and ".join(filter(None, (", ".join(said[:-1]), said[-1])))
+    return " and ".join(filter(None, (", ".join(said[:-1]), *said[-1:])))
 
 
 def percent(share: float | None) -> str:
