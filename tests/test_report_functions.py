@@ -101,7 +101,7 @@ def labels(functions: int, months: list[str] = MONTHS) -> dict[str, Any]:
         ],
         "at_clamp": 2,
     }
-    whole = {"rows": ROWS * len(months), "covered": sum(part["covered"] for part in parts)}
+    whole = {"rows": ROWS * len(months), "covered": sum(ROWS - 20 * place for place in range(len(months)))}
     return {
         "classes": CLASSES,
         "class_balance": {"good": 0.5, "bad": 0.5},
