@@ -16,6 +16,7 @@ from made_projects import init, refused, settings
 from weakfish.project import params
 from weakfish.scaffold.write import read_record
 from weakfish.sources.tabular import TabularSource
+from weakfish.sources.tabular.raw_files import find
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -204,6 +205,21 @@ def test_day_and_month_that_nothing_tells_apart_are_asked_for(here: Path) -> Non
         assert read[1] == datetime(2021, *((1, 2) if name == "a" else (2, 1)), tzinfo=UTC)
     init("text", *said, "--type", "day=string", "--no-time")
     assert settings(here / "text")["source"]["columns"]["day"] == "string"
+
+
+def test_a_file_with_day_and_month_the_other_way_round_is_told_of(here: Path) -> None:
+    rows = [[f"o{n}", f"{n % 28 + 1:02}/{n % 12 + 1:02}/2021", f"c{n % 20}"] for n in range(3000)]
+    lines(here / "a.csv", ["id", "day", "customer"], rows)
+    lines(here / "b.csv", ["id", "day", "customer"], [["p1", "04/05/2021", "c1"], ["p2", "04/26/2021", "c1"]])
+    said = init("site", "--from", "*.csv", "--classes", "a,b", "--yes")
+    assert "Column day has times such as '04/26/2021', with day and month the other way round" in said
+    reader = TabularSource({**params.load(here / "site").source.settings, "path": str(here / "*.csv")})
+    list(reader.read_files(find(str(here / "*.csv"), here)))
+    assert reader.remarks() == [
+        "b.csv has times such as '04/26/2021' in column 'day', with day and month the other way round: others of it "
+        "may be read wrong, so make the files alike.",
+        "1 value became null; data/quarantine/raw says which and why.",
+    ]
 
 
 def test_with_dots_the_day_is_first_and_it_says_so(here: Path) -> None:

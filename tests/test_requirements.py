@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+from projects import REPOSITORY
 
 from weakfish import __version__
 from weakfish.scaffold import write as requirements
@@ -57,6 +61,21 @@ def test_from_an_index_it_is_pinned_with_all_it_stands_on(came: Any) -> None:
 def test_from_git_it_is_the_same_commit(came: Any) -> None:
     url = {"url": "https://example.org/weakfish.git", "vcs_info": {"vcs": "git", "commit_id": "0123abc"}}
     assert first(came(url)) == "weakfish[pipeline] @ git+https://example.org/weakfish.git@0123abc"
+
+
+def test_from_a_checkout_the_line_that_is_written_installs_it(came: Any, tmp_path: Path) -> None:
+    checkout = tmp_path / "weak fish"
+    shutil.copytree(REPOSITORY / "src", checkout / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, checkout)
+    found = came({"url": checkout.as_uri(), "dir_info": {"editable": True}})
+    assert first(found) == f"weakfish[pipeline] @ {checkout.as_uri()}"
+    assert "name an index, a commit or a wheel for others" in found.text
+    (tmp_path / "requirements.txt").write_text(first(found) + "\n", encoding="utf-8")
+    options = ["--dry-run", "--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed", "--no-cache-dir"]
+    command = [sys.executable, "-m", "pip", "install", *options, "-r", str(tmp_path / "requirements.txt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"Would install weakfish-{__version__}" in done.stdout, done.stderr
 
 
 def test_a_wheel_is_copied_into_the_project_in_place_of_an_earlier_one(came: Any, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tabular import put
 
@@ -103,6 +105,30 @@ def test_keys_that_differ_in_case_are_one_column_and_the_very_name_counts(
         ("file", "has a key 'Id' beside 'id', which is of the same column; it is left out where both have a value")
     ]
     assert any("'id'" in note and "'Id'" in note for note in infer(tmp_path).notes)
+
+
+def test_fields_of_parquet_structures_are_columns_too(tmp_path: Path) -> None:
+    at = datetime(2024, 5, 31, 12, tzinfo=UTC)
+    users = [{"name": "a", "place": {"city": "Bonn"}, "at": at}, {"name": None, "place": None, "at": None}, None]
+    pq.write_table(pa.table({"n": [1, 2, 3], "user": users, "tags": [["x"], [], None]}), tmp_path / "a.parquet")
+    found = infer(tmp_path)
+    kinds = {column.name: column.kind for column in found.columns}
+    assert kinds == {
+        "n": "integer",
+        "user_name": "string",
+        "user_place_city": "string",
+        "user_at": "time",
+        "tags": "string",
+    }
+    rows, reader = read(tmp_path, kinds)
+    assert rows[0] == {"n": 1, "user_name": "a", "user_place_city": "Bonn", "user_at": at, "tags": '["x"]'}
+    assert rows[1:] == [
+        {"n": 2, "user_name": None, "user_place_city": None, "user_at": None, "tags": "[]"},
+        {"n": 3, "user_name": None, "user_place_city": None, "user_at": None, "tags": None},
+    ]
+    assert reader.rejects.kept == []
+    whole, _ = read(tmp_path, {"user": "string"})
+    assert json.loads(whole[0]["user"])["place"] == {"city": "Bonn"}
 
 
 def test_a_torn_array_costs_its_last_element_and_junk_its_own_place(tmp_path: Path) -> None:

@@ -275,6 +275,11 @@ def sentences(
         said.append(f"Gold from {proposal.gold_split} on is the test part, which only `weakfish evaluate` reads.")
     elif labels:
         said.append("Half of the gold, chosen by keys, is the test part, which only `weakfish evaluate` reads.")
+    said += [
+        f"Column {column} has times such as {text[:40]!r}, with day and month the other way round: others may be read "
+        "wrong; make the files alike."
+        for column, text in found.swapped.items()
+    ]
     if found.rejected:
         said.append(f"Lines that cannot be read: {found.rejected:,}; data/quarantine/raw will have them, with reasons.")
     said += [

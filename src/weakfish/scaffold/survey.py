@@ -129,6 +129,8 @@ class Survey:
         How many records became no row; how many values became null, by column.
     unfit
         By column of numbers, a text that its type cannot hold as it is written.
+    swapped
+        By column of times, a text in which day and month stand in the other order.
     unknown
         Headers that are of no column of the settings, with the first file that has each.
     leaks
@@ -143,6 +145,7 @@ class Survey:
     rejected: int
     bad: Mapping[str, int]
     unfit: Mapping[str, str]
+    swapped: Mapping[str, str]
     unknown: Mapping[str, str]
     leaks: tuple[str, ...]
 
@@ -199,6 +202,7 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
         rejected=sum(tally.rejected for tally in source.tallies.values()),
         bad=bad,
         unfit=source.unfit,
+        swapped=source.swapped,
         unknown=source.rejects.unknown,
         leaks=tuple(leaks.sentences()),
     )

@@ -74,6 +74,9 @@ def _origin(url: dict[str, Any]) -> tuple[str, Path | None]:
     file = Path(unquote(urlsplit(place).path))
     if place.startswith("file:") and file.suffix == ".whl" and file.is_file():
         return f"./{WHEELS}/{file.name}[pipeline]\n", file
+    if "dir_info" in url and (file / "pyproject.toml").is_file():
+        note = "# It was installed from a folder of this machine: name an index, a commit or a wheel for others.\n"
+        return f"{note}{WHOLE} @ {file.as_uri()}\n", None
     if "archive_info" in url and not place.startswith("file:"):
         return f"{WHOLE} @ {place}\n", None
     note = "# It was installed from files that are gone or were no wheel: this version has to be in your index.\n"

@@ -30,8 +30,8 @@ from weakfish.sources.tabular.guess import (
     time_choice,
 )
 from weakfish.sources.tabular.json_documents import documents, spans_lines
-from weakfish.sources.tabular.jsonl import keys_of, read_lines
-from weakfish.sources.tabular.parquet import read_parquet
+from weakfish.sources.tabular.jsonl import header_of, keys_of, read_lines
+from weakfish.sources.tabular.parquet import leaves_of, read_parquet
 from weakfish.sources.tabular.pieces import Piece, Reader, Rejects, Tally
 from weakfish.sources.tabular.raw_files import DAMAGE, RawFile, Text, find, format_of
 from weakfish.sources.tabular.settings import Format, Kind, TabularSettings, plain
@@ -263,15 +263,14 @@ def _stated(file: RawFile) -> dict[str, Kind]:
         "date": pa.types.is_date,
         "boolean": pa.types.is_boolean,
     }
-    fields = pq.read_schema(file.path)
-    return {field.name: kind for field in fields for kind, test in tests.items() if test(field.type)}
+    leaves = leaves_of(pq.read_schema(file.path), lambda _: False)
+    return {header_of(path): kind for path, stated in leaves for kind, test in tests.items() if test(stated)}
 
 
 def _names(file: RawFile, kind: str, delimiter: str | None, encoding: str | None) -> Iterable[str]:
     if kind == "parquet":
         try:
-            names: list[str] = pq.read_schema(file.path).names
-            return names
+            return [header_of(path) for path, _ in leaves_of(pq.read_schema(file.path), lambda _: False)]
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise SourceError(f"{file.name} is not readable Parquet ({reason}); take it away.") from error

@@ -8,6 +8,7 @@ A project's ``sources/`` names the source that its ``params.yaml`` describes in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +23,8 @@ from weakfish.sources import Source
 from weakfish.sources.tabular.infer import READERS
 from weakfish.sources.tabular.pieces import Keys, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import RawFile, find, format_of, link, listed
-from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, Kind, read_settings
+from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, Conversion, Kind, read_settings
+from weakfish.sources.tabular.times import swapped
 from weakfish.sources.tabular.types import Converted, convert, inexact, leads_with_zero, why
 
 
@@ -43,6 +45,8 @@ class TabularSource(Source):
     unfit
         After `read`, by column of numbers, a text that its type cannot hold as it is written: it begins with a zero, or
         has too many digits.
+    swapped
+        After `read`, by column of times, a text in which day and month can only stand in the other order.
 
     Raises
     ------
@@ -62,6 +66,7 @@ class TabularSource(Source):
         self.rejects = Rejects()
         self.tallies: dict[str, Tally] = {}
         self.unfit: dict[str, str] = {}
+        self.swapped: dict[str, str] = {}
 
     def fetch(self, raw: Path) -> None:
         """Link (or copy) the files that ``path`` means into ``raw``, under names that stay when others come."""
@@ -81,7 +86,7 @@ class TabularSource(Source):
     def read_files(self, files: Iterable[RawFile]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of files, wherever they lie, in this order."""
         self.rejects, self.tallies, self.unfit = Rejects(), {}, {}
-        self._zeros: set[tuple[str, str]] = set()
+        self.swapped, self._noted = {}, set[tuple[str, str]]()
         keys = Keys()
         for file in files:
             reader = READERS[format_of(file, self.options.format)]
@@ -123,6 +128,8 @@ class TabularSource(Source):
             self.rejects.value(file.name, int(piece.lines[row]), name, why(kind, how), found.text(row))
         if kind in ("integer", "number") and pa.types.is_string(found.texts.type):
             self._check_digits(name, kind, found, file)
+        if how.time_format and (other := swapped(how.time_format)) and pc.any(found.bad, min_count=0).as_py():
+            self._check_order(name, replace(how, time_format=other), found, file)
         classes = self.options.classes_of(name)
         if classes is None:
             return found.values
@@ -138,11 +145,22 @@ class TabularSource(Source):
         zeros = found.texts.filter(leads_with_zero(found.texts))
         if pc.any(lost).as_py():
             self.unfit.setdefault(name, found.texts.filter(found.bad).filter(lost)[0].as_py())
-        if len(zeros) and (file.name, name) not in self._zeros:
-            self._zeros.add((file.name, name))
+        if len(zeros) and (file.name, name) not in self._noted:
+            self._noted.add((file.name, name))
             self.unfit.setdefault(name, zeros[0].as_py())
             reason = f"has values that begin with a zero, such as {zeros[0].as_py()[:40]!r}, in column {name!r}"
             self.rejects.note(file.name, f"{reason}; as a number it is lost, so make the column a string", name)
+
+    def _check_order(self, name: str, how: Conversion, found: Converted, file: RawFile) -> None:
+        """Tell of times that only fit with day and month swapped: then others of the file may be read wrong."""
+        bad = found.texts.filter(found.bad)
+        fitting = bad.filter(pc.invert(convert(bad, self.options.columns[name], how).bad))
+        if len(fitting) and (file.name, name) not in self._noted:
+            self._noted.add((file.name, name))
+            text = fitting[0].as_py()
+            self.swapped.setdefault(name, text)
+            reason = f"has times such as {text[:40]!r} in column {name!r}, with day and month the other way round"
+            self.rejects.note(file.name, f"{reason}: others of it may be read wrong, so make the files alike", name)
 
 
 def tabular_source(root: Path) -> type[TabularSource]:

@@ -97,6 +97,11 @@ def pattern(form: str) -> str:
     return f"^{found.replace('{1,2}', '{2}') if packed else found}$"
 
 
+def swapped(form: str) -> str | None:
+    """A format of numbers with day and month in the other order; None where another order is not usual."""
+    return form.translate({100: "m", 109: "d"}) if re.match(r"%d[./-]%m|%m[./-]%d", form) else None
+
+
 def _expression(form: str) -> str:
     found = ""
     for part in re.findall(r":%S|%.| +|[^%]", form):
