@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,12 @@ import pyarrow.csv as pacsv
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.charsets import is_utf8
+from weakfish.sources.tabular.decimals import with_point
+from weakfish.sources.tabular.dialect import open_rows
+from weakfish.sources.tabular.escapes import LINE_END, undone
 from weakfish.sources.tabular.grammar import CR, MOST, Grammar, Positions
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally, places_of
-from weakfish.sources.tabular.raw_files import READ, RawFile, Text, count_ends, count_lines
+from weakfish.sources.tabular.raw_files import RawFile, Text, count_ends, count_lines
 from weakfish.sources.tabular.settings import TabularSettings
 
 Bytes = npt.NDArray[np.uint8]
@@ -46,6 +49,11 @@ class _Marks:
         self._inner, self._quotes = quotes[between], quotes[~between]
         self._before, self._after = before[~between], after[~between]
         self._codes, self._grammar = codes, grammar
+        self._line_starts = self.ends
+        if grammar.escaped:
+            hidden = np.flatnonzero(codes == LINE_END[1])
+            hidden = hidden[codes[np.maximum(hidden - 1, 0)] == LINE_END[0]]
+            self._line_starts = np.sort(np.append(self.ends, hidden + 1))
         self._by_parity: dict[int, tuple[Positions, Positions]] = {}
 
     def run(self, start: int) -> tuple[Positions, bool]:
@@ -98,7 +106,7 @@ class _Marks:
 
     def lines(self, places: Any) -> Any:
         """How many lines end before each place."""
-        return np.searchsorted(self.ends, places, "right")
+        return np.searchsorted(self._line_starts, places, "right")
 
 
 def _line_ends(codes: Bytes, *, last: bool) -> tuple[Positions, Positions]:
@@ -122,20 +130,35 @@ def read_delimited(file: RawFile, settings: TabularSettings, rejects: Rejects, t
     SourceError
         When the header cannot be read, has none of the columns, or has one of them twice.
     """
-    with Text(file, settings.encoding) as text:
-        delimiter = settings.delimiter or ("\t" if file.suffix == ".tsv" else ",")
-        reader = _Delimited(text, Grammar(delimiter, settings.quote), rejects, tally)
-        header = reader.header()
-        if header is None:
+    with Text(file, settings.encoding, escaped=settings.escape is not None) as text:
+        opening = open_rows(text, file, settings)
+        tally.header, tally.blank = opening.header, opening.blank
+        tally.lines = opening.header + opening.blank
+        if opening.names is None:
             rejects.note(file.name, text.damage or "is empty: it has no header and no rows")
             if text.damage is not None:
                 raise SourceError(f"{file.name}, line 1: {text.damage}; bring the file again, or take it away.")
             return
-        places = places_of(header, file, settings, rejects, f"{file.name}, line 1")
-        reader.grammar.width = len(header)
-        yield from reader.pieces(len(header), places)
+        where = f"{file.name}, line {opening.line}"
+        places = places_of(opening.names, file, settings, rejects, where)
+        for note in opening.notes:
+            rejects.note(file.name, note)
+        for piece in _Delimited(text, opening.grammar, rejects, tally).pieces(len(opening.names), places):
+            yield _written_out(piece, settings)
         if text.note is not None:
             rejects.note(file.name, text.note)
+
+
+def _written_out(piece: Piece, settings: TabularSettings) -> Piece:
+    """A piece without escapes, and with decimal points."""
+    columns = dict(piece.columns)
+    for name, values in columns.items():
+        number = settings.decimal == "," and settings.columns[name] in ("integer", "number")
+        if settings.escape is not None or number:
+            texts = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+            texts = undone(texts) if settings.escape is not None else texts
+            columns[name] = with_point(texts) if number else texts
+    return replace(piece, columns=columns)
 
 
 _Told = tuple[int, str, bytes, int]
@@ -148,27 +171,6 @@ class _Delimited:
     grammar: Grammar
     rejects: Rejects
     tally: Tally
-
-    def header(self) -> list[str] | None:
-        """The names in the first line that is not blank; None in a file without one."""
-        self.text.fill(READ)
-        taken = lines = 0
-        for record in self.grammar.records(self.text, sizes.LONGEST):
-            where = f"{self.text.name}, line {self.text.line + lines}"
-            if record.problem is not None:
-                raise SourceError(f"{where}: the header {record.problem}; correct it there.")
-            taken, lines = record.end, lines + record.lines
-            if record.raw:
-                self.tally.header = record.lines
-                break
-        self.text.take(taken, lines)
-        self.tally.lines, self.tally.blank = lines, lines - self.tally.header
-        if not self.tally.header:
-            return None
-        try:
-            return [name.decode("utf-8").strip() for name in self.grammar.fields(record.raw)]
-        except UnicodeDecodeError as error:
-            raise SourceError(f"{where}: the header is not UTF-8; set source.encoding.") from error
 
     def pieces(self, width: int, places: dict[str, int]) -> Iterator[Piece]:
         """Yield the rows, a block at a time."""
@@ -218,6 +220,7 @@ class _Delimited:
             start = record.end
         piece = self._read(np.concatenate(parts, 1), start, cuts, told, (width, places))
         lines_taken = count_lines(self.text.buffer[:start])
+        lines_taken += self.text.buffer.count(LINE_END, 0, start) if self.grammar.escaped else 0
         self.tally.lines += lines_taken
         self.text.take(start, lines_taken)
         if skipped is not None:

@@ -40,9 +40,13 @@ class CsvRecord:
 
 
 class Grammar:
-    """The records of a text; ``width`` is how many fields they should have, where that is known."""
+    """The records of a text, ``escaped`` where that hides what stands behind backslashes.
 
-    def __init__(self, delimiter: str, quote: str | None) -> None:
+    ``width`` is how many fields they should have, where that is known.
+    """
+
+    def __init__(self, delimiter: str, quote: str | None, *, escaped: bool = False) -> None:
+        self.escaped = escaped
         self.delimiter, self.quote = delimiter.encode(), (quote or "").encode()
         self.prose = delimiter in _PROSE
         self.width: int | None = None
@@ -98,10 +102,14 @@ class Grammar:
 
     def fields(self, raw: bytes) -> list[bytes]:
         """The fields of a record."""
+        q, found = self.quote, self.written(raw)
+        return [f[1:-1].replace(q * 2, q) if f.startswith(q) else f for f in found] if q and q in raw else found
+
+    def written(self, raw: bytes) -> list[bytes]:
+        """The fields of a record, their quotes included."""
         if not self.quote or self.quote not in raw:
             return raw.split(self.delimiter)
-        q = self.quote
-        return [f[1:-1].replace(q * 2, q) if f.startswith(q) else f for f in self._field.findall(raw)]
+        return self._field.findall(raw)
 
     def swallows(self, raw: bytes) -> bool:
         """Whether a record over several lines is rather a row of each, the first with a quote that is text.

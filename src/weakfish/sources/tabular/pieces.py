@@ -72,7 +72,7 @@ def places_of(
     """
     places: dict[str, int] = {}
     for place, name in enumerate(header):
-        column = settings.column_of(name)
+        column = settings.column_of(name) if name else None
         if column is None or (name != column and column in header):
             continue
         if column in places:
@@ -85,13 +85,13 @@ def places_of(
         found = ", ".join(repr(name[:40]) for name in header[:20])
         raise SourceError(
             f"{where}: the header has none of source.columns, it has {found}; add a header line, or correct "
-            "source.columns or source.delimiter in params.yaml."
+            "source.columns, source.delimiter or source.header in params.yaml."
         )
     for name in settings.columns:
         if name not in places and name not in file.hive:
             rejects.note(file.name, f"has no column {name!r}; it is null in all its rows", name)
     for name in dict.fromkeys(header):
-        if settings.column_of(name) is None:
+        if name and settings.column_of(name) is None:
             rejects.left_out(file.name, name)
     return places
 

@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from weakfish.errors import ParamsError, SourceError
 from weakfish.sources.tabular.charsets import WEAK, CharacterCount, guess, is_wide, weigh
+from weakfish.sources.tabular.escapes import EscapeMask
 
 COMPRESSED = (".gz", ".bz2", ".zst", ".xz")
 FORMATS = {
@@ -192,11 +193,13 @@ class Text:
     """The bytes of a file from line `line` on, as far as they have been read.
 
     ``encoding`` is None until a byte order mark, what was stated, or the first bytes beyond ASCII decide it; the last
-    leave their ``evidence``. ``note`` says what a person should know of the decision.
+    leave their ``evidence``. ``note`` says what a person should know of the decision. Where backslashes escape, what is
+    ``escaped`` is hidden.
     """
 
-    def __init__(self, file: RawFile, encoding: str | None) -> None:
+    def __init__(self, file: RawFile, encoding: str | None, *, escaped: bool = False) -> None:
         self.name = file.name
+        self._mask = EscapeMask() if escaped else None
         self.encoding: str | None = None
         self.evidence: CharacterCount | None = None
         self.note: str | None = None
@@ -311,10 +314,13 @@ class Text:
     def _utf8(self, part: bytes) -> bytes:
         if self.encoding is None and not part.isascii():
             self._decide(part)
-        if self._decoder is None:
-            return part
+        if self._decoder is not None:
+            part = self._decoded(part, self._decoder)
+        return part if self._mask is None else self._mask.hide(part, last=self.ended)
+
+    def _decoded(self, part: bytes, decoder: codecs.IncrementalDecoder) -> bytes:
         try:
-            text = self._decoder.decode(part, self.ended)
+            text = decoder.decode(part, self.ended)
         except UnicodeError as error:  # of encodings that ask no handler of errors
             self._damaged(error)
             return b""

@@ -67,6 +67,9 @@ class TabularSettings(Section):
     ``time_zone``. ``time_formats`` has, by column, the format of times and dates that are not ISO 8601: one of
     ``strftime``, or the unit of a count since 1970 (s, ms, us, ns). Values in ``null_values`` are null: in every
     column, or by column; in the others only the empty text is.
+
+    Of CSV: ``escape`` is a backslash where one escapes what follows, ``decimal`` the mark before decimals. ``skip``
+    lines at the start of each file are no rows. ``header`` names the fields of files that have no line of names.
     """
 
     path: str = Field(min_length=1)
@@ -77,6 +80,10 @@ class TabularSettings(Section):
     time_zone: str = "UTC"
     delimiter: str | None = None
     quote: str | None = '"'
+    escape: Literal["\\"] | None = None
+    decimal: Literal[".", ","] = "."
+    header: tuple[str, ...] | None = Field(default=None, min_length=1)
+    skip: int = Field(default=0, ge=0)
     encoding: str | None = None
     gold: dict[Name, str | GoldColumn] = Field(default_factory=dict)
     null_values: tuple[str, ...] | dict[Name, tuple[str, ...]] = ("",)
