@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from made_votes import RULES, Votes, labelled, project, vote
 
+from reports import good_run
 from weakfish.checks.gold_checks import checks_on_dev, checks_on_test, function_quality, label_quality
 from weakfish.contracts.gold import Confusion
-from weakfish.contracts.verdicts import Check
+from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.project.paths import Project
+from weakfish.report.overall import overall
 
 CLASSES = ["ham", "spam"]
 
@@ -166,3 +168,17 @@ def test_without_enough_gold_it_is_said_that_nobody_knows(rows: int, said: str, 
     assert found["gold"].status == "noted"
     assert str(found["gold"].found).startswith(said)
     assert "nobody knows how good the labels of fraud are" in str(found["gold"].found)
+
+
+def test_no_verdict_says_that_all_is_well_over_labels_that_are_worth_nothing(tmp_path: Path) -> None:
+    root = good_run(tmp_path)
+    assert overall(root).headline == "Passed"
+    found = [*on_test(project(tmp_path / "other"), measured(900, 0.233, [0.21, 0.26])).values()]
+    found += label_quality("evaluation", Confusion(["fine", "fraud"], [[600, 0, 0], [300, 0, 0]]), "test", 0.01)
+    write_verdict(Project(root), Verdict("evaluation/fraud", "warned", rows=900, checks=found))
+    judged_now = overall(root)
+    assert judged_now.verdict == "warned"
+    assert judged_now.headline == "The labels of fraud are no better than chance"
+    assert any("0.233" in sentence or "right on 66.7%" in sentence for sentence in judged_now.what)
+    assert any("weakfish lf try" in sentence for sentence in judged_now.todo)
+    assert "Nothing to do" not in " ".join(judged_now.sentences)

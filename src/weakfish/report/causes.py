@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from weakfish.contracts.verdicts import Check, Verdict
 from weakfish.report.histograms import Histogram, of_column, of_shares
 from weakfish.report.inputs import BaselineTable, RunRecords, validating
-from weakfish.report.wording import RULES, bad_above, beyond, count, describe, listed, month, rule_of
+from weakfish.report.wording import RULES, bad_above, beyond, clause, count, describe, listed, month, rule_of
 
 Finding = tuple[Verdict, Check]
 """A check that did not hold, and its verdict."""
@@ -32,6 +32,13 @@ RULE_DID = {
     "rule_right": "is right less often than chance",
 }
 """What became of a labeling function, by the check that found it."""
+
+WORTH = {
+    "better_than_chance": "are no better than chance",
+    "better_than_majority": "are no better than always answering the most frequent class",
+    "recall": "never find one of the classes",
+}
+"""What gold says of labels that are worth little, by the check that found it; the worst first."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,9 @@ def causes(records: RunRecords) -> list[Cause]:
 def _telling(finding: Finding) -> tuple[int, bool, float, str]:
     """Failed before warned; the class balance before what it moves; then by distance from the limit."""
     check = finding[1]
-    first = check.expectation in ("class_balance", "uncovered", "nulls") or check.check == "drift"
+    first = check.expectation in ("class_balance", "uncovered", "nulls", *WORTH) or check.check == "drift"
+    if check.expectation in WORTH:
+        return BAD.index(check.status), not first, [*WORTH].index(check.expectation) - len(WORTH), check.check
     return BAD.index(check.status), not first, -beyond(check), check.check
 
 
@@ -175,6 +184,8 @@ def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: boo
         title = f"{count(len(columns), 'feature')} changed{' with them' if changed else ''}."
         detail = f"Most of all `{_column(most)}` of {at.table}." if columns else describe(most)
         picture = of_column(records, at.table, most)
+    elif check.expectation in WORTH:
+        title, detail = f"The labels of {task} {WORTH[check.expectation]}.", f"{clause(check.found or '')}."
     elif kind != "rows" or check.unexpected is None:
         title = f"{table}: {title}"
     return Cause(check.status, title, _todo(kind, table, check, rules, changed), detail, found, picture)
@@ -207,6 +218,8 @@ def _todo(kind: str, table: str, check: Check, rules: Sequence[str], changed: bo
             f"`weakfish quarantine release --rule {rule} --why WHY`."
         )
     match kind:
+        case "quality" if check.expectation in WORTH:
+            return "Do not use them yet: `weakfish lf try NAME` shows each labeling function on dev gold."
         case "error":
             return f"Correct what it says, or the check in {suite}."
         case "rows":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weakfish.contracts.verdicts import Verdict
-from weakfish.report.causes import Cause, causes
+from weakfish.report.causes import WORTH, Cause, causes
 from weakfish.report.feature_tables import audit_failure
 from weakfish.report.inputs import RunRecords, read, validating
 from weakfish.report.task_sections import Task, nothing_measured, tasks
@@ -78,6 +78,8 @@ def judge(records: RunRecords) -> Overall:
     waiting = records.pending()
     so_far = " so far" if waiting else ""
     verdict, headline = ("warned", "Passed with warnings") if found else ("passed", "Passed")
+    worthless = next((of.title for of in found for _, check in of.findings[:1] if check.expectation in WORTH), None)
+    headline = clause(worthless) if worthless else headline
     verdict, headline = ("warned", "Gates were overridden") if overridden else (verdict, headline)
     more = f" Not run yet: {', '.join(waiting)}." if waiting else ""
     return Overall(verdict, f"{headline}{so_far}", f"{_rests_on(records)}{more}", found)
