@@ -273,7 +273,18 @@ def test_labels_and_the_functions_that_moved_with_them_are_one_cause(root: Path)
     assert found.picture.bars == [("fine", pytest.approx(0.56), pytest.approx(0.82)), ("fraud", 0.44, 0.18)]
     verdict(root, "labels/fraud", "warned", *rules)
     (found,) = overall(root).causes
-    assert found.title == "The labeling functions of fraud do not vote as they did."
+    assert found.title == "The labeling functions of fraud are not what they were."
+
+
+def test_functions_of_which_the_same_is_to_say_are_one_cause(root: Path) -> None:
+    silent = [
+        measured(f"rule_died({name})", 0.0, -1.0, kind="labels", arguments={"rule": name})
+        for name in ("a", "b", "c", "d")
+    ]
+    wrong = measured("rule_right(e)", 0.1, -1.0, kind="labels", arguments={"rule": "e"}, against_baseline=False)
+    verdict(root, "labels/fraud", "warned", *silent, wrong)
+    titles = [cause.title for cause in overall(root).causes]
+    assert titles == ["`a`, `b`, `c` and 1 more fell silent.", "`e` is right less often than chance."]
 
 
 def test_of_more_than_five_causes_the_others_fold(root: Path, browser: Browser) -> None:

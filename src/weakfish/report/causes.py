@@ -25,13 +25,13 @@ ORDER = ("error", "schema", "quality", "function", "labels", "rows", "nulls", "c
 """Kinds of causes, in the order in which they are told, after those that failed."""
 
 BAD = ("failed", "quarantined", "warned")
-RULE_DID = {
+RULES_DID = {
     "rule_died": "fell silent",
-    "rule_fires_everywhere": "votes on nearly every row",
-    "rule_flipped": "votes for another class than before",
-    "rule_right": "is right less often than chance",
+    "rule_fires_everywhere": "vote on nearly every row",
+    "rule_flipped": "vote for another class than before",
+    "rule_right": "are right less often than chance",
 }
-"""What became of a labeling function, by the check that found it."""
+"""What became of labeling functions, by the check that found it."""
 
 WORTH = {
     "better_than_chance": "are no better than chance",
@@ -80,14 +80,11 @@ def causes(records: RunRecords) -> list[Cause]:
             bad = [check for check in verdict.checks if check.status in BAD]
             for key, finding in _keyed(verdict, bad, records.accepted.get(table, BaselineTable())):
                 groups.setdefault(key, []).append(finding)
-    # Where classes have other shares, functions vote and are contradicted otherwise too.
-    for kind, table in [key for key in groups if key[0] == "functions" and ("labels", *key[1:]) in groups]:
-        groups["labels", table] += groups.pop((kind, table))
 
     def importance(item: tuple[Key, list[Finding]]) -> tuple[bool, int, int]:
         kind, statuses = item[0][0], {check.status for _, check in item[1]}
-        kind = "labels" if kind == "functions" else "other" if kind == "rows" and statuses == {"warned"} else kind
-        return "failed" not in statuses, ORDER.index(kind), -len(item[1])
+        minor = kind == "rows" and statuses == {"warned"}
+        return "failed" not in statuses, ORDER.index("other" if minor else kind), -len(item[1])
 
     told, changed = list[Cause](), False
     for key, found in sorted(groups.items(), key=importance):
@@ -122,11 +119,9 @@ def _keyed(verdict: Verdict, checks: Sequence[Check], accepted: BaselineTable) -
         elif check.kind == "expectation":
             key = ("rows", table, column or check.check)
         elif rule and check.expectation.startswith(RULES):
-            key = ("function", table, rule)
-        elif rule:
-            key = ("functions", table)
-        elif check.expectation in ("class_balance", "uncovered") or (area == "labels" and column):
-            key = ("labels", table)
+            key = ("function", table, check.expectation)
+        elif rule or check.expectation in ("class_balance", "uncovered") or (area == "labels" and column):
+            key = ("labels", table)  # where classes have other shares, functions vote and are contradicted otherwise
         elif check.kind in ("labels", "evaluation"):
             key = ("quality", table.partition("/")[2])
         elif check.kind == "change" and area in ("features", "training") and (column or check.check == "drift"):
@@ -164,13 +159,17 @@ def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: boo
     votes = f"Vote, or are contradicted, on other shares of rows: {listed(rules, 3)}." if rules else ""
     title, detail, picture = describe(check), check.why, None
     if kind == "labels":
-        title, detail = f"The labels of {task} are not what they were.", votes or title
-        picture = of_shares("share of labels", _classes(records, task, check)) or of_column(records, table, check)
-    elif kind == "functions":
-        title, detail = f"The labeling functions of {task} do not vote as they did.", votes
-        picture = of_shares(f"{check.expectation}, share of rows", [(rule_of(of) or "", *_shares(of)) for of in alike])
+        of = "labels" if columns or "class" in check.arguments or not rules else "labeling functions"
+        title, detail = f"The {of} of {task} are not what they were.", votes or title
+        bars = [(rule_of(of) or "", *_shares(of)) for of in alike] if rule_of(check) else []
+        bars = bars or _classes(records, task, check)
+        picture = of_shares(f"{check.expectation.replace('_', ' ')}, share of rows", bars) or of_column(
+            records, table, check
+        )
     elif kind == "function":
-        title, detail = f"Labeling function {rules[0]} {RULE_DID.get(check.expectation, 'changed')}.", title
+        did = RULES_DID.get(check.expectation, "changed")
+        did = did if rules[1:] else did.replace("vote", "votes", 1).replace("are", "is", 1)
+        title, detail = f"{listed(rules)} {did}.", title
     elif kind == "nulls":
         title, detail = f"{listed(columns)} {'are' if columns[1:] else 'is'} missing more often{since}.", title
         picture = of_shares("share of rows without a value", [(str(_column(of)), *_shares(of)) for of in alike])
@@ -225,8 +224,9 @@ def _todo(kind: str, table: str, check: Check, rules: Sequence[str], changed: bo
         case "rows":
             return f"If the data is wrong, correct its source; if it is right, correct the expectation in {suite}."
         case "function":
-            return f"Correct {rules[0]}, or take it out; if this is right, run {accept}."
-        case "labels" | "functions":
+            it = "it" if len(rules) == 1 else "them"
+            return f"Correct {listed(rules)}, or take {it} out; if this is right, run {accept}."
+        case "labels":
             return f"Look at some of the new labels. If they are right, run {accept}; else correct the functions."
         case "nulls":
             return f"Ask the source why. If nobody can fill them, run {accept}."

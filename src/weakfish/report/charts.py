@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -152,7 +152,7 @@ def square(
     title: str,
     x_name: str,
     y_name: str,
-    series: Sequence[Series],
+    series: Mapping[str, Series],
     dots: bool = False,
     level: float | None = None,
     size: tuple[float, float] = (SQUARE, 350.0),
@@ -168,7 +168,7 @@ def square(
 
 
 def over_time(
-    title: str, partitions: Sequence[str], series: Sequence[Series], width: float = WIDE, most: float = 1.0
+    title: str, partitions: Sequence[str], series: Mapping[str, Series], width: float = WIDE, most: float = 1.0
 ) -> Markup:
     """Lines over partitions; the x of a point is the position of its partition, y a share of at most ``most``."""
     left, right, top, bottom = 62.0, width - 20.0, 18.0, 240.0 * width / WIDE + (WIDE - width) / 12
@@ -179,9 +179,9 @@ def over_time(
     return picture(title, width, bottom + 30, *drawn)
 
 
-def _lines(series: Sequence[Series], x: Scale, y: Scale, dots: bool) -> list[Markup]:
+def _lines(series: Mapping[str, Series], x: Scale, y: Scale, dots: bool) -> list[Markup]:
     drawn = []
-    for one in series:
+    for one in series.values():
         drawn.append(path([(x(a), y(b)) for a, b in one.points], f"line s{one.colour}"))
         marked = one.points if dots else ()
         drawn += [dot(x(a), y(b), 3.5, f"dot s{one.colour}", f"{one.name}: {b:.3f}") for a, b in marked]

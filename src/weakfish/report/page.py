@@ -81,7 +81,6 @@ def _context(records: RunRecords) -> dict[str, Any]:
         "quarantines": check_tables.quarantines(records, rows),
         "tasks": task_sections.tasks(records),
         "plots": {task: task_sections.plots(records, task) for task in names},
-        "precision": {task: task_sections.precision_recall(records, task) for task in names},
         "functions": function_tables.pages(records),
         "views": feature_tables.views(records),
         "moves": {name: feature_tables.moves(records, name) for name in records.features},

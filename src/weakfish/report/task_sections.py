@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
-
-from markupsafe import Markup
 
 from weakfish.contracts.reports import Metric, TaskLabels, TaskMetrics
 from weakfish.report.charts import COLOURS, PART, SQUARE, Series, colour, over_time, square
@@ -28,6 +26,11 @@ METRICS = {
     "coverage": "Coverage",
     "brier": "Brier, less is better",
 }
+
+LABELS = ("label_model",)
+WEAK = ("both_weak", "text_weak", "features_weak")
+CEILING = ("both_gold", "text_gold", "features_gold")
+"""Models of which the first that there is stands for its kind."""
 
 Plots = list[dict[str, Any]]
 """The content of a plot file: flat records."""
@@ -66,112 +69,72 @@ def models(records: RunRecords) -> dict[str, int]:
 
 
 def plots(records: RunRecords, task: str) -> dict[str, Any]:
-    """The pictures of a task with their legends, by plot file; ``classes`` are small ones of three classes or more.
+    """The pictures of a task, each with the series for its legend; ``classes`` are small ones of three or more.
 
-    ROC curves; calibration, what models said against how often it was so; and over time the share of the last of two
-    classes, or of each of more, all to one scale.
+    Precision over recall; ROC curves; calibration, what models said against how often it was so; and over time the
+    share of the last of two classes, or of each of more, all to one scale.
     """
     colours = models(records)
 
-    def series(points: Plots, x: str, y: str) -> list[Series]:
+    def of(name: str) -> Plots:
+        # Records that name no task belong to every task; gold is drawn only where there is enough of it.
+        own = [point for point in records.plots.get(name, []) if point.get("task", task) == task]
+        return [point for point in own if (point.get("model") != "gold" and name != "calibration") or _is_enough(point)]
+
+    def series(points: Plots, x: str, y: str) -> dict[str, Series]:
         lines: dict[str, list[tuple[float, float]]] = {}
         for point in points:
             a, b = _number(point.get(x)), _number(point.get(y))
             if a is not None and b is not None:
                 lines.setdefault(str(point.get("model", "")), []).append((a, b))
-        return [Series(model_name(name), colours.get(name, 0), _thin(line)) for name, line in lines.items()]
+        return {name: Series(model_name(name), colours.get(name, 0), _thin(line)) for name, line in lines.items()}
 
-    # RunRecords that name no task belong to every task.
-    found = {
-        name: [point for point in records.plots.get(name, []) if point.get("task", task) == task]
-        for name in ("roc", "calibration", "share_over_time")
+    dated = [point for point in of("share_over_time") if "partition" in point]
+    partitions = sorted({str(point["partition"]) for point in dated})
+    placed: dict[str, Plots] = {}
+    for point in dated:
+        at = {**point, "place": partitions.index(str(point["partition"]))}
+        placed.setdefault(str(point.get("class", "")), []).append(at)
+    most = math.ceil(max([_number(point.get("share")) or 0.0 for point in dated], default=1.0) * 10) / 10 or 0.1
+    shares = {name: series(points, "place", "share") for name, points in placed.items()}
+    whole = shares.pop("", {})
+    roc, calibration = series(of("roc"), "fpr", "tpr"), series(of("calibration"), "mean_predicted", "fraction_positive")
+    calibrated = "predicted probability", "observed share"
+    titles = {name: f"Share over time of {name} of {task}, by model" for name in shares}
+    drawn = {
+        "precision": (_precision_recall(records, task, roc, of("calibration")), {}),
+        "roc": (square(f"ROC curves of {task}", "false positive rate", "true positive rate", roc), roc),
+        "calibration": (square(f"Calibration of {task}", *calibrated, calibration, dots=True), calibration),
+        "share_over_time": (over_time(f"Share over time of {task}, by model", partitions, whole), whole),
+        "classes": (
+            [(name, over_time(titles[name], partitions, of, SQUARE, most)) for name, of in shares.items()],
+            next(iter(shares.values()), {}),
+        ),
     }
-    roc = series(found["roc"], "fpr", "tpr")
-    calibration = series(list(filter(_is_enough, found["calibration"])), "mean_predicted", "fraction_positive")
-    in_two, in_more = (
-        [point for point in found["share_over_time"] if ("class" in point) is several] for several in (False, True)
-    )
-    partitions, placed = _in_time(in_two)
-    shares = series(placed, "place", "share")
-    axes = ("false positive rate", "true positive rate"), ("predicted probability", "observed share")
-    svg = {
-        "roc": roc and square(f"ROC curves of {task}", *axes[0], roc),
-        "calibration": calibration and square(f"Calibration of {task}", *axes[1], calibration, dots=True),
-        "share_over_time": shares and over_time(f"Share over time of {task}, by model", partitions, shares),
-    }
-    # Gold labels are in a legend only where there are enough of them to draw.
-    legends = {
-        name: dict.fromkeys(str(p["model"]) for p in points if "model" in p and (p["model"] != "gold" or _is_enough(p)))
-        for name, points in found.items()
-    }
-    drawn: dict[str, Any] = {
-        name: {"svg": svg[name], "legend": [(model_name(model), colours[model]) for model in legends[name]]}
-        for name in found
-    }
-    partitions, placed = _in_time(in_more)
-    values = [share for point in in_more if (share := _number(point.get("share"))) is not None]
-    most = math.ceil(max(values, default=1.0) * 10) / 10 or 0.1
-    small: list[tuple[str, Markup]] = []
-    for name in dict.fromkeys(str(point["class"]) for point in in_more):
-        lines = series([point for point in placed if point["class"] == name], "place", "share")
-        small.append(
-            (name, over_time(f"Share over time of {name} of {task}, by model", partitions, lines, SQUARE, most))
-        )
-    return {**drawn, "classes": small}
+    return {name: (svg if found or name == "precision" else None, found) for name, (svg, found) in drawn.items()}
 
 
-def precision_recall(records: RunRecords, task: str) -> tuple[Markup, list[tuple[str, int]]] | None:
-    """Precision over recall of the labels, of a classifier on them and of its ceiling, with the legend; of two classes.
+def _precision_recall(records: RunRecords, task: str, roc: Mapping[str, Series], bins: Plots) -> Any:
+    """Precision over recall of the labels, of a classifier on them and of its ceiling, and these; of two classes.
 
     Precision follows from a ROC curve and the share of test rows that are of the class, which gold has in the bins of
     the calibration plot. The dashed line is that share: the precision of a guess.
     """
-    labels, metrics = records.labels.tasks.get(task), records.metrics.tasks.get(task)
-    if labels is None or metrics is None or len(labels.classes) != 2:
+    labels = records.labels.tasks.get(task)
+    of_labels = [point for point in bins if point.get("model") == "label_model"]
+    rows = sum(_number(point.get("rows")) or 0.0 for point in of_labels)
+    hits = sum(
+        (_number(point.get("rows")) or 0.0) * (_number(point.get("fraction_positive")) or 0.0) for point in of_labels
+    )
+    if labels is None or len(labels.classes) != 2 or not 0 < hits < rows:
         return None
-    of_task = {
-        name: [point for point in records.plots.get(name, []) if point.get("task", task) == task]
-        for name in ("roc", "calibration")
-    }
-    rows: dict[str, float] = {}
-    hits: dict[str, float] = {}
-    for point in of_task["calibration"]:
-        model, number, share = (
-            str(point.get("model")),
-            _number(point.get("rows")),
-            _number(point.get("fraction_positive")),
-        )
-        if number is not None and share is not None:
-            rows[model] = rows.get(model, 0.0) + number
-            hits[model] = hits.get(model, 0.0) + number * share
-    whole = max(rows, key=lambda model: rows[model], default=None)
-    if whole is None or not 0 < (rare := hits[whole] / rows[whole]) < 1:
-        return None
-    colours, shown = models(records), []
-    for group in (
-        ("label_model",),
-        ("both_weak", "text_weak", "features_weak"),
-        ("both_gold", "text_gold", "features_gold"),
-    ):
-        for model in [name for name in group if name in metrics.models][:1]:
-            points = [(_number(p.get("fpr")), _number(p.get("tpr"))) for p in of_task["roc"] if p.get("model") == model]
-            line = [
-                (tpr, tpr * rare / (tpr * rare + fpr * (1 - rare))) for fpr, tpr in points if fpr is not None and tpr
-            ]
-            if line:
-                shown.append(Series(model_name(model), colours.get(model, 0), _thin(line)))
-    if not shown:
-        return None
+    rare, shown = hits / rows, dict[str, Series]()
+    for group in (LABELS, WEAK, CEILING):
+        for model in [name for name in group if name in roc][:1]:
+            line = [(tpr, tpr * rare / (tpr * rare + fpr * (1 - rare))) for fpr, tpr in roc[model].points if tpr]
+            shown[model] = replace(roc[model], points=line)
     title = f"Precision over recall of {labels.classes[-1]}, by model"
-    drawn = square(title, "recall", "precision", shown, level=rare, size=PART)
-    return drawn, [(one.name, one.colour) for one in shown]
-
-
-def _in_time(points: Plots) -> tuple[list[str], Plots]:
-    """The partitions of points, in order, and the points with the ``place`` of theirs."""
-    dated = [point for point in points if "partition" in point and (point.get("model") != "gold" or _is_enough(point))]
-    partitions = sorted({str(point["partition"]) for point in dated})
-    return partitions, [{**point, "place": partitions.index(str(point["partition"]))} for point in dated]
+    return square(title, "recall", "precision", shown, level=rare, size=PART), shown
 
 
 def _is_enough(point: dict[str, Any]) -> bool:
