@@ -281,16 +281,19 @@ def bins_of(now: ColumnProfile, accepted: ColumnProfile) -> Bins | None:
     if now.categories is not None and accepted.categories is not None:
         sides, of = _by_category(now, accepted), "categories"
     elif now.sketch is not None and accepted.sketch is not None:
-        low, high = accepted.low, accepted.high
-        are_shares = accepted.type in ("double", "float") and low is not None and high is not None
-        if are_shares and low >= 0 and high <= 1 and (now.low or 0) >= 0 and (now.high or 0) <= 1:
-            sides = _by_quantile(now.sketch, accepted.sketch, (low, high))
-        else:
-            sides = _by_quantile(now.sketch, accepted.sketch)
+        sides = _by_quantile(now.sketch, accepted.sketch, _extent_of_shares(now, accepted))
         of = _MEASURED[accepted.kind]
     else:
         return None
     return Bins(np.append(sides[0], now.nulls), np.append(sides[1], accepted.nulls), of)
+
+
+def _extent_of_shares(now: ColumnProfile, accepted: ColumnProfile) -> tuple[float, float] | None:
+    """The accepted extremes of a column of shares; None of other columns."""
+    low, high = accepted.low, accepted.high
+    if accepted.type not in ("double", "float") or low is None or high is None or low < 0 or high > 1:
+        return None
+    return (low, high) if (now.low or 0) >= 0 and (now.high or 0) <= 1 else None
 
 
 def _by_category(now: ColumnProfile, accepted: ColumnProfile) -> list[Ints]:
