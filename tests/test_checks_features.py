@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from stores import BEGIN, report, set_as_of, shop
+from stores import BEGIN, report, set_as_of, shop, table
 
+from weakfish.checks.accept import accept_baseline
 from weakfish.checks.reported import feature_checks, serving_checks
+from weakfish.checks.validate import validate
 from weakfish.contracts.tables import partitions
 from weakfish.contracts.verdicts import Check
 from weakfish.feast import layout as keys
@@ -138,3 +140,24 @@ def test_what_nobody_audited_is_noted(tmp_path: Path) -> None:
     found = served(project)
     assert {(check.status, check.severity) for check in found.values()} == {("noted", "info")}
     assert found.keys() == {f"serving_equals_training({view})" for view in VIEWS}
+
+
+def test_a_view_that_changed_after_its_code_was_edited_says_so_and_not_before(tmp_path: Path) -> None:
+    view, moves = "features/buyer_orders", ["orders_7d", "is_new", "last_seen_at"]
+    at = params(shop(tmp_path / "shop"), "views: [buyer_orders]")
+    code = at.root / "feature_repo/transforms.py"
+    code.write_text("DAYS = 7\n", encoding="utf-8")
+    validate(at, view)
+    accept_baseline(at, [view])
+    table(at.root, "buyer_orders", "buyer", [f"b{number}" for number in range(12)], moves, shift=500)
+
+    def moved() -> list[Check]:
+        return [check for check in validate(at, view).checks if check.kind == "change" and check.status == "warned"]
+
+    assert moved()
+    assert not any("edited" in str(check.found) for check in moved())
+    code.write_text("DAYS = 14\n", encoding="utf-8")
+    said = "The team's own edit may be why: feature_repo/transforms.py was edited since the baseline."
+    assert all(str(check.found).endswith(said) for check in moved())
+    accept_baseline(at, [view])
+    assert not moved()
