@@ -14,7 +14,9 @@ import pytest
 from made_projects import init, refused, settings
 
 from weakfish.project import params
+from weakfish.project.paths import Project
 from weakfish.scaffold.write import read_record
+from weakfish.sources.ingest import fetch, ingest
 from weakfish.sources.tabular import TabularSource
 from weakfish.sources.tabular.raw_files import find
 
@@ -251,3 +253,29 @@ def test_formats_and_null_words_may_be_said_of_a_column(
     init(*said)
     expected = {"nope": ["", "nope"], "n=5": {"n": ["", "5"]}}[arguments[1]]
     assert settings(here / "site")["source"]["null_values"] == expected
+
+
+def test_what_a_later_file_adds_or_lacks_is_said_when_it_is_read(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines(here / "1.csv", ["id", "n"], [[f"o{n}", n % 7] for n in range(60)])
+    init("site", "--from", "*.csv", "--classes", "a,b", "--yes")
+    lines(here / "2.csv", ["id", "amount"], [["p1", 5]])
+    lines(here / "3.csv", ["id", "n"], [["p2", "x"], ["p3"], ["p4", "07"]])
+    project = Project(here / "site")
+    fetch(project)
+    ingest(project)
+    assert capsys.readouterr().err.splitlines() == [
+        "ingest: 2.csv has no column 'n'; it is null in all its rows.",
+        "ingest: 2.csv has a column 'amount' that is not in source.columns; it is left out.",
+        "ingest: 3.csv has values that begin with a zero, such as '07', in column 'n'; as a number it is lost, so make "
+        "the column a string.",
+        "ingest: 1 line became no row, 1 value became null; data/quarantine/raw says which and why.",
+    ]
+
+
+def test_files_of_which_one_shares_no_column_are_refused(here: Path) -> None:
+    lines(here / "a.csv", ["id", "kind"], [["1", "x"], ["2", "y"]])
+    lines(here / "b.csv", ["name", "size"], [["3", "x"], ["4", "y"]])
+    said = refused("site", "--from", "*.csv", "--classes", "a,b", "--yes")
+    assert said.startswith("a.csv has the columns 'id', 'kind', none of which another file has ('name', 'size')")

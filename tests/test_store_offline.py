@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,11 @@ ZONES = {
     "in nanoseconds": pa.array(MOMENTS, pa.timestamp("ns", "UTC")),
     "in seconds": pa.array(MOMENTS, pa.timestamp("s", "UTC")),
     "as text": pa.array([time.astimezone(ZoneInfo("Europe/Berlin")).isoformat() for time in MOMENTS]),
+    "as seconds": pa.array([int(time.timestamp()) for time in MOMENTS]),
+    "as fractions of seconds": pa.array([time.timestamp() for time in MOMENTS]),
+    "as milliseconds": pa.array([int(time.timestamp()) * 10**3 for time in MOMENTS]),
+    "as microseconds": pa.array([int(time.timestamp()) * 10**6 for time in MOMENTS]),
+    "as nanoseconds": pa.array([int(time.timestamp()) * 10**9 for time in MOMENTS]),
     "as text without zone": pa.array([time.replace(tzinfo=None).isoformat() for time in MOMENTS]),
 }
 
@@ -191,10 +197,25 @@ def test_times_are_instants_wherever_they_were_taken(made: FeatureStore, times: 
     rows = pa.table({"guest": ["ann", "ann"], "event_timestamp": ZONES[times]})
     (folder(made) / "asked").mkdir(exist_ok=True)
     pq.write_table(rows, folder(made) / "asked/1.parquet")
-    found = made.get_historical_features(FORMS[form](rows, folder(made)), ["guest_stats:stays"]).to_arrow()
+    number = not pa.types.is_timestamp(ZONES[times].type) and not pa.types.is_string(ZONES[times].type)
+    if number and form == "file":
+        with pytest.raises(UserError, match=r"event_timestamp of .* is (BIGINT|DOUBLE), which is no time"):
+            made.get_historical_features(FORMS[form](rows, folder(made)), ["guest_stats:stays"]).to_arrow()
+        return
+    unit = times.split()[-1]
+    with pytest.warns(match=f"read as {unit} since 1970, the first is 2024-01-31") if number else nullcontext():
+        found = made.get_historical_features(FORMS[form](rows, folder(made)), ["guest_stats:stays"]).to_arrow()
     assert found["stays"].to_pylist() == [1, None]
     assert found["event_timestamp"].type.tz == "UTC"
     assert [time.as_py() for time in found["event_timestamp"]] == MOMENTS
+
+
+@pytest.mark.parametrize("count", [5, 10**8 - 1])
+def test_numbers_that_count_nothing_since_1970_are_refused(made: FeatureStore, count: int) -> None:
+    for times in ([count, count], [count, 10**9]):
+        rows = pd.DataFrame({"guest": ["ann", "ann"], "event_timestamp": times})
+        with pytest.raises(UserError, match="do not count seconds, milliseconds"):
+            made.get_historical_features(rows, ["guest_stats:stays"]).to_arrow()
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,9 @@ EVENT_TIMESTAMP = "event_timestamp"
 CREATED = "created"
 """The column of feature tables that says when a row was computed; the later of two rows of one time wins."""
 
+UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+"""Units of counts since 1970."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 

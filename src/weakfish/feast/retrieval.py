@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -25,7 +26,7 @@ from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.offline_stores.offline_store import RetrievalMetadata
 from feast.utils import compute_non_entity_date_range
 
-from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP, microseconds, moment
+from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP, UNITS, microseconds, moment
 from weakfish.engine.duckdb import first_line
 from weakfish.errors import StoreError, UserError
 from weakfish.feast.asof import AsOfJoin, Numbered, RowsInTime, ViewColumns
@@ -230,7 +231,12 @@ def _table(rows: Any) -> pa.Table:
             f"{type(rows).__name__}."
         )
     if EVENT_TIMESTAMP in rows.columns and not pd.api.types.is_datetime64_any_dtype(rows[EVENT_TIMESTAMP]):
-        rows = rows.assign(**{EVENT_TIMESTAMP: _parsed(rows[EVENT_TIMESTAMP])})
+        times = rows[EVENT_TIMESTAMP]
+        if pd.api.types.infer_dtype(times) in _NUMBERS:
+            times = _since_1970(pa.chunked_array([pa.Array.from_pandas(times)])).to_pandas().set_axis(rows.index)
+        else:
+            times = _parsed(times)
+        rows = rows.assign(**{EVENT_TIMESTAMP: times})
     try:
         return pa.Table.from_pandas(rows, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
@@ -257,9 +263,44 @@ def utc(times: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return pa.chunked_array([pa.array(_parsed(times.to_pandas()), pa.timestamp("us", "UTC"))])
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            return _since_1970(times)
         return times.cast(pa.timestamp("us" if unit in ("s", "ms") else unit, "UTC"))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"The times of the entity rows are {kind}, which is not a time; give timestamps.") from error
+
+
+_NUMBERS = ("integer", "floating", "mixed-integer-float")
+_LEAST = {"s": 10**8, "ms": 10**11, "us": 10**14, "ns": 10**17}
+"""The least number that counts since 1970 in each unit, from 1973 on: the ranges do not overlap until 5138."""
+
+
+def _since_1970(counts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers as times, with a warning that says of which unit; raises `UserError` where they are not of one."""
+    ends = pc.min_max(counts)
+    found = {_unit(end.as_py()) for end in (ends["min"], ends["max"]) if end.is_valid} or {"us"}
+    unit = found.pop()
+    if unit is None or found:
+        raise UserError(
+            f"The times of the entity rows are numbers from {ends['min']} to {ends['max']}, which do not count "
+            "seconds, milliseconds, microseconds or nanoseconds since 1970; give timestamps."
+        )
+    if pa.types.is_floating(counts.type):
+        per = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}[unit]
+        times = pc.round(pc.multiply(counts, per)).cast(pa.int64()).cast(pa.timestamp("us", "UTC"))
+    else:
+        times = counts.cast(pa.int64()).cast(pa.timestamp(unit, "UTC"))
+        times = times if unit == "ns" else times.cast(pa.timestamp("us", "UTC"))
+    first = pc.min(times).as_py()
+    warnings.warn(
+        f"The times of the entity rows are numbers; they are read as {UNITS[unit]} since 1970, the first is {first}.",
+        stacklevel=2,
+    )
+    return times
+
+
+def _unit(count: float) -> str | None:
+    return next((unit for unit, least in reversed(_LEAST.items()) if abs(count) >= least), None)
 
 
 def _parsed(times: pd.Series[Any]) -> pd.Series[Any]:

@@ -10,12 +10,13 @@ from typing import Any, Literal, cast, get_args
 
 from pydantic import ValidationError
 
+from weakfish.contracts.record import UNITS
 from weakfish.errors import UnknownName, UserError
 from weakfish.sources.tabular import Inferred
 from weakfish.sources.tabular.formats import TimeFormat
 from weakfish.sources.tabular.guess import Choice, SampledColumn
 from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, Kind, TabularSettings, plain
-from weakfish.sources.tabular.times import UNITS, pattern
+from weakfish.sources.tabular.times import pattern
 
 Partition = Literal["day", "month", "year"]
 

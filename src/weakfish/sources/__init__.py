@@ -73,6 +73,10 @@ class Source(ABC):
         """The files that `fetch` would put into ``data/raw`` now; none for a source that reads no files."""
         return []
 
+    def remarks(self) -> list[str]:
+        """Sentences about what `read` found, for the person who runs it; none as a rule."""
+        return []
+
     def set_aside(self, folder: Path) -> int:
         """Write what `read` could not yield, with the place of each, into the empty ``folder``, as Parquet.
 

@@ -5,6 +5,7 @@ Every row that the source yields comes out once; one partition at a time is held
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -90,6 +91,8 @@ def ingest(project: Project) -> None:
             progress.add(rows.num_rows)
         with whole_folder(project.data / "quarantine" / "raw") as folder:  # empty where the source sets no rows aside
             aside = reader.set_aside(folder) if reader.sets_aside else None
+        for sentence in reader.remarks():
+            print(f"ingest: {sentence}", file=sys.stderr)
         for name, rows in spill.partitions():
             rows = contract.in_order(rows)
             write_partition(staged, name, rows.select(contract.schema.names))

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.record import UNITS
 from weakfish.sources.tabular.formats import GOOD, Order, TimeFormat, told
 from weakfish.sources.tabular.settings import Conversion, Kind
-from weakfish.sources.tabular.times import UNITS, unit_of
+from weakfish.sources.tabular.times import unit_of
 from weakfish.sources.tabular.types import convert, inexact, leads_with_zero
 
 NULLS = ("NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "\\N", "#N/A", "-", "?")

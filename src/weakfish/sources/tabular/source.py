@@ -7,6 +7,7 @@ A project's ``sources/`` names the source that its ``params.yaml`` describes in 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,9 @@ from weakfish.sources.tabular.raw_files import RawFile, find, format_of, link, l
 from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, Conversion, Kind, read_settings
 from weakfish.sources.tabular.times import swapped
 from weakfish.sources.tabular.types import Converted, convert, inexact, leads_with_zero, why
+
+REMARKS = 10
+"""The most sentences about files that are printed; all are in ``rejects.parquet``."""
 
 
 class TabularSource(Source):
@@ -99,6 +103,24 @@ class TabularSource(Source):
         """Write `rejects` and return how many records became no row."""
         self.rejects.write(folder)
         return sum(tally.rejected for tally in self.tallies.values())
+
+    def remarks(self) -> list[str]:
+        """What is to say of files, of `REMARKS` at most, and how many lines and values could not be read."""
+        of_files = [f"{reject.file} {reject.reason}." for reject in self.rejects.kept if reject.kind == "file"]
+        said = of_files[:REMARKS]
+        if len(of_files) > REMARKS:
+            said.append(f"{len(of_files) - REMARKS:,} more such remarks are in data/quarantine/raw.")
+        counts = Counter[str]()
+        for (_, kind, _), count in self.rejects.counts.items():
+            counts[kind] += count
+        lost = [
+            f"{counts[kind]:,} {kind}{'s' * (counts[kind] != 1)} {what}"
+            for kind, what in (("line", "became no row"), ("value", "became null"))
+            if counts[kind]
+        ]
+        if lost:
+            said.append(f"{', '.join(lost)}; data/quarantine/raw says which and why.")
+        return said
 
     def _batch(self, piece: Piece, file: RawFile, keys: Keys) -> pa.RecordBatch:
         columns = {name: self._column(name, piece, file) for name in self.options.columns}

@@ -16,10 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.record import UNITS
 from weakfish.contracts.tables import TIME
-
-UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-"""Units of counts since 1970."""
 
 _PER_UNIT = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _LOCAL = pa.timestamp("us")
