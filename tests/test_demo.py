@@ -200,6 +200,10 @@ def test_the_page_of_the_run_opens_without_a_network_and_shows_the_verdict(demo:
     with browse() as browser:
         browser.open(demo / "reports/index.html")
         assert browser.evaluate("document.querySelector('h1').innerText").startswith("Passed")
+        assert browser.evaluate("document.querySelector('.story').innerText") == (
+            "Labels of spam changed in September 2002: spam fell from 44 % to 18 %."
+        )
+        assert browser.evaluate("document.documentElement.scrollHeight") <= 2700
         assert [url for url in browser.requested() if not url.startswith("file:")] == []
         assert browser.complaints() == []
 
