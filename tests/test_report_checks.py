@@ -268,7 +268,7 @@ def test_labels_and_the_functions_that_moved_with_them_are_one_cause(root: Path)
     verdict(root, "labels/fraud", "warned", *rules, balance)
     (found,) = overall(root).causes
     assert found.title == "The labels of fraud are not what they were."
-    assert found.detail == "Vote, or are contradicted, on other shares of rows: `gift` and `large`."
+    assert found.detail == "2 labeling functions vote or are contradicted on more or fewer rows: `gift` and `large`."
     assert found.picture
     assert found.picture.bars == [("fine", pytest.approx(0.56), pytest.approx(0.82)), ("fraud", 0.44, 0.18)]
     verdict(root, "labels/fraud", "warned", *rules)

@@ -156,7 +156,8 @@ def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: boo
     rules = list(dict.fromkeys(f"`{rule}`" for _, of in found if (rule := rule_of(of))))
     since = f" since {month(key[2])}" if kind in ("nulls", "columns") and key[2] else ""
     alike = [of for _, of in found if of.expectation == check.expectation]
-    votes = f"Vote, or are contradicted, on other shares of rows: {listed(rules, 3)}." if rules else ""
+    moved = f"{count(len(rules), 'labeling function')} vote{'' if rules[1:] else 's'} or {'are' if rules[1:] else 'is'}"
+    votes = f"{moved} contradicted on more or fewer rows: {listed(rules)}." if rules else ""
     title, detail, picture = describe(check), check.why, None
     if kind == "labels":
         of = "labels" if columns or "class" in check.arguments or not rules else "labeling functions"

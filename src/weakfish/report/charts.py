@@ -202,7 +202,7 @@ def labels_over_time(
 
     ``accepted`` is how many partitions, the first, were accepted; a line after them says so.
     """
-    left, right, top, middle, bottom = 70.0, WIDE - 12.0, 62.0, 98.0, 228.0
+    left, right, top, middle, bottom = 70.0, WIDE - 12.0, 60.0, 98.0, 226.0
     most = max((part.rows for part in partitions), default=0) or 1
     step = (right - left) / max(len(partitions), 1)
     shown = stacked(classes, partitions)
@@ -235,9 +235,9 @@ def labels_over_time(
         at = left + step * accepted
         drawn += [line(at, 6, at, bottom, "until"), text(at - 6, 16, "accepted", "axis minor", "end")]
         drawn.append(text(at + 6, 16, "new", "axis minor"))
-    names = column_names([part.partition for part in partitions], left, step, bottom + 20)
+    names = column_names([part.partition for part in partitions], left, step, bottom + 25)
     title = f"Labels of {task} over time: rows, mean probability per class, and uncovered share, by partition"
-    return picture(title, WIDE, 258, *drawn, *names)
+    return picture(title, WIDE, 260, *drawn, *names)
 
 
 def stacked(classes: Sequence[str], partitions: Sequence[PartitionReport]) -> list[str]:
