@@ -66,6 +66,11 @@ def test_malformed_params_name_the_line_or_the_setting(project: Path, old: str, 
         assert expected in sentence
 
 
+def test_a_pipeline_file_that_is_not_yaml_is_told_before_the_run(project: Path) -> None:
+    (project / "dvc.yaml").write_text("stages:\n<<<<<<< ours\n  vote:\n    cmd: weakfish vote\n")
+    assert "dvc.yaml, line " in refused(project, "run")
+
+
 def test_a_key_that_is_no_column_is_refused_by_ingest(project: Path) -> None:
     replace(project / "params.yaml", "key: order_id", "key: order")
     assert "which is not among its columns" in refused(project, "ingest")

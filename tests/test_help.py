@@ -1,4 +1,4 @@
-"""`--help` of every command: whole lines, none wider than a terminal of 80 columns, commands grouped by who uses them."""
+"""`--help` of every command: whole lines, none wider than 80 columns, commands grouped by who uses them."""
 
 from __future__ import annotations
 

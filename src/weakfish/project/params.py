@@ -303,6 +303,21 @@ class Params(Section):
         return ("events", *(f"{kind}/{name}" for kind, names in kinds.items() for name in names))
 
 
+def read_settings(file: Path) -> Any:
+    """What a YAML file of the project's root holds; raises `ParamsError` when it is missing or malformed."""
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(
+            f"There is no {file.name} in {file.parent}; restore it, `git checkout {file.name}` brings back the last one."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not UTF-8 text"
+        raise ParamsError(f"{file.name}{place} is not YAML: {problem}; correct it there.") from error
+
+
 def load(root: Path) -> Params:
     """Read and check ``params.yaml`` in ``root``.
 
@@ -311,18 +326,7 @@ def load(root: Path) -> Params:
     ParamsError
         When the file is missing or malformed; names the line or the setting.
     """
-    file = root / FILE
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ParamsError(
-            f"There is no {FILE} in {root}; restore it, `git checkout {FILE}` brings back the last one."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is not UTF-8 text"
-        raise ParamsError(f"{FILE}{place} is not YAML: {problem}; correct it there.") from error
+    content = read_settings(root / FILE)
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from weakfish.errors import ParamsError, UnknownName, UserError
-from weakfish.project.params import Params
+from weakfish.project.params import Params, read_settings
 from weakfish.project.paths import Project
 
 FOLDERS = ("feature_repo", "labeling_functions", "sources", "validation")
@@ -25,13 +25,14 @@ def check_configuration(project: Project) -> None:
     Raises
     ------
     ParamsError
-        When ``params.yaml`` is malformed, or names a reader, a view or a column of text that is not there.
+        When ``params.yaml`` or ``dvc.yaml`` is malformed, or the first names a reader, a view or a column of text that is not there.
     UnknownName
         When a task has no feature service in the definitions.
     UserError
         When a file of the team's code is no Python.
     """
     params = project.params
+    read_settings(project.root / "dvc.yaml")
     trees = {file: _parsed(file, project.root) for file in _code(project.root)}
     repository = [tree for file, tree in trees.items() if file.is_relative_to(project.root / "feature_repo")]
     _check_reader(project.root, params)
