@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import redis
-from stores import BEGIN, report, set_as_of, shop, table
+from stores import AS_OF, BEGIN, report, set_as_of, shop, table
 
 from weakfish.checks.accept import accept_baseline
 from weakfish.checks.reported import feature_checks, serving_checks
 from weakfish.checks.validate import validate
-from weakfish.contracts.tables import partitions
+from weakfish.cli.store import of_audit, of_publication
+from weakfish.contracts.tables import partitions, read_partition, read_table, write_partition
 from weakfish.contracts.verdicts import Check
 from weakfish.feast import layout as keys
 from weakfish.feast.publish import audit, publish
-from weakfish.files import write_json
+from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
 
 NEWEST = BEGIN + timedelta(days=41, hours=11)
@@ -132,6 +135,65 @@ def test_an_audit_of_other_rows_than_training_read_is_a_warning(tmp_path: Path, 
         "serving_version(shop_orders)"
     }
     assert served(project)["serving_version(shop_orders)"].status == "warned"
+
+
+def emptied(project: Project, buyers: int) -> int:
+    """Give some buyers a row without orders, a day later; return how many had orders until then."""
+    folder, later = project.table("features") / "buyer_orders", AS_OF + timedelta(days=1)
+    rows = read_table(folder)
+    last: dict[str, int | None] = {}
+    for row in sorted(rows.to_pylist(), key=lambda row: row["event_timestamp"]):
+        if row["event_timestamp"] <= AS_OF:
+            last[row["buyer"]] = row["orders_7d"]
+    new = [
+        {**dict.fromkeys(rows.column_names), "buyer": f"b{number}", "event_timestamp": later, "created": later}
+        | {"orders_7d": 0, "first_seen_at": BEGIN}
+        for number in range(buyers)
+    ]
+    month = f"{later:%Y-%m}"
+    there = read_partition(folder / f"{month}.parquet")
+    write_partition(folder, month, pa.concat_tables([there, pa.Table.from_pylist(new, there.schema)]))
+    file = project.table("features") / "buyer_orders.manifest.json"
+    content = {**read_json(file), "as_of": later.isoformat(), "data_version": f"{buyers:064}"}
+    write_json(file, content)
+    return sum(bool(orders) for orders in last.values())
+
+
+def test_what_most_entities_lost_since_the_publication_before_is_said(tmp_path: Path, store: redis.Redis) -> None:
+    project = shop(tmp_path / "shop")
+    assert publish(project)
+    assert "served_change(buyer_orders)" not in said(project), "there was nothing before"
+    had = emptied(project, buyers=12)
+    outcome = publish(project)
+    since = "buyer_orders: since the publication as of 2024-02-10 08:30 UTC"
+    told = f"{since} .*orders_7d became 0 or null for {had} of {had}"
+    assert re.search(told, of_publication(outcome, as_json=False))
+    check = said(project)["served_change(buyer_orders)"]
+    assert (check.status, check.severity, check.observed) == ("warned", "warning", 1.0)
+    assert set(check.arguments["features"]) >= {"orders_7d", "mean_30d", "is_new"}
+    assert "first_seen_at" not in check.arguments["features"]
+    assert re.search(told, str(check.found))
+    before = (project.reports / "publish.json").read_bytes()
+    assert publish(project) is None
+    assert re.search(told, of_audit(audit(project), as_json=False))
+    assert (project.reports / "publish.json").read_bytes() == before
+    store.hset(key_of(store, "buyer", "b3"), keys.feature_field("buyer_orders", "mean_30d"), b"\x00")
+    assert not audit(project).passed
+    assert publish(project), "a repair is no other publication"
+    assert re.search(told, str(said(project)["served_change(buyer_orders)"].found))
+
+
+def test_what_few_entities_lost_is_not(tmp_path: Path, store: redis.Redis) -> None:
+    project = shop(tmp_path / "shop")
+    assert publish(project)
+    emptied(project, buyers=3)
+    assert publish(project)
+    assert "served_change(buyer_orders)" not in said(project)
+
+
+def said(project: Project) -> dict[str, Check]:
+    trained(project, {view: report(project)["views"][view]["data_version"] for view in VIEWS})
+    return served(project)
 
 
 def test_what_nobody_audited_is_noted(tmp_path: Path) -> None:

@@ -88,12 +88,12 @@ def test_the_list_counts_rows_by_check_and_names_the_newest_first(project: Path)
         (NO_TIME, 1, 1 / 30, "undated"),
     ]
     assert found["newest"] == [
-        {"key": "o20", "partition": "2024-02", "rules": [DEBT]},
-        {"key": "o07", "partition": "2024-01", "rules": [DEBT]},
-        {"key": "o00", "partition": "undated", "rules": [DEBT, NO_TIME]},
+        {"key": "o20", "name": "o20", "partition": "2024-02", "rules": [DEBT]},
+        {"key": "o07", "name": "o07", "partition": "2024-01", "rules": [DEBT]},
+        {"key": "o00", "name": "o00", "partition": "undated", "rules": [DEBT, NO_TIME]},
     ]
     output = printed("list")
-    assert "3 of 30 rows set aside (10.0%; at most 25.0% may be)" in output
+    assert "30 rows read = 27 kept + 3 quarantined + 0 rejected (10.0% bad; at most 25.0% may be)" in output
     assert output.index("o20") < output.index("o07") < output.index("o00")
 
 
@@ -261,3 +261,30 @@ def test_the_commands_stand_in_the_command_line(project: Path) -> None:
     assert result.returncode == 2
     assert result.stderr == "weakfish: There is no row 'o7' in the quarantine of events; did you mean 'o07'?\n"
     assert "o20" in weakfish(project, "quarantine", "list").stdout
+
+
+def test_each_of_several_rows_that_are_set_aside_has_a_name_of_its_own(project: Path) -> None:
+    replace(project / "sources/orders.py", 'f"o{number:02}"', 'f"o{8 if number == 9 else number:02}"')
+    replace(project / "sources/orders.py", "for number in range(30)]", "for number in [*range(30), 7, 7]]")
+    replace(
+        project / "validation/events.py",
+        "EXPECTATIONS = [",
+        'EXPECTATIONS = [\n    gxe.ExpectColumnValuesToBeUnique(column="order_id", severity="critical"),',
+    )
+    read_again(project)
+    check_again(project)
+    newest = {row["name"]: row["key"] for row in json.loads(printed("list", "--json"))["newest"]}
+    assert sorted(newest.values()) == ["o00", "o07", "o07", "o07", "o08", "o08", "o20"]
+    (first, second, third) = (name for name, key in newest.items() if key == "o07")
+    assert {name.rpartition("-")[2] for name in (first, second, third)} == {"1", "2", "3"}
+    assert all(name in printed("list") for name in newest)
+    of_three = second.rpartition("-")[0]
+    for name, count in ((second, 1), (of_three, 3), ("o07", 3)):
+        assert len(json.loads(printed("show", name, "--json"))["rows"]) == count
+    written(project, second, "--why", "It happened.")
+    check_again(project)
+    left = [row["name"] for row in json.loads(printed("list", "--json"))["newest"] if row["key"] == "o07"]
+    assert sorted(left) == sorted({first, third}), "the others keep their names"
+    written(project, of_three, "--why", "They all happened.")
+    check_again(project)
+    assert keys(project, "quarantine/events") == ["o08", "o08", "o20", "o00"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.checks.patches import digest
+from weakfish.contracts.gate import EVENTS
+from weakfish.contracts.ledgers import ingested
 from weakfish.contracts.tables import UNDATED, open_partition, read_partition
 from weakfish.contracts.verdicts import MASK, Check, Mask, Rows, Status, Verdict, mask_writer, read_verdict
 from weakfish.errors import TableError, UserError
@@ -46,12 +50,39 @@ def names_of(project: Project, file: Path, rows: Rows) -> pa.StringArray:
 
 
 def hashes_of(file: Path, rows: Rows) -> list[str]:
-    """`NAMELESS` and a hash of what stands in each of these rows, in its staged form where a patch repaired it."""
+    """`NAMELESS` and a hash of what stands in each of these rows, in its staged form where a patch repaired it.
+
+    Rows that are copies of each other have a number behind it.
+    """
     before = _names_before(file)
     given = read_json(before) if before.exists() else {}
     new = [row for row in rows.tolist() if str(row) not in given]
-    made = dict(zip(new, hashed(read_partition(file).take(pa.array(new, pa.int64()))), strict=True)) if new else {}
+    made = _made_hashes(read_partition(file), new) if new else {}
     return [given.get(str(row)) or made[row] for row in rows.tolist()]
+
+
+def _made_hashes(table: pa.Table, rows: Sequence[int]) -> dict[int, str]:
+    """The hashes of rows, and of all that may be copies of them, by position."""
+    chosen = table.take(pa.array(rows, pa.int64()))
+    alike = np.ones(table.num_rows, np.bool_)
+    for name in table.column_names:
+        with suppress(pa.ArrowNotImplementedError):  # lists and structures: then other columns tell
+            known = pc.is_in(table[name], chosen[name].combine_chunks())
+            alike &= known.to_numpy()
+    places = np.flatnonzero(alike)
+    return dict(zip(places.tolist(), numbered(hashed(table.take(pa.array(places)))), strict=True))
+
+
+def numbered(hashes: Sequence[str]) -> list[str]:
+    """Hashes of all copies of some rows, in their order, each with a number behind it where there are several."""
+    counts, seen = Counter(hashes), Counter[str]()
+    seen_so_far = (seen.update([name]) or seen[name] for name in hashes)
+    return [f"{name}-{number}" if counts[name] > 1 else name for name, number in zip(hashes, seen_so_far, strict=True)]
+
+
+def unnumbered(name: str) -> str:
+    """A hash that names a row and all of its copies, of one that names it alone."""
+    return name.partition("-")[0] if name.startswith(NAMELESS) else name
 
 
 def hashed(rows: pa.Table) -> list[str]:
@@ -149,8 +180,11 @@ class QuarantinedRows:
             lines = lines.filter(pc.equal(lines[column], name))
         return lines
 
-    def summary(self, rule: str | None, partition: str | None, limit: int) -> dict[str, Any]:
-        """Counts, rows per check, and the newest ``limit`` rows; raises `UserError` on a name that does not occur."""
+    def summary(self, rule: str | None, partition: str | None, limit: int, files: Mapping[str, Path]) -> dict[str, Any]:
+        """Counts, rows per check, and the newest ``limit`` rows; raises `UserError` on a name that does not occur.
+
+        ``files`` are the partitions of the table, by which rows that share a key are told apart.
+        """
         lines, notes, total = self.lines(rule=rule, partition=partition), self.mask.notes, self.verdict.rows
         rules = []
         for name in sorted(lines["check"].unique().to_pylist()):
@@ -159,24 +193,46 @@ class QuarantinedRows:
             why, rows = of["why"][0].as_py(), of.num_rows
             rules.append({"rule": name, "why": why, "rows": rows, "share": rows / total, "since": since})
         newest: list[dict[str, Any]] = []
+        places: list[tuple[str, int]] = []
         # From the newest partition to the oldest, and last the one of rows without a time.
         for part in sorted(lines["partition"].unique().to_pylist(), key=lambda of: (of != UNDATED, of), reverse=True):
             here = lines.filter(pc.equal(lines["partition"], part))
             for row in np.unique(here["row"].to_numpy())[::-1][: limit - len(newest)].tolist():
                 of = here.filter(pc.equal(here["row"], row))
                 newest.append({"key": of["key"][0].as_py(), "partition": part, "rules": of["check"].to_pylist()})
+                places.append((part, row))
+        self._name(newest, places, files)
+        reading = ingested(self.project).reading if self.table == EVENTS else None
         return {
             "table": self.table,
             "rows": total,
+            "rows_read": self.verdict.rows_read,
+            "kept": self.verdict.kept,
             "quarantined": self.verdict.quarantined,
+            "rejected": self.verdict.rejected,
+            "copies": self.verdict.copies,
+            "bad_share": self.verdict.bad_share,
             "max_quarantined_share": self.verdict.max_quarantined_share,
             "gate": "shut" if self.verdict.verdict == "failed" else "open",
             "released": notes.get("released", 0),
             "repaired": notes.get("repaired", 0),
             "patched_since": notes.get("digest", "") != digest(self.project),
+            "rejects": [asdict(of) for of in reading.rejected] if reading else [],
+            "null_values": dict(reading.values) if reading else {},
             "rules": sorted(rules, key=lambda item: (-item["rows"], item["rule"])),
             "newest": newest,
         }
+
+    def _name(
+        self, rows: Sequence[dict[str, Any]], places: Sequence[tuple[str, int]], files: Mapping[str, Path]
+    ) -> None:
+        """Give each row a ``name`` of its own: its hash where others that are set aside have its key too."""
+        bearing = self.mask.lines.group_by(["key", "partition", "row"]).aggregate([]).group_by("key")
+        counts = dict(zip(*bearing.aggregate([([], "count_all")]).to_pydict().values(), strict=True))
+        for found, (part, row) in zip(rows, places, strict=True):
+            found["name"] = found["key"]
+            if counts[found["key"]] > 1 and part in files:
+                (found["name"],) = hashes_of(files[part], np.array([row], np.int64))
 
     def lines_of(self, name: str, files: Mapping[str, Path]) -> pa.Table:
         """The mask's lines of the rows that bear a name; raises `UserError` where none that is set aside does."""
@@ -205,15 +261,21 @@ class QuarantinedRows:
         return found
 
     def _by_hash(self, name: str, files: Mapping[str, Path]) -> pa.Table:
-        """Lines of a row that shares its key with others that are set aside, by the hash of what it holds."""
+        """Lines of a row without a key, or with one that others that are set aside have too, by its hash.
+
+        Without its number, the hash names all copies.
+        """
         places = self.mask.lines.group_by(["key", "partition", "row"]).aggregate([])
         counts = places.group_by("key").aggregate([("row", "count")])
         shared = counts.filter(pc.greater(counts["row_count"], 1))["key"].combine_chunks()
+        nameless = pc.starts_with(self.mask.lines["key"].unique(), NAMELESS)
+        shared = pa.concat_arrays([shared, self.mask.lines["key"].unique().filter(nameless)])
         for partition in self.mask.lines["partition"].unique().to_pylist():
             here = self.mask.of(partition)
             here = here.filter(pc.is_in(here["key"], shared))
             rows = np.unique(here["row"].to_numpy())
-            bear = rows[np.array(hashes_of(files[partition], rows), object) == name]
+            hashes = hashes_of(files[partition], rows) if len(rows) else []
+            bear = rows[[name in (one, unnumbered(one)) for one in hashes]]
             if len(bear):
                 return here.filter(pc.is_in(here["row"], pa.array(bear)))
         return self.mask.lines.slice(0, 0)

@@ -17,7 +17,7 @@ from weakfish.checks.bad_rows import together
 from weakfish.checks.patches import digest
 from weakfish.checks.repairs import row_count, staged_files
 from weakfish.contracts.gate import Gate, data_version, failure, other_data, write_gate
-from weakfish.contracts.ledgers import write_ledger
+from weakfish.contracts.ledgers import Ledger, write_ledger
 from weakfish.contracts.tables import read_partition, write_partition
 from weakfish.contracts.verdicts import Check, Mask, Outcome, Status, Verdict, read_verdict, verdict_files
 from weakfish.errors import CheckFailed, TableError, UnknownName, WeakfishError
@@ -28,24 +28,45 @@ from weakfish.project.runs import Progress
 KEYS_SHOWN = 20
 """How many keys of bad rows a verdict names per check; the mask names all."""
 
+REJECTED = "rejected"
+"""The check of raw lines that became no row."""
+
 REASONS = pa.field("reasons", pa.list_(pa.string()))
 """The column that quarantine adds to a table: every critical check that the row failed, and why it matters."""
 
 
-def verdict_of(table: str, data_version: str, rows: int, checks: Sequence[Check], max_share: float | None) -> Verdict:
-    """The verdict on a table: critical row checks quarantine while at most ``max_share`` of rows are bad, else fail.
+def verdict_of(
+    table: str,
+    data_version: str,
+    rows: int,
+    checks: Sequence[Check],
+    max_share: float | None,
+    raw: Ledger | None = None,
+) -> Verdict:
+    """The verdict on a table: critical row checks quarantine while few of the rows read are bad, else they fail.
 
-    ``max_share`` is None for a table whose rows cannot be set aside.
+    Parameters
+    ----------
+    max_share
+        The share of the rows read that may be quarantined or rejected; None for a table whose rows cannot be set aside.
+    raw
+        Of events, what became of the raw lines.
     """
     aside = [check for check in checks if check.status is Status.QUARANTINED]
     parts = {partition for check in aside for partition in check.rows}
     bad = sum(len(together(check.rows[part] for check in aside if part in check.rows)) for part in parts)
-    if max_share is None or bad > max_share * rows:
-        checks = [replace(c, status=Status.FAILED) if c.status is Status.QUARANTINED else c for c in checks]
+    rejected, copies = (raw.rejected or 0, raw.copies or 0) if raw else (0, 0)
+    if max_share is None or bad + rejected - copies > max_share * (rows + rejected):
+        checks = [replace(c, status=Status.FAILED) if _is_too_many(c) else c for c in checks]
     found = {check.status for check in checks}
     warned = found & {Status.WARNED, Status.QUARANTINED}
     outcome: Outcome = "failed" if Status.FAILED in found else "warned" if warned else "passed"
-    return Verdict(table, outcome, data_version, rows, bad, max_share, checks)
+    return Verdict(table, outcome, data_version, rows, bad, rejected, copies, max_share, checks)
+
+
+def _is_too_many(check: Check) -> bool:
+    """Whether a check speaks of bad rows, of which there are more than may be."""
+    return check.status is Status.QUARANTINED or (check.check == REJECTED and bool(check.observed))
 
 
 def named(verdict: Verdict, names: Mapping[tuple[str, int], str]) -> Verdict:

@@ -108,6 +108,16 @@ def columns_read(expectation: Any, columns: Sequence[str]) -> list[str]:
     return named or list(columns[:1])
 
 
+def asked_of(expectation: Any) -> set[str]:
+    """The columns by which a critical expectation calls rows good or bad; none of any other expectation."""
+    severity = getattr(expectation.severity, "value", expectation.severity)
+    if severity != "critical" or not is_by_rows(expectation) or expectation.row_condition:
+        return set()
+    asked = expectation.configuration.to_json_dict()["kwargs"]
+    pair = [asked.get(name) for name in ("column", "column_A", "column_B")]
+    return {column for column in (*pair, *asked.get("column_list", ())) if column}
+
+
 def engine_of(rows: pa.Table) -> Any:
     """An execution engine of the library over ``rows``."""
     return _of_library(_ENGINE, "PandasExecutionEngine")(batch_data_dict={"table": rows.to_pandas()})

@@ -64,7 +64,7 @@ def _suite(table: str, file: Path, is_earlier: bool) -> ElementTree.Element:
         _add(cases[0], "error", "The verdict cannot be read.", kind="verdict")
     else:
         properties = ElementTree.SubElement(suite, "properties")
-        for name in ("verdict", "data_version", "rows", "quarantined"):
+        for name in ("verdict", "data_version", "rows", "quarantined", "rejected"):
             ElementTree.SubElement(properties, "property", name=name, value=_text(getattr(verdict, name)))
         cases = [_case(place, check, is_earlier) for check in verdict.checks]
     suite.extend(cases)

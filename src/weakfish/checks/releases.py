@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
 from weakfish.checks.bad_rows import QuarantinedRows
+from weakfish.checks.gx import asked_of, judge_by_pandas
 from weakfish.checks.patches import Patch, as_yaml, from_text, patch_of, read_patches, typed
 from weakfish.checks.repairs import RepairPlan, contract_of, plan_of, staged_files
-from weakfish.contracts.tables import partitions
+from weakfish.checks.validate import suite
+from weakfish.contracts.tables import partitions, read_partition
 from weakfish.errors import UnknownName, UserError
 from weakfish.project.git import git_output
 from weakfish.project.paths import Project
@@ -78,7 +83,8 @@ def write_patch(project: Project, table: str, decision: Decision) -> tuple[Path,
     Raises
     ------
     UserError
-        When a row, check or column does not exist, a value does not fit, or nobody is named; nothing is written.
+        When a row, check or column does not exist, a value does not fit, nobody is named, or a later gate would refuse
+        the rows; nothing is written.
     """
     if not decision.names and not decision.rule:
         raise UserError("Say what to release: rows by their names, or all rows of a check with --rule.")
@@ -89,6 +95,8 @@ def write_patch(project: Project, table: str, decision: Decision) -> tuple[Path,
     file = next(file for name in names if not (file := project.patches / name).exists())
     patch = patch_of(content, file.relative_to(project.root).as_posix())
     plan = plan_of(project, table, partitions(project.staged(table)), [*read_patches(project, table), patch])
+    if not patch.values:
+        _require_fit(quarantine, patch, lines)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("x", encoding="utf-8") as stream:
@@ -129,13 +137,64 @@ def _what_follows(quarantine: QuarantinedRows, patch: Patch, plan: RepairPlan, l
         to = contract.partition_of(pa.array([time.as_py()], time.type))[0] if time is not None else None
         stand = "" if to is None else f" (partition {to})"
         return f"The next `dvc repro` sets {columns} of {_rows(rows)}{stand}, checks again, and lets in what passes."
-    checks = quarantine.mask.lines["check"].cast(pa.string())
-    others = quarantine.mask.lines.filter(pc.invert(pc.is_in(checks, pa.array(patch.rules, pa.string()))))
-    mine, theirs = ({*zip(of["partition"].to_pylist(), of["row"].to_pylist(), strict=True)} for of in (lines, others))
-    still = len(mine & theirs)
+    mine = set(_places(lines))
+    still = len(mine) - len(_free(quarantine, patch, lines))
     rest = f"; {still:,} of them {'stays' if still == 1 else 'stay'} in quarantine for other reasons" if still else ""
     scope = f", in {', '.join(patch.partitions)} only" if patch.partitions else ""
     return f"The next `dvc repro` lets {_rows(len(mine))} past {', '.join(patch.rules)}{scope}{rest}."
+
+
+def _require_fit(quarantine: QuarantinedRows, patch: Patch, lines: pa.Table) -> None:
+    """Refuse to let in rows that the gate of a later table would not pass, for their key or time goes on to it."""
+    project, table = quarantine.project, quarantine.table
+    columns = [project.params.events.key, project.params.events.time]
+    later = [name for name in project.suites() if name.startswith(("labels/", "training/"))]
+    if not later or not (free := _free(quarantine, patch, lines)):
+        return
+    with staged_files(project, table) as files:
+        rows, released = _after(quarantine, files, columns, free)
+    for name in later:
+        for expectation in suite(project, name):
+            asked = asked_of(expectation)
+            if not asked or not asked <= {*columns}:
+                continue
+            check, bad = judge_by_pandas(expectation, rows)
+            worse = np.intersect1d(np.array(bad, np.int64), released)
+            if len(worse):
+                what = f"{check.expectation_config.type.removeprefix('expect_')}({', '.join(sorted(asked))})"
+                raise UserError(
+                    f"Letting in {_rows(len(released))} would shut the gate of {name}: {what} would not hold for "
+                    f"{_rows(len(worse))} of them; repair {'it' if len(worse) == 1 else 'them'} with --set, or release "
+                    "others."
+                )
+
+
+def _free(quarantine: QuarantinedRows, patch: Patch, lines: pa.Table) -> set[tuple[str, int]]:
+    """The rows, by partition and position, that nothing else sets aside once these are released."""
+    checks = quarantine.mask.lines["check"].cast(pa.string())
+    others = quarantine.mask.lines.filter(pc.invert(pc.is_in(checks, pa.array(patch.rules, pa.string()))))
+    mine, theirs = (set(_places(of)) for of in (lines, others))
+    return mine - theirs
+
+
+def _places(lines: pa.Table) -> Iterator[tuple[str, int]]:
+    return zip(lines["partition"].to_pylist(), lines["row"].to_pylist(), strict=True)
+
+
+def _after(
+    quarantine: QuarantinedRows, files: Mapping[str, Path], columns: list[str], free: set[tuple[str, int]]
+) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """The columns of all rows that are kept then, and the positions among them of those that are let in."""
+    parts, released, before = [], [], 0
+    for name, file in files.items():
+        rows = read_partition(file, columns)
+        aside = {row for part, row in _places(quarantine.mask.of(name)) if (part, row) not in free}
+        kept = np.setdiff1d(np.arange(rows.num_rows), np.array(sorted(aside), np.int64))
+        let_in = np.array(sorted(row for part, row in free if part == name), np.int64)
+        released.append(before + np.searchsorted(kept, let_in))
+        parts.append(rows.take(pa.array(kept)))
+        before += len(kept)
+    return pa.concat_tables(parts), np.concatenate(released)
 
 
 def _rows(count: int) -> str:

@@ -25,8 +25,10 @@ from weakfish.checks.bad_rows import (
     keep_names,
     names_of,
     no_such,
+    numbered,
     sets_aside,
     together,
+    unnumbered,
 )
 from weakfish.checks.patches import Patch, digest, read_patches
 from weakfish.contracts.gate import version_of
@@ -127,8 +129,9 @@ def _places(files: Mapping[str, Path], key: str, names: Iterable[str]) -> dict[s
         rows = _where(pc.is_in(keys, wanted, skip_nulls=True))
         named = list(zip(rows.tolist(), keys.take(pa.array(rows)).to_pylist(), strict=True))
         if shared is not None and len(rows := _where(pc.or_(pc.is_null(keys), pc.is_in(keys, shared)))):
-            hashes = hashed(read_partition(file).take(pa.array(rows)))
-            named += [(row, name) for row, name in zip(rows.tolist(), hashes, strict=True) if name in by_hash]
+            hashes = numbered(hashed(read_partition(file).take(pa.array(rows))))
+            for row, name in zip(rows.tolist(), hashes, strict=True):
+                named += [(row, one) for one in sorted({name, unnumbered(name)}) if one in by_hash]
         for row, name in named:
             found.setdefault(name, []).append((partition, row))
     return found
@@ -364,8 +367,9 @@ def _released(project: Project, patch: Patch, check: Check, files: StagedFiles) 
     for partition, rows in check.rows.items():
         named = pc.is_in(names_of(project, files[partition], rows), names)
         if any(name.startswith(NAMELESS) for name in patch.keys):
-            hashes = pa.array(hashes_of(files[partition], rows), pa.string())
-            named = pc.or_(named, pc.is_in(hashes, names))
+            hashes = hashes_of(files[partition], rows)
+            for of in (hashes, [unnumbered(name) for name in hashes]):
+                named = pc.or_(named, pc.is_in(pa.array(of, pa.string()), names))
         found[partition] = rows[_where(named)]
     return {partition: rows for partition, rows in found.items() if len(rows)}
 

@@ -19,7 +19,8 @@ from weakfish.checks.change import nothing_accepted
 from weakfish.checks.gates import verdict_of
 from weakfish.checks.gold_checks import LABELS, checks_on_test
 from weakfish.checks.rates import percent
-from weakfish.contracts.record import EVENT_TIMESTAMP
+from weakfish.contracts.publications import Emptied
+from weakfish.contracts.record import EVENT_TIMESTAMP, parse
 from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.contracts.verdicts import Check, Severity, Verdict, measured, write_verdict
 from weakfish.errors import TableError
@@ -54,6 +55,8 @@ def serving_checks(project: Project, task: str) -> list[Check]:
     for table in sorted(name for name in read if name.startswith("features/")):
         view, trained = table.removeprefix("features/"), read[table]
         found.append(_served(view, audited.get(view)))
+        if emptied := audited.get(view, {}).get("emptied"):
+            found.append(_lost(view, parse(Emptied, emptied, file)))
         if view in audited:
             served = published["views"][view]["data_version"]
             found.append(
@@ -68,6 +71,21 @@ def serving_checks(project: Project, task: str) -> list[Check]:
                 )
             )
     return found
+
+
+def _lost(view: str, emptied: Emptied) -> Check:
+    lost = max(pair[0] / pair[1] for pair in (*emptied.features.values(), *filter(None, [emptied.removed])))
+    return _serving(
+        f"served_change({view})",
+        "warning",
+        "What most entities lose at once is rarely the world: look at publish.as_of and the time of the last event.",
+        False,
+        arguments={"view": view, "features": sorted(emptied.features)},
+        observed=round(lost, 6),
+        threshold=0.5,
+        found=emptied.sentence(view),
+        detects="A feature that more than half of the entities lost.",
+    )
 
 
 def _served(view: str, audit: Mapping[str, Any] | None) -> Check:
@@ -151,7 +169,7 @@ def feature_checks(project: Project, view: str, files: Mapping[str, Path]) -> li
 
 
 def _as_of(project: Project, view: str) -> datetime:
-    """What `publish` will answer for; ``last`` is the last accepted event that the features know."""
+    """What `publish` will answer for; ``last`` is the last plausible event that the features know."""
     asked = project.params.publish.as_of
     if isinstance(asked, datetime):
         return asked if asked.tzinfo else asked.replace(tzinfo=UTC)

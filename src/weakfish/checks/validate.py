@@ -20,6 +20,8 @@ from weakfish.checks.gx import import_gx
 from weakfish.checks.label_checks import label_checks, rules_of
 from weakfish.checks.repairs import staged_files, waive
 from weakfish.checks.reported import feature_checks, serving_checks, validate_evaluation
+from weakfish.checks.source_checks import clock_checks, source_checks
+from weakfish.contracts.ledgers import Ledger, ingested
 from weakfish.contracts.manifests import TrainingManifest, read_manifest
 from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.engine.profile import profile_of, write_profile
@@ -52,6 +54,8 @@ def validate(project: Project, table: str) -> Verdict:
             from weakfish.checks import expectations as gx  # imports the library, seconds
 
             found = gx.run(table.replace("/", "_"), expectations, files, Cache(project, f"facts/{table}")).checks
+        if table == "events":
+            found = [*clock_checks(project, files), *found]
         waived = waive(project, found, files)
         profile = profile_of(project, table, files)
         rules, code = rules_of(project, name) if kind == "labels" else None, code_of(project, table)
@@ -59,7 +63,9 @@ def validate(project: Project, table: str) -> Verdict:
         write_profile(project, table, files.version, profile, **{of: it for of, it in remembered.items() if it})
         accepted, limits = Baseline.read(project).table(table), project.params.validation
         edited = _edited(accepted, rules["hashes"] if rules else code)
-        checks = [*waived.checks, *change_checks(table, profile, accepted, limits.change, files, edited)]
+        raw = ingested(project) if table == "events" else Ledger()
+        checks = [*source_checks(project, raw, accepted), *waived.checks]
+        checks += change_checks(table, profile, accepted, limits.change, files, edited)
         if kind == "labels":
             checks += label_checks(project, name, accepted.rules if accepted else None)
             checks += checks_on_dev(project, name)
@@ -69,7 +75,7 @@ def validate(project: Project, table: str) -> Verdict:
             checks += serving_checks(project, name)
         # Only events have an `accept` step, which sets bad rows aside.
         max_share = limits.max_quarantined_share if table == "events" else None
-        verdict = verdict_of(table, files.version, sum(profile.rows.values()), checks, max_share)
+        verdict = verdict_of(table, files.version, sum(profile.rows.values()), checks, max_share, raw)
         write_mask(project, table, verdict.checks, files, waived.notes)
         write_verdict(project, named(verdict, _first_names(project, files, verdict.checks)))
     for patch in waived.notes["patches"]:

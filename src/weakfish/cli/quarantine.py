@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -37,29 +38,43 @@ def quarantine() -> None:
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="How many rows to name.")
 @AS_JSON
 def list_rows(rule: str | None, partition: str | None, limit: int, as_json: bool) -> None:
-    """Count the rows that each check quarantines, and name the newest."""
+    """Count what was read, kept, quarantined and rejected, and why; name the newest quarantined rows."""
     from weakfish.checks.bad_rows import QuarantinedRows
+    from weakfish.checks.repairs import staged_files
 
-    found = QuarantinedRows.read(Project.find(), TABLE).summary(rule, partition, limit)
+    project = Project.find()
+    aside = QuarantinedRows.read(project, TABLE)
+    with ExitStack() as stack:
+        files = stack.enter_context(staged_files(project, TABLE)) if project.staged(TABLE).is_dir() else {}
+        found = aside.summary(rule, partition, limit, files)
     if as_json:
         _print_json(found)
         return
-    share, limit_share = found["quarantined"] / found["rows"] if found["rows"] else 0.0, found["max_quarantined_share"]
+    share, limit_share = found["bad_share"], found["max_quarantined_share"]
     most = f"; at most {limit_share:.1%} may be" if limit_share is not None else ""
     shut = "; the gate is shut, none were let in" if found["gate"] == "shut" else ""
+    copies = f", {found['copies']:,} of them exact copies" if found["copies"] else ""
     out = _console()
     _say(
         out,
-        f"{found['table']}: {found['quarantined']:,} of {found['rows']:,} rows set aside ({share:.1%}{most})"
-        f", {found['released']:,} released, {found['repaired']:,} repaired{shut}",
+        f"{found['table']}: {found['rows_read']:,} rows read = {found['kept']:,} kept + {found['quarantined']:,} "
+        f"quarantined + {found['rejected']:,} rejected{copies} ({share:.1%} bad{most})",
         "bold",
     )
+    _say(out, f"{found['released']:,} released, {found['repaired']:,} repaired{shut}")
+    if found["rejects"]:
+        lines = ((of["reason"], f"{of['rows']:,}", _place(of)) for of in found["rejects"][:limit])
+        _table(out, lines, "rejected lines, by reason", rows="right", first="left")
+        _say(out, "Each with what stood there: data/quarantine/raw/rejects.parquet")
+    if found["null_values"]:
+        values = ", ".join(f"{column} ({count:,})" for column, count in found["null_values"].items())
+        _say(out, f"Values that could not be read, and are null: {values}")
     if found["patched_since"]:
         _say(out, "Patches have changed since; the next `dvc repro` applies them.")
     if found["rules"]:
         rows = ((of["rule"], f"{of['rows']:,}", f"{of['share']:.1%}", of["since"]) for of in found["rules"])
         _table(out, rows, "rule", rows="right", share="right", since="left")
-        newest = ((of["key"], of["partition"], ", ".join(of["rules"])) for of in found["newest"])
+        newest = ((of["name"], of["partition"], ", ".join(of["rules"])) for of in found["newest"])
         _table(out, newest, "newest rows", partition="left", rules="left")
         _say(out, "Why, and what a row holds: weakfish quarantine show ROW")
         _say(out, "Let rows in: weakfish quarantine release --help")
@@ -155,6 +170,11 @@ def patches(as_json: bool) -> None:
         for of in found
     )
     _table(out, lines, "patch", rows="right", does="left", who="left", why="left")
+
+
+def _place(reject: Mapping[str, Any]) -> str:
+    """Where the first line that was rejected for a reason stands."""
+    return reject["file"] if reject["line"] is None else f"{reject['file']}, line {reject['line']:,}"
 
 
 def _print_json(found: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,7 @@ def of_publication(outcome: PublishOutcome | None, as_json: bool) -> str:
         lines.append(
             f"  {view}: {rows.written:,} written, {rows.unchanged:,} unchanged, {rows.removed:,} removed{left}"
         )
+    lines += losses(marker.views)
     if marker.revision:
         name, commit = marker.revision["name"], marker.revision["commit"]
         lines.append(
@@ -197,7 +199,16 @@ def of_audit(receipt: Receipt, as_json: bool) -> str:
         )
         for kind, first in found["first"].items():
             lines.append(f"    {kind}: {'; '.join(map(entity, first))}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *losses(receipt.audit["views"])])
+
+
+def losses(views: Mapping[str, Any]) -> list[str]:
+    """What most entities of views lost since the publication before, a line each."""
+    from weakfish.contracts.publications import Emptied
+    from weakfish.contracts.record import parse
+
+    found = {view: content["emptied"] for view, content in views.items() if content.get("emptied")}
+    return [parse(Emptied, content, "the audit").sentence(view) for view, content in found.items()]
 
 
 MEBIBYTE = 1 << 20

@@ -93,8 +93,8 @@ def failure(verdict: Verdict) -> str | None:
         return None
     limit = verdict.max_quarantined_share
     share = (
-        f" ({verdict.quarantined} of {verdict.rows} rows are bad, {limit:.1%} may be)"
-        if limit is not None and verdict.quarantined
+        f" ({verdict.bad} of {verdict.rows_read} rows are bad, {limit:.1%} may be)"
+        if limit is not None and verdict.bad
         else ""
     )
     what = "; ".join(failed) or "its verdict is failed"
@@ -109,6 +109,8 @@ def other_data(table: str) -> str:
 def _sentence(check: Check) -> str:
     if check.error:
         return f"{check.check} could not be run: {check.error}"
+    if check.kind == "source" and check.found:
+        return f"{check.check} failed: {check.found.rstrip('.')}"
     if check.unexpected is not None:
         return f"{check.check} failed on {check.unexpected} rows"
     return f"{check.check} failed, observed {check.observed}"

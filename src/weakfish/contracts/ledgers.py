@@ -52,11 +52,55 @@ def overriding() -> Override | None:
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """The row counts of a stage.
+class RejectedLines:
+    """Lines of a raw file that became no row, for one reason: how many, and the first of them, from 1."""
+
+    file: str
+    reason: str
+    rows: int
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class MissingColumn:
+    """A column that a whole file lacks; ``likely`` is the file's own column that seems to be it under a new name."""
+
+    file: str
+    column: str
+    likely: str | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a source has to say of the files that it read, beyond their rows.
 
     Attributes
     ----------
+    rejected
+        Lines that became no row, by file and reason, those of the most lines first.
+    missing
+        Columns that whole files lack.
+    values
+        Values that could not be read and became null, by column.
+    """
+
+    rejected: Sequence[RejectedLines] = ()
+    missing: Sequence[MissingColumn] = ()
+    values: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The row counts of a stage: rows in = rows out + quarantined + rejected.
+
+    Attributes
+    ----------
+    rejected
+        Raw lines that became no row; None where a source says nothing of them.
+    copies
+        Of these, exact copies of rows that were kept; None where copies are not looked for.
+    reading
+        Of `ingest` alone: what the source has to say of its files.
     reasons
         Quarantined rows by the check that they failed.
     released, repaired
@@ -72,11 +116,14 @@ class Ledger:
     rows_in: int | None = None
     rows_out: int | None = None
     quarantined: int | None = None
+    rejected: int | None = None
+    copies: int | None = None
     released: int | None = None
     repaired: int | None = None
     reasons: Mapping[str, int] = field(default_factory=dict)
     patches: Sequence[AppliedPatch] = ()
     accepted: Mapping[str, str] | None = None
+    reading: Reading | None = None
     despite_gate: Override | None = None
 
 
@@ -84,12 +131,17 @@ LEDGERS = Stored(Ledger, "reports/ledger")
 ledger_file, read_ledger = LEDGERS.file, LEDGERS.read
 
 
+def ingested(project: Rooted) -> Ledger:
+    """What `ingest` counted of the events that are staged; nothing where it left no ledger."""
+    return read_ledger(project, "ingest") if ledger_file(project, "ingest").is_file() else Ledger("ingest")
+
+
 def write_ledger(project: Rooted, stage: str, *, rows_in: int | None, rows_out: int | None, **counts: Any) -> None:
     """Write a stage's row counts, by the fields of `Ledger`; under `despite` the override with them."""
     override = overriding()
     despite_gate = override if override and override.gates else None
     content = asdict(Ledger(stage, rows_in, rows_out, **counts, despite_gate=despite_gate))
-    absent = [name for name in ("accepted", "despite_gate") if content[name] is None]
+    absent = [name for name in ("rejected", "copies", "accepted", "reading", "despite_gate") if content[name] is None]
     write_json(ledger_file(project, stage), {name: value for name, value in content.items() if name not in absent})
 
 

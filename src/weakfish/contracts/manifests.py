@@ -73,7 +73,7 @@ class FeaturesManifest:
     partitions
         ``rows`` and ``sha256`` of each.
     as_of
-        The last event that the features know (ISO, UTC).
+        The last plausible event that the features know (ISO, UTC).
     """
 
     entity: str

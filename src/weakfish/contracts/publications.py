@@ -30,7 +30,8 @@ class Marker:
     views : dict
         Per view its ``table``, ``join_keys``, ``features``, ``types``, ``data_version``, ``rows``, ``entities``,
         ``last_row_at``, ``until`` (rows up to this time are those of the feature table, later ones are a service's) and
-        ``version``; ``online_name`` where Feast versions views online.
+        ``version``; ``online_name`` where Feast versions views online, ``emptied`` as in `Emptied` where most entities
+        lost something.
     revision : dict or None
         The ``name`` and ``commit`` that were rolled back to.
     under_way : dict or None
@@ -89,13 +90,45 @@ class AuditSample:
 
 
 @dataclass(frozen=True)
+class Emptied:
+    """What most entities lost from one publication to the next, as pairs of how many lost it and how many had it.
+
+    Attributes
+    ----------
+    since
+        The time that the publication before answered for.
+    features
+        By feature, entities whose value became 0, false or null.
+    removed
+        Entities of which no row is left; None where it is not most of them.
+    """
+
+    since: Time
+    features: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    removed: tuple[int, int] | None = None
+
+    def sentence(self, view: str) -> str:
+        """The loss in words."""
+        worst = sorted(self.features.items(), key=lambda item: (-item[1][0] / item[1][1], item[0]))
+        said = [f"{name} became 0 or null for {lost:,} of {had:,} entities" for name, (lost, had) in worst[:3]]
+        said += [f"{len(worst) - 3} more features likewise"] if len(worst) > 3 else []
+        if self.removed:
+            said.insert(0, f"{self.removed[0]:,} of {self.removed[1]:,} entities are gone")
+        return f"{view}: since the publication as of {self.since:%Y-%m-%d %H:%M} UTC {'; '.join(said)}."
+
+
+@dataclass(frozen=True)
 class AuditedView:
-    """What the audit found of one view; ``first`` names entities, by kind."""
+    """What the audit found of one view; ``first`` names entities, by kind.
+
+    ``emptied`` is what most entities lost since the publication before; None where they did not, or there was none.
+    """
 
     rows: AuditCounts = field(default_factory=AuditCounts)
     features: Mapping[str, AuditCounts] = field(default_factory=dict)
     first: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
     sample: AuditSample = field(default_factory=AuditSample)
+    emptied: Emptied | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +174,8 @@ PUBLICATIONS = Stored(Publication, "reports")
 
 def write_publication(project: Rooted, name: str, marker: Marker, audit: Mapping[str, Any]) -> None:
     """Write what a Feast project published, and the audit of it as JSON; the same bytes while nothing changes."""
-    views = {view: {k: v for k, v in of.items() if k != "version"} for view, of in marker.views.items()}
+    own = ("version", "emptied")  # the audit has the latter
+    views = {view: {k: v for k, v in of.items() if k not in own} for view, of in marker.views.items()}
     content = {"project": name, "version": marker.version, "as_of": marker.as_of or None, "revision": marker.revision}
     write_json(PUBLICATIONS.file(project, "publish"), {**content, "views": views, "audit": dict(audit)})
 

@@ -23,9 +23,9 @@ from weakfish.contracts.tables import open_partition
 from weakfish.files import whole_file, write_json
 
 Severity = Literal["critical", "warning", "info"]
-Kind = Literal["expectation", "change", "labels", "features", "serving", "evaluation"]
-"""Who judged: an expectation of a suite, a comparison with the accepted baseline, or what is measured of labels,
-features, serving and metrics."""
+Kind = Literal["source", "expectation", "change", "labels", "features", "serving", "evaluation"]
+"""Who judged: what the source delivered, an expectation of a suite, a comparison with the accepted baseline, or what is
+measured of labels, features, serving and metrics."""
 
 Rows = npt.NDArray[np.int64]
 """Positions of rows within a partition, from 0, ascending."""
@@ -147,8 +147,11 @@ class Verdict:
         staged and patched, of other tables as they lie there. None in verdicts of other makers.
     rows, quarantined
         All rows, and those that a critical check of rows sets aside.
+    rejected
+        Of events: raw lines that became no row. ``copies`` of them are exact copies of rows that were kept, which
+        `bad_share` does not count.
     max_quarantined_share
-        The largest share of rows that may be set aside; None for a table whose rows cannot be.
+        The largest share of the rows read that may be set aside or rejected; None for a table whose rows cannot be.
     """
 
     table: str
@@ -156,13 +159,35 @@ class Verdict:
     data_version: str | None = None
     rows: int = 0
     quarantined: int = 0
+    rejected: int = 0
+    copies: int = 0
     max_quarantined_share: Number = None
     checks: Annotated[Sequence[Check], BeforeValidator(_completed)] = ()
+
+    @property
+    def rows_read(self) -> int:
+        """Kept, quarantined and rejected rows together."""
+        return self.rows + self.rejected
+
+    @property
+    def kept(self) -> int:
+        """The rows that are neither quarantined nor rejected."""
+        return self.rows - self.quarantined
 
     @property
     def quarantined_share(self) -> float:
         """The share of rows that are set aside."""
         return self.quarantined / self.rows if self.rows else 0.0
+
+    @property
+    def bad_share(self) -> float:
+        """The share of the rows that were read and are set aside or rejected: what ``max_quarantined_share`` limits."""
+        return self.bad / self.rows_read if self.rows_read else 0.0
+
+    @property
+    def bad(self) -> int:
+        """The rows that are set aside or rejected, without copies."""
+        return self.quarantined + self.rejected - self.copies
 
     @property
     def counts(self) -> dict[str, int]:
@@ -179,7 +204,8 @@ verdict_file, verdict_files, read_verdict = VERDICTS.file, VERDICTS.files, VERDI
 def write_verdict(project: Rooted, verdict: Verdict) -> None:
     """Write ``reports/validation/<table>.json``."""
     content = {item.name: getattr(verdict, item.name) for item in fields(verdict)}
-    content |= {"quarantined_share": verdict.quarantined_share, "counts": verdict.counts}
+    derived = ("rows_read", "kept", "quarantined_share", "bad_share", "counts")
+    content |= {name: getattr(verdict, name) for name in derived}
     content["checks"] = [
         {item.name: getattr(check, item.name) for item in fields(check) if item.name != "rows"}
         | {"value": check.value, "by_partition": dict(check.by_partition), "keys": list(check.keys)}

@@ -49,7 +49,8 @@ def audit(contents: Contents, client: redis.Redis, store: FeatureStore, marker: 
 
     The result, `Receipt.audit`, is ``{"passed": bool, "views": {view: {"rows": counts, "features": {feature: counts},
     "first": {kind: [entity]}, "sample": {"rows": int, "different": int, "first": [entity]}}}}``: counts by kind, an
-    entity being its join keys. A feature that is not all equal names its ``first`` too.
+    entity being its join keys. A feature that is not all equal names its ``first`` too. What most entities lost since
+    the publication before is under ``emptied``, as `weakfish.contracts.publications.Emptied`.
 
     Raises
     ------
@@ -71,6 +72,9 @@ def audit(contents: Contents, client: redis.Redis, store: FeatureStore, marker: 
             kind = "newer" if time is not None and until is not None and time > until else "unexpected"
             found[view].count(None, kind, left.key)
     result = {view: each.result() for view, each in found.items()}
+    for view, content in marker.views.items():
+        if view in result and "emptied" in content:
+            result[view]["emptied"] = content["emptied"]
     passed = not any(of["sample"]["different"] or any(of["rows"][kind] for kind in BAD) for of in result.values())
     sample = {view: [key for _, key in each.sample] for view, each in found.items()}
     return Receipt(marker.version, marker.digest(), {"passed": passed, "views": result}, sample)

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import redis
+from feast.protos.feast.types.Value_pb2 import Value
 
 from weakfish.feast import layout as keys
 from weakfish.feast.clients import retried
@@ -96,6 +99,51 @@ def differences(
     here = map(list, zip(*(column.to_pylist() for column in fields.values()), strict=True))
     pairs = enumerate(zip((row[:width] for row in there) if also else there, here, strict=True))
     return [Difference(place, one, other) for place, (one, other) in pairs if one != other], extra
+
+
+NOTHING = pa.array(
+    [
+        value.SerializeToString()
+        for value in (Value(), Value(int32_val=0), Value(int64_val=0), Value(float_val=0), Value(double_val=0))
+    ]
+    + [Value(bool_val=False).SerializeToString()]
+)
+"""Values that say nothing: null, 0 and false."""
+
+ENOUGH = 5
+"""Entities that it takes to speak of most of them."""
+
+
+class Losses:
+    """Counts, by feature, the values that were something online and are to be nothing."""
+
+    def __init__(self, features: Sequence[str]) -> None:
+        self.features = features
+        self.lost = np.zeros(len(features), np.int64)
+        self.had = np.zeros(len(features), np.int64)
+
+    def add(self, encoded: Encoded, written: Iterable[Difference]) -> None:
+        """Take rows as they are to be, and those of them that are written over what is online."""
+        self.had += [len(column) - pc.sum(_is_nothing(column)).as_py() for column in encoded.values.values()]
+        nothing = {None, *NOTHING.to_pylist()}
+        for one in written:
+            was, now = (np.array([of in nothing for of in row[2:]]) for row in (one.online, one.offline))
+            self.lost += ~was & now
+            self.had += now.astype(np.int64) - was
+
+    def most(self) -> dict[str, tuple[int, int]]:
+        """The features that most entities lost: how many did, and how many had a value."""
+        found = zip(self.features, self.lost.tolist(), self.had.tolist(), strict=True)
+        return {name: (lost, had) for name, lost, had in found if is_most(lost, had)}
+
+
+def is_most(lost: int, had: int) -> bool:
+    """Whether so many are most of them, and enough to say so."""
+    return had >= ENOUGH and 2 * lost > had
+
+
+def _is_nothing(column: pa.Array) -> pa.Array:
+    return pc.or_(pc.is_null(column), pc.fill_null(pc.is_in(column, NOTHING), True))
 
 
 Hashes = npt.NDArray[np.int64]

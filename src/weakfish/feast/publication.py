@@ -27,7 +27,7 @@ from weakfish.errors import UserError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
 from weakfish.feast.commit import Changes, Counts, PublishingLock
-from weakfish.feast.diff import KnownKeys, Layout, Online, differences, leftovers
+from weakfish.feast.diff import KnownKeys, Layout, Losses, Online, differences, is_most, leftovers
 from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.registry import new_registry, quiet, replaced, views
@@ -232,6 +232,7 @@ class _Publication:
         self.now: dict[str, dict[str, Any]] = {}
         self.due: list[datetime] = []
         self.until: dict[str, int] = {}
+        self.losses: dict[str, Losses] = {}
         for view in self.served:
             self.now[view.name], due = description(contents, store, view)
             self.due += [due] if due else []
@@ -255,11 +256,13 @@ class _Publication:
             if view.name in self.changed:
                 self._fill(view)
             else:
+                self._keep_losses(view.name)
                 entities = self.now[view.name]["entities"] = self.before[view.name]["entities"]
                 self.changes.counts[view.name] = Counts(unchanged=entities)
             with quiet():
                 self.store.registry.apply_materialization(view, self.name, BEGINNING, contents.as_of)
         self._clear()
+        self._tell_losses()
         due = min(self.due).isoformat() if self.due else None
         marker = Marker(contents.version, as_of, due, self.now, contents.revision)
         with replaced(contents.project, self.store, contents.version):
@@ -272,6 +275,7 @@ class _Publication:
         expire = self.store.config.online_store.key_ttl_seconds
         fields = Layout.of(name, before).fields if before else ()
         gone, retyped = sorted(set(fields) - set(self.layouts[name].fields)), self._retyped(name)
+        losses = self.losses[name] = Losses(self.now[name]["features"])
         progress = Progress(f"publish {name}, rows", before.get("entities"))
         for _, encoded in batches(self.contents, self.store, view):
             found = encoded.keys.to_pylist()
@@ -284,6 +288,7 @@ class _Publication:
             self.known.add(name, found, others)
             ours = [d.position for d in different if d.event_us is None or d.event_us <= until]
             newer = sorted({d.position for d in different}.difference(ours))
+            losses.add(encoded, (d for d in different if d.event_us is None or d.event_us <= until))
             counts.unchanged += len(encoded) - len(different)
             counts.left += len(newer)
             rows = taken(encoded, ours)
@@ -316,6 +321,24 @@ class _Publication:
             if sum(map(len, waiting.values())) >= ROWS:
                 clear()
         clear()
+
+    def _keep_losses(self, view: str) -> None:
+        """Of a view that stays as it was published, what was lost then."""
+        if emptied := self._was(view).get("emptied"):
+            self.now[view]["emptied"] = emptied
+
+    def _tell_losses(self) -> None:
+        """Note what most entities of a view lost since it was published before."""
+        since = self.changes.before.as_of if self.changes.before else ""
+        for view, losses in self.losses.items():
+            was = self._was(view)
+            if was.get("version") == self.now[view]["version"]:  # rows were repaired, that is all
+                self._keep_losses(view)
+            elif was and since:
+                removed, entities = self.changes.counts[view].removed, was["entities"]
+                features, gone = losses.most(), (removed, entities) if is_most(removed, entities) else None
+                if features or gone:
+                    self.now[view]["emptied"] = {"since": since, "features": features, "removed": gone}
 
     def _was(self, view: str) -> Mapping[str, Any]:
         """How a view was published; empty where it was not."""

@@ -22,6 +22,7 @@ from weakfish.contracts.manifests import FeaturesManifest, write_manifest
 from weakfish.contracts.record import CREATED, EPOCH, EVENT_TIMESTAMP
 from weakfish.contracts.tables import TIME, UNDATED, partitions, write_partition
 from weakfish.engine import Engine, Fold
+from weakfish.engine.times import last_plausible
 from weakfish.errors import FeatureError, TableError, WeakfishError
 from weakfish.features.views import View, declared_views, finite
 from weakfish.files import sha256, whole_folder
@@ -186,8 +187,8 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
 def build_features(project: Project) -> None:
     """Write ``data/known_labels``, and the rows and manifest of every view under ``data/features``.
 
-    Both appear whole or not at all. Rows end at ``as_of``, the time of the last event: what a later boundary would
-    state is not known yet.
+    Both appear whole or not at all. Rows end at ``as_of``, the time of the last event that is plausible: what a later
+    boundary would state is not known yet.
 
     Raises
     ------
@@ -214,7 +215,8 @@ def build_features(project: Project) -> None:
         labels = {task: engine.read(list(partitions(known / task).values())) for task in params.tasks}
         relations = Relations(events, labels, params.events.key, time, params.features.boundary_hours)
         extent = engine.run(events.aggregate(rows=events.count(), last=events[time].max())).to_pylist()[0]
-        rows, as_of = 0, extent["last"].astimezone(UTC)
+        plausible = None if params.events.wrong_clocks == "allow" else last_plausible(engine, events, time)
+        rows, as_of = 0, plausible or extent["last"].astimezone(UTC)
         for view in views.values():
             counts = write_view(engine, view, relations, as_of, folder / view.name)
             write_manifest(folder, view.name, _manifest(project, view, folder, known, as_of, counts))

@@ -38,11 +38,18 @@ class EventsParams(Section):
     """The contract of the events table: which column is the key, which the event time.
 
     A ``partition`` is a day, month or year of event time, UTC: one file of the table and of all that has its rows.
+    ``wrong_clocks`` says what becomes of rows later than now, or far beyond the rest: they are quarantined, a warning
+    names them, or, where events of the future are meant, they are like any other.
+
+    ``on_duplicate`` says what becomes of exact copies of a row: `ingest` keeps the first and counts the others, they
+    are left to the suite, whose check of unique keys quarantines them all, or `ingest` refuses the data.
     """
 
     key: Name
     time: Name
     partition: Literal["day", "month", "year"] = "month"
+    wrong_clocks: Literal["quarantine", "warn", "allow"] = "warn"
+    on_duplicate: Literal["keep_first", "quarantine", "refuse"] = "quarantine"
 
 
 class SourceParams(Section):
@@ -251,7 +258,10 @@ class FeaturesParams(Section):
 
 
 class PublishParams(Section):
-    """What the online store answers for: the ``last`` accepted event, ``now``, or a time (UTC where it has no zone)."""
+    """What the online store answers for: the ``last`` plausible event that was accepted, ``now``, or a time.
+
+    A time without a zone is UTC.
+    """
 
     as_of: Literal["last", "now"] | datetime = "last"
 

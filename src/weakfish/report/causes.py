@@ -21,7 +21,7 @@ Finding = tuple[Verdict, Check]
 Key = tuple[str, ...]
 """What the checks of a cause share: its kind, then what tells it from others of the kind."""
 
-ORDER = ("error", "schema", "quality", "function", "labels", "rows", "nulls", "columns", "derived", "other")
+ORDER = ("source", "error", "schema", "quality", "function", "labels", "rows", "nulls", "columns", "derived", "other")
 """Kinds of causes, in the order in which they are told, after those that failed."""
 
 BAD = ("failed", "quarantined", "warned")
@@ -39,6 +39,17 @@ WORTH = {
     "recall": "never find one of the classes",
 }
 """What gold says of labels that are worth little, by the check that found it; the worst first."""
+
+
+SOURCE = {
+    "missing_column": "Bring these files with the column under its old name. If files may lack it, list it under "
+    "`source.optional` in `params.yaml`.",
+    "rejected": "`weakfish quarantine list` says why lines are no rows, and where. Correct their source; if they may "
+    "stay out, `weakfish accept-baseline events` takes that as usual.",
+    "clock": "Correct the clock or the reader behind these rows; `events.wrong_clocks: quarantine` in `params.yaml` "
+    "sets such rows aside.",
+}
+"""What to do about checks of what the source delivered, by what they ask."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,8 @@ def _keyed(verdict: Verdict, checks: Sequence[Check], accepted: BaselineTable) -
         key: Key = ("other", table, check.expectation or check.check)
         if check.error:
             key = ("error", table, check.check)
+        elif check.kind == "source":
+            key = ("source", table, check.check)
         elif check.kind == "expectation":
             key = ("rows", table, column or check.check)
         elif rule and check.expectation.startswith(RULES):
@@ -217,9 +230,14 @@ def _todo(kind: str, table: str, check: Check, rules: Sequence[str], changed: bo
             f"Look at one with `weakfish quarantine show {key}`. Correct the source, or let the rows in with "
             f"`weakfish quarantine release --rule {rule} --why WHY`."
         )
+    if check.expectation == "served_change":
+        before = "`weakfish publish --rollback REV` serves what was published before"
+        return f"Look at `publish.as_of` in `params.yaml` and at the last events; {before}."
     match kind:
         case "quality" if check.expectation in WORTH:
             return "Do not use them yet: `weakfish lf try NAME` shows each labeling function on dev gold."
+        case "source":
+            return SOURCE.get(check.expectation, "Look at what the source delivered.")
         case "error":
             return f"Correct what it says, or the check in {suite}."
         case "rows":

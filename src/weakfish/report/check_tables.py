@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from weakfish.contracts.ledgers import Ledger
+from weakfish.contracts.ledgers import Ledger, RejectedLines
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import Check, Verdict
 from weakfish.report.inputs import RunRecords, validating
@@ -237,13 +237,30 @@ def by_rule(rows: Iterable[CheckRow]) -> dict[tuple[str, str], list[CheckRow]]:
 class Quarantine:
     """What one stage quarantined; ``stale``: in an earlier run.
 
-    ``rules`` has each check that rows failed, how many, and the check itself where its verdict is there.
+    ``rules`` has each check that rows failed, how many, and the check itself where its verdict is there; ``raw`` is
+    what was counted of the raw lines that these rows were read from.
     """
 
     stage: str
     ledger: Ledger
     rules: list[tuple[str, int, CheckRow | None]]
     stale: bool
+    raw: Ledger
+
+    @property
+    def rejected(self) -> int:
+        """Raw lines that became no row."""
+        return self.raw.rejected or 0
+
+    @property
+    def rows_read(self) -> int:
+        """The rows that came in, and the lines that became none."""
+        return (self.ledger.rows_in or 0) + self.rejected
+
+    @property
+    def rejects(self) -> Sequence[RejectedLines]:
+        """Raw lines that became no row, by file and reason."""
+        return self.raw.reading.rejected if self.raw.reading else ()
 
     @property
     def adds_up(self) -> bool:
@@ -266,7 +283,9 @@ def quarantines(records: RunRecords, rows: Sequence[CheckRow]) -> list[Quarantin
         if ledger.quarantined is not None or ledger.reasons:
             counts = sorted({**released, **ledger.reasons}.items(), key=lambda item: (-item[1], item[0]))
             rules = [(name, rows, known.get(name)) for name, rows in counts]
-            found.append(Quarantine(stage, ledger, rules, records.outdated(stage)))
+            found.append(
+                Quarantine(stage, ledger, rules, records.outdated(stage), records.ledgers.get("ingest", Ledger()))
+            )
     return found
 
 

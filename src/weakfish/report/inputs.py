@@ -107,6 +107,7 @@ class StageRow:
     rows_in: int | None = None
     rows_out: int | None = None
     quarantined: int | None = None
+    rejected: int | None = None
     passed: int | None = None
     warned: int | None = None
     failed: int | None = None
@@ -319,6 +320,7 @@ class RunRecords:
             ledger.rows_in,
             ledger.rows_out,
             ledger.quarantined,
+            ledger.rejected,
             passed,
             warned,
             failed,

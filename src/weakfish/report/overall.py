@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from weakfish.contracts.ledgers import Ledger
 from weakfish.contracts.verdicts import Verdict
 from weakfish.report.causes import WORTH, Cause, causes
 from weakfish.report.feature_tables import audit_failure
@@ -142,9 +143,10 @@ def _stale(records: RunRecords) -> Iterator[Cause]:
 def _too_many(records: RunRecords) -> Iterator[Cause]:
     """Tables with more bad rows than may be, and those whose verdict says no more than that it failed."""
     for verdict in _failed(records):
-        most, share = verdict.max_quarantined_share, verdict.quarantined_share
+        most, share = verdict.max_quarantined_share, verdict.bad_share
         if most is not None and share > most:
-            said = f"{verdict.table}: {percent(share)} of the rows are bad; at most {percent(most)} may be quarantined."
+            aside = "quarantined or rejected" if verdict.rejected else "quarantined"
+            said = f"{verdict.table}: {percent(share)} of the rows are bad; at most {percent(most)} may be {aside}."
             yield Cause("failed", said, "Correct the source, or raise `validation.max_quarantined_share` and say why.")
         elif not any(check.status == "failed" for check in verdict.checks):
             again = f"Run `weakfish validate {verdict.table}` again: a verdict that failed names a check."
@@ -209,8 +211,13 @@ def figures(records: RunRecords) -> Iterator[tuple[str, str, str]]:
     for stage, ledger in records.ledgers.items():
         if ledger.quarantined is not None and not records.outdated(stage):
             let_in = (ledger.released or 0) + (ledger.repaired or 0)
-            note = f"{ledger.rows_out or 0:,} kept, {ledger.quarantined:,} quarantined"
-            yield "rows read", f"{ledger.rows_in or 0:,}", f"{note}, {let_in:,} let in by patches" if let_in else note
+            rejected = records.ledgers.get("ingest", Ledger()).rejected or 0
+            note = f"{ledger.rows_out or 0:,} kept, {ledger.quarantined:,} quarantined, {rejected:,} rejected"
+            yield (
+                "rows read",
+                f"{(ledger.rows_in or 0) + rejected:,}",
+                f"{note}, {let_in:,} let in by patches" if let_in else note,
+            )
     for task in tasks(records)[:2]:
         labels, models = task.labels, task.metrics.models if task.metrics else {}
         if labels and not task.labels_stale and labels.rows:

@@ -22,7 +22,7 @@ from weakfish.report.task_sections import METRICS, nothing_measured, tasks
 from weakfish.report.wording import count, model_name, when
 
 WIDTH = 110
-COUNTS = ("rows_in", "rows_out", "quarantined", "passed", "warned", "failed")
+COUNTS = ("rows_in", "rows_out", "quarantined", "rejected", "passed", "warned", "failed")
 SHOWN = ("auc", "f1", "coverage")
 TONES = {
     "passed": "green",

@@ -18,8 +18,8 @@ NONE = "–"
 NAMED = 3
 """How many of many names a sentence has."""
 
-KINDS = ("expectation", "serving", "labels", "evaluation", "features", "change")
-"""Kinds of checks in the order of the page: what someone wrote down, what labels are, what merely moved."""
+KINDS = ("source", "expectation", "serving", "labels", "evaluation", "features", "change")
+"""Kinds of checks in the order of the page: what arrived, what someone wrote down, what labels are, what moved."""
 
 RULES = "rule_"
 """The prefix of checks on a single labeling function."""

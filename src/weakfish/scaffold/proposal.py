@@ -282,6 +282,7 @@ def sentences(
     ]
     if found.rejected:
         said.append(f"Lines that cannot be read: {found.rejected:,}; data/quarantine/raw will have them, with reasons.")
+    said += [f"Some files have no column {column}: it is null in their rows." for column in found.optional]
     said += [
         f"Values of {column} not of its type: {count:,}; they become null, and data/quarantine/raw will tell which."
         for column, count in sorted(found.bad.items())
@@ -370,6 +371,7 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
             time=roles.time,
             facts=found.facts,
             key_repeats=found.key_repeats,
+            rejected=found.rejected,
         ),
     )
     return proposal, [*corrected, *sentences(proposal, found, labels, meant, roles)]
@@ -390,6 +392,8 @@ def _read(inferred: Inferred, roles: Roles, place: Place) -> tuple[dict[str, Jso
     if corrected != roles:
         section = settings(inferred, corrected, place.path)
         found = survey(section, place.given)
+    if found.optional:
+        section["optional"] = list(found.optional)
     left_out = sorted(header for header in found.unknown if plain(header) not in roles.without)
     if left_out:
         names = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5:,} more" if len(left_out) > 5 else "")

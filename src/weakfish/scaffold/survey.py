@@ -7,14 +7,16 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.contracts.tables import in_test
+from weakfish.contracts.tables import TIME, in_test
 from weakfish.engine.profile import ends
+from weakfish.engine.times import SKEW
 from weakfish.errors import SourceError, UserError
 from weakfish.project.params import GoldParams, Name, Section
 from weakfish.project.runs import Progress
@@ -135,6 +137,8 @@ class Survey:
         Headers that are of no column of the settings, with the first file that has each.
     leaks
         Sentences about columns that seem to be filled from the label.
+    optional
+        Columns that some files lack.
     """
 
     rows: int
@@ -148,6 +152,7 @@ class Survey:
     swapped: Mapping[str, str]
     unknown: Mapping[str, str]
     leaks: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
 
 def survey(settings: Mapping[str, Any], path: str) -> Survey:
@@ -205,6 +210,9 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
         swapped=source.swapped,
         unknown=source.rejects.unknown,
         leaks=tuple(leaks.sentences()),
+        optional=tuple(
+            name for name in source.options.columns if any(name in of for of in source.rejects.lacking.values())
+        ),
     )
 
 
@@ -311,7 +319,8 @@ class ColumnSuite(Section):
 class Suite(Section):
     """What to expect of the events.
 
-    ``earliest`` and ``latest`` bound event times and are null where there are none. ``key_length`` bounds the
+    ``earliest`` and ``latest`` bound event times and are null where there are none; ``wrong_clocks`` is what becomes of
+    rows later than now, which are no mistake where many are. ``key_length`` bounds the
     characters of a key. ``max_quarantined_share`` lets the rows through that are known to fail critical checks, and
     some more.
     """
@@ -319,13 +328,20 @@ class Suite(Section):
     rows: int
     earliest: str | None
     latest: str | None
+    wrong_clocks: Literal["quarantine", "allow"] = "quarantine"
     key_length: int | None
     max_quarantined_share: float
     columns: tuple[ColumnSuite, ...]
 
 
 def measure(
-    sample: pa.Table, *, key: str, time: str | None, facts: Sequence[ColumnFacts], key_repeats: int = 0
+    sample: pa.Table,
+    *,
+    key: str,
+    time: str | None,
+    facts: Sequence[ColumnFacts],
+    key_repeats: int = 0,
+    rejected: int = 0,
 ) -> Suite:
     """Propose what to expect.
 
@@ -339,18 +355,23 @@ def measure(
         What each column holds, in all rows; the made ones are not among them.
     key_repeats
         Rows whose key stood before.
+    rejected
+        Lines that are no rows.
     """
     by_name = {column.name: column for column in facts}
     rows = max((column.rows for column in facts), default=sample.num_rows)
     earliest, latest, strange = _times(sample, time)
+    future = _future(sample, time)
     undated = by_name[time].nulls if time in by_name else 0
     keyless = by_name[key].nulls if key in by_name else 0
     longest = by_name[key].longest if key in by_name else None
-    failing = (undated + keyless + 2 * key_repeats) / max(rows, 1) + strange
+    failing = (undated + keyless + 2 * key_repeats + rejected) / max(rows + rejected, 1) + strange
+    failing += future if future <= FEW else 0.0
     return Suite(
         rows=rows,
         earliest=earliest,
         latest=latest,
+        wrong_clocks="quarantine" if future <= FEW else "allow",
         key_length=2 * longest if longest else None,
         # the usual limit, or the share of rows that fail today and a quarter more
         max_quarantined_share=0.05 if failing <= 0.04 else min(1.0, math.ceil(125 * failing + 1) / 100),
@@ -370,6 +391,15 @@ def _times(sample: pa.Table, time: str | None) -> tuple[str | None, str | None, 
     last = LAST if late > FEW else LATEST
     strange = sum(share for share in (early, late) if share <= FEW)
     return f"{first}-01-01T00:00:00+00:00", f"{last}-01-01T00:00:00+00:00", strange
+
+
+def _future(sample: pa.Table, time: str | None) -> float:
+    """The share of rows that are later than now."""
+    if time is None:
+        return 0.0
+    later = pc.greater(sample[time], pa.scalar(datetime.now(UTC) + SKEW, TIME))
+    late: int = pc.sum(later).as_py() or 0
+    return float(late / max(sample.num_rows, 1))
 
 
 def _column(column: ColumnFacts, sampled: int) -> ColumnSuite:

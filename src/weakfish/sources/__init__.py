@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from weakfish.contracts.ledgers import Reading
 from weakfish.errors import SourceError
 
 __all__ = ["Source"]
@@ -44,6 +45,10 @@ class Source(ABC):
 
     sets_aside: ClassVar[bool] = False
     """Whether there may be raw rows that `read` cannot yield at all; then `set_aside` tells of them."""
+
+    makes_keys: ClassVar[bool] = False
+    """Whether keys are made from what rows hold, with a number behind those of equal rows; then equal rows are copies,
+    although their keys differ."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
@@ -92,3 +97,7 @@ class Source(ABC):
         """
         name = type(self).__name__
         raise SourceError(f"{name} says that it sets rows aside, and has no set_aside; write one, or drop sets_aside.")
+
+    def reading(self) -> Reading:
+        """What there is to say of the files, after `read`: why lines became no row, columns that whole files lack."""
+        return Reading()

@@ -6,18 +6,20 @@ Every row that the source yields comes out once; one partition at a time is held
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.tables import GOLD_LABEL, Contract, Part, in_test, write_partition
-from weakfish.errors import ParamsError, UnknownName
+from weakfish.errors import CheckFailed, ParamsError, UnknownName
 from weakfish.files import whole_folder, write_json
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
@@ -69,7 +71,7 @@ def look(project: Project) -> None:
 def ingest(project: Project) -> None:
     """Read ``data/raw`` through the project's source into ``data/staged`` and ``data/gold``.
 
-    What a source that sets rows aside could not read goes into ``data/quarantine/raw``, and counts as quarantined.
+    What a source that sets rows aside could not read goes into ``data/quarantine/raw``, and counts as rejected.
     """
     reader = source(project)
     contract = events_contract(project)
@@ -77,6 +79,8 @@ def ingest(project: Project) -> None:
     _check_gold(project, reader)
     progress = Progress("ingest: rows")
     staged_rows = 0
+    copies: list[Any] = []
+    once = project.params.events.on_duplicate != "quarantine"
     with (
         whole_folder(project.data / "gold") as gold,
         whole_folder(project.staged("events")) as staged,
@@ -90,16 +94,63 @@ def ingest(project: Project) -> None:
             spill.add(rows, contract.partition_of(rows[contract.time]))
             progress.add(rows.num_rows)
         with whole_folder(project.data / "quarantine" / "raw") as folder:  # empty where the source sets no rows aside
-            aside = reader.set_aside(folder) if reader.sets_aside else None
+            rejected = reader.set_aside(folder) if reader.sets_aside else None
         for sentence in reader.remarks():
             print(f"ingest: {sentence}", file=sys.stderr)
         for name, rows in spill.partitions():
             rows = contract.in_order(rows)
+            if once:
+                rows, keys = without_copies(rows, contract.key, made=reader.makes_keys)
+                copies += keys
             write_partition(staged, name, rows.select(contract.schema.names))
             staged_rows += rows.num_rows
             for task, column in reader.gold.items():
                 _write_gold(project, gold, task, name, rows, column)
-    write_ledger(project, "ingest", rows_in=progress.done + (aside or 0), rows_out=staged_rows, quarantined=aside)
+        if copies and project.params.events.on_duplicate == "refuse":
+            raise CheckFailed(
+                f"{len(copies):,} rows are exact copies of others, the first of {copies[0]!r}; bring the data without "
+                "them, or let events.on_duplicate in params.yaml be keep_first or quarantine."
+            )
+    write_ledger(
+        project,
+        "ingest",
+        rows_in=progress.done + (rejected or 0),
+        rows_out=staged_rows,
+        rejected=len(copies) + (rejected or 0) if copies or rejected is not None else None,
+        copies=len(copies) if once else None,
+        reading=reader.reading() if reader.sets_aside else None,
+    )
+
+
+def without_copies(rows: pa.Table, key: str, *, made: bool) -> tuple[pa.Table, list[Any]]:
+    """The rows without those that are equal to an earlier one in every column; and the keys of the others.
+
+    ``made`` keys have a number behind them in the second of equal rows and on, and count as equal.
+    """
+    keys = rows[key].combine_chunks()
+    names = pc.replace_substring_regex(keys, r"-\d+$", "") if made else keys
+    counts = pc.value_counts(names)
+    again = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    places = pc.indices_nonzero(pc.is_in(names, again)).to_numpy()
+    if not len(places):
+        return rows, []
+    others = [name for name in rows.column_names if name != key]
+    seen: set[str] = set()
+    copies = []
+    for place, name, row in zip(places, names.take(places).to_pylist(), _contents(rows, others, places), strict=True):
+        said = repr((name, row))
+        if said in seen:
+            copies.append(place)
+        seen.add(said)
+    kept = np.ones(len(rows), np.bool_)
+    kept[copies] = False
+    return rows.filter(pa.array(kept)), names.take(pa.array(copies, pa.int64())).to_pylist()
+
+
+def _contents(rows: pa.Table, columns: Sequence[str], places: npt.NDArray[np.int64]) -> list[tuple[Any, ...]]:
+    """What some rows hold in these columns."""
+    chosen = rows.select(columns).take(pa.array(places))
+    return list(zip(*(column.to_pylist() for column in chosen.columns), strict=True))
 
 
 def _check_gold(project: Project, reader: Source) -> None:

@@ -399,7 +399,7 @@ class _Lines:
             raise SourceError(f"{self.file.name}: no line has any of source.columns; correct them in params.yaml.")
         for name in self.settings.columns:
             if name not in self.names.values() and name not in self.file.hive:
-                self.rejects.note(self.file.name, f"has no column {name!r}; it is null in all its rows", name)
+                self.rejects.lacks(self.file.name, name)
 
     def _refuse(self, line: int, reason: str, raw: bytes) -> None:
         self.rejects.line(self.file.name, line, reason, raw)

@@ -87,7 +87,7 @@ def _group(
         tally.rows += batch.num_rows
         yield Piece(columns, batch.num_rows, range(start, first + done))
     if done < rows:
-        rejects.line(file.name, first + done, f"row group {number + 1} {reason}", "", rows - done)
+        rejects.line(file.name, first + done, f"row group {number + 1} {reason}", "", rows - done, rows - done)
         tally.rejected += rows - done
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.ledgers import RejectedLines
 from weakfish.contracts.tables import TIME, write_partition
 from weakfish.errors import SourceError
 from weakfish.sources.tabular.raw_files import RawFile
@@ -89,7 +90,7 @@ def places_of(
         )
     for name in settings.columns:
         if name not in places and name not in file.hive:
-            rejects.note(file.name, f"has no column {name!r}; it is null in all its rows", name)
+            rejects.lacks(file.name, name)
     for name in dict.fromkeys(header):
         if name and settings.column_of(name) is None:
             rejects.left_out(file.name, name)
@@ -102,6 +103,9 @@ CHARACTERS = 200
 KEPT_LINES = 10_000
 KEPT_VALUES = 1_000
 """How many rejects are kept of a file's lines, and of each of its columns; the others are counted."""
+
+REASONS = 50
+"""How many reasons, by file, the ledger has."""
 
 KEPT = 100_000
 """How many rejects are kept of all files."""
@@ -125,7 +129,8 @@ SCHEMA = pa.schema(
 class Reject(NamedTuple):
     """One reject: a whole ``line`` that became no row, a ``value`` that became null, or what is to say of a ``file``.
 
-    ``line`` counts from 1 (rows, in Parquet), ``lines`` says how many it spans.
+    ``line`` counts from 1 (rows, in Parquet), ``lines`` says how many it spans; ``records`` of them would have been
+    rows.
     """
 
     file: str
@@ -135,6 +140,7 @@ class Reject(NamedTuple):
     column: str | None
     reason: str
     text: str
+    records: int = 1
 
 
 @dataclass
@@ -162,10 +168,14 @@ class Rejects:
         """How many there are by file, kind and column (empty for lines and files)."""
         self.unknown: dict[str, str] = {}
         """Headers that are of no column of the settings, and the first file that has each."""
+        self.lacking: dict[str, list[str]] = {}
+        """Columns that each file lacks."""
+        self.others: dict[str, list[str]] = {}
+        """Headers of each file that are no columns of the settings."""
 
-    def line(self, file: str, line: int, reason: str, raw: bytes | str, lines: int = 1) -> None:
-        """Tell of lines that became no row."""
-        self._add(Reject(file, line, lines, "line", None, reason, shown(raw)), KEPT_LINES)
+    def line(self, file: str, line: int, reason: str, raw: bytes | str, lines: int = 1, records: int = 1) -> None:
+        """Tell of lines that became no row, or no ``records``."""
+        self._add(Reject(file, line, lines, "line", None, reason, shown(raw), records), KEPT_LINES)
 
     def value(self, file: str, line: int, column: str, reason: str, raw: bytes | str) -> None:
         """Tell of a value that became null in a row that was read."""
@@ -175,9 +185,15 @@ class Rejects:
         """Tell of a file as a whole."""
         self._add(Reject(file, None, 0, "file", column, reason, ""), KEPT_LINES)
 
+    def lacks(self, file: str, column: str) -> None:
+        """Tell of a column that a whole file lacks."""
+        self.lacking.setdefault(file, []).append(column)
+        self.note(file, f"has no column {column!r}; it is null in all its rows", column)
+
     def left_out(self, file: str, header: str) -> None:
         """Tell of a column of a file that is not in the settings."""
         self.unknown.setdefault(header, file)
+        self.others.setdefault(file, []).append(header)
         self.note(file, f"has a column {header[:100]!r} that is not in source.columns; it is left out")
 
     def _add(self, reject: Reject, most: int) -> None:
@@ -199,6 +215,31 @@ class Rejects:
         ]
         rows = [reject._asdict() for reject in (*self.kept, *more)]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+    def by_reason(self) -> tuple[RejectedLines, ...]:
+        """Lines that became no row, by file and reason; of those that are counted and not kept no reason is known."""
+        found: dict[tuple[str, str], RejectedLines] = {}
+        for one in self.kept:
+            if one.kind == "line":
+                known = found.setdefault((one.file, one.reason), RejectedLines(one.file, one.reason, 0, one.line))
+                found[one.file, one.reason] = replace(known, rows=known.rows + one.records)
+        kept = Counter(one.file for one in self.kept if one.kind == "line")
+        more = [
+            RejectedLines(file, "not kept, for there are too many", count - kept[file])
+            for (file, kind, _), count in self.counts.items()
+            if kind == "line" and count > kept[file]
+        ]
+        every = sorted([*found.values(), *more], key=lambda of: (-of.rows, of.file, of.line or 0))
+        left = sum(of.rows for of in every[REASONS:])
+        rest = [RejectedLines("", f"{len(every) - REASONS:,} more reasons and files", left)] if left else []
+        return (*every[:REASONS], *rest)
+
+    def values(self) -> dict[str, int]:
+        """Values that became null, by column."""
+        found = Counter[str]()
+        for (_, kind, column), count in self.counts.items():
+            found[column] += count if kind == "value" else 0
+        return dict(sorted((+found).items()))
 
     def write(self, folder: Path) -> None:
         """Write `table` to ``rejects.parquet`` in a folder."""

@@ -66,7 +66,8 @@ class TabularSettings(Section):
     column of its gold labels, and may say which class each of its values stands for. Times without a zone are of
     ``time_zone``. ``time_formats`` has, by column, the format of times and dates that are not ISO 8601: one of
     ``strftime``, or the unit of a count since 1970 (s, ms, us, ns). Values in ``null_values`` are null: in every
-    column, or by column; in the others only the empty text is.
+    column, or by column; in the others only the empty text is. ``optional`` are columns that whole
+    files may lack.
 
     Of CSV: ``escape`` is a backslash where one escapes what follows, ``decimal`` the mark before decimals. ``skip``
     lines at the start of each file are no rows. ``header`` names the fields of files that have no line of names.
@@ -88,6 +89,7 @@ class TabularSettings(Section):
     gold: dict[Name, str | GoldColumn] = Field(default_factory=dict)
     null_values: tuple[str, ...] | dict[Name, tuple[str, ...]] = ("",)
     time_formats: dict[Name, str] = Field(default_factory=dict)
+    optional: tuple[str, ...] = ()
 
     @field_validator("delimiter", "quote")
     @classmethod
@@ -127,6 +129,8 @@ class TabularSettings(Section):
                 raise ValueError(f"{role} names {name!r}, which is not among columns ({', '.join(self.columns)})")
             if self.columns[name] != kind:
                 raise ValueError(f"{role} names {name!r}, which must be a {kind}, not a {self.columns[name]}")
+        if unknown := [name for name in self.optional if name not in self.columns]:
+            raise ValueError(f"optional names {unknown[0]!r}, which is not among columns ({', '.join(self.columns)})")
         if self.key in self.gold_columns.values():
             raise ValueError(f"key and gold both name {self.key!r}; gold never reaches the events table")
         for role, made in (("key", MADE_KEY), ("time", MADE_TIME)):

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.ledgers import MissingColumn, Reading
 from weakfish.contracts.tables import TIME
 from weakfish.errors import SourceError
 from weakfish.project import params
@@ -24,6 +25,7 @@ from weakfish.sources import Source
 from weakfish.sources.tabular.infer import READERS
 from weakfish.sources.tabular.pieces import Keys, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import RawFile, find, format_of, link, listed
+from weakfish.sources.tabular.renamed import likely
 from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, Conversion, Kind, read_settings
 from weakfish.sources.tabular.times import swapped
 from weakfish.sources.tabular.types import Converted, convert, inexact, leads_with_zero, why
@@ -66,11 +68,13 @@ class TabularSource(Source):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
         self.options = read_settings(settings)
-        vars(self).update(schema=self.options.schema, gold=self.options.gold_columns)  # before those of the class
+        own = {"schema": self.options.schema, "gold": self.options.gold_columns, "makes_keys": self.options.key is None}
+        vars(self).update(own)  # before those of the class
         self.rejects = Rejects()
         self.tallies: dict[str, Tally] = {}
         self.unfit: dict[str, str] = {}
         self.swapped: dict[str, str] = {}
+        self._files: dict[str, RawFile] = {}
 
     def fetch(self, raw: Path) -> None:
         """Link (or copy) the files that ``path`` means into ``raw``, under names that stay when others come."""
@@ -89,12 +93,13 @@ class TabularSource(Source):
 
     def read_files(self, files: Iterable[RawFile]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of files, wherever they lie, in this order."""
-        self.rejects, self.tallies, self.unfit = Rejects(), {}, {}
+        self.rejects, self.tallies, self.unfit, self._files = Rejects(), {}, {}, {}
         self.swapped, self._noted = {}, set[tuple[str, str]]()
         keys = Keys()
         for file in files:
             reader = READERS[format_of(file, self.options.format)]
             tally = self.tallies[file.name] = Tally()
+            self._files[file.name] = file
             for piece in reader(file, self.options, self.rejects, tally):
                 if piece.rows:
                     yield self._batch(piece, file, keys)
@@ -121,6 +126,32 @@ class TabularSource(Source):
         if lost:
             said.append(f"{', '.join(lost)}; data/quarantine/raw says which and why.")
         return said
+
+    def reading(self) -> Reading:
+        """Rejected lines by file and reason, columns that files with rows lack, and values that became null."""
+        return Reading(self.rejects.by_reason(), tuple(self._missing()), self.rejects.values())
+
+    def _missing(self) -> Iterator[MissingColumn]:
+        usual = {
+            header
+            for file, headers in self.rejects.others.items()
+            if file not in self.rejects.lacking
+            for header in headers
+        }
+        for name, columns in self.rejects.lacking.items():
+            new = [header for header in self.rejects.others.get(name, ()) if header not in usual]
+            for column in columns:
+                if column in self.options.optional or not self.tallies[name].rows:
+                    continue
+                file = self._files[name]
+                others = (
+                    of
+                    for other, of in self._files.items()
+                    if self.tallies[other].rows and column not in self.rejects.lacking.get(other, ())
+                )
+                reader = READERS[format_of(file, self.options.format)]
+                found = likely(column, new, file, next(others, None), reader, self.options)
+                yield MissingColumn(name, column, found)
 
     def _batch(self, piece: Piece, file: RawFile, keys: Keys) -> pa.RecordBatch:
         columns = {name: self._column(name, piece, file) for name in self.options.columns}
