@@ -319,7 +319,8 @@ def read_settings(file: Path) -> Any:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ParamsError(
-            f"There is no {file.name} in {file.parent}; restore it, `git checkout {file.name}` brings back the last one."
+            f"There is no {file.name} in {file.parent}; restore it, `git checkout {file.name}` brings back the last "
+            "one."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)

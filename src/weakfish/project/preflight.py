@@ -25,7 +25,8 @@ def check_configuration(project: Project) -> None:
     Raises
     ------
     ParamsError
-        When ``params.yaml`` or ``dvc.yaml`` is malformed, or the first names a reader, a view or a column of text that is not there.
+        When ``params.yaml`` or ``dvc.yaml`` is malformed, or a reader, a view or a column of text is named that is not
+        there.
     UnknownName
         When a task has no feature service in the definitions.
     UserError
