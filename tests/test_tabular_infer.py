@@ -50,7 +50,7 @@ def test_tickets_are_understood_and_their_settings_read_them(tmp_path: Path) -> 
         "rating": "integer",
         "category": "string",
     }
-    assert (found.files, found.rows, found.delimiter) == (2, 800, ",")
+    assert (found.files, found.rows, found.dialect["delimiter"]) == (2, 800, ",")
     assert found.settings("in/*.csv")["null_values"] == {"rating": ["", "NA"]}
     assert found.key is not None
     assert found.key.column == "ticket_id"
@@ -85,7 +85,7 @@ def test_large_files_are_sampled(tmp_path: Path) -> None:
 def test_the_delimiter_is_told_from_the_lines(tmp_path: Path, mark: str) -> None:
     put(tmp_path, "a.csv", f"id{mark}note\n" + "".join(f"{n}{mark}a, b\n" for n in range(20)))
     found = infer(tmp_path / "a.csv")
-    assert (found.delimiter, list(of(found))) == (mark, ["id", "note"])
+    assert (found.dialect["delimiter"], list(of(found))) == (mark, ["id", "note"])
 
 
 def test_numbers_and_categories_without_key_time_or_text(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_numbers_and_categories_without_key_time_or_text(tmp_path: Path) -> None
 def test_what_stands_in_bad_lines_does_not_stop_it(tmp_path: Path) -> None:
     put(tmp_path, "a.csv", b'id,n,name\n1,2,J\xf6rg\n2,"x"y,z\n3,4\n4,5,b\n')
     found = infer(tmp_path / "a.csv")
-    assert found.encoding == "cp1252"
+    assert found.dialect["encoding"] == "cp1252"
     assert of(found) == {"id": "integer", "n": "integer", "name": "string"}
     assert any("line 3" in note for note in found.notes)
 
@@ -151,21 +151,21 @@ def test_an_encoding_is_guessed_from_the_language(tmp_path: Path, encoding: str)
     rows = "".join(f'{number},"{SENTENCES[encoding]} {number}"\n' for number in range(300))
     put(tmp_path, "a.csv", f"id,note\n{rows}".encode(encoding))
     found = infer(tmp_path / "a.csv")
-    assert found.encoding == encoding
+    assert found.dialect["encoding"] == encoding
     assert any(encoding in note for note in found.notes)
 
 
 def test_a_few_damaged_bytes_do_not_make_another_encoding(tmp_path: Path) -> None:
     rows = "".join(f"{number},Müller {number}\n" for number in range(100)).encode()
     put(tmp_path, "a.csv", b"id,note\n" + rows + b"100,M\xfcller\n")
-    assert infer(tmp_path / "a.csv").encoding is None
+    assert "encoding" not in infer(tmp_path / "a.csv").dialect
 
 
 def test_each_file_is_read_in_its_own_encoding(tmp_path: Path) -> None:
     put(tmp_path, "0.csv", "id,note\n" + "".join(f"a{n},Köln {n}\n" for n in range(50)))
     put(tmp_path, "1.csv", "id,note\nb,Köln 1\n".encode("cp1252"))
     found = infer(tmp_path)
-    assert found.encoding is None
+    assert "encoding" not in found.dialect
     assert any("read by a guess: 1.csv as cp1252" in note for note in found.notes)
     reader = TabularSource(found.settings("."))
     rows = pa.Table.from_batches(reader.read(tmp_path), reader.schema).to_pylist()
@@ -178,5 +178,5 @@ def test_each_file_is_read_in_its_own_encoding(tmp_path: Path) -> None:
 
 def test_files_that_are_all_of_another_encoding_are_guessed_at_together(tmp_path: Path) -> None:
     for number in range(50):
-        put(tmp_path, f"{number}.csv", f"id,note\n{number},{SENTENCES['cp1251'][number % 10 :]}\n".encode("cp1251"))
-    assert infer(tmp_path).encoding == "cp1251"
+        put(tmp_path, f"{number}.csv", f'id,note\n{number},"{SENTENCES["cp1251"][number % 10 :]}"\n'.encode("cp1251"))
+    assert infer(tmp_path).dialect["encoding"] == "cp1251"

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weakfish.errors import SourceError
-from weakfish.sources.tabular.charsets import guess
 from weakfish.sources.tabular.csv import read_delimited
+from weakfish.sources.tabular.decimals import decimal_mark, with_point
+from weakfish.sources.tabular.dialect_guess import Dialects, guess_dialects
 from weakfish.sources.tabular.formats import Order
-from weakfish.sources.tabular.grammar import Grammar
 from weakfish.sources.tabular.guess import (
     Choice,
     SampledColumn,
@@ -33,7 +33,7 @@ from weakfish.sources.tabular.json_documents import documents, spans_lines
 from weakfish.sources.tabular.jsonl import header_of, keys_of, read_lines
 from weakfish.sources.tabular.parquet import leaves_of, read_parquet
 from weakfish.sources.tabular.pieces import Piece, Reader, Rejects, Tally
-from weakfish.sources.tabular.raw_files import DAMAGE, RawFile, Text, find, format_of
+from weakfish.sources.tabular.raw_files import RawFile, Text, find, format_of
 from weakfish.sources.tabular.settings import Format, Kind, TabularSettings, plain
 from weakfish.sources.tabular.types import as_text
 
@@ -44,7 +44,6 @@ FILES = 50
 """How many files are looked at, the first, the last and others in even distance."""
 
 HEAD = 1 << 18
-DELIMITERS = (",", ";", "\t", "|")
 
 READERS: dict[str, Reader] = {"csv": read_delimited, "jsonl": read_lines, "parquet": read_parquet}
 
@@ -53,7 +52,8 @@ READERS: dict[str, Reader] = {"csv": read_delimited, "jsonl": read_lines, "parqu
 class Inferred:
     """What a sample of ``rows`` rows, from ``looked_at`` of ``files`` files, says.
 
-    ``columns`` are in the order of the files. ``texts``, ``entities`` and ``labels`` are candidates, the best first.
+    ``dialect`` are the settings that say how files of text are written, where the defaults do not. ``columns`` are in
+    the order of the files. ``texts``, ``entities`` and ``labels`` are candidates, the best first.
     ``notes`` are sentences about what a person should know.
     """
 
@@ -61,8 +61,7 @@ class Inferred:
     looked_at: int
     rows: int
     format: str
-    delimiter: str | None
-    encoding: str | None
+    dialect: Mapping[str, Any]
     columns: tuple[SampledColumn, ...]
     key: Choice | None
     time: Choice | None
@@ -79,7 +78,7 @@ class Inferred:
         kinds |= dict.fromkeys((gold or {}).values(), "string")
         found: dict[str, Any] = {"path": path, "format": self.format, "columns": kinds}
         found |= {"key": self.key.column if self.key else None, "time": self.time.column if self.time else None}
-        found |= {name: value for name in ("delimiter", "encoding") if (value := getattr(self, name)) is not None}
+        found |= {name: list(value) if isinstance(value, tuple) else value for name, value in self.dialect.items()}
         found |= {"gold": dict(gold)} if gold else {}
         forms = {column.name: column.format.form for column in self.columns if column.format}
         found |= {"time_formats": forms} if forms else {}
@@ -87,10 +86,16 @@ class Inferred:
         return found | {"null_values": nulls or [""]}
 
 
-def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, kind: Format | None = None) -> Inferred:
+def infer(
+    paths: str | Path | Sequence[str | Path],
+    root: Path | None = None,
+    kind: Format | None = None,
+    said: Mapping[str, Any] | None = None,
+) -> Inferred:
     """Look at files, directories or globs, from ``root`` (default: the working directory).
 
-    ``kind`` is the format of the files, which their suffixes tell otherwise.
+    ``kind`` is the format of the files, which their suffixes tell otherwise. ``said`` are settings that say how files
+    of text are written (``encoding``, ``delimiter``, ``header`` and so on), which are guessed otherwise.
     The sample is the first rows of up to `FILES` files spread over all, `ROWS` rows altogether; it,
     and what is said of it, are the same whenever the files are.
 
@@ -108,15 +113,22 @@ def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, ki
         raise SourceError(f"The files are of several formats ({', '.join(formats)}); name those of one.")
     most = min(len(files), FILES)
     chosen = [files[place * (len(files) - 1) // max(most - 1, 1)] for place in range(most)]
-    delimiter, encoding, notes = _dialect(chosen, formats[0])
-    headers, left_out = _headers(chosen, formats[0], delimiter, encoding)
+    dialects = guess_dialects(chosen, formats[0], said or {})
+    headers, left_out = _headers(chosen, formats[0], dialects)
     # the reader finds a column by its header's plain form, whatever the settings name it later
     columns = dict.fromkeys(headers, "string")
-    options = {"path": ".", "columns": columns, "delimiter": delimiter, "encoding": encoding, "null_values": ()}
-    settings = TabularSettings.model_construct(**{"quote": '"', "format": None, **options})  # type: ignore[arg-type]
+    settings = TabularSettings.model_construct(path=".", columns=columns, null_values=(), **dialects.settings)
     rejects, reader = Rejects(), READERS[formats[0]]
     parts = [_rows(file, reader, settings, rejects, max(ROWS // len(chosen), 200)) for file in chosen]
     rows = pa.concat_tables(parts)
+    if not rows.num_rows:
+        raise SourceError(_why_none(chosen, rejects))
+    mark = decimal_mark(map(pa.ChunkedArray.combine_chunks, rows.columns)) if formats[0] == "csv" else None
+    if mark == "," and "decimal" not in dialects.settings:
+        dialects.settings["decimal"] = mark
+        dialects.notes.append("Numbers have a decimal comma: 1.234,5 is 1234.5; --decimal . takes them as they are.")
+    if dialects.settings.get("decimal") == ",":
+        rows = pa.table({name: with_point(rows[name]) for name in rows.column_names})
     stated = _stated(chosen[0]) if formats[0] == "parquet" else {}
     found = [
         describe(name, header, rows[name].combine_chunks(), stated.get(header)) for name, header in headers.items()
@@ -132,15 +144,14 @@ def infer(paths: str | Path | Sequence[str | Path], root: Path | None = None, ki
     notes = [
         *left_out,
         *[f"{r.file}, line {r.line}: {r.reason}." for r in rejects.kept if r.kind == "line"][:5],
-        *notes,
+        *dialects.notes,
     ]
     return Inferred(
         files=len(files),
         looked_at=len(chosen),
         rows=rows.num_rows,
         format=formats[0],
-        delimiter=delimiter,
-        encoding=encoding,
+        dialect=dialects.settings,
         columns=tuple(found),
         key=key,
         time=time,
@@ -209,9 +220,7 @@ def _decided(
     return column
 
 
-def _headers(
-    files: list[RawFile], kind: str, delimiter: str | None, encoding: str | None
-) -> tuple[dict[str, str], list[str]]:
+def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[str, str], list[str]]:
     """Columns of all files, by the name they will have, as the files name them; and what to say of them.
 
     Raises
@@ -223,14 +232,15 @@ def _headers(
     left_out: dict[str, None] = {}
     of_files: dict[str, set[str]] = {}
     for file in files:
-        names = [*_names(file, kind, delimiter, encoding), *file.hive]
+        names = [name for name in (*_names(file, kind, dialects), *file.hive) if name]
         for header in names:
             if headers.setdefault(plain(header), header) != header:
                 left_out[header] = None
         if names:
             of_files[file.name] = set(map(plain, names))
     if not headers:
-        raise SourceError(f"{files[0].name} and the other files have no columns; bring files with rows.")
+        what = f"{files[0].name} is" if len(files) == 1 else f"All {len(files)} files are"
+        raise SourceError(f"{what} empty or without names of columns; name files with rows.")
     for name, columns in of_files.items():
         others = set[str]().union(*(theirs for other, theirs in of_files.items() if other != name))
         if others and not columns & others:
@@ -251,6 +261,17 @@ def _headers(
     return headers, said
 
 
+def _why_none(files: Sequence[RawFile], rejects: Rejects) -> str:
+    """That there are no rows, by the first line that is none."""
+    first = next((reject for reject in rejects.kept if reject.kind == "line"), None)
+    if first is None:
+        return f"{files[0].name} has a header and no rows; name files with rows."
+    return (
+        f"No line of the files is a row: {first.file}, line {first.line}, {first.reason}; --delimiter, --quote, "
+        "--header and --skip say how they are written."
+    )
+
+
 def _some(names: Iterable[str]) -> str:
     found = sorted(names)
     return ", ".join(repr(name[:40]) for name in found[:4]) + (" and others" if len(found) > 4 else "")
@@ -267,61 +288,16 @@ def _stated(file: RawFile) -> dict[str, Kind]:
     return {header_of(path): kind for path, stated in leaves for kind, test in tests.items() if test(stated)}
 
 
-def _names(file: RawFile, kind: str, delimiter: str | None, encoding: str | None) -> Iterable[str]:
+def _names(file: RawFile, kind: str, dialects: Dialects) -> Iterable[str]:
     if kind == "parquet":
         try:
             return [header_of(path) for path, _ in leaves_of(pq.read_schema(file.path), lambda _: False)]
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise SourceError(f"{file.name} is not readable Parquet ({reason}); take it away.") from error
-    with Text(file, encoding) as text:
+    if kind == "csv":
+        return dialects.names.get(file.name, [])
+    with Text(file, dialects.settings.get("encoding")) as text:
         text.fill(HEAD)
-        if kind == "csv":
-            grammar = Grammar(delimiter or ",", '"')
-            first = next((record.raw for record in grammar.records(text, HEAD) if record.raw), b"")
-            return [name.decode("utf-8", "replace").strip() for name in grammar.fields(first)] if first else []
         lines = (each.raw for each in documents(text)) if spans_lines(text) else text.buffer[:HEAD].splitlines()
         return keys_of(islice(lines, 1000))
-
-
-def _dialect(files: list[RawFile], kind: str) -> tuple[str | None, str | None, list[str]]:
-    """The delimiter that gives most records as many fields as the header, the encoding if not UTF-8, and notes."""
-    delimiter: str | None = None
-    encodings: dict[str, str | None] = {}
-    telling: list[bytes] = []
-    for file in files if kind != "parquet" else ():
-        try:
-            with Text(file, None) as text:
-                text.fill(HEAD)
-                if text.encoding is not None:
-                    other = text.evidence is not None and text.evidence.wrong > text.evidence.right
-                    encodings[file.name] = text.encoding if other else None
-                    telling += text.evidence.telling if other and text.evidence else ()
-                if delimiter is None and kind == "csv" and text.buffer.strip():
-                    delimiter = max(DELIMITERS, key=lambda mark: _fits(text, mark))
-        except DAMAGE as error:
-            raise SourceError(f"{file.name} cannot be read ({error}); take it away.") from error
-    return (delimiter, *_encoding(encodings, telling))
-
-
-def _encoding(found: dict[str, str | None], telling: list[bytes]) -> tuple[str | None, list[str]]:
-    """The encoding of files of which none is UTF-8, and what is to say of those that are not."""
-    others = {name: encoding for name, encoding in found.items() if encoding is not None}
-    if not others:
-        return None, []
-    if len(others) == len(found):
-        encoding = guess(telling)
-        return encoding, [f"The files are not UTF-8; {encoding} is a guess: name another with --encoding."]
-    named = ", ".join(f"{name} as {encoding}" for name, encoding in list(others.items())[:3])
-    return None, [
-        f"Not UTF-8, as other files are, and read by a guess: {named}"
-        + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        + "; --encoding names one for all that are not UTF-8."
-    ]
-
-
-def _fits(text: Text, mark: str) -> tuple[int, int]:
-    grammar = Grammar(mark, '"')
-    records = [record for record in islice(grammar.records(text, HEAD), 200) if record.raw]
-    counts = [0 if record.problem else len(grammar.fields(record.raw)) for record in records]
-    return (counts.count(counts[0]) if counts[0] > 1 else 0, counts[0]) if counts else (0, 0)
