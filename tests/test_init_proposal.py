@@ -18,6 +18,7 @@ from weakfish.project import params
 from weakfish.scaffold.proposal import balance, classes_of, split_day
 from weakfish.scaffold.write import read_record
 from weakfish.sources.tabular import TabularSource
+from weakfish.sources.tabular.raw_files import find
 
 
 @pytest.fixture
@@ -190,6 +191,57 @@ def test_extremes_are_those_of_all_rows_and_the_sample_is_spread_over_them(
     assert len({after - before for before, after in pairwise(kept)}) == 1
     assert kept[-1] > 4900
     assert "label" not in found.sample.column_names
+
+
+def test_how_files_are_written_can_be_said(here: Path) -> None:
+    rows = "".join(f"t{n}|2024-01-{n % 28 + 1:02} 10:00|c{n % 9}|'не \\' так|'|{n},5\n" for n in range(200))
+    (here / "a.txt").write_bytes(("Отчёт\n" + rows).encode("cp1251"))
+    flags = ["--format", "csv", "--encoding", "cp1251", "--delimiter", "pipe", "--quote", "'", "--escape", "backslash"]
+    init(
+        "shop", "--from", "a.txt", *flags, "--decimal", ",", "--header", "id,at,who,note,amount", "--skip", "1", "--yes"
+    )
+    source = settings(here / "shop")["source"]
+    assert source["columns"] == {"id": "string", "at": "time", "who": "string", "note": "string", "amount": "number"}
+    names = ("encoding", "delimiter", "quote", "escape", "decimal", "header", "skip")
+    assert [source[name] for name in names] == ["cp1251", "|", "'", "\\", ",", ["id", "at", "who", "note", "amount"], 1]
+    reader = TabularSource({name: value for name, value in source.items() if name != "reader"})
+    (batch,) = reader.read_files(find(str(here / "a.txt"), here))
+    assert (batch.num_rows, reader.rejects.kept) == (200, [])
+    assert batch.slice(7, 1).to_pylist()[0] | {"at": None} == {
+        "id": "t7",
+        "at": None,
+        "who": "c7",
+        "note": "не ' так|",
+        "amount": 7.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--encoding", "hex"), "--encoding: must be the name of a text encoding, such as utf-8 or cp1252."),
+        (("--delimiter", "ab"), "--delimiter: must be one ASCII character that is not a line end."),
+        (("--delimiter", "tab", "--quote", "tab"), "--delimiter: delimiter and quote must differ."),
+        (("--header", "a,b"), "--header has 2 names, and rows of orders.csv 5 fields; name them all."),
+    ],
+)
+def test_what_cannot_be_said_of_files_is_one_sentence(here: Path, flags: tuple[str, ...], sentence: str) -> None:
+    assert refused("shop", "--from", "orders.csv", *flags, "--yes") == sentence
+
+
+@pytest.mark.parametrize(
+    ("encoding", "head", "note"),
+    [
+        ("cp932", "番号,日時,顧客,メモ", "商品が届きません、返金をお願いします"),
+        ("cp1251", "id,at,who,note", "карта не принята банком, клиент просит вернуть деньги"),
+    ],
+)
+def test_files_of_other_scripts_become_projects(here: Path, encoding: str, head: str, note: str) -> None:
+    rows = "".join(f'{n},2024-01-{n % 28 + 1:02} 10:00,c{n % 9},"{note} {n}"\n' for n in range(200))
+    (here / "a.csv").write_bytes(f"{head}\n{rows}".encode(encoding))
+    init("shop", "--from", "a.csv", "--yes")
+    source = settings(here / "shop")["source"]
+    assert (source["encoding"], list(source["columns"])) == (encoding, head.split(","))
 
 
 def test_nulls_and_formats_can_be_said(here: Path) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tabular import put, read
+
+from weakfish.errors import SourceError
+from weakfish.sources.tabular import TabularSource, infer
 
 COLUMNS = {"id": "string", "kind": "string", "price": "number"}
 ROWS = [("a1", "new", 1.5), ("a2", "old", 20.0), ("a3", "new", 1234.25)]
@@ -107,3 +111,98 @@ def test_quoted_fields_may_hold_escaped_quotes(tmp_path: Path) -> None:
     put(tmp_path, "a.csv", 'id,note\n1,"{\\"a\\": 1, \\"b\\": \\"x\\\\\\"}"\n2,"say \\"no\\""\n')
     rows, rejects = read(tmp_path, columns={"id": "string", "note": "string"}, time=None, escape="\\")
     assert ([row["note"] for row in rows], rejects) == (['{"a": 1, "b": "x\\"}', 'say "no"'], [])
+
+
+def understood(folder: Path, **said: Any) -> tuple[list[tuple[Any, ...]], dict[str, Any], list[str]]:
+    """The rows of a folder as what is guessed of it reads them, their columns and types, and the settings."""
+    found = infer(folder, said=said)
+    reader = TabularSource(found.settings("."))
+    rows = pa.Table.from_batches(reader.read(folder), reader.schema).select([c.name for c in found.columns]).to_pylist()
+    assert {reject.kind for reject in reader.rejects.kept} <= {"file"}
+    assert sum(tally.records for tally in reader.tallies.values()) == len(rows)
+    return [tuple(row.values()) for row in rows], {c.name: c.kind for c in found.columns}, list(found.notes)
+
+
+KINDS = {"id": "string", "kind": "string", "price": "number"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "id,kind,price\n" + LINES,
+        "sep=;\nid;kind;price\n" + LINES.replace(",", ";"),
+        "# id, exported, by\n# Bob\nid,kind,price\n" + LINES,
+        "Orders of May,,\nid,kind,price\n" + LINES,
+        "#id,kind,price\n" + LINES,
+        "id,kind,price,,,\n" + LINES.replace("\n", ",,,\n"),
+        "id,kind,price\n" + LINES.replace("\n", ",\n"),
+        "id;kind;price\na1;new;1,5\na2;old;20\na3;new;1.234,25\n",
+        "id\tkind\tprice\n" + LINES.replace(",", "\t"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
+def test_it_is_guessed_how_a_file_is_written(tmp_path: Path, content: str, encoding: str) -> None:
+    put(tmp_path, "a.csv", content.encode(encoding))
+    assert understood(tmp_path)[:2] == (ROWS, KINDS)
+
+
+def test_a_header_that_is_none_is_noticed(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", LINES)
+    rows, kinds, notes = understood(tmp_path)
+    assert (rows, kinds) == (ROWS, {"column_1": "string", "column_2": "string", "column_3": "number"})
+    assert any("--header A,B,... names them" in note for note in notes)
+    assert understood(tmp_path, header=("id", "kind", "price"))[:2] == (ROWS, KINDS)
+    assert understood(tmp_path, header="first")[0] == ROWS[1:]
+
+
+def test_a_header_that_is_none_is_noticed_by_words_that_come_again(tmp_path: Path) -> None:
+    put(tmp_path, "a.tsv", "".join(f"{('ham', 'spam')[n % 2]}\tsee you{n * '.'}\n" for n in range(9)))
+    assert list(understood(tmp_path)[1]) == ["column_1", "column_2"]
+    put(tmp_path, "a.tsv", "kind\tnote\n" + "".join(f"{('ham', 'spam')[n % 2]}\tsee you\n" for n in range(9)))
+    assert list(understood(tmp_path)[1]) == ["kind", "note"]
+
+
+def test_files_with_and_without_a_header_are_not_mixed(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", "id,kind,price\n" + LINES)
+    put(tmp_path, "b.csv", LINES)
+    with pytest.raises(SourceError, match=r"b\.csv begins with values, and a\.csv with the names of its columns"):
+        infer(tmp_path)
+
+
+def test_files_with_different_delimiters_are_read_as_one_table(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", "id,kind,price\n" + LINES)
+    put(tmp_path, "b.csv", "id;kind;price\nb1;new;7.5\n")
+    assert understood(tmp_path)[:2] == ([*ROWS, ("b1", "new", 7.5)], KINDS)
+    assert "delimiter" not in infer(tmp_path).dialect
+
+
+def test_dumps_of_mysql_are_known_by_their_escapes(tmp_path: Path) -> None:
+    put(tmp_path, "a.tsv", "1\t\\N\ttwo \\\nlines\n2\tnew\tC:\\\\n and \\\t\n3\t\\N\tnone\n")
+    rows, kinds, _ = understood(tmp_path, header=("n", "kind", "note"))
+    assert rows == [("1", None, "two \nlines"), ("2", "new", "C:\\n and \t"), ("3", None, "none")]
+    assert kinds == {"n": "integer", "kind": "string", "note": "string"}
+    put(tmp_path, "a.tsv", "n\tfolder\n1\tC:\\Users\\new\n2\t\\N\n")
+    assert "escape" not in infer(tmp_path).dialect
+
+
+def test_quotes_are_text_where_they_are_around_nothing(tmp_path: Path) -> None:
+    notes = ['"so she said', '"Great" offer', "see you", 'and "so" on', 'bye"', "call me"] * 50
+    put(tmp_path, "a.tsv", "n\tnote\n" + "".join(f"{n}\t{note}\n" for n, note in enumerate(notes)))
+    assert understood(tmp_path)[0] == [(str(n), note) for n, note in enumerate(notes)]
+    assert infer(tmp_path).dialect["quote"] is None
+    put(tmp_path, "a.tsv", "n\tnote\n" + "".join(f'{n}\t"a\t{n}"\n' for n in range(50)) + '50\t"x"y\n51\t"x"y\n')
+    assert "quote" not in infer(tmp_path).dialect
+
+
+def test_what_cannot_be_read_is_a_sentence_with_the_flag_that_helps(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", '"note","n"\n' + "".join(f'"{n}","x",{n}\n' for n in range(9)))
+    with pytest.raises(SourceError, match=r"2 names for 3 fields; .* --skip 1 --header row,note,n\.$"):
+        infer(tmp_path)
+    rows, kinds, _ = understood(tmp_path, skip=1, header=("row", "note", "n"))
+    assert (rows[8], kinds["n"]) == (("8", "x", 8), "integer")
+    put(tmp_path, "a.csv", "a,b\n1,2,3\n1,2\n1,2,3,4\n"[:10])
+    with pytest.raises(SourceError, match=r"a.csv, line 2, has 3 fields instead of 2; --delimiter, --quote, --header"):
+        infer(tmp_path)
+    put(tmp_path, "a.csv", "a,b\n")
+    with pytest.raises(SourceError, match=r"^a.csv has a header and no rows; name files with rows\.$"):
+        infer(tmp_path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weakfish.errors import UserError
+from weakfish.errors import ParamsError, UserError
 from weakfish.project.paths import Project
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     type=click.Choice(["csv", "jsonl", "parquet"]),
     help="The format, where file suffixes do not tell.",
 )
+@click.option("--encoding", help="The encoding of files that are not UTF-8, such as cp1251 or shift_jis.")
+@click.option("--delimiter", metavar="CHARACTER", help="What stands between fields of CSV: a character, or `tab`.")
+@click.option("--quote", metavar="CHARACTER", help="What stands around fields; `none` where quotes are text.")
+@click.option("--escape", type=click.Choice(["backslash", "none"]), help="What escapes quotes, as in MySQL's dumps.")
+@click.option("--decimal", type=click.Choice([".", ","]), help="The mark before the decimals of numbers.")
+@click.option("--header", metavar="A,B,...", help="The names of all fields; `first` line has them, or `none` does.")
+@click.option("--skip", type=click.IntRange(0), metavar="LINES", help="Lines at the start of each file to leave out.")
 @click.option("--name", help="The project's name, by default that of DIR.")
 @click.option("--id", "key", metavar="COLUMN", help="The column that identifies a row.")
 @click.option("--no-id", is_flag=True, help="No column does; row_id is made from the values of a row.")
@@ -84,7 +91,7 @@ def init(folder: str, more: tuple[str, ...], files: str, name: str | None, yes: 
     named = project_name(name or root.name)
     where = place(files, root)
     wishes = _wishes(said)
-    inferred = infer(where.given, Path("/"), said["kind"])
+    inferred = infer(where.given, Path("/"), said["kind"], _dialect(said))
     roles = _roles(inferred, wishes, yes)
     proposal, said_of_it = propose(named, inferred, roles, where)
     click.echo("\n".join(said_of_it))
@@ -105,6 +112,36 @@ def upgrade(only_diff: bool, yes: bool, take: tuple[str, ...]) -> None:
     from weakfish.scaffold.upgrade import upgrade as work
 
     work(Project.find(), only_diff=only_diff, yes=yes, take=take)
+
+
+_CHARACTERS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " ", "none": None}
+
+
+def _dialect(said: dict[str, Any]) -> dict[str, Any]:
+    """The settings that say how files of text are written, of those flags that were given.
+
+    Raises
+    ------
+    UserError
+        When one cannot be used.
+    """
+    from weakfish.sources.tabular.settings import read_settings
+
+    names = ("encoding", "delimiter", "quote", "escape", "decimal", "skip")
+    found = {name: said[name] for name in names if said[name] is not None}
+    for name in {"delimiter", "quote"} & set(found):
+        found[name] = _CHARACTERS.get(found[name], found[name])
+    if "escape" in found:
+        found["escape"] = "\\" if found["escape"] == "backslash" else None
+    try:
+        settings = read_settings({"path": ".", "columns": {"any": "string"}, **found})
+    except ParamsError as error:
+        flag, _, reason = str(error).removeprefix("params.yaml: source").lstrip(".").partition(" cannot be used: ")
+        raise UserError(f"--{flag or 'delimiter'}: {reason.removesuffix('; correct it there.')}.") from None
+    header = said["header"]
+    if header is not None and header not in ("first", "none"):
+        header = tuple(name.strip() for name in header.split(","))
+    return {name: getattr(settings, name) for name in found} | ({"header": header} if header else {})
 
 
 def _wishes(said: dict[str, Any]) -> Wishes:

@@ -57,6 +57,10 @@ def weigh(parts: Iterable[bytes]) -> CharacterCount:
     return found
 
 
+_USUAL = {"cp932": "shift_jis", "cp949": "euc_kr", "gb18030": "gb2312"}
+"""The characters that texts in an encoding are written with: with the others, it takes nearly any bytes."""
+
+
 def guess(lines: Iterable[bytes]) -> str:
     """The encoding that lines that are not UTF-8 are most likely in.
 
@@ -64,10 +68,20 @@ def guess(lines: Iterable[bytes]) -> str:
     """
     from charset_normalizer import from_bytes
 
-    best = from_bytes(b"\n".join(lines)[:TELLING], cp_isolation=list(ENCODINGS)).best()
-    if best is None or not best.coherence or ENCODINGS[0] in best.could_be_from_charset:
+    text = b"\n".join(lines)[:TELLING]
+    found = [match for match in from_bytes(text, cp_isolation=list(ENCODINGS)) if _holds(match.encoding, text)]
+    best = next(iter(found), None)
+    west = _holds(ENCODINGS[0], text)
+    if best is None or (west and (not best.coherence or ENCODINGS[0] in best.could_be_from_charset)):
         return ENCODINGS[0]
     return best.encoding
+
+
+def _holds(encoding: str, text: bytes) -> bool:
+    """Whether a text is in an encoding, but for a few characters."""
+    decoded = text.decode(_USUAL.get(encoding, encoding), "replace")
+    beyond = len(decoded) - len(decoded.encode("ascii", "ignore"))
+    return decoded.count(_REPLACED) <= 0.05 * beyond
 
 
 def is_wide(start: bytes) -> str | None:

@@ -190,9 +190,9 @@ def _names(
         return header, header
     if said is not None:
         if len(said) != usual:
-            raise SourceError(f"--header names {len(said)} columns, and most rows of {file.name} have {usual} fields.")
+            raise SourceError(f"--header has {len(said)} names, and rows of {file.name} {usual} fields; name them all.")
         return tuple(said), tuple(said)
-    first = next((place for place, row in enumerate(rows) if len(row) == usual and not row[0].startswith(b"#")), None)
+    first = next((place for place, row in enumerate(rows) if len(row) == usual and not _is_title(row)), None)
     if first is None:
         return _texts(rows[0]), None
     body = [row for row in rows[first + 1 :] if len(row) == usual]
@@ -211,6 +211,11 @@ def _names(
         return _texts(above), None
     header = tuple(f"column_{number + 1}" for number in range(usual))
     return header, header
+
+
+def _is_title(row: Fields) -> bool:
+    """Whether a row is a comment, or a title with the delimiters of a row."""
+    return row[0].startswith(b"#") or (len(row) > 1 and sum(map(bool, row)) <= 1)
 
 
 def _texts(fields: Fields) -> tuple[str, ...]:
