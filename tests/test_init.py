@@ -82,11 +82,10 @@ def test_without_a_terminal_it_says_which_flags_to_give(here: Path) -> None:
     assert sorted(path.name for path in here.iterdir()) == ["orders.csv"]
 
 
-def test_on_a_terminal_it_shows_its_proposal_and_takes_another(here: Path) -> None:
-    answers = ["c", "", "", "-", "", "kind=label", "y"]
+def typed(answers: list[str], *arguments: str) -> str:
+    """What `weakfish init` shows on a terminal where somebody types these answers."""
     terminal, end = pty.openpty()
-    command = [str(BIN / "weakfish"), "init", "shop", "--from", "orders.csv"]
-    process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end)
+    process = subprocess.Popen([str(BIN / "weakfish"), "init", *arguments], stdin=end, stdout=end, stderr=end)
     os.close(end)
     os.write(terminal, "".join(f"{answer}\n" for answer in answers).encode())
     shown = b""
@@ -100,9 +99,26 @@ def test_on_a_terminal_it_shows_its_proposal_and_takes_another(here: Path) -> No
         shown += part
     os.close(terminal)
     assert process.wait() == 0, shown.decode()
-    assert "its values are times" in shown.decode()
+    return shown.decode()
+
+
+def test_on_a_terminal_it_shows_its_proposal_and_takes_another(here: Path) -> None:
+    shown = typed(["c", "", "", "-", "", "kind=label", "y"], "shop", "--from", "orders.csv")
+    assert "its values are times" in shown
     proposal = read_record(here / "shop").proposal
     assert (list(proposal.tasks), proposal.entities) == (["kind"], ())
+
+
+def test_on_a_terminal_it_asks_for_the_order_of_dates_and_for_what_to_label(here: Path) -> None:
+    rows = "".join(f"o{n},{n % 12 + 1}/{n // 12 % 12 + 1}/2021,c{n % 9}\n" for n in range(150))
+    write(here / "visits.csv", f"id,day,customer\n{rows}")
+    shown = typed(["m", "y", "one", "good,bad"], "shop", "--from", "visits.csv")
+    assert "Column day: what comes first in 1/1/2021, [d]ay or [m]onth?" in shown
+    assert "What are events to be labeled as?" in shown
+    assert "two to fifty classes, not 1" in shown
+    assert settings(here / "shop")["source"]["time_formats"] == {"day": "%m/%d/%Y"}
+    proposal = read_record(here / "shop").proposal
+    assert proposal.tasks["example"].classes == ("good", "bad")
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,7 @@ def retrieve(store: FeatureStore, asked: Asked, frame: pa.Table) -> pa.Table:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Feast's own deprecations
+        warnings.filterwarnings("always", message="The times of the entity rows are numbers")
         try:
             found = store.get_historical_features(
                 frame, asked.service, full_feature_names=True, filter_by_created_timestamp=True
