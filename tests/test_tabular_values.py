@@ -41,6 +41,14 @@ def test_whole_numbers_that_a_float_cannot_hold_are_text(tmp_path: Path, digits:
     assert reader.rejects.kept == []
 
 
+@pytest.mark.parametrize("long", ["98765432109876543210", "12345678901234567.5"])
+def test_one_long_number_among_many_short_ones_makes_the_column_text(tmp_path: Path, long: str) -> None:
+    put(tmp_path, "a.csv", "n,code\n" + "".join(f"{n % 5},{n}\n" for n in range(299)) + f"1,{long}\n")
+    found = infer(tmp_path)
+    assert kinds(found)["code"] == "string"
+    assert taken(tmp_path, found)[0][-1]["code"] == long
+
+
 def test_rows_that_differ_in_a_long_number_alone_are_no_duplicates(tmp_path: Path) -> None:
     put(tmp_path, "a.csv", "n,parcel\n" + "".join(f"1,{parcel}\n" for parcel in PARCELS))
     reader = TabularSource(infer(tmp_path).settings("x") | {"key": None})
