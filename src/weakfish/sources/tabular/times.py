@@ -173,6 +173,8 @@ def _known(right: pa.Array, times: pa.Array) -> pa.Array:
 
 def _mixed(texts: pa.Array, zone: str, form: str | None) -> pa.Array:
     micros, known, formed = _by_format(texts, zone, form)
+    if formed.all():
+        return pa.array(micros, TIME, mask=~known)
     whole, right = _from_parts(pc.extract_regex(texts, _ISO), zone)
     # never a second way to read what has the column's own form: day and month would be mixed
     micros, known = np.where(formed, micros, whole), np.where(formed, known, right)
