@@ -16,6 +16,7 @@ from reports import good_run, run
 from weakfish.contracts.ledgers import Run
 from weakfish.project.freshness import Lock, stale_stages
 from weakfish.report.inputs import read, stage_rows
+from weakfish.report.overall import figures, overall
 from weakfish.report.summary import print_summary
 
 PIPELINE = """
@@ -137,6 +138,20 @@ def test_figures_of_earlier_labels_are_not_shown_as_those_of_now(tmp_path: Path)
     good, shown = good_run(tmp_path / "good"), io.StringIO()
     print_summary(good, file=shown)
     assert "0.941" in shown.getvalue()
+
+
+def test_counts_are_the_same_in_the_tiles_the_verdict_and_the_table(tmp_path: Path) -> None:
+    """Of a project with stale verdicts: what is stale counts nowhere, and rows that were read have one tile."""
+    root = labelled_again(tmp_path)
+    raw = {"stage": "ingest", "rows_in": 1203, "rows_out": 1200, "quarantined": None, "rejected": 3}
+    (root / "reports/ledger/ingest.json").write_text(json.dumps(raw), encoding="utf-8")
+    records = read(root)
+    (tile,) = [found for found in figures(records) if found[0] == "rows read"]
+    assert tile[1:] == ("1,203", "1,167 kept, 33 quarantined, 3 rejected")
+    rows = [row for row in records.rows() if row.passed is not None and row.state != "stale"]
+    assert (records.tally.passed, records.tally.total) == (2, 2)
+    assert sum(row.passed or 0 for row in rows) == 2
+    assert "All 2 checks on 1 table passed" in overall(root).sentence
 
 
 def test_what_dvc_knows_besides_is_stale_too_with_what_stands_behind_it(tmp_path: Path) -> None:

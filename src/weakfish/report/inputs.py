@@ -198,7 +198,7 @@ class RunRecords:
     def stale(self) -> dict[str, str]:
         """The stages whose outs are about other data or settings than lie there now, each with why."""
         found = stale_stages(self.root, self.lock, self.runs, self.changed)
-        return {stage: why for stage, why in found.items() if stage in self.stages}
+        return {stage: found[stage] for stage in self.stages if stage in found}
 
     def outdated(self, stage: str) -> bool:
         """Whether the outs of a stage are from an earlier run: stale, or the pipeline stopped there or before it."""

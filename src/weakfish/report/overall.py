@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from weakfish.contracts.ledgers import Ledger
 from weakfish.contracts.verdicts import Verdict
 from weakfish.report.causes import WORTH, Cause, causes
+from weakfish.report.check_tables import quarantines
 from weakfish.report.feature_tables import audit_failure
 from weakfish.report.inputs import RunRecords, read, validating
 from weakfish.report.task_sections import Task, nothing_measured, tasks
@@ -208,16 +208,11 @@ def _let_in(records: RunRecords) -> str:
 
 def figures(records: RunRecords) -> Iterator[tuple[str, str, str]]:
     """The few figures that tell most, of this run only: their names, values and notes."""
-    for stage, ledger in records.ledgers.items():
-        if ledger.quarantined is not None and not records.outdated(stage):
-            let_in = (ledger.released or 0) + (ledger.repaired or 0)
-            rejected = records.ledgers.get("ingest", Ledger()).rejected or 0
-            note = f"{ledger.rows_out or 0:,} kept, {ledger.quarantined:,} quarantined, {rejected:,} rejected"
-            yield (
-                "rows read",
-                f"{(ledger.rows_in or 0) + rejected:,}",
-                f"{note}, {let_in:,} let in by patches" if let_in else note,
-            )
+    for of in quarantines(records, ()):
+        if not of.stale:
+            kept, let_in = of.ledger.rows_out or 0, (of.ledger.released or 0) + (of.ledger.repaired or 0)
+            note = f"{kept:,} kept, {of.ledger.quarantined or 0:,} quarantined, {of.rejected:,} rejected"
+            yield "rows read", f"{of.rows_read:,}", f"{note}, {let_in:,} let in by patches" if let_in else note
     for task in tasks(records)[:2]:
         labels, models = task.labels, task.metrics.models if task.metrics else {}
         if labels and not task.labels_stale and labels.rows:
