@@ -19,7 +19,7 @@ from weakfish.contracts.record import parse
 from weakfish.contracts.verdicts import Check
 from weakfish.project.paths import Project
 from weakfish.report.check_tables import over_partitions, since
-from weakfish.report.inputs import stage_rows
+from weakfish.report.inputs import BaselineTable, stage_rows
 from weakfish.report.overall import overall
 from weakfish.report.page import render
 from weakfish.report.summary import print_summary
@@ -155,6 +155,21 @@ def test_a_trend_is_drawn_where_its_values_are_and_told_to_who_does_not_see_it(r
     assert bad == [height for height in heights if height < limit]
     lefts = browser.evaluate(f"[...{picture}.querySelectorAll('circle')].map(c => c.cx.baseVal.value)")
     assert all(one < other for one, other in pairwise(lefts))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0.3, 0.3, 0.3, 0.3), "Beyond the limit in every partition since 2024-03"),
+        ((0.3, 0.1, 0.3, 0.3), "Beyond the limit in every partition since 2024-03"),
+        ((0.3, 0.1, 0.1, 0.3), "Beyond the limit in 1 of 4 partitions: 2024-04"),
+        ((0.3, 0.3, 0.1, 0.1), "Beyond the limit in 2 of 4 partitions: 2024-01, 2024-02"),
+    ],
+)
+def test_a_change_does_not_begin_in_a_month_that_was_accepted(values: tuple[float, ...], said: str) -> None:
+    accepted = BaselineTable(through="2024-02", profile={"rows": {"2024-01": 10, "2024-02": 10}})
+    moved = as_check(measured("drift(amount)", 0.41, 0.2, by_partition=trend(*values)))
+    assert since("events", moved, [], accepted)[0] == said
 
 
 def test_a_trend_over_accepted_revisions_says_since_which_one_a_check_does_not_hold(

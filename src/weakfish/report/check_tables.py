@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weakfish.contracts.ledgers import Ledger, RejectedLines
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import Check, Verdict
-from weakfish.report.inputs import RunRecords, validating
+from weakfish.report.inputs import BaselineTable, RunRecords, validating
 from weakfish.report.wording import bad_above, beyond, count, figure, kind_order, percent, tolerated
 
 if TYPE_CHECKING:
@@ -99,9 +99,17 @@ def over_revisions(table: str, check: Check, history: Sequence[AcceptedRevision]
     return _trend(check, points)
 
 
-def since(table: str, check: Check, history: Sequence[AcceptedRevision]) -> list[str]:
-    """Since when a check does not hold, by partition and by accepted revision, in sentences without full stops."""
+def since(
+    table: str, check: Check, history: Sequence[AcceptedRevision], accepted: BaselineTable | None = None
+) -> list[str]:
+    """Since when a check does not hold, by partition and by accepted revision, in sentences without full stops.
+
+    What was accepted is no start of a change: where new partitions are beyond the limit, only these are named.
+    """
     partitions, known = over_partitions(check), _known(table, check, history)
+    if partitions and accepted and check.against_baseline:
+        points = [replace(point, bad=point.bad and accepted.is_new(point.name)) for point in partitions.points]
+        partitions = replace(partitions, points=points) if any(point.bad for point in points) else partitions
     said = _bad_partitions(partitions) if partitions else []
     bad = list(takewhile(lambda pair: pair[1].status != "passed", reversed(known)))
     if bad:
@@ -164,6 +172,7 @@ class CheckRow:
     table: JudgedTable
     check: Check
     history: Sequence[AcceptedRevision] = ()
+    accepted: BaselineTable | None = None
 
     @property
     def name(self) -> str:
@@ -193,7 +202,7 @@ class CheckRow:
     @property
     def since(self) -> list[str]:
         """Since when it does not hold."""
-        return since(self.name, self.check, self.history)
+        return since(self.name, self.check, self.history, self.accepted)
 
 
 def anchor(table: str, check: Check) -> str:
@@ -219,7 +228,12 @@ def check_rows(records: RunRecords, history: Sequence[AcceptedRevision] = ()) ->
         return BADNESS.index(check.status), SEVERITIES.index(check.severity), kind_order(check), far
 
     return sorted(
-        (CheckRow(table, check, history) for table in tables(records) for check in table.verdict.checks), key=badness
+        (
+            CheckRow(table, check, history, records.accepted.get(table.verdict.table))
+            for table in tables(records)
+            for check in table.verdict.checks
+        ),
+        key=badness,
     )
 
 
