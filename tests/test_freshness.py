@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from reports import good_run, run
 from weakfish.contracts.ledgers import Run
 from weakfish.project.freshness import Lock, stale_stages
-from weakfish.report.inputs import read, stage_rows
+from weakfish.report.inputs import read
 from weakfish.report.overall import figures, overall
 from weakfish.report.summary import print_summary
 
@@ -118,7 +118,7 @@ def labelled_again(root: Path) -> Path:
 
 def test_stages_behind_one_that_ran_alone_are_stale_in_the_table_and_not_cached(tmp_path: Path) -> None:
     root = labelled_again(tmp_path)
-    states = {row.stage: row.state for row in stage_rows(root, since=datetime(2024, 5, 1, 9, 0, tzinfo=UTC))}
+    states = {row.stage: row.state for row in read(root).rows(since=datetime(2024, 5, 1, 9, 0, tzinfo=UTC))}
     assert states["label"] == "run"
     assert states["accept"] == "cached"
     assert {stage for stage, state in states.items() if state == "stale"} == {

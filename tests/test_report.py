@@ -35,7 +35,7 @@ from reports import (
 )
 from weakfish.contracts.ledgers import Run, write_run
 from weakfish.project.paths import Project
-from weakfish.report.inputs import StageRow, stage_rows
+from weakfish.report.inputs import StageRow, read
 from weakfish.report.overall import overall
 from weakfish.report.page import render
 from weakfish.report.summary import print_summary
@@ -48,7 +48,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def states(root: Path, since: datetime | None = None) -> dict[str, str]:
-    return {row.stage: row.state for row in stage_rows(root, since)}
+    return {row.stage: row.state for row in read(root).rows(since)}
 
 
 def test_a_browser_without_network_shows_a_good_run_and_asks_for_nothing(root: Path, browser: Browser) -> None:
@@ -97,7 +97,7 @@ def test_a_failed_gate_makes_the_page_red_and_says_what_to_do(root: Path, browse
 
 def test_stages_after_a_failed_one_are_not_run_and_have_no_figures(root: Path) -> None:
     fail_gate(root)
-    rows = {row.stage: row for row in stage_rows(root)}
+    rows = {row.stage: row for row in read(root).rows()}
     assert [row.state for row in rows.values()] == ["run", "run", "failed", *["not run"] * 5]
     assert rows["label"] == StageRow("label", "not run")
 
@@ -158,7 +158,7 @@ def test_warnings_and_rows_set_aside_warn(root: Path) -> None:
         "30 rows do not meet `not_null(placed_at)` (2.5 %) and were quarantined. It matters.",
         "1 row does not meet `share(amount)` (<0.1 %). It matters.",
     )
-    row = next(row for row in stage_rows(root) if row.stage == "validate_events")
+    row = next(row for row in read(root).rows() if row.stage == "validate_events")
     assert (row.passed, row.warned, row.failed) == (0, 2, 0)
 
 
@@ -227,12 +227,12 @@ def test_the_run_of_a_stage_whose_name_holds_a_slash_is_found(root: Path) -> Non
     stage = "validate_labels@shop/fraud"
     write(root, "dvc.yaml", {"stages": {**{name: {} for name in STAGES}, stage: {}}})
     write_run(Project(root), Run(stage, START, START + timedelta(seconds=3), 0, None, 3.0))
-    row = next(row for row in stage_rows(root) if row.stage == stage)
+    row = next(row for row in read(root).rows() if row.stage == stage)
     assert (row.state, row.seconds) == ("run", 3.0)
 
 
 def test_stage_rows_hold_counts_of_rows_and_checks(root: Path) -> None:
-    rows = {row.stage: row for row in stage_rows(root)}
+    rows = {row.stage: row for row in read(root).rows()}
     assert rows["accept"] == StageRow(
         "accept", "run", 1200, 1167, 33, seconds=9.0, started_at=START + timedelta(minutes=2)
     )

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from weakfish.contracts.gold import ROWS_OF_CLASS as OF_CLASS
 from weakfish.contracts.reports import Empirical, FaultsReport, FunctionReport, PartitionReport, TaskLabels
-from weakfish.report.charts import (
-    COLOURS,
-    PART,
-    axis_names,
-    colour,
-    dot,
-    el,
-    line,
-    linear,
-    picture,
-    ticks,
-    x_axis,
-    y_axis,
-)
+from weakfish.report.charts import COLOURS, colour
 from weakfish.report.inputs import RunRecords
-from weakfish.report.wording import count, percent
+from weakfish.report.wording import percent
 
 PARTS = ("dev", "test")
 """Parts of gold, in the order in which they are shown."""
 
 MONTHS = 60
 """Partitions that the votes over time go back, at most."""
-
-NAMED = 3
-"""Functions that are wrong most often and have their names below the picture."""
 
 
 @dataclass(frozen=True)
@@ -143,31 +124,21 @@ def cell(votes: Sequence[int], part: PartitionReport, classes: Sequence[str]) ->
     return colour(most) if len(classes) <= COLOURS else 0, share, says
 
 
-def mark(place: int | None, x: float, y: float, size: float, says: str = "") -> Markup:
-    """A class's form and colour: circle, square, diamond, triangle; a ring where a function votes for several."""
-    if place is None:
-        return dot(x, y, size, "mark ring", says)
-    class_, form = f"mark h{colour(place)}", place % 4
-    if form == 0:
-        return dot(x, y, size, class_, says)
-    corners = [
-        [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
-        [(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)],
-        [(0.0, -1.2), (1.2, 0.9), (-1.2, 0.9)],
-    ]
-    points = " ".join(f"{x + a * size:.1f},{y + b * size:.1f}" for a, b in corners[form - 1])
-    return el("polygon", says=says, points=points, class_=class_)
+@dataclass(frozen=True)
+class Dot:
+    """A function in the overview; ``place`` is the place of its class, None if it votes for several."""
+
+    name: str
+    share: float
+    right: float
+    votes: int
+    place: int | None
 
 
-def swatch(place: int) -> Markup:
-    """A class's `mark`, for a legend."""
-    return el("svg", mark(place, 7, 7, 5), viewBox="0 0 14 14", class_="form", aria_hidden="true")
+def overview(page: FunctionsPage) -> tuple[bool, list[Dot]] | None:
+    """How many rows each function votes on, and how often it is right, those that are wrong most first.
 
-
-def overview(page: FunctionsPage) -> tuple[Markup, list[str]] | None:
-    """How many rows each function votes on, and how often it is right; and those that are wrong most.
-
-    Right is what dev gold says, where there is some, else what the label model learned.
+    Right is what dev gold says, where there is some (then the first is true), else what the label model learned.
     """
     gold = "dev" in page.parts or any(row.function.dev and row.function.dev.votes for row in page.rows)
     found = []
@@ -176,22 +147,6 @@ def overview(page: FunctionsPage) -> tuple[Markup, list[str]] | None:
         votes = (seen.votes or 0) if gold else round(share * (page.labels.rows or 0))
         right = seen.accuracy if gold else row.function.weight
         if right is not None and votes >= OF_CLASS:
-            found.append((right, row.name, share, votes, row.place))
-    if len(found) < 3:
-        return None
-    most = min(math.ceil(max(share for _, _, share, *_ in found) * 10 + 0.3) / 10, 1.0)
-    least = max(math.floor(min(found)[0] * 10 - 0.3) / 10, 0.0)
-    left, right_end, top, bottom = box = 62.0, PART[0] - 20.0, 14.0, PART[1] - 54.0
-    x, y = linear(0.0, most, left, right_end), linear(least, 1.0, bottom, top)
-    drawn = [*y_axis(y, left, right_end, ticks(least, 1.0, 5)), *x_axis(x, top, bottom, ticks(0.0, most, 6))]
-    drawn += axis_names(
-        "share of rows that a function votes on", "right, on dev gold" if gold else "right, as learned", *box
-    )
-    if least < 0.5:
-        drawn.append(line(left, y(0.5), right_end, y(0.5), "diagonal"))
-    for right, name, share, votes, place in found:
-        says = f"{name}: votes on {percent(share)} of rows, right on {percent(right)} of {count(votes, 'vote')}"
-        size = min(3 + math.log10(max(votes, 1)), 8.0)  # larger with more votes: 3 to 8 units
-        drawn.append(mark(0 if len(page.labels.classes) > COLOURS else place, x(share), y(right), size, says))
-    title = f"How often each function of {page.name} votes, and how often it is right"
-    return picture(title, *PART, *drawn), [name for _, name, *_ in sorted(found)[:NAMED]]
+            place = 0 if len(page.labels.classes) > COLOURS else row.place
+            found.append(Dot(row.name, share, right, votes, place))
+    return (gold, sorted(found, key=lambda dot: (dot.right, dot.name))) if len(found) > 2 else None

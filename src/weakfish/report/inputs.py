@@ -64,13 +64,6 @@ class BaselineTable:
 
 
 @dataclass(frozen=True)
-class AcceptedTables:
-    """``validation/baseline.json``, of which the page shows what was accepted, by table."""
-
-    tables: Mapping[str, BaselineTable] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Version:
     """The version of one out; ``change`` since git's last commit: ``same``, ``changed``, ``new``, None if unknown."""
 
@@ -335,11 +328,6 @@ def _change(out: LockedFile, committed: Mapping[str, str | None]) -> str:
     return "same" if committed[out.path] == out.md5 else "changed"
 
 
-def stage_rows(root: Path, since: datetime | None = None) -> list[StageRow]:
-    """`RunRecords.rows` of what lies below ``root``."""
-    return read(root).rows(since)
-
-
 def validating(table: str) -> str:
     """The stage that validates a table."""
     return stage_of("validate", table)
@@ -375,7 +363,7 @@ def read(root: Path, changed: Mapping[str, str] | None = None) -> RunRecords:
 
     runs = {run.stage: run for run in every(RUNS).values()}
     stages = stages_of(root) if one(root / "dvc.yaml", dict[str, Any]) else {}
-    accepted = one(project.baseline, AcceptedTables) or AcceptedTables()
+    accepted = one(project.baseline, dict[str, dict[str, BaselineTable]]) or {}
     return RunRecords(
         root=root,
         stages=stages or dict.fromkeys(sorted(runs, key=lambda stage: runs[stage].started_at)),
@@ -391,7 +379,7 @@ def read(root: Path, changed: Mapping[str, str] | None = None) -> RunRecords:
         features=every(FEATURES),
         published=one(PUBLICATIONS.file(project, "publish"), Publication),
         training=every(TRAINING),
-        accepted=accepted.tables,
+        accepted=accepted.get("tables", {}),
         problems=problems,
         changed=changed or {},
     )

@@ -210,9 +210,8 @@ def figures(records: RunRecords) -> Iterator[tuple[str, str, str]]:
     """The few figures that tell most, of this run only: their names, values and notes."""
     for of in quarantines(records, ()):
         if not of.stale:
-            kept, let_in = of.ledger.rows_out or 0, (of.ledger.released or 0) + (of.ledger.repaired or 0)
-            note = f"{kept:,} kept, {of.ledger.quarantined or 0:,} quarantined, {of.rejected:,} rejected"
-            yield "rows read", f"{of.rows_read:,}", f"{note}, {let_in:,} let in by patches" if let_in else note
+            kept, aside = of.ledger.rows_out or 0, of.ledger.quarantined or 0
+            yield "rows read", f"{of.rows_read:,}", f"{kept:,} kept, {aside:,} quarantined, {of.rejected:,} rejected"
     for task in tasks(records)[:2]:
         labels, models = task.labels, task.metrics.models if task.metrics else {}
         if labels and not task.labels_stale and labels.rows:

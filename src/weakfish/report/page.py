@@ -52,10 +52,6 @@ def _context(records: RunRecords) -> dict[str, Any]:
     verdict, history = overall.judge(records), records.history()
     rows = check_tables.check_rows(records, history)
     bad = [row for row in rows if not row.held]
-    said = " ".join(verdict.what)
-    messages = {
-        name: wording.shorten(run.message) for name, run in records.runs.items() if run.exit_code and run.message
-    }
     names = dict.fromkeys((*records.labels.tasks, *records.metrics.tasks))
     return {
         "version": weakfish.__version__,
@@ -68,8 +64,6 @@ def _context(records: RunRecords) -> dict[str, Any]:
         "shown": overall.SHOWN,
         "rows_of": {row.anchor: row for row in bad},
         "descriptions": records.stages,
-        # How stages ended that ended badly, unless the verdict says so already.
-        "messages": {name: message for name, message in messages.items() if message[:80] not in said},
         "stages": records.rows(),
         "tally": records.tally,
         "tables": [
@@ -120,7 +114,7 @@ def _environment() -> Environment:
     }
     words = {name: word for name, word in vars(wording).items() if callable(word)}
     aliases = {"count": wording.integer, "share": wording.percent, "number": wording.decimal}
-    environment.filters |= {**words, **aliases, "code": _code, "breakable": _breakable}
+    environment.filters |= {**words, **aliases, "code": _code, "breakable": _breakable, "at": charts.place}
     return environment
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from weakfish.checks.rates import Limit, Rate
@@ -17,70 +17,58 @@ LEAST, CHANCE = 0.05, 0.001
 
 UNCOVERED = "rows without a label"
 
-
-@dataclass(frozen=True)
-class Move:
-    """A share of a task's rows before a partition and since; no partition: as accepted, and as it is now."""
-
-    task: str
-    what: str
-    since: str
-    before: float
-    now: float
-
-    @property
-    def sentence(self) -> str:
-        """The change in words."""
-        way = "rose" if self.now > self.before else "fell"
-        shares = f"from {short_percent(self.before)} to {short_percent(self.now)}"
-        time = f"in {month(self.since)}" if self.since else "since they were accepted"
-        return f"Labels of {self.task} changed {time}: {self.what} {way} {shares}."
-
-
-def move(records: RunRecords, task: str) -> Move | None:
-    """The largest change of a task's labels: from what was accepted, or where its time falls apart most."""
-    labels = records.labels.tasks[task]
-    parts, accepted = _dated(labels), records.accepted.get(f"labels/{task}")
-    if accepted and accepted.rules:
-        kept, new = ([part for part in parts if accepted.is_new(part.partition) is is_new] for is_new in (False, True))
-        known = _accepted(labels, accepted.rules)
-        pairs = [
-            (side[0].partition if side is new else "", known, _rates(labels, side)) for side in (kept, new) if side
-        ]
-    else:
-        cuts = range(1, len(parts))
-        pairs = [(parts[cut].partition, _rates(labels, parts[:cut]), _rates(labels, parts[cut:])) for cut in cuts]
-    limit = Limit(chance=CHANCE / max(len(pairs), 1), difference=LEAST)
-    found: list[tuple[float, Move]] = []
-    for since, then, now in pairs:
-        for what, rate in now.items():
-            before = then.get(what, Rate(0, 0))
-            if limit.tells(rate, before):
-                # What the cut explains of the spread: of all cuts the best is where the change lies.
-                weight = rate.rows * before.rows / (rate.rows + before.rows)
-                apart = weight * (rate.share - before.share) ** 2
-                found.append((apart, Move(task, what, since, before.share, rate.share)))
-    return max(found, key=lambda item: item[0], default=(0.0, None))[1]
+Rates = Mapping[str, Rate]
+"""Of each class its share of labels, and of all rows those without one."""
 
 
 def story(records: RunRecords) -> str | None:
     """What happened to the labels of this run; None where it made none."""
     if records.outdated("label") or not records.labels.tasks:
         return None
-    moves = [found for task in records.labels.tasks if (found := move(records, task))]
-    if moves:
-        return max(moves, key=lambda found: abs(found.now - found.before)).sentence
+    changes = [found for task, labels in records.labels.tasks.items() if (found := _change(records, task, labels))]
+    if changes:
+        return max(changes)[1]
     task, labels = next(iter(records.labels.tasks.items()))
-    total = _rates(labels, labels.by_partition)
-    parts = _dated(labels)
+    parts, total = _dated(labels), _rates(labels, labels.by_partition)
     named = [f"{what} {short_percent(rate.share)}" for what, rate in total.items() if rate.rows and what != UNCOVERED]
-    shares = f"{', '.join(named[:3])}{' and other classes' if len(named) > 3 else ''}" if named else "no row has one"
+    shares = f"{', '.join(named[:3])}{' and other classes' if named[3:] else ''}" if named else "no row has one"
     if f"labels/{task}" in records.accepted:
         return f"The labels of {task} are as they were accepted: {shares}."
     if len(parts) < 2:
         return f"The labels of {task}: {shares}."
     first, last = month(parts[0].partition), month(parts[-1].partition)
     return f"The labels of {task} have not changed from {first} to {last}: {shares}."
+
+
+def _change(records: RunRecords, task: str, labels: TaskLabels) -> tuple[float, str] | None:
+    """The largest change of a task's labels, from what was accepted, or where its time falls apart most; in words."""
+    parts, accepted = _dated(labels), records.accepted.get(f"labels/{task}")
+    pairs: list[tuple[str, Rates, Rates]] = []
+    if accepted and accepted.rules:
+        for is_new in (False, True):
+            side = [part for part in parts if accepted.is_new(part.partition) is is_new]
+            since = f"in {month(side[0].partition)}" if side and is_new else "since they were accepted"
+            pairs += [(since, _accepted(labels, accepted.rules), _rates(labels, side))] if side else []
+    else:
+        now, then = _rates(labels, parts), _rates(labels, [])
+        for part, after in pairwise(parts):
+            moved = _rates(labels, [part])
+            then = {
+                what: Rate(rate.hits + moved[what].hits, rate.rows + moved[what].rows) for what, rate in then.items()
+            }
+            now = {what: Rate(rate.hits - moved[what].hits, rate.rows - moved[what].rows) for what, rate in now.items()}
+            pairs.append((f"in {month(after.partition)}", then, now))
+    limit, found = Limit(chance=CHANCE / max(len(pairs), 1), difference=LEAST), []
+    for since, then, now in pairs:
+        for what, rate in now.items():
+            before = then.get(what, Rate(0, 0))
+            if limit.tells(rate, before):
+                # What the cut explains of the spread: of all cuts the best is where the change lies.
+                weight, by = rate.rows * before.rows / (rate.rows + before.rows), rate.share - before.share
+                shares = f"from {short_percent(before.share)} to {short_percent(rate.share)}"
+                said = f"Labels of {task} changed {since}: {what} {'rose' if by > 0 else 'fell'} {shares}."
+                found.append((weight * by**2, abs(by), said))
+    return max(found)[1:] if found else None
 
 
 def _dated(labels: TaskLabels) -> list[PartitionReport]:
@@ -91,7 +79,7 @@ def _dated(labels: TaskLabels) -> list[PartitionReport]:
     )
 
 
-def _rates(labels: TaskLabels, parts: Sequence[PartitionReport]) -> dict[str, Rate]:
+def _rates(labels: TaskLabels, parts: Sequence[PartitionReport]) -> Rates:
     """The share of each class among covered rows (of two classes the last), and that of rows without a label."""
     shown = labels.classes[-1:] if len(labels.classes) == 2 else labels.classes
     rows = sum(part.rows for part in parts)
@@ -102,6 +90,6 @@ def _rates(labels: TaskLabels, parts: Sequence[PartitionReport]) -> dict[str, Ra
     return {**rates, UNCOVERED: Rate(rows - covered, rows)}
 
 
-def _accepted(labels: TaskLabels, rules: Mapping[str, Any]) -> dict[str, Rate]:
+def _accepted(labels: TaskLabels, rules: Mapping[str, Any]) -> Rates:
     """The same, as `weakfish.checks.label_checks.through` wrote it into the baseline."""
     return _rates(labels, [PartitionReport("", rules.get("rows", 0), rules.get("covered", 0), rules.get("mean", {}))])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weakfish.contracts.reports import Metric, TaskLabels, TaskMetrics
-from weakfish.report.charts import COLOURS, PART, SQUARE, Series, colour, over_time, square
+from weakfish.report.charts import COLOURS, Series, colour
 from weakfish.report.inputs import RunRecords
 from weakfish.report.wording import NAMED, listed, model_name, percent
 
@@ -69,10 +69,10 @@ def models(records: RunRecords) -> dict[str, int]:
 
 
 def plots(records: RunRecords, task: str) -> dict[str, Any]:
-    """The pictures of a task, each with the series for its legend; ``classes`` are small ones of three or more.
+    """The lines of a task's pictures, by model.
 
-    Precision over recall; ROC curves; calibration, what models said against how often it was so; and over time the
-    share of the last of two classes, or of each of more, all to one scale.
+    Precision over recall; ROC curves; calibration, what models said against how often it was so; and over
+    ``partitions`` the shares of the last of two classes, or of each of three or more ``classes``, at ``most``.
     """
     colours = models(records)
 
@@ -97,35 +97,33 @@ def plots(records: RunRecords, task: str) -> dict[str, Any]:
         placed.setdefault(str(point.get("class", "")), []).append(at)
     most = math.ceil(max([_number(point.get("share")) or 0.0 for point in dated], default=1.0) * 10) / 10 or 0.1
     shares = {name: series(points, "place", "share") for name, points in placed.items()}
-    whole = shares.pop("", {})
-    roc, calibration = series(of("roc"), "fpr", "tpr"), series(of("calibration"), "mean_predicted", "fraction_positive")
-    calibrated = "predicted probability", "observed share"
-    titles = {name: f"Share over time of {name} of {task}, by model" for name in shares}
-    drawn = {
-        "precision": (_precision_recall(records, task, roc, of("calibration")), {}),
-        "roc": (square(f"ROC curves of {task}", "false positive rate", "true positive rate", roc), roc),
-        "calibration": (square(f"Calibration of {task}", *calibrated, calibration, dots=True), calibration),
-        "share_over_time": (over_time(f"Share over time of {task}, by model", partitions, whole), whole),
-        "classes": (
-            [(name, over_time(titles[name], partitions, of, SQUARE, most)) for name, of in shares.items()],
-            next(iter(shares.values()), {}),
-        ),
+    roc = series(of("roc"), "fpr", "tpr")
+    return {
+        "roc": roc,
+        "precision": _precision_recall(records, task, roc, of("calibration")),
+        "calibration": series(of("calibration"), "mean_predicted", "fraction_positive"),
+        "partitions": partitions,
+        "shares": shares.pop("", {}),
+        "classes": shares,
+        "most": most,
     }
-    return {name: (svg if found or name == "precision" else None, found) for name, (svg, found) in drawn.items()}
 
 
-def _precision_recall(records: RunRecords, task: str, roc: Mapping[str, Series], bins: Plots) -> Any:
-    """Precision over recall of the labels, of a classifier on them and of its ceiling, and these; of two classes.
+def _precision_recall(
+    records: RunRecords, task: str, roc: Mapping[str, Series], bins: Plots
+) -> tuple[float, dict[str, Series]] | None:
+    """Precision over recall of the labels, of a classifier on them and of its ceiling; of two classes.
 
     Precision follows from a ROC curve and the share of test rows that are of the class, which gold has in the bins of
-    the calibration plot. The dashed line is that share: the precision of a guess.
+    the calibration plot. That share, the precision of a guess, comes first.
     """
     labels = records.labels.tasks.get(task)
-    of_labels = [point for point in bins if point.get("model") == "label_model"]
-    rows = sum(_number(point.get("rows")) or 0.0 for point in of_labels)
-    hits = sum(
-        (_number(point.get("rows")) or 0.0) * (_number(point.get("fraction_positive")) or 0.0) for point in of_labels
-    )
+    found = [
+        [_number(point.get(name)) or 0.0 for name in ("rows", "fraction_positive")]
+        for point in bins
+        if point.get("model") == "label_model"
+    ]
+    rows, hits = sum(rows for rows, _ in found), sum(rows * share for rows, share in found)
     if labels is None or len(labels.classes) != 2 or not 0 < hits < rows:
         return None
     rare, shown = hits / rows, dict[str, Series]()
@@ -133,8 +131,7 @@ def _precision_recall(records: RunRecords, task: str, roc: Mapping[str, Series],
         for model in [name for name in group if name in roc][:1]:
             line = [(tpr, tpr * rare / (tpr * rare + fpr * (1 - rare))) for fpr, tpr in roc[model].points if tpr]
             shown[model] = replace(roc[model], points=line)
-    title = f"Precision over recall of {labels.classes[-1]}, by model"
-    return square(title, "recall", "precision", shown, level=rare, size=PART), shown
+    return rare, shown
 
 
 def _is_enough(point: dict[str, Any]) -> bool:

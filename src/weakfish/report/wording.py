@@ -102,16 +102,6 @@ def duration(age: timedelta | None) -> str:
     return f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:.0f} hours"
 
 
-def size(value: int | None) -> str:
-    """Bytes in decimal units."""
-    if value is None:
-        return NONE
-    number, units = float(value), ["B", "kB", "MB", "GB", "TB"]
-    while number >= 999.95 and len(units) > 1:
-        number, units = number / 1000, units[1:]
-    return f"{number:.0f} B" if units[0] == "B" else f"{number:.1f} {units[0]}"
-
-
 def when(time: datetime) -> str:
     """A time in UTC, to the minute."""
     return f"{time:%Y-%m-%d %H:%M}"
