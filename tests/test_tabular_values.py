@@ -119,6 +119,8 @@ def test_a_null_word_of_one_column_is_a_value_of_another(tmp_path: Path) -> None
     put(tmp_path, "a.csv", "country,name,score\n" + "".join(",".join(row) + "\n" for row in rows))
     found = infer(tmp_path)
     assert found.settings("x")["null_values"] == {"score": ["", "NA"]}
+    assert "'NA' is text in column country; --null country=NA makes it null." in found.notes
+    assert not any("name" in note for note in found.notes)
     read, reader = taken(tmp_path, found)
     assert read[0] == {"country": "NA", "name": "None", "score": None}
     assert reader.rejects.kept == []
@@ -223,6 +225,16 @@ def test_day_and_month_are_never_mixed(tmp_path: Path) -> None:
     rows, reader = taken(tmp_path, found, columns={"at": "date"}, key=None, time_formats={"at": "%d/%m/%Y"})
     assert [row["at"] for row in rows[:4]] == [date(2021, 4, 25), date(2021, 5, 4), None, date(2021, 6, 4)]
     assert {reject.text for reject in reader.rejects.kept if reject.kind == "value"} == {"04/26/2021"}
+
+
+def test_what_has_the_format_of_the_column_is_never_read_as_another(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", "id,at\na,2024-13-05\nb,2024-05-13\nc,2024-05-06T00:00\nd,2024-31-12\n")
+    for kind in ("date", "time"):
+        settings = {"path": ".", "columns": {"id": "string", "at": kind}, "time_formats": {"at": "%Y-%d-%m"}}
+        reader = TabularSource(settings)
+        days = [row["at"] for row in pa.Table.from_batches(reader.read(tmp_path)).to_pylist()]
+        found = [day and (day.year, day.month, day.day) for day in days]
+        assert found == [(2024, 5, 13), None, (2024, 5, 6), (2024, 12, 31)]  # only the third has ISO's form
 
 
 @pytest.mark.parametrize(

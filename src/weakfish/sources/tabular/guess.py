@@ -39,8 +39,8 @@ class SampledColumn:
     """A column of the sample.
 
     ``header`` is its name in the files, ``distinct`` counts values in the sample, ``null_values`` are the texts that
-    stand for null in it. ``format`` is that of times and dates which need one. ``identifies`` says that its values tell
-    rows apart, and nothing else.
+    stand for null in it, ``null_words`` those that might. ``format`` is that of times and dates which need one.
+    ``identifies`` says that its values tell rows apart, and nothing else.
     """
 
     name: str
@@ -53,6 +53,7 @@ class SampledColumn:
     words: float
     null_values: tuple[str, ...]
     reason: str
+    null_words: tuple[str, ...] = ()
     format: TimeFormat | None = None
     identifies: bool = False
 
@@ -81,12 +82,10 @@ def describe(name: str, header: str, texts: pa.Array, stated: Kind | None = None
     kind, reason, form = _kind(name, pc.utf8_trim_whitespace(known))
     if stated is not None and kind != stated:
         kind, reason, form = stated, f"its type is that of {_PLURAL.get(stated, stated)}", None
-    used: tuple[str, ...] = ()
+    present = set(pc.unique(pc.utf8_trim_whitespace(given)).to_pylist())
+    words = tuple(text for text in NULLS if text in present)
     if kind == "string":
         known = given.filter(pc.not_equal(given, ""))
-    else:
-        present = set(pc.unique(pc.utf8_trim_whitespace(given)).to_pylist())
-        used = tuple(text for text in NULLS if text in present)
     found = SampledColumn(
         name=name,
         header=header,
@@ -96,7 +95,8 @@ def describe(name: str, header: str, texts: pa.Array, stated: Kind | None = None
         distinct=pc.count_distinct(known).as_py(),
         length=pc.mean(pc.utf8_length(known)).as_py() or 0.0,
         words=pc.mean(pc.count_substring_regex(known, r"\S+")).as_py() or 0.0,
-        null_values=used,
+        null_values=() if kind == "string" else words,
+        null_words=words,
         reason=reason,
         format=form,
     )

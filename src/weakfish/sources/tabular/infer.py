@@ -143,6 +143,7 @@ def infer(
     taken |= {choice.column for choice in texts}
     notes = [
         *left_out,
+        *_null_words(found)[:5],
         *[f"{r.file}, line {r.line}: {r.reason}." for r in rejects.kept if r.kind == "line"][:5],
         *dialects.notes,
     ]
@@ -160,6 +161,17 @@ def infer(
         labels=label_choices(found, taken),
         notes=tuple(notes),
     )
+
+
+def _null_words(columns: Sequence[SampledColumn]) -> list[str]:
+    """What to say of words in columns of text that stand for null in others, or nearly everywhere."""
+    usual = {"NULL", "null", "NaN", "nan", "#N/A"}.union(*(column.null_values for column in columns))
+    return [
+        f"{text!r} is text in column {column.name}; --null {column.name}={text} makes it null."
+        for column in columns
+        for text in column.null_words
+        if column.kind == "string" and text in usual
+    ]
 
 
 def described_later(inferred: Inferred, path: str, headers: Mapping[str, str]) -> tuple[SampledColumn, ...]:
