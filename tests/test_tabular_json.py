@@ -131,6 +131,17 @@ def test_fields_of_parquet_structures_are_columns_too(tmp_path: Path) -> None:
     assert json.loads(whole[0]["user"])["place"] == {"city": "Bonn"}
 
 
+@pytest.mark.parametrize("broken", ['"id": "b", "n: 2\n  },', '"id": "b", "n": 2', '"id": "b", "n": 2, "x": {\n  },'])
+def test_an_object_that_does_not_close_costs_itself_alone(tmp_path: Path, broken: str) -> None:
+    whole = '  {\n    "id": "a", "n": 1\n  },\n'
+    put(tmp_path, "a.json", f"[\n{whole}  {{\n    {broken}\n{whole}{whole}]\n")
+    rows, reader = read(tmp_path, {"id": "string", "n": "integer"})
+    assert [row["id"] for row in rows] == ["a", "a", "a"]
+    assert [(reject.line, reject.reason) for reject in reader.rejects.kept] == [
+        (5, "has a bracket or a quote that never closes")
+    ]
+
+
 def test_a_torn_array_costs_its_last_element_and_junk_its_own_place(tmp_path: Path) -> None:
     text = json.dumps(RECORDS[:5], indent=2)
     put(tmp_path, "torn.json", text[: text.rindex('"n"')])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.raw_files import READ, Text, count_ends, count_lines
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["{}]', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\\r\n]|\\.)*+"|["{}]')
 _BEGIN = re.compile(rb"[^\s,\[\]]")
 _JUNK = re.compile(rb"[^{\r\n]*")
 
