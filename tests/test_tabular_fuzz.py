@@ -19,7 +19,7 @@ import pytest
 from tabular import HEADER, accounted, line, put, source
 
 from weakfish.errors import ParamsError, SourceError
-from weakfish.sources.tabular import TabularSource
+from weakfish.sources.tabular import TabularSource, infer
 from weakfish.sources.tabular import csv as delimited
 from weakfish.sources.tabular import jsonl as lines
 from weakfish.sources.tabular import pieces as piece
@@ -135,6 +135,28 @@ def test_csv_of_all_dialects_is_read_the_same_way_by_blocks_and_by_records(
             assert as_read == list(rows_of(content, mark.encode(), q.encode(), len(names))), f"seed {seed}"
 
 
+def test_lone_quotes_and_escapes_are_read_the_same_way_by_blocks_and_by_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swallowed = 0
+    for seed in range(150):
+        draw = random.Random(f"lone {seed}")  # noqa: S311
+        mark, escape = draw.choice([",", "\t"]), draw.choice([None, "\\"])
+        odd = ['"lone', 'end"', '"a\n7' + mark + 'b"', "x, y", '\\"', "\\\n", "\\" + mark, "\\N", '""', "\\\\"]
+        lines = [
+            mark.join([str(n), *(draw.choice(odd) if draw.random() < 0.15 else "word" for _ in range(2))])
+            for n in range(draw.randrange(60))
+        ]
+        put(tmp_path / str(seed), "a.csv", "\n".join([mark.join(["id", "note", "kind"]), *lines, ""]))
+        columns = {"id": "string", "note": "string", "kind": "string"}
+        reader = source(columns=columns, key="id", time=None, delimiter=mark, escape=escape)
+        found = outcomes(tmp_path / str(seed), "a.csv", reader, monkeypatch)
+        assert found[0] is not None
+        assert all(each == found[0] for each in found), f"seed {seed}"
+        swallowed += any("each of the lines is a row" in reject for reject in found[0][1])
+    assert swallowed > 20
+
+
 def rows_of(content: bytes, mark: bytes, quote: bytes, width: int) -> Iterator[list[str | None]]:
     """The rows of a CSV file below its header, as one reads them who knows nothing of blocks and parity."""
     place, header = 0, True
@@ -168,6 +190,27 @@ def value_of(field: bytes) -> str | None:
         return field.decode() if field and b"\0" not in field else None
     except UnicodeDecodeError:
         return None
+
+
+def test_what_is_guessed_of_malformed_files_reads_them_or_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    read = 0
+    for seed in range(150):
+        draw = random.Random(f"guess {seed}")  # noqa: S311
+        content = spoiled(clean("csv", draw).replace(b",", draw.choice([b",", b";", b"\t"])), draw)
+        put(tmp_path / str(seed), "a.csv", content[draw.choice([0, 0, len(HEADER)]) :])
+        found, said = None, "."
+        try:
+            found = infer(tmp_path / str(seed))
+        except SourceError as error:
+            said = str(error)
+        assert re.fullmatch(r"[^\n]*\.", said), f"seed {seed}"
+        if found is None:
+            continue
+        reader = TabularSource(found.settings("."))
+        rows = sum(batch.num_rows for batch in reader.read(tmp_path / str(seed)))
+        accounted(reader, tmp_path / str(seed), rows)
+        read += 1
+    assert read > 100
 
 
 Outcome = tuple[list[dict[str, object]], list[str]] | None
