@@ -93,6 +93,16 @@ def test_a_view_that_no_code_makes_a_reader_without_a_file_and_code_that_is_no_p
         check_configuration(Project(orders))
 
 
+def test_a_labeling_function_that_a_task_lists_and_nobody_wrote_is_named(orders: Path) -> None:
+    replace(orders / "params.yaml", "functions: all", "functions: [is_large, is_smal]")
+    with pytest.raises(
+        UnknownName, match=r"tasks.fraud.functions\) 'is_smal' in labeling_functions/; did you mean"
+    ):
+        check_configuration(Project(orders))
+    replace(orders / "params.yaml", "is_smal]", "is_small]")
+    check_configuration(Project(orders))
+
+
 def test_under_dvc_the_first_stage_says_so_and_its_record_is_one_of_a_failure(orders: Path) -> None:
     with_a_task(orders)
     done = weakfish(orders, "ingest", DVC_STAGE="ingest", WEAKFISH_FORK_SERVER="0")

@@ -28,7 +28,7 @@ def check_configuration(project: Project) -> None:
         When ``params.yaml`` or ``dvc.yaml`` is malformed, or a reader, a view or a column of text is named that is not
         there.
     UnknownName
-        When a task has no feature service in the definitions.
+        When a task has no feature service in the definitions, or no labeling function has a name that it lists.
     UserError
         When a file of the team's code is no Python.
     """
@@ -36,7 +36,9 @@ def check_configuration(project: Project) -> None:
     read_settings(project.root / "dvc.yaml")
     trees = {file: _parsed(file, project.root) for file in _code(project.root)}
     repository = [tree for file, tree in trees.items() if file.is_relative_to(project.root / "feature_repo")]
+    functions = [tree for file, tree in trees.items() if file.is_relative_to(project.root / "labeling_functions")]
     _check_reader(project.root, params)
+    _check_functions(params, functions)
     if repository:
         _check_services(params, repository)
         _check_views(params, repository)
@@ -86,15 +88,36 @@ def _check_services(params: Params, repository: list[ast.Module]) -> None:
 
 def _check_views(params: Params, repository: list[ast.Module]) -> None:
     """Each view that params.yaml lists must be named somewhere: by a function, or as a text."""
-    nodes = [node for tree in repository for node in ast.walk(tree)]
-    named = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
-    named |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    if any(isinstance(node, ast.JoinedStr) for node in nodes):
-        return  # names may be put together
+    named = _names(repository)
     for view in params.views or ():
-        if view not in named:
-            known = sorted(node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.decorator_list)
+        if named is not None and view not in named:
+            nodes = (node for tree in repository for node in ast.walk(tree))
+            known = [node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.decorator_list]
             raise UnknownName("view (views)", view, known, "feature_repo/transforms.py")
+
+
+def _check_functions(params: Params, modules: list[ast.Module]) -> None:
+    """So must each labeling function that a task lists."""
+    named = _names(modules)
+    for task, settings in params.tasks.items():
+        for name in settings.functions if settings.functions != "all" else ():
+            if named is not None and name not in named:
+                raise UnknownName(f"labeling function (tasks.{task}.functions)", name, named, "labeling_functions/")
+
+
+def _names(modules: list[ast.Module]) -> set[str] | None:
+    """What modules call functions and variables, and all short texts in them; None where texts are put together."""
+    found: set[str] = set()
+    for node in (node for tree in modules for node in ast.walk(tree)):
+        if isinstance(node, ast.JoinedStr):
+            return None
+        if isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+            found.add(node.value)
+    return found
 
 
 def _called(call: ast.Call) -> str:
