@@ -406,13 +406,10 @@ def test_quarantine_adds_up_by_rule_with_keys_patches_and_commands(root: Path, b
     assert "do not add up" not in section
     cells = "[...document.querySelectorAll('.reasons tbody tr')].map(r => [...r.cells].map(c => c.innerText.trim()))"
     rows = browser.evaluate(cells)
-    assert [row[:4] for row in rows] == [
-        ["not_null(placed_at)", "28", "84.8 %", "2"],
-        ["unique(order_id)", "5", "15.2 %", "2"],
-        ["positive(amount)", "0", "0.0 %", "4"],
-    ]
-    assert [row[5] for row in rows] == ["o-28", "o-5", "–"]
-    assert browser.evaluate("document.querySelectorAll('.reasons .spark').length") == 2
+    assert rows == [["not_null(placed_at)", "28", "84.8 %"], ["unique(order_id)", "5", "15.2 %"]]
+    links = browser.evaluate("[...document.querySelectorAll('.reasons a')].map(a => document.querySelector(a.hash).id)")
+    assert len(set(links)) == 2
+    assert "4 more are let in by patches" in card(browser, "positive(amount)")
     assert "validation/patches/dates.yaml 8 Ada Checked by hand." in section
     assert "weakfish quarantine show o-28 shows one with its reasons" in section
     assert browser.complaints() == []

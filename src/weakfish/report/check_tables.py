@@ -14,7 +14,7 @@ from weakfish.contracts.ledgers import Ledger, RejectedLines
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import Check, Verdict
 from weakfish.report.inputs import BaselineTable, RunRecords, validating
-from weakfish.report.wording import bad_above, beyond, count, figure, kind_order, percent, tolerated
+from weakfish.report.wording import bad_above, beyond, count, figure, percent, tolerated
 
 if TYPE_CHECKING:
     from weakfish.checks.baseline import AcceptedCheck, AcceptedRevision
@@ -187,7 +187,7 @@ class CheckRow:
     @property
     def anchor(self) -> str:
         """An id for the check that is the same in every run."""
-        return anchor(self.name, self.check)
+        return anchor(self.name, self.check.check)
 
     @cached_property
     def by_partition(self) -> Trend | None:
@@ -205,9 +205,9 @@ class CheckRow:
         return since(self.name, self.check, self.history, self.accepted)
 
 
-def anchor(table: str, check: Check) -> str:
+def anchor(table: str, check: str) -> str:
     """An id for a check that is the same in every run."""
-    return "check-" + hashlib.sha256(f"{table} {check.check}".encode(errors="replace")).hexdigest()[:10]
+    return "check-" + hashlib.sha256(f"{table} {check}".encode(errors="replace")).hexdigest()[:10]
 
 
 def tables(records: RunRecords) -> list[JudgedTable]:
@@ -222,10 +222,10 @@ def tables(records: RunRecords) -> list[JudgedTable]:
 def check_rows(records: RunRecords, history: Sequence[AcceptedRevision] = ()) -> list[CheckRow]:
     """All checks, worst first."""
 
-    def badness(row: CheckRow) -> tuple[int, int, int, float]:
+    def badness(row: CheckRow) -> tuple[int, int, float]:
         check = row.check
         far = -beyond(check) if check.kind != "expectation" else 0.0
-        return BADNESS.index(check.status), SEVERITIES.index(check.severity), kind_order(check), far
+        return BADNESS.index(check.status), SEVERITIES.index(check.severity), far
 
     return sorted(
         (
@@ -251,13 +251,11 @@ def by_rule(rows: Iterable[CheckRow]) -> dict[tuple[str, str], list[CheckRow]]:
 class Quarantine:
     """What one stage quarantined; ``stale``: in an earlier run.
 
-    ``rules`` has each check that rows failed, how many, and the check itself where its verdict is there; ``raw`` is
-    what was counted of the raw lines that these rows were read from.
+    ``raw`` is what was counted of the raw lines that these rows were read from.
     """
 
     stage: str
     ledger: Ledger
-    rules: list[tuple[str, int, CheckRow | None]]
     stale: bool
     raw: Ledger
 
@@ -282,25 +280,15 @@ class Quarantine:
         ledger = self.ledger
         return ledger.rows_in == (ledger.rows_out or 0) + (ledger.quarantined or 0)
 
-    @property
-    def example(self) -> str | None:
-        """The key of a quarantined row."""
-        return next((str(key) for _, rows, row in self.rules if row and rows for key in row.check.keys), None)
 
-
-def quarantines(records: RunRecords, rows: Sequence[CheckRow]) -> list[Quarantine]:
+def quarantines(records: RunRecords) -> list[Quarantine]:
     """The stages that quarantined rows, or could have."""
-    known = {row.check.check: row for row in rows if row.table.verdict.max_quarantined_share is not None}
-    released = {name: 0 for name, row in known.items() if row.check.released}
-    found = []
-    for stage, ledger in records.ledgers.items():
-        if ledger.quarantined is not None or ledger.reasons:
-            counts = sorted({**released, **ledger.reasons}.items(), key=lambda item: (-item[1], item[0]))
-            rules = [(name, rows, known.get(name)) for name, rows in counts]
-            found.append(
-                Quarantine(stage, ledger, rules, records.outdated(stage), records.ledgers.get("ingest", Ledger()))
-            )
-    return found
+    raw = records.ledgers.get("ingest", Ledger())
+    return [
+        Quarantine(stage, ledger, records.outdated(stage), raw)
+        for stage, ledger in records.ledgers.items()
+        if ledger.quarantined is not None or ledger.reasons
+    ]
 
 
 def accepted(records: RunRecords, table: str, history: Sequence[AcceptedRevision]) -> str | None:

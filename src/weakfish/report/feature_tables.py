@@ -78,12 +78,6 @@ class ViewRow:
     age: timedelta | None
     unknown: float | None
 
-    @property
-    def extent(self) -> str | None:
-        """The first and the last partition."""
-        names = sorted(self.table.partitions)
-        return " to ".join(dict.fromkeys((names[0], names[-1]))) if names else None
-
 
 def views(records: RunRecords) -> list[ViewRow]:
     """The tables of features, by name."""

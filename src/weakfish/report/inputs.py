@@ -129,21 +129,6 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Tally:
-    """How the checks of a run stand; those that only note a difference count as passed, those of rows as warned."""
-
-    tables: int
-    passed: int
-    warned: int
-    failed: int
-
-    @property
-    def total(self) -> int:
-        """All checks."""
-        return self.passed + self.warned + self.failed
-
-
-@dataclass(frozen=True)
 class RunRecords:
     """All records below the root of a project; mappings are empty where there are none.
 
@@ -213,10 +198,13 @@ class RunRecords:
         return max((run.finished_at or run.started_at for run in self.runs.values()), default=None)
 
     @cached_property
-    def tally(self) -> Tally:
-        """The checks of this run; verdicts of an earlier run do not count."""
+    def tally(self) -> tuple[int, int, int]:
+        """Tables with a verdict of this run, their checks that passed, and all of them.
+
+        Checks that only note a difference count as passed, those that quarantined rows do not.
+        """
         counts = [count_checks(of) for table, of in self.verdicts.items() if not self.outdated(validating(table))]
-        return Tally(len(counts), *(sum(part) for part in zip((0, 0, 0), *counts, strict=True)))
+        return len(counts), sum(passed for passed, _, _ in counts), sum(map(sum, counts))
 
     def rows(self, since: datetime | None = None) -> list[StageRow]:
         """One row per stage, in the pipeline's order; a stage that ran before ``since`` (UTC) counts as cached."""

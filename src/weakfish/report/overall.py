@@ -170,15 +170,11 @@ def _reach(records: RunRecords) -> str:
 
 def _rests_on(records: RunRecords) -> str:
     """What a verdict that lets go on rests on: the checks, and what gold says of the labels."""
-    tally = records.tally
+    tables, passed, total = records.tally
     said = f"{count(len(records.runs), 'stage')} ran to the end; there are no verdicts"
-    if tally.total:
-        part = (
-            f"All {count(tally.total, 'check')}"
-            if tally.passed == tally.total
-            else f"{tally.passed:,} of {count(tally.total, 'check')}"
-        )
-        said = f"{part} on {count(tally.tables, 'table')} passed"
+    if total:
+        part = f"All {count(total, 'check')}" if passed == total else f"{passed:,} of {count(total, 'check')}"
+        said = f"{part} on {count(tables, 'table')} passed"
     worth = [_worth(task) for task in tasks(records) if not task.labels_stale]
     return f"{'; '.join([said, *worth[:2]])}.{_let_in(records)}"
 
@@ -208,7 +204,7 @@ def _let_in(records: RunRecords) -> str:
 
 def figures(records: RunRecords) -> Iterator[tuple[str, str, str]]:
     """The few figures that tell most, of this run only: their names, values and notes."""
-    for of in quarantines(records, ()):
+    for of in quarantines(records):
         if not of.stale:
             kept, aside = of.ledger.rows_out or 0, of.ledger.quarantined or 0
             yield "rows read", f"{of.rows_read:,}", f"{kept:,} kept, {aside:,} quarantined, {of.rejected:,} rejected"

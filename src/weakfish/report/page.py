@@ -72,7 +72,7 @@ def _context(records: RunRecords) -> dict[str, Any]:
             for name in [table.verdict.table]
         ],
         "rule_checks": check_tables.by_rule(bad),
-        "quarantines": check_tables.quarantines(records, rows),
+        "quarantines": check_tables.quarantines(records),
         "tasks": task_sections.tasks(records),
         "plots": {task: task_sections.plots(records, task) for task in names},
         "functions": function_tables.pages(records),

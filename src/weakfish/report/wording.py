@@ -18,9 +18,6 @@ NONE = "–"
 NAMED = 3
 """How many of many names a sentence has."""
 
-KINDS = ("source", "expectation", "serving", "labels", "evaluation", "features", "change")
-"""Kinds of checks in the order of the page: what arrived, what someone wrote down, what labels are, what moved."""
-
 RULES = "rule_"
 """The prefix of checks on a single labeling function."""
 
@@ -120,11 +117,6 @@ def month(partition: str) -> str:
 def model_name(name: str) -> str:
     """A model's name for people."""
     return MODELS.get(name, name.replace("_", " ").capitalize())
-
-
-def kind_order(check: Check) -> int:
-    """The place of a check's kind in `KINDS`."""
-    return KINDS.index(check.kind) if check.kind in KINDS else len(KINDS)
 
 
 def subject(check: Check) -> str:
