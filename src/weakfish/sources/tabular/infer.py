@@ -260,17 +260,10 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
                 f"{name} has the columns {_some(columns)}, none of which another file has ({_some(others)}); "
                 "name files of one kind, or make their delimiters alike."
             )
-    partly = {column: [name for name, columns in of_files.items() if column not in columns] for column in headers}
-    said = [
+    return headers, [
         f"Column {header!r} is left out: {headers[plain(header)]!r} has the same plain name; rename it in the files."
         for header in left_out
     ]
-    said += [
-        f"Column {column} is missing from {len(names):,} of {len(of_files):,} files, as {names[0]}: it is null there."
-        for column, names in partly.items()
-        if names and kind != "jsonl"
-    ]
-    return headers, said
 
 
 def _why_none(files: Sequence[RawFile], rejects: Rejects) -> str:
