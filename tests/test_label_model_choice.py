@@ -47,7 +47,7 @@ def test_copies_are_found_and_named_worst_first() -> None:
     random = np.random.default_rng(5)
     gold = random.integers(2, size=8000)
     votes = [voter(random, gold, 2, 0.7, 0.8) for _ in range(6)]
-    votes += [copy(random, votes[0], 0.02, 2), copy(random, votes[3], 0.1, 2)]
+    votes += [copy(random, votes[0], 0.06, 2), copy(random, votes[3], 0.1, 2)]
     matrix = np.stack(votes, axis=1)
     tally = VoteTally.of(matrix, 2)
     chosen = learn(matrix, task([0.5, 0.5]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
 from made_votes import own_functions
@@ -19,7 +20,7 @@ from scipy.sparse import csc_matrix
 
 from benchmarks import lf_suggest
 from weakfish.cli.lf import lf
-from weakfish.contracts.tables import TIME, read_table, write_partition
+from weakfish.contracts.tables import TIME, read_partition, read_table, write_partition
 from weakfish.errors import UnknownName
 from weakfish.files import write_json
 from weakfish.labeling import estimates
@@ -223,7 +224,9 @@ def test_gold_of_the_test_part_is_never_read(planted: Path, found: Suggestions, 
     assert asked(root) == found
 
 
-def test_dev_gold_has_no_part_in_what_is_suggested(planted: Path, found: Suggestions, tmp_path: Path) -> None:
+def test_dev_gold_has_no_part_in_what_is_suggested_but_to_refute_it(
+    planted: Path, found: Suggestions, tmp_path: Path
+) -> None:
     root = tmp_path / "no_gold"
     shutil.copytree(planted, root, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.rmtree(root / "data/gold")
@@ -231,6 +234,44 @@ def test_dev_gold_has_no_part_in_what_is_suggested(planted: Path, found: Suggest
     assert [each.rule for each in without.suggestions] == [each.rule for each in found.suggestions]
     assert [each.pick.low for each in without.suggestions] == [each.pick.low for each in found.suggestions]
     assert not any(each.counts["gold"] for each in without.suggestions)
+
+
+def test_what_dev_gold_refutes_is_not_suggested(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "refuted"
+    shutil.copytree(planted, root, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (root / "data/gold/dev/fraud").iterdir():  # the votes still say that gift vouchers are fraud
+        events, gold = (read_partition(folder / file.name) for folder in (root / "data/events", file.parent))
+        cheap = pc.less(events["amount"], 500)
+        gift = pc.match_substring_regex(events["note"], "(?i)gift")
+        label = pc.if_else(pc.and_(gift, cheap), "fine", gold["label"])
+        write_partition(file.parent, file.stem, gold.set_column(1, "label", label))
+    found = asked(root)
+    assert {column: rule.label for column, rule in for_uncovered(found).items()} == {"amount": 1}
+    assert found.refuted >= 3, "gift, voucher, and both"
+    monkeypatch.chdir(root)
+    with own_functions():
+        printed = CliRunner().invoke(lf, ["suggest"]).stdout
+    assert (
+        f"# Left out since dev gold refutes them: {found.refuted} conditions that were estimated to reach 90%."
+        in printed
+    )
+
+
+def test_rules_for_a_class_never_cover_everything_together() -> None:
+    random = np.random.default_rng(4)
+    rows, targets = 4000, 400
+    where = np.where(random.random(rows) < 0.3, 2, random.integers(2, size=rows))  # a third of rows have no amount
+    likely = np.where(where == 2, 0.02, 0.99)
+    votes = np.where(random.random((rows, 4)) < likely[:, None], 1, 0).astype(np.int8)
+    votes[:, 2:] = -1
+    holds = [np.arange(2) == where[:, None], np.arange(2) == random.integers(2, size=targets)[:, None]]
+    covered, uncovered = (Examined(csc_matrix(each.astype(np.float32)), []) for each in holds)
+    names = [Candidate("amount", "at_least", 5.0), Candidate("amount", "at_most", 4.0)]
+    chances = np.stack([1 - likely, likely], axis=1)
+    made = Labelled(names, uncovered, covered, chances, np.full(rows, 2), votes, np.zeros(rows, np.bool_), {})
+    chosen = choose(made, "uncovered", 0.9, np.array([0.5, 0.5]), most=10)
+    assert [(len(each.candidates), each.label) for each in chosen.chosen] == [(1, 1)]
+    assert min(chosen.best[1:]) >= 0.9, "each of them alone is precise enough"
 
 
 def test_the_benchmark_takes_functions_away_and_counts_what_came_back(

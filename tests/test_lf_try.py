@@ -29,7 +29,7 @@ from weakfish.contracts.tables import TIME, write_partition
 from weakfish.errors import LabelingFunctionError, TableError, UnknownName, UserError
 from weakfish.labeling.matrix import SPAN, evenly, take_sample
 from weakfish.labeling.plan import Search
-from weakfish.labeling.trial import Compared, Trial, try_function, wilson
+from weakfish.labeling.trial import Compared, Trial, try_function, try_module, wilson
 from weakfish.labeling.vote import vote
 from weakfish.project.paths import Project
 
@@ -549,3 +549,92 @@ def test_with_several_tasks_it_asks_for_one(project: Project, monkeypatch: pytes
     asked = CliRunner().invoke(cli, ["lf", "try", "is_small"])
     assert str(asked.exception) == "There are several tasks (fraud, theft); say which with --task."
     assert CliRunner().invoke(cli, ["lf", "try", "is_small", "--task", "fraud"]).exit_code == 0
+
+
+TABLE = """
+    from snorkel.labeling import labeling_function
+
+    from labeling_functions.orders import is_small
+    from weakfish.rules import keywords, votes
+
+
+    @votes()
+    def by_amount(order):
+        return {1: order.amount > 150, 0: order.amount < 60}
+
+
+    says_gift = keywords("says_gift", 1, "note", ["gift"], why="They cannot be taken back.")
+
+
+    @votes(0)
+    def never(order):
+        return order.amount < 0
+
+
+    @labeling_function()
+    def trips(order):
+        return 1 if order.amount > 150 else -1
+    """
+
+
+def test_a_file_is_a_table_of_its_functions_with_lift_and_recall_on_dev(voted: Path) -> None:
+    write(voted / "drafts/table.py", TABLE)
+    found = try_module(Project(voted), "fraud", "drafts/table.py", 20_000)
+    known = Counter(filter(None, map(dev_gold, made())))
+    assert found["dev"] == {"fine": known["fine"], "fraud": known["fraud"]}
+    rules: dict[str, Rule] = {
+        "by_amount": by_amount,
+        "says_gift": RULES["buys_gift_cards"],
+        "trips": lambda order: 1 if by_amount(order) == 1 else -1,
+    }
+    lines = {(line["function"], line["class"]): line for line in found["functions"]}
+    expected = [
+        ("by_amount", "fine"),
+        ("by_amount", "fraud"),
+        ("says_gift", "fraud"),
+        ("never", None),
+        ("trips", "fraud"),
+    ]
+    assert list(lines) == expected, "in the order of the file, without what it imports"
+    for name, label in expected:
+        line = lines[name, label]
+        if label is None:
+            assert (line["rows"], line["precision"], line["lift"], line["recall"]) == (0, None, None, None)
+            continue
+        voting = [order for order in made() if rules[name](order) == CLASSES.index(label)]
+        judged = [dev_gold(order) for order in voting if dev_gold(order)]
+        right = judged.count(label)
+        base = known[label] / known.total()
+        assert (line["rows"], line["coverage"]) == (len(voting), len(voting) / ORDERS)
+        assert line["dev"] == {"votes": len(judged), "correct": right}
+        assert (line["base_rate"], line["precision"]) == (base, right / len(judged))
+        assert line["lift"] == pytest.approx(right / len(judged) / base)
+        assert line["recall"] == right / known[label]
+    missing = sum(order["amount"] is None for order in made())
+    assert (lines["trips", "fraud"]["faults"], lines["says_gift", "fraud"]["faults"]) == (missing, 0)
+
+
+def test_the_table_of_a_file_is_printed_and_says_what_is_useless(voted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(voted / "drafts/table.py", TABLE)
+    monkeypatch.chdir(voted)
+    printed = CliRunner().invoke(cli, ["lf", "try", "drafts/table.py"]).stdout
+    found = json.loads(CliRunner().invoke(cli, ["lf", "try", "drafts/table.py", "--json"]).stdout)
+    assert printed.startswith("fraud: drafts/table.py, 4 labeling functions\nTried on all 500 events. ")
+    header = next(line for line in printed.splitlines() if line.startswith("function"))
+    titles = "function class votes coverage precision right on dev base rate lift recall"
+    assert " ".join(header.split()) == titles
+    says = next(line for line in found["functions"] if line["function"] == "says_gift")
+    row = next(line for line in printed.splitlines() if line.startswith("says_gift")).split()
+    assert row[1:5] == ["fraud", str(says["rows"]), f"{says['coverage']:.1%}", f"{says['precision']:.1%}"]
+    useless = dict.fromkeys(line["function"] for line in found["functions"] if line["lift"] and line["lift"] <= 1)
+    assert f"(lift up to 1): {', '.join(useless)}." in printed
+    assert "Votes on no row: never." in printed
+    assert "trips raised on 13 rows; there it has no vote." in printed
+
+
+def test_a_file_without_functions_or_with_one_that_cannot_run_says_so(voted: Path) -> None:
+    write(voted / "drafts/empty.py", "from labeling_functions.orders import is_small")
+    with pytest.raises(UserError, match=r"no labeling function in drafts/empty\.py"):
+        try_module(Project(voted), "fraud", "drafts/empty.py", 100)
+    with pytest.raises(LabelingFunctionError, match=r"names_no_column|votes_for_a_third"):
+        try_module(Project(voted), "fraud", "drafts/amounts.py", 100)

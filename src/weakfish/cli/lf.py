@@ -1,4 +1,4 @@
-"""`lf`: what a labeling function does on a sample, and suggestions, as people and programs read them."""
+"""`lf`: what labeling functions do on a sample, and suggestions, as people and programs read them."""
 
 from __future__ import annotations
 
@@ -78,6 +78,8 @@ def _place(search: Search, column: str, text: str) -> int | None:
 MOST_OTHERS = 5
 """Of the functions that conflict, and of those that agree, how many are shown; JSON has all."""
 
+NO_GOLD = "there is none for these rows"
+
 MOST_READ = 8
 """Columns that are named."""
 
@@ -106,10 +108,13 @@ def _about(trial: Trial) -> list[str]:
     if len(found["reads"]) > MOST_READ:
         reads += f" and {len(found['reads']) - MOST_READ} more columns, as far as can be told"
     how = "on columns" if found["kind"] == "columns" else "row by row"
-    tried = f"all {sample['of']:,} events"
-    if sample["rows"] < sample["of"]:
-        tried = f"{sample['rows']:,} of {sample['of']:,} events, from {sample['partitions']:,} partitions"
-    return [printable(doc)] * bool(doc) + [f"Works {how}, reads {reads}; tried on {tried}."]
+    return [printable(doc)] * bool(doc) + [f"Works {how}, reads {reads}; tried on {_tried(sample)}."]
+
+
+def _tried(sample: dict[str, int]) -> str:
+    if sample["rows"] == sample["of"]:
+        return f"all {sample['of']:,} events"
+    return f"{sample['rows']:,} of {sample['of']:,} events, from {sample['partitions']:,} partitions"
 
 
 def _votes(found: dict[str, Any]) -> list[str]:
@@ -118,7 +123,7 @@ def _votes(found: dict[str, Any]) -> list[str]:
     share = _share(coverage["rows"], found["sample"]["rows"])
     lines = [f"coverage   {_rows(coverage['rows'])}, {share}{_classes(coverage['by_class'])}"]
     if gold is None:
-        return [*lines, "dev gold   there is none for these rows"]
+        return [*lines, f"dev gold   {NO_GOLD}"]
     if not gold["votes"]:
         return [*lines, f"dev gold   it votes on none of the {_rows(gold['rows'])} with a gold label"]
     (low, high), most = gold["interval"], gold["majority"]
@@ -212,6 +217,45 @@ def _rows(number: int) -> str:
     return f"{number:,} {'row' if number == 1 else 'rows'}"
 
 
+def print_module(found: dict[str, Any], file: TextIO | None = None) -> None:
+    """Print what `try_module` found, a function a line, those for several classes a line for each."""
+    out, dev, lines = console(file or sys.stdout), sum(found["dev"].values()), found["functions"]
+    names = list(dict.fromkeys(line["function"] for line in lines))
+    shares = ", ".join(f"{name} {_share(count, dev)}" for name, count in found["dev"].items())
+    out.print(Text(printable(f"{found['task']}: {found['where']}, {len(names)} labeling functions"), "bold"))
+    out.print(
+        Text(
+            f"Tried on {_tried(found['sample'])}. "
+            + (f"{_rows(dev)} have dev gold: {shares}." if dev else f"Dev gold: {NO_GOLD}.")
+        )
+    )
+    titles = ["votes", "coverage", *(["precision", "right on dev", "base rate", "lift", "recall"] if dev else [])]
+    table = grid(["function", "class", *titles], right=titles, fold=["function"])
+    for line in lines:
+        cells = [f"{line['rows']:,}", _share(line["rows"], found["sample"]["rows"])]
+        if dev:
+            right, lift = line["dev"], line["lift"]
+            of = f"{right['correct']:,} of {right['votes']:,}"
+            shown = [_percent(line["precision"]), of, _percent(line["base_rate"])]
+            cells += [*shown, "-" if lift is None else f"{lift:.2f}", _percent(line["recall"])]
+        table.add_row(Text(line["function"]), line["class"] or "-", *cells)
+    out.print(table)
+    useless = [line["function"] for line in lines if line["lift"] is not None and line["lift"] <= 1]
+    silent = [line["function"] for line in lines if not line["rows"]]
+    notes = [
+        f"No more often right than the class is there (lift up to 1): {', '.join(dict.fromkeys(useless))}."
+    ] * bool(useless)
+    notes += [f"Votes on no row: {', '.join(silent)}."] * bool(silent)
+    failed = {line["function"]: line["faults"] for line in lines if line["faults"]}
+    notes += [f"{name} raised on {_rows(count)}; there it has no vote." for name, count in failed.items()]
+    for note in [*notes, *found["notes"]]:
+        out.print(Text(note))
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
 KINDS = {
     "uncovered": "rows that no function votes on",
     "undecided": "rows with one vote or an undecided probability",
@@ -233,6 +277,7 @@ def to_json(found: Suggestions) -> dict[str, Any]:
         "rows": found.rows,
         "balance": found.balance,
         "best": found.best,
+        "refuted": found.refuted,
         "suggestions": [
             {
                 "name": each.rule.name,
@@ -293,6 +338,11 @@ def _head(found: Suggestions) -> list[str]:
             f"{rows[kind]:,} ({counts['adds'] / max(rows[kind], 1):.0%}); "
             f"{_agrees(counts['correct_added'], counts['gold_added'])}."
         )
+    if found.refuted:
+        lines.append(
+            f"Left out since dev gold refutes them: {found.refuted:,} conditions that were estimated to reach "
+            f"{found.wanted:.0%}."
+        )
     if found.suggestions:
         lines.append(
             "Nothing was applied: paste what makes sense into labeling_functions/, and say why it should work."
@@ -332,7 +382,7 @@ def lf() -> None:
 
 
 @lf.command("try")
-@click.argument("function", metavar="NAME|FILE:FUNCTION")
+@click.argument("function", metavar="NAME|FILE:FUNCTION|FILE")
 @TASK
 @click.option(
     "--rows",
@@ -350,13 +400,18 @@ def try_(function: str, task: str | None, rows: int, examples: int, columns: str
     """Run one labeling function on a sample: coverage, accuracy on dev gold, what it adds, where it disagrees.
 
     NAME is a function in labeling_functions/; FILE:FUNCTION is one in any Python file of the project, a draft perhaps.
+    FILE alone shows a table of all its functions: coverage, and on dev gold precision, base rate, lift and recall.
     Nothing is written. JSON holds numbers and keys, never the values of rows.
     """
-
-    from weakfish.labeling.trial import try_function
+    from weakfish.labeling.trial import try_function, try_module
 
     project = Project.find()
-    found = try_function(project, _task_of(project, task, function), function, rows, examples, _listed(columns))
+    asked = _task_of(project, task, function)
+    if function.endswith(".py"):
+        table = try_module(project, asked, function, rows)
+        click.echo(json.dumps(table, indent=2)) if as_json else print_module(table)
+        return
+    found = try_function(project, asked, function, rows, examples, _listed(columns))
     click.echo(json.dumps(found.figures, indent=2)) if as_json else print_trial(found)
 
 
@@ -392,7 +447,7 @@ def _listed(columns: str | None) -> list[str] | None:
 
 def _task_of(project: Project, task: str | None, function: str) -> str:
     """The task asked for, the one that a function of `labeling_functions/` votes in, or the only one."""
-    if task is None and ":" not in function and len(project.params.tasks) > 1:
+    if task is None and ":" not in function and not function.endswith(".py") and len(project.params.tasks) > 1:
         from weakfish.rules.loading import load_voters
 
         voter = load_voters(project).get(function)

@@ -96,10 +96,13 @@ def schema_of(folder: Path) -> pa.Schema:
     return open_partition(next(iter(partitions(folder).values()))).schema_arrow.remove_metadata()
 
 
-def open_partition(file: Path) -> pq.ParquetFile:
-    """A partition's Parquet file, its schema and metadata read; raises `TableError` when it is missing or cut off."""
+def open_partition(file: Path, buffer: int = 0) -> pq.ParquetFile:
+    """A partition's Parquet file, its schema and metadata read; raises `TableError` when it is missing or cut off.
+
+    With a ``buffer`` (bytes) columns are read through it, as they are decoded, and not each row group's at once.
+    """
     try:
-        return pq.ParquetFile(file, page_checksum_verification=True)
+        return pq.ParquetFile(file, page_checksum_verification=True, buffer_size=buffer)
     except FileNotFoundError as error:
         raise TableError(f"{file} does not exist; run `dvc repro`, which makes it.") from error
     except (pa.ArrowInvalid, OSError) as error:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,13 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csc_matrix, csr_matrix  # type: ignore[import-untyped]
+from scipy.special import bdtr  # type: ignore[import-untyped]
 
 from weakfish.contracts.manifests import FeaturesManifest, feature_tables, read_manifest
 from weakfish.contracts.tables import partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
 from weakfish.labeling.matrix import Places, evenly, rows_at, take_sample
-from weakfish.labeling.trial import Bools, others_votes
+from weakfish.labeling.trial import UNKNOWN, Bools, DevGold, Ints, others_votes
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 
@@ -56,6 +58,9 @@ UNDECIDED = 0.75
 
 ROWS = 20_000
 """Uncovered rows, and covered ones, that are looked at."""
+
+DOUBT = 0.025
+"""The chance below which dev gold refutes a precision."""
 
 ROWS_FOR_ROLES = 2_000
 """Rows that tell text from values."""
@@ -257,6 +262,8 @@ class Labelled:
     undecided : numpy.ndarray, bool, (covered rows,)
     totals : dict
         How many rows there are: ``all``, ``uncovered``, ``undecided``.
+    dev : Dev or None
+        Rows with dev gold; None where nobody looked.
     """
 
     candidates: list[Candidate]
@@ -267,6 +274,29 @@ class Labelled:
     by_function: Votes
     undecided: Bools
     totals: dict[str, int]
+    dev: Dev | None = None
+
+
+@dataclass(frozen=True)
+class Dev:
+    """Rows with dev gold: where each candidate holds, (rows, candidates), the class, and whether they are of a kind."""
+
+    holds: csc_matrix
+    gold: Ints
+    uncovered: Bools
+    undecided: Bools
+
+    def refutes(self, holds: csc_matrix, label: int, kind: str, wanted: float) -> Bools:
+        """Whether conditions for the class ``label`` are right so seldom that their precision is below ``wanted``.
+
+        They are judged on all rows, and on those of the ``kind`` that they are for: where the chance of so few right
+        ones, were the precision ``wanted``, is below `DOUBT`. ``holds`` is (rows, conditions).
+        """
+        found: Bools = np.zeros(holds.shape[1], np.bool_)
+        for rows in (np.ones(len(self.gold), np.bool_), getattr(self, kind)):
+            right, known = (holds.T @ (rows & these) for these in (self.gold == label, self.gold >= 0))
+            found |= bdtr(right, known, wanted) < DOUBT
+        return found
 
 
 def read_labelled(project: Project, task: str, columns: Sequence[str] | None) -> Labelled:
@@ -299,19 +329,37 @@ def read_labelled(project: Project, task: str, columns: Sequence[str] | None) ->
             finder.look(rows)
             progress.add(rows.num_rows)
     candidates = list(finder.candidates())
-    held = [_Incidence(candidates, entities), _Incidence(candidates, entities)]
-    said = []
+    held = [_Incidence(candidates, entities) for _ in range(3)]
+    said, of_dev = [], []
+    dev = _dev_rows(project, task, files)
     for name, file in files.items():
-        labels, covered = labels_of(project, task, name), places[name][1]
+        labels, covered, (known, gold) = labels_of(project, task, name), places[name][1], dev[name]
         said.append((labels.probabilities[covered], labels.votes[covered], labels.undecided[covered]))
-        for incidence, at in zip(held, places[name], strict=True):
+        of_dev.append((gold, ~labels.covered[known], labels.undecided[known]))
+        for incidence, at in zip(held, (*places[name], known), strict=True):
             for rows in rows_at(file, wanted, at):
                 incidence.add(rows)
                 progress.add(rows.num_rows)
     probabilities, votes, undecided = (np.concatenate(each) for each in zip(*said, strict=True))
     by_function = others_votes(project, task, {name: covered for name, (_, covered) in places.items()}, "").votes
-    uncovered, covered_rows = (incidence.examined() for incidence in held)
-    return Labelled(candidates, uncovered, covered_rows, probabilities, votes, by_function, undecided, dict(totals))
+    uncovered, covered_rows, on_dev = (incidence.examined() for incidence in held)
+    known = Dev(on_dev.holds, *(np.concatenate(each) for each in zip(*of_dev, strict=True)))
+    return Labelled(
+        candidates, uncovered, covered_rows, probabilities, votes, by_function, undecided, dict(totals), known
+    )
+
+
+def _dev_rows(project: Project, task: str, files: Mapping[str, Path]) -> dict[str, tuple[Places, Ints]]:
+    """By partition the places of rows with dev gold, and their classes; of very many an even sample."""
+    known, key, found = DevGold(project, task), project.params.events.key, {}
+    for name, file in files.items():
+        gold, _ = known.of(read_partition(file, [key])[key])
+        found[name] = (places := np.flatnonzero(gold != UNKNOWN), gold[places])
+    chosen = evenly(sum(len(places) for places, _ in found.values()), ROWS)
+    for name, (places, gold) in found.items():
+        here, chosen = chosen[chosen < len(places)], chosen[chosen >= len(places)] - len(places)
+        found[name] = (places[here], gold[here])
+    return found
 
 
 def _roles(project: Project, columns: Sequence[str] | None) -> tuple[list[str], dict[str, Role]]:

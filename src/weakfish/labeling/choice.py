@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -14,7 +16,9 @@ import pyarrow as pa
 from weakfish.contracts.manifests import LabelsManifest
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError
+from weakfish.labeling.kinship import Kinship
 from weakfish.labeling.label_model import (
+    MIN_FUNCTIONS,
     Counts,
     FittedModel,
     Patterns,
@@ -25,6 +29,7 @@ from weakfish.labeling.label_model import (
     decide,
     fit,
     majority,
+    once,
     refined,
     winners,
 )
@@ -57,10 +62,10 @@ class VoteTally:
     others: Counts
 
     @staticmethod
-    def of(votes: Votes, cardinality: int) -> VoteTally:
-        """The tally of a label matrix (rows, functions), batch by batch."""
+    def of(votes: Votes, cardinality: int, known: Sequence[tuple[slice, Patterns]] | None = None) -> VoteTally:
+        """The tally of a label matrix (rows, functions), batch by batch; its `batches` may be known."""
         total = VoteTally.none(votes.shape[1], cardinality)
-        for rows, patterns in batches(votes):
+        for rows, patterns in batches(votes) if known is None else known:
             own = [patterns.votes == label for label in range(cardinality)]
             by_class = np.stack([voted.sum(axis=1) for voted in own], axis=1)
             several = np.stack([by_class.sum(axis=1) > 1, (by_class > 0).sum(axis=1) > 1])
@@ -170,11 +175,13 @@ class FitSignals:
     at_clamp: int
     voting: int
 
-    def to_json(self, names: list[str], losses: list[tuple[int, float]]) -> dict[str, Any]:
-        """As the report has them, functions by name."""
-        found = asdict(self)
+    def to_json(self, names: list[str], losses: list[tuple[int, float]], kinship: Kinship) -> dict[str, Any]:
+        """As the report has them, functions by name; functions that vote alike are among the copies."""
+        found, pairs = asdict(self), {(copy.first, copy.second): copy.residual for copy in self.copies}
+        pairs |= {(copy.first, copy.second): copy.share for copy in kinship.copies}
         found["copies"] = [
-            {"functions": [names[copy.first], names[copy.second]], "residual": copy.residual} for copy in self.copies
+            {"functions": [names[first], names[second]], "residual": residual}
+            for (first, second), residual in sorted(pairs.items(), key=lambda pair: -pair[1])
         ]
         return found | {"losses": [list(pair) for pair in losses]}
 
@@ -266,12 +273,18 @@ UNEXPLAINED, UNSTABLE, SHIFT, SENSITIVE = 0.01, 0.03, 0.1, 0.2
 
 @dataclass(frozen=True)
 class Chosen:
-    """A fitted model, the method whose probabilities become labels, why, and the signals behind it."""
+    """A fitted model, the method whose probabilities become labels, why, and what functions have in common."""
 
     model: FittedModel
     method: str
     why: list[str]
-    signals: FitSignals
+    kinship: Kinship
+    judge: Callable[[], FitSignals]
+
+    @cached_property
+    def signals(self) -> FitSignals:
+        """The signals behind the model; a method that was asked for does without them until someone reads them."""
+        return self.judge()
 
     def probabilities(self, votes: Votes) -> Probabilities:
         """The probabilities that become labels, (rows, classes); a row without votes has the class balance."""
@@ -280,6 +293,7 @@ class Chosen:
 
 def probabilities_by(method: str, model: FittedModel, votes: Votes) -> Probabilities:
     """The probabilities that a method makes of votes, (rows, classes); a row without votes has the class balance."""
+    votes = once(votes, model.as_one)
     if method == SNORKEL:
         return model.probabilities(votes)
     found = majority(votes, len(model.class_balance))
@@ -294,20 +308,38 @@ def choose(
     seed: int | None = None,
     through: str = "",
     cache: Cache | None = None,
+    names: Sequence[str] = (),
 ) -> Chosen:
     """Fit the label model on the rows behind ``sums`` and ``patterns``, and choose a method as the task's settings say.
+
+    With ``auto`` functions that say the same count as one, see `Kinship`; ``names`` are those of the functions, for the
+    reasons.
 
     Raises
     ------
     LabelingFunctionError
         As `fit` does.
     """
-    model = fit(sums, task, seed, cache).through(through)
-    found = signals(model, sums, patterns)
-    asked = task.label_model.method
+    classes, asked = len(task.classes), task.label_model.method
+    kinship = Kinship.of(sums, classes)
+    names = names or [f"function {number}" for number in range(1, len(sums.pairs) // classes + 1)]
     if asked != "auto":
-        return Chosen(model, asked, [f"params.yaml asks for it: label_model.method is {asked}."], found)
-    return Chosen(model, *decide_by(found), found)
+        kinship = kinship.apart()
+    fitted = kinship if len(kinship.sets) >= MIN_FUNCTIONS else kinship.apart()
+    sums, patterns = fitted.sums_of_sets(sums, classes), fitted.patterns_of_sets(patterns)
+    model = fit(sums, task, seed, cache).through(through)
+
+    @functools.cache
+    def judge() -> FitSignals:
+        found = signals(model, sums, patterns)
+        pairs = [Copy(fitted.sets[each.first][0], fitted.sets[each.second][0], each.residual) for each in found.copies]
+        return replace(found, copies=tuple(pairs), voting=min(found.voting, len(kinship.sets)))
+
+    method, why = asked, [f"params.yaml asks for it: label_model.method is {asked}."]
+    if asked == "auto":
+        method, why = decide_by(judge())
+    whole = replace(fitted.of_functions(model), as_one=kinship.as_one)
+    return Chosen(whole, method, [*why, *kinship.told(names, asked == "auto")], kinship, judge)
 
 
 def learn(votes: Votes, task: TaskParams, seed: int | None = None) -> Chosen:
@@ -396,6 +428,7 @@ class Alone:
 def alone(chosen: Chosen, patterns: Patterns) -> Alone:
     """Weigh the votes of each pattern by the model that makes the labels, log-odds or one vote each."""
     (votes, counts), classes = patterns.covered(), len(chosen.model.class_balance)
+    votes = once(votes, chosen.model.as_one)
     # what a vote (functions, votes, classes) and the class balance add to each class
     logs, prior = chosen.model.logs, np.log(chosen.model.class_balance)
     if chosen.method == MAJORITY:

@@ -20,7 +20,7 @@ from weakfish.contracts.tables import open_partition, partitions, read_partition
 from weakfish.contracts.votes_file import ABSTAIN, FINGERPRINT, Votes, fingerprint, read_votes
 from weakfish.errors import TableError, UserError
 from weakfish.labeling.choice import MAJORITY, Maker, maker_of, makers_of
-from weakfish.labeling.label_model import FittedModel
+from weakfish.labeling.label_model import FittedModel, once
 from weakfish.labeling.matrix import votes_of
 from weakfish.project.dvc import Revision
 from weakfish.project.paths import Project
@@ -52,14 +52,15 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
     row = read_partition(project.table(f"labels/{task}") / f"{partition}.parquet").slice(position, 1).to_pylist()[0]
     votes, failed = _votes(project, task, maker, partition, position, keys)
     stored = np.array([row[f"p_{name}"] for name in classes])
-    odds = None if maker.method == MAJORITY else log_odds(maker.model, votes)
+    counted = once(votes[None], maker.model.as_one)[0]
+    odds = None if maker.method == MAJORITY else log_odds(maker.model, counted)
     made = maker.probabilities(votes[None])[0] if odds is None else from_log_odds(odds)
     if np.abs(made - stored).max() > TOLERANCE:
         raise TableError(
             f"The probabilities of {key!r} in data/labels/{task} are not those that data/votes and the manifest make; "
             "run `dvc repro label`."
         )
-    counts, bound = Counter(classes[vote] for vote in votes if vote != ABSTAIN), maker.model.at_bound()
+    counts, bound = Counter(classes[vote] for vote in counted if vote != ABSTAIN), maker.model.at_bound()
     time = row[project.params.events.time]
 
     def added(part: int) -> dict[str, float] | None:
@@ -87,6 +88,7 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
                 "name": name,
                 "vote": None if vote == ABSTAIN else classes[vote],
                 "failed": failed[place],
+                "counted": bool(vote == ABSTAIN or counted[place] != ABSTAIN),
                 "log_odds": added(place + 1),
                 "at_bound": bool(odds is not None and vote != ABSTAIN and bound[place, vote]),
                 **asdict(manifest.functions[name]),

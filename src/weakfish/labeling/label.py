@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
@@ -22,14 +22,14 @@ from weakfish.contracts.gate import EVENTS, partition_hashes, require_open
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
-from weakfish.contracts.tables import TIME, UNDATED, partitions
-from weakfish.contracts.votes_file import table_json
+from weakfish.contracts.tables import TIME, UNDATED, partitions, read_partition
+from weakfish.contracts.votes_file import fingerprint, table_json
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import whole_folder, write_json
-from weakfish.labeling.choice import Chosen, Maker, VoteTally, alone, choose
+from weakfish.labeling.choice import Alone, Chosen, Maker, VoteTally, alone, choose
 from weakfish.labeling.dev_gold import DevCounts, compare, decided, dev_labels, snapshot
 from weakfish.labeling.label_model import Counts, Patterns, Probabilities, batches, covered, decide, majority
-from weakfish.labeling.matrix import LabelMatrix, VotesOfPartition, label_matrix, votes_of
+from weakfish.labeling.matrix import votes_of
 from weakfish.project.cache import Cache
 from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project
@@ -46,8 +46,9 @@ PACKAGES = ("duckdb", "ibis-framework", "numpy", "snorkel", "torch")
 WORKERS = 2
 """Partitions that are in memory at once."""
 
-KEPT = 1 << 28
-"""Bytes of votes that stay in memory from the first pass to the second, so that small projects read them once."""
+KEPT, KEY_BYTES = 1 << 28, 48
+"""Bytes that stay in memory from the first pass to the second, so that small projects read votes once; and how many of
+them the key and time of an event take."""
 
 
 def label(project: Project) -> list[str]:
@@ -130,6 +131,19 @@ class _Written:
     dev: DevCounts
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The votes on a partition, pattern by pattern; ``checked`` raises `TableError` where they are on other events."""
+
+    checked: Callable[[str], None]
+    batches: list[tuple[slice, Patterns]]
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory, the keys and times of its events included, roughly."""
+        return sum(each.votes.nbytes + each.inverse.nbytes + KEY_BYTES * len(each.inverse) for _, each in self.batches)
+
+
 class _Task:
     """The labels of one task."""
 
@@ -139,12 +153,14 @@ class _Task:
         self.fitted = Cache(project, f"fits/{task}")
         self.functions: list[LabelingFunction] = load_functions(project, task)
         self.names = [function.name for function in self.functions]
-        self.kept: dict[str, VotesOfPartition] = {}
+        self.kept: dict[str, _Part] = {}
         self.labelled: Counter[str] = Counter()
         names = list(partitions(project.table("events")))
         found = list(pool.map(self._tally, names))
         self.tallies = dict(zip(names, (tally for tally, _ in found), strict=True))
         self.faults = [sum(column) for column in zip(*(faults for _, faults in found), strict=True)]
+        # A fit keeps one processor busy; meanwhile the events are read beside which the votes will stand.
+        self.events = {name: pool.submit(self._events, name, part.checked) for name, part in self.kept.items()}
         covered = {name: tally.sums.covered for name, tally in self.tallies.items()}
         self.fits = schedule(self.settings.label_model, covered, task)
         self.chosen = list(self._choices())
@@ -153,12 +169,16 @@ class _Task:
         """Write the labels of all partitions into ``folder``; returns the summary of the task."""
         folder.mkdir()
         by_name = {name: chosen for fit, chosen in zip(self.fits, self.chosen, strict=True) for name in fit.labels}
+        last = self.chosen[-1]
+        judged = self.pool.submit(lambda: last.signals)
+        settled = self.pool.map(lambda tally: alone(last, tally.patterns), self.tallies.values())
         written = self.pool.map(lambda name: self._label(folder, name, by_name[name]), self.tallies)
-        parts = dict(zip(self.tallies, written, strict=True))
+        parts, by_one = (dict(zip(self.tallies, each, strict=True)) for each in (written, settled))
         for part in parts.values():
             self.labelled.update(part.labels)
+        judged.result()
         self.fitted.drop_unused()
-        return summary(self.settings, self.functions, self.tallies, self.faults, parts, self.chosen[-1])
+        return summary(self.settings, self.functions, self.tallies, self.faults, parts, by_one, last)
 
     def manifest(self, events: dict[str, str]) -> LabelsManifest:
         """What made the labels; the parameters of a model stand in the order of its ``functions``."""
@@ -179,10 +199,18 @@ class _Task:
         )
 
     def _tally(self, partition: str) -> tuple[VoteTally, list[int]]:
-        part = votes_of(self.project, self.task, self.names, partition)
-        if part.votes.nbytes + sum(kept.votes.nbytes for kept in list(self.kept.values())) <= KEPT:
+        read = votes_of(self.project, self.task, self.names, partition)
+        part = _Part(read.check, list(batches(read.votes)))
+        if part.nbytes + sum(kept.nbytes for kept in list(self.kept.values())) <= KEPT:
             self.kept[partition] = part
-        return VoteTally.of(part.votes, len(self.settings.classes)), part.faults
+        return VoteTally.of(read.votes, len(self.settings.classes), part.batches), read.faults
+
+    def _events(self, partition: str, check: Callable[[str], None]) -> pa.Table:
+        """The keys and times of a partition, about which its votes must be."""
+        file = self.project.table("events") / f"{partition}.parquet"
+        rows = read_partition(file, [self.contract.key, self.contract.time])
+        check(fingerprint(rows[self.contract.key]))
+        return rows
 
     def _choices(self) -> Iterator[Chosen]:
         """What each fit comes to; fits see ever more partitions, in the order of their names."""
@@ -191,46 +219,54 @@ class _Task:
             tally = sum((self.tallies[name] for name in fit.sees[seen:]), tally)
             seen = len(fit.sees)
             try:
-                yield choose(tally.sums, tally.patterns, self.settings, through=fit.sees[-1], cache=self.fitted)
+                through, names = fit.sees[-1], self.names
+                yield choose(tally.sums, tally.patterns, self.settings, None, through, self.fitted, names)
             except LabelingFunctionError as error:
                 raise LabelingFunctionError(f"Task {self.task}: {error}") from error
 
     def _label(self, folder: Path, partition: str, chosen: Chosen) -> _Written:
         """Write the labels of a partition batch by batch; the same votes and model give the same bytes."""
-        matrix = label_matrix(self.project, self.task, self.names, partition, self.kept.pop(partition, None))
-        gold = dev_labels(self.project, self.task, partition, matrix.keys)
-        said, labels = np.full(len(gold), UNKNOWN), Counter[str]()
-        empty = Patterns(matrix.votes, np.zeros(0, np.int64), np.zeros(0, np.int64))
-        rows, total = 0, np.zeros(len(self.settings.classes))
+        part = self.kept.pop(partition, None)
+        if part is None:
+            read = votes_of(self.project, self.task, self.names, partition)
+            part = _Part(read.check, list(batches(read.votes)))
+        events = (
+            self.events.pop(partition).result() if partition in self.events else self._events(partition, part.checked)
+        )
+        nothing = (slice(0, 0), VoteTally.none(len(self.names), len(self.settings.classes)).patterns)
+        classes, labels = self.settings.classes, Counter[str]()
+        gold = dev_labels(self.project, self.task, partition, events[self.contract.key])
+        dev = DevCounts.of(gold[:0], gold[:0], nothing[1].votes, classes)
+        rows, total = 0, np.zeros(len(classes))
         writer: pq.ParquetWriter | None = None
-        for place, patterns in batches(matrix.votes) if len(matrix.votes) else [(slice(0, 0), empty)]:
+        for place, patterns in part.batches or [nothing]:
             posterior, seen = chosen.probabilities(patterns.votes), covered(patterns.votes)
-            table = self._table(place, patterns, matrix, posterior, seen)
+            table = self._table(place, patterns, events, posterior, seen)
             writer = writer or self._writer(folder / f"{partition}.parquet", table.schema)
             writer.write_table(table)
-            said[place] = decided(posterior, seen)[patterns.inverse]
+            known = np.flatnonzero(gold[place] != UNKNOWN)
+            at = patterns.inverse[known]
+            dev += DevCounts.of(gold[place][known], decided(posterior, seen)[at], patterns.votes[at], classes)
             labels.update({each["values"]: each["counts"] for each in table["label"].value_counts().to_pylist()})
             rows += int(patterns.counts[seen].sum())
             total += (posterior * (patterns.counts * seen)[:, None]).sum(axis=0)
         if writer is not None:
             writer.close()
-        mean = {
-            name: float(sum_) / rows if rows else None for name, sum_ in zip(self.settings.classes, total, strict=True)
-        }
+        mean = {name: float(sum_) / rows if rows else None for name, sum_ in zip(classes, total, strict=True)}
         del labels[None]  # rows that are not covered
-        dev = DevCounts.of(gold, said, matrix.votes, self.settings.classes)
-        return _Written({"rows": len(matrix.votes), "covered": rows, "mean": mean}, labels, dev)
+        return _Written({"rows": events.num_rows, "covered": rows, "mean": mean}, labels, dev)
 
     def _table(
         self,
         place: slice,
         patterns: Patterns,
-        matrix: LabelMatrix,
+        events: pa.Table,
         posterior: Probabilities,
         seen: npt.NDArray[np.bool_],
     ) -> pa.Table:
         """The labels of a batch, of which ``posterior`` and ``seen`` go by pattern."""
-        keys, times = (column.slice(place.start, place.stop - place.start) for column in (matrix.keys, matrix.times))
+        here = events.slice(place.start, place.stop - place.start)
+        keys, times = here[self.contract.key], here[self.contract.time]
         classes, rows = self.settings.classes, pa.array(patterns.inverse)
 
         def spread(values: npt.NDArray[Any]) -> pa.Array:
@@ -267,22 +303,24 @@ def summary(
     tallies: Mapping[str, VoteTally],
     faults: Sequence[int],
     parts: Mapping[str, _Written],
+    settled: Mapping[str, Alone],
     chosen: Chosen,
 ) -> dict[str, Any]:
     """The figures of a task.
 
-    ``tallies``, and what was written in ``parts``, go by partition; ``faults`` counts failed rows of each function;
-    ``chosen`` is the model of the last partition. Coverage, overlaps and conflicts are shares of all rows, as
-    Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of the rows on which a function votes and the others
-    have one majority, on which it votes as that, None without any; ``settles`` is the share of covered rows of `alone`.
+    ``tallies``, what was written in ``parts``, and what votes ``settled`` alone go by partition; ``faults`` counts
+    failed rows of each function; ``chosen`` is the model of the last partition. Coverage, overlaps and conflicts are
+    shares of all rows, as Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of the rows on which a function
+    votes and the others have one majority, on which it votes as that, None without any; ``settles`` is the share of
+    covered rows of `alone`.
     By partition, the same are counts of rows; ``others`` is that of `VoteTally`, in the form of `table_json`.
     ``dev`` is what dev gold says of the labels and of each function (see `DevCounts`), None where no row has any.
     """
     whole = VoteTally.total(tallies.values(), len(functions), len(task.classes))
     names, rows = [function.name for function in functions], max(1, whole.sums.rows)
-    settled = {name: alone(chosen, tally.patterns) for name, tally in tallies.items()}
     weighed = max(1, sum(part.rows for part in settled.values()))
     counts = whole.sums.votes.reshape(len(functions), -1).tolist()
+
     dev = reduce(add, (part.dev for part in parts.values()))
     on_dev = dev.of_functions() if dev.labels.rows else [None] * len(functions)
 
@@ -296,8 +334,9 @@ def summary(
         "covered": whole.sums.covered,
         "method": chosen.method,
         "why": chosen.why,
-        "signals": chosen.signals.to_json(names, chosen.model.losses),
+        "signals": chosen.signals.to_json(names, chosen.model.losses, chosen.kinship),
         "dev": dev.as_json() if dev.labels.rows else None,
+        "related": chosen.kinship.to_json(names),
         "functions": [
             {
                 "name": function.name,

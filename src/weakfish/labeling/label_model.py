@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -308,6 +308,8 @@ class FittedModel:
         Rows that it was fitted on.
     fitted_through : str
         The last partition that it was fitted on.
+    as_one : tuple of tuple of int
+        Sets of functions of which each has one vote a row, see `once`.
     """
 
     mu: Singles
@@ -316,6 +318,7 @@ class FittedModel:
     losses: list[tuple[int, float]] = field(default_factory=list)
     rows: int = 0
     fitted_through: str = ""
+    as_one: tuple[tuple[int, ...], ...] = ()
 
     @cached_property
     def logs(self) -> Probabilities:
@@ -359,7 +362,8 @@ class FittedModel:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, exactly."""
-        return {
+        as_one = {"as_one": [list(own) for own in self.as_one]} if self.as_one else {}
+        return as_one | {
             "mu": [[float(value) for value in row] for row in self.mu],
             "class_balance": [float(value) for value in self.class_balance],
             "weights": self.weights,
@@ -378,6 +382,7 @@ class FittedModel:
             [(epoch, loss) for epoch, loss in content["losses"]],
             content["rows"],
             content["fitted_through"],
+            tuple(map(tuple, content.get("as_one", ()))),
         )
 
     def through(self, partition: str) -> FittedModel:
@@ -434,6 +439,17 @@ def batches(votes: Votes) -> Iterator[tuple[slice, Patterns]]:
     for start in range(0, len(votes), BATCH):
         rows = slice(start, min(start + BATCH, len(votes)))
         yield rows, Patterns.of(votes[rows])
+
+
+def once(votes: Votes, sets: Sequence[Sequence[int]]) -> Votes:
+    """Votes of which each set of functions (columns) has one a row: of those that vote, the first; others abstain."""
+    found = votes.copy() if sets else votes
+    for first, *others in sets:
+        voted = found[:, first] != ABSTAIN
+        for other in others:
+            found[voted, other] = ABSTAIN
+            voted |= found[:, other] != ABSTAIN
+    return found
 
 
 def majority(votes: Votes, cardinality: int) -> Probabilities:

@@ -152,10 +152,8 @@ def label_matrices(project: Project, task: str) -> Iterator[tuple[str, LabelMatr
         yield partition, label_matrix(project, task, names, partition)
 
 
-def label_matrix(
-    project: Project, task: str, names: Sequence[str], partition: str, part: VotesOfPartition | None = None
-) -> LabelMatrix:
-    """The label matrix of one partition; ``part`` has its votes where they were read before.
+def label_matrix(project: Project, task: str, names: Sequence[str], partition: str) -> LabelMatrix:
+    """The label matrix of one partition.
 
     Raises
     ------
@@ -164,7 +162,7 @@ def label_matrix(
     """
     key, time = project.params.events.key, project.params.events.time
     rows = read_partition(project.table("events") / f"{partition}.parquet", [key, time])
-    part = part or votes_of(project, task, names, partition)
+    part = votes_of(project, task, names, partition)
     part.check(fingerprint(rows[key]))
     return LabelMatrix(rows[key], rows[time], list(names), part.votes)
 

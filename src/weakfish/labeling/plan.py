@@ -18,19 +18,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from weakfish.contracts.votes_file import ABSTAIN
+from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.engine import Engine
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.labeling.regex import TWINS_NEEDLE, Case, Needle, Unlifted, needle_of
 from weakfish.rules.columnar import ColumnarLabelingFunction
 
 Booleans = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
 Scanner = tuple[Callable[[bytes | memoryview], object], list[int]]
 
 CHANGES_BY_ITSELF = (ops.Impure, ops.TimestampNow, ops.DateNow)
 LOOKS_AT_OTHER_ROWS = (ops.Reduction, ops.Analytic, ops.WindowFunction, ops.Relation)
 
 ROW = "weakfish_row"
+
+HELD_BYTES = 32 << 20
+"""Of columns that the engine reads: above it a query is run."""
 
 
 class VotePlan:
@@ -61,7 +65,7 @@ class VotePlan:
         try:
             self._run(nothing, self._written.values())
         except WeakfishError as error:
-            raise self._culprit(nothing, error) from error
+            raise self._culprit(lambda: [nothing], error) from error
         self._lifting = lifting = _Lifting(engine, self._written, events)
         self.searches = lifting.searches
         self._searching: dict[str, tuple[str, int]] = {}  # functions that are a lifted search and no more
@@ -82,28 +86,45 @@ class VotePlan:
         self._query = engine.prepare(narrow, lambda given: given.select(given[ROW], **placed(given)))
         self._read_by_engine = [name for name in self.columns if name in used]
 
-    def votes(self, batch: pa.Table) -> dict[str, npt.NDArray[np.int8]]:
-        """The votes of each function by name, in the order of the batch's rows.
+    def votes(self, batch: pa.Table) -> dict[str, Votes]:
+        """`votes_on` a single batch."""
+        return self.votes_on(lambda: [batch])
+
+    def votes_on(self, read: Callable[[], Iterable[pa.Table]]) -> dict[str, Votes]:
+        """The votes of each function by name, in the order of rows.
 
         Parameters
         ----------
-        batch
-            Events with at least ``columns``, of the types that the plan was made for.
+        read
+            Reads events batch by batch, with at least ``columns``, of the types that the plan was made for. A text that
+            only the automaton reads is let go with its batch: small ones fit into the processor's caches.
 
         Raises
         ------
         LabelingFunctionError
             When a function cannot be computed; names it.
         """
-        columns = {name: batch[name] for name in self._read_by_engine}
+        parts, scanned, size = [], list[_Scanned](), 0
         try:
-            answers = self._lifting.answers(batch)
-            found = self._query(pa.table({**columns, **answers, ROW: np.arange(batch.num_rows)}))
+            for batch in read():
+                scanned.append(self._lifting.scan(batch, self._read_by_engine))
+                size += sum(column.nbytes for column in scanned[-1].columns.values())
+                if size > HELD_BYTES:
+                    parts.append(self._voted(scanned))
+                    scanned, size = [], 0
+            parts += [self._voted(scanned)] if scanned else []
         except WeakfishError as error:
-            raise self._culprit(batch.select(self.columns), error) from error
-        if found.num_rows != batch.num_rows:
+            raise self._culprit(read, error) from error
+        nothing = [np.zeros(0, np.int8)]
+        return {each.name: np.concatenate([part[each.name] for part in parts] or nothing) for each in self._functions}
+
+    def _voted(self, scanned: Sequence[_Scanned]) -> dict[str, Votes]:
+        rows, answers = sum(each.rows for each in scanned), self._lifting.answers(scanned)
+        columns = {name: _chained(each.columns[name] for each in scanned) for name in self._read_by_engine}
+        found = self._query(pa.table({**columns, **answers, ROW: np.arange(rows)}))
+        if found.num_rows != rows:
             raise LabelingFunctionError(
-                f"A columnar labeling function made {found.num_rows} votes of {batch.num_rows} rows; "
+                f"A columnar labeling function made {found.num_rows} votes of {rows} rows; "
                 "conditions keep the rows of their table."
             )
         order = np.argsort(found[ROW].to_numpy())
@@ -112,11 +133,12 @@ class VotePlan:
             votes[name] = np.where(_true(answers[hit]), np.int8(label), np.int8(ABSTAIN))
         return votes
 
-    def _culprit(self, batch: pa.Table, error: WeakfishError) -> WeakfishError:
-        """``error`` with the name of the function that the engine cannot run on ``batch``."""
+    def _culprit(self, read: Callable[[], Iterable[pa.Table]], error: WeakfishError) -> WeakfishError:
+        """``error`` with the name of the function that the engine cannot run on what ``read`` reads."""
         for function in self._functions:
             try:
-                self._run(batch, [self._written[function.name]])
+                for batch in read():
+                    self._run(batch.select(self.columns), [self._written[function.name]])
             except WeakfishError as own:
                 return LabelingFunctionError(
                     f"Labeling function {function.name!r} ({function.__module__}) cannot be computed: {own} "
@@ -302,14 +324,48 @@ class _Lifting:
         """The columns that `answers` makes."""
         return list(dict.fromkeys(self.hits.values()))
 
-    def answers(self, batch: pa.Table) -> dict[str, pa.Array]:
-        """The answers to all lifted searches on a batch; null where the text is."""
-        found: dict[str, pa.Array] = {}
+    def scan(self, batch: pa.Table, columns: Sequence[str]) -> _Scanned:
+        """What the automata find in a batch; ``columns`` are kept."""
+        hits: dict[str, pa.Array] = {}
         for column, automaton in self._automata.items():
-            found |= automaton.answers(batch[column])
-        for recheck in self._rechecks:
-            found |= recheck.answers(batch, found)
+            hits |= automaton.answers(batch[column])
+        doubtful = [recheck.doubtful(batch, hits) for recheck in self._rechecks]
+        return _Scanned(batch.num_rows, {name: batch[name] for name in columns}, hits, doubtful)
+
+    def answers(self, scanned: Sequence[_Scanned]) -> dict[str, pa.Array]:
+        """The answers to all lifted searches on batches that follow each other; null where the text is."""
+        found = {name: _chained(each.hits[name] for each in scanned).combine_chunks() for name in scanned[0].hits}
+        starts = np.cumsum([0, *(each.rows for each in scanned)])
+        for number, recheck in enumerate(self._rechecks):
+            parts = [each.doubtful[number] for each in scanned]
+            rows = np.concatenate([start + here for start, (here, _) in zip(starts, parts, strict=False)])
+            found |= recheck.answers(rows, _chained(texts for _, texts in parts), found)
         return {name: found[name] for name in self.names}
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    """A batch after the automata read it.
+
+    Attributes
+    ----------
+    columns
+        Those that the engine reads too.
+    hits
+        The automata's answers, by name.
+    doubtful
+        For each `_Recheck` the rows that the engine has to judge, and their texts.
+    """
+
+    rows: int
+    columns: dict[str, pa.ChunkedArray]
+    hits: dict[str, pa.Array]
+    doubtful: list[tuple[Rows, pa.ChunkedArray]]
+
+
+def _chained(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.ChunkedArray:
+    parts = [part if isinstance(part, pa.ChunkedArray) else pa.chunked_array([part]) for part in columns]
+    return pa.chunked_array(chain.from_iterable(part.chunks for part in parts), parts[0].type)
 
 
 class _Recheck:
@@ -347,12 +403,16 @@ class _Recheck:
         schema = events.select(column).schema().to_pyarrow().append(pa.field(ROW, pa.int64()))
         self._query: Callable[[pa.Table], pa.Table] = engine.prepare(schema, build)
 
-    def answers(self, batch: pa.Table, hits: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-        """The searches' answers on a batch, by name; ``hits`` are the automaton's."""
+    def doubtful(self, batch: pa.Table, hits: Mapping[str, pa.Array]) -> tuple[Rows, pa.ChunkedArray]:
+        """The rows of a batch that are in doubt, and their texts; ``hits`` are the automaton's answers."""
         rows = np.flatnonzero(reduce(or_, (_true(hits[name]) for name in self._doubts)))
+        return rows, batch[self._column].take(rows)
+
+    def answers(self, rows: Rows, texts: pa.ChunkedArray, hits: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+        """The searches' answers by name: those of ``hits``, but on ``rows``, which have ``texts``, the engine's."""
         if not len(rows):
             return {name: hits[hit] for name, hit in self._hits.items()}
-        judged = self._query(pa.table({self._column: batch[self._column].take(rows), ROW: rows}))
+        judged = self._query(pa.table({self._column: texts, ROW: rows}))
         answers = {}
         for name, hit in self._hits.items():
             values = _true(hits[hit]).copy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from string import ascii_letters
 from typing import Literal
 
@@ -61,9 +62,7 @@ class Characters:
 
     def before(self, change: Callable[[str], str]) -> Characters:
         """The characters that ``lower``, ``upper`` or ``swapcase`` turns into one of these, as far as ASCII goes."""
-        moved = [letter for letter in ascii_letters if change(letter) != letter]
-        kept = ~(~self | Characters.these("".join(moved)))
-        return kept | Characters.these("".join(letter for letter in moved if change(letter) in self))
+        return _before(self, change)
 
     def as_bytes(self) -> Characters:
         """The bytes that the set's characters can consist of, and others beyond ASCII."""
@@ -75,6 +74,13 @@ class Characters:
         if len(self.ranges) == 1 and self.ranges[0][0] == self.ranges[0][1]:
             return _escaped(self.ranges[0][0])
         return "[" + "".join(_escaped(low) + ("-" + _escaped(high)) * (low < high) for low, high in self.ranges) + "]"
+
+
+@cache  # a pattern has the same letters over and over
+def _before(found: Characters, change: Callable[[str], str]) -> Characters:
+    moved = [letter for letter in ascii_letters if change(letter) != letter]
+    kept = ~(~found | Characters.these("".join(moved)))
+    return kept | Characters.these("".join(letter for letter in moved if change(letter) in found))
 
 
 def _escaped(code: int) -> str:

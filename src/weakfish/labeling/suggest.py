@@ -10,12 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.sparse import csc_matrix, hstack  # type: ignore[import-untyped]
+from scipy.sparse import csc_matrix, hstack, vstack  # type: ignore[import-untyped]
 
 from weakfish import engine as compute
 from weakfish.contracts.tables import open_partition, partitions
@@ -116,6 +117,8 @@ class Suggestions:
         The precision asked for.
     together : dict of str to Counter
         By kind, what the majority of all its suggestions does, as of one.
+    refuted : int
+        Conditions that are precise enough as estimated, and not by dev gold.
     """
 
     task: str
@@ -126,6 +129,7 @@ class Suggestions:
     suggestions: list[Suggestion]
     wanted: float
     together: dict[str, Counter[str]]
+    refuted: int
 
 
 def suggest(
@@ -159,8 +163,7 @@ def suggest(
     labelled = read_labelled(project, task, columns)
     class_balance, picks, found = np.array(settings.label_model.class_balance), list[Pick](), {}
     for kind in KINDS:
-        before = [candidate for pick in picks for candidate in pick.candidates]
-        found[kind] = choose(labelled, kind, wanted, class_balance, most - len(picks), before)
+        found[kind] = choose(labelled, kind, wanted, class_balance, most - len(picks), picks)
         picks += found[kind].chosen
     taken = _names(project, task)
     rules = [
@@ -177,6 +180,7 @@ def suggest(
         suggestions=[Suggestion(*each) for each in zip(rules, picks, counts, strict=True)],
         wanted=wanted,
         together=together,
+        refuted=sum(each.refuted for each in found.values()),
     )
 
 
@@ -214,39 +218,60 @@ class Selection:
         among the target rows themselves.
     best : list of float
         The best lower bound that any candidate has, by class; 0 where there is none.
+    refuted : int
+        Candidates that are precise enough as estimated, and not by dev gold.
     """
 
     chosen: list[Pick]
     like: list[float]
     themselves: list[float]
     best: list[float]
+    refuted: int = 0
 
 
 def choose(
-    labelled: Labelled, kind: Kind, wanted: float, balance: Floats, most: int, before: Sequence[Candidate] = ()
+    labelled: Labelled, kind: Kind, wanted: float, balance: Floats, most: int, before: Sequence[Pick] = ()
 ) -> Selection:
     """Groups of candidates for target rows of a kind, at most ``most``; what ``before`` covers counts as covered.
 
-    ``wanted`` is the precision asked for, ``balance`` the class balance that the label model assumes.
+    ``wanted`` is the precision asked for, ``balance`` the class balance that the label model assumes. What dev gold
+    refutes is not chosen, nor are candidates for one class that together hold on more than `MOST_HELD` of the rows.
     """
     own = labelled.undecided if kind == "undecided" else None
     targets = labelled.uncovered.holds if own is None else labelled.covered.holds.tocsr()[own].tocsc()
     if not targets.shape[0] or not len(labelled.votes):
         return Selection([], [], [], [])
     places = {candidate: place for place, candidate in enumerate(labelled.candidates)}
-    covered = _any(targets[:, [places[candidate] for candidate in before]])
+    everywhere, classes = vstack([labelled.uncovered.holds, labelled.covered.holds]).tocsc(), range(len(balance))
+    earlier = [[places[one] for pick in before if pick.label == label for one in pick.candidates] for label in classes]
+    covered = _any(targets[:, list(chain.from_iterable(earlier))])
     counts, held = (np.asarray(group.sum(axis=0)).ravel() for group in (targets, labelled.covered.holds))
     usable = np.flatnonzero((counts >= FEW) & (held > 0) & (held <= MOST_HELD * len(labelled.votes)))
     evidence = Evidence.of(labelled.probabilities, labelled.by_function, balance, own)
-    chooser = _Chooser(_only(labelled, usable), kind, evidence, targets[:, usable], covered)
+    said = [_any(everywhere[:, these]) for these in earlier]
+    aimed_at = np.zeros(everywhere.shape[0], np.bool_)
+    aimed_at[: labelled.uncovered.holds.shape[0]] = own is None
+    if own is not None:
+        aimed_at[-len(own) :] = own
+    chooser = _Chooser(
+        _only(labelled, usable),
+        kind,
+        wanted,
+        evidence,
+        targets[:, usable],
+        covered,
+        everywhere[:, usable],
+        said,
+        aimed_at,
+    )
     asked = np.linspace(wanted, 1, TRIES, endpoint=False)
-    tries = [chooser.fitting(chooser.greedy(float(each), most), wanted) for each in asked]
-    found = chooser.found
+    tries = [chooser.fitting(chooser.greedy(float(each), most)) for each in asked]
     return Selection(
         max(tries, key=lambda each: sum(one.expected for one in each)),
-        [each.share for each in found],
-        [each.target_share for each in found],
-        [float(each.low.max(initial=0)) for each in found],
+        [each.share for each in chooser.found],
+        [each.target_share for each in chooser.found],
+        [float(each.low.max(initial=0)) for each in chooser.found],
+        chooser.refuted,
     )
 
 
@@ -256,22 +281,60 @@ def _only(labelled: Labelled, places: npt.NDArray[np.int64]) -> Labelled:
         Examined(group.holds[:, places], group.entities) for group in (labelled.uncovered, labelled.covered)
     )
     candidates = [labelled.candidates[place] for place in places]
-    return replace(labelled, candidates=candidates, uncovered=uncovered, covered=covered)
+    dev = labelled.dev and replace(labelled.dev, holds=labelled.dev.holds[:, places])
+    return replace(labelled, candidates=candidates, uncovered=uncovered, covered=covered, dev=dev)
 
 
 class _Chooser:
     """Chooses among the candidates of ``labelled``; ``targets`` says where each holds among the target rows.
 
-    ``found`` has the precision of each candidate, by class.
+    Parameters
+    ----------
+    covered
+        Target rows that need no more suggestions.
+    everywhere
+        Where each candidate holds, among all rows looked at.
+    said
+        By class, on which of these rows suggestions for it vote already.
+    aimed_at
+        Which of these rows are the target rows.
+
+    Attributes
+    ----------
+    found : list of Precision
+        Of each candidate, by class.
+    refuted : int
+        Pairs of candidate and class that are precise enough, and not by dev gold.
     """
 
-    def __init__(self, labelled: Labelled, kind: Kind, evidence: Evidence, targets: csc_matrix, covered: Bools) -> None:
-        self.labelled, self.kind, self.evidence = labelled, kind, evidence
+    def __init__(
+        self,
+        labelled: Labelled,
+        kind: Kind,
+        wanted: float,
+        evidence: Evidence,
+        targets: csc_matrix,
+        covered: Bools,
+        everywhere: csc_matrix,
+        said: Sequence[Bools],
+        aimed_at: Bools,
+    ) -> None:
+        self.labelled, self.kind, self.wanted, self.evidence = labelled, kind, wanted, evidence
         self.targets, self.covered, self.rows = targets, covered, targets.shape[0]
+        self.everywhere, self.said, self.aimed_at = everywhere, said, aimed_at
         counts = np.asarray(targets.sum(axis=0)).ravel().astype(np.float64)
         holds = labelled.covered.holds
         free, classes = untangled(evidence, holds), range(len(evidence.balance))
-        self.found = [precision(evidence, holds, label, counts, self.rows, free) for label in classes]
+        self.found, self.refuted = [], 0
+        for label in classes:
+            found, dev = precision(evidence, holds, label, counts, self.rows, free), labelled.dev
+            if dev is not None:
+                refuted = dev.refutes(dev.holds, label, kind, wanted)
+                self.refuted += int((refuted & found.enough(wanted) & (found.low >= wanted)).sum())
+                found = replace(
+                    found, estimate=np.where(refuted, 0, found.estimate), low=np.where(refuted, 0, found.low)
+                )
+            self.found.append(found)
 
     def greedy(self, asked: float, most: int) -> dict[tuple[object, ...], list[int]]:
         """Places of candidates with that precision by what becomes one function, each list in the order of choice."""
@@ -306,30 +369,39 @@ class _Chooser:
             covered |= _any(holds[:, [at]])
         return groups
 
-    def fitting(self, groups: dict[tuple[object, ...], list[int]], wanted: float) -> list[Pick]:
-        """Of each group as many candidates, the most precise first, as keep its lower bound at ``wanted``."""
+    def fitting(self, groups: dict[tuple[object, ...], list[int]]) -> list[Pick]:
+        """Of each group as many candidates, the most precise first, as keep its lower bound where it must be.
+
+        What dev gold refutes is left out, and what makes the rules for a class hold nearly everywhere, or several rules
+        on nearly all target rows: that is to say the class of all, which is no rule.
+        """
         chosen: list[Pick] = []
-        covered = self.covered.copy()
-        for (label, *_), places in groups.items():
-            found = self.found[cast(int, label)]
+        covered, said, dev = self.covered.copy(), list(self.said), self.labelled.dev
+        for (group, *_), places in groups.items():
+            label = cast(int, group)
+            found = self.found[label]
             places = sorted(places, key=lambda place: (-found.estimate[place], place))
             starts = [places[: number + 1] for number in range(len(places))]
-            holds = [_any(self.labelled.covered.holds[:, start]) for start in starts]
-            unions = hstack([csc_matrix(each.astype(np.float32)[:, None]) for each in holds]).tocsc()
-            counts = np.array([_any(self.targets[:, start]).sum() for start in starts], np.float64)
-            fit = precision(self.evidence, unions, cast(int, label), counts, self.rows, found.target_share)
-            good = np.flatnonzero((fit.low >= wanted) & fit.enough(wanted))
-            if not len(good):
-                continue
-            best = good[-1]
-            held = _any(self.targets[:, starts[best]])
-            adds = int((held & ~covered).sum())
-            if adds < LEAST:
-                continue
-            covered |= held
-            candidates = tuple(self.labelled.candidates[place] for place in starts[best])
-            estimate, low = float(fit.estimate[best]), float(fit.low[best])
-            chosen.append(Pick(self.kind, cast(int, label), candidates, estimate, low, adds / self.rows))
+            unions = _unions(self.labelled.covered.holds, starts)
+            counts = np.asarray(_unions(self.targets, starts).sum(axis=0)).ravel().astype(np.float64)
+            fit = precision(self.evidence, unions, label, counts, self.rows, found.target_share)
+            good = (fit.low >= self.wanted) & fit.enough(self.wanted)
+            if dev is not None:
+                good &= ~dev.refutes(_unions(dev.holds, starts), label, self.kind, self.wanted)
+            for best in np.flatnonzero(good)[::-1]:
+                held, together = (
+                    _any(self.targets[:, starts[best]]),
+                    said[label] | _any(self.everywhere[:, starts[best]]),
+                )
+                adds = int((held & ~covered).sum())
+                nearly_all = said[label].any() and together[self.aimed_at].mean() > MOST_HELD
+                if nearly_all or together.mean() > MOST_HELD or adds < LEAST:
+                    continue
+                covered, said[label] = covered | held, together
+                candidates = tuple(self.labelled.candidates[place] for place in starts[best])
+                estimate, low = float(fit.estimate[best]), float(fit.low[best])
+                chosen.append(Pick(self.kind, label, candidates, estimate, low, adds / self.rows))
+                break
         return chosen
 
     def _repeats(self, place: int, label: int) -> bool:
@@ -351,6 +423,11 @@ class _Chooser:
             if 2 * len(there) >= len(about) and len(np.unique(there)) < SHARED_ENTITIES:
                 return False
         return True
+
+
+def _unions(holds: csc_matrix, starts: Sequence[list[int]]) -> csc_matrix:
+    """Where any of each list of candidates holds, (rows, lists)."""
+    return hstack([csc_matrix(_any(holds[:, start]).astype(np.float32)[:, None]) for start in starts]).tocsc()
 
 
 def _any(columns: csc_matrix) -> Bools:

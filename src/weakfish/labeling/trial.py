@@ -1,4 +1,4 @@
-"""Try one labeling function on a sample of the events: what it votes, adds and contradicts."""
+"""Try labeling functions on a sample of the events: what one votes, adds and contradicts, or a table of a module."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ import pyarrow.compute as pc
 from weakfish import engine as compute
 from weakfish.contracts.manifests import VotesManifest, manifest_file, read_manifest
 from weakfish.contracts.tables import GOLD_LABEL, folder, read_table
-from weakfish.contracts.votes_file import ABSTAIN, FAILED, Faults, Votes
+from weakfish.contracts.votes_file import ABSTAIN, FAILED, Votes
 from weakfish.errors import LabelingFunctionError, TableError, UnknownName, UserError, WeakfishError
 from weakfish.labeling.label_model import majority
 from weakfish.labeling.matrix import EventHashes, EventSample, Places, evenly, take_sample, votes_of
 from weakfish.labeling.plan import Search
-from weakfish.labeling.workers import LEAST_ROWS, Applied, joined
+from weakfish.labeling.workers import ROWS_AT_ONCE, Applied, Outcome, joined
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.rules.columnar import ColumnarLabelingFunction
@@ -100,10 +100,7 @@ def try_function(
     TableError
         When there are no events, or a table is cut off.
     """
-    schema = events_schema(project)
-    if schema is None:
-        raise TableError("There are no events in data/events to try it on; run `dvc repro accept`, which makes them.")
-    key, time = project.params.events.key, project.params.events.time
+    schema, key, time = _schema(project), project.params.events.key, project.params.events.time
     function, where = find_function(project, task, name, schema)
     applied = Applied(compute.connect(), [function], schema, key, {function.name: classes_of(project, task)})
     reads = applied.plan.columns if applied.plan else [name for name in applied.columns if name != key]
@@ -113,15 +110,13 @@ def try_function(
     wanted = [time, *reads][: MOST_COLUMNS + 1] if columns is None else columns
     shown = [name for name in dict.fromkeys(wanted) if name != key]  # the key names each example in any case
     sample = take_sample(project, list(dict.fromkeys([key, *applied.columns, *shown])), rows)
-    votes, faults = _votes(function, applied, sample)
+    votes, faults = _votes(applied, [function.name], sample)[function.name]
     classes, notes, others = project.task(task).classes, [], None
     try:
         others = others_votes(project, task, sample.places, function.name)
     except TableError as error:
         notes.append(f"Not compared with other functions: {error}")
-    gold, strange = DevGold(project, task).of(sample.rows[key])
-    if strange:
-        notes.append(f"{strange:,} label(s) in data/gold/dev/{task} are not classes of the task and were ignored.")
+    gold = _dev_gold(project, task, sample.rows[key], notes)
     compared = Compared(votes, others.votes if others else np.empty((len(votes), 0), np.int8), gold, classes)
     picked = {
         "fires": _some(compared.fires, examples),
@@ -151,6 +146,70 @@ def try_function(
     return Trial(figures, values, wrapped(function).__doc__ or "", searches, faults.exception)
 
 
+def try_module(project: Project, task: str, path: str, rows: int) -> dict[str, Any]:
+    """Apply all functions of a Python file to ``rows`` of the events, and compare each with dev gold.
+
+    Returns
+    -------
+    dict
+        As `weakfish lf try FILE --json` prints it; docs/labeling.md has the fields.
+
+    Raises
+    ------
+    UserError, LabelingFunctionError, TableError
+        As `try_function` does; also when the file has no labeling function.
+    """
+    schema, key, classes = _schema(project), project.params.events.key, project.task(task).classes
+    found, where, module = _drafts(project, path)
+    own = [function for function in found.values() if module_of(function) == module.__name__]
+    functions = {function.name: _checked(project, task, function, where, schema) for function in own}
+    if not functions:
+        raise UserError(f"There is no labeling function in {where}; make one with @votes(CLASS), or name another file.")
+    kinds = dict.fromkeys(functions, classes_of(project, task))
+    applied = Applied(compute.connect(), list(functions.values()), schema, key, kinds)
+    sample, notes = take_sample(project, list(dict.fromkeys([key, *applied.columns])), rows), list[str]()
+    gold = _dev_gold(project, task, sample.rows[key], notes)
+    known = {name: int((gold == label).sum()) for label, name in enumerate(classes)}
+    of, nothing, lines = sum(known.values()), np.empty((len(gold), 0), np.int8), []
+    for name, (votes, faults) in _votes(applied, list(functions), sample).items():
+        compared = Compared(votes, nothing, gold, classes)
+        for voted, count in compared.by_class(compared.fires).items() or [(None, 0)]:
+            right = compared.right(votes == classes.index(voted)) if voted else {"votes": 0, "correct": 0}
+            base, precision = _share(known[voted], of) if voted else None, _share(right["correct"], right["votes"])
+            line = {"function": name, "class": voted, "rows": count, "faults": faults.count, "dev": right}
+            line |= {"coverage": count / max(1, len(votes)), "base_rate": base, "precision": precision}
+            line["lift"] = precision / base if base and precision is not None else None
+            line["recall"] = _share(right["correct"], known[voted]) if voted else None
+            lines.append(line)
+    return {
+        "task": task,
+        "where": where,
+        "sample": {"rows": len(gold), "of": sample.of, "partitions": len(sample.places)},
+        "dev": known,
+        "notes": notes,
+        "functions": lines,
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _schema(project: Project) -> pa.Schema:
+    schema = events_schema(project)
+    if schema is None:
+        raise TableError("There are no events in data/events to try it on; run `dvc repro accept`, which makes them.")
+    return schema
+
+
+def _dev_gold(project: Project, task: str, keys: pa.ChunkedArray, notes: list[str]) -> Ints:
+    """The dev gold of rows; what is strange about it goes to ``notes``."""
+    gold, strange = DevGold(project, task).of(keys)
+    if strange:
+        notes.append(f"{strange:,} label(s) in data/gold/dev/{task} are not classes of the task and were ignored.")
+    return gold
+
+
 def find_function(project: Project, task: str, name: str, schema: pa.Schema) -> tuple[LabelingFunction, str]:
     """The function that ``name`` (NAME or FILE:FUNCTION) stands for, and its module in ``labeling_functions/`` or file.
 
@@ -171,24 +230,35 @@ def find_function(project: Project, task: str, name: str, schema: pa.Schema) -> 
             here = f"{FOLDER}/ for task {task}" if len(project.params.tasks) > 1 else f"{FOLDER}/"
             raise UnknownName("labeling function", name, known, f"{here} (a draft is tried as FILE:FUNCTION)")
         return known[name], module_of(known[name])
-    file = _inside(project, path)
-    where = str(file.relative_to(project.root.resolve()))
-    items = vars(_imported(project, file, where))
-    functions = {key: item for key, item in items.items() if isinstance(item, LabelingFunction)}
-    functions = {function.name: function for function in functions.values()} | functions
-    if inside not in functions and callable(items.get(inside)):
+    functions, where, module = _drafts(project, path)
+    if inside not in functions and callable(vars(module).get(inside)):
         raise LabelingFunctionError(
             f"{inside!r} in {where} is a plain function; make it a labeling function with @votes(CLASS) or Snorkel's "
             "@labeling_function()."
         )
     if inside not in functions:
         raise UnknownName("labeling function", inside, functions, where)
-    function = functions[inside]
+    return _checked(project, task, functions[inside], where, schema), where
+
+
+def _drafts(project: Project, path: str) -> tuple[dict[str, LabelingFunction], str, ModuleType]:
+    """The labeling functions of a file, by their names and those under which they stand there; what names it; it."""
+    file = _inside(project, path)
+    where = str(file.relative_to(project.root.resolve()))
+    module = _imported(project, file, where)
+    functions = {key: item for key, item in vars(module).items() if isinstance(item, LabelingFunction)}
+    return {function.name: function for function in functions.values()} | functions, where, module
+
+
+def _checked(
+    project: Project, task: str, function: LabelingFunction, where: str, schema: pa.Schema
+) -> LabelingFunction:
+    """The function, which votes for classes of the task on events of the schema."""
     if isinstance(function, ColumnarLabelingFunction):
         function.schema = schema
         for label in function.conditions(ibis.table(ibis.Schema.from_pyarrow(schema))):
             check_vote(label, function.name, f"{where}, @votes", classes_of(project, task))
-    return function, where
+    return function
 
 
 def _inside(project: Project, path: str) -> Path:
@@ -233,17 +303,19 @@ class _Fresh(SourceFileLoader):
         return code
 
 
-def _votes(function: LabelingFunction, applied: Applied, sample: EventSample) -> tuple[Votes, Faults]:
-    """The votes on a sample; it abstains where the function raised."""
+def _votes(applied: Applied, names: Sequence[str], sample: EventSample) -> Outcome:
+    """The votes of functions on a sample, by name; they abstain where they raised."""
     rows = sample.rows.select([name for name in sample.rows.column_names if name in applied.columns])
-    progress, parts = Progress(f"lf try: votes of {function.name}", rows.num_rows), []
-    step = LEAST_ROWS if applied.plan else BATCH
+    progress, parts = Progress(f"lf try: votes of {', '.join(names)}", rows.num_rows), []
+    step = BATCH if applied.by_row else ROWS_AT_ONCE
     for start in range(0, max(1, rows.num_rows), step):
         part = rows.slice(start, step)
-        parts.append(applied.to(part, start)[function.name])
+        parts.append(applied.to(lambda part=part: [part], start))
         progress.add(part.num_rows)
-    votes, faults = joined(parts)
-    return np.where(votes == FAILED, np.int8(ABSTAIN), votes), faults
+    found = {name: joined([part[name] for part in parts]) for name in names}
+    return {
+        name: (np.where(votes == FAILED, np.int8(ABSTAIN), votes), faults) for name, (votes, faults) in found.items()
+    }
 
 
 @dataclass(frozen=True)
