@@ -620,11 +620,11 @@ def test_the_table_of_a_file_is_printed_and_says_what_is_useless(voted: Path, mo
     printed = CliRunner().invoke(cli, ["lf", "try", "drafts/table.py"]).stdout
     found = json.loads(CliRunner().invoke(cli, ["lf", "try", "drafts/table.py", "--json"]).stdout)
     assert printed.startswith("fraud: drafts/table.py, 4 labeling functions\nTried on all 500 events. ")
-    header = next(line for line in printed.splitlines() if line.startswith("function"))
+    header = next(line for line in printed.splitlines() if line.startswith(" function"))
     titles = "function class votes coverage precision right on dev base rate lift recall"
     assert " ".join(header.split()) == titles
     says = next(line for line in found["functions"] if line["function"] == "says_gift")
-    row = next(line for line in printed.splitlines() if line.startswith("says_gift")).split()
+    row = next(line for line in printed.splitlines() if line.startswith(" says_gift")).split()
     assert row[1:5] == ["fraud", str(says["rows"]), f"{says['coverage']:.1%}", f"{says['precision']:.1%}"]
     useless = dict.fromkeys(line["function"] for line in found["functions"] if line["lift"] and line["lift"] <= 1)
     assert f"(lift up to 1): {', '.join(useless)}." in printed

@@ -294,8 +294,8 @@ class Dev:
         """
         found: Bools = np.zeros(holds.shape[1], np.bool_)
         for rows in (np.ones(len(self.gold), np.bool_), getattr(self, kind)):
-            right, known = (holds.T @ (rows & these) for these in (self.gold == label, self.gold >= 0))
-            found |= bdtr(right, known, wanted) < DOUBT
+            right, known = (holds.T @ (rows & these) for these in (self.gold == label, self.gold != UNKNOWN))
+            found |= bdtr(right, known.astype(np.int64), wanted) < DOUBT
         return found
 
 

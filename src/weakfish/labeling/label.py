@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from importlib.metadata import version
 from itertools import accumulate
@@ -29,7 +29,7 @@ from weakfish.files import whole_folder, write_json
 from weakfish.labeling.choice import Alone, Chosen, Maker, VoteTally, alone, choose
 from weakfish.labeling.dev_gold import DevCounts, compare, decided, dev_labels, snapshot
 from weakfish.labeling.label_model import Counts, Patterns, Probabilities, batches, covered, decide, majority
-from weakfish.labeling.matrix import votes_of
+from weakfish.labeling.matrix import VotesOfPartition, votes_of
 from weakfish.project.cache import Cache
 from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project
@@ -138,6 +138,11 @@ class _Part:
     checked: Callable[[str], None]
     batches: list[tuple[slice, Patterns]]
 
+    @staticmethod
+    def of(read: VotesOfPartition) -> _Part:
+        """The patterns of votes, which are let go."""
+        return _Part(replace(read, votes=np.empty((0, 0), np.int8)).check, list(batches(read.votes)))
+
     @property
     def nbytes(self) -> int:
         """What it takes in memory, the keys and times of its events included, roughly."""
@@ -200,7 +205,7 @@ class _Task:
 
     def _tally(self, partition: str) -> tuple[VoteTally, list[int]]:
         read = votes_of(self.project, self.task, self.names, partition)
-        part = _Part(read.check, list(batches(read.votes)))
+        part = _Part.of(read)
         if part.nbytes + sum(kept.nbytes for kept in list(self.kept.values())) <= KEPT:
             self.kept[partition] = part
         return VoteTally.of(read.votes, len(self.settings.classes), part.batches), read.faults
@@ -229,7 +234,7 @@ class _Task:
         part = self.kept.pop(partition, None)
         if part is None:
             read = votes_of(self.project, self.task, self.names, partition)
-            part = _Part(read.check, list(batches(read.votes)))
+            part = _Part.of(read)
         events = (
             self.events.pop(partition).result() if partition in self.events else self._events(partition, part.checked)
         )
