@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from snorkel.labeling.model import LabelModel, MajorityLabelVoter
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import LabelingFunctionError
 from weakfish.labeling import label_model as patterns_module
-from weakfish.labeling.choice import Chosen, VoteTally, alone, learn
+from weakfish.labeling.choice import VoteTally, alone, learn
 from weakfish.labeling.label_model import BATCH, FittedModel, Patterns, Sums, decide, draws, fit, indicators, majority
 from weakfish.project.params import TaskParams
 
@@ -295,6 +296,6 @@ def test_a_vote_settles_a_class_alone_if_no_votes_of_the_others_could_change_it(
 def test_under_a_majority_vote_only_lone_votes_settle_a_class() -> None:
     votes = votes_of(400, 4, 2, coverage=0.4)
     chosen = learn(votes, task([0.5, 0.5]))
-    found = alone(Chosen(chosen.model, "majority", [], chosen.signals), VoteTally.of(votes, 2).patterns)
+    found = alone(replace(chosen, method="majority"), VoteTally.of(votes, 2).patterns)
     lone = (votes >= 0).sum(axis=1) == 1
     assert np.array_equal(found.settled, (votes[lone] >= 0).sum(axis=0))

@@ -343,9 +343,9 @@ def read_labelled(project: Project, task: str, columns: Sequence[str] | None) ->
     probabilities, votes, undecided = (np.concatenate(each) for each in zip(*said, strict=True))
     by_function = others_votes(project, task, {name: covered for name, (_, covered) in places.items()}, "").votes
     uncovered, covered_rows, on_dev = (incidence.examined() for incidence in held)
-    known = Dev(on_dev.holds, *(np.concatenate(each) for each in zip(*of_dev, strict=True)))
+    with_gold = Dev(on_dev.holds, *(np.concatenate(each) for each in zip(*of_dev, strict=True)))
     return Labelled(
-        candidates, uncovered, covered_rows, probabilities, votes, by_function, undecided, dict(totals), known
+        candidates, uncovered, covered_rows, probabilities, votes, by_function, undecided, dict(totals), with_gold
     )
 
 

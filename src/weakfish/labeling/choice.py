@@ -335,7 +335,8 @@ def choose(
         pairs = [Copy(fitted.sets[each.first][0], fitted.sets[each.second][0], each.residual) for each in found.copies]
         return replace(found, copies=tuple(pairs), voting=min(found.voting, len(kinship.sets)))
 
-    method, why = asked, [f"params.yaml asks for it: label_model.method is {asked}."]
+    method: str = asked
+    why = [f"params.yaml asks for it: label_model.method is {asked}."]
     if asked == "auto":
         method, why = decide_by(judge())
     whole = replace(fitted.of_functions(model), as_one=kinship.as_one)

@@ -178,7 +178,8 @@ class _Task:
         judged = self.pool.submit(lambda: last.signals)
         settled = self.pool.map(lambda tally: alone(last, tally.patterns), self.tallies.values())
         written = self.pool.map(lambda name: self._label(folder, name, by_name[name]), self.tallies)
-        parts, by_one = (dict(zip(self.tallies, each, strict=True)) for each in (written, settled))
+        parts = dict(zip(self.tallies, written, strict=True))
+        by_one = dict(zip(self.tallies, settled, strict=True))
         for part in parts.values():
             self.labelled.update(part.labels)
         judged.result()

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -176,7 +177,13 @@ def try_module(project: Project, task: str, path: str, rows: int) -> dict[str, A
         for voted, count in compared.by_class(compared.fires).items() or [(None, 0)]:
             right = compared.right(votes == classes.index(voted)) if voted else {"votes": 0, "correct": 0}
             base, precision = _share(known[voted], of) if voted else None, _share(right["correct"], right["votes"])
-            line = {"function": name, "class": voted, "rows": count, "faults": faults.count, "dev": right}
+            line: dict[str, Any] = {
+                "function": name,
+                "class": voted,
+                "rows": count,
+                "faults": faults.count,
+                "dev": right,
+            }
             line |= {"coverage": count / max(1, len(votes)), "base_rate": base, "precision": precision}
             line["lift"] = precision / base if base and precision is not None else None
             line["recall"] = _share(right["correct"], known[voted]) if voted else None
@@ -310,7 +317,7 @@ def _votes(applied: Applied, names: Sequence[str], sample: EventSample) -> Outco
     step = BATCH if applied.by_row else ROWS_AT_ONCE
     for start in range(0, max(1, rows.num_rows), step):
         part = rows.slice(start, step)
-        parts.append(applied.to(lambda part=part: [part], start))
+        parts.append(applied.to(partial(iter, [part]), start))
         progress.add(part.num_rows)
     found = {name: joined([part[name] for part in parts]) for name in names}
     return {
