@@ -19,7 +19,7 @@ from weakfish.checks.rates import percent
 from weakfish.checks.repairs import row_count
 from weakfish.contracts.ledgers import Ledger, MissingColumn
 from weakfish.contracts.tables import TIME, UNDATED, partition_names, read_partition, schema_of
-from weakfish.contracts.verdicts import Check, Rows, Status, measured
+from weakfish.contracts.verdicts import Check, Rows, Severity, Status, measured
 from weakfish.project.paths import Project
 
 _source = partial(measured, "source")
@@ -36,27 +36,31 @@ def source_checks(project: Project, ledger: Ledger, accepted: Entry | None) -> l
 
     Nothing of a source that does not count.
     """
-    missing = ledger.reading.missing if ledger.reading else ()
-    found = [_missing(project, column, [of for of in missing if of.column == column]) for column in _columns(missing)]
+    found = _missing(project, ledger.reading.missing) if ledger.reading else []
     found += [] if ledger.rejected is None else [_rejected(ledger, accepted)]
     return found if ledger.copies is None else [*found, _copies(ledger.copies)]
 
 
-def _columns(missing: Sequence[MissingColumn]) -> list[str]:
-    """The columns, those first that seem to be renamed."""
-    return list(dict.fromkeys(of.column for of in sorted(missing, key=lambda of: of.likely is None)))
+def _missing(project: Project, missing: Sequence[MissingColumn]) -> list[Check]:
+    """A check of each column that files lack, those of events and those that seem to be renamed first."""
+    events = schema_of(project.staged("events")).names if missing else []
+    order = sorted(missing, key=lambda of: (of.column not in events, of.likely is None))
+    return [
+        _of_column(column, [of for of in missing if of.column == column], "critical" if column in events else "warning")
+        for column in dict.fromkeys(of.column for of in order)
+    ]
 
 
-def _missing(project: Project, column: str, files: Sequence[MissingColumn]) -> Check:
-    """Files without a column; gold labels, which new files may well not have yet, warn."""
-    is_event = column in schema_of(project.staged("events")).names
-    more = f" and {len(files) - 1:,} more files have" if len(files) > 1 else " has"
+def _of_column(column: str, files: Sequence[MissingColumn], severity: Severity) -> Check:
+    """Files without a column; without gold labels, which new files may well not have yet, they warn."""
+    others = len(files) - 1
+    more = f" and {others:,} more file{'s' * (others > 1)} have" if others else " has"
     names = list(dict.fromkeys(of.likely for of in files if of.likely))
     renamed = f", {' or '.join(names)} seems to be it under a new name" if names else ""
     what = "it is null in all their rows" if len(files) > 1 else "it is null in all its rows"
     return _source(
         f"missing_column({column})",
-        "critical" if is_event else "warning",
+        severity,
         "All that reads the column sees nothing in these rows: functions fall silent, features and labels go wrong.",
         False,
         against_baseline=False,
