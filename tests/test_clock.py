@@ -55,8 +55,10 @@ def test_what_may_well_be_is_plausible() -> None:
     later = [times[-1] + timedelta(days=90) + timedelta(hours=number) for number in range(5)]
     assert plausible(*times, *later) == later[-1], "five of a hundred are more than a few"
     assert plausible(*times, times[-1] + timedelta(days=20)) == times[-1] + timedelta(days=20), "a pause of three weeks"
+    bursts = [time for start in (0, 50, 100) for time in daily(12, times[0] + timedelta(days=start))]
+    assert plausible(*bursts, bursts[-1] + timedelta(days=100)) == bursts[-1] + timedelta(days=100), "gaps are usual"
     ages = [datetime(2000, 1, 1, tzinfo=UTC) + timedelta(days=100 * number) for number in range(60)]
-    assert plausible(*ages, ages[-1] + timedelta(days=700)) == ages[-1] + timedelta(days=700), "gaps are usual"
+    assert plausible(*ages, ages[-1] + timedelta(days=1500)) == ages[-1] + timedelta(days=1500), "a long past"
     assert plausible(*daily(10), datetime(2024, 9, 1, tzinfo=UTC)) == datetime(2024, 9, 1, tzinfo=UTC), "too few rows"
     assert plausible(datetime(2035, 1, 1, tzinfo=UTC)) is None
 

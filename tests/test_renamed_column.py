@@ -105,8 +105,12 @@ def test_the_new_name_is_found_by_name_and_values(
 ) -> None:
     own_data.orders(tmp_path / "a.csv", (1,))
     own_data.orders(tmp_path / "b.csv", (2,))
-    text = (tmp_path / "b.csv").read_text(encoding="utf-8")
-    (tmp_path / "b.csv").write_text(text.replace(f",{old},", f",{new},", 1), encoding="utf-8")
+    lines = [row.split(",") for row in (tmp_path / "b.csv").read_text(encoding="utf-8").splitlines()]
+    place = lines[0].index(old)
+    lines[0][place] = new
+    for row in lines[1:] if new == "amount_kzt" else ():
+        row[place] = str(round(500 * float(row[place]), 2))
+    (tmp_path / "b.csv").write_text("\n".join(",".join(row) for row in lines), encoding="utf-8")
     for file in ("a.csv", "b.csv") if to else ():
         to(tmp_path / file)  # type: ignore[misc]
     assert missing(tmp_path) == [(old, likely)]
