@@ -12,7 +12,7 @@ from browser import Browser
 
 from reports import audited, check, features, good_run, html, labels, measured, metrics, run, shown, verdict, write
 from weakfish.engine.profile import Sketch
-from weakfish.report.inputs import read
+from weakfish.report.inputs import StageRow, read
 from weakfish.report.overall import overall
 from weakfish.report.page import render
 from weakfish.report.story import story
@@ -184,6 +184,12 @@ def test_the_story_is_the_largest_change_of_a_share_or_that_none_changed(
     if accepted is not None:
         accept(tmp_path, accepted)
     assert story(read(tmp_path)) == said
+
+
+def test_the_stage_that_renders_the_page_is_not_called_not_run_on_it(root: Path) -> None:
+    (root / ".weakfish/runs/report.json").unlink()
+    assert read(root).rows()[-1] == StageRow("report", "run", 1200, 1200)
+    assert "not run" not in html(root)
 
 
 def test_few_rows_make_no_story(tmp_path: Path) -> None:
