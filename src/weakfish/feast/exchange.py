@@ -82,13 +82,12 @@ class Exchange:
 
     def fetch(self, wants: Wants) -> list[list[Row]]:
         """The rows of each want's keys, in few round trips."""
-        total = sum(len(keys) for _, keys in wants)
         rows: list[Row] = []
-        for part in [wants] if total <= MAX_ROWS else _parts(wants):
+        for part in _parts(wants):
             found = self._ask(part) if self._is_direct else None
             if found is None:
                 found = self._pipeline([("HMGET", key, *want.fields) for want, keys in part for key in keys])
-            rows = found if total <= MAX_ROWS else rows + found
+            rows += found
         return _split(rows, wants)
 
     async def fetch_async(self, wants: Wants) -> list[list[Row]]:
@@ -165,6 +164,9 @@ def _split(rows: list[Row], wants: Wants) -> list[list[Row]]:
 
 
 def _parts(wants: Wants) -> Iterator[Wants]:
+    if sum(len(keys) for _, keys in wants) <= MAX_ROWS:
+        yield wants
+        return
     for want, keys in wants:
         for start in range(0, len(keys), MAX_ROWS):
             yield [(want, keys[start : start + MAX_ROWS])]

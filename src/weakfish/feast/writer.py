@@ -22,9 +22,8 @@ from redis.crc import key_slot
 from weakfish.errors import StoreError
 from weakfish.feast import clients
 from weakfish.feast import layout as keys
-from weakfish.feast import values as wire
 from weakfish.feast.clients import LOST, Retrying, reason
-from weakfish.feast.encoding import Encoded
+from weakfish.feast.encoding import SECOND, Encoded, binary, fixed
 from weakfish.feast.exchange import Argument, Call, Exchange
 
 Item = TypeVar("Item")
@@ -119,7 +118,7 @@ def write_all(client: Any, batches: Iterable[Encoded], *, expire: int | None = N
 
 
 def _seconds_nanos(microseconds: int) -> tuple[int, int]:
-    seconds, rest = divmod(microseconds, wire.SECOND)
+    seconds, rest = divmod(microseconds, SECOND)
     return seconds, rest * 1000
 
 
@@ -390,7 +389,7 @@ def _rows(columns: Sequence[pa.Array]) -> tuple[pa.Array, bytes]:
             pieces.append(column)
             kinds.append(f"c{size}")
         else:
-            pieces += [wire.binary(wire.fixed(lengths.astype("<u4"))), column]
+            pieces += [binary(fixed(lengths.astype("<u4"))), column]
             kinds.append("I4c0")
     formats = ["<" + "".join(kinds[start : start + PART]) for start in range(0, len(kinds), PART)]
     rows = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.binary()))
