@@ -20,7 +20,6 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.offline_stores.offline_store import RetrievalMetadata
@@ -32,7 +31,6 @@ from weakfish.errors import StoreError, UserError
 from weakfish.feast.asof import AsOfJoin, Numbered, RowsInTime, ViewColumns
 from weakfish.feast.definitions import refuse_mixture
 from weakfish.feast.source_files import (
-    NANOSECOND,
     Session,
     StoredRows,
     explained,
@@ -69,22 +67,17 @@ class TableSpine:
 
     def number(self, opened: Session, keys: Sequence[str]) -> Numbered:
         """Make the relation of row numbers, times and keys."""
-        times = self.table[self.time]
-        ticks, unit = times.cast(pa.int64()), times.type.unit
-        if unit == "ns":  # in microseconds where that is exact
-            micros = pc.divide(ticks, NANOSECOND)
-            exact = pc.all(pc.equal(pc.multiply(micros, NANOSECOND), ticks)).as_py()
-            ticks, unit = (ticks, "ns") if exact is False else (micros, "us")
-        columns = {"row": pa.array(np.arange(self.table.num_rows)), "t": ticks}
-        columns |= {f"c{number}": self.table[key] for number, key in enumerate(keys)}
-        opened.connection.register("spine_in_memory", pa.table(columns))
-        opened.run("CREATE OR REPLACE TABLE spine AS FROM spine_in_memory", READING)
-        opened.connection.unregister("spine_in_memory")
-        ends, found = pc.min_max(ticks), _key_columns(opened, keys)
-        for key, (column, _) in found.items():
-            if pa.types.is_null(columns[column].type):  # DuckDB calls them integers, which a text key is not
-                found[key] = column, '"NULL"'
-        return Numbered(self.table.num_rows, unit, ends["min"].as_py(), ends["max"].as_py(), found)
+        stored = {key: f"c{number}" for number, key in enumerate(keys)}
+        try:
+            times = self.table[self.time].cast(pa.timestamp("us"))
+        except pa.ArrowInvalid:  # there are nanoseconds, which take longer to join
+            times = self.table[self.time].cast(pa.timestamp("ns"))
+        columns = {"row": pa.array(np.arange(self.table.num_rows)), "t": times}
+        columns |= {column: self.table[key] for key, column in stored.items()}
+        opened.connection.register("entity_rows", pa.table(columns))
+        types = opened.types("FROM entity_rows", READING)
+        source = StoredRows("the entity rows", [], "entity_rows", types, {**stored, self.time: "t"})
+        return _numbered(opened, source, "f.row", self.time, keys)
 
     def batches(self, opened: Session, rows: int) -> tuple[pa.Schema, Iterator[pa.Table]]:
         """All columns of all rows, in order, in pieces of about ``rows`` rows; and their schema."""
@@ -99,22 +92,12 @@ class FileSpine:
         self.names: Sequence[str] = list(source.types)
         self.time = time_column({name: kind.startswith("TIMESTAMP") for name, kind in source.types.items()})
         self.source = source
-        counts = [pq.read_metadata(file).num_rows for file in source.files]
-        self.rows = sum(counts)
-        starts = np.cumsum([0, *counts[:-1]]).tolist()
+        starts = np.cumsum([0, *(pq.read_metadata(file).num_rows for file in source.files[:-1])]).tolist()
         self._row = f"CAST({starts} AS BIGINT[])[CAST(f.file_index AS BIGINT) + 1] + f.file_row_number"
 
     def number(self, opened: Session, keys: Sequence[str]) -> Numbered:
         """See `TableSpine`."""
-        time = self.source.instant(self.time)
-        columns = "".join(f", {self.source.column(key)} AS c{number}" for number, key in enumerate(keys))
-        opened.run(
-            f"CREATE OR REPLACE VIEW spine AS SELECT {self._row} AS row, {time.sql} AS t{columns} "  # noqa: S608
-            f"FROM {self.source.scan} f",
-            READING,
-        )
-        first, last = opened.run("SELECT min(t), max(t) FROM spine", READING)[0]
-        return Numbered(self.rows, time.unit, first, last, _key_columns(opened, keys))
+        return _numbered(opened, self.source, self._row, self.time, keys)
 
     def batches(self, opened: Session, rows: int) -> tuple[pa.Schema, Iterator[pa.Table]]:
         """See `TableSpine`."""
@@ -141,6 +124,18 @@ class FileSpine:
 
 Spine = TableSpine | FileSpine
 Open = Callable[[Session], Spine]
+
+
+def _numbered(opened: Session, source: StoredRows, row: str, time: str, keys: Sequence[str]) -> Numbered:
+    """The relation ``spine`` over rows, given the SQL of their numbers."""
+    instant = source.instant(time)
+    columns = "".join(f", {source.column(key)} AS c{number}" for number, key in enumerate(keys))
+    made = f"SELECT {row} AS row, {instant.sql} AS t{columns} FROM {source.scan} f"  # noqa: S608
+    opened.run(f"CREATE OR REPLACE TEMP VIEW spine AS {made}", READING)
+    rows, first, last = opened.run("SELECT count(*), min(t), max(t) FROM spine", READING)[0]
+    types = opened.types("FROM spine", READING)
+    found = {key: (f"c{number}", types[f"c{number}"]) for number, key in enumerate(keys)}
+    return Numbered(rows, instant.unit, first, last, found)
 
 
 def file_spine(opened: Session, path: str) -> FileSpine:
@@ -310,12 +305,6 @@ def _parsed(times: pd.Series[Any]) -> pd.Series[Any]:
         raise UserError(
             f"The times of the entity rows cannot be parsed ({first_line(error)}); give timestamps."
         ) from error
-
-
-def _key_columns(opened: Session, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The columns of the relation ``spine`` that hold keys, and DuckDB's types of them."""
-    types = {name: str(kind) for name, kind, *_ in opened.run("DESCRIBE spine", READING)}
-    return {key: (f"c{number}", types[f"c{number}"]) for number, key in enumerate(keys)}
 
 
 class SpineMetadata(RetrievalMetadata):

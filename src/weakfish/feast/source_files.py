@@ -78,6 +78,10 @@ class Session:
             cursor.execute("SET TimeZone = 'UTC'")  # which a cursor does not take over
             return cursor.sql(sql).to_arrow_reader(rows)
 
+    def types(self, rows_sql: str, what: str) -> dict[str, str]:
+        """DuckDB's types of the columns of ``FROM ...``, by name; raises `StoreError`."""
+        return {str(name): str(kind) for name, kind, *_ in self.run(f"DESCRIBE {rows_sql}", what)}
+
     def holds(self, rows_sql: str, what: str) -> bool:
         """Whether ``FROM ...`` has any row; raises `StoreError`."""
         return bool(self.run(f"SELECT EXISTS (SELECT 1 {rows_sql})", what)[0][0])
@@ -196,9 +200,9 @@ class StoredRows:
     types: Mapping[str, str]
     stored: Mapping[str, str]
 
-    def column(self, name: str, table: str = "f") -> str:
+    def column(self, name: str) -> str:
         """A column, by Feast's name for it, as an expression; raises `UserError` where there is none."""
-        return f"{table}.{quoted(self._stored(name))}"
+        return f"f.{quoted(self._stored(name))}"
 
     def type(self, name: str) -> str:
         """DuckDB's type of a column; raises `UserError` where there is none."""

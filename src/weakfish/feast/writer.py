@@ -87,7 +87,7 @@ def writes(
         Seconds after which the keys of written rows expire (Feast's ``key_ttl_seconds``).
     """
     mode = "newer" if until is None else "until"
-    settings = [mode, *_seconds_nanos(until or 0), expire or 0, packed(gone)]
+    settings: list[Argument] = [mode, *_seconds_nanos(until or 0), expire or 0, packed(gone)]
     script = write_script(len(encoded.fields()))
     calls = functools.partial(windows, encoded, settings)
     return Change(f"view {encoded.view}", len(encoded), script, calls)
@@ -98,7 +98,7 @@ def removals(entities: Sequence[bytes], view: str | None, fields: Sequence[bytes
 
     ``view`` is the view's name online; without one, the fields of all these keys are removed.
     """
-    arguments = [keys.time_field(view or ""), packed(fields), *_seconds_nanos(until)]
+    arguments: list[Argument] = [keys.time_field(view or ""), packed(fields), *_seconds_nanos(until)]
     what = f"view {view}" if view else "what is left of other views"
     return Change(what, len(entities), REMOVE, functools.partial(key_windows, entities, arguments))
 
