@@ -60,6 +60,19 @@ print(torch.ones(1).item())
     assert run(code).splitlines() == ["[2.0]", "1.0"]
 
 
+def test_feast_converts_all_values_by_the_function_that_refuses_nulls_inside_arrays() -> None:
+    code = """
+import weakfish.feast.adapter
+from feast.type_map import python_values_to_proto_values
+from feast.value_type import ValueType
+print(list(python_values_to_proto_values([["a"], None], ValueType.STRING_LIST)[0].string_list_val.val))
+for kind in (ValueType.STRING_LIST, ValueType.UNKNOWN):
+    try: python_values_to_proto_values([["a", None]], kind)
+    except Exception as error: print(type(error).__name__)
+"""
+    assert run(code).splitlines() == ["['a']", "StoreError", "ValueError"]
+
+
 def test_what_was_imported_before_is_left_alone() -> None:
     code = """
 import sys, types

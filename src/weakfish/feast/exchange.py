@@ -1,7 +1,7 @@
 """What is said to Redis: rows are asked for, scripts are called, and a key is read, through one client.
 
-One server is asked for rows directly: commands are put together as bytes, sent over a connection that redis-py opened
-and that is kept here, and hiredis reads the answers. What is not plainly an answer, and every other kind of client (a
+One server is asked directly: commands are put together as bytes, sent over a connection that redis-py opened and that
+is kept here, and hiredis reads the answers. What is not plainly an answer, and every other kind of client (a
 cluster, a primary that Sentinels name), goes through redis-py's own pipeline, with its retries and errors.
 """
 
@@ -11,7 +11,7 @@ import asyncio
 import functools
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from itertools import islice
@@ -49,7 +49,7 @@ class Want:
 
 
 Wants = Sequence[tuple[Want, Sequence[bytes]]]
-Argument = bytes | memoryview | str | int
+Argument = bytes | str | int
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Exchange:
         """The rows of each want's keys, in few round trips."""
         rows: list[Row] = []
         for part in _parts(wants):
-            found = self._ask(part) if self._is_direct else None
+            commands = _commands(part) if self._is_direct else []
+            found = self._ask([b"".join(commands)], len(commands), list) if commands else None
             if found is None:
                 found = self._pipeline([("HMGET", key, *want.fields) for want, keys in part for key in keys])
             rows += found
@@ -110,11 +111,16 @@ class Exchange:
 
     def call(self, script: str, calls: Sequence[Call]) -> list[int]:
         """The answers to calls of a script; a server that does not know it is told once. Raises what a call raised."""
-        answers = self._pipeline([call.command("EVALSHA", digest(script)) for call in calls], raises=False)
+        commands = [call.command("EVALSHA", digest(script)) for call in calls]
+        if self._is_direct:
+            found = self._ask([hiredis.pack_command(command) for command in commands], len(calls), int)
+            if found is not None:
+                return found
+        answers = self._pipeline(commands, raises=False)
         unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
             self.client.execute_command("SCRIPT LOAD", script)
-            again = self._pipeline([calls[place].command("EVALSHA", digest(script)) for place in unknown], raises=False)
+            again = self._pipeline([commands[place] for place in unknown], raises=False)
             for place, answer in zip(unknown, again, strict=True):
                 answers[place] = answer
         for answer in answers:
@@ -129,17 +135,21 @@ class Exchange:
             answers: list[Any] = pipe.execute(raise_on_error=raises)
             return answers
 
-    def _ask(self, wants: Wants) -> list[Row] | None:
-        """Rows over a connection of our own; None where redis-py has to be asked instead."""
-        commands = _commands(wants)
+    def close(self) -> None:
+        """Give the connections that nobody uses back to redis-py."""
+        while line := self._idle():
+            line.pool.release(line.connection)
+
+    def _ask(self, packed: Iterable[bytes], count: int, kind: type) -> list[Any] | None:
+        """Answers of a kind over a connection of our own; None where redis-py has to be asked instead."""
         line = self._idle() or _Line(self.client.connection_pool)
         try:
-            rows = line.ask(b"".join(commands), len(commands))
+            answers = line.ask(packed, count, kind)
         except BaseException as error:
             line.fail(error)
             return None
         self.idle.append(line)
-        return rows
+        return answers
 
     def _idle(self) -> _Line | None:
         """A connection that nobody uses."""
@@ -172,7 +182,7 @@ def _parts(wants: Wants) -> Iterator[Wants]:
             yield [(want, keys[start : start + MAX_ROWS])]
 
 
-class NotARow(Exception):
+class NotAnAnswer(Exception):
     """An error or a push: redis-py asks again, and says what is wrong."""
 
 
@@ -192,36 +202,37 @@ class _Line:
         self.socket = socket_of(self.connection)
         self._reader = hiredis.Reader(notEnoughData=MORE)
 
-    def ask(self, packed: bytes, count: int) -> list[Row]:
-        """Send commands and read as many rows; raises `NotARow` for any other answer."""
-        self.socket.sendall(packed)
-        rows: list[Row] = []
-        while not self._has_read(rows, count):
+    def ask(self, packed: Iterable[bytes], count: int, kind: type) -> list[Any]:
+        """Send commands and read as many answers; raises `NotAnAnswer` for one that is not of the kind."""
+        for piece in packed:  # each has the whole of the socket's timeout
+            self.socket.sendall(piece)
+        answers: list[Any] = []
+        while not self._has_read(answers, count, kind):
             self._reader.feed(_some(self.socket.recv(RECEIVED)))
-        return rows
+        return answers
 
     async def ask_async(self, packed: bytes, count: int) -> list[Row]:
-        """What `ask` does, in the event loop."""
+        """What `ask` does, in the event loop, for rows."""
         loop, seconds, rows = asyncio.get_running_loop(), self.socket.gettimeout(), list[Row]()
         self.socket.setblocking(False)
         async with asyncio.timeout(seconds):
             await loop.sock_sendall(self.socket, packed)
-            while not self._has_read(rows, count):
+            while not self._has_read(rows, count, list):
                 self._reader.feed(_some(await loop.sock_recv(self.socket, RECEIVED)))
         self.socket.settimeout(seconds)
         return rows
 
-    def _has_read(self, rows: list[Row], count: int) -> bool:
-        """Move rows that came whole; tells whether these are all."""
+    def _has_read(self, answers: list[Any], count: int, kind: type) -> bool:
+        """Move answers that came whole; tells whether these are all."""
         gets = self._reader.gets
-        while len(rows) < count:
-            row = gets()
-            if type(row) is list:
-                rows.append(row)
-            elif row is MORE:
+        while len(answers) < count:
+            answer = gets()
+            if type(answer) is kind:
+                answers.append(answer)
+            elif answer is MORE:
                 return False
             else:
-                raise NotARow
+                raise NotAnAnswer
         return True
 
     def fail(self, error: BaseException) -> None:
@@ -230,7 +241,7 @@ class _Line:
         self.pool.release(self.connection)
         if isinstance(error, TimeoutError):
             raise redis.TimeoutError("Timeout reading from socket") from error
-        if not isinstance(error, (OSError, NotARow)):
+        if not isinstance(error, (OSError, NotAnAnswer)):
             raise error
 
 

@@ -153,8 +153,8 @@ class ProjectRedisOnlineStore(RedisStore):
         """
         refuse_rows(view, config.repo_path)
         try:
-            client = self.client_of(config)
-            with closing(write_all(client, batches, expire=config.online_store.key_ttl_seconds)) as written:
+            exchange = self.reader(config).exchange
+            with closing(write_all(exchange, batches, expire=config.online_store.key_ttl_seconds)) as written:
                 for rows in written:
                     if progress is not None:
                         progress(rows)

@@ -58,7 +58,8 @@ class Change:
         redis.RedisError
             When the server refuses what it is told.
         """
-        return sum(_performed(client, self, window) for window in self.windows(keys.is_cluster(client)))
+        with closing(Exchange(client)) as exchange:
+            return sum(_performed(exchange, self, window) for window in self.windows(keys.is_cluster(client)))
 
     def queue(self, pipe: Any) -> int:
         """Add it to a pipeline or transaction of one server; returns how many answers that adds, each a count of rows.
@@ -103,17 +104,19 @@ def removals(entities: Sequence[bytes], view: str | None, fields: Sequence[bytes
     return Change(what, len(entities), REMOVE, functools.partial(key_windows, entities, arguments))
 
 
-def write_all(client: Any, batches: Iterable[Encoded], *, expire: int | None = None) -> Generator[int, None, None]:
+def write_all(
+    exchange: Exchange, batches: Iterable[Encoded], *, expire: int | None = None
+) -> Generator[int, None, None]:
     """Write batches of rows where they are newer, some thousands at a time; says how many each time.
 
     A thread makes the next ones while some are sent. Raises what `Change.make` raises, and what making a batch raises.
     """
-    by_slot = keys.is_cluster(client)
+    by_slot = keys.is_cluster(exchange.client)
     changes = (writes(encoded, expire=expire) for encoded in batches)
     made = ((change, window) for change in changes for window in change.windows(by_slot))
     with closing(prefetch(made)) as coming:
         for change, window in coming:
-            _performed(client, change, window)
+            _performed(exchange, change, window)
             yield sum(len(call.keys) for call in window)
 
 
@@ -132,15 +135,14 @@ def prefetch(items: Iterator[Item]) -> Generator[Item, None, None]:
             yield item
 
 
-def _performed(client: Any, change: Change, calls: Sequence[Call]) -> int:
+def _performed(exchange: Exchange, change: Change, calls: Sequence[Call]) -> int:
     """The sum of the answers to some calls of a change, repeated while the server is away.
 
     Repeating is safe: a row that was written already is not newer than itself. Answers to calls in one pipeline are
     lost together, so after each loss fewer are sent at once, after each success more; and a success restarts the clock.
     A connection that is cut again and again therefore still gets all rows across.
     """
-    exchange, total = Exchange(client), 0
-    retry, done, at_once = Retrying(), 0, len(calls)
+    total, retry, done, at_once = 0, Retrying(), 0, len(calls)
     while done < len(calls):
         sent = calls[done : done + at_once]
         try:
