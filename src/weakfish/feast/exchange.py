@@ -113,7 +113,8 @@ class Exchange:
         """The answers to calls of a script; a server that does not know it is told once. Raises what a call raised."""
         commands = [call.command("EVALSHA", digest(script)) for call in calls]
         if self._is_direct:
-            found = self._ask([hiredis.pack_command(command) for command in commands], len(calls), int)
+            packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+            found = self._ask(packed, len(calls), int)
             if found is not None:
                 return found
         answers = self._pipeline(commands, raises=False)
