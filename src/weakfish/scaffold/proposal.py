@@ -408,7 +408,8 @@ def _corrected(inferred: Inferred, roles: Roles, place: Place, found: Survey) ->
     for column, text in found.unfit.items():
         shown = f"it has values such as {text[:60]!r}"
         if column in roles.fixed:
-            said.append(f"Column {column}: {shown}, which a {kinds[column]} changes or loses; --type {column}=string.")
+            keep = f"--type {column}=string keeps them"
+            said.append(f"Column {column}: {shown}, which {kinds[column]} columns change; {keep}.")
         else:
             kinds[column] = "string"
             said.append(f"Column {column} is text: {shown}, which a number would change.")
