@@ -95,7 +95,7 @@ def test_a_generated_project_passes_at_once(name: str, request: pytest.FixtureRe
 def test_every_row_is_accounted_for(name: str, request: pytest.FixtureRequest) -> None:
     project: Made = request.getfixturevalue(name)
     ingested, accepted = project.ledger("ingest"), project.ledger("accept")
-    assert ingested["rows_in"] == ingested["rows_out"] + ingested["quarantined"]
+    assert ingested["rows_in"] == ingested["rows_out"] + ingested["rejected"]
     assert accepted["rows_in"] == accepted["rows_out"] + accepted["quarantined"] == ingested["rows_out"]
     assert ingested["rows_in"] == {"orders": 1200, "tickets": 900, "flats": 403}[name]
 

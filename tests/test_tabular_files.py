@@ -204,7 +204,7 @@ def test_a_project_reads_its_files_through_the_pipeline(tmp_path: Path) -> None:
         {"line": 4, "kind": "line", "column": None},
     ]
     ledger = json.loads((root / "reports/ledger/ingest.json").read_text())
-    assert (ledger["rows_in"], ledger["rows_out"], ledger["quarantined"]) == (4, 3, 1)
+    assert (ledger["rows_in"], ledger["rows_out"], ledger["rejected"]) == (4, 3, 1)
     before = contents(root / "data/staged")
     put(root, "in/b.csv", header + "o4,2024-03-02,5,book,fine\n")
     ingested(root)
