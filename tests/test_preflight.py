@@ -21,6 +21,7 @@ DEFINITIONS = """
 
     fraud_v1 = FeatureService(name="fraud_v1", features=[])
     """
+LATER = ("features", "training_set", "evaluate")
 TRANSFORMS = """
     from weakfish.features.views import transform
 
@@ -36,6 +37,8 @@ def orders(tmp_path: Path) -> Path:
     root = tiny(tmp_path / "orders")
     write(root / "feature_repo/definitions.py", DEFINITIONS)
     write(root / "feature_repo/transforms.py", TRANSFORMS)
+    pipeline = (root / "dvc.yaml").read_text(encoding="utf-8")
+    write(root / "dvc.yaml", pipeline + "".join(f"  {stage}: {{cmd: weakfish}}\n" for stage in LATER))
     return root
 
 
@@ -55,6 +58,14 @@ def test_a_new_task_without_a_feature_service_stops_before_the_first_stage(order
         pipeline.run(Project(orders), ())
     assert read_runs(Project(orders)) == {}
     assert not (orders / "data").exists()
+
+
+def test_stages_before_the_training_set_run_without_its_feature_service(orders: Path) -> None:
+    with_a_task(orders)
+    check_configuration(Project(orders), ["label"])
+    for stages in ([], ["label", "evaluate"], ["training_set"]):
+        with pytest.raises(UnknownName, match="waits_v1"):
+            check_configuration(Project(orders), stages)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +106,7 @@ def test_a_view_that_no_code_makes_a_reader_without_a_file_and_code_that_is_no_p
 
 def test_a_labeling_function_that_a_task_lists_and_nobody_wrote_is_named(orders: Path) -> None:
     replace(orders / "params.yaml", "functions: all", "functions: [is_large, is_smal]")
-    with pytest.raises(
-        UnknownName, match=r"tasks.fraud.functions\) 'is_smal' in labeling_functions/; did you mean"
-    ):
+    with pytest.raises(UnknownName, match=r"tasks.fraud.functions\) 'is_smal' in labeling_functions/; did you mean"):
         check_configuration(Project(orders))
     replace(orders / "params.yaml", "is_smal]", "is_small]")
     check_configuration(Project(orders))

@@ -20,7 +20,7 @@ from weakfish import __version__
 from weakfish.cli.help import WholeHelp
 from weakfish.errors import Busy, CheckFailed, UnknownName, UserError, WeakfishError
 from weakfish.project.paths import Project
-from weakfish.project.runs import QUIET, VERBOSE
+from weakfish.project.runs import QUIET, UNDER_RUN, VERBOSE
 from weakfish.project.stages import stage_of
 
 if TYPE_CHECKING:
@@ -303,7 +303,6 @@ def evaluate(despite_gate: str | None) -> None:
 @cli.command()
 def report() -> None:
     """Render reports/index.html from what is there, and print its stages."""
-    from weakfish.cli.pipeline import UNDER_RUN
     from weakfish.report.page import render
     from weakfish.report.summary import print_summary
 
@@ -361,7 +360,7 @@ def _stage(name: str, work: Work, always_render: bool = False, reason: str | Non
     from weakfish.project.preflight import check_configuration
 
     def checked(project: Project) -> object:
-        if not _by_hand():
+        if not _by_hand() and UNDER_RUN not in os.environ:
             check_configuration(project)
         return work(project)
 
@@ -390,7 +389,6 @@ def _stage(name: str, work: Work, always_render: bool = False, reason: str | Non
 
 def _tell(project: Project, stage: str, error: Exception) -> None:
     from weakfish.checks import outputs
-    from weakfish.cli.pipeline import UNDER_RUN
 
     if UNDER_RUN not in os.environ:
         outputs.tell_of_stage(project, stage, getattr(error, "exit_code", WeakfishError.exit_code))

@@ -21,7 +21,7 @@ from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import Busy, CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.preflight import check_configuration
-from weakfish.project.runs import DVC, QUIET, VERBOSE, forget_failures, lock_file, locked
+from weakfish.project.runs import DVC, QUIET, UNDER_RUN, VERBOSE, forget_failures, lock_file, locked
 from weakfish.project.stages import named_stage
 from weakfish.report.overall import overall
 from weakfish.report.summary import print_summary
@@ -41,9 +41,6 @@ WRONG_OPTION = 254
 WHOLE = {"-f", "--force", "--pull"}
 """Options of DVC with which all stages are brought up to date."""
 
-UNDER_RUN = "WEAKFISH_RUN"
-"""Set for stages under `weakfish run`, which prints the summary itself."""
-
 
 def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) -> None:
     """`dvc repro` with its ``options``, then a table of stages and the headline metrics on stdout.
@@ -60,8 +57,8 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         While another run is at work in this project.
     """
     with locked(project, "run"), _until_dvc_ends(project) as lock:
-        check_configuration(project)  # a malformed file is our sentence, not DVC's
         stages = list(_named(project, stages))
+        check_configuration(project, stages)  # a malformed file is our sentence, not DVC's
         started = datetime.now(UTC)
         quiet = QUIET in os.environ
         said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []

@@ -6,12 +6,13 @@ A stage that comes late would say the same after minutes of work.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from weakfish.errors import ParamsError, UnknownName, UserError
 from weakfish.project.params import Params, read_settings
 from weakfish.project.paths import Project
+from weakfish.project.stages import stages_of
 
 FOLDERS = ("feature_repo", "labeling_functions", "sources", "validation")
 """The team's code, all of which some stage imports."""
@@ -19,8 +20,13 @@ FOLDERS = ("feature_repo", "labeling_functions", "sources", "validation")
 DEFINITIONS = "feature_repo/definitions.py"
 
 
-def check_configuration(project: Project) -> None:
-    """Look for what would stop a later stage.
+def check_configuration(project: Project, targets: Sequence[str] = ()) -> None:
+    """Look for what would stop a later stage, of those that the pipeline has.
+
+    Parameters
+    ----------
+    targets
+        The stages that are asked for; what only later ones need is not looked for. None: all.
 
     Raises
     ------
@@ -39,9 +45,17 @@ def check_configuration(project: Project) -> None:
     functions = [tree for file, tree in trees.items() if file.is_relative_to(project.root / "labeling_functions")]
     _check_reader(project.root, params)
     _check_functions(params, functions)
-    if repository:
+    if repository and _comes("training_set", project.root, targets):
         _check_services(params, repository)
+    if repository and _comes("features", project.root, targets):
         _check_views(params, repository)
+
+
+def _comes(stage: str, root: Path, targets: Sequence[str]) -> bool:
+    """Whether the pipeline has a stage, and one that is asked for may need it."""
+    names = [name.partition("@")[0] for name in stages_of(root)]
+    asked = [names.index(of) for target in targets if (of := target.partition("@")[0]) in names]
+    return stage in names and (not asked or max(asked) >= names.index(stage))
 
 
 def _code(root: Path) -> Iterator[Path]:

@@ -18,6 +18,9 @@ from weakfish.project.paths import Project
 
 INTERRUPTED = 130
 
+UNDER_RUN = "WEAKFISH_RUN"
+"""Set for stages under `weakfish run`, which looks for errors of configuration and prints the summary itself."""
+
 Misuse = type[UserError] | tuple[()]
 """The errors that say that a command was misused; none as a rule."""
 
