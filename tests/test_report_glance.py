@@ -16,6 +16,7 @@ from weakfish.report.inputs import StageRow, read
 from weakfish.report.overall import overall
 from weakfish.report.page import render
 from weakfish.report.story import story
+from weakfish.report.wording import short_percent
 
 MONTHS = [f"2023-{month:02}" for month in range(1, 13)] + ["2024-01", "2024-02", "2024-03"]
 ACCEPTED = MONTHS[:12]
@@ -190,6 +191,22 @@ def test_the_stage_that_renders_the_page_is_not_called_not_run_on_it(root: Path)
     (root / ".weakfish/runs/report.json").unlink()
     assert read(root).rows()[-1] == StageRow("report", "run", 1200, 1200)
     assert "not run" not in html(root)
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0, "0 %"),
+        (0.0001, "<0.1 %"),
+        (0.011, "1.1 %"),
+        (0.436, "44 %"),
+        (0.993, "99.3 %"),
+        (0.9999, ">99.9 %"),
+        (1, "100 %"),
+    ],
+)
+def test_a_share_in_a_sentence_is_short_and_never_rounded_to_nothing_or_to_all(share: float, said: str) -> None:
+    assert short_percent(share) == said
 
 
 def test_few_rows_make_no_story(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def percent(share: float | None) -> str:
 
 def short_percent(share: float) -> str:
     """A share for a sentence: whole percents, but where that would hide it."""
-    return f"{100 * share:.0f} %" if share == 0 or 0.02 <= share <= 0.98 else percent(share)
+    return f"{100 * share:.0f} %" if share in (0, 1) or 0.02 <= share <= 0.98 else percent(share)
 
 
 def decimal(value: float | None) -> str:
