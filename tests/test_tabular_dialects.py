@@ -11,6 +11,7 @@ from tabular import put, read
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import TabularSource, infer
+from weakfish.sources.tabular.raw_files import READ
 
 COLUMNS = {"id": "string", "kind": "string", "price": "number"}
 ROWS = [("a1", "new", 1.5), ("a2", "old", 20.0), ("a3", "new", 1234.25)]
@@ -105,6 +106,15 @@ def test_backslashes_escape_where_they_are_said_to(tmp_path: Path) -> None:
             *last,
         ]
         assert [r.line for r in rejects] == ([5] if last else [5, 6])
+
+
+@pytest.mark.parametrize("place", range(-3, 3))
+def test_a_pair_may_stand_across_what_is_read_at_once(tmp_path: Path, place: int) -> None:
+    head = "id\tnote\n1\t"
+    filler = "x" * (READ + place - len(head) - 1)
+    put(tmp_path, "a.tsv", f"{head}{filler}\\\\\\\ty\n2\tz\n")
+    rows, rejects = read(tmp_path, columns={"id": "string", "note": "string"}, time=None, escape="\\")
+    assert ([row["note"] for row in rows], rejects) == ([f"{filler}\\\ty", "z"], [])
 
 
 def test_quoted_fields_may_hold_escaped_quotes(tmp_path: Path) -> None:
