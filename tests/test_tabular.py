@@ -286,9 +286,9 @@ def test_utf8_is_read_as_such_where_another_encoding_is_set_for_the_rest(tmp_pat
 
 
 def test_two_characters_that_could_be_utf8_are_read_as_they_are_said_to_be(tmp_path: Path) -> None:
-    put(tmp_path, "a.csv", (HEADER + line(1, note="联通")).decode().encode("gb18030"))  # four bytes: two of UTF-8
+    put(tmp_path, "a.csv", (HEADER + line(1, note="一支")).decode().encode("gb18030"))  # four bytes: two of UTF-8
     rows, rejects = read(tmp_path, encoding="gb18030")
-    assert ([row["note"] for row in rows], rejects) == (["联通"], [])
+    assert ([row["note"] for row in rows], rejects) == (["一支"], [])
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
