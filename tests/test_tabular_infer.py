@@ -155,6 +155,13 @@ def test_an_encoding_is_guessed_from_the_language(tmp_path: Path, encoding: str)
     assert any(encoding in note for note in found.notes)
 
 
+def test_short_texts_of_a_script_are_not_taken_for_western_ones(tmp_path: Path) -> None:
+    texts = ("商品が届きません", "返金をお願いします")
+    content = "id,note\n" + "".join(f"{n},{texts[n % 2]} {n}\n" for n in range(30))
+    put(tmp_path, "a.csv", content.encode("cp932"))
+    assert infer(tmp_path).dialect["encoding"] == "cp932"
+
+
 def test_a_few_damaged_bytes_do_not_make_another_encoding(tmp_path: Path) -> None:
     rows = "".join(f"{number},Müller {number}\n" for number in range(100)).encode()
     put(tmp_path, "a.csv", b"id,note\n" + rows + b"100,M\xfcller\n")

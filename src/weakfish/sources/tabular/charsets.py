@@ -71,8 +71,8 @@ def guess(lines: Iterable[bytes]) -> str:
     text = b"\n".join(lines)[:TELLING]
     found = [match for match in from_bytes(text, cp_isolation=list(ENCODINGS)) if _holds(match.encoding, text)]
     best = next(iter(found), None)
-    west = _holds(ENCODINGS[0], text)
-    if best is None or (west and (not best.coherence or ENCODINGS[0] in best.could_be_from_charset)):
+    west = [match for match in found if ENCODINGS[0] in match.could_be_from_charset]
+    if best is None or (west and (not best.coherence or best in west)):
         return ENCODINGS[0]
     return best.encoding
 
