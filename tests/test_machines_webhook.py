@@ -117,7 +117,12 @@ def test_the_webhook_is_told_what_failed_a_gate_and_nothing_of_any_row(project: 
     assert not re.search(r"Dear|order.{0,9}-1[78]|S3CRET", json.dumps(told))
 
 
-def test_the_webhook_is_told_of_a_stage_that_fails_without_its_message(project: Project, hook: Hook) -> None:
+def test_the_webhook_is_told_of_a_stage_that_fails_without_its_message_and_not_of_a_mistyped_name(
+    project: Project, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(run("validate", "labels/T0P").exception, UnknownName)
+    assert hook.calls == []
+    monkeypatch.setenv("DVC_STAGE", "validate_labels@T0P")
     assert isinstance(run("validate", "labels/T0P").exception, UnknownName)
     (call,) = hook.calls
     assert complaints("webhook", call["json"]) == []
