@@ -1,4 +1,4 @@
-"""Files as five strangers bring them: payments, tweets, a server's log, tickets from an office program, a list of flats."""
+"""Files as five strangers bring them: payments, tweets, a server's log, tickets of an office program, flats."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tweets(file: Path, rows: int = 900) -> None:
     glad, sad = ("love", "great", "thank you", "best"), ("delayed", "lost my bag", "rude", "worst")
     with file.open("w", encoding="utf-8") as stream:
         for number in range(rows):
-            words = draw.sample(glad if draw.random() < 0.4 else sad, 2) + ["flight", "@airline"]
+            words = [*draw.sample(glad if draw.random() < 0.4 else sad, 2), "flight", "@airline"]
             user = draw.randrange(70)
             tweet = {
                 "id": 567_900_433_542_488_064 + 7 * number,
@@ -79,9 +79,8 @@ def tickets(file: Path, rows: int = 700) -> None:
         at = START + timedelta(minutes=173 * number)
         said = f"Guten Tag, {' '.join(draw.sample(kinds[kind], 2))}, {draw.randrange(9)} Mal"
         known = kind if draw.random() < 0.5 else ""
-        lines.append(
-            f'T{number:05};{at:%d.%m.%Y %H:%M};K{draw.randrange(50):03};"{said}";{draw.randrange(1, 300)},{number % 100:02};{known}'
-        )
+        amount, customer = f"{draw.randrange(1, 300)},{number % 100:02}", f"K{draw.randrange(50):03}"
+        lines.append(f'T{number:05};{at:%d.%m.%Y %H:%M};{customer};"{said}";{amount};{known}')
     file.write_bytes(("\r\n".join(lines) + "\r\n").encode("cp1252"))
 
 

@@ -31,8 +31,10 @@ class Environment:
 
     def start(self, folder: Path, *arguments: str) -> subprocess.Popen[str]:
         """Start a program of the environment in ``folder``; what it says is thrown away."""
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(list(arguments), cwd=folder, env=self._variables(), text=True, **quiet)
+        nowhere = subprocess.DEVNULL
+        return subprocess.Popen(
+            list(arguments), cwd=folder, env=self._variables(), text=True, stdout=nowhere, stderr=nowhere
+        )
 
     def _variables(self) -> dict[str, str]:
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

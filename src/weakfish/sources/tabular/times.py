@@ -77,6 +77,7 @@ def pattern(form: str) -> str:
     ValueError
         When the format has not a year, a month and a day once each, or has a part that is not known.
     """
+    form = form.strip(_QUOTES)  # as the texts are
     if form in UNITS:
         return _COUNT
     for short, long in _SHORT.items():
