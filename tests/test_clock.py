@@ -14,7 +14,7 @@ from weakfish.contracts.manifests import FeaturesManifest, read_manifest
 from weakfish.contracts.tables import TIME, read_table
 from weakfish.contracts.verdicts import Check, read_verdict
 from weakfish.engine import connect
-from weakfish.engine.times import last_plausible
+from weakfish.engine.clock import last_plausible
 from weakfish.project.paths import Project
 from weakfish.report.overall import overall
 

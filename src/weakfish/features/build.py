@@ -22,7 +22,7 @@ from weakfish.contracts.manifests import FeaturesManifest, write_manifest
 from weakfish.contracts.record import CREATED, EPOCH, EVENT_TIMESTAMP
 from weakfish.contracts.tables import TIME, UNDATED, partitions, write_partition
 from weakfish.engine import Engine, Fold
-from weakfish.engine.times import last_plausible
+from weakfish.engine.clock import last_plausible
 from weakfish.errors import FeatureError, TableError, WeakfishError
 from weakfish.features.views import View, declared_views, finite
 from weakfish.files import sha256, whole_folder

@@ -53,7 +53,7 @@ SOURCE = {
 
 
 @dataclass(frozen=True)
-class Cause:
+class GroupedCause:
     """One thing that is the matter.
 
     Attributes
@@ -83,7 +83,7 @@ class Cause:
         return f"{self.title} {self.detail}".strip()
 
 
-def causes(records: RunRecords) -> list[Cause]:
+def causes(records: RunRecords) -> list[GroupedCause]:
     """What the checks of this run say together, worst first."""
     groups: dict[Key, list[Finding]] = {}
     for table, verdict in records.verdicts.items():
@@ -97,7 +97,7 @@ def causes(records: RunRecords) -> list[Cause]:
         minor = kind == "rows" and statuses == {"warned"}
         return "failed" not in statuses, ORDER.index("other" if minor else kind), -len(item[1])
 
-    told, changed = list[Cause](), False
+    told, changed = list[GroupedCause](), False
     for key, found in sorted(groups.items(), key=importance):
         told.append(_cause(records, key, sorted(found, key=_telling), changed))
         changed = changed or key[0] in ("labels", "nulls", "columns")
@@ -161,7 +161,7 @@ def _onset(check: Check, accepted: BaselineTable) -> str:
     return min(bad, default="")
 
 
-def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: bool) -> Cause:
+def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: bool) -> GroupedCause:
     """A group of checks in words; ``changed``: causes that changed rows were told already."""
     kind, (verdict, check) = key[0], found[0]
     table, task = verdict.table, verdict.table.partition("/")[2]
@@ -201,7 +201,7 @@ def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: boo
         title, detail = f"The labels of {task} {WORTH[check.expectation]}.", f"{clause(check.found or '')}."
     elif kind != "rows" or check.unexpected is None:
         title = f"{table}: {title}"
-    return Cause(check.status, title, _todo(kind, table, check, rules, changed), detail, found, picture)
+    return GroupedCause(check.status, title, _todo(kind, table, check, rules, changed), detail, found, picture)
 
 
 def _classes(records: RunRecords, task: str, check: Check) -> list[tuple[str, float, float]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weakfish.contracts.verdicts import Verdict
-from weakfish.report.causes import WORTH, Cause, causes
+from weakfish.report.causes import WORTH, GroupedCause, causes
 from weakfish.report.check_tables import quarantines
 from weakfish.report.feature_tables import audit_failure
 from weakfish.report.inputs import RunRecords, read, validating
@@ -37,7 +37,7 @@ class Overall:
     verdict: str
     headline: str
     sentence: str = ""
-    causes: tuple[Cause, ...] = ()
+    causes: tuple[GroupedCause, ...] = ()
 
     @property
     def what(self) -> tuple[str, ...]:
@@ -104,31 +104,31 @@ def _failed(records: RunRecords) -> list[Verdict]:
     ]
 
 
-def _broken(records: RunRecords) -> Iterator[Cause]:
+def _broken(records: RunRecords) -> Iterator[GroupedCause]:
     """What failed without a check: a stage, a file of records, the online store."""
     stop = records.stop
     if stop and stop.state == "failed" and stop.run and not (_failed(records) and stop.run.exit_code == 1):
         code, message = stop.run.exit_code, stop.run.message
         said = f": {clause(message)}." if message else ", without a message."
         ended = "began and never ended: it was killed." if code is None else f"ended with exit code {code}{said}"
-        yield Cause("failed", f"`{stop.stage}` {ended}", "Do what the message says, then run `dvc repro`.")
+        yield GroupedCause("failed", f"`{stop.stage}` {ended}", "Do what the message says, then run `dvc repro`.")
     for file, reason in records.problems.items():
         from_git = file.startswith(("dvc.", "validation/"))
         todo = f"Repair `{file}`, or restore it from git." if from_git else f"Delete `{file}` and run `dvc repro`."
-        yield Cause("failed", f"`{file}` cannot be read: {clause(reason)}.", todo)
+        yield GroupedCause("failed", f"`{file}` cannot be read: {clause(reason)}.", todo)
     if online := audit_failure(records):
-        yield Cause("failed", online, "Run `weakfish publish`: it writes these rows again.")
+        yield GroupedCause("failed", online, "Run `weakfish publish`: it writes these rows again.")
 
 
-def _overridden(records: RunRecords) -> Iterator[Cause]:
+def _overridden(records: RunRecords) -> Iterator[GroupedCause]:
     for stage, ledger in records.ledgers.items():
         if override := ledger.despite_gate:
             said = f"`{stage}` ran although a gate was shut, for this reason: {clause(override.reason)}."
             todo = "Run these stages again once the gates are open; until then nobody vouches for what they made."
-            yield Cause("warned", said, todo, " ".join(override.gates))
+            yield GroupedCause("warned", said, todo, " ".join(override.gates))
 
 
-def _stale(records: RunRecords) -> Iterator[Cause]:
+def _stale(records: RunRecords) -> Iterator[GroupedCause]:
     """Stages whose outs are about other data or settings than lie there now, and when they ran."""
     if stale := records.stale:
         stage, why = next(iter(stale.items()))
@@ -137,20 +137,22 @@ def _stale(records: RunRecords) -> Iterator[Cause]:
         more = listed([f"`{name}`" for name in stale if name != stage])
         said = f"`{stage}` is stale: {clause(why)}{last}."
         todo = "Run `dvc repro`; until then what says that it is from an earlier run is not about these data."
-        yield Cause("warned", said, todo, f"So {'are' if len(stale) > 2 else 'is'} {more}." if more else "")
+        yield GroupedCause("warned", said, todo, f"So {'are' if len(stale) > 2 else 'is'} {more}." if more else "")
 
 
-def _too_many(records: RunRecords) -> Iterator[Cause]:
+def _too_many(records: RunRecords) -> Iterator[GroupedCause]:
     """Tables with more bad rows than may be, and those whose verdict says no more than that it failed."""
     for verdict in _failed(records):
         most, share = verdict.max_quarantined_share, verdict.bad_share
         if most is not None and share > most:
             aside = "quarantined or rejected" if verdict.rejected else "quarantined"
             said = f"{verdict.table}: {percent(share)} of the rows are bad; at most {percent(most)} may be {aside}."
-            yield Cause("failed", said, "Correct the source, or raise `validation.max_quarantined_share` and say why.")
+            yield GroupedCause(
+                "failed", said, "Correct the source, or raise `validation.max_quarantined_share` and say why."
+            )
         elif not any(check.status == "failed" for check in verdict.checks):
             again = f"Run `weakfish validate {verdict.table}` again: a verdict that failed names a check."
-            yield Cause("failed", f"{verdict.table}: the verdict is failed, and names no check.", again)
+            yield GroupedCause("failed", f"{verdict.table}: the verdict is failed, and names no check.", again)
 
 
 def _reach(records: RunRecords) -> str:

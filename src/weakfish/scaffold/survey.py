@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.tables import TIME, in_test
+from weakfish.engine.clock import SKEW
 from weakfish.engine.profile import ends
-from weakfish.engine.times import SKEW
 from weakfish.errors import SourceError, UserError
 from weakfish.project.params import GoldParams, Name, Section
 from weakfish.project.runs import Progress
