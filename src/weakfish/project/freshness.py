@@ -20,6 +20,9 @@ from weakfish.project.stages import read_yaml
 REPORT = "report"
 """The stage that renders the page: nothing is read from it, so it is never stale for a reader."""
 
+TRUTHS = dict.fromkeys(("true", "yes", "on"), "true") | dict.fromkeys(("false", "no", "off"), "false")
+"""Names that YAML 1.1 reads as truth values."""
+
 MARGIN = 1.0
 """Seconds by which a run must have ended after ``dvc.lock`` was written to count as one outside of DVC."""
 
@@ -196,4 +199,11 @@ def _setting(params: Mapping[str, Any], name: str) -> Any:
 
 
 def _plain(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+    return json.dumps(_named(value), sort_keys=True, default=str)
+
+
+def _named(value: Any) -> Any:
+    """A value whose names compare as YAML reads them: DVC writes ``on`` without quotes, which is a truth value then."""
+    if isinstance(value, dict):
+        return {TRUTHS.get(str(key).lower(), str(key)): _named(of) for key, of in value.items()}
+    return [_named(each) for each in value] if isinstance(value, list) else value
