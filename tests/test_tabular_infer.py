@@ -160,6 +160,9 @@ def test_short_texts_of_a_script_are_not_taken_for_western_ones(tmp_path: Path) 
     content = "id,note\n" + "".join(f"{n},{texts[n % 2]} {n}\n" for n in range(30))
     put(tmp_path, "a.csv", content.encode("cp932"))
     assert infer(tmp_path).dialect["encoding"] == "cp932"
+    head = "番号,日時,顧客,メモ,時間,種類"  # without sentences it could be rare Korean
+    put(tmp_path, "a.csv", (head + "\n" + "1,2024-01-01,c1,x,2,y\n" * 9).encode("cp932"))
+    assert infer(tmp_path).dialect["encoding"] == "cp932"
 
 
 def test_a_few_damaged_bytes_do_not_make_another_encoding(tmp_path: Path) -> None:
