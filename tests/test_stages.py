@@ -76,6 +76,7 @@ def test_a_verdict_is_canonical_and_names_rows_by_key(done: Path) -> None:
     assert verdict["verdict"] == "warned"
     assert found == {
         "baseline": ("noted", []),
+        "clock(placed_at)": ("passed", []),
         "column_values_to_be_between(amount)": ("passed", []),
         "column_values_to_not_be_null(amount)": ("warned", ["o05"]),
         "column_values_to_not_be_null(placed_at)": ("quarantined", ["o00"]),

@@ -190,7 +190,8 @@ def _worth(task: Task) -> str:
     dev = task.labels.dev if task.labels else None
     if dev and dev.f1 is not None:
         return f"the labels of {task.name} have an F1 of {decimal(dev.f1)} on {integer(dev.rows)} dev rows"
-    why = (nothing_measured(task.metrics) if task.metrics else None) or "There is no gold"
+    why = nothing_measured(task.metrics) if task.metrics else None
+    why = why or (f1.reason if f1 else None) or "There is no gold"
     return f"nobody knows how good the labels of {task.name} are: {clause(why[:1].lower() + why[1:])}"
 
 

@@ -244,7 +244,7 @@ class _Delimited:
 
         def ragged(number: int, fields: int) -> None:
             raw = buffer[starts[number] : stops[number]]
-            reason = f"has {fields} fields instead of {width}"
+            reason = f"has {fields} field{'s' * (fields != 1)} instead of {width}"
             told.append((self.text.line + int(lines[number]), reason, raw, count_ends(raw) + 1))
 
         gone: list[int] = []  # Arrow could not say of a record that is not UTF-8 that it is ragged

@@ -119,7 +119,10 @@ def _names(record: CsvRecord, grammar: Grammar, where: str) -> list[str]:
     try:
         return [name.decode("utf-8").strip() for name in grammar.fields(record.raw)]
     except UnicodeDecodeError as error:
-        raise SourceError(f"{where}: the header is not UTF-8; set source.encoding.") from error
+        raise SourceError(
+            f"{where}: the header is not UTF-8; name the encoding (--encoding of `weakfish init`, source.encoding in "
+            "params.yaml), such as cp1252, cp1251 or cp932."
+        ) from error
 
 
 def _with_width(
