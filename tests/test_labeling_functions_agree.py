@@ -99,7 +99,7 @@ def real(events: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
 def column_votes(rows: pa.Table) -> dict[str, np.ndarray]:
     classes = {function.name: Classes("spam", CLASSES) for function in COLUMNAR}
     applied = Applied(compute.connect(), COLUMNAR, rows.schema.remove_metadata(), "message_id", classes)
-    return {name: votes for name, (votes, _) in applied.to(rows).items()}
+    return {name: votes for name, (votes, _) in applied.to(lambda: [rows]).items()}
 
 
 @pytest.mark.parametrize("function", COLUMNAR, ids=lambda function: function.name)

@@ -6,7 +6,7 @@ A stage that comes late would say the same after minutes of work.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from weakfish.errors import ParamsError, UnknownName, UserError
@@ -42,7 +42,7 @@ def check_configuration(project: Project, targets: Sequence[str] = ()) -> None:
     read_settings(project.root / "dvc.yaml")
     trees = {file: _parsed(file, project.root) for file in _code(project.root)}
     repository = [tree for file, tree in trees.items() if file.is_relative_to(project.root / "feature_repo")]
-    functions = [tree for file, tree in trees.items() if file.is_relative_to(project.root / "labeling_functions")]
+    functions = {file: tree for file, tree in trees.items() if file.is_relative_to(project.root / "labeling_functions")}
     _check_reader(project.root, params)
     _check_functions(params, functions)
     if repository and _comes("training_set", project.root, targets):
@@ -110,9 +110,11 @@ def _check_views(params: Params, repository: list[ast.Module]) -> None:
             raise UnknownName("view (views)", view, known, "feature_repo/transforms.py")
 
 
-def _check_functions(params: Params, modules: list[ast.Module]) -> None:
-    """So must each labeling function that a task lists."""
-    named = _names(modules)
+def _check_functions(params: Params, modules: Mapping[Path, ast.Module]) -> None:
+    """So must each labeling function that a task lists, and each module that it lists as ``module.*``."""
+    named = _names(list(modules.values()))
+    if named is not None:
+        named |= {f"{file.stem}.*" for file in modules}
     for task, settings in params.tasks.items():
         for name in settings.functions if settings.functions != "all" else ():
             if named is not None and name not in named:
