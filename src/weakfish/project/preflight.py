@@ -43,7 +43,8 @@ def check_configuration(project: Project, targets: Sequence[str] = ()) -> None:
     trees = {file: _parsed(file, project.root) for file in _code(project.root)}
     repository = [tree for file, tree in trees.items() if file.is_relative_to(project.root / "feature_repo")]
     functions = {file: tree for file, tree in trees.items() if file.is_relative_to(project.root / "labeling_functions")}
-    _check_reader(project.root, params)
+    if _comes("fetch", project.root, targets):
+        _check_reader(project.root, params)
     _check_functions(params, functions)
     if repository and _comes("training_set", project.root, targets):
         _check_services(params, repository)
