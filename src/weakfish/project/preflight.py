@@ -43,7 +43,7 @@ def check_configuration(project: Project, targets: Sequence[str] = ()) -> None:
     trees = {file: _parsed(file, project.root) for file in _code(project.root)}
     repository = [tree for file, tree in trees.items() if file.is_relative_to(project.root / "feature_repo")]
     functions = {file: tree for file, tree in trees.items() if file.is_relative_to(project.root / "labeling_functions")}
-    if _comes("fetch", project.root, targets):
+    if any(_comes(stage, project.root, targets) for stage in ("fetch", "ingest")):
         _check_reader(project.root, params)
     _check_functions(params, functions)
     if repository and _comes("training_set", project.root, targets):
