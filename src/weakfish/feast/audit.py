@@ -87,14 +87,14 @@ class Findings:
     ----------
     sample : list of tuple
         The checksums and keys of the rows that plain Feast reads too.
-    read, otherwise : set of bytes
-        The keys that it read, and those that it read otherwise than the table has them.
+    otherwise : set of bytes
+        The keys that plain Feast read otherwise than the table has them. It reads more rows than those of the sample,
+        how many depends on their order; of those that are equal only the sample counts, so that audits repeat.
     """
 
     def __init__(self, project: str, features: Sequence[str]) -> None:
         self.counts = {name: Counter[str]() for name in (None, TIMES, *features)}
         self.sample: list[tuple[int, bytes]] = []
-        self.read: set[bytes] = set()
         self.otherwise: set[bytes] = set()
         self._project = project.encode()
         self._first: dict[tuple[str | None, str], list[bytes]] = defaultdict(list)
@@ -124,12 +124,13 @@ class Findings:
                 features[name] = {kind: every[kind] for kind in KINDS if every[kind]} | (
                     {"first": first} if first else {}
                 )
+        read = self.otherwise.union(key for _, key in self.sample)
         otherwise = [self._entity(key) for key in sorted(self.otherwise)[:FIRST]]
         return {
             "rows": {kind: rows[kind] for kind in KINDS},
             "features": features,
             "first": self._named(None),
-            "sample": {"rows": len(self.read), "different": len(self.otherwise), "first": otherwise},
+            "sample": {"rows": len(read), "different": len(self.otherwise), "first": otherwise},
         }
 
     def _named(self, feature: str | None) -> dict[str, list[dict[str, Any]]]:
@@ -169,7 +170,6 @@ def _view(
         if sampled:
             rows = batch.take(pa.array(sampled, pa.int64()))
             otherwise = retried(partial(differing, online.client, store.config, view, rows))
-            found.read.update(keys[position] for position in sampled)
             found.otherwise.update(keys[sampled[place]] for place in otherwise)
         progress.add(len(encoded))
     return found
