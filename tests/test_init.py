@@ -45,7 +45,9 @@ def test_a_project_has_all_its_parts_under_git_and_dvc(here: Path) -> None:
     assert git(root, "log", "--format=%s").splitlines() == ["Begin shop with weakfish init"]
     stages = {stage.name for stage in Repo(str(root)).index.stages}
     assert {"fetch", "ingest", "vote", "label", "features", "publish", "training_set", "evaluate"} <= stages
-    assert params.load(root).events == params.EventsParams(key="id", time="at")
+    assert params.load(root).events == params.EventsParams(
+        key="id", time="at", wrong_clocks="quarantine", on_duplicate="keep_first"
+    )
     assert settings(root)["source"]["gold"] == {"label": "label"}
     assert "cd shop\n  dvc repro\n" in said
 
