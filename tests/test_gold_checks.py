@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_votes import RULES, Votes, labelled, project, vote
+from made_votes import RULES, Votes, labelled, own_functions, project, vote
 
 from reports import good_run
 from weakfish.checks.gold_checks import checks_on_dev, checks_on_test, function_quality, label_quality
@@ -126,8 +126,9 @@ def test_labels_of_functions_that_are_all_turned_around_warn_and_so_does_each_fu
 
 def test_without_dev_gold_nothing_is_judged_by_it(tmp_path: Path) -> None:
     at = project(tmp_path)
-    vote(at, "2024-01", gold_in="test")
-    assert on_dev(at) == {}
+    with own_functions():
+        vote(at, "2024-01", gold_in="test")
+        assert on_dev(at) == {}
 
 
 def measured(rows: int, auc: float | None, interval: list[float] | None = None, **more: Any) -> dict[str, Any]:

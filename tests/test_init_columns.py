@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from in_process import own_modules
 from made_projects import init, refused, settings
 
 from weakfish.project import params
@@ -264,8 +265,9 @@ def test_what_a_later_file_adds_or_lacks_is_said_when_it_is_read(
     lines(here / "2.csv", ["id", "amount"], [["p1", 5]])
     lines(here / "3.csv", ["id", "n"], [["p2", "x"], ["p3"], ["p4", "07"]])
     project = Project(here / "site")
-    fetch(project)
-    ingest(project)
+    with own_modules():
+        fetch(project)
+        ingest(project)
     assert capsys.readouterr().err.splitlines() == [
         "ingest: 2.csv has no column 'n'; it is null in all its rows.",
         "ingest: 2.csv has a column 'amount' that is not in source.columns; it is left out.",

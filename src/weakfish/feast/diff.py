@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
+import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
