@@ -60,7 +60,7 @@ def test_payments_are_judged_by_their_gold_and_a_renamed_column_is_named(
     walked.payments(tmp_path / "cards", (4,), amount="amount_kzt")
     said = walk("run", code=1)
     first = said.partition("Failed: ")[2]
-    assert "2025-04-a.csv and 1 more files have no column amount, amount_kzt seems to be it under a new name" in first
+    assert "2025-04-a.csv and 1 more file have no column amount, amount_kzt seems to be it under a new name" in first
     assert "have no column amount" in walk("status")
     walked.payments(tmp_path / "cards", (4,))
     assert "is not fit for use" not in walk("run")
