@@ -470,7 +470,7 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     from snorkel.labeling import LabelingFunction
 
     from weakfish.contracts import votes_file
-    from weakfish.labeling.choice import VoteTally, choose
+    from weakfish.labeling.choice import VoteTally, alone, choose
     from weakfish.labeling.dev_gold import DevCounts
     from weakfish.labeling.label import summary
 
@@ -487,7 +487,9 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     dev = DevCounts.of(truth[:, 0], votes[:, 0].astype(np.int64), votes, CLASSES)
     parts: Any = {"2024-01": SimpleNamespace(counts=counts, dev=dev)}
     chosen = choose(tally.sums, tally.patterns, task)
-    written = json.loads(json.dumps(summary(task, functions, {"2024-01": tally}, [0, 0, 2, 0, 0], parts, chosen)))
+    settled = {"2024-01": alone(chosen, tally.patterns)}
+    found = summary(task, functions, {"2024-01": tally}, [0, 0, 2, 0, 0], parts, settled, chosen)
+    written = json.loads(json.dumps(found))
     read = parse(TaskLabels, written, "a test")
     assert [function.faults.count for function in read.functions] == [0, 0, 2, 0, 0]
     assert read.signals is not None

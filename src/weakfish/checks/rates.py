@@ -96,7 +96,7 @@ def distance(now: Rate, accepted: Rate) -> float:
     """The difference of two shares in standard errors, two rows added to each side of both (Agresti and Caffo 2000),
     which keeps its promise with few rows and shares near 0."""
     pairs = [((rate.hits + 1) / (rate.rows + 2), rate.rows + 2) for rate in (now, accepted)]
-    error = math.sqrt(sum(share * (1 - share) / rows for share, rows in pairs))
+    error = math.sqrt(sum(max(share * (1 - share), 0.0) / rows for share, rows in pairs))
     return (pairs[0][0] - pairs[1][0]) / error
 
 
