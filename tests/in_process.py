@@ -14,8 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from projects import REPOSITORY
-
 from weakfish.cli.main import cli
 
 OWN = ("feature_repo", "labeling_functions", "sources", "validation")
@@ -34,7 +32,7 @@ def run_here(root: Path, *commands: Sequence[str]) -> None:
 def own_modules(root: Path | None = None) -> Iterator[None]:
     """Import a project's packages from ``root``, or from where it puts itself, whatever was imported before."""
     path, others = list(sys.path), _taken_away()
-    elsewhere = [entry for entry in path if Path(entry).resolve() != REPOSITORY]
+    elsewhere = [entry for entry in path if not any((Path(entry) / name).is_dir() for name in OWN)]  # no project
     sys.path[:] = [str(root), *elsewhere] if root else elsewhere
     importlib.invalidate_caches()
     try:
