@@ -258,7 +258,7 @@ def test_a_table_without_expectations_is_compared_with_the_baseline_only(project
     put(project, "events", HISTORY)
     (project.root / "validation/events.py").unlink()
     verdict = validate(project, "events")
-    assert ([check.check for check in verdict.checks], verdict.verdict) == (["baseline"], "passed")
+    assert ([check.check for check in verdict.checks], verdict.verdict) == (["clock(placed_at)", "baseline"], "passed")
 
 
 def test_the_same_tables_give_the_same_checks(project: Project) -> None:

@@ -143,7 +143,7 @@ def test_the_command_says_what_comes_next(
     monkeypatch.chdir(project.root)
     result = CliRunner().invoke(cli, ["publish", "--rollback", "first"], catch_exceptions=False)
     assert "This is first (commit " in result.stdout
-    assert "the next `weakfish publish` brings back what lies in the work tree" in result.stdout
+    assert "the next `weakfish publish` restores the version in the work tree" in result.stdout
     again = json.loads(CliRunner().invoke(cli, ["publish", "--json"], catch_exceptions=False).stdout)
     assert (again["changed"], again["revision"]) == (True, None)
     assert again["rows"]["buyer_orders"] == {"written": 9, "unchanged": 0, "removed": 3, "left": 0}
