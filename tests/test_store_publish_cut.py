@@ -62,11 +62,11 @@ def counted(project: Project, die_at: int | None) -> int:
 
 def dump(client: Any) -> dict[bytes, Any]:
     """Everything a server holds, but for what a view lost since the version before: that depends on which it was."""
-    held = everything(client)
-    marker = json.loads(held[keys.marker("shop")])
+    held, name = everything(client), keys.marker("shop").encode()
+    marker = json.loads(held[name])
     for view in marker["views"].values():
         view.pop("emptied", None)
-    return {**held, keys.marker("shop"): marker}
+    return {**held, name: marker}
 
 
 def edit(project: Project, number: int) -> None:
