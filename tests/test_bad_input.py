@@ -55,7 +55,11 @@ def test_a_command_outside_of_a_project_says_so(tmp_path: Path) -> None:
         ("[fine, fraud]", "[fine, fraud, odd]", "has 2 numbers for 3 classes"),
         ("key: order_id", "key: ../../x", "events.key cannot be used"),
         ("tasks:\n", "taskz:\n", "taskz is not a setting that anything reads; did you mean 'tasks'?"),
-        ("events:\n", "publish:\n  as_of: yesterday\nevents:\n", "publish.as_of must be last, now or a time such as"),
+        (
+            "events:\n",
+            "publish:\n  as_of: yesterday\nevents:\n",
+            "publish.as_of cannot be used: must be last, now or a time such as",
+        ),
     ],
 )
 def test_malformed_params_name_the_line_or_the_setting(project: Path, old: str, new: str, expected: str) -> None:

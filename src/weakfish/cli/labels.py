@@ -144,7 +144,7 @@ def _notes(found: dict[str, Any]) -> list[str]:
         lines.append(f"Failed on it, which counts as an abstain: {', '.join(failed)}.")
     again = [each["name"] for each in functions if not each["counted"]]
     if again:
-        lines.append(f"Not counted, since a function that it counts as one with votes too: {', '.join(again)}.")
+        lines.append(f"Not counted, since a function with the same votes already counts: {', '.join(again)}.")
     silent = [each["name"] for each in functions if each["vote"] is None and not each["failed"]]
     if silent and found["covered"]:
         lines.append(f"Abstained: {', '.join(silent)}.")

@@ -20,8 +20,7 @@ from weakfish import __version__
 from weakfish.cli.help import WholeHelp
 from weakfish.errors import Busy, CheckFailed, UnknownName, UserError, WeakfishError
 from weakfish.project.paths import Project
-from weakfish.project.runs import UNDER_RUN
-from weakfish.project.stages import stage_of
+from weakfish.project.stages import QUIET, UNDER_RUN, VERBOSE, stage_of
 
 if TYPE_CHECKING:
     from weakfish.checks.gates import FailOn
@@ -99,11 +98,10 @@ def cli(quiet: bool, verbose: bool, debug: bool) -> None:
     """
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
-    # Named here as in `weakfish.project.runs`, which takes long to import; the stages of a run are told, too.
-    for setting, is_set in (("WEAKFISH_QUIET", quiet), ("WEAKFISH_VERBOSE", verbose)):
+    for setting, is_set in ((QUIET, quiet), (VERBOSE, verbose)):
         if is_set:
-            os.environ[setting] = "1"
-    if "WEAKFISH_VERBOSE" in os.environ:
+            os.environ[setting] = "1"  # the stages of a run are told, too
+    if VERBOSE in os.environ:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
 
 

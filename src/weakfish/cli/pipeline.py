@@ -21,8 +21,8 @@ from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import Busy, CheckFailed, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.preflight import check_configuration
-from weakfish.project.runs import DVC, QUIET, UNDER_RUN, VERBOSE, forget_failures, lock_file, locked
-from weakfish.project.stages import named_stage
+from weakfish.project.runs import DVC, forget_failures, lock_file, locked
+from weakfish.project.stages import QUIET, UNDER_RUN, VERBOSE, named_stage
 from weakfish.report.overall import overall
 from weakfish.report.summary import print_summary
 

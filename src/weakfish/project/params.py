@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from weakfish.errors import ParamsError
@@ -265,6 +274,14 @@ class PublishParams(Section):
 
     as_of: Literal["last", "now"] | datetime = "last"
 
+    @field_validator("as_of", mode="wrap")
+    @classmethod
+    def _is_a_time(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except ValidationError:
+            raise ValueError("must be last, now or a time such as 2026-01-31T00:00:00Z") from None
+
 
 class EvaluateParams(Section):
     """What evaluation trains on and how often it repeats; ``text`` names columns of text, if there are any."""
@@ -348,9 +365,8 @@ def _first_problem(error: ValidationError) -> str:
     """The first problem in words; of misspelt names first, since what they stand for is then missing too."""
     problems: dict[str, ErrorDetails] = {}
     for found in sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden"):
-        # Parts such as `literal['last','now']` are branches of a union, no names of settings.
-        parts = [str(part) for part in found["loc"]]
-        problems.setdefault(".".join(part for part in parts if "[" not in part and part != "datetime"), found)
+        parts = [str(part) for part in found["loc"] if part != "function-after[_plain_name(), str]"]
+        problems.setdefault(".".join(parts), found)
     setting, first = next(iter(problems.items()))
     if first["type"] == "extra_forbidden":
         known = {name for section in Section.__subclasses__() for name in section.model_fields}
@@ -359,8 +375,6 @@ def _first_problem(error: ValidationError) -> str:
         return f"{FILE}: {setting} is not a setting that anything reads; {hint}"
     if first["type"] == "missing":
         problem = "is missing; add it"
-    elif setting == "publish.as_of":
-        problem = f"must be last, now or a time such as 2026-01-31T00:00:00Z, not {str(first['input'])[:80]!r}"
     else:
         problem = f"cannot be used: {first['msg'].removeprefix('Value error, ')}; got {str(first['input'])[:80]!r}"
     more = len(problems) - 1

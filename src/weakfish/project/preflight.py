@@ -26,15 +26,15 @@ def check_configuration(project: Project, targets: Sequence[str] = ()) -> None:
     Parameters
     ----------
     targets
-        The stages that are asked for; what only later ones need is not looked for. None: all.
+        The stages that are asked for; what only later ones need is not looked for. By default all are.
 
     Raises
     ------
     ParamsError
-        When ``params.yaml`` or ``dvc.yaml`` is malformed, or a reader, a view or a column of text is named that is not
-        there.
+        When ``params.yaml`` or ``dvc.yaml`` is malformed, or the reader is not there.
     UnknownName
-        When a task has no feature service in the definitions, or no labeling function has a name that it lists.
+        When a task has no feature service in the definitions, or a view or a labeling function that is listed is
+        nowhere in the code.
     UserError
         When a file of the team's code is no Python.
     """

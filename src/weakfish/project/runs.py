@@ -15,11 +15,9 @@ from urllib.parse import quote
 from weakfish.contracts.ledgers import Run, read_run, read_runs, run_file, write_run
 from weakfish.errors import Busy, UserError, WeakfishError
 from weakfish.project.paths import Project
+from weakfish.project.stages import QUIET
 
 INTERRUPTED = 130
-
-UNDER_RUN = "WEAKFISH_RUN"
-"""Set for stages under `weakfish run`, which looks for errors of configuration and prints the summary itself."""
 
 Misuse = type[UserError] | tuple[()]
 """The errors that say that a command was misused; none as a rule."""
@@ -121,13 +119,6 @@ def _holder(file: Path) -> str:
         if number := file.read_text().strip():
             return f"process {number}"
     return "another process"
-
-
-QUIET = "WEAKFISH_QUIET"
-"""Set by `weakfish --quiet`, for the stages that it starts too: no progress, no summary."""
-
-VERBOSE = "WEAKFISH_VERBOSE"
-"""Set by `weakfish --verbose`: libraries log, and DVC says more."""
 
 
 class Progress:

@@ -13,6 +13,15 @@ from weakfish.errors import UnknownName
 
 FILE = "dvc.yaml"
 
+UNDER_RUN = "WEAKFISH_RUN"
+"""Set for stages under `weakfish run`, which looks for errors of configuration and prints the summary itself."""
+
+QUIET = "WEAKFISH_QUIET"
+"""Set by `weakfish --quiet`, for the stages that it starts too: no progress, no summary."""
+
+VERBOSE = "WEAKFISH_VERBOSE"
+"""Set by `weakfish --verbose`, likewise: libraries log, and DVC says more."""
+
 
 def stage_of(verb: str, table: str) -> str:
     """The stage in which a verb works on a table: ``validate_events``, ``gate_labels@fraud``."""
