@@ -218,6 +218,6 @@ def test_the_report_and_explain_name_the_copies(
     assert told["probabilities"] == {"fine": 0.5, "fraud": 0.5}, "a large book: one vote against one"
     assert {each["name"] for each in told["functions"] if not each["counted"]} == {"is_large_too", "is_large_again"}
     run_here(root, ["explain", f"o{row:03}"])
-    assert "Not counted, since a function that it counts as one with votes too: is_large_too, is_large_again." in (
+    assert "Not counted, since a function with the same votes already counts: is_large_too, is_large_again." in (
         capsys.readouterr().out
     )
