@@ -13,6 +13,7 @@ from projects import command, git, replace, weakfish, write
 
 from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import CheckFailed
+from weakfish.project.params import EventsParams
 from weakfish.project.paths import Project
 from weakfish.project.stages import stages_of
 from weakfish.scaffold import upgrade as migrate
@@ -25,6 +26,7 @@ OWN = """
     outs:
       - ours.json
 """
+EVENTS = EventsParams(key="order_id", time="placed_at")
 MADE = ("dvc.yaml", "feature_repo/feature_store.yaml", "feature_repo/definitions.py", "labeling_functions/outcome.py")
 CODE = """
     from weakfish.errors import UserError
@@ -64,6 +66,10 @@ def test_a_project_that_nobody_edited_is_as_if_this_version_had_made_it(shop: Pa
     settings = [
         yaml.safe_load((shop / path).read_text("utf-8")) for path in ("params.yaml", ".weakfish-base/params.yaml.txt")
     ]
+    # What becomes of wrong clocks and copies is a choice of new projects; this one goes on as it did.
+    chosen = {name: settings[1]["events"].pop(name) for name in ("wrong_clocks", "on_duplicate")}
+    assert chosen == {"wrong_clocks": "quarantine", "on_duplicate": "keep_first"}
+    assert (EVENTS.wrong_clocks, EVENTS.on_duplicate) == ("warn", "quarantine")
     assert settings[0] == settings[1]
     classes = yaml.safe_load((shop / "feature_repo/feature_store.yaml").read_text(encoding="utf-8"))
     assert [classes[part]["type"] for part in ("offline_store", "online_store", "batch_engine")] == [
