@@ -18,7 +18,7 @@ from plans import engines_votes, plan_that_agrees
 
 from weakfish import engine as compute
 from weakfish.errors import LabelingFunctionError, WeakfishError
-from weakfish.labeling import plan as automaton
+from weakfish.labeling import automaton
 from weakfish.labeling.plan import VotePlan
 from weakfish.labeling.regex import TWINS
 from weakfish.rules import votes

@@ -17,8 +17,8 @@ from projects import contents, replace, write
 from weakfish.cli.labels import print_plan
 from weakfish.contracts.tables import TIME, write_partition
 from weakfish.errors import LabelingFunctionError, UnknownName, WeakfishError
+from weakfish.labeling.automaton import Automaton
 from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.plan import Automaton
 from weakfish.labeling.vote import vote
 from weakfish.labeling.workers import row_votes
 from weakfish.project.paths import Project
