@@ -30,7 +30,7 @@ from weakfish.feast.source_files import (
     quoted,
     session,
 )
-from weakfish.feast.spine import Open, spine_of
+from weakfish.feast.spine import FileSpine, Open, query_spine, spine_of
 
 ROWS = 65_536
 """Rows of a batch of last rows."""

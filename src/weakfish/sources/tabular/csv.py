@@ -20,9 +20,9 @@ import pyarrow.csv as pacsv
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.charsets import is_utf8
-from weakfish.sources.tabular.decimals import with_point
 from weakfish.sources.tabular.dialect import open_rows
 from weakfish.sources.tabular.escapes import LINE_END, undone
+from weakfish.sources.tabular.formats import with_point
 from weakfish.sources.tabular.grammar import CR, MOST, Grammar, Positions
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally, places_of
 from weakfish.sources.tabular.raw_files import RawFile, Text, count_ends, count_lines

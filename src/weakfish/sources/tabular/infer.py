@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular.csv import read_delimited
-from weakfish.sources.tabular.decimals import decimal_mark, with_point
 from weakfish.sources.tabular.dialect_guess import Dialects, guess_dialects
-from weakfish.sources.tabular.formats import Order
+from weakfish.sources.tabular.formats import Order, decimal_mark, with_point
 from weakfish.sources.tabular.guess import (
     Choice,
     SampledColumn,
