@@ -1,4 +1,4 @@
-"""How a column writes times, dates and decimals, told from its texts: formats other than ISO 8601, and the decimal mark."""
+"""How a column writes times, dates and decimals, told from its texts; day and month are told apart by evidence."""
 
 from __future__ import annotations
 
