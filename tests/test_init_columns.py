@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from in_process import own_modules
 from made_projects import init, refused, settings
@@ -282,3 +283,26 @@ def test_files_of_which_one_shares_no_column_are_refused(here: Path) -> None:
     lines(here / "b.csv", ["name", "size"], [["3", "x"], ["4", "y"]])
     said = refused("site", "--from", "*.csv", "--classes", "a,b", "--yes")
     assert said.startswith("a.csv has the columns 'id', 'kind', none of which another file has ('name', 'size')")
+
+
+def test_what_a_kind_changes_is_said_before_it_is_chosen(here: Path) -> None:
+    rows = [[f"o{n}", ["1.1", "1.10", "2.0"][n % 3], [n, "-"][n % 5 == 0], n % 4] for n in range(60)]
+    lines(here / "o.csv", ["id", "version", "copay", "kind"], rows)
+    said = init("site", "--from", "o.csv", "--classes", "a,b", "--yes")
+    assert "In column version '1.1' and '1.10' become the same number; --type version=string keeps them apart." in said
+    assert "In column copay '-' means null." in said
+    said = init("apart", "--from", "o.csv", "--classes", "a,b", "--yes", "--type", "version=string")
+    assert settings(here / "apart")["source"]["columns"]["version"] == "string"
+
+
+def test_bytes_that_are_no_text_are_proposed_for_nothing(here: Path) -> None:
+    blobs = [bytes([200 + n % 50, 255, n]) for n in range(60)]
+    table = {
+        "id": [f"o{n}" for n in range(60)],
+        "blob": pa.array(blobs, pa.binary()),
+        "kind": [n % 4 for n in range(60)],
+    }
+    pq.write_table(pa.table(table), here / "o.parquet")
+    said = init("site", "--from", "o.parquet", "--classes", "a,b", "--yes")
+    assert "Column blob has 60 values that are no text; they become null (--leave-out blob)." in said
+    assert "entity  blob" not in said

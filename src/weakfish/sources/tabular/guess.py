@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -16,6 +17,9 @@ from weakfish.sources.tabular.types import convert, inexact, leads_with_zero
 
 NULLS = ("NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "\\N", "#N/A", "-", "?")
 """Texts that often stand for null; they are taken so in a column whose other values have a type, and nowhere else."""
+
+NOT_TEXT = "\0"
+"""What a value has that is no text: see `weakfish.sources.tabular.types.as_text`."""
 
 _KEY = re.compile(r"(^|_)(id|uuid|guid|key|number|no)$|id$")
 _TIME = re.compile(r"(^|_)(at|time|timestamp|date|datetime|created|when|ts|day)($|_)|^(time|date)|(time|date|stamp)$")
@@ -40,7 +44,8 @@ class SampledColumn:
 
     ``header`` is its name in the files, ``distinct`` counts values in the sample, ``null_values`` are the texts that
     stand for null in it, ``null_words`` those that might. ``format`` is that of times and dates which need one.
-    ``identifies`` says that its values tell rows apart, and nothing else.
+    ``identifies`` says that its values tell rows apart, and nothing else. ``notes`` tell of values that its kind
+    changes.
     """
 
     name: str
@@ -56,6 +61,7 @@ class SampledColumn:
     null_words: tuple[str, ...] = ()
     format: TimeFormat | None = None
     identifies: bool = False
+    notes: tuple[str, ...] = ()
 
     def ordered(self, order: Order) -> SampledColumn:
         """The column with day and month in the order that other rows tell."""
@@ -77,7 +83,8 @@ class Choice:
 
 def describe(name: str, header: str, texts: pa.Array, stated: Kind | None = None) -> SampledColumn:
     """Judge a column of texts; ``stated`` is what the files themselves say of its kind."""
-    given = texts.drop_null()
+    readable = texts.drop_null()
+    given = readable.filter(pc.invert(pc.match_substring(readable, NOT_TEXT)))
     known = given.filter(pc.invert(pc.is_in(pc.utf8_trim_whitespace(given), pa.array(["", *NULLS]))))
     kind, reason, form = _kind(name, pc.utf8_trim_whitespace(known))
     if stated is not None and kind != stated:
@@ -99,8 +106,28 @@ def describe(name: str, header: str, texts: pa.Array, stated: Kind | None = None
         null_words=words,
         reason=reason,
         format=form,
+        notes=tuple(_changes(name, kind, known, words, len(readable) - len(given))),
     )
     return replace(found, identifies=_identifies(found, known))
+
+
+def _changes(name: str, kind: Kind, known: pa.Array, words: Sequence[str], unreadable: int) -> Iterator[str]:
+    """What to say of values of a column that are not kept as they are written."""
+    if unreadable:
+        yield f"Column {name} has {unreadable:,} values that are no text; they become null (--leave-out {name})."
+    if kind != "string" and words:
+        means = "mean" if len(words) > 1 else "means"
+        yield f"In column {name} {', '.join(map(repr, words))} {means} null."
+    if kind == "number":
+        numbers = convert(known, kind, PLAIN).values
+        first: dict[float, str] = {}
+        for text, number in zip(known.to_pylist(), numbers.to_pylist(), strict=True):
+            if number is not None and first.setdefault(number, text).strip() != text.strip():
+                yield (
+                    f"In column {name} {first[number]!r} and {text!r} become the same number; --type {name}=string "
+                    "keeps them apart."
+                )
+                return
 
 
 def _kind(name: str, known: pa.Array) -> tuple[Kind, str, TimeFormat | None]:

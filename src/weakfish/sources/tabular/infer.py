@@ -143,6 +143,7 @@ def infer(
     notes = [
         *left_out,
         *_null_words(found)[:5],
+        *[note for column in found for note in column.notes],
         *[f"{r.file}, line {r.line}: {r.reason}." for r in rejects.kept if r.kind == "line"][:5],
         *dialects.notes,
     ]
