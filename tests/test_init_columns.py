@@ -223,7 +223,7 @@ def test_a_file_with_day_and_month_the_other_way_round_is_told_of(here: Path) ->
     assert reader.remarks() == [
         "b.csv has times such as '04/26/2021' in column 'day', with day and month the other way round: others of it "
         "may be read wrong, so make the files alike.",
-        "1 value became null; data/quarantine/raw says which and why.",
+        "1 value became null (day 1); data/quarantine/raw says which and why.",
     ]
 
 
@@ -274,7 +274,7 @@ def test_what_a_later_file_adds_or_lacks_is_said_when_it_is_read(
         "ingest: 2.csv has a column 'amount' that is not in source.columns; it is left out.",
         "ingest: 3.csv has values that begin with a zero, such as '07', in column 'n'; as a number it is lost, so make "
         "the column a string.",
-        "ingest: 1 line became no row, 1 value became null; data/quarantine/raw says which and why.",
+        "ingest: 1 line became no row, 1 value became null (n 1); data/quarantine/raw says which and why.",
     ]
 
 
@@ -306,3 +306,48 @@ def test_bytes_that_are_no_text_are_proposed_for_nothing(here: Path) -> None:
     said = init("site", "--from", "o.parquet", "--classes", "a,b", "--yes")
     assert "Column blob has 60 values that are no text; they become null (--leave-out blob)." in said
     assert "entity  blob" not in said
+
+
+def test_times_that_are_kept_as_others_are_told_of_at_once_and_when_they_are_read(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[f"o{n}", (START + timedelta(hours=17 * n)).strftime("%Y-%m-%d %H:%M:%S"), n % 4] for n in range(400)]
+    rows += [["nano", "2024-03-02T10:00:00.123456789Z", 1], ["twice", "2024-10-27 02:30:00", 1]]
+    rows += [["skipped", "2024-03-31 02:30:00", 1], ["none", "", 1]]
+    lines(here / "o.csv", ["id", "at", "kind"], rows)
+    said = init("site", "--from", "o.csv", "--classes", "a,b", "--time-zone", "Europe/Berlin", "--yes").splitlines()
+    changed = [
+        "Column at: digits beyond microseconds are cut, in 1 row (first '2024-03-02T10:00:00.123456789Z').",
+        "Column at: clocks in Europe/Berlin showed this time twice, and the first is taken, in 1 row "
+        "(first '2024-10-27 02:30:00').",
+    ]
+    assert [line for line in said if line.startswith("Column at: ")] == changed
+    (time,) = (line for line in said if line.startswith("  time "))
+    assert "all rows but 1 have one" in time
+    assert "100" not in time
+    project = Project(here / "site")
+    with own_modules():
+        fetch(project)
+        ingest(project)
+    assert capsys.readouterr().err.splitlines() == [
+        *(f"ingest: {sentence}" for sentence in changed),
+        "ingest: 1 value became null (at 1); data/quarantine/raw says which and why.",
+    ]
+
+
+def test_what_ingest_says_of_values_that_became_null_names_the_worst_columns(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"n{place}" for place in range(7)]
+    lines(here / "1.csv", ["id", *names], [[f"o{n}", *(n % 5 + place for place in range(7))] for n in range(60)])
+    init("site", "--from", "*.csv", "--classes", "a,b", "--yes")
+    bad = [[f"p{n}", *("x" if n < place else 1 for place in range(7))] for n in range(6)]
+    lines(here / "2.csv", ["id", *names], bad)
+    project = Project(here / "site")
+    with own_modules():
+        fetch(project)
+        ingest(project)
+    assert capsys.readouterr().err.splitlines() == [
+        "ingest: 21 values became null (n6 6, n5 5, n4 4, n3 3, n2 2 and 1 more column); data/quarantine/raw says "
+        "which and why."
+    ]

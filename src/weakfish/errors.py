@@ -45,7 +45,14 @@ class UserError(WeakfishError):
 
 
 class ParamsError(UserError):
-    """``params.yaml`` is malformed, or holds a setting that cannot be used."""
+    """``params.yaml`` is malformed, or holds a setting that cannot be used.
+
+    ``setting`` is that of the source which is at fault, and ``reason`` says why; both are empty where it is another.
+    """
+
+    def __init__(self, message: str, setting: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.setting, self.reason = setting, reason
 
 
 class SourceError(UserError):

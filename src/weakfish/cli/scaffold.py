@@ -136,8 +136,7 @@ def _dialect(said: dict[str, Any]) -> dict[str, Any]:
     try:
         settings = read_settings({"path": ".", "columns": {"any": "string"}, **found})
     except ParamsError as error:
-        flag, _, reason = str(error).removeprefix("params.yaml: source").lstrip(".").partition(" cannot be used: ")
-        raise UserError(f"--{flag or 'delimiter'}: {reason.removesuffix('; correct it there.')}.") from None
+        raise UserError(f"--{error.setting or 'delimiter'}: {error.reason}.") from None
     header = said["header"]
     if header is not None and header not in ("first", "none"):
         header = tuple(name.strip() for name in header.split(","))

@@ -280,6 +280,7 @@ def sentences(
         "wrong; make the files alike."
         for column, text in found.swapped.items()
     ]
+    said += found.changed
     if found.rejected:
         said.append(f"Lines that cannot be read: {found.rejected:,}; data/quarantine/raw will have them, with reasons.")
     said += [f"Some files have no column {column}: it is null in their rows." for column in found.optional]

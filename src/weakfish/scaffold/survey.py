@@ -133,6 +133,8 @@ class Survey:
         By column of numbers, a text that its type cannot hold as it is written.
     swapped
         By column of times, a text in which day and month stand in the other order.
+    changed
+        Sentences about values that are kept, but not as they are written.
     unknown
         Headers that are of no column of the settings, with the first file that has each.
     leaks
@@ -150,6 +152,7 @@ class Survey:
     bad: Mapping[str, int]
     unfit: Mapping[str, str]
     swapped: Mapping[str, str]
+    changed: tuple[str, ...]
     unknown: Mapping[str, str]
     leaks: tuple[str, ...]
     optional: tuple[str, ...] = ()
@@ -208,6 +211,7 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
         bad=bad,
         unfit=source.unfit,
         swapped=source.swapped,
+        changed=tuple(source.rejects.changes()),
         unknown=source.rejects.unknown,
         leaks=tuple(leaks.sentences()),
         optional=tuple(

@@ -221,8 +221,17 @@ def time_choice(columns: list[SampledColumn]) -> Choice | None:
     if not found:
         return None
     column = min(found, key=lambda each: (each.kind != "time", not _TIME.search(each.name), each.nulls))
-    share = column.values / max(column.values + column.nulls, 1)
-    return Choice(column.name, f"{column.reason}, and {share:.0%} of rows have one")
+    return Choice(column.name, f"{column.reason}, and {_share(column.values, column.nulls)}")
+
+
+def _share(values: int, nulls: int) -> str:
+    """How many rows have a value; neither 0 nor 100 % unless it is none or all."""
+    if not nulls:
+        return "all rows have one"
+    share = values / (values + nulls)
+    if share >= 0.995:
+        return f"all rows but {nulls:,} have one"
+    return f"{share:.0%} of rows have one" if share >= 0.005 else f"{values:,} rows have one"
 
 
 def is_text(column: SampledColumn) -> bool:

@@ -112,6 +112,8 @@ KEPT = 100_000
 
 RejectKind = Literal["line", "value", "file"]
 Place = tuple[str, str, str]
+Change = tuple[str, str, str]
+"""A file, a column and what became of some of its values."""
 
 SCHEMA = pa.schema(
     [
@@ -172,6 +174,8 @@ class Rejects:
         """Columns that each file lacks."""
         self.others: dict[str, list[str]] = {}
         """Headers of each file that are no columns of the settings."""
+        self.changed: dict[Change, tuple[int, str]] = {}
+        """How many values of a file's column were changed in a way that a sentence says, and the first of them."""
 
     def line(self, file: str, line: int, reason: str, raw: bytes | str, lines: int = 1, records: int = 1) -> None:
         """Tell of lines that became no row, or no ``records``."""
@@ -180,6 +184,11 @@ class Rejects:
     def value(self, file: str, line: int, column: str, reason: str, raw: bytes | str) -> None:
         """Tell of a value that became null in a row that was read."""
         self._add(Reject(file, line, 1, "value", column, reason, shown(raw)), KEPT_VALUES)
+
+    def change(self, file: str, column: str, how: str, count: int, first: str) -> None:
+        """Tell of so many values that were kept, but not as they were written, and of the first of them."""
+        before, known = self.changed.get((file, column, how), (0, shown(first)))
+        self.changed[file, column, how] = (before + count, known)
 
     def note(self, file: str, reason: str, column: str | None = None) -> None:
         """Tell of a file as a whole."""
@@ -213,7 +222,11 @@ class Rejects:
             for file, kind, column in [place]
             if count > kept[place]
         ]
-        rows = [reject._asdict() for reject in (*self.kept, *more)]
+        changed = [
+            Reject(file, None, 0, "file", column, f"{how}: {count:,}, the first of them {first!r}", "")
+            for (file, column, how), (count, first) in self.changed.items()
+        ]
+        rows = [reject._asdict() for reject in (*self.kept, *more, *changed)]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
     def by_reason(self) -> tuple[RejectedLines, ...]:
@@ -233,6 +246,17 @@ class Rejects:
         left = sum(of.rows for of in every[REASONS:])
         rest = [RejectedLines("", f"{len(every) - REASONS:,} more reasons and files", left)] if left else []
         return (*every[:REASONS], *rest)
+
+    def changes(self) -> list[str]:
+        """A sentence on each column of which some values were changed, in whichever files."""
+        found: dict[tuple[str, str], tuple[int, str]] = {}
+        for (_, column, how), (count, text) in self.changed.items():
+            known, first = found.get((column, how), (0, text))
+            found[column, how] = (known + count, first)
+        return [
+            f"Column {column}: {how}, in {count:,} row{'s' * (count != 1)} (first {first!r})."
+            for (column, how), (count, first) in found.items()
+        ]
 
     def values(self) -> dict[str, int]:
         """Values that became null, by column."""

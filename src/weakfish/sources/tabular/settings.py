@@ -193,7 +193,8 @@ def read_settings(settings: Mapping[str, Any]) -> TabularSettings:
         return TabularSettings.model_validate(dict(settings))
     except ValidationError as error:
         first = error.errors()[0]
-        setting = ".".join(["source", *(str(part) for part in first["loc"])])
+        name = ".".join(str(part) for part in first["loc"])
+        setting = f"source.{name}" if name else "source"
         if first["type"] == "extra_forbidden":
             known = ", ".join(TabularSettings.model_fields)
             raise ParamsError(
@@ -202,4 +203,4 @@ def read_settings(settings: Mapping[str, Any]) -> TabularSettings:
         if first["type"] == "missing":
             raise ParamsError(f"params.yaml: {setting} is missing; add it.") from None
         what = first["msg"].removeprefix("Value error, ").rstrip(".")
-        raise ParamsError(f"params.yaml: {setting} cannot be used: {what}; correct it there.") from None
+        raise ParamsError(f"params.yaml: {setting} cannot be used: {what}; correct it there.", name, what) from None

@@ -27,11 +27,14 @@ from weakfish.sources.tabular.pieces import Keys, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import RawFile, find, format_of, link, listed
 from weakfish.sources.tabular.renamed import likely
 from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, Conversion, Kind, read_settings
-from weakfish.sources.tabular.times import swapped
+from weakfish.sources.tabular.times import finer, swapped, twice
 from weakfish.sources.tabular.types import Converted, convert, inexact, leads_with_zero, why
 
 REMARKS = 10
 """The most sentences about files that are printed; all are in ``rejects.parquet``."""
+
+WORST = 5
+"""The most columns that are named of those with values that became null."""
 
 
 class TabularSource(Source):
@@ -112,7 +115,7 @@ class TabularSource(Source):
     def remarks(self) -> list[str]:
         """What is to say of files, of `REMARKS` at most, and how many lines and values could not be read."""
         of_files = [f"{reject.file} {reject.reason}." for reject in self.rejects.kept if reject.kind == "file"]
-        said = of_files[:REMARKS]
+        said = [*of_files[:REMARKS], *self.rejects.changes()]
         if len(of_files) > REMARKS:
             said.append(f"{len(of_files) - REMARKS:,} more such remarks are in data/quarantine/raw.")
         counts = Counter[str]()
@@ -120,12 +123,19 @@ class TabularSource(Source):
             counts[kind] += count
         lost = [
             f"{counts[kind]:,} {kind}{'s' * (counts[kind] != 1)} {what}"
-            for kind, what in (("line", "became no row"), ("value", "became null"))
+            for kind, what in (("line", "became no row"), ("value", f"became null ({self._worst()})"))
             if counts[kind]
         ]
         if lost:
             said.append(f"{', '.join(lost)}; data/quarantine/raw says which and why.")
         return said
+
+    def _worst(self) -> str:
+        """The columns of which the most values became null, with how many."""
+        found = sorted(self.rejects.values().items(), key=lambda each: (-each[1], each[0]))
+        worst = [f"{column} {count:,}" for column, count in found[:WORST]]
+        more = len(found) - WORST
+        return ", ".join(worst) + (f" and {more} more column{'s' * (more > 1)}" if more > 0 else "")
 
     def reading(self) -> Reading:
         """Rejected lines by file and reason, columns that files with rows lack, and values that became null."""
@@ -177,8 +187,11 @@ class TabularSource(Source):
                 f"{file.name}: column {name!r} is of type {given.type}, which cannot be read as {kind} ({reason}); "
                 "change its type in source.columns."
             ) from error
-        for row in pc.indices_nonzero(found.bad).to_pylist():
-            self.rejects.value(file.name, int(piece.lines[row]), name, why(kind, how), found.text(row))
+        reasons = _reasons(found, kind, how)
+        for row, reason in zip(pc.indices_nonzero(found.bad).to_pylist(), reasons, strict=True):
+            self.rejects.value(file.name, int(piece.lines[row]), name, reason, found.text(row))
+        if kind == "time":
+            self._check_times(name, how, found, file)
         if kind in ("integer", "number") and pa.types.is_string(found.texts.type):
             self._check_digits(name, kind, found, file)
         if how.time_format and (other := swapped(how.time_format)) and pc.any(found.bad, min_count=0).as_py():
@@ -204,6 +217,19 @@ class TabularSource(Source):
             reason = f"has values that begin with a zero, such as {zeros[0].as_py()[:40]!r}, in column {name!r}"
             self.rejects.note(file.name, f"{reason}; as a number it is lost, so make the column a string", name)
 
+    def _check_times(self, name: str, how: Conversion, found: Converted, file: RawFile) -> None:
+        """Tell of times that are kept as others: cut, or one of the two that they can mean."""
+        changes = {
+            "digits beyond microseconds are cut": finer(found.texts, how.time_format),
+            f"clocks in {how.time_zone} showed this time twice, and the first is taken": twice(
+                found.values, found.texts, how.time_zone, how.time_format
+            ),
+        }
+        for what, changed in changes.items():
+            rows = pc.indices_nonzero(pc.and_(pc.is_valid(found.values), changed))
+            if len(rows):
+                self.rejects.change(file.name, name, what, len(rows), found.text(rows[0].as_py()))
+
     def _check_order(self, name: str, how: Conversion, found: Converted, file: RawFile) -> None:
         """Tell of times that only fit with day and month swapped: then others of the file may be read wrong."""
         bad = found.texts.filter(found.bad)
@@ -214,6 +240,17 @@ class TabularSource(Source):
             self.swapped.setdefault(name, text)
             reason = f"has times such as {text[:40]!r} in column {name!r}, with day and month the other way round"
             self.rejects.note(file.name, f"{reason}: others of it may be read wrong, so make the files alike", name)
+
+
+def _reasons(found: Converted, kind: Kind, how: Conversion) -> list[str]:
+    """Why each bad value of a column is bad."""
+    bad = found.texts.filter(found.bad)
+    usual = why(kind, how)
+    if kind != "time" or how.time_zone == "UTC" or not len(bad):
+        return [usual] * len(bad)
+    skipped = f"is no time in {how.time_zone}: clocks are set forward over it"
+    elsewhere = convert(bad, kind, replace(how, time_zone="UTC"))
+    return [skipped if there else usual for there in pc.is_valid(elsewhere.values).to_pylist()]
 
 
 def tabular_source(root: Path) -> type[TabularSource]:

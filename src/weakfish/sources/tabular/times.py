@@ -1,8 +1,8 @@
 """Times and dates: ISO 8601, the format of a column, and counts since 1970, as UTC in microseconds.
 
 Columns of one ISO form are read by Arrow; the others part by part, which gives the same and takes mixed forms. A time
-without a zone is of the column's; where clocks are set back it is the first of the two times that it can mean, where
-they are set forward it is the time at which they were.
+without a zone is of the column's. Where clocks are set back it is the first of the two times that it can mean, which
+`twice` tells of; what they skip where they are set forward is no time. `finer` tells of digits that microseconds lose.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ _COUNTS = {
     "ns": r"^-?\d{18,19}$",
 }
 _COUNT = r"^(?P<n>-?\d{1,19})(?:\.(?P<f>\d{1,9}))?$"
+_FINER = {"s": r"[.,]\d{6}\d*[1-9]", "ms": r"\.\d{3}\d*[1-9]", "us": r"\.\d*[1-9]", "ns": r"[1-9]0{0,2}$"}
+_ANY_FINER = (
+    rf"{_FINER['s']}|^-?(?:\d{{12,13}}{_FINER['ms']}|\d{{15,16}}{_FINER['us']}"
+    r"|\d{17,18}[1-9]$|\d{16,17}[1-9]0$|\d{15,16}[1-9]00$)"
+)
 _FIRST, _LAST = np.datetime64("1678-01-01", "us").astype(np.int64), np.datetime64("2262-01-01", "us").astype(np.int64)
 _DAY = 86_400_000_000
 _QUOTES = " \t\"'[]"
@@ -142,9 +147,49 @@ def of_timestamps(stamps: pa.Array, zone: str) -> pa.Array:
 
 
 def localised(times: pa.Array, zone: str) -> pa.Array:
-    """Times without a zone as UTC."""
-    there = pc.assume_timezone(pc.cast(times, _LOCAL, safe=False), zone, ambiguous="earliest", nonexistent="latest")
+    """Times without a zone as UTC; null where clocks of the zone skip them."""
+    times = pc.cast(times, _LOCAL, safe=False)
+    try:
+        there = pc.assume_timezone(times, zone, ambiguous="earliest", nonexistent="raise")
+    except pa.ArrowInvalid:
+        there = pc.assume_timezone(times, zone, ambiguous="earliest", nonexistent="latest")
+        there = _known(pc.equal(pc.local_timestamp(there), times), there)
     return pc.cast(there, TIME)
+
+
+def twice(times: pa.Array, given: pa.Array, zone: str, form: str | None = None) -> pa.Array:
+    """Which times were given without a zone and can mean two, since clocks of the zone are set back."""
+    none = pa.repeat(False, len(times))
+    if zone == "UTC" or form in UNITS or (pa.types.is_timestamp(given.type) and given.type.tz):
+        return none
+    local = pc.local_timestamp(pc.cast(times, pa.timestamp("us", zone)))
+    with suppress(pa.ArrowInvalid):
+        pc.assume_timezone(local, zone)
+        return none
+    first, second = (pc.assume_timezone(local, zone, ambiguous=which) for which in ("earliest", "latest"))
+    found = np.asarray(pc.fill_null(pc.not_equal(first, second), False)).copy()
+    if pa.types.is_string(given.type):
+        found[found] = _without_zone(pc.utf8_trim(given.filter(pa.array(found)), _QUOTES), form)
+    return pa.array(found)
+
+
+def _without_zone(texts: pa.Array, form: str | None) -> Mask:
+    """Which texts are times of a format, or of ISO 8601, that say no zone."""
+    found = np.zeros(len(texts), bool)
+    for expression in (_ISO, *([pattern(form)] if form else ())):
+        parts = pc.extract_regex(texts, expression)
+        found |= np.asarray(pc.and_(pc.is_valid(parts), pc.equal(_field(parts, "z"), "")))
+    return found
+
+
+def finer(given: pa.Array, form: str | None = None) -> pa.Array:
+    """Which times, as texts or timestamps, have digits that microseconds do not hold."""
+    if pa.types.is_timestamp(given.type):
+        if given.type.unit != "ns":
+            return pa.repeat(False, len(given))
+        counts = pc.cast(given, pa.int64())
+        return pc.not_equal(pc.multiply(pc.divide(counts, 1000), 1000), counts)
+    return pc.match_substring_regex(given, _ANY_FINER if form is None else _FINER.get(form, _FINER["s"]))
 
 
 def to_dates(texts: pa.Array, form: str | None = None) -> pa.Array:
@@ -242,7 +287,8 @@ def _from_parts(parts: pa.Array, zone: str) -> tuple[Micros, Mask]:
     micros = np.where(known, seconds * 1_000_000 + np.asarray(pc.cast(fraction, pa.int64())), 0)
     shift, zoned, right = _offsets(_field(parts, "z"))
     local = localised(pa.array(micros, _LOCAL), zone) if zone != "UTC" else pa.array(micros, TIME)
-    return np.where(zoned, micros - shift, np.asarray(pc.cast(local, pa.int64()))), known & right
+    known &= right & (zoned | np.asarray(pc.is_valid(local)))
+    return np.where(zoned, micros - shift, np.asarray(pc.fill_null(pc.cast(local, pa.int64()), 0))), known
 
 
 def _has(parts: pa.Array, name: str) -> bool:
