@@ -9,7 +9,8 @@ import pytest
 from scipy.special import ndtr, ndtri
 
 from weakfish.checks.rates import bins_of, moved_mean, shares_apart, shift
-from weakfish.engine.profile import BUCKETS, ColumnProfile, Sketch
+from weakfish.engine.profile import ColumnProfile
+from weakfish.engine.sketch import BUCKETS, Sketch
 
 
 def column(numbers: np.ndarray, nulls: int = 0) -> ColumnProfile:

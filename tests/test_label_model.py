@@ -19,8 +19,9 @@ from snorkel.labeling.model import LabelModel, MajorityLabelVoter
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import LabelingFunctionError
 from weakfish.labeling import label_model as patterns_module
-from weakfish.labeling.choice import VoteTally, alone, learn
+from weakfish.labeling.choice import alone, learn
 from weakfish.labeling.label_model import BATCH, FittedModel, Patterns, Sums, decide, draws, fit, indicators, majority
+from weakfish.labeling.tally import VoteTally
 from weakfish.project.params import TaskParams
 
 BALANCES = {2: [0.5, 0.5], -2: [0.97, 0.03], 3: [0.2, 0.3, 0.5], 5: [0.1, 0.4, 0.05, 0.25, 0.2]}

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks.label_model_choice import MATRICES, REPORTED, TUNED, copy, line, task, unipolar, voter
-from weakfish.labeling.choice import MAJORITY, SNORKEL, VoteTally, choose, copies, decide_by, learn
+from weakfish.labeling.choice import MAJORITY, SNORKEL, choose, decide_by, learn
 from weakfish.labeling.label_model import majority
+from weakfish.labeling.signals import copies
+from weakfish.labeling.tally import VoteTally
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "label_model_choice.jsonl"
 POINTS = 0.005

@@ -16,9 +16,10 @@ from benchmarks.label_model_choice import copy, task, unipolar, voter
 from weakfish.contracts.tables import TIME, write_partition
 from weakfish.contracts.votes_file import Votes
 from weakfish.files import read_json
-from weakfish.labeling.choice import MAJORITY, Chosen, VoteTally, learn
+from weakfish.labeling.choice import MAJORITY, Chosen, learn
 from weakfish.labeling.kinship import Kinship
 from weakfish.labeling.label_model import covered, decide, fit, once
+from weakfish.labeling.tally import VoteTally
 
 ROWS = 20_000
 EVEN = [0.5, 0.5]

@@ -470,9 +470,10 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     from snorkel.labeling import LabelingFunction
 
     from weakfish.contracts import votes_file
-    from weakfish.labeling.choice import VoteTally, alone, choose
+    from weakfish.labeling.choice import alone, choose
     from weakfish.labeling.dev_gold import DevCounts
     from weakfish.labeling.label import summary
+    from weakfish.labeling.tally import VoteTally
 
     settings = {"class_balance": [0.5, 0.5], "n_epochs": 200, "lr": 0.01, "l2": 0.0, "seed": 1}
     task = TaskParams.model_validate({"classes": CLASSES, "label_model": settings})

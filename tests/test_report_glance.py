@@ -11,7 +11,7 @@ import pytest
 from browser import Browser
 
 from reports import audited, check, features, good_run, html, labels, measured, metrics, run, shown, verdict, write
-from weakfish.engine.profile import Sketch
+from weakfish.engine.sketch import Sketch
 from weakfish.report.inputs import StageRow, read
 from weakfish.report.overall import overall
 from weakfish.report.page import render

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from weakfish.engine.profile import ColumnProfile, Ints, Sketch
+from weakfish.engine.profile import ColumnProfile
+from weakfish.engine.sketch import Ints, Sketch
 
 FLOOR = 1e-6
 """Shares nearer to 0 or 1 count as this in the PSI, which is infinite there."""

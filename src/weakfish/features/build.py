@@ -26,10 +26,11 @@ from weakfish.engine.clock import last_plausible
 from weakfish.errors import FeatureError, TableError, WeakfishError
 from weakfish.features.views import View, declared_views, finite
 from weakfish.files import sha256, whole_folder
-from weakfish.labeling.choice import VoteTally, choose
+from weakfish.labeling.choice import choose
 from weakfish.labeling.label import MIN_HISTORY
 from weakfish.labeling.label_model import covered
 from weakfish.labeling.matrix import label_matrices
+from weakfish.labeling.tally import VoteTally
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from weakfish.contracts.verdicts import Check
-from weakfish.engine.profile import ColumnProfile, Sketch
+from weakfish.engine.profile import ColumnProfile
+from weakfish.engine.sketch import Sketch
 from weakfish.project.paths import Project
 from weakfish.report.inputs import RunRecords
 from weakfish.report.wording import figure
