@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import own_data
+import psutil
 import pyarrow.compute as pc
 import pytest
 from projects import REPOSITORY
@@ -172,12 +176,37 @@ def test_a_run_that_was_killed_keeps_others_away_until_its_dvc_has_ended(orders:
     assert "that was killed is still at work here" in refused.stderr
     refused = orders.environment.run(orders.root, "weakfish", "label")
     assert refused.returncode == 2
-    assert "`weakfish run` is at work in this project; wait for it to end." in refused.stderr
+    assert "`weakfish run` is at work in this project, in process " in refused.stderr
     deadline = time.monotonic() + 120
     while (last := orders.environment.run(orders.root, "weakfish", "run")).returncode:
         assert "still at work" in last.stderr
         assert time.monotonic() < deadline
         time.sleep(0.5)
+
+
+def test_a_run_that_is_told_to_end_takes_its_stage_along_and_the_next_goes_on(orders: Made) -> None:
+    record = orders.root / ".weakfish/runs/features.json"
+    before = record.stat().st_mtime_ns
+    ended = orders.environment.start(orders.root, "weakfish", "run", "--force", "features")
+    while record.stat().st_mtime_ns == before:
+        assert ended.poll() is None
+        time.sleep(0.05)
+    ended.send_signal(signal.SIGTERM)
+    assert ended.wait(timeout=60) == 128 + signal.SIGTERM
+    assert json.loads(record.read_text())["exit_code"] in (0, 130)  # it may have been done by then
+    assert not [process for process in psutil.process_iter() if is_at_work(process, orders.root)]
+    locks = orders.root / ".dvc/tmp/rwlock"
+    for left in ("", json.dumps({"write": {"x": {"pid": os.getpid(), "cmd": "dvc"}}, "read": {}})):
+        locks.write_text(left)  # a DVC that was killed while it wrote, and one whose number this process has now
+        os.utime(locks, (0, 0))
+        orders.run("weakfish", "run")
+
+
+def is_at_work(process: psutil.Process, root: Path) -> bool:
+    """Whether it is DVC or a stage in the project; the warm process of the stages ends a moment later."""
+    with suppress(psutil.Error):
+        return process.cwd() == str(root) and bool({"dvc", "features"} & set(process.cmdline()))
+    return False
 
 
 def test_dvc_shows_the_headline_metrics_in_one_narrow_table(orders: Made) -> None:

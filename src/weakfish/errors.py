@@ -3,6 +3,7 @@
 WeakfishError                 3  an engine or a service failed
 |-- CheckFailed               1  a check failed: the data is readable and is not good enough
 |-- StoreError                3  the online store or its registry cannot be reached or used
+|-- Interrupted         128 + n  signal n ended a run
 `-- UserError                 2  wrong use or bad input
     |-- ParamsError              params.yaml or a setting of a source
     |-- UnknownName              a table, task, function or verb that does not exist; suggests the nearest
@@ -19,6 +20,7 @@ Every message is one sentence that says what is wrong, where, and what to do abo
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -36,6 +38,17 @@ class CheckFailed(WeakfishError):
 
 class StoreError(WeakfishError):
     """The online store, its server or its registry failed."""
+
+
+class Interrupted(WeakfishError):
+    """A signal ended a run; the exit code is 128 and the signal's number, as shells have it."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+        super().__init__(
+            f"{signal.Signals(number).name} ended the run, and its stage with it; what was finished is kept, and "
+            "`weakfish run` goes on from there."
+        )
 
 
 class UserError(WeakfishError):

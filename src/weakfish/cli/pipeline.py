@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,10 @@ import click
 
 from weakfish.checks import outputs
 from weakfish.contracts.ledgers import read_runs
-from weakfish.errors import Busy, CheckFailed, UserError, WeakfishError
+from weakfish.errors import Busy, CheckFailed, Interrupted, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.preflight import check_configuration
-from weakfish.project.runs import DVC, forget_failures, lock_file, locked
+from weakfish.project.runs import DVC, forget_failures, holder, lock_file, locked, mend_locks_of_dvc
 from weakfish.project.stages import QUIET, UNDER_RUN, VERBOSE, named_stage
 from weakfish.report.overall import overall
 from weakfish.report.summary import print_summary
@@ -37,6 +38,14 @@ REASONS = 3
 
 WRONG_OPTION = 254
 """DVC's exit code for an option that it does not know."""
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals upon which a run ends, DVC and its stage first."""
+
+SECONDS_TO_END = 15.0
+"""How long DVC and a stage may take to end when they are asked to."""
+
+POLL_SECONDS = 0.2
 
 WHOLE = {"-f", "--force", "--pull"}
 """Options of DVC with which all stages are brought up to date."""
@@ -55,6 +64,8 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         Of the kind with which the failed stage ended (`CheckFailed`, `UserError`), or when DVC itself failed.
     Busy
         While another run is at work in this project.
+    Interrupted
+        When a signal ended the run; DVC and its stage have ended then, too.
     """
     with locked(project, "run"), _until_dvc_ends(project) as lock:
         stages = list(_named(project, stages))
@@ -63,7 +74,10 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         quiet = QUIET in os.environ
         said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []
         out = subprocess.DEVNULL if quiet else None  # errors are on stderr
-        code = _dvc(project, "repro", *said, *options, *stages, stdout=out, lock=lock).wait()
+        mend_locks_of_dvc(project)
+        code, signalled = _attended(project, ["repro", *said, *options, *stages], out, lock)
+        if signalled:
+            raise Interrupted(signalled)
         if code == WRONG_OPTION:
             raise UserError("`dvc repro` does not take these options; its message is above.")
         if "--dry" in options:
@@ -130,13 +144,45 @@ def _until_dvc_ends(project: Project) -> Iterator[int]:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy(
-                "The `dvc repro` of a `weakfish run` that was killed is still at work here; wait for it, or end it."
+                f"The `dvc repro` of a `weakfish run` that was killed is still at work here, in {holder(file)}; wait "
+                "for it, or end it."
             ) from error
         yield opened.fileno()
 
 
+def _attended(project: Project, arguments: Sequence[str], stdout: int | None, lock: int) -> tuple[int, int]:
+    """Run DVC and wait for its end: its exit code, and the signal that asked for an early end, 0 where none did.
+
+    DVC and its stages are a process group, to which signals go on as interrupts: upon one a stage records that it was
+    interrupted, and DVC lets go of its locks. What is still there after a while is killed.
+    """
+    signals: list[int] = []
+    # A command in the background of a shell ignores interrupts, and so would DVC; a handler is not inherited.
+    before = {number: signal.signal(number, lambda number, _: signals.append(number)) for number in ENDING}
+    try:
+        dvc = _dvc(project, *arguments, stdout=stdout, lock=lock, process_group=0)
+        lock_file(project, DVC).write_text(str(dvc.pid))
+        asked = False
+        while True:
+            if signals and not asked:
+                asked = True
+                os.killpg(dvc.pid, signal.SIGINT)
+            try:
+                return dvc.wait(SECONDS_TO_END if asked else POLL_SECONDS), next(iter(signals), 0)
+            except subprocess.TimeoutExpired:
+                if asked:
+                    os.killpg(dvc.pid, signal.SIGKILL)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _dvc(
-    project: Project, *arguments: str, stdout: int | None = None, lock: int | None = None
+    project: Project,
+    *arguments: str,
+    stdout: int | None = None,
+    lock: int | None = None,
+    process_group: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """DVC of this environment, which finds this environment's `weakfish` too, activated or not."""
     if find_spec("dvc") is None:
@@ -148,6 +194,7 @@ def _dvc(
         env={**os.environ, "PATH": path, UNDER_RUN: "1"},
         stdout=stdout,
         pass_fds=() if lock is None else (lock,),
+        process_group=process_group,
     )
 
 

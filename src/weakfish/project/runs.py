@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -14,10 +15,17 @@ from urllib.parse import quote
 
 from weakfish.contracts.ledgers import Run, read_run, read_runs, run_file, write_run
 from weakfish.errors import Busy, UserError, WeakfishError
+from weakfish.files import write_json
 from weakfish.project.paths import Project
 from weakfish.project.stages import QUIET
 
 INTERRUPTED = 130
+
+SECONDS_TO_WRITE, POLL_SECONDS = 1.0, 0.1
+"""How long DVC may take to write its file of locks, and how often to look."""
+
+CLOCK_SECONDS = 1.0
+"""By how much a process's start and a file's time may be wrong against each other."""
 
 Misuse = type[UserError] | tuple[()]
 """The errors that say that a command was misused; none as a rule."""
@@ -86,7 +94,7 @@ def locked(project: Project, work: str, wait: bool = False) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise Busy(f"`weakfish {work}` is already running here, in {_holder(file)}; wait for it to end.") from error
+        raise Busy(f"`weakfish {work}` is already running here, in {holder(file)}; wait for it to end.") from error
     try:
         file.write_text(str(os.getpid()))
         yield
@@ -110,15 +118,53 @@ def require_no_run(project: Project) -> None:
             with FileLock(file, timeout=0.5):  # another command may be looking at this very moment
                 pass
         except Timeout as error:
-            raise Busy("`weakfish run` is at work in this project; wait for it to end.") from error
+            raise Busy(f"`weakfish run` is at work in this project, in {holder(file)}; wait for it to end.") from error
 
 
-def _holder(file: Path) -> str:
-    """The process that holds a lock, which may not have said so yet."""
+def holder(file: Path) -> str:
+    """The process that holds a lock, which may not have said so yet, and since when."""
     with contextlib.suppress(OSError):
         if number := file.read_text().strip():
-            return f"process {number}"
+            since = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+            return f"process {number} since {since:%Y-%m-%d %H:%M:%S} UTC"
     return "another process"
+
+
+def mend_locks_of_dvc(project: Project) -> None:
+    """Drop from DVC's file of locks what a DVC that was killed left there and what would stop every later one.
+
+    Either it was cut short while it wrote the file, or another process has its number now.
+    """
+    root = next((above for above in (project.root, *project.root.parents) if (above / ".dvc").is_dir()), project.root)
+    file = root / ".dvc" / "tmp" / "rwlock"
+    deadline = time.monotonic() + SECONDS_TO_WRITE
+    while file.is_file():
+        try:
+            written, found = file.stat().st_mtime, json.loads(file.read_text(encoding="utf-8"))
+            writing = {path: by for path, by in found.get("write", {}).items() if _stood(by["pid"], written)}
+            reading = found.get("read", {}).items()
+            reading = {path: [by for by in of if _stood(by["pid"], written)] for path, of in reading}
+        except (ValueError, AttributeError, KeyError, TypeError):
+            if time.monotonic() < deadline:  # another DVC may be writing it at this moment
+                time.sleep(POLL_SECONDS)
+                continue
+            file.unlink(missing_ok=True)
+            return
+        kept = {"write": writing, "read": {path: of for path, of in reading.items() if of}}
+        if kept != {"write": {}, "read": {}} | found:
+            write_json(file, kept)
+        return
+
+
+def _stood(process: int, written: float) -> bool:
+    """Whether a process existed when a file was written that names it."""
+    import psutil
+
+    try:
+        begun: float = psutil.Process(process).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return begun <= written + CLOCK_SECONDS
 
 
 class Progress:
