@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from tabular import put
 
+from weakfish.errors import SourceError
 from weakfish.sources.tabular import TabularSource, infer
 from weakfish.sources.tabular import jsonl as lines
 
@@ -155,3 +156,72 @@ def test_a_torn_array_costs_its_last_element_and_junk_its_own_place(tmp_path: Pa
         ("wild.json", 4, "is not JSON (Expecti"),
     ]
     assert {name: tally.records for name, tally in reader.tallies.items()} == {"torn.json": 5, "wild.json": 4}
+
+
+ROWS = [{"id": f"o{n}", "n": n, "note": 'a ] } [ {, " é'} for n in range(200)]
+LIST_COLUMNS = {"id": "string", "n": "integer", "note": "string"}
+WRAPPED = {
+    "one line": ("data", json.dumps({"page": {"no": 1, "of": [1, 2]}, "data": ROWS, "next": None}, ensure_ascii=False)),
+    "over lines": ("data", json.dumps({"data": ROWS, "page": 1}, indent=2).replace("\n", "\r\n")),
+    "nested": ("result.rows", json.dumps({"rows": [{"id": "no"}], "result": {"rows": ROWS, "n": [[1], {}]}}, indent=1)),
+    "pages": ("data", "".join(json.dumps({"data": ROWS[n : n + 50], "page": n}) + "\n" for n in range(0, 200, 50))),
+    "array of pages": ("data", json.dumps([{"data": ROWS[:70]}, {"data": []}, {"x": [{}], "data": ROWS[70:]}])),
+}
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+@pytest.mark.parametrize("start", [0, 1, 17])
+def test_rows_may_stand_in_a_list_under_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, start: int
+) -> None:
+    key, text = WRAPPED[form]
+    put(tmp_path, "a.json", "\n" * start + text)
+    if start:  # tokens lie across what is read at once
+        monkeypatch.setattr("weakfish.sources.tabular.json_documents.READ", 97 + start)
+        monkeypatch.setattr("weakfish.sources.tabular.raw_files.READ", 61)
+        monkeypatch.setattr("weakfish.sources.tabular.pieces.BLOCK", 500)
+    reader = TabularSource({"path": ".", "columns": LIST_COLUMNS, "records": key})
+    rows = pa.Table.from_batches(reader.read(tmp_path), reader.schema).select(list(LIST_COLUMNS)).to_pylist()
+    assert rows == ROWS
+    assert reader.rejects.kept == []
+    assert reader.tallies["a.json"].lines == start + len(text.splitlines())
+    assert {c.name: c.kind for c in infer(tmp_path, said={"records": key}).columns} == LIST_COLUMNS
+
+
+def test_an_object_around_a_list_is_one_sentence_with_the_flag_that_helps(tmp_path: Path) -> None:
+    put(tmp_path, "a.json", WRAPPED["one line"][1])
+    with pytest.raises(SourceError) as error:
+        infer(tmp_path / "a.json")
+    assert str(error.value) == (
+        "a.json is one object, in which the key 'data' holds a list of objects; --records data reads these as rows."
+    )
+    for name in ("a.json", "b.json"):
+        put(tmp_path, name, WRAPPED["nested"][1])
+    found = infer(tmp_path)
+    assert found.rows == 2
+    assert found.notes[-1] == (
+        "Each file is one object and becomes one row, although the key 'result.rows' of a.json holds a list of "
+        "objects; --records result.rows reads these as rows."
+    )
+    put(tmp_path, "a.json", "".join(json.dumps({"id": n, "items": ROWS[:3]}) + "\n" for n in range(9)))
+    assert infer(tmp_path / "a.json").rows == 9
+
+
+def test_what_is_no_row_in_a_list_is_a_reject_and_so_is_its_missing_end(tmp_path: Path) -> None:
+    put(tmp_path, "a.json", '{"data": [\n{"id": "a"},\n7, "x]",\n[1, {"id": "no"}],\n{"id": "b"}\n], "page": 1}\n')
+    put(tmp_path, "b.json", '{"page": 1,\n"data": [\n{"id": "c"},\n{"id": "d"')
+    put(tmp_path, "c.json", '{"data": [{"id": "e"}\n')
+    reader = TabularSource({"path": ".", "columns": {"id": "string"}, "key": "id", "records": "data"})
+    rows = pa.Table.from_batches(reader.read(tmp_path), reader.schema)["id"].to_pylist()
+    assert rows == ["a", "b", "c", "e"]
+    assert [(reject.file, reject.line, reject.text) for reject in reader.rejects.kept] == [
+        ("a.json", 3, "7"),
+        ("a.json", 3, '"x]"'),
+        ("a.json", 4, '[1, {"id": "no"}]'),
+        ("b.json", 4, '{"id": "d"'),
+        ("c.json", 1, "\\n"),
+    ]
+    assert {name: tally.lines for name, tally in reader.tallies.items()} == {"a.json": 6, "b.json": 4, "c.json": 1}
+    reader = TabularSource({"path": ".", "columns": {"id": "string"}, "key": "id", "records": "rows"})
+    with pytest.raises(SourceError, match=r"^a\.json: no object has a list under the key 'rows'; correct source\.rec"):
+        list(reader.read(tmp_path))

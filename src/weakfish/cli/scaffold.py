@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--decimal", type=click.Choice([".", ","]), help="The mark before the decimals of numbers.")
 @click.option("--header", metavar="A,B,...", help="The names of all fields; `first` line has them, or `none` does.")
 @click.option("--skip", type=click.IntRange(0), metavar="LINES", help="Lines at the start of each file to leave out.")
+@click.option("--records", metavar="KEY", help="The key of JSON whose list holds the rows: data, or result.rows.")
 @click.option("--name", help="The project's name, by default that of DIR.")
 @click.option("--id", "key", metavar="COLUMN", help="The column that identifies a row.")
 @click.option("--no-id", is_flag=True, help="No column does; row_id is made from the values of a row.")
@@ -127,7 +128,7 @@ def _dialect(said: dict[str, Any]) -> dict[str, Any]:
     """
     from weakfish.sources.tabular.settings import read_settings
 
-    names = ("encoding", "delimiter", "quote", "escape", "decimal", "skip")
+    names = ("encoding", "delimiter", "quote", "escape", "decimal", "skip", "records")
     found = {name: said[name] for name in names if said[name] is not None}
     for name in {"delimiter", "quote"} & set(found):
         found[name] = _CHARACTERS.get(found[name], found[name])

@@ -14,6 +14,7 @@ from weakfish.sources.tabular.charsets import guess
 from weakfish.sources.tabular.dialect import DELIMITERS, SAMPLE, lead, sample
 from weakfish.sources.tabular.escapes import ESCAPE, is_escaped
 from weakfish.sources.tabular.grammar import Grammar
+from weakfish.sources.tabular.json_documents import key_of_list
 from weakfish.sources.tabular.raw_files import DAMAGE, READ, RawFile, Text
 from weakfish.sources.tabular.settings import plain
 
@@ -66,6 +67,7 @@ def guess_dialects(files: Sequence[RawFile], kind: str, said: Mapping[str, Any])
     encodings: dict[str, str | None] = {}
     telling: list[bytes] = []
     dialects: dict[str, _Dialect] = {}
+    lists: dict[str, str] = {}
     for file in files if kind != "parquet" else ():
         try:
             with Text(file, said.get("encoding")) as text:
@@ -74,6 +76,8 @@ def guess_dialects(files: Sequence[RawFile], kind: str, said: Mapping[str, Any])
                     other = text.evidence is not None and text.evidence.wrong > text.evidence.right
                     encodings[file.name] = text.encoding if other else None
                     telling += text.evidence.telling if other and text.evidence else ()
+                if kind == "jsonl" and "records" not in said and (key := key_of_list(text, READ)):
+                    lists[file.name] = key
             dialect = _dialect(file, said) if kind == "csv" else None
         except DAMAGE as error:
             raise SourceError(f"{file.name} cannot be read ({error}); take it away.") from error
@@ -83,7 +87,23 @@ def guess_dialects(files: Sequence[RawFile], kind: str, said: Mapping[str, Any])
     _settle_encoding(found, encodings, telling)
     if dialects:
         _settle(found, dialects)
+    if lists and len(lists) == len(files):
+        _settle_records(found, lists)
     return found
+
+
+def _settle_records(found: Dialects, lists: Mapping[str, str]) -> None:
+    """Say of files that are one object each which key holds rows; a single one is one row only."""
+    (name, key), *others = lists.items()
+    if not others:
+        raise SourceError(
+            f"{name} is one object, in which the key {key!r} holds a list of objects; --records {key} reads these as "
+            "rows."
+        )
+    found.notes.append(
+        f"Each file is one object and becomes one row, although the key {key!r} of {name} holds a list of objects; "
+        f"--records {key} reads these as rows."
+    )
 
 
 def _settle(found: Dialects, dialects: Mapping[str, _Dialect]) -> None:

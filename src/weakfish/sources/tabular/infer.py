@@ -28,7 +28,7 @@ from weakfish.sources.tabular.guess import (
     text_choices,
     time_choice,
 )
-from weakfish.sources.tabular.json_documents import documents, spans_lines
+from weakfish.sources.tabular.json_documents import documents, elements, spans_lines
 from weakfish.sources.tabular.jsonl import header_of, keys_of, read_lines
 from weakfish.sources.tabular.parquet import leaves_of, read_parquet
 from weakfish.sources.tabular.pieces import Piece, Reader, Rejects, Tally
@@ -304,5 +304,7 @@ def _names(file: RawFile, kind: str, dialects: Dialects) -> Iterable[str]:
         return dialects.names.get(file.name, [])
     with Text(file, dialects.settings.get("encoding")) as text:
         text.fill(HEAD)
+        if records := dialects.settings.get("records"):
+            return keys_of(each.raw for each in islice(elements(text, records), 1000))
         lines = (each.raw for each in documents(text)) if spans_lines(text) else text.buffer[:HEAD].splitlines()
         return keys_of(islice(lines, 1000))

@@ -1,18 +1,29 @@
-"""Where the objects of a JSON file are that has not one in each line: elements of an array, or printed over lines."""
+"""Where the objects of a JSON file are that has not one in each line: elements of an array, or printed over lines.
+
+The array may stand within objects, under a key: `elements` finds its objects, `key_of_list` the key.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.raw_files import READ, Text, count_ends, count_lines
 
 _TOKEN = re.compile(rb'"(?:[^"\\\r\n]|\\.)*+"|["{}]')
+_TOKEN_OF_LIST = re.compile(rb'"(?:[^"\\\r\n]|\\.)*+"|["\[\]]')
 _BEGIN = re.compile(rb"[^\s,\[\]]")
 _JUNK = re.compile(rb"[^{\r\n]*")
+_ELEMENT = re.compile(rb"[^\s,]")
+_PLAIN_ELEMENT = re.compile(rb'"(?:[^"\\\r\n]|\\.)*+"?|[^\s,\[\]{}"]+|.', re.DOTALL)
+_STEP = re.compile(rb'"(?:[^"\\]|\\.)*+"|["{}\[\]:]')
+
+NEVER_CLOSES = "has a bracket or a quote that never closes"
 
 
 class Document(NamedTuple):
@@ -64,9 +75,125 @@ def documents(text: Text) -> Iterator[Document]:
         place = begin + len(raw)
 
 
-def _document(text: Text, begin: int) -> tuple[bytes, str | None]:
-    """What begins there, as far as it reaches, and what is wrong with it."""
-    form = _JUNK if text.buffer[begin] != 123 else None
+Keys = Sequence[bytes | None]
+"""The brackets that are open at a place of a file: of an object its last key, as it is written; None of a list."""
+
+
+class _Walk:
+    """Goes through the tokens of a file up to a number of bytes, and counts the lines behind it."""
+
+    def __init__(self, text: Text, most: int | None = None) -> None:
+        self.text, self.most = text, most
+        self.place = self.line = 0  # bytes and line ends of the buffer that are done
+        self.keys: list[bytes | None] = []
+
+    def opened(self) -> Iterator[tuple[bytes, Keys]]:
+        """Yield each bracket that opens, when it is behind, and the keys before it."""
+        name = b""
+        while (token := self._token()) is not None:
+            if token[:1] == b'"':
+                name = token
+            elif token == b":" and self.keys:
+                self.keys[-1] = name
+            elif token in (b"{", b"["):
+                before = tuple(self.keys)
+                self.keys.append(b"" if token == b"{" else None)
+                yield token, before
+            elif token in (b"}", b"]") and self.keys:
+                self.keys.pop()
+
+    def elements(self) -> Iterator[Document]:
+        """Yield the elements of the list that has just opened."""
+        text = self.text
+        while True:
+            self._drop()
+            found = _ELEMENT.search(text.buffer, self.place)
+            if found is None:
+                if text.ended:
+                    return
+                text.fill(len(text.buffer) + READ)
+                continue
+            begin = found.start()
+            self.line += count_ends(text.buffer[self.place : begin])
+            self.place = begin
+            if found[0] == b"]":
+                return
+            raw, problem = _document(text, begin, _PLAIN_ELEMENT)
+            yield Document(text.line + self.line, raw, problem)
+            self.line += count_ends(raw)
+            self.place = begin + len(raw)
+
+    def _token(self) -> bytes | None:
+        text = self.text
+        while True:
+            self._drop()
+            found = _STEP.search(text.buffer, self.place)
+            whole = found is not None and found[0] != b'"'
+            if whole or text.ended or len(text.buffer) - self.place > sizes.LONGEST:
+                break
+            text.fill(len(text.buffer) + READ)
+        if found is None or not whole or (self.most is not None and found.end() > self.most):
+            return None
+        self.line += count_ends(text.buffer[self.place : found.end()])
+        self.place = found.end()
+        return found[0]
+
+    def _drop(self) -> None:
+        if self.most is None and self.place > sizes.BLOCK:
+            self.text.take(self.place, self.line)
+            self.place = self.line = 0
+
+
+def _header(keys: Keys) -> str | None:
+    """The keys of objects within each other, perhaps in a list of all; None where another list is around."""
+    inner = keys[1:] if keys and keys[0] is None else keys
+    return None if None in inner else ".".join(json.loads(key) for key in inner if key)
+
+
+def elements(text: Text, key: str) -> Iterator[Document]:
+    """Yield the objects in the lists under a key, such as ``data`` or ``result.rows``; in the end all lines are taken.
+
+    Raises
+    ------
+    SourceError
+        When no object has a list under that key.
+    """
+    walk, lists, torn = _Walk(text), 0, False
+    for bracket, keys in walk.opened():
+        if bracket == b"[" and keys and _header(keys) == key:
+            lists += 1
+            for document in walk.elements():
+                torn |= document.problem == NEVER_CLOSES
+                yield document
+    if not lists:
+        raise SourceError(
+            f"{text.name}: no object has a list under the key {key!r}; correct source.records in params.yaml, or "
+            "--records of init."
+        )
+    if walk.keys and not torn:
+        yield Document(text.line + walk.line, text.buffer[walk.place : walk.place + 1000], NEVER_CLOSES)
+    while not text.ended or text.buffer:
+        text.take(len(text.buffer), count_lines(text.buffer))
+        text.fill(sizes.BLOCK)
+
+
+def key_of_list(text: Text, most: int) -> str | None:
+    """The key of the longest list of objects in the first bytes of a file that is one object; None where it is not."""
+    found, walk, objects = Counter[str](), _Walk(text, most), 0
+    for bracket, keys in walk.opened():
+        if not keys:
+            objects += 1
+            if bracket == b"[" or objects > 1:
+                return None
+        elif bracket == b"{" and keys[-1] is None and (header := _header(keys[:-1])):
+            found[header] += 1
+    return next((header for header, number in found.most_common(1) if number > 1), None)
+
+
+def _document(text: Text, begin: int, junk: re.Pattern[bytes] = _JUNK) -> tuple[bytes, str | None]:
+    """What begins there, as far as it reaches, and what is wrong with it; ``junk`` is the form of what is no object."""
+    opening = text.buffer[begin : begin + 1]
+    form = None if opening == b"{" or (opening == b"[" and junk is _PLAIN_ELEMENT) else junk
     while True:
         end = form.match(text.buffer, begin).end() if form else _end(text.buffer, begin)  # type: ignore[union-attr]
         held = len(text.buffer)
@@ -74,7 +201,7 @@ def _document(text: Text, begin: int) -> tuple[bytes, str | None]:
             break
         text.fill(begin + max(2 * (held - begin), READ))
     raw = text.buffer[begin:end]
-    if form:
+    if opening != b"{":
         return raw, "is not a JSON object"
     if end is None:  # the next one may begin in a line of its own, as this one does
         indent = re.search(rb"[^\r\n]*\Z", text.buffer[:begin])
@@ -82,16 +209,16 @@ def _document(text: Text, begin: int) -> tuple[bytes, str | None]:
         raw = raw[: again.start()] if again else raw
     if len(raw) > sizes.LONGEST:
         return raw, f"is longer than {sizes.LONGEST >> 20} MiB"
-    return raw, None if end is not None else "has a bracket or a quote that never closes"
+    return raw, None if end is not None else NEVER_CLOSES
 
 
 def _end(buffer: bytes, begin: int) -> int | None:
-    """Where the object that begins there ends; None where it does not."""
+    """Where the object or list that begins there ends; None where it does not."""
     depth = 0
-    for token in _TOKEN.finditer(buffer, begin):
-        if token[0] == b"{":
+    for token in (_TOKEN_OF_LIST if buffer[begin] == 91 else _TOKEN).finditer(buffer, begin):
+        if token[0] in (b"{", b"["):
             depth += 1
-        elif token[0] == b"}":
+        elif token[0] in (b"}", b"]"):
             depth -= 1
             if not depth:
                 return token.end()

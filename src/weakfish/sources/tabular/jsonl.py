@@ -21,7 +21,7 @@ import pyarrow.json as pajson
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.charsets import is_utf8
-from weakfish.sources.tabular.json_documents import Document, documents, spans_lines
+from weakfish.sources.tabular.json_documents import Document, documents, elements, spans_lines
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import RawFile, Text, first_end, last_end
 from weakfish.sources.tabular.settings import TabularSettings
@@ -144,6 +144,8 @@ _FAST = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "
 def read_lines(file: RawFile, settings: TabularSettings, rejects: Rejects, tally: Tally) -> Iterator[Piece]:
     """Yield the rows of a file of JSON objects: one in each line, elements of an array, or printed over lines.
 
+    With ``records`` in the settings they are the elements of the arrays under that key.
+
     Raises
     ------
     SourceError
@@ -151,7 +153,7 @@ def read_lines(file: RawFile, settings: TabularSettings, rejects: Rejects, tally
     """
     with Text(file, settings.encoding) as text:
         reader = _Lines(text, file, settings, rejects, tally)
-        yield from reader.documents() if spans_lines(text) else reader.pieces()
+        yield from reader.documents() if settings.records or spans_lines(text) else reader.pieces()
         if text.note is not None:
             rejects.note(file.name, text.note)
 
@@ -202,8 +204,8 @@ class _Lines:
     def documents(self) -> Iterator[Piece]:
         """Yield the rows of a file whose objects have no line each."""
         waiting: list[Document] = []
-        held = 0
-        for document in chain(documents(self.text), [None]):
+        held, records = 0, self.settings.records
+        for document in chain(elements(self.text, records) if records else documents(self.text), [None]):
             if document is not None and document.problem is not None:
                 self._refuse(document.line, document.problem, document.raw)
             elif document is not None:
@@ -396,7 +398,10 @@ class _Lines:
             self.rejects.note(self.file.name, "is empty: it has no rows")
             return
         if self.tally.rows and not self.names:
-            raise SourceError(f"{self.file.name}: no line has any of source.columns; correct them in params.yaml.")
+            raise SourceError(
+                f"{self.file.name}: no line has any of source.columns; correct them in "
+                "params.yaml, or name the key that holds the rows as source.records."
+            )
         for name in self.settings.columns:
             if name not in self.names.values() and name not in self.file.hive:
                 self.rejects.lacks(self.file.name, name)

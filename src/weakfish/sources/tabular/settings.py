@@ -69,6 +69,9 @@ class TabularSettings(Section):
     column, or by column; in the others only the empty text is. ``optional`` are columns that whole
     files may lack.
 
+    Of JSON: ``records`` is the key of the lists whose objects are the rows, where others are around them: ``data``, or
+    ``result.rows`` in an inner object.
+
     Of CSV: ``escape`` is a backslash where one escapes what follows, ``decimal`` the mark before decimals. ``skip``
     lines at the start of each file are no rows. ``header`` names the fields of files that have no line of names.
     """
@@ -86,6 +89,7 @@ class TabularSettings(Section):
     header: tuple[str, ...] | None = Field(default=None, min_length=1)
     skip: int = Field(default=0, ge=0)
     encoding: str | None = None
+    records: str | None = Field(default=None, min_length=1)
     gold: dict[Name, str | GoldColumn] = Field(default_factory=dict)
     null_values: tuple[str, ...] | dict[Name, tuple[str, ...]] = ("",)
     time_formats: dict[Name, str] = Field(default_factory=dict)
