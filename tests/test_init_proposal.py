@@ -11,12 +11,17 @@ from pathlib import Path
 import own_data
 import pyarrow as pa
 import pytest
+from in_process import own_modules
 from made_projects import HEADER, init, line, orders, refused, settings
 from projects import write
 
+from weakfish.contracts.ledgers import read_ledger
 from weakfish.project import params
-from weakfish.scaffold.proposal import balance, classes_of, split_day
+from weakfish.project.paths import Project
+from weakfish.scaffold.label_values import classes_of
+from weakfish.scaffold.proposal import balance, split_day
 from weakfish.scaffold.write import read_record
+from weakfish.sources.ingest import fetch, ingest
 from weakfish.sources.tabular import TabularSource
 from weakfish.sources.tabular.raw_files import find
 
@@ -256,3 +261,62 @@ def test_the_record_holds_no_values_of_columns_that_are_no_categories(here: Path
     init("shop", "--from", "orders.csv", "--yes")
     columns = json.loads((here / "shop/weakfish.lock").read_text(encoding="utf-8"))["proposal"]["columns"]
     assert [column["name"] for column in columns if column["frequent"]] == ["customer"]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in the sample", "beyond the sample"])
+def test_nulls_in_a_column_of_labels_are_rows_without_a_label(here: Path, late: bool) -> None:
+    words = [["fine", "fraud", word] for word in ("NULL", "null", "NA", "n/a", "-", "  ")]
+    rows = [line(n, words[n % 6][n // 6 % 3]) for n in range(360)]
+    head = [line(n, ["fine", "fraud"][n % 2]) for n in range(21_000)] if late else []
+    write(here / "orders.csv", HEADER + "".join([*head, *rows]))
+    said = init("shop", "--from", "orders.csv", "--no-id", "--yes")
+    found = params.load(here / "shop")
+    assert found.tasks["label"].classes == ["fine", "fraud"]
+    assert found.source.settings["gold"] == {"label": "label"}
+    assert "is no class but says that a row has no label, on 100 rows; --classes makes it one" in said
+    source = TabularSource({**found.source.settings, "path": str(here / "orders.csv")})
+    labels = pa.Table.from_batches(source.read_files(find(str(here / "orders.csv"), here)))["label"]
+    assert (set(labels.drop_null().to_pylist()), labels.null_count) == ({"fine", "fraud"}, 120)
+    assert source.rejects.kept == []
+
+
+def test_a_word_for_null_is_a_class_where_it_is_named_or_may_be_one(here: Path) -> None:
+    write(here / "orders.csv", HEADER + "".join(line(n, ["fine", "fraud", "NA", "none"][n % 4]) for n in range(200)))
+    init("shop", "--from", "orders.csv", "--yes", "--classes", "fine,fraud,na,none")
+    assert params.load(here / "shop").tasks["label"].classes == ["fine", "fraud", "na", "none"]
+    init("other", "--from", "orders.csv", "--yes")
+    assert params.load(here / "other").tasks["label"].classes == ["fine", "fraud", "none"]
+
+
+def test_equal_rows_without_an_id_are_counted_and_the_setting_that_keeps_them_is_named(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{n % 5},{['x', 'y', 'z'][n % 3]},{['a', 'b'][n % 2]}\n" for n in range(90)]  # thirty different ones
+    rows.append("0,x,\n")  # its label is another
+    write(here / "sold.csv", "size,colour,label\n" + "".join(rows))
+    said = init("shop", "--from", "sold.csv", "--no-id", "--no-time", "--yes")
+    sentence = (
+        "Rows equal to an earlier one: 60 of 91; they are counted and left out. events.on_duplicate: quarantine in "
+        "params.yaml keeps them all."
+    )
+    assert sentence in said.splitlines()
+    project = Project(here / "shop")
+    text = (project.root / "params.yaml").read_text(encoding="utf-8")
+    for rule, kept, copies in (("keep_first", 31, 60), ("quarantine", 91, None)):
+        write(project.root / "params.yaml", text.replace("on_duplicate: keep_first", f"on_duplicate: {rule}"))
+        with own_modules():
+            fetch(Project(project.root))
+            ingest(Project(project.root))
+        ledger = read_ledger(Project(project.root), "ingest")
+        assert (ledger.rows_in, ledger.rows_out, ledger.copies) == (91, kept, copies)
+    init("keyed", "--from", "orders.csv", "--yes")
+    assert "Rows equal to" not in said.replace(sentence, "")
+
+
+def test_a_column_that_is_renamed_between_files_is_named(here: Path) -> None:
+    for number, (amount, extra) in enumerate([("amount", ""), ("amount", ""), ("amount_kzt", ",city")]):
+        rows = [f"o{number}{n:03},c{n % 9},{n * 37 % 500 + 20}.5{extra and ',Bonn'}\n" for n in range(90)]
+        write(here / f"in/{number}.csv", f"id,customer,{amount}{extra}\n{''.join(rows)}")
+    said = init("shop", "--from", "in/*.csv", "--classes", "a,b", "--yes").splitlines()
+    found = [line for line in said if "under another name" in line]
+    assert found == ["Column amount_kzt of 2.csv seems to be amount under another name; if it is, rename it there."]

@@ -6,7 +6,6 @@ to stay readable: a field that is added needs a default, and one that is not use
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,10 +19,12 @@ from pydantic import Field, JsonValue
 from weakfish.errors import UserError
 from weakfish.project.params import Name, Section
 from weakfish.scaffold.examples import Example, examples
-from weakfish.scaffold.literals import counted, unused
+from weakfish.scaffold.label_values import DEFAULT, classes_of
+from weakfish.scaffold.literals import counted
 from weakfish.scaffold.roles import Partition, Roles, check_classes, settings
 from weakfish.scaffold.survey import ColumnFacts, Gold, Place, Suite, Survey, measure, survey
 from weakfish.sources.tabular import Inferred
+from weakfish.sources.tabular.guess import NO_LABELS
 from weakfish.sources.tabular.infer import described_later
 from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, plain
 
@@ -81,102 +82,6 @@ class Proposal(Section):
     def column(self, name: str) -> ColumnFacts:
         """The facts of a column."""
         return next(column for column in self.columns if column.name == name)
-
-
-MOST = 50
-DEFAULT = ("negative", "positive")
-"""The classes of a task without labels, until someone names them."""
-
-_FALSE, _TRUE = ("false", "f", "no", "n", "0"), ("true", "t", "yes", "y", "1")
-_NO_STRINGS = {"true", "false", "yes", "no", "on", "off", "null"}
-"""What YAML takes for something else than a text, unless it is quoted."""
-
-_SAYS_NOTHING = {"label", "class", "category", "target", "outcome", "verdict", "gold", "truth", "y"}
-_QUESTION = re.compile(r"^(is|has|was|did)_(?=\w)")
-
-
-def classes_of(
-    values: Iterable[str], column: str, wanted: Sequence[str] = ()
-) -> tuple[tuple[str, ...], dict[str, str] | None]:
-    """The classes, and the class of each value where the values themselves are none.
-
-    Values that differ only in case and spaces are one class. ``wanted`` gives the classes and their order: as values
-    stand in the column, or by their plain names; two of them name the false and the true of a column of such.
-
-    Raises
-    ------
-    UserError
-        When there are fewer than two or more than fifty classes, or values that are none of ``wanted``.
-    """
-    found = sorted(set(values), key=_order)
-    if not found:
-        return tuple(wanted) or DEFAULT, None
-    named = _named(found, column)
-    if wanted:
-        named = _renamed(named, wanted, column)
-    classes = tuple(wanted) or tuple(dict.fromkeys(named.values()))
-    if len(classes) < 2:
-        raise UserError(
-            f"Column {column!r} has one value, {found[0]!r}, and a task needs two classes or more; "
-            "name them with --classes, or another column with --label."
-        )
-    if len(classes) > MOST:
-        raise UserError(
-            f"Column {column!r} has {len(classes)} values, and a task has at most {MOST} classes; "
-            "name another column with --label, or bring them together before."
-        )
-    return classes, None if all(value == name for value, name in named.items()) else named
-
-
-def _order(value: str) -> tuple[bool, int, str, str]:
-    number = re.fullmatch(r"([+-]?\d{1,18})(\.0+)?", value)
-    return number is None, int(number[1]) if number else 0, value.casefold(), value
-
-
-def _named(values: list[str], column: str) -> dict[str, str]:
-    """A plain name for each value."""
-    sides = {value: _alike(value) in _TRUE for value in values if _alike(value) in (*_FALSE, *_TRUE)}
-    if len(sides) == len(values) and len(set(sides.values())) == 2:
-        what = _QUESTION.sub("", column)
-        no, yes = DEFAULT if what in _SAYS_NOTHING else (f"not_{what}", what)
-        return {value: yes if sides[value] else no for value in sorted(values, key=lambda value: sides[value])}
-    alike = dict.fromkeys(map(_alike, values))
-    quoted = any(value.casefold() in _NO_STRINGS for value in values)
-    if len(alike) == len(values) and all(value.isidentifier() for value in values) and not quoted:
-        return {value: value for value in values}
-    taken: set[str] = set()
-    names = {key: unused(_plain(key, column, prefixed=quoted), taken) for key in alike}
-    return {value: names[_alike(value)] for value in values}
-
-
-def _alike(value: str) -> str:
-    """What values of one class have in common: `1.0` is 1, as a whole number is where another value is missing."""
-    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", re.sub(r"\s+", " ", value.casefold()))
-
-
-def _plain(value: str, column: str, *, prefixed: bool) -> str:
-    if re.fullmatch(r"[+-]?\d+", value):
-        return f"{column}_{value.lstrip('+').replace('-', 'minus_')}"
-    name = plain(value) if re.search(r"\w", value) else "value"
-    name = f"{column}{name}" if name.startswith("_") else f"{column}_{name}" if prefixed else name
-    return name if name.isidentifier() else f"{column}_value"
-
-
-def _renamed(named: dict[str, str], wanted: Sequence[str], column: str) -> dict[str, str]:
-    """The wanted class of each value."""
-    by_name = {**{_alike(name): name for name in wanted}, **{name: name for name in wanted}}
-    truths = all(_alike(value) in (*_FALSE, *_TRUE) for value in named)
-    if len(wanted) == 2 and truths and not any(_alike(value) in by_name for value in named):
-        return {value: wanted[_alike(value) in _TRUE] for value in named}
-    found = {value: by_name.get(_alike(value)) or by_name.get(name) for value, name in named.items()}
-    strange = [value for value, name in found.items() if name is None]
-    if strange:
-        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
-        raise UserError(
-            f"Column {column!r} has values that are none of --classes {','.join(wanted)}: "
-            f"{', '.join(map(repr, strange[:3]))}{more}; name all of its classes."
-        )
-    return {value: name for value, name in found.items() if name is not None}
 
 
 Labels = Mapping[tuple[str, str, str | None, bool], int]
@@ -283,7 +188,17 @@ def sentences(
     said += found.changed
     if found.rejected:
         said.append(f"Lines that cannot be read: {found.rejected:,}; data/quarantine/raw will have them, with reasons.")
+    if found.copies:
+        said.append(
+            f"Rows equal to an earlier one: {found.copies:,} of {found.rows:,}; they are counted and left out. "
+            "events.on_duplicate: quarantine in params.yaml keeps them all."
+        )
     said += [f"Some files have no column {column}: it is null in their rows." for column in found.optional]
+    pairs = {frozenset((plain(str(of.likely)), of.column)): of for of in found.renamed}
+    said += [
+        f"Column {of.likely} of {of.file} seems to be {of.column} under another name; if it is, rename it there."
+        for of in pairs.values()
+    ]
     said += [
         f"Values of {column} not of its type: {count:,}; they become null, and data/quarantine/raw will tell which."
         for column, count in sorted(found.bad.items())
@@ -414,6 +329,15 @@ def _corrected(inferred: Inferred, roles: Roles, place: Place, found: Survey) ->
         else:
             kinds[column] = "string"
             said.append(f"Column {column} is text: {shown}, which a number would change.")
+    for task, column in roles.labels.items():
+        words = Counter({word: rows for word, rows in _values_of(found, task).items() if word in NO_LABELS})
+        wanted = {plain(name) for name in roles.classes.get(task, ())}
+        if unlabelled := {word: rows for word, rows in words.items() if plain(word) not in wanted}:
+            nulls = _with_nulls(nulls, kinds, column, unlabelled)
+            said.append(
+                f"Column {column}: {', '.join(map(repr, unlabelled))} is no class but says that a row has no label, on "
+                f"{sum(unlabelled.values()):,} rows; --classes makes it one if it is among the names."
+            )
     late = {plain(header): header for header in found.unknown if plain(header) not in (*kinds, *roles.without)}
     for new in described_later(inferred, place.given, dict(list(late.items())[:LATE])):
         usable = new.format is None or new.format.other is None or new.format.usual
@@ -421,7 +345,7 @@ def _corrected(inferred: Inferred, roles: Roles, place: Place, found: Survey) ->
         if new.format is not None and usable:
             formats[new.name] = new.format.form
         if new.null_values and (isinstance(nulls, Mapping) or nulls == ("",)):  # else a person said which
-            nulls = {**(nulls if isinstance(nulls, Mapping) else {}), new.name: ("", *new.null_values)}
+            nulls = _with_nulls(nulls, kinds, new.name, new.null_values)
         said.append(
             f"Column {new.name} is not in the rows looked at first; it is kept, as {kinds[new.name]} "
             f"(from {found.unknown[new.header]} on)."
@@ -431,6 +355,24 @@ def _corrected(inferred: Inferred, roles: Roles, place: Place, found: Survey) ->
         said.append(f"Column {key} is no id: on {found.key_repeats:,} rows its value stands again.")
         key = None
     return replace(roles, kinds=kinds, formats=formats, nulls=nulls, key=key), said
+
+
+Nulls = tuple[str, ...] | Mapping[str, tuple[str, ...]]
+
+
+def _with_nulls(nulls: Nulls, columns: Iterable[str], column: str, words: Iterable[str]) -> Nulls:
+    """Texts that mean null, and in a column some more."""
+    if not isinstance(nulls, Mapping):
+        nulls = {} if nulls == ("",) else dict.fromkeys(columns, nulls)
+    return {**nulls, column: tuple(dict.fromkeys((*nulls.get(column, ("",)), *words)))}
+
+
+def _values_of(found: Survey, task: str) -> Counter[str]:
+    """How many rows have each value of a task's gold column."""
+    values = Counter[str]()
+    for (named, value, *_), rows in found.gold.items():
+        values[value] += rows if named == task else 0
+    return +values
 
 
 DAYS, YEARS = 45, 20
@@ -469,7 +411,7 @@ def _classes(found: Survey, roles: Roles) -> tuple[dict[str, tuple[str, ...]], d
         if column is None:
             classes[task] = wanted or DEFAULT
             continue
-        values = {value for named, value, *_ in found.gold if named == task}
+        values = _values_of(found, task)
         classes[task], meant[task] = classes_of(values, column, wanted)
         check_classes(classes[task])
     return classes, meant

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.ledgers import MissingColumn
 from weakfish.contracts.tables import TIME, in_test
 from weakfish.engine.clock import SKEW
 from weakfish.engine.profile import ends
@@ -124,6 +125,8 @@ class Survey:
         At most `ROWS` rows, without gold.
     key_repeats
         On how many rows the key stood before.
+    copies
+        How many rows are equal to an earlier one, where no column is the key.
     gold
         How many rows have a gold label, by task, value (trimmed), day (ISO, UTC; None where it is not known), and
         whether a split by keys makes them test.
@@ -141,12 +144,15 @@ class Survey:
         Sentences about columns that seem to be filled from the label.
     optional
         Columns that some files lack.
+    renamed
+        Of these, and their files, a column of the file that seems to be the same under another name.
     """
 
     rows: int
     facts: tuple[ColumnFacts, ...]
     sample: pa.Table
     key_repeats: int
+    copies: int
     gold: Gold
     rejected: int
     bad: Mapping[str, int]
@@ -156,6 +162,7 @@ class Survey:
     unknown: Mapping[str, str]
     leaks: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    renamed: tuple[MissingColumn, ...] = ()
 
 
 def survey(settings: Mapping[str, Any], path: str) -> Survey:
@@ -185,8 +192,10 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
                 values = pc.utf8_length(batch[name]) if kind == "string" else batch[name]
                 extremes[name] = ends(values, extremes[name])
         if key is not None:
-            again = pc.greater(pc.utf8_length(keys.of([batch[key].drop_null()])), _DIGEST)
-            repeats += pc.sum(again, min_count=0).as_py()
+            same = [batch[key].drop_null()]
+        else:  # what the key is made from, and gold, which it is not
+            same = [pc.utf8_slice_codeunits(batch[MADE_KEY], 0, _DIGEST), *(batch[name] for name in set(gold.values()))]
+        repeats += pc.sum(pc.greater(pc.utf8_length(keys.of(same)), _DIGEST), min_count=0).as_py()
         kept.add(batch)
         _count_gold(labels, batch, source.options)
         leaks.add(batch)
@@ -205,7 +214,8 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
             for name, kind in kinds.items()
         ),
         sample=sample,
-        key_repeats=repeats,
+        key_repeats=repeats if key is not None else 0,
+        copies=repeats if key is None else 0,
         gold=labels,
         rejected=sum(tally.rejected for tally in source.tallies.values()),
         bad=bad,
@@ -217,6 +227,7 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
         optional=tuple(
             name for name in source.options.columns if any(name in of for of in source.rejects.lacking.values())
         ),
+        renamed=tuple(missing for missing in source.reading().missing if missing.likely is not None),
     )
 
 

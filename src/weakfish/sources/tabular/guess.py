@@ -18,6 +18,9 @@ from weakfish.sources.tabular.types import convert, inexact, leads_with_zero
 NULLS = ("NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "\\N", "#N/A", "-", "?")
 """Texts that often stand for null; they are taken so in a column whose other values have a type, and nowhere else."""
 
+NO_LABELS = tuple(word for word in NULLS if word.casefold() != "none")
+"""Those that are no class in a column of labels; ``none`` may well be one."""
+
 NOT_TEXT = "\0"
 """What a value has that is no text: see `weakfish.sources.tabular.types.as_text`."""
 
@@ -258,7 +261,8 @@ def label_choices(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice
         named = bool(_LABEL.search(column.name))
         right = column.kind in ("string", "boolean") or (column.kind == "integer" and named)
         if column.name not in taken and right and 2 <= column.distinct <= min(50, max(column.values // 2, 2)):
-            sure = named and (column.nulls > 0 or not column.name.startswith("is_"))
+            unknown = column.nulls > 0 or bool(column.null_words)
+            sure = named and (unknown or not column.name.startswith("is_"))
             reason = f"it has {column.distinct} values" + (", and its name says so" if sure else "")
             found.append((not named, column.distinct, Choice(column.name, reason, sure)))
     return tuple(choice for *_, choice in sorted(found, key=lambda each: (*each[:2], each[2].column)))

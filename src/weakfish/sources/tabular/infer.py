@@ -140,9 +140,10 @@ def infer(
     taken = {choice.column for choice in (key, time) if choice}
     texts = text_choices(found, taken)
     taken |= {choice.column for choice in texts}
+    labels = label_choices(found, taken)
     notes = [
         *left_out,
-        *_null_words(found)[:5],
+        *_null_words(found, labels[0].column if labels and labels[0].sure else "")[:5],
         *[note for column in found for note in column.notes],
         *[f"{r.file}, line {r.line}: {r.reason}." for r in rejects.kept if r.kind == "line"][:5],
         *dialects.notes,
@@ -158,19 +159,19 @@ def infer(
         time=time,
         texts=texts,
         entities=entity_choices(found, taken),
-        labels=label_choices(found, taken),
+        labels=labels,
         notes=tuple(notes),
     )
 
 
-def _null_words(columns: Sequence[SampledColumn]) -> list[str]:
-    """What to say of words in columns of text that stand for null in others, or nearly everywhere."""
+def _null_words(columns: Sequence[SampledColumn], label: str) -> list[str]:
+    """What to say of words that are text in a column, no label, and stand for null in others, or nearly everywhere."""
     usual = {"NULL", "null", "NaN", "nan", "#N/A"}.union(*(column.null_values for column in columns))
     return [
         f"{text!r} is text in column {column.name}; --null {column.name}={text} makes it null."
         for column in columns
         for text in column.null_words
-        if column.kind == "string" and text in usual
+        if column.kind == "string" and text in usual and column.name != label
     ]
 
 

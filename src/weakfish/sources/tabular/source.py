@@ -148,8 +148,10 @@ class TabularSource(Source):
             if file not in self.rejects.lacking
             for header in headers
         }
+        rare = {column for lacking in self.rejects.lacking.values() for column in lacking}
         for name, columns in self.rejects.lacking.items():
             new = [header for header in self.rejects.others.get(name, ()) if header not in usual]
+            new += [column for column in self.options.columns if column in rare and column not in columns]
             for column in columns:
                 if column in self.options.optional or not self.tallies[name].rows:
                     continue
@@ -196,11 +198,15 @@ class TabularSource(Source):
             self._check_digits(name, kind, found, file)
         if how.time_format and (other := swapped(how.time_format)) and pc.any(found.bad, min_count=0).as_py():
             self._check_order(name, replace(how, time_format=other), found, file)
+        if name not in self.options.gold_columns.values():
+            return found.values
+        labels = pc.utf8_trim_whitespace(found.values)
+        labels = pc.if_else(pc.equal(labels, ""), pa.scalar(None, pa.string()), labels)
         classes = self.options.classes_of(name)
         if classes is None:
-            return found.values
-        places = pc.index_in(pc.utf8_trim_whitespace(found.values), pa.array(list(classes), pa.string()))
-        for row in pc.indices_nonzero(pc.and_(pc.is_valid(found.values), pc.is_null(places))).to_pylist():
+            return labels
+        places = pc.index_in(labels, pa.array(list(classes), pa.string()))
+        for row in pc.indices_nonzero(pc.and_(pc.is_valid(labels), pc.is_null(places))).to_pylist():
             reason = f"is none of the values of {name} in source.gold"
             self.rejects.value(file.name, int(piece.lines[row]), name, reason, found.values[row].as_py())
         return pc.take(pa.array(list(classes.values()), pa.string()), places)
