@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from forks import ended, forked
 from in_process import run_here
 from projects import BIN, contents, replace, tiny, weakfish, write
+
+from weakfish.errors import WeakfishError, of_system
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +250,42 @@ def test_a_killed_stage_leaves_the_old_table_and_the_next_run_cleans_up(project:
     assert weakfish(project, "vote").returncode == 0
     assert not list((project / "data").glob(".votes.part-*"))
     assert contents(project / "data/votes") == before
+
+
+def test_what_the_system_refuses_is_a_sentence_with_the_path(project: Path) -> None:
+    """A limit on the size of files, as a full disk is none that a test can make."""
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+
+    done = subprocess.run(
+        [BIN / "weakfish", "vote"], cwd=project, preexec_fn=limited, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == WeakfishError.exit_code
+    assert "unexpected" not in done.stderr
+    assert "the file would be larger than this process may write; put that right and run this again." in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a device that is always full")
+def test_a_full_disk_says_what_is_free(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as full, Path("/dev/full").open("wb", buffering=0) as stream:
+        stream.write(b"x")
+    said = str(of_system(full.value, tmp_path))
+    assert re.fullmatch(rf"{tmp_path} cannot be written to: the disk is full \([\d,]+ MB are free\); put .*", said)
+
+
+def test_a_file_that_is_somebody_elses_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0)
+
+    def as_nobody() -> None:
+        if os.getuid() == 0:
+            os.setuid(65534)
+        with pytest.raises(PermissionError) as denied:
+            secret.read_text()
+        said = str(of_system(denied.value, tmp_path))
+        assert said.startswith(f"{secret} cannot be used: this user lacks the permission")
+
+    assert ended(forked(as_nobody)) == 0

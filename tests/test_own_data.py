@@ -199,7 +199,11 @@ def test_a_run_that_is_told_to_end_takes_its_stage_along_and_the_next_goes_on(or
     for left in ("", json.dumps({"write": {"x": {"pid": os.getpid(), "cmd": "dvc"}}, "read": {}})):
         locks.write_text(left)  # a DVC that was killed while it wrote, and one whose number this process has now
         os.utime(locks, (0, 0))
+        part = orders.root / f"reports/.metrics.json.part-{os.getpid()}"
+        part.write_text("{")
+        os.utime(part, (0, 0))
         orders.run("weakfish", "run")
+        assert not part.exists()
 
 
 def is_at_work(process: psutil.Process, root: Path) -> bool:

@@ -20,8 +20,12 @@ Every message is one sentence that says what is wrong, where, and what to do abo
 from __future__ import annotations
 
 import difflib
+import errno
+import shutil
 import signal
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 
 class WeakfishError(Exception):
@@ -100,3 +104,40 @@ class UnknownName(UserError):
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}."
         super().__init__(f"There is no {kind} {name!r} in {where}; {hint}")
+
+
+SYSTEM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the user's share of the disk is used up",
+    errno.EFBIG: "the file would be larger than this process may write",
+    errno.EACCES: "this user lacks the permission",
+    errno.EPERM: "this user lacks the permission",
+    errno.EROFS: "the file system is read-only",
+    errno.EMFILE: "this process has as many files open as it may",
+    errno.ENFILE: "the machine has as many files open as it may",
+    errno.EIO: "the disk reports an error",
+}
+"""What the system refuses, by its number: no defect of Weakfish, and nothing that `--debug` would explain."""
+
+OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+def of_system(error: OSError, folder: Path) -> WeakfishError | None:
+    """What the system refused, as a sentence with the path and, where space is short, what is free; None for others.
+
+    Parameters
+    ----------
+    folder
+        Where the work was done, for an error that names no file.
+    """
+    if error.errno not in SYSTEM:
+        return None
+    named = error.filename if isinstance(error.filename, str | Path) else None
+    where = Path(named or folder)
+    free = ""
+    if error.errno in OF_SPACE:
+        with suppress(OSError):
+            there = next(above for above in (where, *where.absolute().parents) if above.exists())
+            free = f" ({shutil.disk_usage(there).free / 1e6:,.0f} MB are free)"
+    does = "used" if named else "written to"
+    return WeakfishError(f"{where} cannot be {does}: {SYSTEM[error.errno]}{free}; put that right and run this again.")

@@ -12,13 +12,14 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from weakfish import __version__
 from weakfish.cli.help import WholeHelp
-from weakfish.errors import Busy, CheckFailed, UnknownName, UserError, WeakfishError
+from weakfish.errors import Busy, CheckFailed, UnknownName, UserError, WeakfishError, of_system
 from weakfish.project.paths import Project
 from weakfish.project.stages import QUIET, UNDER_RUN, VERBOSE, stage_of
 
@@ -415,6 +416,8 @@ def main() -> None:
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in PIPELINE:
             said = f"{error.name} is not installed; `pip install 'weakfish[pipeline]'` adds it."
             code = UserError.exit_code
+        elif isinstance(error, OSError) and (refused := of_system(error, Path.cwd())):
+            said, code = str(refused), refused.exit_code
         else:
             sentence = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
             said = f"unexpected {sentence}; run it again with `weakfish --debug` and report what it shows."

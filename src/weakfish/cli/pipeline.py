@@ -22,7 +22,7 @@ from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import Busy, CheckFailed, Interrupted, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.preflight import check_configuration
-from weakfish.project.runs import DVC, forget_failures, holder, lock_file, locked, mend_locks_of_dvc
+from weakfish.project.runs import DVC, drop_parts, forget_failures, holder, lock_file, locked, mend_locks_of_dvc
 from weakfish.project.stages import QUIET, UNDER_RUN, VERBOSE, named_stage
 from weakfish.report.overall import overall
 from weakfish.report.summary import print_summary
@@ -75,6 +75,7 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []
         out = subprocess.DEVNULL if quiet else None  # errors are on stderr
         mend_locks_of_dvc(project)
+        drop_parts(project)
         code, signalled = _attended(project, ["repro", *said, *options, *stages], out, lock)
         if signalled:
             raise Interrupted(signalled)

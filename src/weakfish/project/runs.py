@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from weakfish.contracts.ledgers import Run, read_run, read_runs, run_file, write_run
-from weakfish.errors import Busy, UserError, WeakfishError
+from weakfish.errors import Busy, UserError, WeakfishError, of_system
 from weakfish.files import write_json
 from weakfish.project.paths import Project
 from weakfish.project.stages import QUIET
@@ -66,7 +66,8 @@ def run_recorded(project: Project, stage: str, work: Callable[[Project], object]
             misused = isinstance(error, misuse)
             raise
         except Exception as error:
-            code, message = WeakfishError.exit_code, f"{type(error).__name__}: {error}"
+            refused = of_system(error, project.root) if isinstance(error, OSError) else None
+            code, message = WeakfishError.exit_code, str(refused) if refused else f"{type(error).__name__}: {error}"
             raise
         finally:
             seconds = round(time.monotonic() - clock, 2)
@@ -154,6 +155,16 @@ def mend_locks_of_dvc(project: Project) -> None:
         if kept != {"write": {}, "read": {}} | found:
             write_json(file, kept)
         return
+
+
+def drop_parts(project: Project) -> None:
+    """Delete the unfinished files of processes that were killed; see `weakfish.files.whole_file`."""
+    for folder in (project.data, project.reports, project.root / "validation", project.root / ".weakfish"):
+        for part in folder.rglob(".*.part-*"):
+            process = part.name.rpartition("-")[2]
+            with contextlib.suppress(FileNotFoundError):
+                if process.isdigit() and part.is_file() and not _stood(int(process), part.stat().st_mtime):
+                    part.unlink()
 
 
 def _stood(process: int, written: float) -> bool:
