@@ -285,10 +285,10 @@ def serving(project: Project, *options: str, wait: int = 200, **environment: str
 
 
 @contextlib.contextmanager
-def feast_serving(root: Path) -> Iterator[Site]:
-    """`feast serve` with Feast's own store."""
+def feast_serving(root: Path, repository: str = "plain") -> Iterator[Site]:
+    """`feast serve`, on Feast's own store unless another repository is named."""
     port = free_port()
-    arguments = [str(BIN / "feast"), "-c", str(root / "plain"), "serve", "-h", "127.0.0.1", "-p", str(port)]
+    arguments = [str(BIN / "feast"), "-c", str(root / repository), "serve", "-h", "127.0.0.1", "-p", str(port)]
     with _running(root, root / "feast.log", port, [*arguments, "--no-access-log"], 200, {}) as site:
         yield site
 

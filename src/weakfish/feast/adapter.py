@@ -122,6 +122,9 @@ from weakfish.errors import StoreError
 request_context = utils._get_online_request_context
 """What a request asks for, as Feast resolves it: nine things, of which `weakfish.feast.read_plan` names each."""
 
+requested_views = utils._get_feature_views_to_use
+"""The views, and the views computed on demand, whose permissions decide on a request that names features."""
+
 table_entity_columns = utils._get_table_entity_values
 """The columns of a request that hold a view's join keys, under its aliases."""
 

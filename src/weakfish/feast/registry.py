@@ -16,16 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from weakfish.feast.adapter import config_without_offline_store
 
-import feast
-from feast import Entity, FeatureService, FeatureStore, FeatureView
-from feast.data_source import DataSource
-from feast.labeling.label_view import LabelView
+from feast import FeatureStore, FeatureView
+from feast.feast_object import FeastObject
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig, load_repo_config
+from feast.repo_operations import get_repo_files
+from feast.saved_dataset import SavedDataset
 
 from weakfish.errors import StoreError, UserError, WeakfishError
 from weakfish.feast.definitions import refuse_registry
@@ -33,7 +33,8 @@ from weakfish.feast.probe import repository, settings, stamp_file
 from weakfish.files import sha256, whole_file, write_json
 from weakfish.project.paths import Project
 
-KINDS = (DataSource, Entity, FeatureView, LabelView, OnDemandFeatureView, FeatureService, feast.Project)
+KINDS = get_args(FeastObject)
+"""All kinds of objects that Feast has: what is not taken over is lost, and a lost permission lets everyone in."""
 
 
 @contextmanager
@@ -135,6 +136,8 @@ def _applied(source: Project, registry: Path, *, online: bool = True) -> Feature
             config.registry.path = str(registry)
             store = FeatureStore(config=config)
             store.apply(objects)
+            for dataset in (each for each in objects if isinstance(each, SavedDataset)):  # which `apply` leaves out
+                store.registry.apply_saved_dataset(dataset, store.project)
             refuse_registry(store, source.root)
         except WeakfishError:
             raise
@@ -147,12 +150,10 @@ def _applied(source: Project, registry: Path, *, online: bool = True) -> Feature
 
 
 def definitions(project: Project) -> list[Any]:
-    """All Feast objects in the modules of the repository, each once."""
+    """All Feast objects in the modules that `feast apply` reads, those in subfolders included, each once."""
     _import_from(project)
     found: dict[int, Any] = {}
-    for file in sorted(repository(project).glob("*.py")):
-        if file.name == "__init__.py":
-            continue
+    for file in get_repo_files(repository(project)):
         for value in vars(_load(project, file)).values():
             if isinstance(value, KINDS):
                 found[id(value)] = value
@@ -182,7 +183,8 @@ def _import_from(project: Project) -> None:
 
 def _load(project: Project, file: Path) -> ModuleType:
     """Run a module of the repository anew, whatever was imported before."""
-    spec = importlib.util.spec_from_file_location(f"feature_repo.{file.stem}", file)
+    parts = file.relative_to(repository(project).resolve()).with_suffix("").parts
+    spec = importlib.util.spec_from_file_location(".".join(("feature_repo", *parts)), file)
     if spec is None or spec.loader is None:
         raise UserError(f"{file} cannot be imported; correct it there.")
     module = importlib.util.module_from_spec(spec)

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
@@ -27,9 +27,13 @@ from starlette.responses import Response
 from weakfish.errors import UnknownName, WeakfishError
 from weakfish.feast.clients import ERRORS
 from weakfish.feast.serving import ServeSettings, metrics, say
+from weakfish.feast.serving.access import Doorkeeper, doorkeeper, require_permission, wrong_token
 from weakfish.feast.serving.messages import JSON, FeatureRequest, checked, document, parse, refusal, rendered
 from weakfish.feast.serving.snapshots import Snapshot, Watcher
 from weakfish.project.paths import Project
+
+if TYPE_CHECKING:
+    from feast.permissions.user import User
 
 BODY_SECONDS = 10.0
 CLOSE = {"Connection": "close"}
@@ -53,10 +57,11 @@ class FeatureServer:
         self.bearer = b"Bearer " + settings.token if settings.token else None
         self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="request")
         self.watcher: Watcher
-        self.paths: dict[str, tuple[str, Callable[[bytes], Response]]] = {
+        self.doorkeeper: Doorkeeper | None = None
+        self.paths: dict[str, tuple[str, Callable[[bytes, User | None], Response]]] = {
             "/get-online-features": ("POST", self._features),
             "/health": ("GET", self._health),
-            "/metrics": ("GET", lambda _: Response(metrics.page(), media_type=metrics.CONTENT_TYPE)),
+            "/metrics": ("GET", lambda *_: Response(metrics.page(), media_type=metrics.CONTENT_TYPE)),
             "/openapi.json": ("GET", self._openapi),
         }
 
@@ -80,6 +85,7 @@ class FeatureServer:
         await receive()
         try:
             self.watcher = Watcher(self.project, self.settings)
+            self.doorkeeper = doorkeeper(self.watcher.snapshot.store, self.bearer is not None)
         except WeakfishError as error:
             say(str(error))
             await send({"type": "lifespan.startup.failed", "message": ""})
@@ -92,11 +98,14 @@ class FeatureServer:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _response(self, scope: Message, receive: Any) -> Response:
-        path, headers = scope["path"], dict(scope["headers"])
+        path, headers, user = scope["path"], dict(scope["headers"]), None
+        run = asyncio.get_running_loop().run_in_executor
         try:
+            if self.doorkeeper and path != "/health":
+                user = await run(self.pool, self.doorkeeper.user, headers)
             self._check(scope["method"], path, headers)
             body = b"" if scope["method"] == "GET" else await self._body(scope, receive, headers)
-            return await asyncio.get_running_loop().run_in_executor(self.pool, self._answer, path, body)
+            return await run(self.pool, self._answer, path, body, user)
         except HTTPException as refused:
             metrics.answered(path if path in self.paths else OTHER, refused.status_code)
             content = orjson.dumps({"detail": refused.detail})
@@ -107,7 +116,7 @@ class FeatureServer:
         taken, _ = self.paths.get(path, ("", None))
         shown = headers.get(b"authorization", b"")
         if self.bearer and path != "/health" and not hmac.compare_digest(shown, self.bearer):
-            raise refusal(401, "The token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
+            raise wrong_token()
         if not taken:
             raise refusal(404, f"There is nothing here; there are {', '.join(self.paths)}.")
         if method != taken:
@@ -133,10 +142,10 @@ class FeatureServer:
             raise refusal(408, f"The body did not arrive within {BODY_SECONDS:.0f} seconds.", CLOSE) from None
         return bytes(parts)
 
-    def _answer(self, path: str, body: bytes) -> Response:
+    def _answer(self, path: str, body: bytes, user: User | None) -> Response:
         """The answer to a request that was checked, counted."""
         try:
-            response = self.paths[path][1](body)
+            response = self.paths[path][1](body, user)
         except HTTPException as refused:
             if refused.status_code == 500:
                 self._tell(refused.detail, refused.__cause__ or refused)
@@ -147,27 +156,27 @@ class FeatureServer:
         metrics.answered(path, response.status_code)
         return response
 
-    def _features(self, body: bytes) -> Response:
+    def _features(self, body: bytes, user: User | None) -> Response:
         began = time.perf_counter()
         question = parse(body, self.settings.max_entities)
         if self.watcher.lost:
             raise _lost()
         try:
-            answer = features(self.watcher.snapshot, question)
+            answer = features(self.watcher.snapshot, question, user)
         except ERRORS as error:
             self.watcher.check_now()
             raise _lost() from error
         metrics.took(question.feature_service or "", time.perf_counter() - began)
         return Response(answer, media_type=JSON)
 
-    def _health(self, body: bytes) -> Response:
+    def _health(self, *_: Any) -> Response:
         if self.watcher.lost:
             raise _lost()
         return Response(media_type=JSON)
 
-    def _openapi(self, body: bytes) -> Response:
-        inputs = self.watcher.snapshot.inputs()
-        return Response(document(inputs, self.settings.max_entities, self.bearer is not None), media_type=JSON)
+    def _openapi(self, *_: Any) -> Response:
+        inputs, with_token = self.watcher.snapshot.inputs(), bool(self.bearer or self.doorkeeper)
+        return Response(document(inputs, self.settings.max_entities, with_token), media_type=JSON)
 
     def _tell(self, sentence: str, error: BaseException) -> None:
         """Tell the operator what should not happen; with --debug, where."""
@@ -180,17 +189,20 @@ def _lost() -> HTTPException:
     return refusal(503, "The online store does not answer; try again in a moment.", {"Retry-After": "1"})
 
 
-def features(snapshot: Snapshot, question: FeatureRequest) -> bytes:
-    """The body of the answer to a question.
+def features(snapshot: Snapshot, question: FeatureRequest, user: User | None = None) -> bytes:
+    """The body of the answer to a question; permissions count for a ``user`` alone.
 
     Raises
     ------
     HTTPException
-        When there is no such service or feature, the entities are not what it needs, or Feast cannot answer.
+        When there is no such service or feature, the user may not read it, the entities are not what it needs, or
+        Feast cannot answer.
     redis.RedisError
         When the store cannot be read.
     """
     try:
+        if user is not None:
+            require_permission(snapshot.store, question, snapshot.services, user)
         plan = snapshot.plan(question)
     except UnknownName as error:
         raise refusal(404, str(error)) from None

@@ -359,6 +359,7 @@ def document(services: Mapping[str, RequestInputs | None], max_entities: int, wi
 
 
 PROBLEMS = {
+    "403": "Feast's permissions do not let this user read it.",
     "404": "No such feature service, view or feature.",
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",

@@ -48,7 +48,8 @@ def serve(project: Project, settings: ServeSettings) -> None:
         3, when the only process could not start; it has said why.
     """
     with _socket(settings) as listening:
-        registry = probe.settings(project)["registry_file"]
+        described = probe.settings(project)
+        registry = described["registry_file"]
         if not registry.exists():
             raise StoreError(f"{registry} does not exist, so nothing was published yet; run `weakfish publish`.")
         config = uvicorn.Config(
@@ -66,7 +67,7 @@ def serve(project: Project, settings: ServeSettings) -> None:
             server_header=False,
             proxy_headers=False,
         )
-        _tell(settings, listening)
+        _tell(settings, listening, is_open=settings.token is None and not described.get("auth"))
         for name in FOLDERS:
             os.environ.pop(name, None)  # of another server
         if settings.workers == 1:
@@ -91,11 +92,11 @@ def application(project: Project, settings: ServeSettings) -> Any:
     return FeatureServer(project, settings)
 
 
-def _tell(settings: ServeSettings, listening: socket.socket) -> None:
+def _tell(settings: ServeSettings, listening: socket.socket, is_open: bool) -> None:
     host, port = listening.getsockname()[:2]
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     print(f"http://{place}", flush=True)
-    if settings.token is None and not ipaddress.ip_address(host).is_loopback:
+    if is_open and not ipaddress.ip_address(host).is_loopback:
         say(f"Anyone who reaches {place} can read all features; set {TOKEN} to require a token.")
 
 
