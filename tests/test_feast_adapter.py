@@ -73,6 +73,37 @@ for kind in (ValueType.STRING_LIST, ValueType.UNKNOWN):
     assert run(code).splitlines() == ["['a']", "StoreError", "ValueError"]
 
 
+def test_feasts_duckdb_store_connects_in_utc_whatever_the_zone_of_the_machine() -> None:
+    code = """
+import os
+os.environ["TZ"] = "America/New_York"
+import weakfish.feast.offline
+from feast.infra.offline_stores import duckdb
+print(*duckdb.duckdb.connect().cursor().execute("SELECT current_setting('TimeZone')").fetchone())
+"""
+    assert run(code) == "UTC"
+
+
+def test_feast_says_which_views_a_request_of_features_is_about_and_which_vectors_are_of_another_length() -> None:
+    code = """
+from weakfish.feast.adapter import check_vectors, requested_views
+import inspect
+import pyarrow as pa
+from feast import FeatureView, Field, FileSource
+from feast.types import Array, Float32
+print(list(inspect.signature(requested_views).parameters))
+view = FeatureView(name="v", source=FileSource(name="x", path="x", timestamp_field="t"),
+                   schema=[Field(name="at", dtype=Array(Float32), vector_index=True, vector_length=2)])
+check_vectors(pa.table({"at": [[1.0, 2.0]]}), view)
+try: check_vectors(pa.table({"at": [[1.0]]}), view)
+except ValueError as error: print(error)
+"""
+    assert run(code).splitlines() == [
+        "['registry', 'project', 'features', 'allow_cache', 'hide_dummy_entity']",
+        "Row 0: Vector length 1 does not match expected 2 for feature 'at' in feature view 'v'.",
+    ]
+
+
 def test_what_was_imported_before_is_left_alone() -> None:
     code = """
 import sys, types

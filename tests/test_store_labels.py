@@ -20,12 +20,12 @@ from feast.data_source import PushMode
 from feast.labeling.label_view import LabelView
 from feast.types import Float64, String, from_feast_to_pyarrow_type
 from label_tables import label_table
-from projects import BIN, command, replace, write
+from projects import replace, write
 from stores import AS_OF, dump, port, redis_server, shop
 
 from weakfish.contracts.tables import read_table
 from weakfish.errors import FeatureError, TableError, UnknownName, UserError
-from weakfish.feast.definitions import label_view, refuse_mixture, refuse_rows, refuse_view
+from weakfish.feast.definitions import keeps_out, label_view, refuse_mixture, refuse_view
 from weakfish.feast.publish import publish
 from weakfish.feast.registry import definitions, quiet
 from weakfish.features import Past
@@ -53,8 +53,9 @@ def peeks(inputs):
 """
 ONLINE = """
 served = LabelView(name="served", entities=[order], schema=[Field(name="p_fraud", dtype=Float64)],
-                   source=fraud_labels.source, online=True)
+                   source=fraud_labels.source)
 """
+KEPT_OUT = "Labels of '{}' are not written to the online store; read them offline"
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,6 @@ def test_labels_and_features_in_one_request_are_refused(feast: FeatureStore) -> 
         (IN_A_SERVICE, "Feature service 'fraud_v2' holds the label view 'fraud_labels', and labels are not features"),
         (BY_NAME, "Feature service 'fraud_v2' holds the label view 'fraud_labels', and labels are not features"),
         (ON_DEMAND, "On-demand feature view 'peeks' is computed from the label view 'fraud_labels'"),
-        (ONLINE, "Label view 'served' is to be served online, and labels are not features; set online=False"),
     ],
 )
 def test_publishing_refuses_labels_in_services_and_views_and_changes_nothing(
@@ -262,34 +262,36 @@ def test_publishing_refuses_a_feature_view_over_labels(project: Project, store: 
     assert dump(store) == held
 
 
-def test_writing_labels_to_the_online_store_is_refused(feast: FeatureStore, store: redis.Redis) -> None:
-    refused = "'fraud_labels' holds labels, and labels are never served; read them offline"
+def test_labels_that_are_written_stay_out_of_the_online_store(feast: FeatureStore, store: redis.Redis) -> None:
     frame = rows().assign(p_fine=0.5, majority_fine=0.5, majority_fraud=0.5, covered=True, n_votes=2, label="fine")
-    with pytest.raises(UserError, match=refused):
+    with pytest.warns(UserWarning, match=KEPT_OUT.format("fraud_labels")):
         feast.write_to_online_store("fraud_labels", frame)
-    with pytest.raises(UserError, match=refused):
+    with pytest.warns(UserWarning, match=KEPT_OUT.format("fraud_labels")):
         asyncio.run(feast.write_to_online_store_async("fraud_labels", frame))
     assert not dump(store)
 
 
+@pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
 @pytest.mark.parametrize("to", [PushMode.ONLINE, PushMode.ONLINE_AND_OFFLINE])
-def test_pushing_labels_to_the_online_store_is_refused(
+def test_labels_that_are_pushed_stay_out_of_the_online_store(
     feast: FeatureStore, project: Project, store: redis.Redis, to: PushMode
 ) -> None:
     entity = feast.get_entity("labelled_order")
+    source = FileSource(
+        name="by_people", path=str(project.root / "by_people.parquet"), timestamp_field="event_timestamp"
+    )
+    rows().drop(columns="placed_at").to_parquet(source.path)
     pushed = LabelView(
         name="pushed",
         entities=[entity],
         schema=[Field(name="p_fraud", dtype=Float64)],
-        source=PushSource(name="by_hand", batch_source=feast.get_label_view("fraud_labels").source),
-        online=False,
+        source=PushSource(name="by_hand", batch_source=source),
     )
     feast.apply([entity, pushed])
-    before = read_table(project.data / "labels/fraud")
-    with pytest.raises(UserError, match="'pushed' holds labels, and labels are never served"):
-        feast.push("by_hand", rows(), to=to)
+    with pytest.warns(UserWarning, match=KEPT_OUT.format("pushed")):
+        feast.push("by_hand", rows().drop(columns="placed_at"), to=to)
     assert not dump(store)
-    assert read_table(project.data / "labels/fraud").equals(before)
+    assert pd.read_parquet(source.path).shape == (2 if to == PushMode.ONLINE_AND_OFFLINE else 1, 3)
 
 
 @pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
@@ -325,18 +327,28 @@ def test_a_view_over_labels_that_got_into_the_registry_is_materialized_by_no_way
     assert not dump(store)
 
 
-def test_applying_views_that_would_serve_labels_is_refused_and_registers_nothing(
+def test_applying_a_view_that_would_serve_labels_is_refused_and_registers_nothing(
     feast: FeatureStore, project: Project
 ) -> None:
-    entity, source = feast.get_entity("labelled_order"), feast.get_label_view("fraud_labels").source
-    served = LabelView(
-        name="served", entities=[entity], schema=[Field(name="p_fraud", dtype=Float64)], source=source, online=True
-    )
-    for view, sentence in ((served, "Label view 'served'"), (peeking("../data/labels/fraud"), "view 'peeking' reads")):
-        with pytest.raises(UserError, match=sentence):
-            FeatureStore(repo_path=feast.repo_path).apply([entity, view])
+    with pytest.raises(UserError, match="view 'peeking' reads"):
+        FeatureStore(repo_path=feast.repo_path).apply(
+            [feast.get_entity("labelled_order"), peeking("../data/labels/fraud")]
+        )
     again = FeatureStore(repo_path=feast.repo_path)
-    assert {view.name for view in again.list_all_feature_views()}.isdisjoint({"served", "peeking"})
+    assert "peeking" not in {view.name for view in again.list_all_feature_views()}
+
+
+def test_a_label_view_that_is_online_as_feast_has_it_by_default_is_accepted_and_kept_out(
+    project: Project, store: redis.Redis
+) -> None:
+    add(project, ONLINE)
+    assert publish(project)
+    found = FeatureStore(repo_path=str(project.root / "feature_repo"))
+    assert found.get_label_view("served").online
+    frame = rows().drop(columns="event_timestamp")
+    with pytest.warns(UserWarning, match=KEPT_OUT.format("served")):
+        found.write_to_online_store("served", frame)
+    assert not any(b"order_id" in key for key in dump(store))
 
 
 def test_feasts_own_commands_refuse_labels(feast: FeatureStore, project: Project, store: redis.Redis) -> None:
@@ -346,11 +358,6 @@ def test_feasts_own_commands_refuse_labels(feast: FeatureStore, project: Project
     assert result.exit_code != 0
     assert "fraud_labels" in str(result.exception)
     assert not dump(store)
-    add(project, ONLINE)
-    applied = command(Path("/"), str(BIN / "feast"), "-c", folder, "apply")
-    assert applied.returncode != 0
-    assert "Label view 'served' is to be served online" in applied.stderr
-    assert {view.name for view in FeatureStore(repo_path=folder).list_label_views()} == {"fraud_labels"}
 
 
 def test_a_read_of_labels_online_finds_nothing(feast: FeatureStore) -> None:
@@ -358,11 +365,12 @@ def test_a_read_of_labels_online_finds_nothing(feast: FeatureStore) -> None:
     assert answer["p_fraud"] == [None]
 
 
-def test_any_label_view_is_refused_rows_whatever_it_says_of_itself(feast: FeatureStore) -> None:
+def test_rows_of_any_label_view_are_kept_out_whatever_it_says_of_itself(feast: FeatureStore) -> None:
     view = feast.get_label_view("fraud_labels")
     refuse_view(view, None)
-    with pytest.raises(UserError, match="labels are never served"):
-        refuse_rows(view, None)
+    with pytest.warns(UserWarning, match=KEPT_OUT.format("fraud_labels")):
+        assert keeps_out(view, None)
+    assert not keeps_out(feast.get_feature_view("buyer_orders"), None)
 
 
 def test_labels_that_are_unreadable_or_keyed_otherwise_are_one_sentence_and_before_there_are_any_none(

@@ -373,6 +373,18 @@ def test_without_entity_rows_every_entity_of_the_range_is_asked_for_at_its_end(m
     assert rows == [("ann", None, LARGE, None), ("bob", None, None, None), (None, LARGE, None, "Oslo")]
     early = made.get_historical_features(features=["guest_stats:stays"], end_date=at(1)).to_arrow()
     assert early.select(["guest", "stays"]).to_pydict() == {"guest": ["ann", "bob"], "stays": [1, None]}
+    late = made.get_historical_features(features=["guest_stats:stays"], end_date=at(9)).to_arrow()
+    assert late.select(["guest", "stays"]).to_pydict() == {"guest": ["ann", "bob"], "stays": [99, None]}, "each once"
+
+
+def test_without_entity_rows_a_view_without_entities_has_one_row(made: FeatureStore) -> None:
+    found = made.get_historical_features(features=["weather:rain"], end_date=at(9)).to_arrow()
+    assert found.to_pylist() == [{"event_timestamp": at(9), "rain": 0.5}]
+    before = made.get_historical_features(features=["weather:rain"], end_date=at(-1)).to_arrow()
+    assert before.to_pylist() == [{"event_timestamp": at(-1), "rain": None}]
+    wanted = ["guest_stats:stays", "weather:rain"]
+    both = made.get_historical_features(features=wanted, end_date=at(9)).to_arrow()
+    assert both.select(["guest", "rain"]).to_pydict() == {"guest": ["ann", "bob"], "rain": [0.5, 0.5]}
 
 
 def test_ties_are_broken_alike_whatever_the_order_of_rows_files_and_threads(tmp_path: Path) -> None:
@@ -650,4 +662,4 @@ def test_feasts_own_engine_materializes_from_it(tmp_path: Path) -> None:
     store.materialize(at(0), at(20), feature_views=["guest_stats"])
     entities = [{"guest": name} for name in ("g0", "g7", "g699", "new")]
     found = store.get_online_features(["guest_stats:stays"], entities).to_dict()
-    assert found["stays"] == [0, 7, 699, None]
+    assert found["stays"] == [0, -1, 699, None], "rows that were created after the end too, as Feast has it"

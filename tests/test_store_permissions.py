@@ -111,7 +111,6 @@ def test_every_kind_of_object_that_feast_has_is_published(tmp_path: Path) -> Non
     kinds = {kind.__name__ for kind in ALL_RESOURCE_TYPES}
     assert set(PUBLISHED) == kinds - {"ValidationReference"}, "Feast has another kind of object"
     project = shop(tmp_path / "shop")
-    replace(project.root / "feature_repo/definitions.py", "\n    ", "\n")
     define(project, EVERYTHING)
     assert publish(project)
     registry = FeatureStore(repo_path=str(project.root / "feature_repo")).registry

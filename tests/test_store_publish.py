@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from weakfish.feast.adapter import plain_store
+
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -433,6 +437,56 @@ def test_definitions_that_cannot_be_used_are_named_and_change_nothing(
         publish(project)
     assert dump(store) == held
     assert (project.data / "registry/registry.db").read_bytes() == registry
+
+
+@pytest.mark.parametrize(
+    ("registry", "kind"),
+    [
+        ("{registry_type: sql, path: 'sqlite:///registry.sqlite'}", "sql"),
+        ("sqlite:///registry.sqlite", "file"),
+        ("{path: 's3://bucket/registry.db'}", "file"),
+        ("{registry_type: remote, path: 'localhost:6570'}", "remote"),
+    ],
+)
+def test_a_registry_that_is_no_local_file_is_refused_and_leaves_nothing_behind(
+    project: Project, store: redis.Redis, registry: str, kind: str
+) -> None:
+    file = project.root / "feature_repo/feature_store.yaml"
+    replace(file, "{path: ../data/registry/registry.db, cache_ttl_seconds: 60}", registry)
+    before = sorted(project.root.rglob("*"))
+    with pytest.raises(StoreError, match=rf"feature_store.yaml names \(registry_type: {kind}\) is not a local file"):
+        publish(project)
+    assert sorted(path for path in project.root.rglob("*") if ".weakfish" not in path.parts) == before
+    assert not dump(store)
+
+
+def test_what_plain_feast_leaves_of_a_view_that_it_deletes_is_gone_with_the_next_publication(
+    project: Project, store: redis.Redis
+) -> None:
+    publish(project)
+    held = dump(store)
+    feast = FeatureStore(repo_path=str(project.root / "feature_repo"))
+    plain_store(store).delete_table(feast.config, feast.get_feature_view("buyer_refunds"))
+    created = keys.created_field("buyer_refunds")
+    left = [row for key, row in dump(store).items() if keys.join_keys(key, "shop") == ("buyer",) and created in row]
+    assert left, "plain Feast knows nothing of the field"
+    row = {"buyer": "b0", "orders_7d": 1, "mean_30d": 0.5, "first_seen_at": AS_OF, "is_new": True}
+    older = {"event_timestamp": AS_OF, "created": AS_OF - timedelta(days=1)}
+    feast.write_to_online_store("buyer_refunds", pd.DataFrame([{**row, **older}]))
+    assert feast.get_online_features(["buyer_refunds:orders_7d"], [{"buyer": "b0"}]).to_dict()["orders_7d"] == [1], (
+        "what is left of a row does not count against a new one"
+    )
+    publish(project)
+    assert dump(store) == held
+    plain_store(store).delete_table(feast.config, feast.get_feature_view("buyer_refunds"))
+    file = project.root / "feature_repo/definitions.py"
+    file.write_text(
+        re.sub(r"buyer_refunds = FeatureView\(.*?\n\)\n", "", file.read_text(), flags=re.S).replace(
+            "buyer_orders, buyer_refunds, ", "buyer_orders, "
+        )
+    )
+    assert publish(project)
+    assert not any(created in row for row in dump(store).values() if isinstance(row, dict))
 
 
 def test_a_table_that_is_gone_or_cut_off_is_named_and_changes_nothing(project: Project, store: redis.Redis) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -191,6 +192,11 @@ WRONG: list[tuple[Any, int, str]] = [
     ),
     ({"entities": {"buyer": ["b1", None]}, "feature_service": "ten"}, 422, "The join key 'buyer' is null in row 1"),
     ({"entities": {"buyer": [["b1"]]}, "feature_service": "ten"}, 422, "'buyer' in row 0 is no STRING"),
+    ({"entities": {"buyer": ["b1", math.nan]}, "feature_service": "ten"}, 422, "'buyer' in row 1 is no STRING"),
+    ({"entities": {"buyer": [math.inf]}, "feature_service": "ten"}, 422, "'buyer' in row 0 is no STRING"),
+    ({"entities": {"shop_id": [math.nan]}, "feature_service": "types"}, 422, "'shop_id' in row 0 is no INT64"),
+    ({"entities": {"shop_id": [-math.inf]}, "feature_service": "types"}, 422, "'shop_id' in row 0 is no INT64"),
+    ({"entities": {**BUYER, "price": [1.0], "items": [math.nan]}, **PRICED}, 422, "'items' in row 0 is no INT64"),
     ({"entities": {"shop_id": [1.5]}, "feature_service": "types"}, 422, "'shop_id' in row 0 is no INT64"),
     ({"entities": {"shop_id": [1, True]}, "feature_service": "types"}, 422, "'shop_id' in row 1 is no INT64"),
     ({"entities": {"buyer": [True]}, "feature_service": "ten"}, 422, "'buyer' in row 0 is no STRING"),

@@ -37,6 +37,9 @@ class Marker:
     under_way : dict or None
         The ``version`` that a publisher is writing or was when it was cut off, its ``as_of``, its ``until`` per view,
         and how far it got: ``view`` and ``rows`` written.
+    others : dict
+        Per further view of the registry, whose rows are not the publication's, its ``fields`` (hexadecimal) and, where
+        the publication materializes it, ``files``: size and time of each file and folder of its source, by path.
     """
 
     version: str
@@ -45,6 +48,7 @@ class Marker:
     views: dict[str, dict[str, Any]] = field(default_factory=dict)
     revision: dict[str, str] | None = None
     under_way: dict[str, Any] | None = None
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def text(self) -> str:
         """The marker as it stands in the store."""

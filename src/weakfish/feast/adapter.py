@@ -16,7 +16,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 from importlib.util import LazyLoader
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 _importing = threading.Lock()
@@ -133,6 +133,9 @@ unique_entities = utils._get_unique_entities
 entity_key_messages = utils._get_entity_key_protos
 add_on_demand_features = utils._augment_response_with_on_demand_transforms
 drop_columns = utils._drop_unneeded_columns
+check_vectors = utils._validate_vector_field_lengths
+"""Raises ``ValueError`` for vectors of another length than their view declares."""
+
 feature_types = OnlineStore._build_feature_types
 value_to_json = feature_server_utils._value_to_native
 """A ``Value`` as Feast's feature server writes it."""
@@ -214,6 +217,18 @@ def registry_file(registry: Any) -> Path | None:
     """The local file that a registry is kept in, if it is."""
     file = getattr(registry, "_file_path", None)
     return file if isinstance(file, Path) else None
+
+
+def connect_in_utc(store: ModuleType) -> None:
+    """Let Feast's DuckDB store, a module, connect in UTC, the zone of the times that its monitoring compares with."""
+    library = store.duckdb
+
+    def connect(*arguments: Any, **named: Any) -> Any:
+        connection = library.connect(*arguments, **named)
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        return connection
+
+    store.duckdb = SimpleNamespace(connect=connect)  # type: ignore[attr-defined]
 
 
 def counts_reads() -> bool:

@@ -257,7 +257,7 @@ class RowsInTime:
     created: str | None
     start: datetime | None
     end: datetime | None
-    known: bool = True
+    known: bool
     ordered: bool = True
 
     def sql(self) -> str:

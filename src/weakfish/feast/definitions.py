@@ -7,6 +7,7 @@ Where no table was made yet, as in a fresh clone, the transform itself says the 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feas
 
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, OnDemandFeatureView, ValueType
 from feast.data_format import ParquetFormat
+from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.labeling.label_view import LabelView
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
@@ -212,20 +214,17 @@ def refuse_registry(store: FeatureStore, root: Path) -> None:
 
 
 def refuse_view(view: Any, folder: Path | None, *, every_file: bool = False) -> None:
-    """Refuse a view that is to be served and holds labels; ``folder`` is the Feast repository or the project's root.
+    """Refuse a feature view that reads labels; ``folder`` is the Feast repository or the project's root.
 
-    ``every_file`` looks for links out of a source's folder too.
+    A label view is no feature view, whatever its ``online`` says, which Feast sets by default: `keeps_out` keeps its
+    rows out. ``every_file`` looks for links out of a source's folder too.
 
     Raises
     ------
     UserError
-        When the view is a label view that is served online, or a feature view that reads labels.
+        Names the view, what it reads, and what to do.
     """
     if isinstance(view, LabelView):
-        if view.online:
-            raise UserError(
-                f"Label view {view.name!r} is to be served online, and labels are not features; set online=False."
-            )
         return
     for path in _paths(view) if folder is not None else ():
         lies = _lies_under(path, Path(folder or ""), every_file)
@@ -236,17 +235,37 @@ def refuse_view(view: Any, folder: Path | None, *, every_file: bool = False) -> 
             )
 
 
-def refuse_rows(view: Any, folder: Path | None) -> None:
-    """Refuse to write a view's rows to the online store: of any label view, and of a view that reads labels.
+def keeps_out(view: Any, folder: Path | None) -> bool:
+    """Whether a view's rows stay out of the online store, as those of label views do, with a warning.
 
     Raises
     ------
     UserError
-        As `refuse_view`, and for a label view of any kind.
+        When they are no rows that can be kept apart: as `refuse_view` and `refuse_keyless`.
     """
     if isinstance(view, LabelView):
-        raise UserError(f"{view.name!r} holds labels, and labels are never served; read them offline.")
+        warnings.warn(f"Labels of {view.name!r} are not written to the online store; read them offline.", stacklevel=2)
+        return True
     refuse_view(view, folder)
+    refuse_keyless(view)
+    return False
+
+
+def refuse_keyless(view: Any) -> None:
+    """Refuse a view that lacks the join key of one of its entities: its rows would all be the row of no entity.
+
+    Raises
+    ------
+    UserError
+        Names the view and its entities.
+    """
+    entities = [name for name in getattr(view, "entities", None) or () if name != DUMMY_ENTITY_NAME]
+    if len(entities) > len(view.join_keys):
+        raise UserError(
+            f"View {view.name!r} is of {', '.join(entities)}, and its source has no column for each of their join keys "
+            f"(found: {', '.join(view.join_keys) or 'none'}); add the column, or map another to it by the source's "
+            "field_mapping."
+        )
 
 
 def refuse_mixture(views: Iterable[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any
@@ -220,10 +220,13 @@ class KnownKeys:
         return views
 
 
-def leftovers(online: Online, project: str, known: KnownKeys, *, thorough: bool) -> Iterator[Leftover]:
+def leftovers(
+    online: Online, project: str, known: KnownKeys, *, thorough: bool, others: Collection[bytes] = ()
+) -> Iterator[Leftover]:
     """Look through a project's keys for rows that are in no view's keys, and for fields of no view.
 
-    ``thorough`` looks for such fields in all keys, not just in those of which something is not known.
+    ``thorough`` looks for such fields in all keys, not just in those of which something is not known; ``others`` are
+    fields of views whose rows are not looked at.
     """
     strangers, layouts = known.strangers(), known.layouts
     prefixes = {layout.kind: _prefix(layout.kind) for layout in layouts.values()}
@@ -242,7 +245,7 @@ def leftovers(online: Online, project: str, known: KnownKeys, *, thorough: bool)
         for place, present in zip(places, online.fields([batch[place] for place in places]), strict=True):
             rows = {view: [field for field in layouts[view].fields if field in present] for view in views[place]}
             ours = [layout.fields for layout in layouts.values() if layout.kind == kinds[place]]
-            orphans = sorted(present.difference(*ours))
+            orphans = sorted(present.difference(others, *ours))
             rows = {view: found for view, found in rows.items() if found}
             if rows or orphans:
                 yield Leftover(batch[place], rows, orphans)

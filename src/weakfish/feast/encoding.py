@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+from weakfish.feast.adapter import check_vectors
 
 import numpy as np
 import numpy.typing as npt
@@ -396,6 +396,10 @@ def encode(
         When a column is missing, a join key or an event time is null, or a value does not fit its feature's type.
     """
     name = view_name(view, config)
+    try:
+        check_vectors(table, view)
+    except ValueError as error:
+        raise StoreError(f"{error} Correct the table or the field's vector_length.") from error
     events = _microseconds(name, _column(name, table, event_time), event_time)
     known = created is not None and created in table.column_names
     made = _microseconds(name, _column(name, table, str(created)), str(created), UNKNOWN) if known else None

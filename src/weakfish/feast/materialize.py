@@ -21,7 +21,7 @@ from feast.repo_config import FeastConfigBaseModel
 
 from weakfish.contracts.record import CREATED
 from weakfish.contracts.record import EVENT_TIMESTAMP as EVENT_TIME
-from weakfish.feast.definitions import refuse_rows
+from weakfish.feast.definitions import keeps_out
 from weakfish.feast.encoding import Encoded, encode
 from weakfish.feast.offline import AsOfOfflineStore, require_open_source
 from weakfish.feast.online import ProjectRedisOnlineStore
@@ -68,7 +68,8 @@ class ColumnarComputeEngine(ComputeEngine):
 
     def _write(self, online: ProjectRedisOnlineStore, registry: BaseRegistry, task: MaterializationTask) -> None:
         view = task.feature_view
-        refuse_rows(view, self.repo_config.repo_path)
+        if keeps_out(view, self.repo_config.repo_path):
+            return
         require_open_source(view.batch_source, self.repo_config.repo_path)
         builder = _Builder(registry, task, self.backend or PandasBackend())
         is_computed = any(getattr(view, name, None) for name in COMPUTED)
@@ -81,7 +82,7 @@ class ColumnarComputeEngine(ComputeEngine):
         """The last row of each entity in a task's time, with the view's names, ``event_timestamp`` and ``created``."""
         view = task.feature_view
         if isinstance(self.offline_store, AsOfOfflineStore):
-            with latest(view, task.end_time, self.repo_config, start=task.start_time) as reader:
+            with latest(view, task.end_time, self.repo_config, start=task.start_time, known=False) as reader:
                 yield from reader
             return
         columns = builder.get_column_info(view)

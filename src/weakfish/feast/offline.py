@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
+from weakfish.feast.adapter import connect_in_utc
 
 import pandas as pd
 import pyarrow as pa
@@ -30,7 +30,10 @@ from weakfish.files import whole_file
 from weakfish.project.paths import Project
 
 try:
+    from feast.infra.offline_stores import duckdb as feasts
     from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
+
+    connect_in_utc(feasts)
 except ModuleNotFoundError:
     # Where Weakfish is installed for reading online alone, Feast loads this module all the same, for the settings.
     DuckDBOfflineStore, DuckDBOfflineStoreConfig = OfflineStore, FeastConfigBaseModel

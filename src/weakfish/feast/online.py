@@ -30,7 +30,7 @@ from weakfish.errors import StoreError, UnknownName, UserError
 from weakfish.feast import layout, server
 from weakfish.feast.clients import ERRORS, Address, explained, external, from_feast
 from weakfish.feast.commit import publishing_lock
-from weakfish.feast.definitions import refuse_rows, refuse_view
+from weakfish.feast.definitions import keeps_out, refuse_keyless, refuse_view
 from weakfish.feast.encoding import Encoded, encode_rows
 from weakfish.feast.exchange import Exchange
 from weakfish.feast.reader import Entry, OnlineReader, columnar
@@ -142,16 +142,17 @@ class ProjectRedisOnlineStore(RedisStore):
     def write_columns(
         self, config: RepoConfig, view: FeatureView, batches: Iterable[Encoded], progress: Progress = None
     ) -> None:
-        """Write rows of a view that are encoded already.
+        """Write rows of a view that are encoded already; those of a label view stay out, with one warning.
 
         Raises
         ------
         UserError
-            When the view holds labels, or reads them.
+            When the view reads labels, or lacks a join key.
         StoreError
             When the server cannot be reached or refuses the rows.
         """
-        refuse_rows(view, config.repo_path)
+        if keeps_out(view, config.repo_path):
+            return
         try:
             exchange = self.reader(config).exchange
             with closing(write_all(exchange, batches, expire=config.online_store.key_ttl_seconds)) as written:
@@ -176,10 +177,11 @@ class ProjectRedisOnlineStore(RedisStore):
         Raises
         ------
         UserError
-            When a view that stays would serve labels; Feast then leaves its registry as it was.
+            When a view that stays would serve labels, or lacks a join key; Feast then leaves its registry as it was.
         """
         for table in tables_to_keep:
             refuse_view(table, config.repo_path)
+            refuse_keyless(table)
         if config.online_store.full_scan_for_deletion:
             for table in tables_to_delete:
                 if getattr(table, "join_keys", None):

@@ -62,7 +62,13 @@ def repository(project: Project) -> Path:
 
 
 def settings(project: Project) -> dict[str, Any]:
-    """The content of ``feature_store.yaml``; raises `StoreError` when it is missing, malformed or names no project."""
+    """The content of ``feature_store.yaml``, and the file of its registry as ``registry_file``.
+
+    Raises
+    ------
+    StoreError
+        When it is missing, malformed, names no project, or its registry is not a file.
+    """
     file = repository(project) / "feature_store.yaml"
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -73,6 +79,12 @@ def settings(project: Project) -> dict[str, Any]:
     path = registry if isinstance(registry, str) else registry.get("path")
     if not isinstance(name, str) or not isinstance(path, str):
         raise StoreError(f"{file} cannot be used: project and registry.path must be texts; correct it there.")
+    kind = "file" if isinstance(registry, str) else registry.get("registry_type", "file")
+    if kind != "file" or "://" in path:
+        raise StoreError(
+            f"The registry that {file} names (registry_type: {kind}) is not a local file, and publishing puts a new "
+            "file in its place; let registry.path be one."
+        )
     return {**content, "registry_file": (repository(project) / path).resolve()}
 
 
@@ -109,8 +121,10 @@ def expected_version(project: Project) -> str:
     parts: dict[str, Any] = {"format": FORMAT, "tables": manifests(project)}
     setting = project.params.publish.as_of
     parts["as_of"] = setting if setting == "now" else as_of(project).isoformat()
-    files = [*repository(project).glob("*.py"), *repository(project).glob("*.yaml")]
-    parts["files"] = {file.name: sha256(file) for file in sorted(files)}
+    home = repository(project)
+    files = {file.relative_to(home).as_posix(): file for kind in ("*.py", "*.yaml") for file in home.rglob(kind)}
+    shown = (name for name in sorted(files) if not any(part.startswith(".") for part in name.split("/")))
+    parts["files"] = {name: sha256(files[name]) for name in shown}
     labels = sorted(project.table("labels").glob("*.manifest.json"))  # from which label views take their provenance
     parts["labels"] = {file.name: sha256(file) for file in labels}
     return digest(parts)
@@ -131,8 +145,22 @@ def is_current(project: Project, client: redis.Redis, name: str, marker: Marker 
         marker.version == expected_version(project)
         and not (moves and datetime.fromisoformat(str(marker.due)) <= datetime.now(UTC))
         and registry_is(project, marker.version)
+        and all(stamps(project, of["files"]) == of["files"] for of in marker.others.values() if "files" in of)
         and holds(project, client, name, marker)
     )
+
+
+def stamps(project: Project, paths: Iterable[str]) -> dict[str, list[int] | None]:
+    """What changes whenever a file or folder does, by its path from the project; None for one that is gone."""
+    found: dict[str, list[int] | None] = {}
+    for path in paths:
+        try:
+            told = (project.root / path).stat()
+        except OSError:
+            found[path] = None
+        else:
+            found[path] = [told.st_size, told.st_mtime_ns]
+    return found
 
 
 def holds(project: Project, client: redis.Redis, name: str, marker: Marker) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -17,21 +19,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import redis
 import yaml
-from feast import FeatureStore, FeatureView
+from feast import FeatureStore, FeatureView, FileSource
 
 from weakfish.contracts.manifests import FeaturesManifest, read_manifest
 from weakfish.contracts.publications import Marker
 from weakfish.contracts.record import EVENT_TIMESTAMP, microseconds, moment, utc
 from weakfish.contracts.tables import partitions, read_partition
-from weakfish.errors import UserError
+from weakfish.errors import StoreError, UserError, WeakfishError
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
+from weakfish.feast.clients import ERRORS
 from weakfish.feast.commit import Changes, Counts, PublishingLock
 from weakfish.feast.diff import KnownKeys, Layout, Losses, Online, differences, is_most, leftovers
 from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
-from weakfish.feast.registry import new_registry, quiet, replaced, views
+from weakfish.feast.registry import new_registry, quiet, reason, replaced, views
 from weakfish.feast.retrieval import latest
+from weakfish.feast.source_files import SCHEMES, files, resolved
 from weakfish.feast.writer import removals, writes
 from weakfish.files import whole_folder
 from weakfish.project.dvc import Revision
@@ -116,17 +120,23 @@ def description(contents: Contents, store: FeatureStore, view: FeatureView) -> t
     return content, min(first_later, default=None)
 
 
+def is_of_table(source: Project, view: FeatureView) -> bool:
+    """Whether a view is over a feature table of the project, and not over Parquet of the team's own."""
+    path, table = getattr(view.batch_source, "path", None), source.table("features") / str(view.batch_source.name)
+    return isinstance(path, str) and (probe.repository(source) / path).resolve() == table.resolve()
+
+
 def batches(contents: Contents, store: FeatureStore, view: FeatureView) -> Iterator[tuple[pa.RecordBatch, Encoded]]:
     """The last row of each entity as of the publication, as it is offline and as it is to be online, in batches."""
-    with latest(view, contents.as_of, store.config) as reader:
+    with latest(view, contents.as_of, store.config, known=True) as reader:
         for whole in reader:
             for start in range(0, whole.num_rows, ROWS):
                 batch = whole.slice(start, ROWS)
                 yield batch, encode(view, store.config, batch)
 
 
-DEFINED = ("feature_repo/*.py", "feature_repo/*.yaml", "params.yaml", "dvc.yaml")
-"""What git has of a revision that decides what is published."""
+DEFINED = re.compile(r"feature_repo/.*|params\.yaml|dvc\.yaml")
+"""Files of a revision that decide what is published, as git has them."""
 
 
 def folder(project: Project) -> Path:
@@ -171,7 +181,8 @@ def tidy(project: Project, marker: Marker) -> None:
 
 def _lay_out(revision: Revision, home: Path) -> None:
     """Write a revision's definitions, settings, feature tables and label manifests into an empty folder."""
-    found = {path: content for pattern in DEFINED for path, content in revision.sources(pattern).items()}
+    sources = {**revision.sources("*.py"), **revision.sources("*.yaml"), **revision.sources(".feastignore")}
+    found = {path: content for path, content in sources.items() if DEFINED.fullmatch(path)}
     if not any(path.startswith("feature_repo/") for path in found):
         raise UserError(f"At {revision.name} there was no feature_repo; name a later revision.")
     paths = list(revision.files("features"))
@@ -228,7 +239,9 @@ class _Publication:
         before = changes.before
         self.before: Mapping[str, Mapping[str, Any]] = before.views if before else {}
         self.intact = before is not None and probe.holds(contents.project, self.client, self.name, before)
-        self.served = views(store)
+        online = [view for view in views(store) if view.batch_source is not None]
+        self.served = [view for view in online if is_of_table(contents.source, view)]
+        self.own = [view for view in online if view not in self.served and view.enabled]
         self.now: dict[str, dict[str, Any]] = {}
         self.due: list[datetime] = []
         self.until: dict[str, int] = {}
@@ -240,9 +253,14 @@ class _Publication:
             earlier = before.until(view.name) if before else None
             now = microseconds(self.now[view.name]["until"])
             self.until[view.name] = now if earlier is None else max(now, earlier)
+        everything = [*store.list_all_feature_views(), *store.list_label_views()]
+        # What was published of a view that is served no more goes; rows that a service wrote, or Feast, stay.
+        rest = [view for view in everything if view.name not in self.now]
+        kept = [view for view in rest if view.name not in self.before or getattr(view, "online", True)]
+        self.others: dict[str, dict[str, Any]] = {view.name: {"fields": _fields(view, store)} for view in kept}
         self.layouts = {view: Layout.of(view, content) for view, content in self.now.items()}
-        kept = {view for view, now in self.now.items() if self._was(view).get("version") == now["version"]}
-        self.changed = [view for view in self.now if not (self.intact and view in kept)]
+        same = {view for view, now in self.now.items() if self._was(view).get("version") == now["version"]}
+        self.changed = [view for view in self.now if not (self.intact and view in same)]
         self.known = KnownKeys(self.layouts, self.changed)
         self.online = Online(self.client)
         self.is_first = before is None and next(keys.of_project(self.client, self.name), None) is None
@@ -251,6 +269,7 @@ class _Publication:
         """Fill what changed, take away what is gone, and commit."""
         contents, as_of = self.contents, self.contents.as_of.isoformat()
         until = {view: moment(time).isoformat() for view, time in self.until.items()}
+        self._materialize()
         self.changes.begin(contents.version, as_of, until)
         for view in self.served:
             if view.name in self.changed:
@@ -264,10 +283,26 @@ class _Publication:
         self._clear()
         self._tell_losses()
         due = min(self.due).isoformat() if self.due else None
-        marker = Marker(contents.version, as_of, due, self.now, contents.revision)
+        marker = Marker(contents.version, as_of, due, self.now, contents.revision, others=self.others)
         with replaced(contents.project, self.store, contents.version):
             self.changes.commit(marker)
         return marker, self.changes.counts
+
+    def _materialize(self) -> None:
+        """Let Feast write the last rows of views over the team's own Parquet; a revision has tables alone."""
+        contents = self.contents
+        for view in self.own if contents.revision is None else ():
+            self.others[view.name]["files"] = probe.stamps(contents.project, _paths(view, contents.project))
+            try:
+                with quiet():
+                    self.store.materialize(BEGINNING, contents.as_of, [view.name])
+            except (WeakfishError, *ERRORS):
+                raise
+            except Exception as error:
+                raise StoreError(
+                    f"View {view.name}, over Parquet of its own, could not be materialized ({reason(error)}); correct "
+                    "its source or its definition."
+                ) from error
 
     def _fill(self, view: FeatureView) -> None:
         name, until, before = str(view.name), self.until[view.name], self._was(view.name)
@@ -300,7 +335,9 @@ class _Publication:
 
     def _clear(self) -> None:
         """Away with rows of entities that are gone, and with fields of views and features that are gone."""
-        thorough = not self.intact or _shapes(self.before) != _shapes(self.now)
+        known = {name: of["fields"] for name, of in (self.changes.before.others if self.changes.before else {}).items()}
+        now = {name: of["fields"] for name, of in self.others.items()}
+        thorough = not self.intact or known != now or _shapes(self.before) != _shapes(self.now)
         if self.is_first or not (thorough or self.changed):
             return
         waiting: dict[tuple[str | None, tuple[bytes, ...]], list[bytes]] = defaultdict(list)
@@ -311,7 +348,8 @@ class _Publication:
                 self.changes.add(removals(found, name, fields, until), view, "removed")
             waiting.clear()
 
-        for left in leftovers(self.online, self.name, self.known, thorough=thorough):
+        others = {bytes.fromhex(field) for fields in now.values() for field in fields}
+        for left in leftovers(self.online, self.name, self.known, thorough=thorough, others=others):
             orphans = list(left.orphans)
             for view, present in left.rows.items():
                 waiting[view, self.layouts[view].fields].append(left.key)
@@ -371,6 +409,23 @@ def _shapes(described: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What decides which fields there are, and of which type."""
     names = ("online_name", "join_keys", "features", "types")
     return {view: [content.get(name) for name in names] for view, content in described.items()}
+
+
+def _fields(view: Any, store: FeatureStore) -> list[str]:
+    """All fields that a view's rows can have: those computed on demand may hold their keys too."""
+    names = {field.name for field in (*view.schema, *view.features)}
+    return sorted(field.hex() for field in keys.fields(view_name(view, store.config), names))
+
+
+def _paths(view: FeatureView, project: Project) -> list[str]:
+    """The Parquet files of a view and the folders that hold them, from the project; none where it is not local."""
+    source = view.batch_source
+    if not isinstance(source, FileSource) or source.path.startswith(SCHEMES):
+        return []
+    found = files(source.path, probe.repository(project), f"view {view.name}")
+    place = resolved(source.path, probe.repository(project))
+    folders = {folder for file in found for folder in file.parents if folder.is_relative_to(place)}
+    return sorted(os.path.relpath(path, project.root) for path in {*found, *folders})
 
 
 def _check_type(store: FeatureStore) -> None:

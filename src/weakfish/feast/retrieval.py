@@ -20,7 +20,7 @@ from feast.utils import compute_non_entity_date_range
 from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP, microseconds, moment
 from weakfish.errors import StoreError, UserError
 from weakfish.feast.asof import AsOfJoin, RowsInTime, ViewColumns
-from weakfish.feast.definitions import refuse_mixture
+from weakfish.feast.definitions import refuse_keyless, refuse_mixture
 from weakfish.feast.source_files import (
     Session,
     StoredRows,
@@ -161,11 +161,12 @@ class Retrieval:
     def _everyone(self, opened: Session, start: datetime, end: datetime) -> FileSpine:
         """Every entity of a view that has a row in a range of time, as of the end of it.
 
-        Rows are ordered by their keys; an entity of one view has null for the keys of the others, as other stores of
-        Feast have it. Raises `UserError` when no view has an entity.
+        Rows are ordered by their keys, each once; an entity of one view has null for the keys of the others, as other
+        stores of Feast have it. Views without entities have one row, at the end of the range.
         """
+        time = f"CAST(make_timestamp({microseconds(end)}) AS TIMESTAMPTZ) AS {quoted(EVENT_TIMESTAMP)}"
         if not self.keys:
-            raise UserError("Features without entities need entity rows to say as of when; give a frame of times.")
+            return query_spine(opened, f"SELECT {time}")
         found = [(view, open_source(opened, source, mapped=True)) for view, source in self.views if view.keys]
         kinds = {column: source.type(key) for view, source in found for key, column in view.keys.items()}
         parts = []
@@ -173,17 +174,20 @@ class Retrieval:
             columns = {column: f"CAST(NULL AS {kind})" for column, kind in kinds.items()}
             columns |= {column: source.column(key) for key, column in view.keys.items()}
             parts.append(
-                RowsInTime(source, list(view.keys), columns, view.time, view.created, start, end, view.known).sql()
+                RowsInTime(
+                    source, list(view.keys), columns, view.time, view.created, start, end, known=view.known
+                ).sql()
             )
         keys = ", ".join(quoted(column) for column in self.keys)
-        time = f"CAST(make_timestamp({microseconds(end)}) AS TIMESTAMPTZ) AS {quoted(EVENT_TIMESTAMP)}"
-        return query_spine(opened, f"SELECT {time}, {keys} FROM ({' UNION '.join(parts)}) ORDER BY {keys}")  # noqa: S608
+        every = " UNION ALL ".join(parts)
+        return query_spine(opened, f"SELECT DISTINCT {time}, {keys} FROM ({every}) ORDER BY {keys}")  # noqa: S608
 
 
 def _columns(view: Any, references: Sequence[str], full_names: bool, known: bool) -> ViewColumns:
     source, projection = view.batch_source, view.projection
     if source is None:
         raise UserError(f"View {view.name!r} has no batch source to retrieve history from; give it one.")
+    refuse_keyless(view)
     of, prefix = projection.name_to_use(), f"{projection.name_alias or view.name}__" if full_names else ""
     wanted = [reference.partition(":")[2] for reference in references if reference.partition(":")[0] == of]
     renamed = projection.join_key_map or {}
@@ -244,16 +248,19 @@ class InOrder:
         return found.combine_chunks().take(pa.array(places, mask=places < 0))
 
 
-def latest(view: Any, end: datetime, config: Any, *, start: datetime | None = None) -> pa.RecordBatchReader:
-    """The last row of each entity of a Feast view, known at ``end``: what an online store should hold then.
+def latest(
+    view: Any, end: datetime, config: Any, *, start: datetime | None = None, known: bool = True
+) -> pa.RecordBatchReader:
+    """The last row of each entity of a Feast view up to ``end``: what an online store should hold then.
 
     Parameters
     ----------
     view : FeatureView
         A view with Parquet behind it; its field mapping is applied.
     end, start : datetime
-        Rows with an event time in between, both included, and a created time (where the source has one) at or before
-        ``end``. Without a zone they are UTC.
+        Rows with an event time in between, both included. Without a zone they are UTC.
+    known : bool
+        Leave out rows whose created time (where the source has one) is after ``end``; Feast materializes them too.
     config : RepoConfig
         Feast's settings: relative paths start at its repository, the limits of `session` are its offline store's.
 
@@ -271,6 +278,7 @@ def latest(view: Any, end: datetime, config: Any, *, start: datetime | None = No
     StoreError
         When DuckDB fails.
     """
+    refuse_keyless(view)
     keys = [key for key in view.join_keys if key != DUMMY_ENTITY_ID]
     features = [feature.name for feature in view.features]
     time, created = view.batch_source.timestamp_field, view.batch_source.created_timestamp_column or None
@@ -280,7 +288,7 @@ def latest(view: Any, end: datetime, config: Any, *, start: datetime | None = No
         for name, column in {EVENT_TIMESTAMP: time, CREATED: created}.items():
             number = "NULL" if column is None else source.instant(column).to("us")
             found[name] = f"CAST(make_timestamp(CAST({number} AS BIGINT)) AS TIMESTAMPTZ)"
-        return RowsInTime(source, keys, found, time, created, start, end, ordered=False)
+        return RowsInTime(source, keys, found, time, created, start, end, known=known, ordered=False)
 
     return _reader(view.batch_source, config, wanted, ROWS, mapped=True, last=True)
 
@@ -300,8 +308,8 @@ def pulled(
     """What Feast's pull hooks ask of a source, in batches of at most ``rows``; columns are as they are stored.
 
     With ``last``, the last row of each entity, in the order of the keys (see `latest`); one row for a source without
-    keys. Else every row with an event time in the range, file by file, in the order of their names; created times do
-    not count then, nor does a key that is null.
+    keys. Else every row with an event time in the range, file by file, in the order of their names, whatever its keys.
+    A created time decides between rows of one event time, and leaves none out.
 
     Parameters
     ----------
@@ -321,7 +329,7 @@ def pulled(
         if not keys:
             found[DUMMY_ENTITY_ID] = f"'{DUMMY_ENTITY_VAL}'"  # the key that Feast has for it
         entity = (keys, found, time, created) if last else ([], found, time, None)
-        return RowsInTime(source, *entity, start_date, end_date)
+        return RowsInTime(source, *entity, start_date, end_date, known=False)
 
     return _reader(data_source, config, wanted, rows, mapped=False, last=last)
 

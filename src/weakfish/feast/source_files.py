@@ -41,14 +41,14 @@ NANOSECOND = 1000
 """How many make a microsecond."""
 
 SETUP = """
-SET TimeZone = 'UTC'; SET parquet_metadata_cache = true;
+SET GLOBAL TimeZone = 'UTC'; SET parquet_metadata_cache = true;
 CREATE MACRO floor_us(ns) AS (ns - ((ns % 1000 + 1000) % 1000)) // 1000;
 CREATE MACRO saturated_ns(us) AS CASE
     WHEN us > 9223372036854775 THEN 9223372036854775807
     WHEN us < -9223372036854775 THEN -9223372036854775807 ELSE us * 1000 END;
 """
-"""DuckDB divides towards zero, and times before 1970 are negative; times that nanoseconds cannot hold become their last
-or first one."""
+"""What is set for the whole database holds in its cursors too. DuckDB divides towards zero, and times before 1970 are
+negative; times that nanoseconds cannot hold become their last or first one."""
 
 
 class Session:
@@ -74,9 +74,7 @@ class Session:
     def stream(self, sql: str, rows: int, what: str) -> pa.RecordBatchReader:
         """The rows of a query in batches, beside those of other streams; raises `StoreError`."""
         with explained(what, sql):
-            cursor = self.connection.cursor()
-            cursor.execute("SET TimeZone = 'UTC'")  # which a cursor does not take over
-            return cursor.sql(sql).to_arrow_reader(rows)
+            return self.connection.cursor().sql(sql).to_arrow_reader(rows)
 
     def types(self, rows_sql: str, what: str) -> dict[str, str]:
         """DuckDB's types of the columns of ``FROM ...``, by name; raises `StoreError`."""

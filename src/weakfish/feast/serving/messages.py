@@ -132,8 +132,12 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)
+
+
 def _whole(value: Any) -> bool:
-    return _is_number(value) and value % 1 == 0
+    return _is_finite(value) and value % 1 == 0
 
 
 def _whole_of(bits: int) -> JsonValues:
@@ -150,12 +154,14 @@ KEYS = {
     ValueType.INT32: TEXT_OR_WHOLE,
     ValueType.INT64: TEXT_OR_WHOLE,
     ValueType.STRING: JsonValues(
-        {"type": ["string", "number"]}, lambda value: isinstance(value, str) or _is_number(value)
+        {"type": ["string", "number"]}, lambda value: isinstance(value, str) or _is_finite(value)
     ),
 }
 """Join keys by type: as in Feast, numbers are taken as texts, and texts of whole numbers as numbers."""
 
-ANY_KEY = JsonValues({"type": ["string", "number", "boolean"]}, lambda value: not isinstance(value, list | dict))
+ANY_KEY = JsonValues(
+    {"type": ["string", "number", "boolean"]}, lambda value: isinstance(value, str | bool) or _is_finite(value)
+)
 
 REQUEST_DATA = {
     ValueType.INT32: _whole_of(31),
@@ -165,7 +171,7 @@ REQUEST_DATA = {
     ValueType.STRING: JsonValues({"type": ["string", "null"]}, lambda value: isinstance(value, str)),
     ValueType.BOOL: JsonValues({"enum": [True, False, 0, 1, None]}, lambda value: value in (True, False)),
     ValueType.UNIX_TIMESTAMP: JsonValues(
-        {"type": ["string", "number", "null"]}, lambda value: isinstance(value, str) or _is_number(value)
+        {"type": ["string", "number", "null"]}, lambda value: isinstance(value, str) or _is_finite(value)
     ),
     **dict.fromkeys((ValueType.BYTES, ValueType.PDF_BYTES, ValueType.IMAGE_BYTES), JsonValues({}, lambda value: False)),
 }
