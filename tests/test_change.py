@@ -117,7 +117,7 @@ def test_a_truncated_month_is_critical_and_says_how_much_is_gone(project: Projec
     assert (lost.status, lost.severity) == ("failed", "critical")
     assert lost.observed == pytest.approx(0.375)
     assert lost.by_partition == {"2024-01": 0, "2024-02": 0.375, "2024-03": 0}
-    assert lost.found == "300 rows of the accepted baseline are gone; 2024-02 lost the most, 37.5 % of its 800."
+    assert lost.found == "300 accepted rows are gone; 2024-02 lost the most, 37.5 % of its 800 rows."
     gone = compare(project, HISTORY, {month: HISTORY[month] for month in MONTHS[1:]})["volume(lost)"]
     assert (gone.status, gone.observed) == ("failed", 1)
 
@@ -154,10 +154,12 @@ def test_a_column_that_is_gone_or_of_another_type_is_critical_and_a_new_one_warn
 
     found = compare(project, HISTORY, {month: edited(rows) for month, rows in HISTORY.items()})
     assert not_passed(found) == {"schema": "failed", "schema(new)": "warned"}
-    assert found["schema"].found == "is_gift is gone; pieces was int64, is double."
+    assert found["schema"].found == "is_gift is gone; pieces was int64 and is double."
     assert found["schema"].severity == "critical"
     assert "drift(pieces)" not in found
     only_new = compare(project, HISTORY, {**HISTORY, NEW: edited(orders(NEW))})
+    told = str(only_new["schema"].found)
+    assert told.startswith(f"is_gift is gone from {NEW} of {len(HISTORY) + 1} partitions; pieces was int64 and is")
     assert only_new["schema"].status == "failed"
 
 

@@ -94,7 +94,7 @@ def test_a_rule_that_was_edited_or_is_silent_in_new_months_alone_is_a_warning(
     assert {"rule_died(is_rushed)", "coverage(is_rushed)"} <= told(found, "warned")
     for name in ("coverage(is_rushed)", "rule_died(is_rushed)"):
         assert found[name].arguments["edited"] is bool(edited)
-        assert str(found[name].found).endswith("Its code has been edited since.") is bool(edited)
+        assert str(found[name].found).endswith("Its code was edited since.") is bool(edited)
 
 
 def test_silence_on_too_few_rows_is_no_alarm(tmp_path: Path, accepted: dict[str, Any]) -> None:

@@ -49,8 +49,8 @@ def test_too_many_bad_rows_shut_the_gate_of_the_events(project: Path) -> None:
     votes = contents(project / "data/votes")
     result = weakfish(project, "run")
     assert result.returncode == 1
-    assert "The gate of events is shut: column_values_to_not_be_null(placed_at) failed on 1 rows" in result.stderr
-    assert "1 of 30 rows are bad, 1.0% may be" in result.stderr
+    assert "The gate of events is shut: column_values_to_not_be_null(placed_at) failed on 1 row" in result.stderr
+    assert "1 of 30 rows are bad, at most 1.0 % may be" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (project / "data/events").exists()
     assert contents(project / "data/votes") == votes

@@ -93,7 +93,7 @@ def test_a_function_that_is_right_on_none_of_its_rows_warns_and_says_what_chance
     check = function_quality("is_cheap", {"votes": 1194, "correct": 0, "by_chance": 668.6}, 0.001)
     assert check is not None
     assert (check.check, check.status) == ("rule_right(is_cheap)", "warned")
-    assert check.found == "It is right on none of 1,194 dev rows on which it votes; chance would be on 669."
+    assert check.found == "It is right on none of the 1,194 dev rows on which it votes; chance would be right on 669."
 
 
 @pytest.mark.parametrize(

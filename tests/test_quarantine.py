@@ -161,7 +161,7 @@ def test_a_waiver_for_partitions_ends_with_them(project: Path) -> None:
 
 def test_rows_let_past_a_check_do_not_count_against_the_limit(project: Path) -> None:
     replace(project / "params.yaml", "max_quarantined_share: 0.25", "max_quarantined_share: 0.05")
-    with pytest.raises(CheckFailed, match=r"3 of 30 rows are bad, 5\.0% may be"):
+    with pytest.raises(CheckFailed, match=r"3 of 30 rows are bad, at most 5\.0 % may be"):
         check_again(project)
     patch(project, "waiver", rule=DEBT)
     check_again(project)

@@ -93,7 +93,7 @@ def test_the_list_counts_rows_by_check_and_names_the_newest_first(project: Path)
         {"key": "o00", "name": "o00", "partition": "undated", "rules": [DEBT, NO_TIME]},
     ]
     output = printed("list")
-    assert "30 rows read = 27 kept + 3 quarantined + 0 rejected (10.0% bad; at most 25.0% may be)" in output
+    assert "30 rows read = 27 kept + 3 quarantined + 0 rejected (10.0 % bad; at most 25.0 % may be)" in output
     assert output.index("o20") < output.index("o07") < output.index("o00")
 
 

@@ -53,7 +53,7 @@ def test_ledger_and_verdict_count_them(shop: Path) -> None:
 
 def test_list_and_status_say_how_many_and_why(shop: Path) -> None:
     printed = weakfish(shop, "quarantine", "list").stdout
-    assert "events: 203 rows read = 199 kept + 1 quarantined + 3 rejected (2.0% bad; at most 5.0% may be)" in printed
+    assert "events: 203 rows read = 199 kept + 1 quarantined + 3 rejected (2.0 % bad; at most 5.0 % may be)" in printed
     assert "has 2 fields instead of 5" in printed
     assert "second.csv, line 5" in printed
     told = json.loads(weakfish(shop, "quarantine", "list", "--json").stdout)
@@ -96,4 +96,4 @@ def test_once_accepted_they_are_as_usual_until_there_are_more(shop: Path) -> Non
         assert weakfish(shop, *verb).returncode == 0
     refused = weakfish(shop, "accept")
     assert refused.returncode == 1
-    assert "(44 of 243 rows are bad, 5.0% may be)" in refused.stderr
+    assert "(44 of 243 rows are bad, at most 5.0 % may be)" in refused.stderr

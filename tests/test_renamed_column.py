@@ -55,7 +55,7 @@ def test_the_gate_is_shut_and_the_first_sentence_says_why(shop: Path) -> None:
     assert not (shop / "data/events").exists()
     said = overall(shop)
     assert said.what[0].startswith(f"events: {told}")
-    assert said.todo[0].startswith("Bring these files with the column under its old name.")
+    assert said.todo[0].startswith("Deliver these files with the column under its old name.")
 
 
 def test_labels_that_are_not_known_yet_only_warn(shop: Path) -> None:

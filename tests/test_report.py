@@ -82,7 +82,7 @@ def test_nothing_runs_but_the_one_script_whose_hash_the_policy_names(root: Path,
 def test_a_failed_gate_makes_the_page_red_and_says_what_to_do(root: Path, browser: Browser) -> None:
     fail_gate(root)
     browser.open(render(root))
-    assert shown(browser, "h1") == "Failed: events is not fit for use"
+    assert shown(browser, "h1") == "Failed: the events table is not fit for use"
     cause = " ".join(shown(browser, "#causes article.failed").split())
     assert "7 rows do not meet unique(order_id) (0.6 %). Joins multiply." in cause
     assert "correct the expectation in validation/events.py." in cause
@@ -126,7 +126,7 @@ def test_a_first_gate_that_fails_has_only_a_verdict_and_a_ledger(tmp_path: Path)
     )
     assert overall(tmp_path).verdict == "failed"
     assert states(tmp_path)["accept"] == "failed"
-    assert "Failed: events is not fit for use" in html(tmp_path)
+    assert "Failed: the events table is not fit for use" in html(tmp_path)
 
 
 def test_too_many_bad_rows_are_named_with_the_limit(root: Path) -> None:
@@ -319,12 +319,12 @@ def test_a_run_that_has_not_come_to_its_end_passed_so_far(root: Path) -> None:
     (root / ".weakfish/runs/evaluate.json").unlink()
     found = overall(root)
     assert (found.verdict, found.headline) == ("passed", "Passed so far")
-    assert found.sentence.endswith(" Not run yet: evaluate.")
+    assert found.sentence.endswith(" Not run yet: `evaluate`.")
 
 
 def test_without_anything_the_page_says_how_to_begin(tmp_path: Path) -> None:
     assert overall(tmp_path).verdict == "empty"
-    assert "Run <code>dvc repro</code>" in html(tmp_path)
+    assert "Run <code>weakfish run</code>" in html(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -414,7 +414,7 @@ def test_the_summary_of_a_failed_run_has_no_metrics(root: Path) -> None:
     out = io.StringIO()
     print_summary(root, file=out)
     assert "Label model" not in out.getvalue()
-    assert "Failed: events is not fit for use" in out.getvalue()
+    assert "Failed: the events table is not fit for use" in out.getvalue()
 
 
 def test_features_say_what_is_offline_what_is_published_and_how_fresh_it_is(root: Path, browser: Browser) -> None:

@@ -95,11 +95,11 @@ def test_a_check_that_did_not_hold_says_what_was_found_why_since_when_and_what_t
     assert "weakfish quarantine show o-0" in text
     assert "weakfish quarantine release --rule 'not_null(placed_at)'" in text
     text = cause(browser, 1)
-    assert "amount of events changed since March 2024." in text
+    assert "amount of events has changed since March 2024." in text
     assert "run weakfish accept-baseline events and commit validation/baseline.json." in text
     assert browser.evaluate("document.getElementById('checks').querySelector('details').open") is False
     text = card(browser, "drift(amount)")
-    assert "warned why, and what it sees It matters. A shift of 0.07 shows. warning PSI 0.41" in text
+    assert "warned why, and what it detects It matters. It detects: A shift of 0.07 shows. warning PSI 0.41" in text
     assert "PSI 0.41 holds: at most 0.2 It lies 0.41 from the accepted rows." in text
     assert "Beyond the limit in every partition since 2024-03." in text
     text = card(browser, "not_null(placed_at)")
@@ -235,8 +235,8 @@ def test_columns_of_a_table_that_changed_in_one_partition_are_one_cause_each_par
     verdict(root, "events", "warned", *sooner, *later)
     titles = [cause.title for cause in overall(root).causes]
     assert titles == [
-        "4 columns of events changed since February 2024, `column_6` most.",
-        "2 columns of events changed since March 2024, `gift` most.",
+        "4 columns of events have changed since February 2024, `column_6` most.",
+        "2 columns of events have changed since March 2024, `gift` most.",
     ]
     assert [len(cause.findings) for cause in overall(root).causes] == [4, 2]
     assert overall(root).causes[0].detail == "The others: `column_5`, `column_4` and `column_3`."
@@ -246,9 +246,9 @@ def test_what_follows_from_changed_rows_comes_after_them_and_says_so(root: Path)
     for table in ("events", "features/customer", "training/fraud"):
         verdict(root, table, "warned", column("amount", 0.4), column("gift", 0.3))
     first, last = overall(root).causes
-    assert (first.title, len(first.findings)) == ("2 columns of events changed, `amount` most.", 2)
+    assert (first.title, len(first.findings)) == ("2 columns of events have changed, `amount` most.", 2)
     assert (last.title, len(last.findings)) == ("2 features changed with them.", 4)
-    assert last.todo.startswith("They are computed from the rows above: settle those first.")
+    assert last.todo.startswith("They are computed from what changed above, so settle that first.")
 
 
 def test_columns_that_are_missing_more_often_are_one_cause_with_a_bar_each(root: Path, browser: Browser) -> None:
@@ -260,7 +260,7 @@ def test_columns_that_are_missing_more_often_are_one_cause_with_a_bar_each(root:
     ]
     verdict(root, "events", "warned", *lacking, column("relay", 0.5))
     (found,) = overall(root).causes
-    assert found.title == "`mailer` and `relay` are missing more often since February 2024."
+    assert found.title == "`mailer` and `relay` have been missing more often since February 2024."
     assert found.picture
     assert sorted(found.picture.bars) == [("mailer", 0.44, 0.56), ("relay", 0.04, 0.27)]
     browser.open(render(root))
@@ -282,13 +282,13 @@ def test_labels_and_the_functions_that_moved_with_them_are_one_cause(root: Path)
     ]
     verdict(root, "labels/fraud", "warned", *rules, balance)
     (found,) = overall(root).causes
-    assert found.title == "The labels of fraud are not what they were."
+    assert found.title == "The labels of fraud have changed."
     assert found.detail == "2 labeling functions vote or are contradicted on more or fewer rows: `gift` and `large`."
     assert found.picture
     assert found.picture.bars == [("fine", pytest.approx(0.56), pytest.approx(0.82)), ("fraud", 0.44, 0.18)]
     verdict(root, "labels/fraud", "warned", *rules)
     (found,) = overall(root).causes
-    assert found.title == "The labeling functions of fraud are not what they were."
+    assert found.title == "The labeling functions of fraud have changed."
 
 
 def test_functions_of_which_the_same_is_to_say_are_one_cause(root: Path) -> None:
@@ -299,7 +299,7 @@ def test_functions_of_which_the_same_is_to_say_are_one_cause(root: Path) -> None
     wrong = measured("rule_right(e)", 0.1, -1.0, kind="labels", arguments={"rule": "e"}, against_baseline=False)
     verdict(root, "labels/fraud", "warned", *silent, wrong)
     titles = [cause.title for cause in overall(root).causes]
-    assert titles == ["`a`, `b`, `c` and 1 more fell silent.", "`e` is right less often than chance."]
+    assert titles == ["`a`, `b`, `c` and 1 more no longer vote.", "`e` is right less often than chance."]
 
 
 def test_of_more_than_five_causes_the_others_fold(root: Path, browser: Browser) -> None:
@@ -310,7 +310,7 @@ def test_of_more_than_five_causes_the_others_fold(root: Path, browser: Browser) 
     browser.open(render(root))
     seen = "[...document.querySelectorAll('article.cause')].filter(cause => cause.checkVisibility()).length"
     assert browser.evaluate(seen) == 5
-    assert "2 more, of less weight" in shown(browser, "#causes")
+    assert "2 more, less important" in shown(browser, "#causes")
     assert browser.evaluate(seen) == 7
 
 
@@ -326,7 +326,7 @@ def test_of_more_than_five_causes_the_others_fold(root: Path, browser: Browser) 
         (
             "labels/fraud",
             measured("rule_died(large)", 0, 0.0, kind="labels", status="warned", arguments={"rule": "large"}),
-            "Correct `large`, or take it out; if this is right, run `weakfish accept-baseline labels/fraud` and "
+            "Correct `large` or remove it; if the new votes are right, run `weakfish accept-baseline labels/fraud` and "
             "commit `validation/baseline.json`.",
         ),
         (
@@ -337,7 +337,7 @@ def test_of_more_than_five_causes_the_others_fold(root: Path, browser: Browser) 
         (
             "training/fraud",
             check("serving_equals_training(customer)", kind="serving", status="warned", unexpected=1),
-            "Run `weakfish publish`: it writes again what differs.",
+            "Run `weakfish publish`: it rewrites what differs.",
         ),
         (
             "features/customer",
@@ -375,7 +375,7 @@ def test_a_critical_change_fails_the_page_with_its_own_answer(root: Path) -> Non
     verdict(root, "events", "failed", lost)
     run(root, "accept", 61, exit_code=1, message="The gate of events is shut.")
     found = overall(root)
-    assert found.headline == "Failed: events is not fit for use"
+    assert found.headline == "Failed: the events table is not fit for use"
     assert found.what[0] == "events: 300 accepted rows are gone. It matters."
     assert found.todo[0].startswith("Look at what changed in the source.")
 
@@ -507,3 +507,36 @@ def test_four_hundred_checks_with_trends_stay_below_two_megabytes(root: Path) ->
     ]
     verdict(root, "events", "warned", *checks)
     assert 100_000 < render(root).stat().st_size < 2_000_000
+
+
+def of_rule(name: str, rule: str, found: str, **more: Any) -> dict[str, Any]:
+    about = {"kind": "labels", "arguments": {"rule": rule}, "found": found, "against_baseline": name != "rule_right"}
+    return measured(f"{name}({rule})", 0.1, 0.05, **{**about, **more})
+
+
+def test_what_is_wrong_with_one_labeling_function_is_told_once_with_how_its_checks_ended(root: Path) -> None:
+    flipped = of_rule("rule_flipped", "a", "It votes for fine alone.", severity="critical", status="failed")
+    verdict(root, "labels/fraud", "failed", flipped, of_rule("rule_right", "a", "It is right on 81 of 872 dev rows."))
+    (found,) = [cause for cause in overall(root).causes if cause.findings]
+    assert found.title == "`a` votes for another class than before."
+    assert found.detail == "It votes for fine alone."
+    assert found.states == "2 checks, 1 failed and 1 warned"
+
+
+def test_of_several_functions_the_worst_is_named_with_its_figures(root: Path) -> None:
+    wrong = [of_rule("rule_right", name, f"It is right on {n} of 90 dev rows.") for n, name in enumerate(("a", "b"))]
+    verdict(root, "labels/fraud", "warned", *wrong)
+    (found,) = overall(root).causes
+    assert found.title == "`a` and `b` are right less often than chance."
+    assert found.detail == "`a` most: It is right on 0 of 90 dev rows."
+
+
+def test_rows_of_a_table_that_failed_are_not_said_to_be_quarantined(root: Path) -> None:
+    gone = measured("schema", 1.0, 0.0, severity="critical", status="failed", found="tax is gone from 2024-03.")
+    new = measured("schema(new)", 1.0, 0.0, found="New: vat.")
+    rows = check("unique(order_id)", status="quarantined", unexpected=30, unexpected_share=0.025)
+    verdict(root, "events", "failed", gone, new, rows)
+    run(root, "accept", 61, exit_code=1)
+    first, second = overall(root).causes
+    assert first.title == "events: tax is gone from 2024-03. New: vat."
+    assert second.title == "30 rows do not meet `unique(order_id)` (2.5 %) and would be quarantined."

@@ -245,7 +245,7 @@ def test_dots_lie_where_coverage_and_accuracy_are(root: Path, browser: Browser) 
 def test_without_gold_dots_lie_where_the_label_model_has_them(root: Path, browser: Browser) -> None:
     (root / "reports/metrics.json").unlink()
     browser.open(render(root))
-    assert "right, as learned" in browser.evaluate("document.querySelector('#pictures figure').textContent")
+    assert "share right, as learned" in browser.evaluate("document.querySelector('#pictures figure').textContent")
 
 
 def test_those_that_are_wrong_most_are_named(root: Path, browser: Browser) -> None:

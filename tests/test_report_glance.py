@@ -288,7 +288,7 @@ def test_a_profile_that_cannot_be_read_or_is_of_other_data_leaves_the_histogram_
     (cause,) = overall(root).causes
     assert cause.picture is None
     (root / "data/profiles/events.json").write_text(broken)
-    assert "amount of events changed since January 2024" in html(root).replace("<code>", "").replace("</code>", "")
+    assert "amount of events has changed since January 2024" in html(root).replace("<code>", "").replace("</code>", "")
 
 
 def test_precision_and_recall_are_drawn_from_the_curve_and_the_share_of_the_class(root: Path, browser: Browser) -> None:

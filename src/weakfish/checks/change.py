@@ -19,7 +19,8 @@ from weakfish.checks.column_change import (
     of_change,
     outside_check,
 )
-from weakfish.checks.rates import rounded, short_percent
+from weakfish.checks.rates import rounded
+from weakfish.contracts.figures import counted, short_percent
 from weakfish.contracts.gate import EVENTS
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import Check, Severity, Status
@@ -131,7 +132,7 @@ def _of_joined_columns(against: Comparison) -> Iterator[Check | None]:
         "A model trained on the earlier columns now reads different ones; the check of each column says how "
         "far it moved.",
         len(moved) / len(drifts) <= limit,
-        found=f"{len(moved)} of {len(drifts)} columns drifted{', most of all ' + named if named else ''}.",
+        found=f"{len(moved)} of {counted(len(drifts), 'column')} drifted{', most of all ' + named if named else ''}.",
         arguments={"drifted": [check.arguments["column"] for check in moved]},
         observed=rounded(len(moved) / len(drifts)),
         threshold=limit,
@@ -162,14 +163,15 @@ def _volume(against: Comparison) -> Iterator[Check]:
     lost = {name: 1 - rows.get(name, 0) / count for name, count in history.items() if count}
     gone = sum(max(0, count - rows.get(name, 0)) for name, count in history.items())
     name, worst = max(lost.items(), key=lambda item: item[1], default=("", 0.0))
-    told = f"{gone:,} rows of the accepted baseline are gone; {name} lost the most, {short_percent(worst)} of its "
+    are = "is" if gone == 1 else "are"
+    told = f"{counted(gone, 'accepted row')} {are} gone; {name} lost the most, {short_percent(worst)} of its "
     yield moved(
         "lost",
         "critical",
-        "Rows that existed are gone: a file was truncated, or a filter removes too much.",
+        "Rows that existed are gone: a file was cut off, or a filter removes too much.",
         lost,
         limits.lost_rows,
-        f"{told}{history[name]:,}." if gone else "No accepted partition lost rows.",
+        f"{told}{counted(history[name], 'row')}." if gone else "No accepted partition lost rows.",
         "that loses",
     )
     # The last accepted partition may grow, since it was accepted before it was over.
@@ -209,12 +211,12 @@ def _new_volume(against: Comparison, history: Sequence[int]) -> Check:
         "A partition with far more or far fewer rows than usual points to a source that broke or that sends "
         "rows twice.",
         not few and not many,
-        found=f"{worst} has {rows[worst]:,} rows; {low:,.0f} to {high:,.0f} are usual in {len(history)} "
+        found=f"{worst} has {counted(rows[worst], 'row')}; {low:,.0f} to {high:,.0f} are usual in {len(history)} "
         "accepted partitions.",
         arguments={"at_least": rounded(low), "at_most": rounded(high), "few": few, "many": many},
         observed=rows[worst],
         threshold=rounded(high if rows[worst] > usual else low),
-        detects=f"Fewer than {low:,.0f} or more than {high:,.0f} rows in a partition; too few not in the newest.",
+        detects=f"Fewer than {low:,.0f} or more than {high:,.0f} rows in a partition; the newest may have fewer.",
         by_partition={name: float(count) for name, count in against.profile.rows.items() if name != UNDATED},
     )
 
@@ -228,11 +230,14 @@ def _schema(table: str, against: Comparison) -> list[Check]:
     for columns in parts:
         for name, column in columns.items():
             now.setdefault(name, set()).add(column.type)
-    gone = sorted(name for name in before if not all(name in columns for columns in parts))
+    without = {
+        name: [part for part, of in against.profile.partitions.items() if name not in of.columns] for name in before
+    }
+    gone = sorted(name for name, where in without.items() if where)
     retyped = {name: sorted(now[name]) for name in sorted(before) if now.get(name, {before[name]}) != {before[name]}}
     new = sorted(set(now) - set(before))
-    told = [f"{name} is gone" for name in gone]
-    told += [f"{name} was {before[name]}, is {' and '.join(of)}" for name, of in retyped.items()]
+    told = [f"{name} is gone{_from(without[name], len(parts))}" for name in gone]
+    told += [f"{name} was {before[name]} and is {' and '.join(of)}" for name, of in retyped.items()]
     types = {name: {"accepted": before[name], "now": of} for name, of in retyped.items()}
     return [
         of_change(
@@ -261,3 +266,11 @@ def _schema(table: str, against: Comparison) -> list[Check]:
             detects="A single column.",
         ),
     ]
+
+
+def _from(parts: Sequence[str], of: int) -> str:
+    """From which partitions a column is gone; nothing where it is gone from all."""
+    if len(parts) == of:
+        return ""
+    more = f" and {len(parts) - 1:,} more" if len(parts) > 1 else ""
+    return f" from {parts[0]}{more} of {of:,} partitions"

@@ -28,8 +28,8 @@ from weakfish.checks.rates import (
     rounded,
     shares_apart,
     shift,
-    short_percent,
 )
+from weakfish.contracts.figures import counted, short_percent
 from weakfish.contracts.tables import UNDATED, read_partition
 from weakfish.contracts.verdicts import Check, Rows, Severity, measured
 from weakfish.engine.profile import CATEGORIES, ColumnProfile, Profile
@@ -124,11 +124,11 @@ def drift_check(against: Comparison, column: str, severity: Severity) -> Check |
         f"drift({column})",
         severity,
         "Labeling functions, label model and classifier were made for values distributed as in the "
-        "baseline; where these move, they guess.",
+        "baseline; on others they guess.",
         not worst.exceeds(threshold),
-        found=f"The {bins.of} of {column} in the {window.name} ({worst.rows:,} rows) lie PSI {worst.psi:.3g} from the "
-        f"accepted ones ({worst.accepted:,} rows), Jensen-Shannon distance {worst.distance:.2g}; chance alone stays "
-        f"under {worst.noise:.2g} in {short_percent(NOISE)} of cases.",
+        found=f"{_values(bins.of, column)} in the {window.name} ({worst.rows:,} rows) differ from the accepted ones "
+        f"({worst.accepted:,} rows) by a PSI of {worst.psi:.3g} (Jensen-Shannon distance {worst.distance:.2g}); by "
+        f"chance it stays below {worst.noise:.2g} in {short_percent(NOISE)} of cases.",
         arguments={"column": column, "compared": compared},
         observed=rounded(worst.psi),
         threshold=rounded(max(threshold, worst.noise)),
@@ -137,15 +137,20 @@ def drift_check(against: Comparison, column: str, severity: Severity) -> Check |
     )
 
 
+def _values(of: str, column: str) -> str:
+    """What of a column is compared, as the subject of a sentence."""
+    return f"The times {column}, in {of}," if of.startswith("hours") else f"The {of} of {column}"
+
+
 def _detects(bins: Bins, found: Shift, before: ColumnProfile, threshold: float) -> str:
     smallest = found.detectable(threshold)
     rows = f"{found.rows:,} rows against {found.accepted:,}"
-    seen = f"With {rows}, PSI {smallest:.2g} is seen in {short_percent(POWER)} of cases: "
+    seen = f"With {rows}, a PSI of {smallest:.2g} is noticed in {short_percent(POWER)} of cases: "
     if bins.of != "categories":
         moved = moved_mean(found.shares, smallest)
         return f"{seen}a mean of {bins.of} that moved by {moved:.2g} standard deviations."
     if not before.categories:
-        return f"{seen}values where there were nulls alone."
+        return f"{seen}values where there were only nulls."
     name, count = max(before.categories.items(), key=lambda item: (item[1], item[0]))
     share = count / before.rows
     low, high = shares_apart(share, smallest)
@@ -169,7 +174,7 @@ def nulls_check(against: Comparison, column: str, severity: Severity) -> Check |
     bound, detects = limit.bounds(now.rows, then).high, None
     if bound is not None and (surely := _surely(bound, now.rows)) < 1:
         detects = (
-            f"With {now.rows:,} rows, nulls in {short_percent(surely)} of them are seen in "
+            f"With {now.rows:,} rows, nulls in {short_percent(surely)} of them are noticed in "
             f"{short_percent(POWER)} of cases."
         )
     return of_change(
@@ -262,16 +267,19 @@ def categories_check(against: Comparison, column: str) -> Check | None:
     worst = max(sides, key=lambda side: (side.broken, side.share))
     rows, where = worst.now.valued, f"{column} in the {worst.window.name}"
     found = (
-        f"{short_percent(worst.share)} of {rows:,} values of {where} were not accepted; new kinds that repeat: "
-        f"{len(worst.new)}, accepted ones that vanished: {len(worst.vanished)} of {len(worst.then.frequent)}."
+        f"{short_percent(worst.share)} of {rows:,} values of {where} are not in the accepted baseline; "
+        f"{counted(len(worst.new), 'new value')} occur{'s' if len(worst.new) == 1 else ''} often, and "
+        f"{len(worst.vanished)} of {counted(len(worst.then.frequent), 'accepted value')} vanished."
     )
     if worst.now.categories is None:
-        found = f"The values of {where} no longer repeat: there are more than {CATEGORIES}, or names of things."
+        found = f"The values of {where} are no longer categories: there are more than {CATEGORIES}, or they are names."
     bound = worst.chance.bounds(rows, worst.usual).high
     new = 1.0 if bound is None else _surely(bound, rows)
-    seen = "new values are not seen, for rows are too few"
+    seen = "new values are not noticed, since these are too few"
     if new < 1:
-        seen = f"new values are seen in {short_percent(POWER)} of cases from {short_percent(new)} of the rows on"
+        seen = (
+            f"new values are noticed in {short_percent(POWER)} of cases once {short_percent(new)} of the rows have them"
+        )
     window = against.kept
     trend = _trend(against, column, lambda now: _Categories(window, now, before, limit).share, fewest=1)
     return of_change(
@@ -290,8 +298,8 @@ def categories_check(against: Comparison, column: str) -> Check | None:
         },
         observed=rounded(worst.share),
         threshold=limit,
-        detects=f"With {rows:,} rows, {seen}; so is a vanished one that {short_percent(worst.fewest)} of the accepted "
-        "rows had.",
+        detects=f"With {rows:,} rows, {seen}; a vanished value is noticed if {short_percent(worst.fewest)} of the "
+        "accepted rows had it.",
         by_partition=trend if any(trend.values()) else {},
     )
 
@@ -333,11 +341,12 @@ def cardinality_check(against: Comparison, column: str) -> Check | None:
         "warning",
         "Names of things that collapse into a few, or all become unique, neither join nor group as they did.",
         far(found[where]) <= log(limit),
-        found=f"Distinct values of {column} in the {where}: {found[where]:.3g} times what so many rows let expect.",
+        found=f"{column} has {found[where]:.3g} times as many distinct values in the {where} as so many rows should "
+        "have.",
         arguments={"column": column, "compared": {name: rounded(of) for name, of in found.items()}},
         observed=rounded(found[where]),
         threshold=limit,
-        detects=f"With any number of rows, {limit:g} times more or fewer distinct values than that.",
+        detects=f"{limit:g} times more or fewer distinct values than that, whatever the number of rows.",
         by_partition={name: rounded(of) for name, of in parts.items()},
     )
 
@@ -367,7 +376,8 @@ def outside_check(against: Comparison, column: str, files: Mapping[str, Path], s
         severity,
         "Nothing was fitted or reviewed on such values, so what labeling functions and models do with them is a guess.",
         bad <= limit * total or (limit > 0 and not chance.tells(Rate(bad, total), none)),
-        found=f"{bad:,} of {total:,} rows in the {window.name} have {column} outside of {low:g} to {high:g}.",
+        found=f"{bad:,} of {total:,} rows in the {window.name} {'has' if bad == 1 else 'have'} a {column} outside of "
+        f"{low:g} to {high:g}.",
         arguments={"column": column, "compared": window.name, "min_value": low, "max_value": high},
         unexpected=bad,
         unexpected_share=rounded(bad / total),

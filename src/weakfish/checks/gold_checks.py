@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from weakfish.checks.rates import deviations, percent, rounded
+from weakfish.checks.rates import deviations, rounded
+from weakfish.contracts.figures import counted, percent
 from weakfish.contracts.gold import ROWS, ROWS_OF_CLASS, Confusion
 from weakfish.contracts.verdicts import Check, Kind, measured
 from weakfish.files import read_json
@@ -48,7 +49,9 @@ def checks_on_test(project: Project, task: str, metrics: Mapping[str, Any]) -> l
     rows, auc = metrics["test_rows"], metrics["models"].get(LABELS, {}).get("auc", {})
     found = []
     if rows < ROWS:
-        has = "No test row has a gold label" if not rows else f"Only {rows} test rows have gold labels"
+        has = "No test row has a gold label"
+        if rows:
+            has = f"Only {counted(rows, 'test row')} {'has a gold label' if rows == 1 else 'have gold labels'}"
         found.append(
             measured(
                 "evaluation",
@@ -71,13 +74,14 @@ def checks_on_test(project: Project, task: str, metrics: Mapping[str, Any]) -> l
                 "evaluation",
                 f"{CHANCE}(auc)",
                 "warning",
-                "Probabilities that rank rows no better than chance would teach nothing, or the opposite.",
+                "Probabilities that rank rows no better than chance teach a model nothing, or the opposite.",
                 high > COIN and (value > COIN or high > COIN + SLIGHT / 2),
                 against_baseline=False,
                 arguments={"rows": rows, "interval": auc["interval"]},
                 observed=value,
                 threshold=COIN,
-                found=f"Their AUC is {value:.3f} on {rows:,} test rows ({low:.3f} to {high:.3f}); chance has 0.5.",
+                found=f"The AUC of the labels is {value:.3f} on {rows:,} test rows ({low:.3f} to {high:.3f}); chance "
+                "would reach 0.5.",
                 detects="An AUC of 0.5 or less, where rows are enough to tell.",
             )
         )
@@ -116,7 +120,7 @@ def label_quality(kind: Kind, found: Confusion, part: str, significance: float) 
             observed=rounded(hits / rows),
             threshold=0.0,
             found=f"The labels find {hits:,} of {rows:,} {part} rows of {name}.",
-            detects=f"No row of {name} that is found, among {rows:,}.",
+            detects=f"That none of {rows:,} rows of {name} is found.",
         )
     decided = found.rows - found.undecided
     if decided < ROWS or len(asked) < 2:
@@ -132,7 +136,7 @@ def label_quality(kind: Kind, found: Confusion, part: str, significance: float) 
     worse = " They say the opposite of the gold labels." if kappa < -sure else ""
     yield check(
         CHANCE,
-        why="Labels that agree with people no more than chance would teach nothing, whatever a model makes of them.",
+        why="Labels that agree with people no more often than chance would teach a model nothing.",
         holds=kappa > sure or (kappa > 0 and kappa + sure > SLIGHT),
         arguments={"rows": decided, "agree": rounded(agree), "by_chance": rounded(by_chance)},
         observed=rounded(kappa),
@@ -144,14 +148,14 @@ def label_quality(kind: Kind, found: Confusion, part: str, significance: float) 
     share, most = max((rows / decided, name) for rows, name in zip(of_gold, found.classes, strict=True))
     yield check(
         MAJORITY,
-        why="Where always answering the same is right as often, the labels add nothing to knowing the classes' shares.",
+        why="Where always giving one answer is right as often, the labels add nothing to the shares of the classes.",
         holds=agree > share or any(_beats_constant(found, place) for place in asked),
         arguments={"rows": decided, "class": most},
         observed=rounded(agree),
         threshold=rounded(share),
         found=f"The labels are right on {percent(agree)} of {decided:,} {part} rows that they decide; always answering "
         f"{most} would be right on {percent(share)}.",
-        detects="No class of which the labels have a better F1 than answering it always, and no better accuracy.",
+        detects="No better accuracy than always answering one class, and no class with a better F1 than that.",
     )
 
 
@@ -188,6 +192,7 @@ def function_quality(rule: str, dev: Mapping[str, Any] | None, significance: flo
         arguments={"rule": rule, "votes": votes, "correct": correct, "by_chance": rounded(chance)},
         observed=rounded(correct / votes),
         threshold=rounded(chance / votes),
-        found=f"It is right on {right} of {votes:,} dev rows on which it votes; chance would be on {chance:,.0f}.",
-        detects="Fewer right votes than chance would bring, by more than chance explains.",
+        found=f"It is right on {right} of the {votes:,} dev rows on which it votes; chance would be right on "
+        f"{chance:,.0f}.",
+        detects="So few right votes that luck does not explain them.",
     )

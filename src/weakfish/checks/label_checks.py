@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from weakfish.checks.rates import Bounds, Limit, Rate, deviations, distance, percent
+from weakfish.checks.rates import Bounds, Limit, Rate, deviations, distance
+from weakfish.contracts.figures import percent
 from weakfish.contracts.verdicts import Check, Severity, Status, measured
 from weakfish.contracts.votes_file import parse_table, table_json
 from weakfish.errors import TableError
@@ -192,7 +193,7 @@ def label_checks(project: Project, task: str, accepted: Mapping[str, Any] | None
 
 def _check(name: str, severity: Severity, why: str, holds: bool, **more: Any) -> Check:
     if more["arguments"].get("edited"):
-        more["found"] += " Its code has been edited since."
+        more["found"] += " Its code was edited since."
     return measured("labels", name, severity, why, holds, **more)
 
 
@@ -238,7 +239,7 @@ def _answer(compared: _Labels, asked: _Question) -> Check | None:
     bounds = Bounds(None, bounds.high) if asked.upward else bounds
     where = f"{rate.rows:,} {window.text}{asked.rows}"
     said = asked.says.format(share=percent(rate.share), rest=percent(1 - rate.share), where=where)
-    shows = f"a share {bounds.text()} shows" if bounds.text() else "no change shows, they are too few"
+    shows = f"a share {bounds.text()} is noticed" if bounds.text() else "no change is noticed, they are too few"
     figures = {"rows": rate.rows, "where": window.text, "accepted": round(accepted.share, DIGITS)}
     return _check(
         asked.check,
@@ -265,8 +266,8 @@ def _of_classes(compared: _Labels) -> list[Check]:
     questions = [
         _Question(
             f"class_balance({name})",
-            "Where classes have other shares than before, thresholds, class weights and the label model's own class "
-            "balance fit no longer, and what was learned before ranks rows by what is no longer so.",
+            "Where the classes' shares changed, thresholds, class weights and the label model's own class balance no "
+            "longer fit, and models trained before rank rows by what used to be true.",
             mean(name),
             Limit(limits.significance / (len(asked) * windows), difference=limits.class_balance),
             f"The mean probability of {name} is {{share}} over {{where}}",
@@ -344,7 +345,7 @@ def _risen(
         arguments={"rows": rate.rows, "most": most} | ({"accepted": round(accepted.share, DIGITS)} if accepted else {}),
         threshold=threshold,
         found=f"{says.format(share=percent(rate.share), rows=f'{rate.rows:,}')}{known}.",
-        detects=f"A share above {percent(threshold)} shows.",
+        detects=f"A share above {percent(threshold)}.",
         by_partition=labels.by_partition(of),
     )
 
@@ -367,7 +368,7 @@ def _at_clamp(labels: _Labels) -> Check:
         arguments={"functions": rate.rows, "most": limits.at_clamp},
         threshold=limits.at_clamp,
         found=f"{rate.hits:.0f} of {rate.rows} functions that vote have an estimate at its bound{known}.",
-        detects=f"A share above {percent(limits.at_clamp)} shows; so do {percent(limits.rise)} and two functions more.",
+        detects=f"A share above {percent(limits.at_clamp)}, or a rise by {percent(limits.rise)} and two functions.",
     )
 
 
@@ -455,8 +456,9 @@ def _died(compared: _Labels, rule: str, about: dict[str, Any]) -> Check:
         arguments={**about, "rows": now.rows, "where": where, "expected": round(expected, 1)},
         observed=int(now.hits),
         threshold=0.0,
-        found=f"It votes on {now.hits:,.0f} of {now.rows:,} {where}; at its accepted rate it would on {expected:,.0f}.",
-        detects=f"Silence shows on {enough:,} rows or more, on {expected_votes} of which it would vote.",
+        found=f"It votes on {now.hits:,.0f} of {now.rows:,} {where}; at its accepted rate it would vote on "
+        f"{expected:,.0f}.",
+        detects=f"Silence on {enough:,} rows or more, on {expected_votes} of which it would vote.",
     )
 
 
@@ -477,7 +479,7 @@ def _fires_everywhere(compared: _Labels, rule: str, limit: Limit, about: dict[st
         threshold=everywhere,
         found=f"It votes on {percent(rate.share)} of {rate.rows:,} {window.text}; it was "
         f"{percent(accepted.share)} in the accepted baseline.",
-        detects=f"A share of {percent(everywhere)} or more shows.",
+        detects=f"A share of {percent(everywhere)} or more.",
     )
 
 
@@ -521,7 +523,7 @@ def _flipped(compared: _Labels, rule: str, chance: float, about: dict[str, Any])
         observed=round(rate.share, DIGITS) if rate.rows else None,
         threshold=None if away and not contradicts else 0.5,
         found=found,
-        detects=f"{smallest} on {rate.rows:,} {window.text} shows; so do votes for other classes.",
+        detects=f"{smallest} on {rate.rows:,} {window.text}, or votes for other classes.",
         by_partition=compared.by_partition(lambda totals: totals.agreement(rule)),
     )
 
@@ -575,7 +577,7 @@ def _directions(accepted: LabelTotals, now: LabelTotals, rule: str, names: Seque
 
     label = min(accepted.polarity(rule), key=apart)
     today, before = (" and ".join(percent(rate.share) for rate in of.hits(rule, label)) for of in (now, accepted))
-    rows = f" It votes for {names[label]} on {today} of the rows on which the others do and do not"
+    rows = f" It votes for {names[label]} on {today} of the rows on which the others do and do not, respectively"
     return f"{rows}; it was {before} in the accepted baseline."
 
 

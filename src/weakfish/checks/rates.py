@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from weakfish.contracts.figures import percent
 from weakfish.engine.profile import ColumnProfile
 from weakfish.engine.sketch import Ints, Sketch
 
@@ -104,17 +105,6 @@ def distance(now: Rate, accepted: Rate) -> float:
 def deviations(chance: float) -> float:
     """The standard errors beyond which a normal variable lies, on either side, with this chance."""
     return NormalDist().inv_cdf(1 - chance / 2)
-
-
-def percent(share: float) -> str:
-    """A share for people: ``4.0 %``."""
-    return f"{100 * share:.1f} %"
-
-
-def short_percent(share: float) -> str:
-    """A share for people, as short as may be: ``4 %``, and ``0.012 %`` where the share is small."""
-    digits = 3 if 0 < share < 0.001 else 1
-    return f"{100 * share:.{digits}f}".removesuffix(".0") + " %"
 
 
 def rounded(value: float) -> float:

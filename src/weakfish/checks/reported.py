@@ -18,7 +18,7 @@ from weakfish.checks.baseline import Baseline
 from weakfish.checks.change import nothing_accepted
 from weakfish.checks.gates import verdict_of
 from weakfish.checks.gold_checks import LABELS, checks_on_test
-from weakfish.checks.rates import percent
+from weakfish.contracts.figures import percent
 from weakfish.contracts.publications import Emptied
 from weakfish.contracts.record import EVENT_TIMESTAMP, parse
 from weakfish.contracts.tables import open_partition, read_partition

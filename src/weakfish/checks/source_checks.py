@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from weakfish.checks.bad_rows import names_of
 from weakfish.checks.baseline import Entry
 from weakfish.checks.gates import REJECTED
-from weakfish.checks.rates import percent
 from weakfish.checks.repairs import row_count
+from weakfish.contracts.figures import percent
 from weakfish.contracts.ledgers import Ledger, MissingColumn
 from weakfish.contracts.tables import TIME, UNDATED, partition_names, read_partition, schema_of
 from weakfish.contracts.verdicts import Check, Rows, Severity, Status, measured
@@ -76,7 +76,7 @@ def _rejected(ledger: Ledger, accepted: Entry | None) -> Check:
     rejected, read = (ledger.rejected or 0) - (ledger.copies or 0), ledger.rows_in or 0
     earlier = accepted.checks.get(REJECTED) if accepted else None
     before = int(earlier.value or 0) if earlier else 0
-    found = f"All {read:,} lines read are rows."
+    found = f"All {read:,} lines that were read are rows."
     if rejected:
         new = f", {rejected - before:,} more than in the accepted baseline" if before and rejected > before else ""
         first = ledger.reading.rejected[:1] if ledger.reading else ()

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weakfish.cli.help import WholeHelp
+from weakfish.contracts.figures import percent
 from weakfish.project.paths import Project
 
 WIDTH = 110
@@ -51,14 +52,14 @@ def list_rows(rule: str | None, partition: str | None, limit: int, as_json: bool
         _print_json(found)
         return
     share, limit_share = found["bad_share"], found["max_quarantined_share"]
-    most = f"; at most {limit_share:.1%} may be" if limit_share is not None else ""
+    most = f"; at most {percent(limit_share)} may be" if limit_share is not None else ""
     shut = "; the gate is shut, none were let in" if found["gate"] == "shut" else ""
     copies = f", {found['copies']:,} of them exact copies" if found["copies"] else ""
     out = _console()
     _say(
         out,
         f"{found['table']}: {found['rows_read']:,} rows read = {found['kept']:,} kept + {found['quarantined']:,} "
-        f"quarantined + {found['rejected']:,} rejected{copies} ({share:.1%} bad{most})",
+        f"quarantined + {found['rejected']:,} rejected{copies} ({percent(share)} bad{most})",
         "bold",
     )
     _say(out, f"{found['released']:,} released, {found['repaired']:,} repaired{shut}")
@@ -72,7 +73,7 @@ def list_rows(rule: str | None, partition: str | None, limit: int, as_json: bool
     if found["patched_since"]:
         _say(out, "Patches have changed since; the next `dvc repro` applies them.")
     if found["rules"]:
-        rows = ((of["rule"], f"{of['rows']:,}", f"{of['share']:.1%}", of["since"]) for of in found["rules"])
+        rows = ((of["rule"], f"{of['rows']:,}", percent(of["share"]), of["since"]) for of in found["rules"])
         _table(out, rows, "rule", rows="right", share="right", since="left")
         newest = ((of["name"], of["partition"], ", ".join(of["rules"])) for of in found["newest"])
         _table(out, newest, "newest rows", partition="left", rules="left")

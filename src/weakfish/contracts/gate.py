@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from weakfish.contracts.figures import counted, percent
 from weakfish.contracts.ledgers import ledger_file, overriding, read_ledger
 from weakfish.contracts.record import Rooted, Stored
 from weakfish.contracts.tables import partitions
@@ -93,12 +94,12 @@ def failure(verdict: Verdict) -> str | None:
         return None
     limit = verdict.max_quarantined_share
     share = (
-        f" ({verdict.bad} of {verdict.rows_read} rows are bad, {limit:.1%} may be)"
+        f" ({verdict.bad:,} of {counted(verdict.rows_read, 'row')} are bad, at most {percent(limit)} may be)"
         if limit is not None and verdict.bad
         else ""
     )
     what = "; ".join(failed) or "its verdict is failed"
-    return f"The gate of {verdict.table} is shut: {what}{share}; see reports/index.html for the rows."
+    return f"The gate of {verdict.table} is shut: {what}{share}; see reports/index.html."
 
 
 def other_data(table: str) -> str:
@@ -109,10 +110,10 @@ def other_data(table: str) -> str:
 def _sentence(check: Check) -> str:
     if check.error:
         return f"{check.check} could not be run: {check.error}"
-    if check.kind == "source" and check.found:
+    if check.found:
         return f"{check.check} failed: {check.found.rstrip('.')}"
     if check.unexpected is not None:
-        return f"{check.check} failed on {check.unexpected} rows"
+        return f"{check.check} failed on {counted(check.unexpected, 'row')}"
     return f"{check.check} failed, observed {check.observed}"
 
 

@@ -7,6 +7,7 @@ changed in the same partition. What is computed from changed rows follows them, 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,12 +27,12 @@ ORDER = ("source", "error", "schema", "quality", "function", "labels", "rows", "
 
 BAD = ("failed", "quarantined", "warned")
 RULES_DID = {
-    "rule_died": "fell silent",
-    "rule_fires_everywhere": "vote on nearly every row",
-    "rule_flipped": "vote for another class than before",
-    "rule_right": "are right less often than chance",
+    "rule_flipped": ("votes for another class than before", "vote for another class than before"),
+    "rule_died": ("no longer votes", "no longer vote"),
+    "rule_fires_everywhere": ("votes on nearly every row", "vote on nearly every row"),
+    "rule_right": ("is right less often than chance", "are right less often than chance"),
 }
-"""What became of labeling functions, by the check that found it."""
+"""What became of one or several labeling functions, by the check that found it; the worst first."""
 
 WORTH = {
     "better_than_chance": "are no better than chance",
@@ -42,10 +43,10 @@ WORTH = {
 
 
 SOURCE = {
-    "missing_column": "Bring these files with the column under its old name. If files may lack it, list it under "
+    "missing_column": "Deliver these files with the column under its old name. If files may lack it, list it under "
     "`source.optional` in `params.yaml`.",
-    "rejected": "`weakfish quarantine list` says why lines are no rows, and where. Correct their source; if they may "
-    "stay out, `weakfish accept-baseline events` takes that as usual.",
+    "rejected": "`weakfish quarantine list` says which lines became no row, and why. Correct their source; if they may "
+    "stay out, `weakfish accept-baseline events` makes that the norm.",
     "clock": "Correct the clock or the reader behind these rows; `events.wrong_clocks: quarantine` in `params.yaml` "
     "sets such rows aside.",
 }
@@ -76,6 +77,13 @@ class GroupedCause:
     detail: str = ""
     findings: Sequence[Finding] = ()
     picture: Histogram | None = None
+
+    @property
+    def states(self) -> str:
+        """How its checks ended: ``2 checks, 1 failed and 1 warned``."""
+        ended = Counter(check.status for _, check in self.findings)
+        told = [f"{ended[state]} {state}" for state in BAD if ended[state]] if len(ended) > 1 else [self.state]
+        return f"{count(len(self.findings), 'check')}, {listed(told)}"
 
     @property
     def sentences(self) -> str:
@@ -121,6 +129,9 @@ def _keyed(verdict: Verdict, checks: Sequence[Check], accepted: BaselineTable) -
     for check in checks:
         since, column = _onset(check, accepted), _column(check)
         onset[column] = min(filter(None, (onset.get(column, ""), since)), default="")
+    worst = {
+        rule: did for did in reversed(RULES_DID) for of in checks if of.expectation == did and (rule := rule_of(of))
+    }
     found = []
     for check in checks:
         column, rule = _column(check), rule_of(check)
@@ -132,7 +143,7 @@ def _keyed(verdict: Verdict, checks: Sequence[Check], accepted: BaselineTable) -
         elif check.kind == "expectation":
             key = ("rows", table, column or check.check)
         elif rule and check.expectation.startswith(RULES):
-            key = ("function", table, check.expectation)
+            key = ("function", table, worst.get(rule, check.expectation))
         elif rule or check.expectation in ("class_balance", "uncovered") or (area == "labels" and column):
             key = ("labels", table)  # where classes have other shares, functions vote and are contradicted otherwise
         elif check.kind in ("labels", "evaluation"):
@@ -168,28 +179,29 @@ def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: boo
     columns = list(dict.fromkeys(f"`{column}`" for _, of in found if (column := _column(of))))
     rules = list(dict.fromkeys(f"`{rule}`" for _, of in found if (rule := rule_of(of))))
     since = f" since {month(key[2])}" if kind in ("nulls", "columns") and key[2] else ""
+    have = "have" if columns[1:] else "has"
     alike = [of for _, of in found if of.expectation == check.expectation]
     moved = f"{count(len(rules), 'labeling function')} vote{'' if rules[1:] else 's'} or {'are' if rules[1:] else 'is'}"
     votes = f"{moved} contradicted on more or fewer rows: {listed(rules)}." if rules else ""
-    title, detail, picture = describe(check), check.why, None
+    title, detail, picture = describe(check, verdict.verdict != "failed"), check.why, None
     if kind == "labels":
         of = "labels" if columns or "class" in check.arguments or not rules else "labeling functions"
-        title, detail = f"The {of} of {task} are not what they were.", votes or title
+        title, detail = f"The {of} of {task} have changed.", votes or title
         bars = [(rule_of(of) or "", *_shares(of)) for of in alike] if rule_of(check) else []
         bars = bars or _classes(records, task, check)
         picture = of_shares(f"{check.expectation.replace('_', ' ')}, share of rows", bars) or of_column(
             records, table, check
         )
     elif kind == "function":
-        did = RULES_DID.get(check.expectation, "changed")
-        did = did if rules[1:] else did.replace("vote", "votes", 1).replace("are", "is", 1)
-        title, detail = f"{listed(rules)} {did}.", title
+        did = RULES_DID.get(check.expectation, ("changed", "changed"))[bool(rules[1:])]
+        title, detail = f"{listed(rules)} {did}.", f"{f'`{rule_of(check)}` most: ' if rules[1:] else ''}{title}"
     elif kind == "nulls":
-        title, detail = f"{listed(columns)} {'are' if columns[1:] else 'is'} missing more often{since}.", title
+        being = f"{have} been" if since else "are" if columns[1:] else "is"
+        title, detail = f"{listed(columns)} {being} missing more often{since}.", title
         picture = of_shares("share of rows without a value", [(str(_column(of)), *_shares(of)) for of in alike])
     elif kind == "columns":
-        who = f"{count(len(columns), 'column')} of {table} changed{since}, {columns[0]} most."
-        title = who if columns[1:] else f"{columns[0]} of {table} changed{since}."
+        who = f"{count(len(columns), 'column')} of {table} {have} changed{since}, {columns[0]} most."
+        title = who if columns[1:] else f"{columns[0]} of {table} {have} changed{since}."
         detail = f"The others: {listed(columns[1:], 5)}." if columns[1:] else title if not check.found else ""
         picture = of_column(records, table, check)
     elif kind == "derived":
@@ -199,6 +211,8 @@ def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: boo
         picture = of_column(records, at.table, most)
     elif check.expectation in WORTH:
         title, detail = f"The labels of {task} {WORTH[check.expectation]}.", f"{clause(check.found or '')}."
+    elif kind == "schema":
+        title = f"{table}: {' '.join(describe(of) for _, of in found)}"
     elif kind != "rows" or check.unexpected is None:
         title = f"{table}: {title}"
     return GroupedCause(check.status, title, _todo(kind, table, check, rules, changed), detail, found, picture)
@@ -235,7 +249,7 @@ def _todo(kind: str, table: str, check: Check, rules: Sequence[str], changed: bo
         return f"Look at `publish.as_of` in `params.yaml` and at the last events; {before}."
     match kind:
         case "quality" if check.expectation in WORTH:
-            return "Do not use them yet: `weakfish lf try NAME` shows each labeling function on dev gold."
+            return "Do not use them yet. `weakfish lf try FILE` shows how each labeling function does on dev gold."
         case "source":
             return SOURCE.get(check.expectation, "Look at what the source delivered.")
         case "error":
@@ -244,18 +258,20 @@ def _todo(kind: str, table: str, check: Check, rules: Sequence[str], changed: bo
             return f"If the data is wrong, correct its source; if it is right, correct the expectation in {suite}."
         case "function":
             it = "it" if len(rules) == 1 else "them"
-            return f"Correct {listed(rules)}, or take {it} out; if this is right, run {accept}."
+            return f"Correct {listed(rules)} or remove {it}; if the new votes are right, run {accept}."
         case "labels":
-            return f"Look at some of the new labels. If they are right, run {accept}; else correct the functions."
+            return f"Look at some of the new labels. If they are right, run {accept}; otherwise correct the functions."
         case "nulls":
-            return f"Ask the source why. If nobody can fill them, run {accept}."
+            return f"Find out why the source no longer has them. If it never will, run {accept}."
         case "columns" | "schema" if check.against_baseline:
             return f"Look at what changed in the source. If it is the new normal, run {accept}."
         case "derived":
-            follow = "They are computed from the rows above: settle those first" if changed else "Look at these views"
+            follow = (
+                "They are computed from what changed above, so settle that first" if changed else "Look at these views"
+            )
             return f"{follow}. If this is the new normal, run `weakfish accept-baseline` and commit the baseline."
     return {
-        "serving": "Run `weakfish publish`: it writes again what differs.",
+        "serving": "Run `weakfish publish`: it rewrites what differs.",
         "features": "See whether the source still delivers, then run `dvc repro`.",
         "evaluation": "Compare the metrics with those of the last accepted revision before you use these labels.",
         "labels": "Look at the labeling functions before you use these labels.",

@@ -48,6 +48,11 @@ class Trend:
     limit: float | None
     as_shares: bool
 
+    @property
+    def tells(self) -> bool:
+        """Whether it shows more than bad rows without a time, which have a partition of their own."""
+        return any(point.bad and point.name != UNDATED for point in self.points)
+
     def say(self, value: float) -> str:
         """One of its values in words."""
         return percent(value) if self.as_shares else figure(value)

@@ -14,7 +14,7 @@ from weakfish.engine.profile import ColumnProfile
 from weakfish.engine.sketch import Sketch
 from weakfish.project.paths import Project
 from weakfish.report.inputs import RunRecords
-from weakfish.report.wording import figure
+from weakfish.report.wording import figure, percent
 
 BARS = 6
 """Bars of a histogram, at most."""
@@ -22,9 +22,7 @@ BARS = 6
 Bar = tuple[str, float, float]
 """A name, and a share of rows before and now."""
 
-MANTISSA = 52
-
-UNITS = {"distance": "hours from the row's time", "text": "length", "list": "length"}
+UNITS = {"distance": "hours after the row's own time", "text": "length", "list": "length"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Histogram:
     def sentence(self) -> str:
         """What it shows, for those who do not see it."""
         return f"{self.of}: " + ", ".join(
-            f"{name} {before:.1%} before, {now:.1%} now" for name, before, now in self.bars
+            f"{name} {percent(before)} before, {percent(now)} now" for name, before, now in self.bars
         )
 
 
@@ -107,7 +105,7 @@ def _by_name(before: ColumnProfile, now: ColumnProfile) -> list[tuple[str, int, 
 def _by_size(before: Sketch, now: Sketch, whole: bool) -> list[tuple[str, int, int]]:
     """Ranges between round numbers; even steps, or steps that grow where a few numbers are far larger than most."""
     bits = min(before.bits, now.bits)
-    sides = [(_numbers(sketch.at(bits)), sketch.at(bits).counts) for sketch in (before, now)]
+    sides = [(sketch.edges(sketch.codes), sketch.counts) for sketch in (before.at(bits), now.at(bits))]
     numbers, counts = (np.concatenate(part) for part in zip(*sides, strict=True))
     if not len(numbers):
         return []
@@ -116,13 +114,6 @@ def _by_size(before: Sketch, now: Sketch, whole: bool) -> list[tuple[str, int, i
     names = [_range(*ends, whole) for ends in zip([None, *edges], [*edges, None], strict=True)]
     found = [(name, int(a), int(b)) for name, a, b in zip(names, *binned, strict=True)]
     return [bar for bar in found if bar[1] or bar[2]]
-
-
-def _numbers(sketch: Sketch) -> Any:
-    """The least number of each bucket, by size; see `Sketch.of`, which made the codes."""
-    codes = sketch.codes
-    bits = np.where(codes < 0, ~codes, codes) << (MANTISSA - sketch.bits)
-    return np.where(codes < 0, -1.0, 1.0) * bits.view(np.float64)
 
 
 def _edges(numbers: Any, counts: Any) -> list[float]:

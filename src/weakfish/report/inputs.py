@@ -193,6 +193,13 @@ class RunRecords:
             return self.root.resolve().name
 
     @property
+    def ran(self) -> list[str]:
+        """The stages of the pipeline that ran to the end; to render this page does not count."""
+        return [
+            name for name, run in self.runs.items() if name in self.stages and run.exit_code == 0 and name != REPORT
+        ]
+
+    @property
     def ended_at(self) -> datetime | None:
         """When the last stage ended, or began if it did not end; UTC."""
         return max((run.finished_at or run.started_at for run in self.runs.values()), default=None)

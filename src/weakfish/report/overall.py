@@ -43,9 +43,7 @@ class Overall:
     def what(self) -> tuple[str, ...]:
         """Sentences that say what is the matter, the verdict's own last."""
         said = [cause.sentences for cause in self.causes[:SHOWN]]
-        left = len(self.causes) - SHOWN
-        more = [f"{count(left, 'more cause')}; the page has {'it' if left == 1 else 'them'}."] if left > 0 else []
-        return tuple(filter(None, [*said, *more, self.sentence]))
+        return tuple(filter(None, [*said, self._more, self.sentence]))
 
     @property
     def todo(self) -> tuple[str, ...]:
@@ -54,8 +52,14 @@ class Overall:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What is the matter, then what to do."""
-        return (*self.what, *self.todo)
+        """How far the run got, then what is the matter, each with what to do about it."""
+        told = [f"{cause.sentences} {cause.todo}".strip() for cause in self.causes[:SHOWN]]
+        return tuple(filter(None, [self.sentence, *told, self._more]))
+
+    @property
+    def _more(self) -> str:
+        left = len(self.causes) - SHOWN
+        return f"{count(left, 'more cause')}; the page has {'it' if left == 1 else 'them'}." if left > 0 else ""
 
 
 def overall(root: Path) -> Overall:
@@ -73,8 +77,8 @@ def judge(records: RunRecords) -> Overall:
         return Overall("failed", f"Failed: {_failure(records)}", _reach(records), found)
     if stop:
         return Overall("warned", "Still running", _reach(records), found)
-    if not (records.verdicts or records.runs or records.ledgers):
-        begin = "Run `dvc repro` in the project's folder; this page is made again at its end."
+    if not (records.verdicts or records.ran or records.ledgers):
+        begin = "Run `weakfish run` in the project's folder; it renders this page again at its end."
         return Overall("empty", "Nothing has run yet", begin)
     waiting = records.pending()
     so_far = " so far" if waiting else ""
@@ -82,7 +86,7 @@ def judge(records: RunRecords) -> Overall:
     worthless = next((of.title for of in found for _, check in of.findings[:1] if check.expectation in WORTH), None)
     headline = clause(worthless) if worthless else headline
     verdict, headline = ("warned", "Gates were overridden") if overridden else (verdict, headline)
-    more = f" Not run yet: {', '.join(waiting)}." if waiting else ""
+    more = f" Not run yet: {listed([f'`{name}`' for name in waiting])}." if waiting else ""
     return Overall(verdict, f"{headline}{so_far}", f"{_rests_on(records)}{more}", found)
 
 
@@ -93,7 +97,7 @@ def _failure(records: RunRecords) -> str:
         return f"{stop.stage} stopped"
     if records.problems:
         return "not all of the last run can be read"
-    return f"{failed[0].table} is not fit for use" if failed else "what is served is not what was computed"
+    return f"the {failed[0].table} table is not fit for use" if failed else "what is served is not what was computed"
 
 
 def _failed(records: RunRecords) -> list[Verdict]:
@@ -111,7 +115,7 @@ def _broken(records: RunRecords) -> Iterator[GroupedCause]:
         code, message = stop.run.exit_code, stop.run.message
         said = f": {clause(message)}." if message else ", without a message."
         ended = "began and never ended: it was killed." if code is None else f"ended with exit code {code}{said}"
-        yield GroupedCause("failed", f"`{stop.stage}` {ended}", "Do what the message says, then run `dvc repro`.")
+        yield GroupedCause("failed", f"`{stop.stage}` {ended}", "Do what the message says, then run `weakfish run`.")
     for file, reason in records.problems.items():
         from_git = file.startswith(("dvc.", "validation/"))
         todo = f"Repair `{file}`, or restore it from git." if from_git else f"Delete `{file}` and run `dvc repro`."
@@ -130,13 +134,15 @@ def _overridden(records: RunRecords) -> Iterator[GroupedCause]:
 
 def _stale(records: RunRecords) -> Iterator[GroupedCause]:
     """Stages whose outs are about other data or settings than lie there now, and when they ran."""
-    if stale := records.stale:
+    end = records.stop.position if records.stop else len(records.stages)
+    # what comes after a stop did not run, which is said already
+    if stale := {stage: why for stage, why in records.stale.items() if records.position(stage) < end}:
         stage, why = next(iter(stale.items()))
         run = records.runs.get(stage)
         last = f"; it last ran at {when(run.started_at)} UTC" if run else ""
         more = listed([f"`{name}`" for name in stale if name != stage])
         said = f"`{stage}` is stale: {clause(why)}{last}."
-        todo = "Run `dvc repro`; until then what says that it is from an earlier run is not about these data."
+        todo = "Run `weakfish run`. Until then, whatever is marked as from an earlier run is about other data."
         yield GroupedCause("warned", said, todo, f"So {'are' if len(stale) > 2 else 'is'} {more}." if more else "")
 
 
@@ -165,15 +171,15 @@ def _reach(records: RunRecords) -> str:
         after = f"{count(len(left), 'stage')} come{'s' if len(left) == 1 else ''} after it"
         return f"`{stop.stage}` was running when this page was made; {after}. No verdict stands until then."
     if not left:
-        return f"The pipeline stopped at `{stop.stage}`, its last stage. `dvc repro` goes on from there."
+        return f"The pipeline stopped at `{stop.stage}`, its last stage. `weakfish run` continues there."
     what = f"{listed([f'`{stage}`' for stage in left])} did not run"
-    return f"The pipeline stopped at `{stop.stage}`; {what}. `dvc repro` goes on from there."
+    return f"The pipeline stopped at `{stop.stage}`; {what}. `weakfish run` continues there."
 
 
 def _rests_on(records: RunRecords) -> str:
     """What a verdict that lets go on rests on: the checks, and what gold says of the labels."""
     tables, passed, total = records.tally
-    said = f"{count(len(records.runs), 'stage')} ran to the end; there are no verdicts"
+    said = f"{count(len(records.ran), 'stage')} ran to the end; there are no verdicts"
     if total:
         part = f"All {count(total, 'check')}" if passed == total else f"{passed:,} of {count(total, 'check')}"
         said = f"{part} on {count(tables, 'table')} passed"
@@ -215,10 +221,11 @@ def figures(records: RunRecords) -> Iterator[tuple[str, str, str]]:
         labels, models = task.labels, task.metrics.models if task.metrics else {}
         if labels and not task.labels_stale and labels.rows:
             share = percent((labels.covered or 0) / labels.rows)
-            yield f"of rows have a label of {task.name}", share, f"{len(labels.functions)} functions vote"
+            votes = f"{count(len(labels.functions), 'labeling function')}"
+            yield f"of rows have a label of {task.name}", share, votes
         auc = models.get("label_model", {}).get("auc")
         if auc and auc.value is not None and not task.metrics_stale:
-            yield f"AUC of the labels of {task.name}", decimal(auc.value), "on gold that nothing has seen"
+            yield f"AUC of the labels of {task.name}", decimal(auc.value), "on the test part of gold"
     if records.published and records.published.views and not records.outdated("publish"):
         views = records.published.views.values()
         served = sum(view.entities or 0 for view in views)

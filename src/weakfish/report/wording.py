@@ -15,6 +15,9 @@ from weakfish.contracts.verdicts import Check
 NONE = "–"
 """What stands where there is no value."""
 
+MINUS = "\N{MINUS SIGN}"
+"""What stands before a negative number; a hyphen would read as a dash."""
+
 NAMED = 3
 """How many of many names a sentence has."""
 
@@ -83,7 +86,7 @@ def figure(value: float | None) -> str:
     """A number whose size is not known: three digits, or all of them before the point."""
     if value is None:
         return NONE
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", MINUS, 1 if value < 0 else 0)
 
 
 def seconds(value: float | None) -> str:
@@ -201,8 +204,11 @@ def observed(value: Any) -> str | None:
         return None
 
 
-def describe(check: Check) -> str:
-    """A sentence on a check that did not hold; names stand between backticks."""
+def describe(check: Check, passed: bool = True) -> str:
+    """A sentence on a check that did not hold; names stand between backticks.
+
+    While the verdict has not ``passed``, nothing is quarantined yet.
+    """
     if check.error:
         return f"`{check.check}` {found(check)}."
     if check.found:
@@ -217,9 +223,8 @@ def describe(check: Check) -> str:
                 said.replace("do not", "does not", 1).replace("have", "has", 1).replace("share their", "shares its", 1)
             )
         share = f" ({percent(check.unexpected_share)})" if check.unexpected_share is not None else ""
-        aside = (
-            f" and {'was' if check.unexpected == 1 else 'were'} quarantined" if check.status == "quarantined" else ""
-        )
+        are = ("was" if check.unexpected == 1 else "were") if passed else "would be"
+        aside = f" and {are} quarantined" if check.status == "quarantined" else ""
         return f"{count(check.unexpected, 'row')} {said.format_map(names)}{share}{aside}."
     if check.threshold is not None and check.value is not None:
         return f"`{check.check}` is {figure(check.value)}, not {limit(check) or 'as it should be'}."
