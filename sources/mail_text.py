@@ -26,6 +26,11 @@ SUPERSETS = {
 SINGLE_BYTE = re.compile(r"cp1[12]\d\d|cp[4-8]\d\d|iso8859|koi8|mac|latin|tis")
 NOT_FOR_MAIL = re.compile(r"utf-(7|16|32)|(raw-)?unicode-escape|undefined|idna|punycode|ascii")
 
+UNFINISHED = 50
+"""A tag or comment that does not end is read again from each ``<`` in it, of which so many are allowed: the time would
+grow with the square of the text. What follows is left out beyond that, as browsers leave out all of it.
+"""
+
 _BLOCK = re.compile(
     r"address|blockquote|br|center|div|dl|dt|dd|fieldset|form|h[1-6r]|li|ol|p|pre|table|td|th|title|tr|ul"
 )
@@ -131,6 +136,8 @@ class HtmlText(HTMLParser):
         self._hidden = ""
         self._pieces: list[str] = []
         self.feed(html.replace("<![", "<!x["))  # a comment to browsers; the parser would raise on most of them
+        if self.rawdata.count("<") > UNFINISHED:
+            self.rawdata = ""
         self.close()
 
     @property

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from base64 import b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from sources.mail import MailSource
 from sources.mail_message import read_message
-from sources.mail_text import decode_text, decode_words
+from sources.mail_text import HtmlText, decode_text, decode_words
 from weakfish.errors import ParamsError, SourceError
 
 SETTINGS: dict[str, Any] = {
@@ -432,3 +433,30 @@ def test_the_environment_goes_before_the_salt_of_the_settings(tmp_path: Path, mo
 def test_a_setting_that_cannot_be_used_is_named(chosen: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ParamsError, match=f"params.yaml: {complaint}"):
         MailSource(chosen)
+
+
+@pytest.mark.parametrize(
+    "unit", ["<a ", "<a b='", '<a b="c" ', "<!--", "<![x", "<!x", "</", "</a ", "<?x", "&", "<b>", "<i", "< "]
+)
+@pytest.mark.parametrize("begin", ["", "<script>", "<style>x</style"])
+def test_html_twice_as_long_is_twice_the_work(begin: str, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work is what is left of the text each time that the parser looks for the end of something."""
+    looked: list[int] = []
+
+    def counted(look: Callable[[HtmlText, int], int]) -> Callable[[HtmlText, int], int]:
+        def measured(self: HtmlText, at: int, *more: int) -> int:
+            end = look(self, at, *more)
+            looked.append((len(self.rawdata) if end < 0 else end) - at)
+            return end
+
+        return measured
+
+    for name in ("starttag", "endtag", "comment", "html_declaration", "bogus_comment", "pi"):
+        monkeypatch.setattr(HtmlText, f"parse_{name}", counted(getattr(HtmlText, f"parse_{name}")))
+
+    def work(times: int) -> int:
+        looked.clear()
+        HtmlText(begin + unit * times)
+        return sum(looked)
+
+    assert work(2000) <= 2.5 * work(1000) + 1000
