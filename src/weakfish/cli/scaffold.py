@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--quote", metavar="CHARACTER", help="What stands around fields; `none` where quotes are text.")
 @click.option("--escape", type=click.Choice(["backslash", "none"]), help="What escapes quotes, as in MySQL's dumps.")
 @click.option("--decimal", type=click.Choice([".", ","]), help="The mark before the decimals of numbers.")
+@click.option("--thousands", type=click.Choice([",", "'", "space"]), help="The mark between thousands: 1,234.50.")
 @click.option("--header", metavar="A,B,...", help="The names of all fields; `first` line has them, or `none` does.")
 @click.option("--skip", type=click.IntRange(0), metavar="LINES", help="Lines at the start of each file to leave out.")
 @click.option("--records", metavar="KEY", help="The key of JSON whose list holds the rows: data, or result.rows.")
@@ -128,9 +129,9 @@ def _dialect(said: dict[str, Any]) -> dict[str, Any]:
     """
     from weakfish.sources.tabular.settings import read_settings
 
-    names = ("encoding", "delimiter", "quote", "escape", "decimal", "skip", "records")
+    names = ("encoding", "delimiter", "quote", "escape", "decimal", "thousands", "skip", "records")
     found = {name: said[name] for name in names if said[name] is not None}
-    for name in {"delimiter", "quote"} & set(found):
+    for name in {"delimiter", "quote", "thousands"} & set(found):
         found[name] = _CHARACTERS.get(found[name], found[name])
     if "escape" in found:
         found["escape"] = "\\" if found["escape"] == "backslash" else None

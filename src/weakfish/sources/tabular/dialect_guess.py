@@ -45,13 +45,14 @@ class Dialects:
 
 @dataclass(frozen=True)
 class _Dialect:
-    """Of one file; ``header`` are names where it has no line of them."""
+    """Of one file; ``header`` are names where it has no line of them, ``skip`` lines stand before a likelier one."""
 
     delimiter: str
     quote: str | None
     escape: str | None
     names: tuple[str, ...]
     header: tuple[str, ...] | None
+    skip: int | None = None
 
 
 def guess_dialects(files: Sequence[RawFile], kind: str, said: Mapping[str, Any]) -> Dialects:
@@ -84,6 +85,12 @@ def guess_dialects(files: Sequence[RawFile], kind: str, said: Mapping[str, Any])
         if dialect is not None:
             dialects[file.name] = dialect
             found.names[file.name] = list(dialect.names)
+            if dialect.skip is not None:
+                taken = ", ".join(repr(name[:40]) for name in dialect.names[:4])
+                found.notes.append(
+                    f"{file.name}: line {dialect.skip + 1} seems to hold the names of columns rather than {taken}; "
+                    f"--skip {dialect.skip} takes it."
+                )
     _settle_encoding(found, encodings, telling)
     if dialects:
         _settle(found, dialects)
@@ -169,9 +176,35 @@ def _dialect(file: RawFile, said: Mapping[str, Any]) -> _Dialect | None:
                 escape = ESCAPE
                 continue
             quote = said["quote"] if "quote" in said else _quote(text, delimiter)
-            rows = list(sample(text, Grammar(delimiter, quote, escaped=escape is not None)))
-        names, header = _names(file, rows, said.get("header"))
-        return _Dialect(delimiter, quote, escape, names, header)
+            grammar = Grammar(delimiter, quote, escaped=escape is not None)
+            rows = list(sample(text, grammar))
+            names, header = _names(file, rows, said.get("header"))
+            skip = None if header or "header" in said else _likelier(text, grammar, names)
+        return _Dialect(delimiter, quote, escape, names, header, skip)
+
+
+def _likelier(text: Text, grammar: Grammar, names: tuple[str, ...]) -> int | None:
+    """How many lines stand before the record behind that of the names, where that one looks like the names of all rows.
+
+    Its fields differ, are of no row, and are no values in columns of values.
+    """
+    records, lines = [], text.line - 1
+    for record in islice(grammar.records(text, READ), SAMPLE):
+        if record.raw and record.problem is None:
+            records.append((lines, grammar.fields(record.raw)))
+        lines += record.lines
+    place = next((place for place, (_, fields) in enumerate(records) if _texts(fields) == names), len(records))
+    if len(records) < place + 4:
+        return None
+    before, row = records[place + 1]
+    body = [fields for _, fields in records[place + 2 :] if len(fields) == len(row)]
+    if not all(row) or len(set(row)) < len(row) or not body:
+        return None
+    columns = list(zip(*body, strict=True))
+    values = [_values(below) and not _VALUE.fullmatch(value) for value, below in zip(row, columns, strict=True)]
+    wrong = [_values(below) and _VALUE.fullmatch(value) is not None for value, below in zip(row, columns, strict=True)]
+    again = any(value in below for value, below in zip(row, columns, strict=True))
+    return before if any(values) and not any(wrong) and not again else None
 
 
 def _fits(text: Text, mark: str) -> tuple[int, bool, int]:
@@ -246,10 +279,15 @@ def _are_values(row: Fields, body: Sequence[Fields]) -> bool:
     """Whether a row is one of values, as those below are, and not of names."""
     signs = []
     for value, below in zip(row, zip(*body, strict=True), strict=False):
-        known = [each for each in below if each.strip()]
-        if known and sum(_VALUE.fullmatch(each) is not None for each in known) >= _COLUMNS * len(known):
+        if _values(below):
             signs.append(_VALUE.fullmatch(value) is not None if value.strip() else None)
     if False in signs or row in body:
         return False
     columns = list(zip(*body, strict=True))
     return True in signs or any(value.strip() and value in below for value, below in zip(row, columns, strict=False))
+
+
+def _values(fields: Sequence[bytes]) -> bool:
+    """Whether nearly all fields of a column that are not empty are numbers, times and the like."""
+    known = [each for each in fields if each.strip()]
+    return bool(known) and sum(_VALUE.fullmatch(each) is not None for each in known) >= _COLUMNS * len(known)

@@ -16,6 +16,9 @@ from weakfish.sources.tabular.times import to_dates, to_times
 GOOD = 0.99
 """The share of a column's values that have to be of a type."""
 
+MOSTLY = 0.9
+"""The share of a column's values that have a form of which a person is told."""
+
 _NUMERIC = (
     r"^(?P<first>\d{1,2})(?P<mark>[./-])(?P<second>\d{1,2})(?P<again>[./-])(?P<year>\d{4}|\d{2})"
     r"(?:(?P<gap>,? +|T)(?P<hour>\d{1,2}):\d{2}(?P<seconds>:\d{2}(?:[.,]\d{1,9})?)?(?P<half> ?[AaPp]\.?[Mm]\.?)?"
@@ -159,6 +162,41 @@ def with_point(texts: pa.Array) -> pa.Array:
     """Texts, those of numbers with a decimal comma with a point instead, and without marks between thousands."""
     pointed = pc.replace_substring(pc.replace_substring_regex(texts, r"[. '\x{a0}\x{202f}]", ""), ",", ".")
     return pc.if_else(pc.fill_null(pc.match_substring_regex(texts, _COMMA), False), pointed, texts)
+
+
+def ungrouped(texts: pa.Array, mark: str | None) -> pa.Array:
+    """Texts, those of numbers with a mark before each three digits (with a point before decimals) without it."""
+    if mark is None:
+        return texts
+    marks = r"[ \x{a0}\x{202f}]" if mark == " " else mark
+    whole = pc.match_substring_regex(texts, rf"^\s*[+-]?\d{{1,3}}(?:{marks}\d{{3}})+(?:\.\d*)?\s*$")
+    if not pc.any(whole, min_count=0).as_py():
+        return texts
+    return pc.if_else(pc.fill_null(whole, False), pc.replace_substring_regex(texts, marks, ""), texts)
+
+
+_PLAIN_NUMBER = r"[+-]?\d+(?:\.\d+)?"
+_GROUPED = r"[+-]?\d{1,3}(?:(?:,\d{3})+|(?:'\d{3})+|(?:[ \x{a0}\x{202f}]\d{3})+)(?:\.\d+)?"
+_SIGN = r"(?:\p{Sc}|USD|EUR|GBP|CHF|JPY|CNY|INR|RUB|KZT)"
+_AMOUNT = r"[+-]?\d[\d.,' \x{a0}\x{202f}]*"
+_WITH_SIGN = rf"[+-]?{_SIGN} ?{_AMOUNT}|{_AMOUNT}(?:%|{_SIGN})"
+FORMS = {
+    "grouped": rf"^(?:{_PLAIN_NUMBER}|{_GROUPED})$",
+    "signed": rf"^(?:{_PLAIN_NUMBER}|{_WITH_SIGN})$",
+    "nested": r"(?s)^[\[{].*[\]}]$",
+    "digits": r"^\+?\d[\d ]*$",
+}
+"""Forms of texts that are no words: numbers with separators, with signs of percent or money; lists and maps; digits."""
+
+
+def form_of(texts: pa.Array) -> tuple[str | None, str]:
+    """The form of trimmed texts, as in `FORMS`, and a text that is of it; None where they are of none."""
+    for name, form in FORMS.items():
+        telling = {"grouped": f"^{_GROUPED}$", "signed": f"^(?:{_WITH_SIGN})$"}.get(name, form)
+        found = texts.filter(pc.match_substring_regex(texts, telling))
+        if len(found) and pc.sum(pc.match_substring_regex(texts, form)).as_py() >= MOSTLY * len(texts):
+            return name, found[0].as_py()
+    return None, ""
 
 
 def decimal_mark(columns: Iterable[pa.Array]) -> str | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.record import UNITS
-from weakfish.sources.tabular.formats import GOOD, Order, TimeFormat, told
+from weakfish.sources.tabular.formats import GOOD, Order, TimeFormat, form_of, told
 from weakfish.sources.tabular.settings import Conversion, Kind
 from weakfish.sources.tabular.times import unit_of
 from weakfish.sources.tabular.types import convert, inexact, leads_with_zero
@@ -41,14 +41,18 @@ COLLISIONS = 5
 """Rows that random numbers of the column's range would be expected to share, from which on unique ones are ids."""
 
 
+NAME, LONG_NAME = 5, 60
+"""The most words and characters, on average, of texts that name something."""
+
+
 @dataclass(frozen=True)
 class SampledColumn:
     """A column of the sample.
 
     ``header`` is its name in the files, ``distinct`` counts values in the sample, ``null_values`` are the texts that
     stand for null in it, ``null_words`` those that might. ``format`` is that of times and dates which need one.
-    ``identifies`` says that its values tell rows apart, and nothing else. ``notes`` tell of values that its kind
-    changes.
+    ``identifies`` says that its values tell rows apart, and nothing else. ``shape`` is the form of texts that are no
+    words, as in `formats.FORMS`. ``notes`` tell of values that its kind changes, or does not read.
     """
 
     name: str
@@ -64,6 +68,7 @@ class SampledColumn:
     null_words: tuple[str, ...] = ()
     format: TimeFormat | None = None
     identifies: bool = False
+    shape: str | None = None
     notes: tuple[str, ...] = ()
 
     def ordered(self, order: Order) -> SampledColumn:
@@ -90,7 +95,11 @@ def describe(name: str, header: str, texts: pa.Array, stated: Kind | None = None
     given = readable.filter(pc.invert(pc.match_substring(readable, NOT_TEXT)))
     known = given.filter(pc.invert(pc.is_in(pc.utf8_trim_whitespace(given), pa.array(["", *NULLS]))))
     kind, reason, form = _kind(name, pc.utf8_trim_whitespace(known))
-    if stated is not None and kind != stated:
+    shape, sample = form_of(pc.utf8_trim_whitespace(known))
+    remarks = list(_remarks(name, kind, stated, known, shape, sample))
+    if stated == "string" and kind in ("integer", "number"):
+        kind, reason, form = stated, "it is text in the files themselves", None
+    elif stated not in (None, "string") and kind != stated:
         kind, reason, form = stated, f"its type is that of {_PLURAL.get(stated, stated)}", None
     present = set(pc.unique(pc.utf8_trim_whitespace(given)).to_pylist())
     words = tuple(text for text in NULLS if text in present)
@@ -109,7 +118,8 @@ def describe(name: str, header: str, texts: pa.Array, stated: Kind | None = None
         null_words=words,
         reason=reason,
         format=form,
-        notes=tuple(_changes(name, kind, known, words, len(readable) - len(given))),
+        shape=shape if kind == "string" else None,
+        notes=(*_changes(name, kind, known, words, len(readable) - len(given)), *remarks),
     )
     return replace(found, identifies=_identifies(found, known))
 
@@ -131,6 +141,26 @@ def _changes(name: str, kind: Kind, known: pa.Array, words: Sequence[str], unrea
                     "keeps them apart."
                 )
                 return
+
+
+def _remarks(
+    name: str, kind: Kind, stated: Kind | None, known: pa.Array, shape: str | None, sample: str
+) -> Iterator[str]:
+    """What to say of texts that a person may take for numbers."""
+    if stated == "string" and kind in ("integer", "number"):
+        yield (
+            f"Column {name} is text in the files and stays text, as {known[0].as_py()[:40]!r}; --type {name}={kind} "
+            "reads numbers."
+        )
+    elif shape == "grouped":
+        mark = next(mark for mark in ",' \xa0\u202f" if mark in sample)
+        flag = f"--thousands {mark if mark in ',' else chr(34) + mark + chr(34) if mark == chr(39) else 'space'}"
+        yield f"Column {name} has numbers with separators, such as {sample[:40]!r}; {flag} reads them as numbers."
+    elif shape == "signed":
+        yield (
+            f"Column {name} stays text, for values such as {sample[:40]!r} are no plain numbers; take their signs off "
+            f"in the files, or in functions: events.{name}.re_replace('[^0-9.-]', '').try_cast('float64')."
+        )
 
 
 def _kind(name: str, known: pa.Array) -> tuple[Kind, str, TimeFormat | None]:
@@ -239,7 +269,18 @@ def _share(values: int, nulls: int) -> str:
 
 def is_text(column: SampledColumn) -> bool:
     """Whether a column holds running text."""
-    return column.kind == "string" and column.words >= 3 and column.distinct > max(50, 0.2 * column.values)
+    return (
+        column.kind == "string"
+        and column.shape is None
+        and column.words >= 3
+        and column.distinct > max(50, 0.2 * column.values)
+    )
+
+
+def _is_name(column: SampledColumn, *, named: bool) -> bool:
+    """Whether texts may name something: no list, amount or sentence, and digits only in a column of such a name."""
+    plain = column.shape is None or (column.shape == "digits" and named)
+    return column.kind == "string" and plain and column.words <= NAME and column.length <= LONG_NAME
 
 
 def text_choices(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice, ...]:
@@ -259,7 +300,7 @@ def label_choices(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice
     found = []
     for column in columns:
         named = bool(_LABEL.search(column.name))
-        right = column.kind in ("string", "boolean") or (column.kind == "integer" and named)
+        right = column.kind == "boolean" or (column.kind == "integer" and named) or _is_name(column, named=named)
         if column.name not in taken and right and 2 <= column.distinct <= min(50, max(column.values // 2, 2)):
             unknown = column.nulls > 0 or bool(column.null_words)
             sure = named and (unknown or not column.name.startswith("is_"))
@@ -273,7 +314,7 @@ def entity_choices(columns: list[SampledColumn], taken: set[str]) -> tuple[Choic
     found: dict[bool, list[Choice]] = {True: [], False: []}
     for column in columns:
         named = bool(_ENTITY.search(column.name))
-        right = column.kind == "string" or (column.kind == "integer" and named)
+        right = (column.kind == "integer" and named) or _is_name(column, named=named)
         many = column.distinct >= (2 if named else 20)
         back = 1.05 if named else 1.5  # where there are many, few come back in a sample
         if column.name not in taken and right and many and column.values >= back * column.distinct:

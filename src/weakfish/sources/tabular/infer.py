@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from weakfish.errors import SourceError
 from weakfish.sources.tabular.csv import read_delimited
 from weakfish.sources.tabular.dialect_guess import Dialects, guess_dialects
-from weakfish.sources.tabular.formats import Order, decimal_mark, with_point
+from weakfish.sources.tabular.formats import Order, decimal_mark, ungrouped, with_point
 from weakfish.sources.tabular.guess import (
     Choice,
     SampledColumn,
@@ -113,7 +113,7 @@ def infer(
     most = min(len(files), FILES)
     chosen = [files[place * (len(files) - 1) // max(most - 1, 1)] for place in range(most)]
     dialects = guess_dialects(chosen, formats[0], said or {})
-    headers, left_out = _headers(chosen, formats[0], dialects)
+    headers, left_out, as_text = _headers(chosen, formats[0], dialects)
     # the reader finds a column by its header's plain form, whatever the settings name it later
     columns = dict.fromkeys(headers, "string")
     settings = TabularSettings.model_construct(path=".", columns=columns, null_values=(), **dialects.settings)
@@ -128,7 +128,14 @@ def infer(
         dialects.notes.append("Numbers have a decimal comma: 1.234,5 is 1234.5; --decimal . takes them as they are.")
     if dialects.settings.get("decimal") == ",":
         rows = pa.table({name: with_point(rows[name]) for name in rows.column_names})
-    stated = _stated(chosen[0]) if formats[0] == "parquet" else {}
+    stated: dict[str, Kind] = dict.fromkeys(as_text, "string")
+    if mark := dialects.settings.get("thousands"):
+        plain_rows = pa.table({name: ungrouped(rows[name], mark) for name in rows.column_names})
+        for name, header in headers.items():
+            if plain_rows[name] != rows[name]:  # who names the mark wants them as numbers
+                stated.pop(header, None)
+        rows = plain_rows
+    stated |= _stated(chosen[0]) if formats[0] == "parquet" else {}
     found = [
         describe(name, header, rows[name].combine_chunks(), stated.get(header)) for name, header in headers.items()
     ]
@@ -145,6 +152,7 @@ def infer(
         *left_out,
         *_null_words(found, labels[0].column if labels and labels[0].sure else "")[:5],
         *[note for column in found for note in column.notes],
+        *[f"{r.file} {r.reason}." for r in rejects.kept if r.kind == "file" and r.reason.endswith("left out")][:5],
         *[f"{r.file}, line {r.line}: {r.reason}." for r in rejects.kept if r.kind == "line"][:5],
         *dialects.notes,
     ]
@@ -233,8 +241,10 @@ def _decided(
     return column
 
 
-def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[str, str], list[str]]:
+def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[str, str], list[str], list[str]]:
     """Columns of all files, by the name they will have, as the files name them; and what to say of them.
+
+    The third are the headers that all files themselves say to be text.
 
     Raises
     ------
@@ -244,8 +254,12 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
     headers: dict[str, str] = {}
     left_out: dict[str, None] = {}
     of_files: dict[str, set[str]] = {}
+    as_text: dict[str, bool] = {}
     for file in files:
-        names = [name for name in (*_names(file, kind, dialects), *file.hive) if name]
+        said = _names(file, kind, dialects)
+        for name, text in said.items():
+            as_text[name] = as_text.get(name, True) and text
+        names = [name for name in (*said, *file.hive) if name]
         for header in names:
             if headers.setdefault(plain(header), header) != header:
                 left_out[header] = None
@@ -261,10 +275,11 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
                 f"{name} has the columns {_some(columns)}, none of which another file has ({_some(others)}); "
                 "name files of one kind, or make their delimiters alike."
             )
-    return headers, [
+    notes = [
         f"Column {header!r} is left out: {headers[plain(header)]!r} has the same plain name; rename it in the files."
         for header in left_out
     ]
+    return headers, notes, [header for header, text in as_text.items() if text]
 
 
 def _why_none(files: Sequence[RawFile], rejects: Rejects) -> str:
@@ -294,18 +309,25 @@ def _stated(file: RawFile) -> dict[str, Kind]:
     return {header_of(path): kind for path, stated in leaves for kind, test in tests.items() if test(stated)}
 
 
-def _names(file: RawFile, kind: str, dialects: Dialects) -> Iterable[str]:
+def _names(file: RawFile, kind: str, dialects: Dialects) -> dict[str, bool]:
+    """The headers of a file, and whether the file itself says that they are text."""
     if kind == "parquet":
         try:
-            return [header_of(path) for path, _ in leaves_of(pq.read_schema(file.path), lambda _: False)]
+            leaves = leaves_of(pq.read_schema(file.path), lambda _: False)
+            return {header_of(path): _is_text(stated) for path, stated in leaves}
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise SourceError(f"{file.name} is not readable Parquet ({reason}); take it away.") from error
     if kind == "csv":
-        return dialects.names.get(file.name, [])
+        return dict.fromkeys(dialects.names.get(file.name, []), False)
     with Text(file, dialects.settings.get("encoding")) as text:
         text.fill(HEAD)
         if records := dialects.settings.get("records"):
             return keys_of(each.raw for each in islice(elements(text, records), 1000))
         lines = (each.raw for each in documents(text)) if spans_lines(text) else text.buffer[:HEAD].splitlines()
         return keys_of(islice(lines, 1000))
+
+
+def _is_text(stated: pa.DataType) -> bool:
+    stated = stated.value_type if pa.types.is_dictionary(stated) else stated
+    return any(test(stated) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))

@@ -109,31 +109,33 @@ MANY = 50
 """The most keys of an inner object that become columns: one with more is a table of its own, and stays JSON."""
 
 
-def keys_of(lines: Iterable[bytes]) -> list[str]:
-    """The headers of the objects in some lines, those of inner objects apart, in order.
+def keys_of(lines: Iterable[bytes]) -> dict[str, bool]:
+    """The headers of the objects in some lines, in order, and whether all their values are texts.
 
-    An inner object stays whole where it is a plain value elsewhere, or its keys are many.
+    Those of inner objects are apart. An inner object stays whole where it is a plain value elsewhere, or its keys are
+    many.
     """
     whole: set[str] = set()
     inner: dict[str, set[str]] = {}
-    found: dict[Path, None] = {}
+    found: dict[Path, set[bool]] = {}
     for line in lines:
         with suppress(ValueError, RecursionError):
             record = json.loads(line)
             for path, value in leaves(record.items() if isinstance(record, dict) else (), whole.__contains__):
-                found.setdefault(path)
+                kinds = found.setdefault(path, set())
                 if value is not None:
+                    kinds.add(isinstance(value, str))
                     whole.add(header_of(path))
                 for depth in range(1, len(path)):
                     inner.setdefault(header_of(path[:depth]), set()).add(path[depth])
     whole |= {header for header, keys in inner.items() if len(keys) > MANY}
-    kept: dict[str, None] = {}
-    for path in found:
+    kept: dict[str, bool] = {}
+    for path, kinds in found.items():
         above = next((header for depth in range(1, len(path)) if (header := header_of(path[:depth])) in whole), None)
         header = above or header_of(path)
         if header not in inner or header in whole:  # else it is null in some objects, and an object in the others
-            kept.setdefault(header)
-    return list(kept)
+            kept[header] = kept.get(header, True) and kinds <= {True}
+    return kept
 
 
 _HALF = re.compile("[\ud800-\udfff]")

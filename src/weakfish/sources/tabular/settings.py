@@ -39,11 +39,15 @@ MADE_TIME = "event_time"
 
 @dataclass(frozen=True)
 class Conversion:
-    """How texts of a column become values: which mean null, the zone of times that name none, their own format."""
+    """How texts of a column become values: which mean null, the zone of times that name none, their own format.
+
+    ``thousands`` is the mark before each three digits of numbers.
+    """
 
     nulls: tuple[str, ...] = ("",)
     time_zone: str = "UTC"
     time_format: str | None = None
+    thousands: str | None = None
 
 
 class GoldColumn(Section):
@@ -67,7 +71,7 @@ class TabularSettings(Section):
     ``time_zone``. ``time_formats`` has, by column, the format of times and dates that are not ISO 8601: one of
     ``strftime``, or the unit of a count since 1970 (s, ms, us, ns). Values in ``null_values`` are null: in every
     column, or by column; in the others only the empty text is. ``optional`` are columns that whole
-    files may lack.
+    files may lack. ``thousands`` is the mark before each three digits of numbers, with a point before their decimals.
 
     Of JSON: ``records`` is the key of the lists whose objects are the rows, where others are around them: ``data``, or
     ``result.rows`` in an inner object.
@@ -94,6 +98,7 @@ class TabularSettings(Section):
     null_values: tuple[str, ...] | dict[Name, tuple[str, ...]] = ("",)
     time_formats: dict[Name, str] = Field(default_factory=dict)
     optional: tuple[str, ...] = ()
+    thousands: Literal[",", "'", " "] | None = None
 
     @field_validator("delimiter", "quote")
     @classmethod
@@ -148,6 +153,8 @@ class TabularSettings(Section):
             raise ValueError(f"null_values names {min(strange)!r}, which is not among columns")
         if self.delimiter is not None and self.delimiter == self.quote:
             raise ValueError("delimiter and quote must differ")
+        if self.thousands == self.decimal:
+            raise ValueError("thousands and decimal must differ")
         for task, column in self.gold_columns.items():
             if self.classes_of(column) != getattr(self.gold[task], "values", None):
                 raise ValueError(
@@ -168,7 +175,7 @@ class TabularSettings(Section):
     def conversion(self, column: str) -> Conversion:
         """How the texts of a column become values."""
         nulls = self.null_values.get(column, ("",)) if isinstance(self.null_values, dict) else self.null_values
-        return Conversion(nulls, self.time_zone, self.time_formats.get(column))
+        return Conversion(nulls, self.time_zone, self.time_formats.get(column), self.thousands)
 
     @property
     def schema(self) -> pa.Schema:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.sources.tabular import pieces as sizes
+from weakfish.sources.tabular.formats import ungrouped
 from weakfish.sources.tabular.settings import ARROW, Conversion
 from weakfish.sources.tabular.times import of_timestamps, to_dates, to_times
 
@@ -147,8 +148,8 @@ def _strings(texts: pa.Array, _: Conversion) -> pa.Array:
     )
 
 
-def _integers(texts: pa.Array, _: Conversion) -> pa.Array:
-    whole = _matching(texts, _INTEGER)
+def _integers(texts: pa.Array, how: Conversion) -> pa.Array:
+    whole = _matching(ungrouped(texts, how.thousands), _INTEGER)
     digits = pc.replace_substring_regex(whole, r"^\+|\.0*$", "")
     try:
         return pc.cast(digits, pa.int64())
@@ -157,8 +158,8 @@ def _integers(texts: pa.Array, _: Conversion) -> pa.Array:
         return pa.array([v if v is not None and -(1 << 63) <= v < 1 << 63 else None for v in values], pa.int64())
 
 
-def _floats(texts: pa.Array, _: Conversion) -> pa.Array:
-    plain = pc.replace_substring_regex(_matching(texts, _NUMBER), r"^\+", "")
+def _floats(texts: pa.Array, how: Conversion) -> pa.Array:
+    plain = pc.replace_substring_regex(_matching(ungrouped(texts, how.thousands), _NUMBER), r"^\+", "")
     try:
         numbers = pc.cast(plain, pa.float64())
     except pa.ArrowInvalid:  # forms that Arrow does not take: `.5`, `5.`
