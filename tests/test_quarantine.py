@@ -101,7 +101,7 @@ def test_a_repair_rewrites_only_the_partitions_that_it_touches(project: Path) ->
         assert touched.parent != project / "data/staged"
         assert pq.read_table(touched).schema.equals(pq.read_table(project / "data/staged/2024-02.parquet").schema)
     assert not touched.exists()
-    assert not list((project / ".weakfish/checks").glob("repairs-*"))
+    assert not list((project / ".weakfish/tmp").glob("repairs-*"))
     assert contents(project / "data/staged") == staged
 
 
@@ -238,7 +238,7 @@ def test_a_waiver_cannot_name_a_check_that_is_not_there_or_sets_no_rows_aside(pr
 def test_copies_of_a_killed_process_are_swept_out_and_those_of_a_live_one_kept(project: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    dead, live = (project / f".weakfish/checks/repairs-{process}-x" for process in (gone.pid, os.getpid()))
+    dead, live = (project / f".weakfish/tmp/repairs-{process}-x" for process in (gone.pid, os.getpid()))
     dead.mkdir(parents=True)
     live.mkdir()
     patch(project, "amount", keys=["o07"], set={"amount": 1})

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from forks import ended, forked
 from in_process import run_here
 from projects import contents, replace, tiny, weakfish
 
 from weakfish.contracts.tables import TIME, read_table
+from weakfish.project.runs import temporary_folder
 
 STAGES = (
     ["ingest"],
@@ -166,3 +169,14 @@ def test_a_partition_may_be_a_day_or_a_year_and_labels_are_the_same(
     assert len(staged) == {"day": 30, "year": 2}[partition]
     labels, by_month = (read_table(folder / "data/labels/fraud").sort_by("order_id") for folder in (root, done))
     assert labels == by_month
+
+
+def test_temporary_folders_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    gone = forked(lambda: None)
+    assert ended(gone) == 0
+    for process in (gone, os.getpid()):
+        (tmp_path / f"spill-{process}-x").mkdir()
+    with temporary_folder(tmp_path, "spill") as folder:
+        assert folder.parent == tmp_path
+        assert {each.name for each in tmp_path.iterdir()} == {f"spill-{os.getpid()}-x", folder.name}
+    assert not folder.exists()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -36,7 +33,7 @@ from weakfish.contracts.tables import Contract, open_partition, partitions, read
 from weakfish.contracts.verdicts import Check, Rows, Status
 from weakfish.errors import UserError, WeakfishError
 from weakfish.project.paths import Project
-from weakfish.project.runs import has_ended
+from weakfish.project.runs import temporary_folder
 
 Place = tuple[str, int]
 """A row: its partition and its position in it."""
@@ -219,14 +216,8 @@ def staged_files(project: Project, table: str) -> Iterator[StagedFiles]:
     if plan.contract is None or not plan.changes:
         yield StagedFiles(files, plan)
         return
-    # On the disk of the table, out of reach of DVC; what killed processes left is swept out.
-    home = project.root / ".weakfish" / "checks"
-    home.mkdir(parents=True, exist_ok=True)
-    for left in home.glob("repairs-*-*"):
-        if has_ended(int(left.name.split("-")[1])):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"repairs-{os.getpid()}-", dir=home) as folder:
-        yield StagedFiles(_rewritten(files, plan.contract, plan.changes, Path(folder)), plan)
+    with temporary_folder(project.temporary, "repairs") as folder:
+        yield StagedFiles(_rewritten(files, plan.contract, plan.changes, folder), plan)
 
 
 _PLACE = "\0place"

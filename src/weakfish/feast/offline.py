@@ -77,7 +77,7 @@ class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
     threads : int or None
         How many threads it uses; as many as there are processors if not set.
     temp_directory : str or None
-        The folder of spill files, from the Feast repository if relative; the system's for temporary files if not set.
+        The folder of spill files, from the Feast repository if relative; ``.weakfish/tmp`` if not set.
     """
 
     type: StrictStr = "weakfish.feast.offline.AsOfOfflineStore"

@@ -10,7 +10,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from weakfish.contracts.tables import ROWS_IN_A_GROUP
 from weakfish.engine.duckdb import first_line
 from weakfish.errors import StoreError, TableError, UserError
 from weakfish.files import whole_file
+from weakfish.project.paths import MARKS, Project
+from weakfish.project.runs import temporary_folder
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 SCHEMES = ("s3://", "gs://", "hdfs://", "abfs://", "http://", "https://")
@@ -99,27 +101,33 @@ def session(config: Any) -> Iterator[Session]:
     """
     store, repo = config.offline_store, None if config.repo_path is None else Path(config.repo_path)
     limits = {name: getattr(store, name, None) for name in ("memory_limit", "threads")}
-    parent = getattr(store, "temp_directory", None)
-    try:
-        if parent is not None:
-            parent = (repo or Path()) / parent
-            parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix="weakfish-offline-", dir=parent)
-    except OSError as error:
-        raise StoreError(
-            f"offline_store.temp_directory in feature_store.yaml cannot be used ({error}); name a writable folder."
-        ) from error
-    with folder as spill:
+    with ExitStack() as stack:
+        try:
+            spill = stack.enter_context(temporary_folder(_spill_home(store, repo), "weakfish-offline"))
+        except OSError as error:
+            raise StoreError(
+                f"offline_store.temp_directory in feature_store.yaml cannot be used ({error}); name a writable folder."
+            ) from error
         said = {name: value for name, value in limits.items() if value is not None}
         try:
-            connection = duckdb.connect(config={**said, "temp_directory": spill})
+            connection = duckdb.connect(config={**said, "temp_directory": str(spill)})
         except (duckdb.Error, TypeError, ValueError) as error:
             raise StoreError(
                 f"DuckDB refuses offline_store's settings in feature_store.yaml ({first_line(error)}); correct them."
             ) from error
         with connection:
             connection.execute(SETUP)
-            yield Session(connection, Path(spill), repo)
+            yield Session(connection, spill, repo)
+
+
+def _spill_home(store: Any, repo: Path | None) -> Path:
+    """Where spill files go: where the settings say, else on the project's disk, else where the system has them."""
+    named = getattr(store, "temp_directory", None)
+    if named is not None:
+        return (repo or Path()) / str(named)
+    if repo is not None and all((repo.parent / mark).is_file() for mark in MARKS):
+        return Project(repo.parent).temporary
+    return Path(tempfile.gettempdir())
 
 
 @contextmanager

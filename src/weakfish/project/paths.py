@@ -64,6 +64,11 @@ class Project:
         """The folder of all that people read."""
         return self.root / "reports"
 
+    @property
+    def temporary(self) -> Path:
+        """The folder of temporary folders: on the disk of the tables, out of reach of DVC."""
+        return self.root / ".weakfish" / "tmp"
+
     def table(self, name: str) -> Path:
         """The folder of a table's partitions."""
         return self.data / name

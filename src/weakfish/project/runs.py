@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -165,6 +167,19 @@ def drop_parts(project: Project) -> None:
             with contextlib.suppress(FileNotFoundError):
                 if process.isdigit() and part.is_file() and not _stood(int(process), part.stat().st_mtime):
                     part.unlink()
+
+
+@contextmanager
+def temporary_folder(home: Path, name: str) -> Iterator[Path]:
+    """A folder below ``home`` that goes with the block; those of the same name that killed processes left go, too."""
+    home.mkdir(parents=True, exist_ok=True)
+    for left in home.glob(f"{name}-*-*"):
+        process = left.name.removeprefix(f"{name}-").partition("-")[0]
+        with contextlib.suppress(FileNotFoundError):
+            if process.isdigit() and not _stood(int(process), left.stat().st_mtime):
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{name}-{os.getpid()}-", dir=home) as folder:
+        yield Path(folder)
 
 
 def _stood(process: int, written: float) -> bool:
