@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ import redis
 from cryptography.hazmat.primitives.asymmetric import rsa
 from feast import FeatureStore
 from feast.feast_object import ALL_RESOURCE_TYPES
-from projects import replace, weakfish
+from label_tables import label_table
+from projects import REPOSITORY, replace, weakfish
 from serving import Site, feast_serving, serving
-from stores import port, redis_server, shop
+from stores import AS_OF, COLUMNS, port, redis_server, shop, table
 
 from weakfish.errors import UserError
 from weakfish.feast.publish import publish
@@ -32,11 +34,11 @@ from feast.permissions.permission import Permission
 from feast.permissions.policy import RoleBasedPolicy
 
 services = Permission(
-    name="services", types=[FeatureService], name_patterns=["fraud_v1"], actions=[AuthzedAction.READ_ONLINE],
+    name="services", types=[FeatureService], name_patterns=["spam_v1"], actions=[AuthzedAction.READ_ONLINE],
     policy=RoleBasedPolicy(roles=["reader"]),
 )
 views = Permission(
-    name="views", types=[FeatureView], name_patterns=["buyer_.*"], actions=[AuthzedAction.READ_ONLINE],
+    name="views", types=[FeatureView], name_patterns=["sender_.*"], actions=[AuthzedAction.READ_ONLINE],
     policy=RoleBasedPolicy(roles=["reader"]),
 )
 """
@@ -184,21 +186,37 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture
 def project(tmp_path: Path, issuer: Issuer) -> Project:
-    """A shop whose features only readers may read."""
+    """This repository's own definitions over small tables, which readers alone may read."""
     found = shop(tmp_path / "shop")
-    define(
-        found,
-        f"auth: {{type: oidc, auth_discovery_url: {issuer.address}/about, client_id: shop}}\n",
-        "feature_store.yaml",
-    )
+    for file in ("feature_repo/definitions.py", "feature_repo/feature_store.yaml", "params.yaml"):
+        shutil.copy(REPOSITORY / file, found.root / file)
+    label_table(found, "spam", ["m1", "m2"])
+    shutil.rmtree(found.table("features"))
+    for view, key in KEYS.items():
+        table(found.root, view, key, ["one", "two"], [*COLUMNS, "last_seen_at"])
+    auth = f"auth: {{type: oidc, auth_discovery_url: {issuer.address}/about, client_id: shop}}\n"
+    define(found, auth, "feature_store.yaml")
     define(found, READERS, "permissions.py")
     assert publish(found)
     return found
 
 
-SERVICE = {"feature_service": "fraud_v1", "full_feature_names": True, "entities": {"buyer": ["b1"], "shop": ["s1"]}}
-VIEW = {"features": ["buyer_orders:orders_7d"], "entities": {"buyer": ["b1"]}}
-HIDDEN = {"features": ["shop_orders:orders_7d"], "entities": {"shop": ["s1"]}}
+KEYS = {"sender_activity": "sender_domain", "relay_activity": "relay_ip", "list_activity": "list_id"}
+MESSAGE: dict[str, list[Any]] = {key: ["one"] for key in KEYS.values()}
+MESSAGE |= {"n_links": [3], "n_images": [0], "n_recipients": [2], "size_bytes": [5000], "is_html": [True]}
+MESSAGE |= {"has_attachment": [False], "content_type": ["text/html"], "charset": [None], "sent_at": [None]}
+MESSAGE["received_at"] = [int(AS_OF.timestamp())]
+SERVICE = {"feature_service": "spam_v1", "full_feature_names": True, "entities": MESSAGE}
+ASKED = {
+    "service": SERVICE,
+    "view": {"features": ["sender_activity:orders_7d"], "entities": {"sender_domain": ["one"]}},
+    "hidden": {"features": ["relay_activity:orders_7d"], "entities": {"relay_ip": ["one"]}},
+    "both": {
+        "features": ["sender_activity:orders_7d", "relay_activity:mean_30d"],
+        "entities": {"sender_domain": ["one"], "relay_ip": ["one"]},
+    },
+    "computed": {"features": ["request_features:hour_of_day"], "entities": MESSAGE},
+}
 
 
 def statuses(site: Site, issuer: Issuer) -> dict[tuple[str, str], int]:
@@ -211,28 +229,23 @@ def statuses(site: Site, issuer: Issuer) -> dict[tuple[str, str], int]:
         "intruder": issuer.token("eve", "writer"),
         "reader": issuer.token("anna", "reader"),
     }
-    asked = {"service": SERVICE, "view": VIEW, "hidden": HIDDEN}
     return {
         (who, what): site.ask("/get-online-features", body, headers).status
         for who, headers in shown.items()
-        for what, body in asked.items()
+        for what, body in ASKED.items()
     }
 
 
 def test_an_intruder_is_refused_as_feast_serve_refuses_him(project: Project, issuer: Issuer) -> None:
-    expected = {("reader", "service"): 200, ("reader", "view"): 200, ("reader", "hidden"): 403}
-    expected |= {("intruder", what): 403 for what in ("service", "view", "hidden")}
-    expected |= {
-        (who, what): 401
-        for who in ("nobody", "no token", "forged", "expired")
-        for what in ("service", "view", "hidden")
-    }
+    expected = {("reader", what): 200 if what in ("service", "view") else 403 for what in ASKED}
+    expected |= {("intruder", what): 403 for what in ASKED}
+    expected |= {(who, what): 401 for who in ("nobody", "no token", "forged", "expired") for what in ASKED}
     with feast_serving(project.root, "feature_repo") as theirs:
         assert statuses(theirs, issuer) == expected
     with serving(project) as ours:
         assert statuses(ours, issuer) == expected
         told = ours.ask("/get-online-features", SERVICE, issuer.token("eve", "writer")).detail
-        assert "Permission services denied execution of ['READ_ONLINE'] to FeatureService:fraud_v1" in told
+        assert "Permission services denied execution of ['READ_ONLINE'] to FeatureService:spam_v1" in told
         for path in ("/metrics", "/openapi.json"):
             assert ours.ask(path).status == 401
             assert ours.ask(path, headers=issuer.token("eve")).status == 200
@@ -267,5 +280,5 @@ def test_permissions_that_nothing_enforces_are_told(tmp_path: Path) -> None:
     define(project, READERS, "permissions.py")
     publish(project)
     with serving(project) as site:
-        assert site.features(**VIEW).status == 200
+        assert site.features(features=["buyer_orders:orders_7d"], entities={"buyer": ["b1"]}).status == 200
         assert "The registry has 2 permissions, and feature_store.yaml names no auth" in site.said()
