@@ -91,3 +91,29 @@ def test_features_of_a_frame_are_those_of_the_training_set(demo: Path, events: p
 def test_a_frame_that_lacks_a_column_is_refused(demo: Path) -> None:
     with pytest.raises(UserError, match=r"The frame has no column .*event_timestamp; the features of spam are asked"):
         weakfish.open(demo).features(pd.DataFrame({"sender_domain": ["a.org"]}))
+
+
+def test_all_rows_that_were_read_are_reachable_the_quarantined_ones_with_their_reasons(demo: Path) -> None:
+    project = weakfish.open(demo)
+    assert len(project.staged) == len(project.events) + len(project.quarantined)
+    reasons = project.quarantined.arrow()["reasons"].combine_chunks().flatten().to_pylist()
+    assert {reason.partition(": ")[0] for reason in reasons} == {"column_values_to_not_be_null(received_at)"}
+    assert (len(project.rejects), project.rejects.partitions, project.rejects.pandas().empty) == (0, [], True)
+
+
+def test_a_table_says_what_it_holds_and_where_and_shows_a_notebook_its_first_rows(demo: Path, tmp_path: Path) -> None:
+    project = weakfish.open(demo)
+    events = project.events
+    said = f"{len(events):,} rows, {len(events.columns)} columns, 2001-06 to 2002-12, in {demo / 'data/events'}"
+    assert repr(events) == f"<events: {said}>"
+    shown = events._repr_html_()
+    assert said in shown
+    assert shown.count("<tr") == 6
+    assert repr(project.rejects) == f"<rejects: 0 rows, no column, in {demo / 'data/quarantine/raw'}>"
+    (tmp_path / "params.yaml").write_text((demo / "params.yaml").read_text())
+    (tmp_path / "dvc.yaml").write_text((demo / "dvc.yaml").read_text())
+    nothing = weakfish.open(tmp_path).quarantined
+    assert repr(nothing).startswith("<quarantined: Table ")
+    assert "run `dvc repro`, which makes it" in nothing._repr_html_()
+    with pytest.raises(TableError, match="holds no partition"):
+        len(nothing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -161,3 +162,22 @@ def test_dvc_repro_says_so_when_another_one_is_at_work(project: Path) -> None:
     assert theirs.returncode != 0
     assert "busy" in theirs.stderr
     assert "Traceback" not in theirs.stderr
+
+
+def test_what_dvc_says_of_its_own_files_is_shown_by_verbose_alone(project: Path) -> None:
+    replace(project / "labeling_functions/orders.py", "order.amount > 200", "order.amount > 201")
+    shown = weakfish(project, "run", "vote").stdout
+    assert "Running stage 'vote'" in shown
+    assert not re.search(r"lock file|skipping|^> |git add|dvc push", shown, re.MULTILINE)
+    verbose = weakfish(project, "-v", "run", "--force", "--single-item", "vote").stdout
+    assert re.search("^> .*weakfish vote", verbose, re.MULTILINE)
+
+
+def test_records_that_cannot_be_read_are_told_on_the_terminal_each_in_a_sentence(project: Path) -> None:
+    (project / "reports/labeling_functions.json").write_text('{"tasks": 3}')
+    (project / "reports/validation/events.json").write_text('{"table": ')
+    told = [line for line in weakfish(project, "report").stderr.splitlines() if "cannot be read" in line]
+    assert [line.partition(": it ")[0] for line in told] == [
+        f"weakfish: {file} cannot be read, so the page lacks what it holds"
+        for file in ("reports/validation/events.json", "reports/labeling_functions.json")
+    ]

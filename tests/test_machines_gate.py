@@ -71,7 +71,13 @@ def test_a_gate_without_verdicts_or_with_a_wrong_name_says_so(project: Project) 
     assert "did you mean 'labels/fraud'" in str(wrong)
     for table in ("events", "labels/fraud"):
         verdict_file(project, table).unlink()
-    assert isinstance(run("gate").exception, TableError)
+    for arguments in (("gate",), ("gate", "events")):
+        nothing = run(*arguments).exception
+        assert isinstance(nothing, TableError)
+        assert (
+            str(nothing) == "Nothing has been validated in this project yet, so there is no gate; run `weakfish run`."
+        )
+    assert not (project.root / ".weakfish/runs/gate_events.json").exists()
 
 
 def test_dvc_may_run_a_stricter_gate(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -288,3 +288,9 @@ def test_each_of_several_rows_that_are_set_aside_has_a_name_of_its_own(project: 
     written(project, of_three, "--why", "They all happened.")
     check_again(project)
     assert keys(project, "quarantine/events") == ["o08", "o08", "o20", "o00"]
+
+
+def test_before_anything_was_validated_the_list_says_what_to_run(project: Path) -> None:
+    (project / "data/masks/events.parquet").unlink()
+    said = "The events have not been validated yet, so no row is quarantined; run `weakfish run`."
+    assert refused(project, "list") == said

@@ -289,9 +289,18 @@ def test_the_commands_start_tell_read_and_stop(project: Project, monkeypatch: py
             CliRunner().invoke(online, ["get", *wrong], catch_exceptions=False)
     assert "was stopped" in said("stop")
     assert "No embedded server runs" in said("stop")
-    (project.data / "registry/registry.db").write_bytes(b"\xff" * 400)
+    registry = project.data / "registry/registry.db"
+    registry.write_bytes(b"")
+    with pytest.raises(StoreError, match=r"no registry that Feast can read .*it is empty.* run `weakfish publish`"):
+        CliRunner().invoke(online, ["get", "buyer=b3"], catch_exceptions=False)
+    registry.write_bytes(b"\xff" * 400)
     with pytest.raises(StoreError, match=r"no registry that Feast can read .* run `weakfish publish`"):
         CliRunner().invoke(online, ["get", "buyer=b3"], catch_exceptions=False)
+    registry.unlink()
+    registry.mkdir()
+    with pytest.raises(StoreError, match=r"cannot be replaced .*; move it away and run `weakfish publish`"):
+        publish(project)
+    assert "was stopped" in said("stop")
 
 
 def test_nothing_heavy_is_imported_for_the_commands_themselves(project: Project) -> None:

@@ -7,40 +7,77 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from weakfish.contracts.figures import counted
 from weakfish.contracts.record import EVENT_TIMESTAMP, read
 from weakfish.contracts.reports import Metrics
 from weakfish.contracts.tables import folder, open_partition, partitions, read_partition, schema_of
-from weakfish.errors import UnknownName, UserError
+from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.project.paths import Project
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+FIRST, COLUMNS_SHOWN = 5, 12
+"""Rows and columns of a table that a notebook shows."""
+
+
+@dataclass(frozen=True, repr=False)
 class StoredTable:
     """A table of the project, in Parquet files by partition; reading starts with `pandas`, `arrow` or `batches`.
 
     Attributes
     ----------
     name
-        ``events``, ``labels/<task>``, ``training/<task>`` or ``gold/<task>``.
+        ``events``, ``labels/<task>``, ``training/<task>`` or ``gold/<task>``; of rows that are no events, ``staged``,
+        ``quarantined`` or ``rejects``.
     folder
         Where the files are.
+    may_be_empty
+        Whether no file at all means no row, once the folder is there.
     """
 
     name: str
     folder: Path
+    may_be_empty: bool = False
+
+    def __repr__(self) -> str:
+        """Name, rows, columns, partitions and folder, or that the table was not made yet."""
+        try:
+            files = self._files()
+            columns = counted(len(self.columns), "column") if files else "no column"
+            extent = f", {' to '.join(dict.fromkeys((min(files), max(files))))}" if files else ""
+            return f"<{self.name}: {counted(len(self), 'row')}, {columns}{extent}, in {self.folder}>"
+        except TableError as error:
+            return f"<{self.name}: {error}>"
+
+    def _repr_html_(self) -> str:
+        """The same for notebooks, with the first rows."""
+        said = f"<p>{escape(repr(self))}</p>"
+        try:
+            file = next(iter(self._files().values()))
+            first = next(open_partition(file).iter_batches(batch_size=FIRST))
+        except (TableError, StopIteration):
+            return said
+        shown: str = first.to_pandas().to_html(index=False, border=0, max_cols=COLUMNS_SHOWN)
+        return said + shown
+
+    def _files(self) -> dict[str, Path]:
+        """The partitions' files by name; none of a table that may be empty and is."""
+        if self.may_be_empty and self.folder.is_dir() and not any(self.folder.glob("*.parquet")):
+            return {}
+        return partitions(self.folder)
 
     @property
     def schema(self) -> pa.Schema:
         """Columns and types; raises `TableError` when the table was not made yet."""
-        return schema_of(self.folder)
+        return schema_of(self.folder) if self._files() else pa.schema([])
 
     @property
     def columns(self) -> list[str]:
@@ -50,11 +87,11 @@ class StoredTable:
     @property
     def partitions(self) -> list[str]:
         """The names of the partitions, such as ``2002-08``, in order."""
-        return list(partitions(self.folder))
+        return list(self._files())
 
     def __len__(self) -> int:
         """The number of rows, from the files' metadata."""
-        return sum(open_partition(file).metadata.num_rows for file in partitions(self.folder).values())
+        return sum(open_partition(file).metadata.num_rows for file in self._files().values())
 
     def batches(self, columns: Sequence[str] | None = None, partition: str | None = None) -> Iterator[pa.Table]:
         """The rows one partition after the other, so that the whole never has to fit into memory.
@@ -73,7 +110,7 @@ class StoredTable:
         UnknownName
             When there is no such partition.
         """
-        files = partitions(self.folder)
+        files = self._files()
         if partition is not None and partition not in files:
             raise UnknownName("partition", partition, files, self.name)
         for file in files.values() if partition is None else [files[partition]]:
@@ -81,7 +118,8 @@ class StoredTable:
 
     def arrow(self, columns: Sequence[str] | None = None, partition: str | None = None) -> pa.Table:
         """The rows as an Arrow table, in the order of time and key; parameters and errors as in `batches`."""
-        return pa.concat_tables(self.batches(columns, partition))
+        found = list(self.batches(columns, partition))
+        return pa.concat_tables(found) if found else pa.table({})
 
     def pandas(self, columns: Sequence[str] | None = None, partition: str | None = None) -> pd.DataFrame:
         """The rows as a data frame, times in UTC; parameters and errors as in `batches`."""
@@ -121,6 +159,21 @@ class OpenProject:
     def events(self) -> StoredTable:
         """The accepted events; one row per event."""
         return self._table("events")
+
+    @property
+    def staged(self) -> StoredTable:
+        """The rows as they were read, before the checks: those of `events` and the quarantined ones."""
+        return StoredTable("staged", self._project.staged("events"))
+
+    @property
+    def quarantined(self) -> StoredTable:
+        """The rows that failed a critical check: the events' columns, and ``reasons``: each check, and why it matters."""
+        return StoredTable("quarantined", self._project.table("quarantine/events"), may_be_empty=True)
+
+    @property
+    def rejects(self) -> StoredTable:
+        """The raw lines that became no row, with file, line, reason and text; ``ingest`` writes them."""
+        return StoredTable("rejects", self._project.table("quarantine/raw"), may_be_empty=True)
 
     def labels(self, task: str | None = None) -> StoredTable:
         """The labels of a task; one row per event.

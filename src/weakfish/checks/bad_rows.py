@@ -20,7 +20,7 @@ from weakfish.checks.patches import digest
 from weakfish.contracts.gate import EVENTS
 from weakfish.contracts.ledgers import ingested
 from weakfish.contracts.tables import UNDATED, open_partition, read_partition
-from weakfish.contracts.verdicts import MASK, Check, Mask, Rows, Status, Verdict, mask_writer, read_verdict
+from weakfish.contracts.verdicts import MASK, Check, Mask, Rows, Status, Verdict, mask_file, mask_writer, read_verdict
 from weakfish.errors import TableError, UserError
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
@@ -165,6 +165,8 @@ class QuarantinedRows:
     @classmethod
     def read(cls, project: Project, table: str) -> QuarantinedRows:
         """As the last `validate` left it; raises `TableError` where there was none."""
+        if not mask_file(project, table).exists():
+            raise TableError(f"The {table} have not been validated yet, so no row is quarantined; run `weakfish run`.")
         return cls(project, table, Mask.read(project, table), read_verdict(project, table))
 
     def lines(self, **wanted: str | None) -> pa.Table:

@@ -174,9 +174,7 @@ def look(project: Project, table: str | None, fail_on: FailOn, compare: bool = T
     """
     there = verdict_files(project)
     if not there:
-        raise TableError(
-            f"There is no verdict in {project.reports / 'validation'}; run `weakfish run`, which makes them."
-        )
+        raise TableError("Nothing has been validated in this project yet, so there is no gate; run `weakfish run`.")
     if table is not None and table not in there:
         raise UnknownName("verdict", table, there, "reports/validation/")
     verdicts = {name: read_verdict(project, name) for name in ([table] if table else there)}

@@ -19,7 +19,7 @@ import click
 
 from weakfish import __version__
 from weakfish.cli.help import WholeHelp
-from weakfish.errors import Busy, CheckFailed, UnknownName, UserError, WeakfishError, of_system
+from weakfish.errors import Busy, CheckFailed, TableError, UnknownName, UserError, WeakfishError, of_system
 from weakfish.project.paths import Project
 from weakfish.project.stages import QUIET, UNDER_RUN, VERBOSE, stage_of
 
@@ -49,6 +49,12 @@ PIPELINE = {
     *("scipy", "sklearn", "snorkel", "threadpoolctl", "torch"),
 }
 """What the extra ``pipeline`` adds to the libraries of ``weakfish serve``."""
+
+_SMALLER = (
+    " (on Linux, `uv pip install --torch-backend cpu 'weakfish[pipeline]'` avoids 3 GB of CUDA)"
+    if sys.platform == "linux"
+    else ""
+)
 
 
 MODULES = {
@@ -215,6 +221,7 @@ def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
     """
     from weakfish.checks import gates, outputs
     from weakfish.checks.gates import Look, look
+    from weakfish.contracts.verdicts import verdict_files
 
     def see(project: Project, compare: bool) -> Look:
         seen = look(project, table, fail_on, compare=compare)
@@ -226,7 +233,9 @@ def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
         gates.gate(project, str(table), fail_on)
 
     if table and (fail_on == "critical" or not _by_hand()):
-        _stage(stage_of("gate", table), open_gate, always_render=True, misuse=_misuse())
+        # Without a verdict there is no gate to open or to shut, so a person's mistake leaves no record of a failure.
+        misuse = (UnknownName, TableError) if _by_hand() and not verdict_files(Project.find()) else _misuse()
+        _stage(stage_of("gate", table), open_gate, always_render=True, misuse=misuse)
         return
     project = Project.find()
     seen = see(project, compare=True)
@@ -303,11 +312,14 @@ def evaluate(despite_gate: str | None) -> None:
 @cli.command()
 def report() -> None:
     """Render reports/index.html from what is there, and print its stages."""
+    from weakfish.report.inputs import read
     from weakfish.report.page import render
     from weakfish.report.summary import print_summary
 
     root = Project.find().root
     _stage("report", lambda project: render(project.root))
+    for file, reason in read(root).problems.items():
+        click.echo(f"weakfish: {file} cannot be read, so the page lacks what it holds: {reason}", err=True)
     if UNDER_RUN not in os.environ:
         print_summary(root)
     click.echo(root / "reports" / "index.html")
@@ -414,7 +426,7 @@ def main() -> None:
         if debug:
             raise
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in PIPELINE:
-            said = f"{error.name} is not installed; `pip install 'weakfish[pipeline]'` adds it."
+            said = f"{error.name} is not installed; `pip install 'weakfish[pipeline]'` adds it{_SMALLER}."
             code = UserError.exit_code
         elif isinstance(error, OSError) and (refused := of_system(error, Path.cwd())):
             said, code = str(refused), refused.exit_code

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -47,6 +49,12 @@ SECONDS_TO_END = 15.0
 
 POLL_SECONDS = 0.2
 
+CHATTER = re.compile(
+    rb"Updating lock file|Generating lock file|Stage '.*' (didn't change|is cached)|Use `dvc push`|> |\s*git add |"
+    rb"To (track|enable) |\s*dvc config |Data and pipelines are up to date"
+)
+"""What DVC says of its own files and of git, which is no news to who runs a pipeline; `-v` shows it."""
+
 WHOLE = {"-f", "--force", "--pull"}
 """Options of DVC with which all stages are brought up to date."""
 
@@ -73,10 +81,11 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         started = datetime.now(UTC)
         quiet = QUIET in os.environ
         said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []
-        out = subprocess.DEVNULL if quiet else None  # errors are on stderr
         mend_locks_of_dvc(project)
         drop_parts(project)
-        code, signalled = _attended(project, ["repro", *said, *options, *stages], out, lock)
+        with _shown(quiet, "--dry" in options) as (out, show):  # errors are on stderr
+            code, signalled = _attended(project, ["repro", *said, *options, *stages], out, show, lock)
+            show()
         if signalled:
             raise Interrupted(signalled)
         if code == WRONG_OPTION:
@@ -118,6 +127,9 @@ def status(project: Project, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"stale": stale, "verdict": last.verdict, "sentences": list(last.sentences)}, indent=2))
         return
+    if last.verdict == "empty":
+        click.echo(f"{last.headline}; `weakfish run` runs the {len(stale)} stages of the pipeline.")
+        return
     print_summary(project.root, changed={stage: "; ".join(why) for stage, why in stale.items()})
     click.echo()
     if not stale:
@@ -151,7 +163,30 @@ def _until_dvc_ends(project: Project) -> Iterator[int]:
         yield opened.fileno()
 
 
-def _attended(project: Project, arguments: Sequence[str], stdout: int | None, lock: int) -> tuple[int, int]:
+@contextmanager
+def _shown(quiet: bool, whole: bool) -> Iterator[tuple[int | None, Callable[[], None]]]:
+    """Where DVC and its stages print to, and what shows the lines that came since, but for `CHATTER`.
+
+    It is a file and no pipe, so that they go on where this process is killed.
+    """
+    if quiet or whole or VERBOSE in os.environ:
+        yield subprocess.DEVNULL if quiet else None, lambda: None
+        return
+    with tempfile.NamedTemporaryFile("ab") as writer, Path(writer.name).open("rb") as reader:
+
+        def show() -> None:
+            *lines, cut = reader.read().split(b"\n")
+            reader.seek(-len(cut), os.SEEK_CUR)
+            for line in lines:
+                if line.strip() and not CHATTER.match(line):
+                    click.echo(line.decode(errors="replace"))
+
+        yield writer.fileno(), show
+
+
+def _attended(
+    project: Project, arguments: Sequence[str], stdout: int | None, show: Callable[[], None], lock: int
+) -> tuple[int, int]:
     """Run DVC and wait for its end: its exit code, and the signal that asked for an early end, 0 where none did.
 
     DVC and its stages are a process group, to which signals go on as interrupts: upon one a stage records that it was
@@ -171,6 +206,7 @@ def _attended(project: Project, arguments: Sequence[str], stdout: int | None, lo
             try:
                 return dvc.wait(SECONDS_TO_END if asked else POLL_SECONDS), next(iter(signals), 0)
             except subprocess.TimeoutExpired:
+                show()
                 if asked:
                     os.killpg(dvc.pid, signal.SIGKILL)
     finally:

@@ -79,6 +79,8 @@ def open_store(project: Project, *, online_only: bool = False) -> FeatureStore:
     if not file.exists():
         raise StoreError(f"{file} does not exist, so nothing was published yet; run `weakfish publish`.")
     try:
+        if not file.stat().st_size:
+            raise ValueError("it is empty")
         with quiet():
             if online_only:
                 config = config_without_offline_store(repository(project))
@@ -101,7 +103,11 @@ def open_store(project: Project, *, online_only: bool = False) -> FeatureStore:
 def replaced(project: Project, store: FeatureStore, version: str) -> Iterator[None]:
     """Put a new registry in the place of the old one for a block, and the old one back if the block fails."""
     file: Path = settings(project)["registry_file"]
-    old = file.read_bytes() if file.exists() else None
+    try:
+        old = file.read_bytes() if file.exists() else None
+    except OSError as error:
+        why = error.strerror or "it cannot be opened"
+        raise StoreError(f"{file} cannot be replaced ({why}); move it away and run `weakfish publish`.") from error
     part = Path(store.config.registry.path)
     digest = sha256(part)
     part.replace(file)
