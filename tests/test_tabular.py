@@ -263,7 +263,9 @@ def test_one_byte_that_is_not_utf8_costs_one_value_wherever_it_stands(tmp_path: 
     rows, rejects = read(tmp_path)
     notes = [row["note"] for row in rows]
     assert (notes.count("Koln"), notes.count("Köln"), notes.count(None)) == (7001, 1999, 1)
-    assert [(r.line, r.column, r.reason) for r in rejects] == [(place + 2, "note", "is not UTF-8")]
+    assert [(r.line, r.column, r.reason) for r in rejects] == [
+        (place + 2, "note", "has bytes that are not text in utf-8")
+    ]
 
 
 def test_a_file_of_another_encoding_is_noticed_where_it_is_first_seen(tmp_path: Path) -> None:
@@ -317,7 +319,7 @@ def test_headers_may_differ_between_files(tmp_path: Path) -> None:
         ("id,at,id\n1,2,3\n", "a.csv, line 1: column 'id' appears twice, as fields 1 and 3"),
         ("\n\no1,2024\no2,2025\n", "a.csv, line 3: the header has none of source.columns"),
         ('id,"at\n1,2\n', "a.csv, line 1: the header has a quote that never closes"),
-        (b"id,\xff\n1,2\n", "a.csv, line 1: the header is not UTF-8"),
+        (b"id,\xff\n1,2\n", "a.csv, line 1: the header has bytes that are not text in utf-8"),
     ],
 )
 def test_a_header_that_cannot_be_used_refuses_the_file(tmp_path: Path, content: bytes | str, message: str) -> None:

@@ -200,8 +200,8 @@ def sentences(
         for of in pairs.values()
     ]
     said += [
-        f"Values of {column} not of its type: {count:,}; they become null, and data/quarantine/raw will tell which."
-        for column, count in sorted(found.bad.items())
+        f"Values of {column} that become null: {count:,}, for each {reason}. data/quarantine/raw will tell which."
+        for (column, reason), count in sorted(found.bad.items())
     ]
     return said
 

@@ -131,7 +131,7 @@ class Survey:
         How many rows have a gold label, by task, value (trimmed), day (ISO, UTC; None where it is not known), and
         whether a split by keys makes them test.
     rejected, bad
-        How many records became no row; how many values became null, by column.
+        How many records became no row; how many values became null, by column and reason.
     unfit
         By column of numbers, a text that its type cannot hold as it is written.
     swapped
@@ -155,7 +155,7 @@ class Survey:
     copies: int
     gold: Gold
     rejected: int
-    bad: Mapping[str, int]
+    bad: Mapping[tuple[str, str], int]
     unfit: Mapping[str, str]
     swapped: Mapping[str, str]
     changed: tuple[str, ...]
@@ -203,10 +203,6 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
     if not progress.done:
         raise UserError(f"No row could be read from {path}; bring files with rows.")
     sample = kept.table()
-    bad: Counter[str] = Counter()
-    for (_, kind_of_reject, column), count in source.rejects.counts.items():
-        if kind_of_reject == "value":
-            bad[column] += count
     return Survey(
         rows=progress.done,
         facts=tuple(
@@ -218,7 +214,7 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
         copies=repeats if key is None else 0,
         gold=labels,
         rejected=sum(tally.rejected for tally in source.tallies.values()),
-        bad=bad,
+        bad=source.rejects.reasons,
         unfit=source.unfit,
         swapped=source.swapped,
         changed=tuple(source.rejects.changes()),

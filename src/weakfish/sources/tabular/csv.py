@@ -266,7 +266,7 @@ class _Delimited:
         self.tally.rows += len(rows)
         bad: list[Bad] = []
         if not utf8:
-            columns = {column: _decoded(column, values, bad) for column, values in columns.items()}
+            columns = {column: _decoded(column, values, bad, self.text) for column, values in columns.items()}
         return Piece(columns, len(rows), rows, tuple(bad))
 
     def _parse(
@@ -316,7 +316,7 @@ def _without(buffer: bytes, end: int, cuts: list[tuple[int, int]]) -> bytes:
     return b"".join(buffer[first:last] for first, last in zip(edges[::2], edges[1::2], strict=True))
 
 
-def _decoded(column: str, values: pa.ChunkedArray, bad: list[Bad]) -> pa.Array:
+def _decoded(column: str, values: pa.ChunkedArray, bad: list[Bad], text: Text) -> pa.Array:
     """Bytes as text; a field that is not UTF-8 is null and reported."""
     try:
         return values.cast(pa.string())
@@ -327,5 +327,5 @@ def _decoded(column: str, values: pa.ChunkedArray, bad: list[Bad]) -> pa.Array:
                 texts.append(value.decode("utf-8"))
             except UnicodeDecodeError:
                 texts.append(None)
-                bad.append(Bad(row, column, "is not UTF-8", value))
+                bad.append(Bad(row, column, text.not_text, value))
         return pa.array(texts, pa.string())

@@ -75,7 +75,7 @@ def open_rows(text: Text, file: RawFile, settings: TabularSettings) -> Opening:
     if found is None:
         text.take(records[-1].end if records else 0, blank)
         return Opening(grammar, None, line, lines, blank)
-    names = _names(records[-1], grammar, f"{file.name}, line {line}")
+    names = _names(records[-1], grammar, f"{file.name}, line {line}", text)
     text.take(records[-1].end, sum(record.lines for record in records))
     if before:
         notes.append(f"has its header in line {line}; what stands before it is left out")
@@ -113,15 +113,15 @@ def _find(text: Text, grammar: Grammar, file: RawFile, settings: TabularSettings
     return -best[1] if best[0] else None
 
 
-def _names(record: CsvRecord, grammar: Grammar, where: str) -> list[str]:
+def _names(record: CsvRecord, grammar: Grammar, where: str, text: Text) -> list[str]:
     if record.problem is not None:
         raise SourceError(f"{where}: the header {record.problem}; correct it there.")
     try:
         return [name.decode("utf-8").strip() for name in grammar.fields(record.raw)]
     except UnicodeDecodeError as error:
         raise SourceError(
-            f"{where}: the header is not UTF-8; name the encoding (--encoding of `weakfish init`, source.encoding in "
-            "params.yaml), such as cp1252, cp1251 or cp932."
+            f"{where}: the header {text.not_text}; name the encoding (--encoding of `weakfish init`, source.encoding "
+            "in params.yaml)."
         ) from error
 
 

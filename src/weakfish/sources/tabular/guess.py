@@ -13,16 +13,13 @@ from weakfish.contracts.record import UNITS
 from weakfish.sources.tabular.formats import GOOD, Order, TimeFormat, form_of, told
 from weakfish.sources.tabular.settings import Conversion, Kind
 from weakfish.sources.tabular.times import unit_of
-from weakfish.sources.tabular.types import convert, inexact, leads_with_zero
+from weakfish.sources.tabular.types import NOT_TEXT, convert, inexact, leads_with_zero
 
 NULLS = ("NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "\\N", "#N/A", "-", "?")
 """Texts that often stand for null; they are taken so in a column whose other values have a type, and nowhere else."""
 
 NO_LABELS = tuple(word for word in NULLS if word.casefold() != "none")
 """Those that are no class in a column of labels; ``none`` may well be one."""
-
-NOT_TEXT = "\0"
-"""What a value has that is no text: see `weakfish.sources.tabular.types.as_text`."""
 
 _KEY = re.compile(r"(^|_)(id|uuid|guid|key|number|no)$|id$")
 _TIME = re.compile(r"(^|_)(at|time|timestamp|date|datetime|created|when|ts|day)($|_)|^(time|date)|(time|date|stamp)$")

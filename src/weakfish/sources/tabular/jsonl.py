@@ -44,6 +44,10 @@ class NoObject(Exception):
     """A line that is no row, and why."""
 
 
+class NotText(NoObject):
+    """A line with bytes that are not UTF-8."""
+
+
 class _Object(list[tuple[str, Any]]):
     """An object as its pairs: a key may stand there twice."""
 
@@ -73,7 +77,7 @@ def pairs(line: bytes, is_column: Callable[[str], bool]) -> Iterator[tuple[Path,
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        raise NoObject("is not UTF-8") from None
+        raise NotText from None
     depths = accumulate((character in "[{") - (character in "]}") for character in text)  # those in strings, too
     if text.count("[") + text.count("{") >= DEEPEST and max(depths) > DEEPEST:
         raise NoObject(f"nests brackets deeper than {DEEPEST}")
@@ -323,7 +327,7 @@ class _Lines:
                     raise NoObject(f"is longer than {sizes.LONGEST >> 20} MiB")
                 found = self._object(line)
             except NoObject as error:
-                self._refuse(number, str(error), line)
+                self._refuse(number, self.text.not_text if isinstance(error, NotText) else str(error), line)
                 continue
             for column, value in found.items():  # JSON can escape half of a surrogate pair
                 if value is not None and _HALF.search(value):

@@ -168,6 +168,8 @@ class Rejects:
         self.kept: list[Reject] = []
         self.counts: Counter[Place] = Counter()
         """How many there are by file, kind and column (empty for lines and files)."""
+        self.reasons: Counter[tuple[str, str]] = Counter()
+        """How many values became null, by column and reason."""
         self.unknown: dict[str, str] = {}
         """Headers that are of no column of the settings, and the first file that has each."""
         self.lacking: dict[str, list[str]] = {}
@@ -183,6 +185,7 @@ class Rejects:
 
     def value(self, file: str, line: int, column: str, reason: str, raw: bytes | str) -> None:
         """Tell of a value that became null in a row that was read."""
+        self.reasons[column, reason] += 1
         self._add(Reject(file, line, 1, "value", column, reason, shown(raw)), KEPT_VALUES)
 
     def change(self, file: str, column: str, how: str, count: int, first: str) -> None:
@@ -261,9 +264,9 @@ class Rejects:
     def values(self) -> dict[str, int]:
         """Values that became null, by column."""
         found = Counter[str]()
-        for (_, kind, column), count in self.counts.items():
-            found[column] += count if kind == "value" else 0
-        return dict(sorted((+found).items()))
+        for (column, _), count in self.reasons.items():
+            found[column] += count
+        return dict(sorted(found.items()))
 
     def write(self, folder: Path) -> None:
         """Write `table` to ``rejects.parquet`` in a folder."""

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, BinaryIO, cast
@@ -186,6 +187,9 @@ def _keep_invalid(error: UnicodeError) -> tuple[str | bytes, int]:
 codecs.register_error("weakfish.keep_invalid", _keep_invalid)
 
 
+NO_TEXT = "has bytes that are not text in"
+"""How the reason begins for which bytes of a file are no text."""
+
 _UTF_8 = ("utf-8", "utf-8-sig", "ascii")
 
 
@@ -228,6 +232,17 @@ class Text:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+
+    @cached_property
+    def not_text(self) -> str:
+        """What to say of bytes that are none of the encoding's, with the one that the whole file is likely in."""
+        own = codecs.lookup(self.encoding or "utf-8").name
+        said = f"{NO_TEXT} {own}"
+        if self.evidence is not None or own.startswith(("utf-16", "utf-32")):  # its bytes decided it already
+            return said
+        found = weigh(_parts(self._path))
+        likely = codecs.lookup("utf-8" if found.is_utf8 else guess(found.telling)).name
+        return said if likely == own else f"{said}; it is likely {likely} (--encoding, or source.encoding)"
 
     def fill(self, size: int) -> None:
         """Read on until the buffer holds ``size`` bytes or the file ends."""

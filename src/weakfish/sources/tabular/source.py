@@ -24,11 +24,11 @@ from weakfish.project.paths import Project
 from weakfish.sources import Source
 from weakfish.sources.tabular.infer import READERS
 from weakfish.sources.tabular.pieces import Keys, Piece, Rejects, Tally
-from weakfish.sources.tabular.raw_files import RawFile, find, format_of, link, listed
+from weakfish.sources.tabular.raw_files import NO_TEXT, RawFile, find, format_of, link, listed
 from weakfish.sources.tabular.renamed import likely
 from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, Conversion, Kind, read_settings
 from weakfish.sources.tabular.times import finer, swapped, twice
-from weakfish.sources.tabular.types import Converted, convert, inexact, leads_with_zero, why
+from weakfish.sources.tabular.types import NOT_TEXT, Converted, convert, inexact, is_bytes, leads_with_zero, why
 
 REMARKS = 10
 """The most sentences about files that are printed; all are in ``rejects.parquet``."""
@@ -118,6 +118,11 @@ class TabularSource(Source):
         said = [*of_files[:REMARKS], *self.rejects.changes()]
         if len(of_files) > REMARKS:
             said.append(f"{len(of_files) - REMARKS:,} more such remarks are in data/quarantine/raw.")
+        said += [
+            f"Column {column}: {count:,} value{'s' * (count != 1)} became null, for each {reason}."
+            for (column, reason), count in self.rejects.reasons.items()
+            if reason.startswith(NO_TEXT)
+        ]
         counts = Counter[str]()
         for (_, kind, _), count in self.rejects.counts.items():
             counts[kind] += count
@@ -189,7 +194,7 @@ class TabularSource(Source):
                 f"{file.name}: column {name!r} is of type {given.type}, which cannot be read as {kind} ({reason}); "
                 "change its type in source.columns."
             ) from error
-        reasons = _reasons(found, kind, how)
+        reasons = _reasons(found, kind, how, given.type)
         for row, reason in zip(pc.indices_nonzero(found.bad).to_pylist(), reasons, strict=True):
             self.rejects.value(file.name, int(piece.lines[row]), name, reason, found.text(row))
         if kind == "time":
@@ -248,15 +253,16 @@ class TabularSource(Source):
             self.rejects.note(file.name, f"{reason}: others of it may be read wrong, so make the files alike", name)
 
 
-def _reasons(found: Converted, kind: Kind, how: Conversion) -> list[str]:
+def _reasons(found: Converted, kind: Kind, how: Conversion, given: pa.DataType) -> list[str]:
     """Why each bad value of a column is bad."""
     bad = found.texts.filter(found.bad)
-    usual = why(kind, how)
-    if kind != "time" or how.time_zone == "UTC" or not len(bad):
-        return [usual] * len(bad)
-    skipped = f"is no time in {how.time_zone}: clocks are set forward over it"
-    elsewhere = convert(bad, kind, replace(how, time_zone="UTC"))
-    return [skipped if there else usual for there in pc.is_valid(elsewhere.values).to_pylist()]
+    usual, others, other = why(kind, how), pa.repeat(False, len(bad)), ""
+    if is_bytes(given):
+        others, other = pc.starts_with(bad, NOT_TEXT), "is bytes that are not UTF-8"
+    elif kind == "time" and how.time_zone != "UTC" and len(bad):
+        others = pc.is_valid(convert(bad, kind, replace(how, time_zone="UTC")).values)
+        other = f"is no time in {how.time_zone}: clocks are set forward over it"
+    return [other if each else usual for each in others.to_pylist()]
 
 
 def tabular_source(root: Path) -> type[TabularSource]:

@@ -27,6 +27,9 @@ _LONGEST_EXACT = 15
 _TRUE = pa.array(["true", "t", "yes", "y", "1"])
 _FALSE = pa.array(["false", "f", "no", "n", "0"])
 
+NOT_TEXT = "\0"
+"""What bytes that are no text begin with where texts are asked for, so that no type takes them."""
+
 WHY = {
     "string": "is no text that a table can hold: it has a NUL character or is too long",
     "integer": "is not an integer of 64 bits",
@@ -113,7 +116,7 @@ def as_text(values: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return as_text(values.cast(kind.value_type))
     made: Callable[[Any], str] = str
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+    if is_bytes(kind):
         made = _decoded
     elif pa.types.is_nested(kind):
         made = partial(json.dumps, ensure_ascii=False, default=str)
@@ -121,6 +124,11 @@ def as_text(values: pa.Array) -> pa.Array:
         with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return pc.cast(values, pa.string())
     return pa.array([None if value is None else made(value) for value in values.to_pylist()], pa.string())
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a type is that of bytes."""
+    return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary))
 
 
 def _typed(values: pa.Array, kind: str, how: Conversion) -> pa.Array | None:
@@ -182,7 +190,7 @@ def _decoded(value: bytes) -> str:
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
-        return "\0" + value[:1000].decode("utf-8", "backslashreplace")
+        return NOT_TEXT + value[:1000].decode("utf-8", "backslashreplace")
 
 
 _CONVERTERS: dict[str, Callable[[pa.Array, Conversion], pa.Array]] = {
