@@ -6,6 +6,7 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from verdicts import ASIDE, FAILED, PASSED, WARNED
@@ -67,9 +68,9 @@ def test_ledgers_runs_manifests_and_publications_are_read_as_they_were_written(p
     write_manifest(project.table("features"), "habits", manifest)
     assert read_manifest(project, FeaturesManifest, "features/habits") == manifest
 
-    marker = Marker("v1", began.isoformat(), views={"habits": {"rows": 5, "entities": 2, "version": "x"}})
+    view = {"table": "habits", "join_keys": ["customer"], "features": ["n"], "until": began.isoformat()}
+    marker = Marker("v1", began.isoformat(), views={"habits": {**view, "rows": 5, "entities": 2, "version": "x"}})
     assert parse_marker(marker.text()) == marker
-    assert parse_marker("{") is None
     write_publication(project, "shop", marker, {"passed": True, "views": {"habits": {"rows": {"equal": 2}}}})
     published = PUBLICATIONS.read(project, "publish")
     assert published.as_of == began
@@ -107,3 +108,35 @@ def test_the_cache_forgets_what_was_not_used_longest_or_by_nobody(project: Proje
     other.put(key_of(7), b"seven")
     other.drop_unused()
     assert [file.read_bytes()[32:] for file in other.folder.glob("??/*")] == [b"seven"]
+
+
+VIEW = {
+    "table": "t",
+    "join_keys": ["k"],
+    "features": ["n"],
+    "entities": 1,
+    "until": "2024-01-01T00:00:00Z",
+    "version": "x",
+}
+STATED: dict[str, Any] = {"version": "v", "as_of": "", "views": {"t": VIEW}, "under_way": None}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "{",
+        "[]",
+        "7",
+        json.dumps({}),
+        json.dumps({"views": {"t": {}}}),
+        json.dumps(STATED | {"views": {"t": {name: value for name, value in VIEW.items() if name != "features"}}}),
+        json.dumps(STATED | {"views": {"t": VIEW | {"entities": "many"}}}),
+        json.dumps(STATED | {"views": {"t": VIEW | {"until": "later"}}}),
+        json.dumps(STATED | {"under_way": {"until": ["t"]}}),
+        json.dumps(STATED | {"color": "green"}),
+        "\ud800",
+    ],
+)
+def test_a_marker_of_another_shape_says_nothing(other: str) -> None:
+    assert parse_marker(json.dumps(STATED)) is not None
+    assert parse_marker(other) is None

@@ -28,7 +28,7 @@ from weakfish.contracts.tables import read_table
 from weakfish.errors import Busy, StoreError, TableError, UserError
 from weakfish.feast import layout as keys
 from weakfish.feast.commit import Changes, Counts
-from weakfish.feast.publish import publish
+from weakfish.feast.publish import audit, publish
 from weakfish.project.paths import Project
 
 NOT_FOUND = 3  # FieldStatus of Feast
@@ -276,6 +276,23 @@ def test_a_publisher_killed_before_its_commit_has_changed_nothing(project: Proje
     assert publish(project)
     assert_online_is_offline(project, AS_OF)
     assert store.get(keys.lock("shop")) is None
+
+
+@pytest.mark.parametrize("marker", ['{"version": "x", "as_of": "", "views": {"buyer_orders": {}}}', "hello"])
+def test_a_marker_that_is_not_ours_counts_as_never_published(
+    project: Project, store: redis.Redis, marker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(project)
+    store.set(keys.marker("shop"), marker)
+    with pytest.raises(StoreError, match="holds nothing that was published; run `weakfish publish`"):
+        audit(project)
+    capsys.readouterr()
+    assert publish(project)
+    assert (
+        "is no marker that this version wrote; it counts as if nothing had been published." in capsys.readouterr().err
+    )
+    assert_online_is_offline(project, AS_OF)
+    assert not publish(project)
 
 
 def test_a_publisher_killed_between_its_parts_is_repaired_by_the_next(project: Project, store: redis.Redis) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from weakfish.contracts.record import Rooted, Stored, Time, microseconds
+from weakfish.contracts.record import Rooted, Stored, Time, microseconds, parse
 from weakfish.errors import TableError
 from weakfish.files import read_json, write_json
 
@@ -64,11 +64,41 @@ class Marker:
         return max((microseconds(time) for time in times if time), default=None)
 
 
+@dataclass(frozen=True)
+class _View:
+    """What a marker must say of a view to be read; see `Marker`."""
+
+    table: str
+    join_keys: list[str]
+    features: list[str]
+    entities: int
+    until: Time
+    version: str
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    until: dict[str, Time]
+
+
+@dataclass(frozen=True)
+class _Shape:
+    version: str
+    as_of: str
+    views: dict[str, _View]
+    under_way: _UnderWay | None = None
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 def parse_marker(found: Any) -> Marker | None:
-    """A marker from its text in the store; None when there is none that can be read."""
+    """A marker from its text in the store; None when there is none, or one of another shape."""
     try:
-        return Marker(**json.loads(found)) if found else None
-    except (ValueError, TypeError):
+        content = json.loads(found) if found else None
+        if content is None:
+            return None
+        parse(_Shape, content, "the marker")
+        return Marker(**content)
+    except (ValueError, TypeError, TableError):
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -52,8 +53,20 @@ COUNTED = 20_000
 
 
 def read_marker(client: redis.Redis, name: str) -> Marker | None:
-    """What the store says was published last for a Feast project; None when it says nothing that can be read."""
-    return parse_marker(client.get(keys.marker(name)))
+    """What the store says was published last for a Feast project; None when it says nothing that can be read.
+
+    Says on stderr that there is one of another shape.
+    """
+    key = keys.marker(name)
+    found = client.get(key)
+    marker = parse_marker(found)
+    if found and marker is None:
+        print(
+            f"weakfish: {key} in the online store is no marker that this version wrote; it counts as if nothing had "
+            "been published.",
+            file=sys.stderr,
+        )
+    return marker
 
 
 def repository(project: Project) -> Path:
