@@ -10,7 +10,8 @@ import pytest
 from made_votes import RULES, Bend, Gold, Votes, labelled, project, vote
 from projects import replace, write
 
-from weakfish.checks.label_checks import label_checks, rules_of, through
+from weakfish.checks.label_checks import label_checks
+from weakfish.checks.label_totals import rules_of, through
 from weakfish.contracts.verdicts import Check
 from weakfish.errors import TableError
 from weakfish.files import read_json, write_json

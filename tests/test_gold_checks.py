@@ -12,6 +12,7 @@ from made_votes import RULES, Votes, labelled, own_functions, project, vote
 from reports import good_run
 from weakfish.checks.gold_checks import checks_on_dev, checks_on_test, function_quality, label_quality
 from weakfish.contracts.gold import Confusion
+from weakfish.contracts.reports import Empirical
 from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.project.paths import Project
 from weakfish.report.overall import overall
@@ -90,7 +91,7 @@ def test_of_three_classes_the_one_that_is_never_found_is_named() -> None:
 
 
 def test_a_function_that_is_right_on_none_of_its_rows_warns_and_says_what_chance_would_be() -> None:
-    check = function_quality("is_cheap", {"votes": 1194, "correct": 0, "by_chance": 668.6}, 0.001)
+    check = function_quality("is_cheap", Empirical(votes=1194, correct=0, by_chance=668.6), 0.001)
     assert check is not None
     assert (check.check, check.status) == ("rule_right(is_cheap)", "warned")
     assert check.found == "It is right on none of the 1,194 dev rows on which it votes; chance would be right on 669."
@@ -103,7 +104,7 @@ def test_a_function_that_is_right_on_none_of_its_rows_warns_and_says_what_chance
 def test_a_function_is_judged_where_chance_would_be_right_often_enough(
     votes: int, correct: int, by_chance: float, status: str | None
 ) -> None:
-    check = function_quality("rule", {"votes": votes, "correct": correct, "by_chance": by_chance}, 0.001)
+    check = function_quality("rule", Empirical(votes=votes, correct=correct, by_chance=by_chance), 0.001)
     assert (check.status if check else None) == status
 
 

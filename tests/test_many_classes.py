@@ -11,7 +11,8 @@ import pytest
 from made_tasks import Made, evaluated, labelled, project
 from made_votes import own_functions
 
-from weakfish.checks.label_checks import label_checks, rules_of, through
+from weakfish.checks.label_checks import label_checks
+from weakfish.checks.label_totals import rules_of, through
 from weakfish.cli.labels import print_explanation
 from weakfish.contracts.reports import ClassMetrics, PartitionReport, TaskMetrics
 from weakfish.contracts.tables import read_table

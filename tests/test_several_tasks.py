@@ -14,7 +14,8 @@ import pytest
 from made_tasks import Made, evaluated, labelled, project
 from projects import write
 
-from weakfish.checks.label_checks import label_checks, rules_of, through
+from weakfish.checks.label_checks import label_checks
+from weakfish.checks.label_totals import rules_of, through
 from weakfish.checks.validate import validate
 from weakfish.contracts.ledgers import ledger_file
 from weakfish.contracts.tables import read_table, write_partition

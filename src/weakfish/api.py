@@ -167,7 +167,7 @@ class OpenProject:
 
     @property
     def quarantined(self) -> StoredTable:
-        """The rows that failed a critical check: the events' columns, and ``reasons``: each check, and why it matters."""
+        """The rows that failed a critical check: the events' columns, and ``reasons``, each a check and its why."""
         return StoredTable("quarantined", self._project.table("quarantine/events"), may_be_empty=True)
 
     @property

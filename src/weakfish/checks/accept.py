@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from weakfish.checks.baseline import AcceptedCheck, Baseline, Entry
-from weakfish.checks.label_checks import through as rules_through
+from weakfish.checks.label_totals import through as rules_through
 from weakfish.checks.rates import bins_of, rounded, shift
 from weakfish.checks.repairs import staged_files
 from weakfish.checks.reported import data_version as version_of_metrics

@@ -10,8 +10,8 @@ from typing import Any
 from weakfish.checks.rates import deviations, rounded
 from weakfish.contracts.figures import counted, percent
 from weakfish.contracts.gold import ROWS, ROWS_OF_CLASS, Confusion
+from weakfish.contracts.reports import Empirical, read_labels
 from weakfish.contracts.verdicts import Check, Kind, measured
-from weakfish.files import read_json
 from weakfish.project.paths import Project
 
 SLIGHT = 0.2
@@ -34,13 +34,12 @@ COIN = 0.5
 
 def checks_on_dev(project: Project, task: str) -> list[Check]:
     """What dev gold says of a task's labels and of each labeling function; nothing where no row has any."""
-    found = read_json(project.reports / "labeling_functions.json")["tasks"][task]
-    if not found.get("dev"):
+    found = read_labels(project).tasks[task]
+    if found.dev is None or found.dev.confusion is None:
         return []
     chance = project.params.validation.labels.significance
-    labels = Confusion.from_json(found["dev"]["confusion"], found["classes"])
-    functions = found["functions"]
-    of_functions = [function_quality(of["name"], of["dev"], chance / len(functions)) for of in functions]
+    labels = Confusion.from_json(found.dev.confusion, found.classes)
+    of_functions = [function_quality(of.name, of.dev, chance / len(found.functions)) for of in found.functions]
     return [*label_quality("labels", labels, "dev", chance), *filter(None, of_functions)]
 
 
@@ -170,16 +169,16 @@ def _beats_constant(found: Confusion, place: int) -> bool:
     return gold > 0 and 2 * hits / (gold + said) > 2 * gold / (gold + decided)
 
 
-def function_quality(rule: str, dev: Mapping[str, Any] | None, significance: float) -> Check | None:
-    """Whether a labeling function is right more often than chance, by its votes on dev gold (see `DevCounts`).
+def function_quality(rule: str, dev: Empirical | None, significance: float) -> Check | None:
+    """Whether a labeling function is right more often than chance, by its votes on dev gold (see `Empirical`).
 
     None where chance would be right too seldom to tell.
     """
     from scipy.special import bdtr  # type: ignore[import-untyped]
 
-    if dev is None or dev["by_chance"] < EXPECTED:
+    if dev is None or not dev.votes or (dev.by_chance or 0) < EXPECTED:
         return None
-    votes, correct, chance = dev["votes"], dev["correct"], dev["by_chance"]
+    votes, correct, chance = dev.votes, dev.correct or 0, dev.by_chance or 0.0
     unlikely = float(bdtr(correct, votes, min(1.0, chance / votes)))
     right = f"{correct:,}" if correct else "none"
     return measured(

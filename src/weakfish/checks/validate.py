@@ -17,7 +17,8 @@ from weakfish.checks.change import change_checks
 from weakfish.checks.gates import first_rows, named, verdict_of
 from weakfish.checks.gold_checks import checks_on_dev
 from weakfish.checks.gx import import_gx
-from weakfish.checks.label_checks import label_checks, rules_of
+from weakfish.checks.label_checks import label_checks
+from weakfish.checks.label_totals import rules_of
 from weakfish.checks.repairs import staged_files, waive
 from weakfish.checks.reported import feature_checks, serving_checks, validate_evaluation
 from weakfish.checks.source_checks import clock_checks, source_checks

@@ -234,7 +234,7 @@ def gate(table: str | None, fail_on: FailOn, as_json: bool) -> None:
 
     if table and (fail_on == "critical" or not _by_hand()):
         # Without a verdict there is no gate to open or to shut, so a person's mistake leaves no record of a failure.
-        misuse = (UnknownName, TableError) if _by_hand() and not verdict_files(Project.find()) else _misuse()
+        misuse: Misuse = (UnknownName, TableError) if _by_hand() and not verdict_files(Project.find()) else _misuse()
         _stage(stage_of("gate", table), open_gate, always_render=True, misuse=misuse)
         return
     project = Project.find()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from weakfish.contracts.record import Number
+from weakfish.contracts.record import Number, Rooted, read
 
 MODELS = {
     "gold": "Gold labels",
@@ -51,11 +51,12 @@ class FaultsReport:
 
 @dataclass(frozen=True)
 class Empirical:
-    """How often a labeling function is right where it votes."""
+    """How often a labeling function is right where it votes, and on how many rows it would be by chance."""
 
     votes: int | None = None
     correct: int | None = None
     accuracy: Number = None
+    by_chance: Number = None
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,13 @@ class FunctionReport:
 
 @dataclass(frozen=True)
 class DevReport:
-    """Labels against dev gold: rows that have some, and figures, None where rows are too few."""
+    """Labels against dev gold: rows that have some, and figures, None where rows are too few.
+
+    ``confusion`` is what `weakfish.contracts.gold.Confusion.to_json` made.
+    """
 
     rows: int
+    confusion: Any = None
     accuracy: Number = None
     f1: Number = None
     coverage: Number = None
@@ -143,6 +148,11 @@ class LabelsReport:
     """``reports/labeling_functions.json``."""
 
     tasks: dict[str, TaskLabels]
+
+
+def read_labels(project: Rooted) -> LabelsReport:
+    """What labeling reported; raises `TableError` when it is missing, cut off or something else."""
+    return read(LabelsReport, project.root / "reports" / "labeling_functions.json")
 
 
 @dataclass(frozen=True)

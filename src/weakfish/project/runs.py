@@ -29,7 +29,7 @@ SECONDS_TO_WRITE, POLL_SECONDS = 1.0, 0.1
 CLOCK_SECONDS = 1.0
 """By how much a process's start and a file's time may be wrong against each other."""
 
-Misuse = type[UserError] | tuple[()]
+Misuse = type[UserError] | tuple[type[UserError], ...]
 """The errors that say that a command was misused; none as a rule."""
 
 

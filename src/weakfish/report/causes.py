@@ -81,7 +81,7 @@ class GroupedCause:
     @property
     def states(self) -> str:
         """How its checks ended: ``2 checks, 1 failed and 1 warned``."""
-        ended = Counter(check.status for _, check in self.findings)
+        ended = Counter(str(check.status) for _, check in self.findings)
         told = [f"{ended[state]} {state}" for state in BAD if ended[state]] if len(ended) > 1 else [self.state]
         return f"{count(len(self.findings), 'check')}, {listed(told)}"
 

@@ -91,5 +91,5 @@ def _rates(labels: TaskLabels, parts: Sequence[PartitionReport]) -> Rates:
 
 
 def _accepted(labels: TaskLabels, rules: Mapping[str, Any]) -> Rates:
-    """The same, as `weakfish.checks.label_checks.through` wrote it into the baseline."""
+    """The same, as `weakfish.checks.label_totals.through` wrote it into the baseline."""
     return _rates(labels, [PartitionReport("", rules.get("rows", 0), rules.get("covered", 0), rules.get("mean", {}))])
