@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,21 +52,25 @@ class StoreBench(Run):
         """A project with one row per account, of the last twenty hours."""
         return self.fresh("latest")
 
-    def fresh(self, name: str) -> StoreProject:
+    def fresh(self, name: str, accounts: int | None = None, *, wide: bool = False) -> StoreProject:
         """A project of its own like `latest`."""
         root = self.work / name
-        store_data.latest(root / "data/features" / store_projects.VIEW, self.accounts, store_data.present())
-        project = store_projects.make(root)
+        table = root / "data/features" / store_projects.VIEW
+        store_data.latest(table, accounts or self.accounts, store_data.present())
+        project = store_projects.make(root, wide=wide)
         ask("store_projects:apply", project=str(root))
         return project
 
     @cached_property
     def serving(self) -> servers.Server:
         """A server that holds `latest`, written by our engine."""
-        server = self.server("served")
-        port = server.port
-        self.point(port)
-        with session("store_sides:materialize", repo=self.latest.ours, port=port) as engine:
+        return self.filled("served", self.latest, [store_projects.VIEW])
+
+    def filled(self, name: str, project: StoreProject, views: Sequence[str]) -> servers.Server:
+        """A server that holds views of a project, written by our engine."""
+        server = self.server(name)
+        store_projects.settings(project, server.port)
+        with session("store_sides:materialize", repo=project.ours, port=server.port, views=views) as engine:
             engine.ask(until=store_data.present().isoformat())
         return server
 

@@ -8,7 +8,7 @@ from benchmarks.figures import Figure
 from benchmarks.store_bench import StoreBench
 from benchmarks.store_joins import pit_join_long, pit_join_short
 from benchmarks.store_out_of_core import pit_join_out_of_core
-from benchmarks.store_reading import online_1, online_100, serve
+from benchmarks.store_reading import online_1, online_100, serve, serve_wide
 from benchmarks.store_writing import audit, materialize
 
 FIGURES: dict[str, Callable[[StoreBench], Figure]] = {
@@ -19,6 +19,7 @@ FIGURES: dict[str, Callable[[StoreBench], Figure]] = {
     "online_1": online_1,
     "online_100": online_100,
     "serve": serve,
+    "serve_wide": serve_wide,
 }
 """The figures of `make bench-store`."""
 

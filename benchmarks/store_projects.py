@@ -44,6 +44,20 @@ DEFINITIONS = f"""
     service = FeatureService(name="{SERVICE}", features=[view])
 """
 
+VIEWS, WIDE = 25, "wide_v1"
+WIDE_DEFINITIONS = f"""
+    views = [
+        FeatureView(
+            name=f"{VIEW}_{{number}}", entities=[account], ttl=timedelta(days={TTL.days}),
+            schema=view_schema(here, "{VIEW}"), source=view_source(here, "{VIEW}"),
+        )
+        for number in range({VIEWS})
+    ]
+    globals().update({{one.name: one for one in views}})
+    wide = FeatureService(name="{WIDE}", features=views)
+"""
+"""Further views of the same table, and a service of all of them."""
+
 OURS = {
     "offline_store": {"type": "weakfish.feast.offline.AsOfOfflineStore"},
     "online_store": {"type": "weakfish.feast.online.ProjectRedisOnlineStore"},
@@ -74,17 +88,20 @@ class StoreProject:
         return str(self.root / "plain")
 
 
-def make(root: Path, features: Sequence[str] = FEATURES, offline: Mapping[str, str] | None = None) -> StoreProject:
+def make(
+    root: Path, features: Sequence[str] = FEATURES, offline: Mapping[str, str] | None = None, *, wide: bool = False
+) -> StoreProject:
     """A project around the feature table that stands in ``root``, with both repositories, not yet applied.
 
-    ``offline`` are settings of our offline store.
+    ``offline`` are settings of our offline store; ``wide`` adds `VIEWS` views and their service.
     """
     project = StoreProject(root, dict(offline or {}))
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8")) | {"publish": {"as_of": "now"}}
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     (root / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     (root / "feature_repo").mkdir()
-    (root / "feature_repo/definitions.py").write_text(textwrap.dedent(DEFINITIONS), encoding="utf-8")
+    definitions = textwrap.dedent(DEFINITIONS + (WIDE_DEFINITIONS if wide else ""))
+    (root / "feature_repo/definitions.py").write_text(definitions, encoding="utf-8")
     _manifest(project, features)
     settings(project, 0)
     return project

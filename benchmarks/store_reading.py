@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -17,10 +18,12 @@ from benchmarks.figures import Figure
 from benchmarks.session import Session, session
 from benchmarks.store_bench import StoreBench
 from benchmarks.store_data import FEATURES, KEY
+from benchmarks.store_projects import StoreProject
 from benchmarks.store_sides import drawn
 
 ROUNDS = 5
 CONNECTIONS = 4
+WIDE_ACCOUNTS = 4_000
 PATH = "/get-online-features"
 HELP = ("--no-access-log", "--max-requests", "100000000")
 
@@ -92,20 +95,40 @@ def serve(bench: StoreBench) -> Figure:
     Feast's has neither an access log nor workers that restart after a thousand requests, which helps it.
     """
     bench.point(bench.served)
-    bodies = _bodies(bench)
+    asked = {"feature_service": store_projects.SERVICE}
+    return _serve(bench, "serve", bench.latest, bench.served, bench.accounts, asked, bench.scaled(2_000))
+
+
+def serve_wide(bench: StoreBench) -> Figure:
+    """What `serve` measures, for a service of 25 views of 10 features each."""
+    accounts, views = (
+        bench.scaled(WIDE_ACCOUNTS, 100),
+        [f"{store_projects.VIEW}_{n}" for n in range(store_projects.VIEWS)],
+    )
+    project = bench.fresh("wide", accounts, wide=True)
+    port = bench.filled("served_wide", project, views).port
+    asked = {"feature_service": store_projects.WIDE, "full_feature_names": True}
+    figure = _serve(bench, "serve_wide", project, port, accounts, asked, bench.scaled(400))
+    return replace(figure, sizes={**figure.sizes, "views": len(views)})
+
+
+def _serve(
+    bench: StoreBench, name: str, project: StoreProject, port: int, accounts: int, asked: dict[str, Any], count: int
+) -> Figure:
+    """The figure of a project whose rows a server at a port holds; ``asked`` is what requests ask of each account."""
+    bodies = _bodies(bench, name, accounts, asked)
     ports = servers.free_port(), servers.free_port()
-    redis = {"WEAKFISH_REDIS": f"127.0.0.1:{bench.served}"}
+    redis = {"WEAKFISH_REDIS": f"127.0.0.1:{port}"}
     with (
-        servers.http_server(_program("weakfish", ports[0]), bench.latest.root, ports[0], redis) as ours,
-        servers.http_server(_program("feast", ports[1], *HELP), Path(bench.latest.plain), ports[1], {}) as theirs,
+        servers.http_server(_program("weakfish", ports[0]), project.root, ports[0], redis) as ours,
+        servers.http_server(_program("feast", ports[1], *HELP), Path(project.plain), ports[1], {}) as theirs,
         session("http_load:load", light=True, port=ports[0], path=PATH, bodies=bodies, connections=CONNECTIONS) as one,
         session("http_load:load", light=True, port=ports[1], path=PATH, bodies=bodies, connections=CONNECTIONS) as two,
     ):
-        count = bench.scaled(2_000)
-        asked = [{"first": number * count, "count": count} for number in range(bench.rounds(ROUNDS) + 1)]
-        rounds = [(one.ask(**part), two.ask(**part)) for part in asked][1:]
+        parts = [{"first": number * count, "count": count} for number in range(bench.rounds(ROUNDS) + 1)]
+        rounds = [(one.ask(**part), two.ask(**part)) for part in parts][1:]
         peaks = ours.peak_rss_mb(), theirs.peak_rss_mb()
-    return _served(bench, rounds, count, peaks)
+    return replace(_served(bench, rounds, count, peaks), name=name, rows=accounts)
 
 
 def _program(name: str, port: int, *options: str) -> list[str]:
@@ -126,11 +149,11 @@ def _served(bench: StoreBench, rounds: list[tuple[Any, Any]], count: int, peaks:
     return Figure("serve", rates[0], rates[1], "requests/s", equal, bench.accounts, *peaks, bench.sizes(5, **sizes))
 
 
-def _bodies(bench: StoreBench) -> str:
+def _bodies(bench: StoreBench, name: str, accounts: int, asked: dict[str, Any]) -> str:
     """A file of requests for one account each, one a line."""
-    file = bench.work / "bodies.jsonl"
-    chosen = drawn(bench.accounts, seed=4, count=min(bench.accounts, 10_000), entities=1)
-    bodies = [{"feature_service": store_projects.SERVICE, "entities": {KEY: names}} for names in chosen]
+    file = bench.work / f"{name}.jsonl"
+    chosen = drawn(accounts, seed=4, count=min(accounts, 10_000), entities=1)
+    bodies = [{**asked, "entities": {KEY: names}} for names in chosen]
     file.write_text("".join(json.dumps(body) + "\n" for body in bodies), encoding="utf-8")
     return str(file)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,14 @@ def historical(repo: str, spine: str) -> Side:
         asked = yield {"seconds": seconds}
 
 
-def materialize(repo: str, port: int) -> Side:
-    """``materialize`` of the view up to ``until`` (ISO)."""
+def materialize(repo: str, port: int, views: Sequence[str] = (VIEW,)) -> Side:
+    """``materialize`` of views up to ``until`` (ISO)."""
     store = _store(repo, port)
     asked = yield {}
     while True:
         until = datetime.fromisoformat(asked["until"])
         begin = time.perf_counter()
-        store.materialize(until - timedelta(days=365), until, feature_views=[VIEW])
+        store.materialize(until - timedelta(days=365), until, feature_views=list(views))
         asked = yield {"seconds": time.perf_counter() - begin}
 
 

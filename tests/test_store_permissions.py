@@ -141,6 +141,12 @@ def test_modules_in_subfolders_are_published_as_feast_applies_them(tmp_path: Pat
     define(project, "raise RuntimeError\n", "drafts/half.py")
     define(project, "drafts\n", ".feastignore")
     assert publish(project), "what .feastignore names is not read"
+    assert not publish(project)
+    define(project, "security\n", ".feastignore")
+    assert publish(project), "and decides what is published"
+    assert not FeatureStore(repo_path=str(project.root / "feature_repo")).list_permissions()
+    replace(project.root / "feature_repo/.feastignore", "security\n", "")
+    assert publish(project)
     registry = FeatureStore(repo_path=str(project.root / "feature_repo")).registry
     assert {one.name for one in registry.list_permissions("shop")} == {"services", "views"}
 
@@ -278,7 +284,9 @@ def test_a_server_that_could_not_enforce_auth_does_not_begin(
 def test_permissions_that_nothing_enforces_are_told(tmp_path: Path) -> None:
     project = shop(tmp_path / "shop")
     define(project, READERS, "permissions.py")
+    define(project, "auth: {type: no_auth}\n", "feature_store.yaml")
     publish(project)
-    with serving(project) as site:
+    with serving(project, "--host", "0.0.0.0") as site:  # noqa: S104 - what it says of that is what is tested
+        assert "Anyone who reaches 0.0.0.0" in site.said()
         assert site.features(features=["buyer_orders:orders_7d"], entities={"buyer": ["b1"]}).status == 200
         assert "The registry has 2 permissions, and feature_store.yaml names no auth" in site.said()

@@ -136,8 +136,10 @@ def expected_version(project: Project) -> str:
     parts["as_of"] = setting if setting == "now" else as_of(project).isoformat()
     home = repository(project)
     files = {file.relative_to(home).as_posix(): file for kind in ("*.py", "*.yaml") for file in home.rglob(kind)}
-    shown = (name for name in sorted(files) if not any(part.startswith(".") for part in name.split("/")))
+    shown = [name for name in sorted(files) if not any(part.startswith(".") for part in name.split("/"))]
     parts["files"] = {name: sha256(files[name]) for name in shown}
+    if (ignored := home / ".feastignore").exists():
+        parts["files"][ignored.name] = sha256(ignored)
     labels = sorted(project.table("labels").glob("*.manifest.json"))  # from which label views take their provenance
     parts["labels"] = {file.name: sha256(file) for file in labels}
     return digest(parts)

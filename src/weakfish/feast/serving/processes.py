@@ -67,7 +67,9 @@ def serve(project: Project, settings: ServeSettings) -> None:
             server_header=False,
             proxy_headers=False,
         )
-        _tell(settings, listening, is_open=settings.token is None and not described.get("auth"))
+        auth = described.get("auth")
+        kind = auth.get("type") if isinstance(auth, dict) else auth
+        _tell(settings, listening, is_open=settings.token is None and kind in (None, "no_auth"))
         for name in FOLDERS:
             os.environ.pop(name, None)  # of another server
         if settings.workers == 1:
