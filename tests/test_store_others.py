@@ -106,7 +106,13 @@ def test_live_rows_of_streams_and_of_computed_views_stay(project: Project, store
     assert features(project, ["clicks:n"], buyer="new") == {"clicks__n": 8}
     assert features(project, ["visits:n"], visit="v1") == {"visits__n": 9}
     replace(project.root / "feature_repo/definitions.py", LIVE, "")
-    assert publish(project)
+    outcome = publish(project)
+    assert outcome
+    assert {view: counts.removed for view, counts in outcome.counts.items() if counts.removed} == {
+        "clicks": 2,
+        "visits": 1,
+        "totals": 1,
+    }
     of_orders = {*keys.fields("buyer_orders", ["orders_7d", "mean_30d", "first_seen_at", "is_new"])}
     of_refunds = {*keys.fields("buyer_refunds", ["orders_7d", "mean_30d", "first_seen_at", "is_new"])}
     left = {keys.join_keys(key, "shop"): set(row) for key, row in dump(store).items() if b"b1" in key}

@@ -278,7 +278,14 @@ def test_a_publisher_killed_before_its_commit_has_changed_nothing(project: Proje
     assert store.get(keys.lock("shop")) is None
 
 
-@pytest.mark.parametrize("marker", ['{"version": "x", "as_of": "", "views": {"buyer_orders": {}}}', "hello"])
+@pytest.mark.parametrize(
+    "marker",
+    [
+        '{"version": "x", "as_of": "", "views": {"buyer_orders": {}}}',
+        '{"version": "x", "as_of": "", "views": {}, "others": {"clicks": {}}}',
+        "hello",
+    ],
+)
 def test_a_marker_that_is_not_ours_counts_as_never_published(
     project: Project, store: redis.Redis, marker: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

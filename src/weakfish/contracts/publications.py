@@ -77,6 +77,11 @@ class _View:
 
 
 @dataclass(frozen=True)
+class _Other:
+    fields: list[str]
+
+
+@dataclass(frozen=True)
 class _UnderWay:
     until: dict[str, Time]
 
@@ -87,7 +92,7 @@ class _Shape:
     as_of: str
     views: dict[str, _View]
     under_way: _UnderWay | None = None
-    others: dict[str, dict[str, Any]] = field(default_factory=dict)
+    others: dict[str, _Other] = field(default_factory=dict)
 
 
 def parse_marker(found: Any) -> Marker | None:

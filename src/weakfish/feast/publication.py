@@ -335,17 +335,22 @@ class _Publication:
 
     def _clear(self) -> None:
         """Away with rows of entities that are gone, and with fields of views and features that are gone."""
-        known = {name: of["fields"] for name, of in (self.changes.before.others if self.changes.before else {}).items()}
+        before = self.changes.before.others if self.changes.before else {}
+        known = {name: of["fields"] for name, of in before.items()}
         now = {name: of["fields"] for name, of in self.others.items()}
         thorough = not self.intact or known != now or _shapes(self.before) != _shapes(self.now)
         if self.is_first or not (thorough or self.changed):
             return
         waiting: dict[tuple[str | None, tuple[bytes, ...]], list[bytes]] = defaultdict(list)
+        here = {**self.now, **self.others}
+        gone = {keys.time_field(view): view for view in (*self.before, *before) if view not in here}
 
         def clear() -> None:
             for (view, fields), found in waiting.items():
                 name, until = (self.now[view].get("online_name", view), self.until[view]) if view else (None, 0)
                 self.changes.add(removals(found, name, fields, until), view, "removed")
+                for row in gone.keys() & fields if view is None else ():
+                    self.changes.counts.setdefault(gone[row], Counts()).removed += len(found)
             waiting.clear()
 
         others = {bytes.fromhex(field) for fields in now.values() for field in fields}
