@@ -426,7 +426,7 @@ def test_rows_that_were_created_after_the_end_are_materialized_as_feast_does(
 @pytest.mark.filterwarnings("ignore:There are some mismatches", "ignore::DeprecationWarning")
 def test_a_view_whose_source_lacks_a_join_key_is_refused_by_name(client: redis.Redis, tmp_path: Path) -> None:
     sentence = (
-        r"View 'stays' is of guest, user, and its source has no column for each of their join keys \(found: user_id\)"
+        r"View 'stays' has the entities guest, user, but its source lacks a join key of theirs \(found: user_id\)"
     )
     one, guest = source(tmp_path, rows()), Entity(name="guest", join_keys=["guest_id"])
     stays = FeatureView(name="stays", entities=[guest, USER], schema=schema("orders"), source=one)

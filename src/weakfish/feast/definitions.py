@@ -262,8 +262,8 @@ def refuse_keyless(view: Any) -> None:
     entities = [name for name in getattr(view, "entities", None) or () if name != DUMMY_ENTITY_NAME]
     if len(entities) > len(view.join_keys):
         raise UserError(
-            f"View {view.name!r} is of {', '.join(entities)}, and its source has no column for each of their join keys "
-            f"(found: {', '.join(view.join_keys) or 'none'}); add the column, or map another to it by the source's "
+            f"View {view.name!r} has the entities {', '.join(entities)}, but its source lacks a join key of theirs "
+            f"(found: {', '.join(view.join_keys) or 'none'}); add the column, or map another to it with the source's "
             "field_mapping."
         )
 

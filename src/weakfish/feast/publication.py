@@ -254,7 +254,7 @@ class _Publication:
             now = microseconds(self.now[view.name]["until"])
             self.until[view.name] = now if earlier is None else max(now, earlier)
         everything = [*store.list_all_feature_views(), *store.list_label_views()]
-        # What was published of a view that is served no more goes; rows that a service wrote, or Feast, stay.
+        # Rows that were published of a view that is no longer served are removed; those of other writers stay.
         rest = [view for view in everything if view.name not in self.now]
         kept = [view for view in rest if view.name not in self.before or getattr(view, "online", True)]
         self.others: dict[str, dict[str, Any]] = {view.name: {"fields": _fields(view, store)} for view in kept}
@@ -289,7 +289,7 @@ class _Publication:
         return marker, self.changes.counts
 
     def _materialize(self) -> None:
-        """Let Feast write the last rows of views over the team's own Parquet; a revision has tables alone."""
+        """Let Feast write the last rows of views over the team's own Parquet, which no revision keeps."""
         contents = self.contents
         for view in self.own if contents.revision is None else ():
             self.others[view.name]["files"] = probe.stamps(contents.project, _paths(view, contents.project))

@@ -34,7 +34,7 @@ from weakfish.files import sha256, whole_file, write_json
 from weakfish.project.paths import Project
 
 KINDS = get_args(FeastObject)
-"""All kinds of objects that Feast has: what is not taken over is lost, and a lost permission lets everyone in."""
+"""All kinds of objects that Feast has. A kind missing here is dropped, and a dropped permission lets everyone in."""
 
 
 @contextmanager

@@ -26,7 +26,7 @@ NO_AUTH = "no_auth"
 
 
 class Doorkeeper:
-    """Finds out who asks, by the token that a request shows.
+    """Identifies users by the tokens of their requests.
 
     Raises
     ------
@@ -41,8 +41,8 @@ class Doorkeeper:
         kind = config.auth_config.type
         if has_token:
             raise UserError(
-                f"feature_store.yaml has auth of type {kind}, and {TOKEN} is set: both want the header Authorization; "
-                "unset the variable, or take auth out."
+                f"feature_store.yaml has auth of type {kind} and {TOKEN} is set, but a request has one Authorization "
+                "header; unset the variable, or remove auth."
             )
         try:
             init_auth_manager(ServerType.REST, str_to_auth_manager_type(kind), config.auth_config)
@@ -52,7 +52,7 @@ class Doorkeeper:
                 "it, or install what it needs."
             ) from error
         self._parser = get_auth_manager().token_parser
-        logging.getLogger("feast.permissions.enforcer").setLevel(logging.CRITICAL)  # a refusal is the client's matter
+        logging.getLogger("feast.permissions.enforcer").setLevel(logging.CRITICAL)  # the client is told, not the log
 
     def user(self, headers: Mapping[bytes, bytes]) -> User:
         """Who sent a request with these headers; raises `HTTPException` 401 for a token that is missing or wrong."""
@@ -71,14 +71,14 @@ def wrong_token() -> Exception:
 
 
 def doorkeeper(store: FeatureStore, has_token: bool) -> Doorkeeper | None:
-    """What checks tokens; None where feature_store.yaml names no ``auth``. Raises as `Doorkeeper`."""
+    """What checks tokens; None where feature_store.yaml has no ``auth``. Raises what `Doorkeeper` raises."""
     if store.config.auth_config.type != NO_AUTH:
         return Doorkeeper(store.config, has_token)
     permissions = store.registry.list_permissions(store.project, allow_cache=True)
     if permissions:
         say(
-            f"The registry has {len(permissions)} permissions, and feature_store.yaml names no auth, so nobody has to "
-            "say who they are and the permissions mean nothing; add auth there."
+            f"The registry has {len(permissions)} permissions, but they are not enforced, since feature_store.yaml has "
+            "no auth; add it there."
         )
     return None
 
