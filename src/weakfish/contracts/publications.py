@@ -90,7 +90,7 @@ class _UnderWay:
 class _Shape:
     version: str
     as_of: str
-    views: dict[str, _View]
+    views: dict[str, _View] = field(default_factory=dict)
     under_way: _UnderWay | None = None
     others: dict[str, _Other] = field(default_factory=dict)
 
