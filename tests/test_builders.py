@@ -112,6 +112,12 @@ def test_a_word_that_ends_in_a_letter_outside_of_ascii_is_a_word_too() -> None:
     assert column_votes(keywords("k", FRAUD, "note", ["été", "naïveté"], why=WHY), rows) == [1, -1, 1, 1, -1, -1, 1, -1]
 
 
+def test_a_word_is_found_anywhere_in_scripts_without_spaces_between_words() -> None:
+    rows = pa.table({"note": ["配送が遅いです", "配送", "ช้ามาก", "AIが遅い", "BAIが"]})
+    assert column_votes(keywords("k", FRAUD, "note", ["遅い", "ช้า"], why=WHY), rows) == [1, -1, 1, 1, -1]
+    assert column_votes(keywords("k", FRAUD, "note", ["AIが"], why=WHY), rows) == [-1, -1, -1, 1, -1]
+
+
 def test_punctuation_beside_a_keyword_asks_for_nothing() -> None:
     rows = pa.table({"note": ["50% off", "150% off", "a$$$b", "now!!"]})
     assert column_votes(keywords("k", FRAUD, "note", ["50%", "$$$", "!"], why=WHY), rows) == [1, -1, 1, 1]

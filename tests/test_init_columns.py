@@ -182,6 +182,15 @@ def test_what_a_file_of_events_holds_follows_from_their_span(here: Path, hours: 
     assert params.load(here / "said").events.partition == "year"
 
 
+def test_a_device_of_a_wrong_clock_does_not_tell_what_a_file_of_events_holds(here: Path) -> None:
+    times = [START + timedelta(hours=4 * n) - timedelta(days=365 * 54 * (n % 25 == 7)) for n in range(500)]
+    lines(
+        here / "o.csv", ["id", "at", "device"], [[f"o{n}", at.isoformat(), f"d{n % 25}"] for n, at in enumerate(times)]
+    )
+    init("site", "--from", "o.csv", "--classes", "a,b", "--yes")
+    assert params.load(here / "site").events.partition == "month"
+
+
 def test_times_of_another_format_are_read_all_through(here: Path) -> None:
     rows = [[f"o{n}", f"{n % 12 + 1}/{n % 28 + 1}/2015 {n % 24}:35", f"c{n % 20}"] for n in range(300)]
     lines(here / "o.csv", ["id", "date", "customer"], rows)

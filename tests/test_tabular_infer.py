@@ -13,6 +13,7 @@ from tabular import put
 
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import Inferred, TabularSource, infer
+from weakfish.sources.tabular.charsets import TELLING, guess
 
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "old", "ships", "sail")
 
@@ -163,6 +164,33 @@ def test_short_texts_of_a_script_are_not_taken_for_western_ones(tmp_path: Path) 
     head = "番号,日時,顧客,メモ,時間,種類"  # without sentences it could be rare Korean
     put(tmp_path, "a.csv", (head + "\n" + "1,2024-01-01,c1,x,2,y\n" * 9).encode("cp932"))
     assert infer(tmp_path).dialect["encoding"] == "cp932"
+
+
+OF_LATIN_LETTERS = {
+    "cp1252": ("Dübel Ø8; Größe", "très en retard, où est le café", "¿Dónde está la estación?", "Göteborg på Åland"),
+    "cp1250": ("Zażółć gęślą jaźń", "Příliš žluťoučký kůň", "Árvíztűrő tükörfúrógép", "şi în oraşul ăsta, ţară"),
+    "cp1254": ("Çok güzel bir mağaza", "İstanbul güneşli, çok şişe"),
+}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"), [(encoding, text) for encoding, texts in OF_LATIN_LETTERS.items() for text in texts]
+)
+def test_the_letters_of_a_language_tell_its_encoding(encoding: str, text: str) -> None:
+    for rows in (3, 300):
+        lines = [f"{number};{text};{number % 7}".encode(encoding) for number in range(rows)]
+        assert [line.decode(guess(lines)) for line in lines] == [line.decode(encoding) for line in lines]
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "euc_jp", "gb18030"])
+def test_where_what_is_looked_at_ends_tells_nothing_of_the_encoding(encoding: str) -> None:
+    text = SENTENCES["gb18030" if encoding == "gb18030" else "cp932"]
+    for shift in range(4):
+        lines = [
+            f"{'x' * shift}{text}".encode(encoding),
+            *(f"{n} {text}".encode(encoding) for n in range(TELLING // 20)),
+        ]
+        assert guess(lines) == encoding
 
 
 def test_a_few_damaged_bytes_do_not_make_another_encoding(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ def _rejected(ledger: Ledger, accepted: Entry | None) -> Check:
         new = f", {rejected - before:,} more than in the accepted baseline" if before and rejected > before else ""
         first = ledger.reading.rejected[:1] if ledger.reading else ()
         where = "".join(
-            f", most of them in {of.file}{'' if of.line is None else f', first line {of.line:,}'}, which {of.reason}"
+            f", {of.rows:,} of them in {of.file}{'' if of.line is None else f', first line {of.line:,}'}, "
+            f"which {of.reason}"
             for of in first
         )
         share = percent(rejected / read) if read else ""

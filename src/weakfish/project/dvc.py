@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from weakfish.errors import UserError
 from weakfish.project.paths import Project
 
+_LATER = "name a later revision, or commit dvc.lock if no commit has it yet."
+
 
 class Revision:
     """What git and DVC track of a project at a git revision.
@@ -73,7 +75,7 @@ class Revision:
         """The bytes of a file below ``data/``."""
         folder = str(PurePosixPath(f"data/{path}").parent)
         if not any(PurePosixPath(found).name == PurePosixPath(path).name for found in self._list(folder)):
-            raise UserError(f"At {self.name} dvc.lock has no data/{path}; name a later revision.")
+            raise UserError(f"At {self.name} dvc.lock has no data/{path}; {_LATER}")
         try:
             content: bytes = self._files.read_bytes(str(self._root / "data" / path))
         except Exception as error:
@@ -101,7 +103,7 @@ class Revision:
         try:
             found: list[str] = self._files.ls(str(self._root / folder), detail=False)
         except FileNotFoundError as error:
-            raise UserError(f"At {self.name} dvc.lock has no {folder}; name a later revision.") from error
+            raise UserError(f"At {self.name} dvc.lock has no {folder}; {_LATER}") from error
         except Exception as error:
             raise self._lost(folder.removeprefix("data/")) from error
         return found

@@ -30,14 +30,18 @@ def story(records: RunRecords) -> str | None:
         return max(changes)[1]
     task, labels = next(iter(records.labels.tasks.items()))
     parts, total = _dated(labels), _rates(labels, labels.by_partition)
-    named = [f"{what} {short_percent(rate.share)}" for what, rate in total.items() if rate.rows and what != UNCOVERED]
-    shares = f"{', '.join(named[:3])}{' and other classes' if named[3:] else ''}" if named else "no row has one"
+    named = [
+        f"{short_percent(rate.share)} are {what}" for what, rate in total.items() if rate.rows and what != UNCOVERED
+    ]
+    if not named:
+        return f"No row has a label of {task}."
+    shares = f"Of the labels of {task}, {', '.join(named[:3])}{' and other classes' if named[3:] else ''}"
     if f"labels/{task}" in records.accepted:
-        return f"The labels of {task} are as they were accepted: {shares}."
+        return f"{shares}, as when they were accepted."
     if len(parts) < 2:
-        return f"The labels of {task}: {shares}."
+        return f"{shares}."
     first, last = month(parts[0].partition), month(parts[-1].partition)
-    return f"The labels of {task} have not changed from {first} to {last}: {shares}."
+    return f"{shares}, about the same from {first} to {last}."
 
 
 def _change(records: RunRecords, task: str, labels: TaskLabels) -> tuple[float, str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import operator
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from functools import cache, reduce
@@ -137,6 +138,9 @@ def read_lookup(folder: Path, table: str | Path | pa.Table, key: str) -> tuple[p
 
 Bound = float | date | datetime
 
+UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH", "THAI", "LAO", "KHMER", "MYANMAR")
+"""How Unicode's names of characters begin in scripts that put no spaces between words."""
+
 
 def keywords(
     name: str,
@@ -165,6 +169,7 @@ def keywords(
     whole_words
         Whether a word must stand alone: "free" is not in "freedom". A word consists of ASCII letters, digits and
         underscores, as for ``\b``; beside a keyword's end that is not ASCII no letter or digit of any script may stand.
+        An end in a script without spaces between words, such as Japanese, stands anywhere.
 
     Raises
     ------
@@ -311,7 +316,8 @@ def _found(word: str, whole: bool) -> str:
     parts = [part for part in re.split(r"[ \t\n\r\f]+", word) if part]
     edges = ["", ""]
     for side, (character, end) in enumerate(((parts[0][0], "^"), (parts[-1][-1], "$"))):
-        if whole and (character.isalnum() or character == "_"):  # nothing is asked beside punctuation
+        spaced = not unicodedata.name(character, "").startswith(UNSPACED)
+        if whole and spaced and (character.isalnum() or character == "_"):  # nothing is asked beside punctuation
             edges[side] = r"\b" if character.isascii() else f"(?:{end}|{EDGE})"
     return edges[0] + r"\s+".join(map(re.escape, parts)) + edges[1]
 

@@ -378,14 +378,17 @@ def _values_of(found: Survey, task: str) -> Counter[str]:
 DAYS, YEARS = 45, 20
 """Below so many days one file of events holds a day, from so many years on a year: windows need several, not many."""
 
+ASTRAY = 0.05
+"""The share of the first and of the last events that may have wrong clocks."""
+
 
 def _partition(found: Survey, time: str | None) -> Partition:
-    """What one file of events holds: by the span of nearly all of them, since one wrong clock must not tell."""
+    """What one file of events holds: by the span of most of them, since devices of wrong clocks must not tell."""
     times = found.sample[time].drop_null() if time else None
     if times is None or not len(times):
         return "month"
-    first, last = pc.quantile(pc.cast(times, pa.int64()), [0.01, 0.99], interpolation="nearest").to_pylist()
-    days = (last - first) / 86_400_000_000
+    first, last = pc.quantile(pc.cast(times, pa.int64()), [ASTRAY, 1 - ASTRAY], interpolation="nearest").to_pylist()
+    days = (last - first) / (1 - 2 * ASTRAY) / 86_400_000_000
     return "day" if days < DAYS else "year" if days >= YEARS * 365.25 else "month"
 
 

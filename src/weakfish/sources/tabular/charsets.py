@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -61,6 +62,14 @@ _USUAL = {"cp932": "shift_jis", "cp949": "euc_kr", "gb18030": "gb2312"}
 """The characters that texts in an encoding are written with: with the others, it takes nearly any bytes."""
 
 
+_LETTERS = {
+    "cp1252": ("äöüßàâæçéèêëîïôùûœ", "áéíóúüñ¿¡ãõâêôçàèìòùªº", "åäöæøéü", "áðéíóúýþæö"),
+    "cp1250": ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž"),
+    "cp1254": ("çğıİöşüâîû",),
+}
+"""The letters beyond ASCII of languages, by the encoding for them: one byte is a letter in each, in few languages."""
+
+
 def guess(lines: Iterable[bytes]) -> str:
     """The encoding that lines that are not UTF-8 are most likely in.
 
@@ -68,13 +77,21 @@ def guess(lines: Iterable[bytes]) -> str:
     """
     from charset_normalizer import from_bytes
 
-    text = b"\n".join(lines)[:TELLING]
+    text = b"\n".join(lines)
+    if len(text) > TELLING:  # a character cut in two would speak against its encoding
+        text = text[:TELLING].rpartition(b"\n")[0] or text[:TELLING]
     found = [match for match in from_bytes(text, cp_isolation=list(ENCODINGS)) if _holds(match.encoding, text)]
     best = next(iter(found), None)
     west = [match for match in found if ENCODINGS[0] in match.could_be_from_charset]
-    if best is None or (west and (not best.coherence or best in west)):
-        return ENCODINGS[0]
+    if best is None or best.encoding in _LETTERS or (west and (not best.coherence or best in west)):
+        return max(_LETTERS, key=lambda encoding: _fitting(text, encoding))  # the first of those that fit alike
     return best.encoding
+
+
+def _fitting(text: bytes, encoding: str) -> int:
+    """How many characters beyond ASCII are letters of the one language that they fit best."""
+    decoded = Counter(filter(lambda letter: not letter.isascii(), text.decode(encoding, "replace")))
+    return max(sum(decoded[letter] for letter in {*letters, *letters.upper()}) for letters in _LETTERS[encoding])
 
 
 def _holds(encoding: str, text: bytes) -> bool:
