@@ -269,7 +269,7 @@ def publish(rollback: str | None, as_json: bool, despite_gate: str | None) -> No
 
     def publish_and_say(project: Project) -> bool:
         outcome = work(project, rollback)
-        click.echo(of_publication(outcome, as_json))
+        click.echo(of_publication(outcome, as_json, serves=project.params.views != []))
         return outcome is not None
 
     _stage("publish", publish_and_say, reason=despite_gate, misuse=UserError if rollback else ())

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,9 +51,13 @@ POLL_SECONDS = 0.2
 
 CHATTER = re.compile(
     rb"Updating lock file|Generating lock file|Stage '.*' (didn't change|is cached)|Use `dvc push`|> |\s*git add |"
-    rb"To (track|enable) |\s*dvc config |Data and pipelines are up to date"
+    rb"To (track|enable) |\s*dvc config |Data and pipelines are up to date|WARNING: '.*' is empty\.|"
+    rb"ERROR: failed to reproduce '.*': failed to run: .*, exited with \d+$"
 )
-"""What DVC says of its own files and of git, which is no news to who runs a pipeline; `-v` shows it."""
+"""What DVC says of its own files and of git, and of stages that say it themselves; `-v` shows it."""
+
+Streams = tuple[int | None, int | None]
+"""Where a process's stdout and stderr go; None is this process's own."""
 
 SILENT_OF_EMPTY_OUTS = """
 import logging, sys
@@ -91,8 +95,8 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []
         mend_locks_of_dvc(project)
         drop_parts(project)
-        with _shown(quiet, "--dry" in options) as (out, show):  # errors are on stderr
-            code, signalled = _attended(project, ["repro", *said, *options, *stages], out, show, lock)
+        with _shown(quiet, "--dry" in options) as (streams, show):
+            code, signalled = _attended(project, ["repro", *said, *options, *stages], streams, show, lock)
             show()
         if signalled:
             raise Interrupted(signalled)
@@ -126,7 +130,7 @@ def status(project: Project, as_json: bool) -> None:
     As JSON: ``{"stale": {stage: [why]}, "verdict": str, "sentences": [str]}``.
     """
     check_configuration(project)  # a malformed file is our sentence, not DVC's
-    dvc = _dvc(project, "status", "--json", stdout=subprocess.PIPE)
+    dvc = _dvc(project, "status", "--json", streams=(subprocess.PIPE, None))
     output, _ = dvc.communicate()
     if dvc.returncode:
         raise WeakfishError("DVC could not tell the state of the pipeline; its message is above.")
@@ -172,28 +176,34 @@ def _until_dvc_ends(project: Project) -> Iterator[int]:
 
 
 @contextmanager
-def _shown(quiet: bool, whole: bool) -> Iterator[tuple[int | None, Callable[[], None]]]:
+def _shown(quiet: bool, whole: bool) -> Iterator[tuple[Streams, Callable[[], None]]]:
     """Where DVC and its stages print to, and what shows the lines that came since, but for `CHATTER`.
 
-    It is a file and no pipe, so that they go on where this process is killed.
+    It is files and no pipes, so that they go on where this process is killed.
     """
     if quiet or whole or VERBOSE in os.environ:
-        yield subprocess.DEVNULL if quiet else None, lambda: None
+        yield (subprocess.DEVNULL if quiet else None, None), lambda: None
         return
-    with tempfile.NamedTemporaryFile("ab") as writer, Path(writer.name).open("rb") as reader:
+    with ExitStack() as stack:
+        writers, readers = [], []
+        for _ in range(2):
+            writer = stack.enter_context(tempfile.NamedTemporaryFile("ab"))
+            writers.append(writer.fileno())
+            readers.append(stack.enter_context(Path(writer.name).open("rb")))
 
         def show() -> None:
-            *lines, cut = reader.read().split(b"\n")
-            reader.seek(-len(cut), os.SEEK_CUR)
-            for line in lines:
-                if line.strip() and not CHATTER.match(line):
-                    click.echo(line.decode(errors="replace"))
+            for reader, err in zip(readers, (False, True), strict=True):
+                *lines, cut = reader.read().split(b"\n")
+                reader.seek(-len(cut), os.SEEK_CUR)
+                for line in lines:
+                    if line.strip() and not CHATTER.match(line):
+                        click.echo(line.decode(errors="replace"), err=err)
 
-        yield writer.fileno(), show
+        yield (writers[0], writers[1]), show
 
 
 def _attended(
-    project: Project, arguments: Sequence[str], stdout: int | None, show: Callable[[], None], lock: int
+    project: Project, arguments: Sequence[str], streams: Streams, show: Callable[[], None], lock: int
 ) -> tuple[int, int]:
     """Run DVC and wait for its end: its exit code, and the signal that asked for an early end, 0 where none did.
 
@@ -204,7 +214,7 @@ def _attended(
     # A command in the background of a shell ignores interrupts, and so would DVC; a handler is not inherited.
     before = {number: signal.signal(number, lambda number, _: signals.append(number)) for number in ENDING}
     try:
-        dvc = _dvc(project, *arguments, stdout=stdout, lock=lock, process_group=0)
+        dvc = _dvc(project, *arguments, streams=streams, lock=lock, process_group=0)
         lock_file(project, DVC).write_text(str(dvc.pid))
         asked = False
         while True:
@@ -225,7 +235,7 @@ def _attended(
 def _dvc(
     project: Project,
     *arguments: str,
-    stdout: int | None = None,
+    streams: Streams = (None, None),
     lock: int | None = None,
     process_group: int | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -238,7 +248,8 @@ def _dvc(
         [sys.executable, *program, *arguments],
         cwd=project.root,
         env={**os.environ, "PATH": path, UNDER_RUN: "1"},
-        stdout=stdout,
+        stdout=streams[0],
+        stderr=streams[1],
         pass_fds=() if lock is None else (lock,),
         process_group=process_group,
     )

@@ -157,8 +157,8 @@ def _memory(client: Any) -> int | None:
         return None
 
 
-def of_publication(outcome: PublishOutcome | None, as_json: bool) -> str:
-    """A publication: what was written, or that nothing had to be.
+def of_publication(outcome: PublishOutcome | None, as_json: bool, serves: bool = True) -> str:
+    """A publication: what was written, or that nothing had to be; ``serves`` says whether there is any view.
 
     As JSON: ``changed``, and if so ``version``, ``as_of``, ``revision`` (``name``, ``commit``, or null) and ``rows``:
     per view those ``written``, ``unchanged``, ``removed``, and ``left`` as a service pushed them.
@@ -167,6 +167,8 @@ def of_publication(outcome: PublishOutcome | None, as_json: bool) -> str:
         said = {"changed": False} if outcome is None else {"changed": True, **outcome.as_json()}
         return json.dumps(said, indent=2, sort_keys=True)
     if outcome is None:
+        if not serves:
+            return "There is nothing to publish: `views` in params.yaml is empty."
         return "Nothing changed: the online store holds what is to be published."
     marker = outcome.marker
     lines = [f"Published version {marker.version[:12]} as of {marker.as_of}, all rows audited"]

@@ -21,7 +21,7 @@ from weakfish.report.story import story
 from weakfish.report.task_sections import METRICS, nothing_measured, tasks
 from weakfish.report.wording import count, model_name, when
 
-WIDTH = 110
+WIDTH = 120
 COUNTS = ("rows_in", "rows_out", "quarantined", "rejected", "passed", "warned", "failed")
 SHOWN = ("auc", "f1", "coverage")
 TONES = {
@@ -56,7 +56,7 @@ def print_summary(
     """
     records, file = read(root, changed), file or sys.stdout
     terminal = file.isatty()
-    width = min(WIDTH, Console(file=file).width) if terminal else WIDTH
+    width = Console(file=file).width if terminal else WIDTH
     console = Console(file=file, width=width, force_terminal=terminal, highlight=False, markup=False, emoji=False)
 
     stages = _table("stage", [name.replace("_", " ") for name in (*COUNTS, "seconds")], gap=1)
