@@ -59,14 +59,6 @@ CHATTER = re.compile(
 Streams = tuple[int | None, int | None]
 """Where a process's stdout and stderr go; None is this process's own."""
 
-SILENT_OF_EMPTY_OUTS = """
-import logging, sys
-logging.getLogger("dvc.output").setLevel(logging.ERROR)
-from dvc.cli import main
-sys.exit(main())
-"""
-"""DVC without its warnings of each folder that is empty, as those of gold labels are where there are none."""
-
 WHOLE = {"-f", "--force", "--pull"}
 """Options of DVC with which all stages are brought up to date."""
 
@@ -243,9 +235,8 @@ def _dvc(
     if find_spec("dvc") is None:
         raise ModuleNotFoundError(name="dvc")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    program = ["-m", "dvc"] if VERBOSE in os.environ else ["-c", SILENT_OF_EMPTY_OUTS]
     return subprocess.Popen(
-        [sys.executable, *program, *arguments],
+        [sys.executable, "-m", "dvc", *arguments],
         cwd=project.root,
         env={**os.environ, "PATH": path, UNDER_RUN: "1"},
         stdout=streams[0],
