@@ -85,6 +85,8 @@ def author(text: str) -> str | None:
 def domain(address: str | None) -> str | None:
     """The host part of an address or message id, lower-case, international names in their ASCII form."""
     host = (address or "").rpartition("@")[2].strip("[]<>. \t").lower()
+    if len(host) > 255:
+        return None  # before it is encoded, which takes the square of its length
     try:
         host = host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError:

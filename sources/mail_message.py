@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from email.message import Message
 from email.parser import HeaderParser, Parser
-from email.policy import compat32
+from email.policy import Compat32
 from typing import Any
 
 from sources import mail_headers as headers_of
@@ -26,6 +26,21 @@ HEADERS = frozenset(
     }
 )
 DEEPEST_PART = 20
+
+LONGEST_PARAMETERS = 4096
+"""Characters that are read of ``Content-Type``: the standard parser takes the square of their number."""
+
+
+class _Bounded(Compat32):
+    """The policy of the standard parser, for a ``Content-Type`` of any length."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        """Cut the header that the parser itself takes apart."""
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[:LONGEST_PARAMETERS] if name.lower() == "content-type" else value
+
+
+_POLICY = _Bounded()
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]{1,40})", re.IGNORECASE | re.ASCII)
 _FILE_NAME = re.compile(r"\b(?:file)?name\*?[\d*]*\s*=", re.IGNORECASE)
@@ -59,10 +74,10 @@ def read_message(raw: bytes, salt: str, body_characters: int) -> dict[str, Any]:
     """
     text = raw.decode("latin-1")  # one character a byte: the parser keeps them, and decoding is left to us
     try:
-        return _row(Parser(policy=compat32).parsestr(text), salt, body_characters)
+        return _row(Parser(policy=_POLICY).parsestr(text), salt, body_characters)
     except (RecursionError, LookupError, ValueError, TypeError, AttributeError):
         # The standard parser gives up on some broken or endlessly nested structures: the rest is read as one text.
-        return _row(HeaderParser(policy=compat32).parsestr(text), salt, body_characters)
+        return _row(HeaderParser(policy=_POLICY).parsestr(text), salt, body_characters)
 
 
 def _row(message: Message, salt: str, body_characters: int) -> dict[str, Any]:

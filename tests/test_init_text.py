@@ -81,7 +81,7 @@ def test_the_mark_between_thousands_is_a_flag_and_a_setting(here: Path) -> None:
     source = settings(here / "shop")["source"]
     assert (source["thousands"], source["columns"]["price"]) == (",", "number")
     said = refused("other", "--from", "a.csv", "--classes", "a,b", "--thousands", ",", "--decimal", ",", "--yes")
-    assert said == "--delimiter: thousands and decimal must differ."
+    assert said == "--thousands: must differ from decimal."
 
 
 @pytest.mark.parametrize("text", ["12.5%", "12 %", "$1,234.50", "-$5", "EUR 12.50", "1.234,50 €", "12 USD"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.message
 import hashlib
 import io
 import json
@@ -460,3 +461,22 @@ def test_html_twice_as_long_is_twice_the_work(begin: str, unit: str, monkeypatch
         return sum(looked)
 
     assert work(2000) <= 2.5 * work(1000) + 1000
+
+
+def test_a_header_with_parameters_twice_as_long_is_twice_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard parser looks from each semicolon back to the start."""
+    looked: list[int] = []
+    parse = email.message._parseparam
+
+    def measured(text: str) -> list[str]:
+        looked.append(len(text) * text.count(";"))
+        return parse(text)
+
+    monkeypatch.setattr(email.message, "_parseparam", measured)
+
+    def work(times: int) -> int:
+        looked.clear()
+        row(f'Content-Type: multipart/mixed; x="{";" * times}\n\n<a href=x>\n'.encode())
+        return sum(looked)
+
+    assert 0 < work(40_000) <= 2.5 * work(20_000)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
 import mmh3
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,6 +28,9 @@ NAMES = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 
 ROWS_IN_A_GROUP = 131_072
 """Rows of a row group in a partition's file: what one process works on at a time."""
+
+BYTES_IN_A_GROUP = 1 << 25
+"""Bytes of texts of a row group, where they are written from dictionaries."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +132,52 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def write_partition(folder: Path, name: str, table: pa.Table) -> None:
-    """Write one partition; the same rows in the same order give the same bytes."""
+    """Write one partition; the same rows in the same order give the same bytes.
+
+    Columns that are places in a dictionary are written as their values, of which `BYTES_IN_A_GROUP` are held at once.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.parquet"
-    pq.write_table(table.combine_chunks(), file, row_group_size=ROWS_IN_A_GROUP, compression="zstd")
+    coded = [column for column in table.columns if pa.types.is_dictionary(column.type)]
+    if not coded:
+        pq.write_table(table.combine_chunks(), file, row_group_size=ROWS_IN_A_GROUP, compression="zstd")
+        return
+    schema = pa.schema([(field.name, getattr(field.type, "value_type", field.type)) for field in table.schema])
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for first in range(0, table.num_rows, ROWS_IN_A_GROUP):
+            group = table.slice(first, ROWS_IN_A_GROUP).combine_chunks()
+            columns = [column.combine_chunks() for column in group.columns]
+            for begin, count in parts_of(columns, group.num_rows, BYTES_IN_A_GROUP):
+                parts = [decoded(column.slice(begin, count)) for column in columns]
+                writer.write_table(pa.Table.from_arrays(parts, schema=schema), row_group_size=ROWS_IN_A_GROUP)
+
+
+def parts_of(columns: Sequence[pa.Array], rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """Where parts of some rows begin, and how many rows they have: of one row, or of at most so many bytes.
+
+    Only texts and bytes count that are places in a dictionary, and they count as they are when they are `decoded`.
+    """
+    sizes = np.zeros(rows, np.int64)
+    for values in columns:
+        if pa.types.is_dictionary(values.type) and _has_length(values.type.value_type):
+            lengths = pc.cast(pc.binary_length(values.dictionary), pa.int64())
+            sizes += np.asarray(pc.fill_null(pc.take(lengths, values.indices), 0))
+    ends, begin = np.cumsum(sizes), 0
+    while begin < rows:
+        before = ends[begin - 1] if begin else 0
+        end = max(int(np.searchsorted(ends, before + most, "right")), begin + 1)
+        yield begin, end - begin
+        begin = end
+
+
+def _has_length(kind: pa.DataType) -> bool:
+    types = pa.types
+    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
+
+
+def decoded(values: pa.Array) -> pa.Array:
+    """Values, not places in a dictionary."""
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def _unreadable(file: Path, error: Exception) -> TableError:

@@ -22,6 +22,7 @@ from weakfish.errors import SourceError, UserError
 from weakfish.project.params import GoldParams, Name, Section
 from weakfish.project.runs import Progress
 from weakfish.scaffold.leaks import Leaks
+from weakfish.sources.tabular.infer import cut
 from weakfish.sources.tabular.pieces import Keys
 from weakfish.sources.tabular.raw_files import find, split
 from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, Kind, TabularSettings
@@ -99,8 +100,8 @@ class ColumnFacts(Section):
 ROWS = 20_000
 """The most rows of the sample; they lie in even distance."""
 
-SAMPLE_BYTES = 1 << 28
-"""The most bytes of the sample, while it has more than a thousand rows."""
+SAMPLE_BYTES = 1 << 27
+"""The most bytes of the sample, while it has more than a thousand rows; long texts are cut."""
 
 VALUES = 1_000
 """The most values of a column of gold labels; more are no classes."""
@@ -261,7 +262,9 @@ class _Kept:
         places = pa.array(range(-self.rows % self.step, batch.num_rows, self.step), pa.int64())
         self.rows += batch.num_rows
         if len(places):
-            self.parts.append(pa.Table.from_batches([batch.select(self.names)]).take(places))
+            rows = pa.Table.from_batches([batch.select(self.names).take(places)])
+            texts = [cut(c.combine_chunks()) if pa.types.is_string(c.type) else c for c in rows.columns]
+            self.parts.append(pa.Table.from_arrays(texts, schema=rows.schema))
         self._bound(2)
 
     def table(self) -> pa.Table:

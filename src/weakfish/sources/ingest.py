@@ -6,7 +6,7 @@ Every row that the source yields comes out once; one partition at a time is held
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,9 @@ from weakfish.files import whole_folder, write_json
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.sources import Source
+
+LARGE = 1 << 28
+"""How many bytes of a partition are held as they are."""
 
 
 def source(project: Project) -> Source:
@@ -97,7 +100,8 @@ def ingest(project: Project) -> None:
             rejected = reader.set_aside(folder) if reader.sets_aside else None
         for sentence in reader.remarks():
             print(f"ingest: {sentence}", file=sys.stderr)
-        for name, rows in spill.partitions():
+        plain = {contract.key, contract.time, *reader.gold.values()}
+        for name, rows in spill.partitions(plain):
             rows = contract.in_order(rows)
             if once:
                 rows, keys = without_copies(rows, contract.key, made=reader.makes_keys)
@@ -202,10 +206,25 @@ class _Spill:
             with file.open("ab") as end, pa.ipc.new_stream(end, rows.schema) as stream:  # open no longer than needed:
                 stream.write_table(rows.filter(pc.equal(names, name)))  # there may be more days than open files
 
-    def partitions(self) -> Iterator[tuple[str, pa.Table]]:
+    def partitions(self, plain: Collection[str]) -> Iterator[tuple[str, pa.Table]]:
+        """The rows of each partition; texts of large ones but for ``plain`` columns are places in dictionaries.
+
+        Texts that often stand there are then held once, and rows are put in order without copying any.
+        """
         for name in sorted(self._files):
             with pa.OSFile(str(self._files[name])) as file:
-                parts = []
+                large, parts = file.size() > LARGE, []
                 while file.tell() < file.size():
-                    parts.append(pa.ipc.open_stream(file).read_all())
-            yield name, pa.concat_tables(parts)
+                    part = pa.ipc.open_stream(file).read_all()
+                    parts.append(_coded(part, plain) if large else part)
+            yield name, pa.concat_tables(parts).unify_dictionaries() if large else pa.concat_tables(parts)
+
+
+def _coded(rows: pa.Table, plain: Collection[str]) -> pa.Table:
+    """Rows with texts as places in a dictionary, but for these columns."""
+    return pa.table(
+        {
+            name: column.dictionary_encode() if pa.types.is_string(column.type) and name not in plain else column
+            for name, column in zip(rows.column_names, rows.columns, strict=True)
+        }
+    )

@@ -24,7 +24,7 @@ FIRST = "first"
 NONE = "none"
 """As ``header``: there is no line of names."""
 
-_VALUE = re.compile(rb"\s*[-+$]?\d[\d.,:/%+ TZ-]*\s*")
+_VALUE = re.compile(rb"\s*[-+$]?\d[\d.,:/%+ TZ-]*+\s*+")
 _COLUMNS = 0.9
 """The share of a column's values that have to be alike for its first one to be judged by them."""
 

@@ -29,10 +29,10 @@ from weakfish.sources.tabular.guess import (
     time_choice,
 )
 from weakfish.sources.tabular.json_documents import documents, elements, spans_lines
-from weakfish.sources.tabular.jsonl import header_of, keys_of, read_lines
+from weakfish.sources.tabular.jsonl import MOST_KEYS, TooManyKeys, header_of, keys_of, read_lines
 from weakfish.sources.tabular.parquet import leaves_of, read_parquet
-from weakfish.sources.tabular.pieces import Piece, Reader, Rejects, Tally
-from weakfish.sources.tabular.raw_files import RawFile, Text, find, format_of
+from weakfish.sources.tabular.pieces import LONGEST, Piece, Reader, Rejects, Tally
+from weakfish.sources.tabular.raw_files import RawFile, Text, find, first_end, format_of
 from weakfish.sources.tabular.settings import Format, Kind, TabularSettings, plain
 from weakfish.sources.tabular.types import as_text
 
@@ -42,7 +42,15 @@ ROWS = 20_000
 FILES = 50
 """How many files are looked at, the first, the last and others in even distance."""
 
+SAMPLE_BYTES = 1 << 27
+"""How many bytes of rows are looked at in all, `LONG` characters of each value."""
+
+LONG = 1 << 16
+
 HEAD = 1 << 18
+
+WHOLE = "whole_object"
+"""The column of objects that stay JSON text as a whole."""
 
 READERS: dict[str, Reader] = {"csv": read_delimited, "jsonl": read_lines, "parquet": read_parquet}
 
@@ -118,7 +126,8 @@ def infer(
     columns = dict.fromkeys(headers, "string")
     settings = TabularSettings.model_construct(path=".", columns=columns, null_values=(), **dialects.settings)
     rejects, reader = Rejects(), READERS[formats[0]]
-    parts = [_rows(file, reader, settings, rejects, max(ROWS // len(chosen), 200)) for file in chosen]
+    most, size = max(ROWS // len(chosen), 200), SAMPLE_BYTES // len(chosen)
+    parts = [_rows(file, reader, settings, rejects, most, size) for file in chosen]
     rows = pa.concat_tables(parts)
     if not rows.num_rows:
         raise SourceError(_why_none(chosen, rejects))
@@ -202,15 +211,30 @@ def described_later(inferred: Inferred, path: str, headers: Mapping[str, str]) -
     return tuple(describe(name, header, rows[name].combine_chunks()) for name, header in headers.items())
 
 
-def _rows(file: RawFile, reader: Reader, settings: TabularSettings, rejects: Rejects, most: int) -> pa.Table:
-    """The first rows of a file as text."""
+def _rows(file: RawFile, reader: Reader, settings: TabularSettings, rejects: Rejects, most: int, size: int) -> pa.Table:
+    """The first rows of a file as text, as many as there may be, or until they have so many bytes."""
     tables, held = [pa.schema([(name, pa.string()) for name in settings.columns]).empty_table()], 0
     for piece in reader(file, settings, rejects, Tally()):
-        tables.append(_texts(piece, file, settings).slice(0, most - held))
-        held += tables[-1].num_rows
-        if held >= most:
+        rows = _texts(piece, file, settings).slice(0, most - held)
+        tables.append(
+            pa.table(
+                {
+                    name: cut(values.combine_chunks())
+                    for name, values in zip(rows.column_names, rows.columns, strict=True)
+                }
+            )
+        )
+        held, size = held + rows.num_rows, size - tables[-1].nbytes
+        if held >= most or size <= 0:
             break
     return pa.concat_tables(tables)
+
+
+def cut(texts: pa.Array) -> pa.Array:
+    """Texts, the first `LONG` characters of longer ones."""
+    if (pc.max(pc.binary_length(texts)).as_py() or 0) <= LONG:
+        return texts
+    return pc.utf8_slice_codeunits(texts, 0, LONG)
 
 
 def _texts(piece: Piece, file: RawFile, settings: TabularSettings) -> pa.Table:
@@ -256,7 +280,10 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
     of_files: dict[str, set[str]] = {}
     as_text: dict[str, bool] = {}
     for file in files:
-        said = _names(file, kind, dialects)
+        try:
+            said = _names(file, kind, dialects)
+        except TooManyKeys:
+            return _whole(dialects)
         for name, text in said.items():
             as_text[name] = as_text.get(name, True) and text
         names = [name for name in (*said, *file.hive) if name]
@@ -265,6 +292,8 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
                 left_out[header] = None
         if names:
             of_files[file.name] = set(map(plain, names))
+    if kind == "jsonl" and len(headers) > MOST_KEYS:
+        return _whole(dialects)
     if not headers:
         what = f"{files[0].name} is" if len(files) == 1 else f"All {len(files)} files are"
         raise SourceError(f"{what} empty or without names of columns; name files with rows.")
@@ -280,6 +309,16 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
         for header in left_out
     ]
     return headers, notes, [header for header, text in as_text.items() if text]
+
+
+def _whole(dialects: Dialects) -> tuple[dict[str, str], list[str], list[str]]:
+    """One column for objects whose keys are too many to be columns, as `_headers` has them."""
+    dialects.settings["whole"] = WHOLE
+    note = (
+        f"The objects have more than {MOST_KEYS} different keys, so each is kept whole, as JSON text in the column "
+        f"{WHOLE} (source.whole); keys that you add to source.columns become columns beside it."
+    )
+    return {WHOLE: WHOLE}, [note], [WHOLE]
 
 
 def _why_none(files: Sequence[RawFile], rejects: Rejects) -> str:
@@ -324,8 +363,11 @@ def _names(file: RawFile, kind: str, dialects: Dialects) -> dict[str, bool]:
         text.fill(HEAD)
         if records := dialects.settings.get("records"):
             return keys_of(each.raw for each in islice(elements(text, records), 1000))
-        lines = (each.raw for each in documents(text)) if spans_lines(text) else text.buffer[:HEAD].splitlines()
-        return keys_of(islice(lines, 1000))
+        if spans_lines(text):
+            return keys_of(islice((each.raw for each in documents(text)), 1000))
+        while (first := first_end(text.buffer, 0)[1]) == len(text.buffer) <= LONGEST and not text.ended:
+            text.fill(2 * len(text.buffer))
+        return keys_of(islice(text.buffer[: max(first, HEAD)].splitlines(), 1000))
 
 
 def _is_text(stated: pa.DataType) -> bool:

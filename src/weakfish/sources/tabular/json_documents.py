@@ -23,6 +23,14 @@ _ELEMENT = re.compile(rb"[^\s,]")
 _PLAIN_ELEMENT = re.compile(rb'"(?:[^"\\\r\n]|\\.)*+"?|[^\s,\[\]{}"]+|.', re.DOTALL)
 _STEP = re.compile(rb'"(?:[^"\\]|\\.)*+"|["{}\[\]:]')
 
+_LAST_LINE = re.compile(rb"[\r\n]")
+
+DEEPEST = 200
+"""How deep brackets may be nested: the libraries call themselves for each, until the stack ends."""
+
+ENDLESS = 10_000
+"""How many brackets are open where none of them is taken to close."""
+
 NEVER_CLOSES = "has a bracket or a quote that never closes"
 
 
@@ -56,6 +64,7 @@ def spans_lines(text: Text) -> bool:
 def documents(text: Text) -> Iterator[Document]:
     """Yield the objects of a file, and what stands in their place; at the end the text has taken all lines."""
     place = line = 0  # bytes and line ends of the buffer that are done
+    unclosed: set[int] = set()
     while True:
         if place > sizes.BLOCK:
             text.take(place, line)
@@ -63,13 +72,16 @@ def documents(text: Text) -> Iterator[Document]:
         found = _BEGIN.search(text.buffer, place)
         begin = found.start() if found else len(text.buffer)
         if found is None and not text.ended:
+            begin -= text.buffer.endswith(b"\r")  # LF may follow
+            line += count_ends(text.buffer[place:begin])
+            place = begin
             text.fill(begin + READ)
             continue
         line += count_ends(text.buffer[place:begin])
         if found is None:
             text.take(begin, count_lines(text.buffer))
             return
-        raw, problem = _document(text, begin)
+        raw, problem = _document(text, begin, unclosed)
         yield Document(text.line + line, raw, problem)
         line += count_ends(raw)
         place = begin + len(raw)
@@ -86,9 +98,10 @@ class _Walk:
         self.text, self.most = text, most
         self.place = self.line = 0  # bytes and line ends of the buffer that are done
         self.keys: list[bytes | None] = []
+        self._unclosed: set[int] = set()
 
     def opened(self) -> Iterator[tuple[bytes, Keys]]:
-        """Yield each bracket that opens, when it is behind, and the keys before it."""
+        """Yield each bracket that opens, when it is behind, and the keys before it, until the next one."""
         name = b""
         while (token := self._token()) is not None:
             if token[:1] == b'"':
@@ -96,9 +109,8 @@ class _Walk:
             elif token == b":" and self.keys:
                 self.keys[-1] = name
             elif token in (b"{", b"["):
-                before = tuple(self.keys)
+                yield token, self.keys
                 self.keys.append(b"" if token == b"{" else None)
-                yield token, before
             elif token in (b"}", b"]") and self.keys:
                 self.keys.pop()
 
@@ -111,6 +123,9 @@ class _Walk:
             if found is None:
                 if text.ended:
                     return
+                begin = max(len(text.buffer) - text.buffer.endswith(b"\r"), self.place)  # LF may follow
+                self.line += count_ends(text.buffer[self.place : begin])
+                self.place = begin
                 text.fill(len(text.buffer) + READ)
                 continue
             begin = found.start()
@@ -118,7 +133,7 @@ class _Walk:
             self.place = begin
             if found[0] == b"]":
                 return
-            raw, problem = _document(text, begin, _PLAIN_ELEMENT)
+            raw, problem = _document(text, begin, self._unclosed, _PLAIN_ELEMENT)
             yield Document(text.line + self.line, raw, problem)
             self.line += count_ends(raw)
             self.place = begin + len(raw)
@@ -131,7 +146,7 @@ class _Walk:
             whole = found is not None and found[0] != b'"'
             if whole or text.ended or len(text.buffer) - self.place > sizes.LONGEST:
                 break
-            text.fill(len(text.buffer) + READ)
+            text.fill(self.place + max(2 * (len(text.buffer) - self.place), READ))
         if found is None or not whole or (self.most is not None and found.end() > self.most):
             return None
         self.line += count_ends(text.buffer[self.place : found.end()])
@@ -146,6 +161,8 @@ class _Walk:
 
 def _header(keys: Keys) -> str | None:
     """The keys of objects within each other, perhaps in a list of all; None where another list is around."""
+    if len(keys) > DEEPEST:
+        return None
     inner = keys[1:] if keys and keys[0] is None else keys
     return None if None in inner else ".".join(json.loads(key) for key in inner if key)
 
@@ -178,49 +195,77 @@ def elements(text: Text, key: str) -> Iterator[Document]:
 
 
 def key_of_list(text: Text, most: int) -> str | None:
-    """The key of the longest list of objects in the first bytes of a file that is one object; None where it is not."""
-    found, walk, objects = Counter[str](), _Walk(text, most), 0
+    """The key of the longest list of objects in the first bytes of a file that is one object; None where it is not.
+
+    Where the first object is longer, its end is looked for: another one may follow.
+    """
+    found, walk, objects = Counter[str](), _Walk(text, sizes.LONGEST), 0
     for bracket, keys in walk.opened():
+        if walk.place > most and not found:
+            return None
         if not keys:
             objects += 1
             if bracket == b"[" or objects > 1:
                 return None
-        elif bracket == b"{" and keys[-1] is None and (header := _header(keys[:-1])):
+        elif (
+            walk.place <= most
+            and bracket == b"{"
+            and keys[-1] is None
+            and len(keys) <= DEEPEST
+            and (header := _header(keys[:-1]))
+        ):
             found[header] += 1
     return next((header for header, number in found.most_common(1) if number > 1), None)
 
 
-def _document(text: Text, begin: int, junk: re.Pattern[bytes] = _JUNK) -> tuple[bytes, str | None]:
-    """What begins there, as far as it reaches, and what is wrong with it; ``junk`` is the form of what is no object."""
+def _document(text: Text, begin: int, unclosed: set[int], junk: re.Pattern[bytes] = _JUNK) -> tuple[bytes, str | None]:
+    """What begins there, as far as it reaches, and what is wrong with it; ``junk`` is the form of what is no object.
+
+    ``unclosed`` are places in the file of brackets that never close, from earlier calls: else each of many that open
+    only would be followed to the end of the file.
+    """
     opening = text.buffer[begin : begin + 1]
     form = None if opening == b"{" or (opening == b"[" and junk is _PLAIN_ELEMENT) else junk
-    while True:
-        end = form.match(text.buffer, begin).end() if form else _end(text.buffer, begin)  # type: ignore[union-attr]
+    known = text.taken + begin in unclosed
+    opened: list[int] = []
+    end: int | None = None
+    while not known:
+        opened.clear()
+        end = form.match(text.buffer, begin).end() if form else _end(text.buffer, begin, opened)  # type: ignore[union-attr]
         held = len(text.buffer)
         if text.ended or held - begin > sizes.LONGEST or (end is not None and end < held):
             break
         text.fill(begin + max(2 * (held - begin), READ))
-    raw = text.buffer[begin:end]
+    closed = not known and end is not None
+    if not closed and not known:
+        unclosed.clear()
+        unclosed.update(text.taken + place for place in opened)
     if opening != b"{":
-        return raw, "is not a JSON object"
-    if end is None:  # the next one may begin in a line of its own, as this one does
-        indent = re.search(rb"[^\r\n]*\Z", text.buffer[:begin])
-        again = re.search(rb"[\r\n]+" + re.escape(indent[0] if indent else b"") + rb"\{", raw)
-        raw = raw[: again.start()] if again else raw
+        return text.buffer[begin : end if closed else None], "is not a JSON object"
+    if not closed:  # the next one may begin in a line of its own, as this one does
+        indent = _LAST_LINE.split(text.buffer[max(begin - 1000, 0) : begin])[-1]
+        again = re.compile(rb"[\r\n]" + re.escape(indent) + rb"\{").search(text.buffer, begin)
+        end = again.start() if again else None
+    raw = text.buffer[begin:end]
     if len(raw) > sizes.LONGEST:
         return raw, f"is longer than {sizes.LONGEST >> 20} MiB"
-    return raw, None if end is not None else NEVER_CLOSES
+    return raw, None if closed else NEVER_CLOSES
 
 
-def _end(buffer: bytes, begin: int) -> int | None:
-    """Where the object or list that begins there ends; None where it does not."""
-    depth = 0
+def _end(buffer: bytes, begin: int, opened: list[int] | None = None) -> int | None:
+    """Where the object or list that begins there ends; None where it does not, or is `ENDLESS`.
+
+    ``opened`` gets the places of the brackets that are open then.
+    """
+    opened = [] if opened is None else opened
     for token in (_TOKEN_OF_LIST if buffer[begin] == 91 else _TOKEN).finditer(buffer, begin):
         if token[0] in (b"{", b"["):
-            depth += 1
+            opened.append(token.start())
+            if len(opened) > ENDLESS:
+                return None
         elif token[0] in (b"}", b"]"):
-            depth -= 1
-            if not depth:
+            opened.pop()
+            if not opened:
                 return token.end()
         elif token[0] == b'"':  # of a text that has no end
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,14 +22,13 @@ import pyarrow.json as pajson
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.charsets import is_utf8
-from weakfish.sources.tabular.json_documents import Document, documents, elements, spans_lines
+from weakfish.sources.tabular.json_documents import DEEPEST, Document, documents, elements, spans_lines
 from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import RawFile, Text, first_end, last_end
 from weakfish.sources.tabular.settings import TabularSettings
 
-DEEPEST = 200
-"""How deep brackets may be nested: the libraries call themselves for each, until the stack ends."""
-
+TOLD = 1_000
+"""How many keys of a file that are no columns are named."""
 
 GUESSED_FROM = 100
 """How many lines tell what types to ask the fast reader for."""
@@ -112,12 +112,22 @@ def header_of(path: Path) -> str:
 MANY = 50
 """The most keys of an inner object that become columns: one with more is a table of its own, and stays JSON."""
 
+MOST_KEYS = 500
+"""The most keys that become columns at all: objects with more stay JSON as a whole."""
+
+CELLS = 1 << 25
+"""The most cells, keys by objects, of a block for the fast reader, which makes a column of each key."""
+
+
+class TooManyKeys(Exception):
+    """Objects have more than `MOST_KEYS` keys."""
+
 
 def keys_of(lines: Iterable[bytes]) -> dict[str, bool]:
     """The headers of the objects in some lines, in order, and whether all their values are texts.
 
     Those of inner objects are apart. An inner object stays whole where it is a plain value elsewhere, or its keys are
-    many.
+    many. Raises `TooManyKeys`.
     """
     whole: set[str] = set()
     inner: dict[str, set[str]] = {}
@@ -125,21 +135,46 @@ def keys_of(lines: Iterable[bytes]) -> dict[str, bool]:
     for line in lines:
         with suppress(ValueError, RecursionError):
             record = json.loads(line)
+            whole |= set(_wide(record)) if isinstance(record, dict) else set()
             for path, value in leaves(record.items() if isinstance(record, dict) else (), whole.__contains__):
                 kinds = found.setdefault(path, set())
+                if len(found) > MANY * MOST_KEYS:
+                    raise TooManyKeys
                 if value is not None:
                     kinds.add(isinstance(value, str))
                     whole.add(header_of(path))
                 for depth in range(1, len(path)):
                     inner.setdefault(header_of(path[:depth]), set()).add(path[depth])
-    whole |= {header for header, keys in inner.items() if len(keys) > MANY}
+        whole |= {header for header, keys in inner.items() if len(keys) > MANY}
     kept: dict[str, bool] = {}
     for path, kinds in found.items():
         above = next((header for depth in range(1, len(path)) if (header := header_of(path[:depth])) in whole), None)
         header = above or header_of(path)
         if header not in inner or header in whole:  # else it is null in some objects, and an object in the others
             kept[header] = kept.get(header, True) and kinds <= {True}
+    if len(kept) > MOST_KEYS:
+        raise TooManyKeys
     return kept
+
+
+def _wide(record: dict[str, Any], above: Path = ()) -> Iterator[str]:
+    """Headers of the inner objects with more than `MANY` keys."""
+    for key, value in record.items():
+        if isinstance(value, dict) and len(value) > MANY:
+            yield header_of((*above, key))
+        elif isinstance(value, dict):
+            yield from _wide(value, (*above, key))
+
+
+_STRING = re.compile(rb'"((?:[^"\\]|\\.)*+)("\s*+:|"|\\?\Z)', re.DOTALL)
+_SPACED = re.compile(rb'"\s++:|\\"')
+
+
+def _keys_in(block: bytes) -> int:
+    """How many different keys a block has at most."""
+    if _SPACED.search(block):
+        return len({body for body, end in _STRING.findall(block) if end.endswith(b":")})
+    return len({part[part.rfind(b'"') + 1 :] for part in block.split(b'":')})
 
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -253,7 +288,7 @@ class _Lines:
         # it would read `{}{}` as two
         whole = all(line[0] == 123 and line[-1] == 125 and len(line) < sizes.LONGEST for line in lines if line)
         flat = all(len(line) < DEEPEST or line.count(b"[") + line.count(b"{") < DEEPEST for line in lines)
-        if not (whole and flat):
+        if not (whole and flat) or self.settings.whole or _keys_in(block) * len(lines) > CELLS:
             return None
         numbers = [number for number, line in zip(numbers, lines, strict=True) if line]
         if not numbers:
@@ -361,6 +396,9 @@ class _Lines:
                 if first != path:
                     continue
             found[column], taken[column] = value, path
+        if self.settings.whole is not None:
+            found[self.settings.whole] = line.decode("utf-8").strip()
+            self.names.setdefault("", self.settings.whole)
         return found
 
     def _rank(self, column: str, path: Path) -> tuple[bool, int]:
@@ -375,7 +413,8 @@ class _Lines:
         if header not in self.names:
             column = self.settings.column_of(header)
             if column is None:
-                self._tell(header)
+                if self.settings.whole is None:
+                    self._tell(header)
                 return None
             self.names[header] = column
             self.paths.setdefault(column, path)
@@ -383,10 +422,13 @@ class _Lines:
 
     def _tell(self, header: str, beside: str | None = None) -> None:
         """Tell once of a key that is left out, of so many keys at most."""
-        if header in self.told or len(self.told) >= 1000:
+        if header in self.told or len(self.told) > TOLD:
             return
         self.told.add(header)
-        if beside is None:
+        if len(self.told) > TOLD:
+            reason = f"has more than {TOLD:,} keys that are not in source.columns; they are left out"
+            self.rejects.note(self.file.name, f"{reason}, and source.whole names a column for whole objects")
+        elif beside is None:
             self.rejects.left_out(self.file.name, header)
         else:
             reason = f"has a key {header[:100]!r} beside {beside[:100]!r}, which is of the same column; it is left out"
@@ -438,9 +480,9 @@ def _fields(tree: Mapping[str, Any]) -> list[pa.Field]:
 
 def _flat(table: pa.Table, types: Mapping[Path, pa.DataType]) -> Iterator[tuple[Path, pa.ChunkedArray]]:
     """The values of a table by path, those of structures apart unless they are asked for."""
-    waiting: list[tuple[Path, pa.ChunkedArray]] = [((name,), table[name]) for name in table.column_names]
+    waiting = deque[tuple[Path, pa.ChunkedArray]](((name,), table[name]) for name in table.column_names)
     while waiting:
-        path, values = waiting.pop(0)
+        path, values = waiting.popleft()
         if pa.types.is_struct(values.type) and path not in types:
             waiting += [((*path, inner.name), pc.struct_field(values, inner.name)) for inner in values.type]
         else:

@@ -1,4 +1,7 @@
-"""Parquet as pieces of columns, a bounded number of rows at a time; rows that cannot be read are rejects by row group.
+"""Parquet as pieces of columns, bounded in rows and bytes; rows that cannot be read are rejects by row group.
+
+A few bytes of a file may stand for gigabytes of values: texts of a dictionary are therefore read as places in it, and
+their lengths say how many rows are a piece. Of other columns the footer says how many values and bytes they have.
 
 Lines are rows here, counted from 1. Fields of structures are columns, as inner objects of JSON are.
 """
@@ -6,19 +9,30 @@ Lines are rows here, counted from 1. Fields of structures are columns, as inner 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from weakfish.contracts.tables import decoded, parts_of
 from weakfish.errors import SourceError
 from weakfish.sources.tabular.jsonl import MANY, Path, header_of
-from weakfish.sources.tabular.pieces import Piece, Rejects, Tally, places_of
+from weakfish.sources.tabular.pieces import LONGEST, Piece, Rejects, Tally, places_of
 from weakfish.sources.tabular.raw_files import RawFile
 from weakfish.sources.tabular.settings import TabularSettings
 
 ROWS = 1 << 14
+BYTES = 1 << 25
+"""How many bytes of values are held at once, unless one row has more."""
+
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError, NotImplementedError)
+
+
+_HOW: dict[str, Any] = {
+    "page_checksum_verification": True,
+    "coerce_int96_timestamp_unit": "us",  # as nanoseconds, those outside of 1678 to 2261 come back as others
+}
 
 
 def read_parquet(file: RawFile, settings: TabularSettings, rejects: Rejects, tally: Tally) -> Iterator[Piece]:
@@ -30,22 +44,22 @@ def read_parquet(file: RawFile, settings: TabularSettings, rejects: Rejects, tal
         When its footer cannot be read, or it has none of the columns, or one of them twice.
     """
     try:
-        parquet = pq.ParquetFile(
-            file.path,
-            page_checksum_verification=True,
-            coerce_int96_timestamp_unit="us",  # as nanoseconds, those outside of 1678 to 2261 come back as others
-        )
+        parquet = pq.ParquetFile(file.path, **_HOW)
         groups = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
         leaves = leaves_of(parquet.schema_arrow, lambda header: settings.column_of(header) is not None)
         places = {header_of(path): path for path, _ in leaves}
     except _BROKEN as error:
-        raise SourceError(
-            f"{file.name} is not readable Parquet ({_reason(error)}); bring the file again, or take it away."
-        ) from error
+        raise _unreadable(file, error) from error
+    headers = list(places)
+    found = places_of(headers, file, settings, rejects, file.name)
+    wanted = {column: places[headers[place]] for column, place in found.items()}
+    texts = _of_dictionaries(parquet.metadata, set(map(header_of, wanted.values())))
+    parquet.close()
+    try:
+        parquet = pq.ParquetFile(file.path, read_dictionary=sorted(texts), **_HOW)
+    except _BROKEN as error:
+        raise _unreadable(file, error) from error
     with parquet:
-        headers = list(places)
-        found = places_of(headers, file, settings, rejects, file.name)
-        wanted = {column: places[headers[place]] for column, place in found.items()}
         if not groups:
             rejects.note(file.name, "is empty: it has no rows")
         first = 1
@@ -66,9 +80,9 @@ def _group(
     (first, rows), (file, rejects, tally) = place, told
     done = 0
     reason = "ends before all its rows are read"
-    batches = parquet.iter_batches(
-        ROWS, row_groups=[number], columns=list(map(header_of, wanted.values())), use_threads=True
-    )
+    names = list(map(header_of, wanted.values()))
+    most = _rows_at_once(parquet.metadata.row_group(number), set(names))
+    batches = parquet.iter_batches(most, row_groups=[number], columns=names, use_threads=True)
     while done < rows:
         try:
             batch = next(batches)
@@ -82,13 +96,54 @@ def _group(
         if done + batch.num_rows > rows:
             reason = f"holds more rows than the {rows} that the file states"
             break
-        start = first + done
-        done += batch.num_rows
-        tally.rows += batch.num_rows
-        yield Piece(columns, batch.num_rows, range(start, first + done))
+        for begin, count in parts_of(list(columns.values()), batch.num_rows, BYTES):
+            start = first + done
+            done += count
+            tally.rows += count
+            part = {column: decoded(values.slice(begin, count)) for column, values in columns.items()}
+            yield Piece(part, count, range(start, first + done))
     if done < rows:
         rejects.line(file.name, first + done, f"row group {number + 1} {reason}", "", rows - done, rows - done)
         tally.rejected += rows - done
+
+
+def _of_dictionaries(metadata: pq.FileMetaData, names: set[str]) -> set[str]:
+    """The columns of texts or bytes, outside of lists, of which some values are places in a dictionary."""
+    flat = {place for place in range(metadata.num_columns) if metadata.schema.column(place).max_repetition_level == 0}
+    chunks = (metadata.row_group(group).column(place) for group in range(metadata.num_row_groups) for place in flat)
+    return {
+        chunk.path_in_schema
+        for chunk in chunks
+        if chunk.physical_type == "BYTE_ARRAY" and chunk.path_in_schema in names and _is_coded(chunk)
+    }
+
+
+def _is_coded(chunk: pq.ColumnChunkMetaData) -> bool:
+    return any("DICTIONARY" in encoding for encoding in chunk.encodings)
+
+
+def _rows_at_once(group: pq.RowGroupMetaData, names: set[str]) -> int:
+    """How many rows of a row group are read at once, by the bytes that they have on average.
+
+    A text that may be written as one with a prefix of another, or is a place in the dictionary of a list, may have as
+    many bytes as the whole column: there it is as many as all such texts may have.
+    """
+    rows, size = max(group.num_rows, 1), 0.0
+    for place in range(group.num_columns):
+        chunk = group.column(place)
+        path = chunk.path_in_schema
+        if not any(path == name or path.startswith(f"{name}.") for name in names):
+            continue
+        values = max(chunk.num_values, 0) / rows
+        listed = path not in names
+        if chunk.physical_type == "BYTE_ARRAY" and (
+            "DELTA_BYTE_ARRAY" in chunk.encodings or (listed and _is_coded(chunk))
+        ):
+            size += values * min(chunk.total_uncompressed_size, LONGEST)
+        elif chunk.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
+            size += chunk.total_uncompressed_size / rows
+        size += values * (64 if listed else 16)  # those of lists become objects of Python
+    return int(min(max(BYTES / max(size, 1), 1), ROWS))
 
 
 def leaves_of(
@@ -109,6 +164,12 @@ def _values(batch: pa.RecordBatch, path: Path) -> pa.Array:
     for name in path[1:]:
         values = pc.struct_field(values, name)
     return values
+
+
+def _unreadable(file: RawFile, error: BaseException) -> SourceError:
+    return SourceError(
+        f"{file.name} is not readable Parquet ({_reason(error)}); bring the file again, or take it away."
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -72,9 +72,10 @@ def places_of(
         When the header has none of the columns, or has one of them twice.
     """
     places: dict[str, int] = {}
+    named = set(header)
     for place, name in enumerate(header):
         column = settings.column_of(name) if name else None
-        if column is None or (name != column and column in header):
+        if column is None or (name != column and column in named):
             continue
         if column in places:
             raise SourceError(

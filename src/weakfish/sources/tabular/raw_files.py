@@ -210,6 +210,7 @@ class Text:
         self._path = file.path
         self.buffer = b""
         self.line = 1
+        self.taken = 0
         self.ended = False
         self.damage: str | None = None
         self._begun = False
@@ -261,6 +262,7 @@ class Text:
     def take(self, size: int, lines: int) -> None:
         """Drop what has been read from the front."""
         self.buffer = self.buffer[size:]
+        self.taken += size
         self.line += lines
 
     def skip_line(self, size: int) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from weakfish.contracts.tables import TIME
 from weakfish.errors import ParamsError
@@ -41,13 +41,14 @@ MADE_TIME = "event_time"
 class Conversion:
     """How texts of a column become values: which mean null, the zone of times that name none, their own format.
 
-    ``thousands`` is the mark before each three digits of numbers.
+    ``thousands`` is the mark before each three digits of numbers, ``longest`` how many bytes a text may have.
     """
 
     nulls: tuple[str, ...] = ("",)
     time_zone: str = "UTC"
     time_format: str | None = None
     thousands: str | None = None
+    longest: int = 1 << 24
 
 
 class GoldColumn(Section):
@@ -74,7 +75,10 @@ class TabularSettings(Section):
     files may lack. ``thousands`` is the mark before each three digits of numbers, with a point before their decimals.
 
     Of JSON: ``records`` is the key of the lists whose objects are the rows, where others are around them: ``data``, or
-    ``result.rows`` in an inner object.
+    ``result.rows`` in an inner object. ``whole`` is a column of text that gets each object whole, as JSON; then keys
+    that are no columns are not left out.
+
+    A value of more than ``max_value_bytes`` bytes becomes null and is reported.
 
     Of CSV: ``escape`` is a backslash where one escapes what follows, ``decimal`` the mark before decimals. ``skip``
     lines at the start of each file are no rows. ``header`` names the fields of files that have no line of names.
@@ -99,6 +103,8 @@ class TabularSettings(Section):
     time_formats: dict[Name, str] = Field(default_factory=dict)
     optional: tuple[str, ...] = ()
     thousands: Literal[",", "'", " "] | None = None
+    whole: Name | None = None
+    max_value_bytes: int = Field(default=1 << 24, ge=1, le=1 << 24)
 
     @field_validator("delimiter", "quote")
     @classmethod
@@ -127,9 +133,17 @@ class TabularSettings(Section):
         except (LookupError, ValueError) as error:
             raise ValueError("must be the name of a text encoding, such as utf-8 or cp1252") from error
 
+    @field_validator("thousands")
+    @classmethod
+    def _not_the_mark_of_decimals(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value == info.data.get("decimal"):
+            raise ValueError("must differ from decimal")
+        return value
+
     @model_validator(mode="after")
     def _roles_are_columns(self) -> TabularSettings:
         roles = {"key": (self.key, "string"), "time": (self.time, "time")}
+        roles |= {"whole": (self.whole, "string")}
         roles |= {f"gold.{task}": (column, "string") for task, column in self.gold_columns.items()}
         for role, (name, kind) in roles.items():
             if name is None:
@@ -153,8 +167,6 @@ class TabularSettings(Section):
             raise ValueError(f"null_values names {min(strange)!r}, which is not among columns")
         if self.delimiter is not None and self.delimiter == self.quote:
             raise ValueError("delimiter and quote must differ")
-        if self.thousands == self.decimal:
-            raise ValueError("thousands and decimal must differ")
         for task, column in self.gold_columns.items():
             if self.classes_of(column) != getattr(self.gold[task], "values", None):
                 raise ValueError(
@@ -175,7 +187,8 @@ class TabularSettings(Section):
     def conversion(self, column: str) -> Conversion:
         """How the texts of a column become values."""
         nulls = self.null_values.get(column, ("",)) if isinstance(self.null_values, dict) else self.null_values
-        return Conversion(nulls, self.time_zone, self.time_formats.get(column), self.thousands)
+        form = self.time_formats.get(column)
+        return Conversion(nulls, self.time_zone, form, self.thousands, self.max_value_bytes)
 
     @property
     def schema(self) -> pa.Schema:

@@ -28,7 +28,16 @@ from weakfish.sources.tabular.raw_files import NO_TEXT, RawFile, find, format_of
 from weakfish.sources.tabular.renamed import likely
 from weakfish.sources.tabular.settings import ARROW, MADE_KEY, MADE_TIME, Conversion, Kind, read_settings
 from weakfish.sources.tabular.times import finer, swapped, twice
-from weakfish.sources.tabular.types import NOT_TEXT, Converted, convert, inexact, is_bytes, leads_with_zero, why
+from weakfish.sources.tabular.types import (
+    NOT_TEXT,
+    Converted,
+    convert,
+    inexact,
+    is_bytes,
+    is_long,
+    leads_with_zero,
+    why,
+)
 
 REMARKS = 10
 """The most sentences about files that are printed; all are in ``rejects.parquet``."""
@@ -257,7 +266,9 @@ def _reasons(found: Converted, kind: Kind, how: Conversion, given: pa.DataType) 
     """Why each bad value of a column is bad."""
     bad = found.texts.filter(found.bad)
     usual, others, other = why(kind, how), pa.repeat(False, len(bad)), ""
-    if is_bytes(given):
+    if pa.types.is_string(bad.type) and kind == "string" and pc.any(is_long(bad, how), min_count=0).as_py():
+        others, other = is_long(bad, how), f"is longer than {how.longest:,} bytes (source.max_value_bytes)"
+    elif is_bytes(given):
         others, other = pc.starts_with(bad, NOT_TEXT), "is bytes that are not UTF-8"
     elif kind == "time" and how.time_zone != "UTC" and len(bad):
         others = pc.is_valid(convert(bad, kind, replace(how, time_zone="UTC")).values)

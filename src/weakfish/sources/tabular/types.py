@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.formats import ungrouped
 from weakfish.sources.tabular.settings import ARROW, Conversion
 from weakfish.sources.tabular.times import of_timestamps, to_dates, to_times
@@ -31,7 +30,7 @@ NOT_TEXT = "\0"
 """What bytes that are no text begin with where texts are asked for, so that no type takes them."""
 
 WHY = {
-    "string": "is no text that a table can hold: it has a NUL character or is too long",
+    "string": "is no text that a table can hold: it has a NUL character",
     "integer": "is not an integer of 64 bits",
     "number": "is not a finite number, or has more digits than a number can hold (then make the column a string)",
     "boolean": "is neither true nor false",
@@ -150,10 +149,13 @@ def _typed(values: pa.Array, kind: str, how: Conversion) -> pa.Array | None:
     return None
 
 
-def _strings(texts: pa.Array, _: Conversion) -> pa.Array:
-    return _null_where(
-        pc.or_(pc.match_substring(texts, "\0"), pc.greater(pc.binary_length(texts), sizes.LONGEST)), texts
-    )
+def _strings(texts: pa.Array, how: Conversion) -> pa.Array:
+    return _null_where(pc.or_(pc.match_substring(texts, "\0"), is_long(texts, how)), texts)
+
+
+def is_long(texts: pa.Array, how: Conversion) -> pa.Array:
+    """Which texts have more bytes than a value may have."""
+    return pc.greater(pc.binary_length(texts), how.longest)
 
 
 def _integers(texts: pa.Array, how: Conversion) -> pa.Array:

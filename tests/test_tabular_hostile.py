@@ -1,0 +1,203 @@
+"""Small files that stand for gigabytes, and input that takes the square of its length: memory and work are bounded.
+
+Memory is measured in a process of its own; work is counted in what regular expressions are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tabular import put
+
+from weakfish.contracts.tables import write_partition
+from weakfish.errors import ParamsError, SourceError
+from weakfish.sources.ingest import _coded
+from weakfish.sources.tabular import TabularSource, infer, json_documents
+from weakfish.sources.tabular import parquet as reader_of_parquet
+from weakfish.sources.tabular.settings import read_settings
+
+PEAK = """
+import json, re, sys
+from pathlib import Path
+from weakfish.sources.tabular import TabularSource, infer
+found = infer(sys.argv[1])
+said = json.loads(sys.argv[2]) or found.settings(sys.argv[1])
+source = TabularSource(said)
+rows = sum(batch.num_rows for batch in source.read(Path(sys.argv[1])))
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+print(json.dumps([peak, rows, said, [each.reason for each in source.rejects.kept], list(found.notes)]))
+"""
+
+
+def peak(folder: Path, settings: dict[str, Any] | None = None) -> tuple[int, int, dict[str, Any], list[str], list[str]]:
+    """MB that looking at files and reading them take at most, the rows, the settings, and what is said."""
+    command = [sys.executable, "-c", PEAK, str(folder), json.dumps(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    megabytes, rows, said, reasons, notes = json.loads(done.stdout)
+    return megabytes, rows, said, reasons, notes
+
+
+def test_eighty_thousand_keys_are_one_column_of_json(tmp_path: Path) -> None:
+    put(tmp_path, "a.jsonl", "".join(f'{{"k{n}":{n % 10}}}\n' for n in range(80_000)))
+    megabytes, rows, said, reasons, notes = peak(tmp_path)
+    assert megabytes < 1000
+    assert (rows, said["columns"], said["whole"]) == (80_000, {"whole_object": "string"}, "whole_object")
+    assert reasons == []
+    assert notes[0].startswith("The objects have more than 500 different keys, so each is kept whole, as JSON text")
+    batches = TabularSource(said).read(tmp_path)
+    assert next(batches)["whole_object"][:2].to_pylist() == ['{"k0":0}', '{"k1":1}']
+
+
+def test_eighty_thousand_keys_beside_columns_are_left_out_and_it_is_told(tmp_path: Path) -> None:
+    put(tmp_path, "a.jsonl", "".join(f'{{"n": {n}, "k{n}" :{n % 10}}}\n' for n in range(80_000)))
+    megabytes, rows, _, reasons, _ = peak(tmp_path, {"path": ".", "columns": {"n": "integer"}})
+    assert (megabytes < 1000, rows) == (True, 80_000)
+    assert len(reasons) == 1001
+    assert reasons[-1].startswith("has more than 1,000 keys that are not in source.columns; they are left out")
+
+
+def test_keys_are_columns_beside_the_whole_object(tmp_path: Path) -> None:
+    put(tmp_path, "a.jsonl", '{"id": "a", "x": {"y": 1}}\n {"id": "b", "z": "\\ud800"}\n')
+    reader = TabularSource({"path": ".", "columns": {"id": "string", "raw": "string"}, "whole": "raw", "key": "id"})
+    rows = pa.Table.from_batches(reader.read(tmp_path), reader.schema).to_pylist()
+    assert [row["raw"] for row in rows] == ['{"id": "a", "x": {"y": 1}}', '{"id": "b", "z": "\\ud800"}']
+    assert [row["id"] for row in rows] == ["a", "b"]
+    assert reader.rejects.kept == []
+
+
+def test_inner_objects_with_keys_of_their_own_stay_json(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": n, "tags": {f"k{n}_{m}": m for m in range(40)}}) for n in range(4000)]
+    put(tmp_path, "a.jsonl", "\n".join(lines))
+    megabytes, rows, said, _, _ = peak(tmp_path)
+    assert (megabytes < 1000, rows, list(said["columns"])) == (True, 4000, ["id", "tags"])
+
+
+TEXT = "lorem ipsum " * 33_000
+
+
+def coded(rows: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([TEXT]))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"body": coded(4096)},
+        {"inner": pa.StructArray.from_arrays([coded(4096)], ["body"])},
+        {"body": pa.array([["x"] * 20_000] * 200 + [None] * 3896, pa.list_(pa.string()))},
+        {f"c{n}": pa.array([n] * 16_384) for n in range(400)},
+    ],
+    ids=["dictionary", "inner", "lists", "wide"],
+)
+def test_a_few_bytes_of_parquet_are_read_a_bounded_number_of_bytes_at_a_time(
+    tmp_path: Path, columns: dict[str, pa.Array]
+) -> None:
+    rows = len(next(iter(columns.values())))
+    pq.write_table(pa.table({"id": range(rows), **columns}), tmp_path / "a.parquet", compression="zstd")
+    assert (tmp_path / "a.parquet").stat().st_size < 500_000
+    megabytes, read, *_ = peak(tmp_path)
+    assert (megabytes < 1400, read) == (True, rows)
+
+
+def test_texts_that_share_prefixes_are_read_a_bounded_number_of_bytes_at_a_time(tmp_path: Path) -> None:
+    table = pa.table({"id": range(2048), "body": [TEXT] * 2048})
+    pq.write_table(
+        table,
+        tmp_path / "a.parquet",
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding={"body": "DELTA_BYTE_ARRAY", "id": "PLAIN"},
+    )
+    group = pq.read_metadata(tmp_path / "a.parquet").row_group(0)
+    assert reader_of_parquet._rows_at_once(group, {"id", "body"}) * len(TEXT) < 1 << 27
+
+
+def test_a_value_that_is_too_long_is_a_reject_with_file_row_and_reason(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a", "b"], "body": ["x" * 1001, "é" * 500]}), tmp_path / "a.parquet")
+    settings = {"path": ".", "columns": {"id": "string", "body": "string"}, "key": "id", "max_value_bytes": 1000}
+    reader = TabularSource(settings)
+    rows = pa.Table.from_batches(reader.read(tmp_path), reader.schema).to_pylist()
+    assert [row["body"] for row in rows] == [None, "é" * 500]
+    (reject,) = reader.rejects.kept
+    assert (reject.file, reject.line, reject.kind, reject.column) == ("a.parquet", 1, "value", "body")
+    assert reject.reason == "is longer than 1,000 bytes (source.max_value_bytes)"
+    with pytest.raises(ParamsError, match=r"source\.max_value_bytes cannot be used"):
+        read_settings({**settings, "max_value_bytes": 0})
+
+
+def test_texts_in_dictionaries_are_written_as_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pa.table({"id": ["c", "a", "b"], "text": ["x" * 50, None, "x" * 50]})
+    monkeypatch.setattr("weakfish.contracts.tables.BYTES_IN_A_GROUP", 60)
+    for name, table in (("plain", rows), ("coded", _coded(rows, {"id"}))):
+        write_partition(tmp_path, name, table.sort_by("id"))
+    files = [pq.ParquetFile(tmp_path / f"{name}.parquet") for name in ("plain", "coded")]
+    assert files[0].read().equals(files[1].read())
+    assert files[0].schema_arrow == files[1].schema_arrow
+    assert [file.num_row_groups for file in files] == [1, 2]
+
+
+class Counted:
+    """A regular expression that counts the characters at which it is asked to look."""
+
+    def __init__(self, form: re.Pattern[bytes]) -> None:
+        self.form, self.work = form, 0
+
+    def finditer(self, text: bytes, at: int) -> Iterator[re.Match[bytes]]:
+        for found in self.form.finditer(text, at):
+            self.work += 1
+            yield found
+
+    def search(self, text: bytes, at: int = 0) -> re.Match[bytes] | None:
+        found = self.form.search(text, at)
+        self.work += (found.end() if found else len(text)) - at
+        return found
+
+
+@pytest.mark.parametrize(
+    ("form", "begin", "unit", "records"),
+    [
+        ("_TOKEN", "{\n", "{\n", None),
+        ("_TOKEN", "{\n", '{"a":\n', None),
+        ("_TOKEN", "[", "{", None),
+        ("_BEGIN", "[", " \n" * 50_000, None),
+        ("_BEGIN", "[", "\r\n" * 50_000, None),
+        ("_ELEMENT", '{"a": [', " \n" * 50_000, "a"),
+        ("_STEP", '{"a": "', "x" * 100_000, "a"),
+    ],
+)
+def test_json_twice_as_long_is_twice_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, begin: str, unit: str, records: str | None
+) -> None:
+    def work(times: int) -> int:
+        counted = Counted(getattr(original, form))
+        monkeypatch.setattr(json_documents, form, counted)
+        put(tmp_path, "a.json", begin + unit * times)
+        reader = TabularSource({"path": ".", "columns": {"n": "integer"}, "records": records})
+        with suppress(SourceError):
+            list(reader.read(tmp_path))
+        monkeypatch.setattr(json_documents, form, counted.form)
+        return counted.work
+
+    original = json_documents
+    times = 20_000 if len(unit) < 100 else 40
+    assert work(2 * times) <= 2.5 * work(times) + 1000
+
+
+def test_lines_whose_first_object_is_long_and_holds_a_list_are_lines(tmp_path: Path) -> None:
+    long = {"id": "a", "items": [{"n": n} for n in range(40_000)]}
+    put(tmp_path, "a.jsonl", json.dumps(long) + "\n" + json.dumps({"id": "b", "items": []}) + "\n")
+    found = infer(tmp_path)
+    assert ([column.name for column in found.columns], found.rows) == (["id", "items"], 2)
+    put(tmp_path, "a.jsonl", json.dumps(long) + "\n")
+    with pytest.raises(SourceError, match="--records items reads these as rows"):
+        infer(tmp_path)
