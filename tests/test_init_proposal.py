@@ -107,7 +107,7 @@ def test_values_that_are_no_names_become_classes_and_the_source_reads_them_so(he
         (["1", "2.0", "10"], (), ("is_spam_1", "is_spam_2", "is_spam_10"), ...),
         (["A+", "A-", "A"], (), ("a", "a_2", "a_3"), ...),
         (["yes", "no", "maybe"], (), ("is_spam_maybe", "is_spam_no", "is_spam_yes"), ...),
-        (["?", "²", "class"], (), ("is_spam_value", "value", "class"), ...),
+        (["?", "²", "class"], (), ("is_spam_2", "value", "class"), ...),
         (["b", "a"], ("b", "a", "c"), ("b", "a", "c"), None),
         (["In Progress", "new"], ("new", "in_progress"), ("new", "in_progress"), ...),
         ([], (), ("negative", "positive"), None),

@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -84,15 +85,35 @@ def test_the_mark_between_thousands_is_a_flag_and_a_setting(here: Path) -> None:
     assert said == "--thousands: must differ from decimal."
 
 
-@pytest.mark.parametrize("text", ["12.5%", "12 %", "$1,234.50", "-$5", "EUR 12.50", "1.234,50 €", "12 USD"])
+@pytest.mark.parametrize("text", ["12.5%", "12 %", "$1,234.50", "-$5", "EUR 12.50", "1.234,50 €", "12 USD", "12,5 %"])
 def test_percentages_and_amounts_of_money_stay_text_with_a_word(tmp_path: Path, text: str) -> None:
     texts = [text, text.replace("1", "2").replace("5", "6"), "7"]
     table(tmp_path, {"id": [f"o{n}" for n in range(60)], "share": texts * 20})
     (sentence,) = about(infer(tmp_path), "share")
+    digits = "re_replace('[^0-9,-]', '').replace(',', '.')" if ",5" in text else "re_replace('[^0-9.-]', '')"
     assert sentence == (
         f"Column share stays text, for values such as {text!r} are no plain numbers; take their signs off in the "
-        "files, or in functions: events.share.re_replace('[^0-9.-]', '').try_cast('float64')."
+        f"files, or in functions: events.share.{digits}.try_cast('float64')."
     )
+    number = {"12.5%": 12.5, "12 %": 12, "-$5": -5, "EUR 12.50": 12.5, "12 USD": 12, "12,5 %": 12.5}.get(text, 1234.5)
+    events = ibis.memtable({"share": [text]})  # what the sentence says to write gives the number
+    found = eval(sentence.partition("functions: ")[2].removesuffix("."), {"events": events})  # noqa: S307
+    assert found.execute().tolist() == [number]
+
+
+def test_japanese_comments_are_running_text_and_characters_that_names_cannot_have_are_told_plainly(here: Path) -> None:
+    words = ["商品がとても良かったです", "配送が遅い", "普通です、でも価格が高いと思います"]
+    comments = [f"{words[n % 3]}{n}" for n in range(90)]
+    shops = [("渋谷", "新宿", "大阪", "札幌")[n % 4] for n in range(90)]
+    table(
+        here,
+        {"id": [f"o{n}" for n in range(90)], "ご意見": comments, "店舗": shops, "Fläche m²": list(map(str, range(90)))},
+    )
+    init("survey", "--from", "a.csv", "--classes", "a,b", "--yes")
+    assert settings(here / "survey")["source"]["columns"]["fläche_m2"] == "integer"
+    found = infer(here / "a.csv")
+    assert [choice.column for choice in found.texts] == ["ご意見"]
+    assert "ご意見" not in [choice.column for choice in found.entities]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "b.parquet"])

@@ -289,6 +289,10 @@ def test_labels_and_the_functions_that_moved_with_them_are_one_cause(root: Path)
     verdict(root, "labels/fraud", "warned", *rules)
     (found,) = overall(root).causes
     assert found.title == "The labeling functions of fraud have changed."
+    moved = measured("drift(p_fraud)", 0.9, 0.2, kind="labels", arguments={"column": "p_fraud"})
+    verdict(root, "labels/fraud", "warned", moved)
+    (found,) = overall(root).causes
+    assert found.title == "The label probabilities of fraud have changed."
 
 
 def test_functions_of_which_the_same_is_to_say_are_one_cause(root: Path) -> None:

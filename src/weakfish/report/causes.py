@@ -186,6 +186,8 @@ def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: boo
     title, detail, picture = describe(check, verdict.verdict != "failed"), check.why, None
     if kind == "labels":
         of = "labels" if columns or "class" in check.arguments or not rules else "labeling functions"
+        if all(one.expectation == "drift" and (_column(one) or "").startswith("p_") for _, one in found):
+            of = "label probabilities"  # the shares of classes may well have stayed
         title, detail = f"The {of} of {task} have changed.", votes or title
         bars = [(rule_of(of) or "", *_shares(of)) for of in alike] if rule_of(check) else []
         bars = bars or _classes(records, task, check)

@@ -84,8 +84,7 @@ def _plain(value: str, column: str, *, prefixed: bool) -> str:
     if re.fullmatch(r"[+-]?\d+", value):
         return f"{column}_{value.lstrip('+').replace('-', 'minus_')}"
     name = plain(value) if re.search(r"\w", value) else "value"
-    name = f"{column}{name}" if name.startswith("_") else f"{column}_{name}" if prefixed else name
-    return name if name.isidentifier() else f"{column}_value"
+    return f"{column}{name}" if name.startswith("_") else f"{column}_{name}" if prefixed else name
 
 
 def _renamed(named: dict[str, str], wanted: Sequence[str], column: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.record import UNITS
-from weakfish.sources.tabular.formats import GOOD, Order, TimeFormat, form_of, told
+from weakfish.sources.tabular.formats import GOOD, Order, TimeFormat, decimal_mark, form_of, told
 from weakfish.sources.tabular.settings import Conversion, Kind
 from weakfish.sources.tabular.times import unit_of
 from weakfish.sources.tabular.types import NOT_TEXT, convert, inexact, leads_with_zero
@@ -29,6 +29,10 @@ _ENTITY = re.compile(
 )
 _KINDS: tuple[Kind, ...] = ("integer", "number", "date", "time")
 PLAIN = Conversion()
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_WORD = rf"[{_UNSPACED}]{{1,3}}|[^\s{_UNSPACED}]+"
+"""A word; of scripts that put no spaces between words, as much as a word of theirs usually has."""
+
 _ID_LIKE = r"^[\w:./@#+-]+$"
 
 FEW = 20
@@ -110,7 +114,7 @@ def describe(name: str, header: str, texts: pa.Array, stated: Kind | None = None
         nulls=len(texts) - len(known),
         distinct=pc.count_distinct(known).as_py(),
         length=pc.mean(pc.utf8_length(known)).as_py() or 0.0,
-        words=pc.mean(pc.count_substring_regex(known, r"\S+")).as_py() or 0.0,
+        words=pc.mean(pc.count_substring_regex(known, _WORD)).as_py() or 0.0,
         null_values=() if kind == "string" else words,
         null_words=words,
         reason=reason,
@@ -154,9 +158,11 @@ def _remarks(
         flag = f"--thousands {mark if mark in ',' else chr(34) + mark + chr(34) if mark == chr(39) else 'space'}"
         yield f"Column {name} has numbers with separators, such as {sample[:40]!r}; {flag} reads them as numbers."
     elif shape == "signed":
+        comma = decimal_mark([pc.replace_substring_regex(known, "[^0-9.,+-]", "")]) == ","
+        digits = "re_replace('[^0-9,-]', '').replace(',', '.')" if comma else "re_replace('[^0-9.-]', '')"
         yield (
             f"Column {name} stays text, for values such as {sample[:40]!r} are no plain numbers; take their signs off "
-            f"in the files, or in functions: events.{name}.re_replace('[^0-9.-]', '').try_cast('float64')."
+            f"in the files, or in functions: events.{name}.{digits}.try_cast('float64')."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -207,8 +208,15 @@ class TabularSettings(Section):
 
 def plain(header: str) -> str:
     """A header as the name of a column: small letters, digits and underscores, the first of them no digit."""
-    name = re.sub(r"\W+", "_", header.strip().lower()).strip("_") or "column"
+    name = re.sub(r"\W+", "_", re.sub(r"\w", _plain_character, header.strip().lower())).strip("_") or "column"
     return f"_{name}" if name[0].isdigit() else name
+
+
+def _plain_character(found: re.Match[str]) -> str:
+    """A letter or digit as names may have it: m² is m2."""
+    if f"_{found[0]}".isidentifier():
+        return found[0]
+    return "".join(part if f"_{part}".isidentifier() else " " for part in unicodedata.normalize("NFKC", found[0]))
 
 
 def read_settings(settings: Mapping[str, Any]) -> TabularSettings:
