@@ -10,6 +10,7 @@ import pytest
 from made_projects import HEADER, init, line
 from projects import weakfish, write
 
+import weakfish as weakfish_api
 from weakfish.contracts.ledgers import read_ledger
 from weakfish.contracts.verdicts import read_verdict
 from weakfish.project.paths import Project
@@ -56,6 +57,9 @@ def test_list_and_status_say_how_many_and_why(shop: Path) -> None:
     assert "events: 203 rows read = 199 kept + 1 quarantined + 3 rejected (2.0 % bad; at most 5.0 % may be)" in printed
     assert "has 2 fields instead of 5" in printed
     assert "second.csv, line 5" in printed
+    assert "rejected lines, by file and reason" in printed
+    assert "in Python: weakfish.open('.').rejects.pandas()" in printed
+    assert weakfish_api.open(shop).rejects.pandas()["line"].tolist() == [5, 6, 7]
     told = json.loads(weakfish(shop, "quarantine", "list", "--json").stdout)
     assert (told["rows_read"], told["rejected"]) == (203, 3)
     assert told["rejects"][0] == {"file": "second.csv", "reason": "has 2 fields instead of 5", "rows": 2, "line": 5}

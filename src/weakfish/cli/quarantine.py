@@ -65,8 +65,8 @@ def list_rows(rule: str | None, partition: str | None, limit: int, as_json: bool
     _say(out, f"{found['released']:,} released, {found['repaired']:,} repaired{shut}")
     if found["rejects"]:
         lines = ((of["reason"], f"{of['rows']:,}", _place(of)) for of in found["rejects"][:limit])
-        _table(out, lines, "rejected lines, by reason", rows="right", first="left")
-        _say(out, "Each with what stood there: data/quarantine/raw/rejects.parquet")
+        _table(out, lines, "rejected lines, by file and reason", rows="right", first="left")
+        _say(out, "Each with what stood there, in Python: weakfish.open('.').rejects.pandas()")
     if found["null_values"]:
         values = ", ".join(f"{column} ({count:,})" for column, count in found["null_values"].items())
         _say(out, f"Values that could not be read, and are null: {values}")
