@@ -9,6 +9,7 @@ import binascii
 import codecs
 import quopri
 import re
+from html import unescape
 from html.parser import HTMLParser
 from itertools import groupby
 from operator import itemgetter
@@ -26,9 +27,9 @@ SUPERSETS = {
 SINGLE_BYTE = re.compile(r"cp1[12]\d\d|cp[4-8]\d\d|iso8859|koi8|mac|latin|tis")
 NOT_FOR_MAIL = re.compile(r"utf-(7|16|32)|(raw-)?unicode-escape|undefined|idna|punycode|ascii")
 
-UNFINISHED = 50
-"""A tag or comment that does not end is read again from each ``<`` in it, of which so many are allowed: the time would
-grow with the square of the text. What follows is left out beyond that, as browsers leave out all of it.
+UNFINISHED_WORK = 5_000_000
+"""Characters that are read again after tags and comments that do not end, each to the end of the text: without a limit
+the time would grow with the square of its length. What follows beyond it is left out.
 """
 
 _BLOCK = re.compile(
@@ -136,9 +137,20 @@ class HtmlText(HTMLParser):
         self._hidden = ""
         self._pieces: list[str] = []
         self.feed(html.replace("<![", "<!x["))  # a comment to browsers; the parser would raise on most of them
-        if self.rawdata.count("<") > UNFINISHED:
-            self.rawdata = ""
+        self._read_unfinished()
         self.close()
+
+    def _read_unfinished(self) -> None:
+        """Read what follows a tag or comment that does not end, of which the first characters are text."""
+        work = UNFINISHED_WORK
+        while (rest := self.rawdata).startswith("<") and (work := work - len(rest)) > 0:
+            end = rest.find(">", 1) + 1 or rest.find("<", 1)
+            end = end if end > 0 else 1
+            self.handle_data(unescape(rest[:end]))
+            self.rawdata = ""
+            self.feed(rest[end:])
+        if work <= 0:
+            self.rawdata = ""
 
     @property
     def text(self) -> str:

@@ -452,6 +452,7 @@ def test_html_twice_as_long_is_twice_the_work(begin: str, unit: str, monkeypatch
 
         return measured
 
+    monkeypatch.setattr("sources.mail_text.UNFINISHED_WORK", 20_000)
     for name in ("starttag", "endtag", "comment", "html_declaration", "bogus_comment", "pi"):
         monkeypatch.setattr(HtmlText, f"parse_{name}", counted(getattr(HtmlText, f"parse_{name}")))
 
@@ -461,6 +462,11 @@ def test_html_twice_as_long_is_twice_the_work(begin: str, unit: str, monkeypatch
         return sum(looked)
 
     assert work(2000) <= 2.5 * work(1000) + 1000
+
+
+def test_text_after_a_comment_that_does_not_end_is_read() -> None:
+    html = HtmlText("<p>one<!-- two" + "<p>three <a href='x'>link</a>" * 200)
+    assert html.n_links == html.text.count("three link") == 200
 
 
 def test_a_header_with_parameters_twice_as_long_is_twice_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
