@@ -217,7 +217,9 @@ def test_the_second_of_two_commands_at_once_is_refused_and_the_first_unharmed(pr
         first.communicate(timeout=60)
     assert first.returncode == 0
     assert second.returncode == 2
-    assert re.search(r"`weakfish vote` is already running here, in process \d+ since [-0-9: ]+ UTC; wait", second.stderr)
+    assert re.search(
+        r"`weakfish vote` is already running here, in process \d+ since [-0-9: ]+ UTC; wait", second.stderr
+    )
     assert contents(project / "data/votes") == before
 
 
