@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 
 @pytest.fixture
-def walk(environment: Environment, tmp_path: Path) -> Callable[..., str]:
+def walk(environment: Environment, tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Run `weakfish` in the folder of the walk, or in the project once that is there; what it prints."""
 
     def command(*arguments: str, code: int = 0) -> str:
@@ -34,7 +34,9 @@ def walk(environment: Environment, tmp_path: Path) -> Callable[..., str]:
         assert "Traceback" not in said
         return " ".join(said.split())
 
-    return command
+    yield command
+    if (tmp_path / "mine").is_dir():
+        environment.run(tmp_path / "mine", "weakfish", "online", "stop")
 
 
 @pytest.fixture
