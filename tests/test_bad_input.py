@@ -59,6 +59,7 @@ def test_a_command_outside_of_a_project_says_so(tmp_path: Path) -> None:
         ("[0.5, 0.5]", "[0.5, 0.4]", "must add up to 1, it adds up to 0.9"),
         ("[fine, fraud]", "[fine, fraud, odd]", "has 2 numbers for 3 classes"),
         ("key: order_id", "key: ../../x", "events.key cannot be used"),
+        ("tasks:\n  fraud:", "tasks:\n  fr-aud:", "params.yaml: tasks.fr-aud cannot be used: must consist of letters"),
         ("tasks:\n", "taskz:\n", "taskz is not a setting that anything reads; did you mean 'tasks'?"),
         (
             "events:\n",

@@ -20,7 +20,7 @@ from feast import FeatureStore
 from label_tables import label_table
 from listening import free_port
 from projects import BIN, REPOSITORY, command
-from stores import AS_OF, COLUMNS, dump, port, redis_server, shop, table
+from stores import AS_OF, COLUMNS, dump, port, shop, table
 
 from weakfish.feast import layout as keys
 from weakfish.feast.publish import publish
@@ -32,13 +32,7 @@ MESSAGE |= {"content_type": "text/html", "charset": None, "sent_at": None}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, store: redis.Redis) -> Iterator[Project]:
+def project(tmp_path_factory: pytest.TempPathFactory, server: redis.Redis) -> Iterator[Project]:
     """This repository's own definitions over small tables, published."""
     found = shop(tmp_path_factory.mktemp("repository") / "project")
     for file in ("feature_repo/definitions.py", "feature_repo/feature_store.yaml", "params.yaml"):
@@ -50,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, store: redis.Redis) -> Ite
     table(found.root, "relay_activity", "relay_ip", ["192.0.2.1", "2001:db8::1"], columns)
     table(found.root, "list_activity", "list_id", ["a.list", "b.list"], columns)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(store)}")
+        patch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(server)}")
         assert publish(found)
         yield found
 
@@ -129,20 +123,20 @@ def test_the_command_line_works_from_any_directory(project: Project) -> None:
 
 @pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
 def test_apply_and_materialize_of_feast_itself_work_and_the_next_publication_knows(
-    project: Project, feast: FeatureStore, store: redis.Redis
+    project: Project, feast: FeatureStore, server: redis.Redis
 ) -> None:
-    held = dump(store)
+    held = dump(server)
     result = command(Path("/"), str(BIN / "feast"), "-c", str(project.root / "feature_repo"), "apply")
     assert result.returncode == 0, result.stderr
     feast.refresh_registry()
     feast.materialize(datetime(2024, 1, 1, tzinfo=UTC), AS_OF - timedelta(days=9))
-    assert dump(store) == held, "older rows do not take the place of newer ones"
+    assert dump(server) == held, "older rows do not take the place of newer ones"
     assert publish(project), "the registry was touched"
     assert not publish(project)
-    assert dump(store) == held
+    assert dump(server) == held
 
 
-def test_a_push_by_feast_is_served(project: Project, feast: FeatureStore, store: redis.Redis) -> None:
+def test_a_push_by_feast_is_served(project: Project, feast: FeatureStore, server: redis.Redis) -> None:
     time = AS_OF + timedelta(hours=1)
     row = {"relay_ip": "192.0.2.77", "orders_7d": 5, "mean_30d": 0.5, "is_new": True}
     row |= {"first_seen_at": time, "last_seen_at": time, "event_timestamp": time, "created": time}
@@ -150,9 +144,9 @@ def test_a_push_by_feast_is_served(project: Project, feast: FeatureStore, store:
     assert feast.get_online_features(["relay_activity:orders_7d"], [{"relay_ip": "192.0.2.77"}]).to_dict()[
         "orders_7d"
     ] == [5]
-    for key in dump(store):
+    for key in dump(server):
         if b"192.0.2.77" in key:
-            store.delete(key)
+            server.delete(key)
 
 
 @contextlib.contextmanager
@@ -197,18 +191,18 @@ def test_the_feature_server_answers_over_http(project: Project) -> None:
 
 
 def test_deleting_a_view_by_feast_touches_no_other_project(
-    project: Project, feast: FeatureStore, store: redis.Redis
+    project: Project, feast: FeatureStore, server: redis.Redis
 ) -> None:
-    held = dump(store)
+    held = dump(server)
     stranger = next(key for key in held if keys.join_keys(key, "weakfish_demo") == ("list_id",)).replace(
         b"weakfish_demo", b"other_weakfish_demo"
     )
-    store.hset(stranger, mapping={b"_ts:list_activity": b"x"})
+    server.hset(stranger, mapping={b"_ts:list_activity": b"x"})
     view = feast.get_feature_view("list_activity")
     feast._get_provider().online_store.update(feast.config, [view], [], [], [], False)
-    kinds = {keys.join_keys(key, "weakfish_demo") for key in dump(store)} - {None}
+    kinds = {keys.join_keys(key, "weakfish_demo") for key in dump(server)} - {None}
     assert kinds == {("relay_ip",), ("sender_domain",)}
-    assert store.hgetall(stranger) == {b"_ts:list_activity": b"x"}
-    store.delete(stranger)
+    assert server.hgetall(stranger) == {b"_ts:list_activity": b"x"}
+    server.delete(stranger)
     assert publish(project), "what was lost is made again"
-    assert dump(store) == held
+    assert dump(server) == held

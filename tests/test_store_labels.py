@@ -21,7 +21,7 @@ from feast.labeling.label_view import LabelView
 from feast.types import Float64, String, from_feast_to_pyarrow_type
 from label_tables import label_table
 from projects import replace, write
-from stores import AS_OF, dump, port, redis_server, shop
+from stores import AS_OF, dump, port, shop
 
 from weakfish.contracts.tables import read_table
 from weakfish.errors import FeatureError, TableError, UnknownName, UserError
@@ -58,21 +58,15 @@ served = LabelView(name="served", entities=[order], schema=[Field(name="p_fraud"
 KEPT_OUT = "Labels of '{}' are not written to the online store; read them offline"
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as client:
-        yield client
-
-
 @pytest.fixture
-def project(tmp_path: Path, store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def project(tmp_path: Path, server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """A project with labels that are registered."""
-    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(store)}")
+    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(server)}")
     found = shop(tmp_path / "shop")
     label_table(found, "fraud", KEYS)
     add(found, LABELS)
     yield found
-    store.flushall()
+    server.flushall()
 
 
 @pytest.fixture
@@ -111,7 +105,7 @@ def peeking(path: str) -> FeatureView:
 
 
 def test_labels_are_registered_with_their_provenance_and_nothing_of_them_is_published(
-    project: Project, store: redis.Redis
+    project: Project, server: redis.Redis
 ) -> None:
     assert publish(project)
     assert not publish(project)
@@ -135,7 +129,7 @@ def test_labels_are_registered_with_their_provenance_and_nothing_of_them_is_publ
     join_keys = {key for one in feast.list_feature_views() for key in one.join_keys}
     assert "order_id" not in join_keys, "no feature view is keyed as labels are"
     assert "fraud_labels" not in {one.name for one in feast.list_feature_views()}
-    assert not any(b"order_id" in key for key in dump(store))
+    assert not any(b"order_id" in key for key in dump(server))
 
 
 def test_the_view_of_the_real_labels_has_their_columns_and_types(demo: Path) -> None:
@@ -191,14 +185,14 @@ def test_labels_and_features_in_one_request_are_refused(feast: FeatureStore) -> 
     ],
 )
 def test_publishing_refuses_labels_in_services_and_views_and_changes_nothing(
-    project: Project, store: redis.Redis, text: str, sentence: str
+    project: Project, server: redis.Redis, text: str, sentence: str
 ) -> None:
     publish(project)
-    held, registry = dump(store), (project.data / "registry/registry.db").read_bytes()
+    held, registry = dump(server), (project.data / "registry/registry.db").read_bytes()
     add(project, text)
     with pytest.raises(UserError, match=sentence):
         publish(project)
-    assert dump(store) == held
+    assert dump(server) == held
     assert (project.data / "registry/registry.db").read_bytes() == registry
 
 
@@ -249,9 +243,9 @@ def test_feature_tables_are_not_taken_for_labels(project: Project) -> None:
     refuse_view(peeking("s3://bucket/data/labels"), project.root, every_file=True)
 
 
-def test_publishing_refuses_a_feature_view_over_labels(project: Project, store: redis.Redis) -> None:
+def test_publishing_refuses_a_feature_view_over_labels(project: Project, server: redis.Redis) -> None:
     publish(project)
-    held = dump(store)
+    held = dump(server)
     add(
         project,
         'peeking = FeatureView(name="peeking", entities=[order], schema=[Field(name="p_fraud", dtype=Float64)],\n'
@@ -259,22 +253,22 @@ def test_publishing_refuses_a_feature_view_over_labels(project: Project, store: 
     )
     with pytest.raises(UserError, match=r"Feature view 'peeking' reads \.\./data/features/\.\./labels/fraud"):
         publish(project)
-    assert dump(store) == held
+    assert dump(server) == held
 
 
-def test_labels_that_are_written_stay_out_of_the_online_store(feast: FeatureStore, store: redis.Redis) -> None:
+def test_labels_that_are_written_stay_out_of_the_online_store(feast: FeatureStore, server: redis.Redis) -> None:
     frame = rows().assign(p_fine=0.5, majority_fine=0.5, majority_fraud=0.5, covered=True, n_votes=2, label="fine")
     with pytest.warns(UserWarning, match=KEPT_OUT.format("fraud_labels")):
         feast.write_to_online_store("fraud_labels", frame)
     with pytest.warns(UserWarning, match=KEPT_OUT.format("fraud_labels")):
         asyncio.run(feast.write_to_online_store_async("fraud_labels", frame))
-    assert not dump(store)
+    assert not dump(server)
 
 
 @pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
 @pytest.mark.parametrize("to", [PushMode.ONLINE, PushMode.ONLINE_AND_OFFLINE])
 def test_labels_that_are_pushed_stay_out_of_the_online_store(
-    feast: FeatureStore, project: Project, store: redis.Redis, to: PushMode
+    feast: FeatureStore, project: Project, server: redis.Redis, to: PushMode
 ) -> None:
     entity = feast.get_entity("labelled_order")
     source = FileSource(
@@ -290,29 +284,29 @@ def test_labels_that_are_pushed_stay_out_of_the_online_store(
     feast.apply([entity, pushed])
     with pytest.warns(UserWarning, match=KEPT_OUT.format("pushed")):
         feast.push("by_hand", rows().drop(columns="placed_at"), to=to)
-    assert not dump(store)
+    assert not dump(server)
     assert pd.read_parquet(source.path).shape == (2 if to == PushMode.ONLINE_AND_OFFLINE else 1, 3)
 
 
 @pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
 def test_materializing_labels_is_refused_and_materializing_all_leaves_them_out(
-    feast: FeatureStore, store: redis.Redis
+    feast: FeatureStore, server: redis.Redis
 ) -> None:
     begin = datetime(2024, 1, 1, tzinfo=UTC)
     with pytest.raises(ValueError, match="fraud_labels"):
         feast.materialize(begin, AS_OF, feature_views=["fraud_labels"])
     with pytest.raises(ValueError, match="fraud_labels"):
         feast.materialize_incremental(AS_OF, feature_views=["fraud_labels"])
-    assert not dump(store)
+    assert not dump(server)
     with quiet():
         feast.materialize(begin, AS_OF)
-    assert not any(b"order_id" in key for key in dump(store))
-    assert dump(store)
+    assert not any(b"order_id" in key for key in dump(server))
+    assert dump(server)
 
 
 @pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
 def test_a_view_over_labels_that_got_into_the_registry_is_materialized_by_no_way(
-    feast: FeatureStore, project: Project, store: redis.Redis
+    feast: FeatureStore, project: Project, server: redis.Redis
 ) -> None:
     view = peeking(str(project.data / "features/../labels/fraud"))
     feast.registry.apply_feature_view(view, feast.project)  # as a Feast with another online store would
@@ -324,7 +318,7 @@ def test_a_view_over_labels_that_got_into_the_registry_is_materialized_by_no_way
     ):
         with quiet(), pytest.raises(UserError, match=refused):
             fill()
-    assert not dump(store)
+    assert not dump(server)
 
 
 def test_applying_a_view_that_would_serve_labels_is_refused_and_registers_nothing(
@@ -339,7 +333,7 @@ def test_applying_a_view_that_would_serve_labels_is_refused_and_registers_nothin
 
 
 def test_a_label_view_that_is_online_as_feast_has_it_by_default_is_accepted_and_kept_out(
-    project: Project, store: redis.Redis
+    project: Project, server: redis.Redis
 ) -> None:
     add(project, ONLINE)
     assert publish(project)
@@ -348,16 +342,16 @@ def test_a_label_view_that_is_online_as_feast_has_it_by_default_is_accepted_and_
     frame = rows().drop(columns="event_timestamp")
     with pytest.warns(UserWarning, match=KEPT_OUT.format("served")):
         found.write_to_online_store("served", frame)
-    assert not any(b"order_id" in key for key in dump(store))
+    assert not any(b"order_id" in key for key in dump(server))
 
 
-def test_feasts_own_commands_refuse_labels(feast: FeatureStore, project: Project, store: redis.Redis) -> None:
+def test_feasts_own_commands_refuse_labels(feast: FeatureStore, project: Project, server: redis.Redis) -> None:
     folder = str(project.root / "feature_repo")
     asked = ["-c", folder, "materialize", "2024-01-01T00:00:00", "2024-02-10T00:00:00", "--views", "fraud_labels"]
     result = CliRunner().invoke(cli, asked)
     assert result.exit_code != 0
     assert "fraud_labels" in str(result.exception)
-    assert not dump(store)
+    assert not dump(server)
 
 
 def test_a_read_of_labels_online_finds_nothing(feast: FeatureStore) -> None:

@@ -21,7 +21,7 @@ from feast.feast_object import ALL_RESOURCE_TYPES
 from label_tables import label_table
 from projects import REPOSITORY, replace, weakfish
 from serving import Site, feast_serving, serving
-from stores import AS_OF, COLUMNS, port, redis_server, shop, table
+from stores import AS_OF, COLUMNS, port, shop, table
 
 from weakfish.errors import UserError
 from weakfish.feast.publish import publish
@@ -88,16 +88,10 @@ PUBLISHED = {
 """How the registry lists each kind of object, and the name of one that `EVERYTHING` defines."""
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as client:
-        yield client
-
-
 @pytest.fixture(autouse=True)
-def _named(store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.flushall()
-    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(store)}")
+def _named(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.flushall()
+    monkeypatch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(server)}")
     monkeypatch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
 
 

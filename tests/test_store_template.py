@@ -16,7 +16,7 @@ from feast import FeatureStore
 from feast.data_source import PushMode
 from projects import BIN, command
 from serving import feast_serving, serving
-from stores import dump, port, redis_server
+from stores import dump, port
 
 from weakfish.project.paths import Project
 
@@ -31,13 +31,7 @@ DRIVERS = {"driver_id": [1001, 1005, 7], "val_to_add": [1, 2, 3], "val_to_add_2"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, store: redis.Redis) -> Iterator[Project]:
+def project(tmp_path_factory: pytest.TempPathFactory, server: redis.Redis) -> Iterator[Project]:
     """The template in ``feature_repo`` on our stores and in ``plain`` on those that Feast gives it, both filled."""
     folder = tmp_path_factory.mktemp("template")
     made = command(folder, str(BIN / "feast"), "init", "--template", "local", "drivers")
@@ -50,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, store: redis.Redis) -> Ite
     file = root / "feature_repo/feature_store.yaml"
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **OURS}), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(store)}")
+        patch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{port(server)}")
         patch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
         for repository in ("feature_repo", "plain"):
             home = str(root / repository)
@@ -104,7 +98,7 @@ def test_its_history_is_that_of_feasts_store(project: Project) -> None:
     assert found.fillna(-1).to_numpy().tolist() == wanted.fillna(-1).to_numpy().tolist()
 
 
-def test_a_push_is_served_and_labels_stay_out(project: Project, store: redis.Redis) -> None:
+def test_a_push_is_served_and_labels_stay_out(project: Project, server: redis.Redis) -> None:
     now = datetime.now(UTC)
     row = {"driver_id": [1001], "event_timestamp": [now], "created": [now], "conv_rate": [1.0], "acc_rate": [1.0]}
     row |= {"avg_daily_trips": [1000], "driver_metadata": [{"a": "b"}], "driver_config": ['{"c": 1}']}
@@ -115,9 +109,9 @@ def test_a_push_is_served_and_labels_stay_out(project: Project, store: redis.Red
     assert fresh["avg_daily_trips"] == [1000]
     labels = {"driver_id": [1001], "event_timestamp": [now], "is_reliable": [1], "quality_score": [0.5]}
     labels |= {"reviewer_notes": ["good"], "labeler": ["anna"]}
-    held = dump(store)
+    held = dump(server)
     with pytest.warns(UserWarning, match="Labels of 'driver_quality_labels' are not written to the online store"):
         here.push("driver_quality_labels_push", pd.DataFrame(labels), to=PushMode.ONLINE_AND_OFFLINE)
-    assert dump(store) == held
+    assert dump(server) == held
     kept = pd.read_parquet(project.root / "feature_repo/data/driver_quality_labels.parquet")
     assert kept["reviewer_notes"].tolist() == ["good"]

@@ -50,12 +50,12 @@ PIPELINE = {
 }
 """What the extra ``pipeline`` adds to the libraries of ``weakfish serve``."""
 
-_SMALLER = (
+_WITHOUT_CUDA = (
     " (on Linux, `uv pip install --torch-backend cpu 'weakfish[pipeline]'` avoids 3 GB of CUDA)"
     if sys.platform == "linux"
     else ""
 )
-
+"""What to add to the advice where pip would fetch torch with all of CUDA."""
 
 MODULES = {
     **{"explain": "labels", "labels": "labels", "lf": "lf", "quarantine": "quarantine"},
@@ -426,7 +426,7 @@ def main() -> None:
         if debug:
             raise
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in PIPELINE:
-            said = f"{error.name} is not installed; `pip install 'weakfish[pipeline]'` adds it{_SMALLER}."
+            said = f"{error.name} is not installed; `pip install 'weakfish[pipeline]'` adds it{_WITHOUT_CUDA}."
             code = UserError.exit_code
         elif isinstance(error, OSError) and (refused := of_system(error, Path.cwd())):
             said, code = str(refused), refused.exit_code

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -24,7 +23,16 @@ from weakfish.contracts.ledgers import read_runs
 from weakfish.errors import Busy, CheckFailed, Interrupted, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.preflight import check_configuration
-from weakfish.project.runs import DVC, drop_parts, forget_failures, holder, lock_file, locked, mend_locks_of_dvc
+from weakfish.project.runs import (
+    DVC,
+    drop_parts,
+    forget_failures,
+    holder,
+    lock_file,
+    locked,
+    mend_locks_of_dvc,
+    temporary_folder,
+)
 from weakfish.project.stages import QUIET, UNDER_RUN, VERBOSE, named_stage
 from weakfish.report.overall import overall
 from weakfish.report.summary import print_summary
@@ -87,7 +95,7 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []
         mend_locks_of_dvc(project)
         drop_parts(project)
-        with _shown(quiet, "--dry" in options) as (streams, show):
+        with _shown(project, quiet, "--dry" in options) as (streams, show):
             code, signalled = _attended(project, ["repro", *said, *options, *stages], streams, show, lock)
             show()
         if signalled:
@@ -168,7 +176,7 @@ def _until_dvc_ends(project: Project) -> Iterator[int]:
 
 
 @contextmanager
-def _shown(quiet: bool, whole: bool) -> Iterator[tuple[Streams, Callable[[], None]]]:
+def _shown(project: Project, quiet: bool, whole: bool) -> Iterator[tuple[Streams, Callable[[], None]]]:
     """Where DVC and its stages print to, and what shows the lines that came since, but for `CHATTER`.
 
     It is files and no pipes, so that they go on where this process is killed.
@@ -177,11 +185,11 @@ def _shown(quiet: bool, whole: bool) -> Iterator[tuple[Streams, Callable[[], Non
         yield (subprocess.DEVNULL if quiet else None, None), lambda: None
         return
     with ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder(project.temporary, "run"))
         writers, readers = [], []
-        for _ in range(2):
-            writer = stack.enter_context(tempfile.NamedTemporaryFile("ab"))
-            writers.append(writer.fileno())
-            readers.append(stack.enter_context(Path(writer.name).open("rb")))
+        for name in ("stdout", "stderr"):
+            writers.append(stack.enter_context((folder / name).open("ab")).fileno())
+            readers.append(stack.enter_context((folder / name).open("rb")))
 
         def show() -> None:
             for reader, err in zip(readers, (False, True), strict=True):

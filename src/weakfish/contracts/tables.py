@@ -30,7 +30,7 @@ ROWS_IN_A_GROUP = 131_072
 """Rows of a row group in a partition's file: what one process works on at a time."""
 
 BYTES_IN_A_GROUP = 1 << 25
-"""Bytes of texts of a row group, where they are written from dictionaries."""
+"""Bytes of texts of a row group, where they come dictionary-encoded."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def write_partition(folder: Path, name: str, table: pa.Table) -> None:
     """Write one partition; the same rows in the same order give the same bytes.
 
-    Columns that are places in a dictionary are written as their values, of which `BYTES_IN_A_GROUP` are held at once.
+    Dictionary-encoded columns are written as their values, of which `BYTES_IN_A_GROUP` are held at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.parquet"
@@ -155,7 +155,7 @@ def write_partition(folder: Path, name: str, table: pa.Table) -> None:
 def parts_of(columns: Sequence[pa.Array], rows: int, most: int) -> Iterator[tuple[int, int]]:
     """Where parts of some rows begin, and how many rows they have: of one row, or of at most so many bytes.
 
-    Only texts and bytes count that are places in a dictionary, and they count as they are when they are `decoded`.
+    Only dictionary-encoded texts and bytes count, with their size when they are `decoded`.
     """
     sizes = np.zeros(rows, np.int64)
     for values in columns:
@@ -176,7 +176,7 @@ def _has_length(kind: pa.DataType) -> bool:
 
 
 def decoded(values: pa.Array) -> pa.Array:
-    """Values, not places in a dictionary."""
+    """Values as they are, not dictionary-encoded."""
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
@@ -240,9 +241,9 @@ def counts_reads() -> bool:
 class RedisStore(RedisOnlineStore):
     """Feast's store on Redis; `client` says which connections it uses."""
 
+    @abstractmethod
     def client(self, config: Any) -> Any:
         """A client, given the settings below ``online_store``."""
-        raise NotImplementedError
 
     def _get_client(self, online_store_config: Any) -> Any:
         return self.client(online_store_config)

@@ -365,7 +365,8 @@ def _first_problem(error: ValidationError) -> str:
     """The first problem in words; of misspelt names first, since what they stand for is then missing too."""
     problems: dict[str, ErrorDetails] = {}
     for found in sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden"):
-        parts = [str(part) for part in found["loc"] if part != "function-after[_plain_name(), str]"]
+        # A part with a bracket is pydantic's own word, for a branch of a union or for a key, and no name of a setting.
+        parts = [str(part) for part in found["loc"] if "[" not in str(part)]
         problems.setdefault(".".join(parts), found)
     setting, first = next(iter(problems.items()))
     if first["type"] == "extra_forbidden":

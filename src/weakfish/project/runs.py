@@ -144,9 +144,9 @@ def mend_locks_of_dvc(project: Project) -> None:
     while file.is_file():
         try:
             written, found = file.stat().st_mtime, json.loads(file.read_text(encoding="utf-8"))
-            writing = {path: by for path, by in found.get("write", {}).items() if _stood(by["pid"], written)}
+            writing = {path: by for path, by in found.get("write", {}).items() if _existed(by["pid"], written)}
             reading = found.get("read", {}).items()
-            reading = {path: [by for by in of if _stood(by["pid"], written)] for path, of in reading}
+            reading = {path: [by for by in of if _existed(by["pid"], written)] for path, of in reading}
         except (ValueError, AttributeError, KeyError, TypeError):
             if time.monotonic() < deadline:  # another DVC may be writing it at this moment
                 time.sleep(POLL_SECONDS)
@@ -165,7 +165,7 @@ def drop_parts(project: Project) -> None:
         for part in folder.rglob(".*.part-*"):
             process = part.name.rpartition("-")[2]
             with contextlib.suppress(FileNotFoundError):
-                if process.isdigit() and part.is_file() and not _stood(int(process), part.stat().st_mtime):
+                if process.isdigit() and part.is_file() and not _existed(int(process), part.stat().st_mtime):
                     part.unlink()
 
 
@@ -176,13 +176,13 @@ def temporary_folder(home: Path, name: str) -> Iterator[Path]:
     for left in home.glob(f"{name}-*-*"):
         process = left.name.removeprefix(f"{name}-").partition("-")[0]
         with contextlib.suppress(FileNotFoundError):
-            if process.isdigit() and not _stood(int(process), left.stat().st_mtime):
+            if process.isdigit() and not _existed(int(process), left.stat().st_mtime):
                 shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{name}-{os.getpid()}-", dir=home) as folder:
         yield Path(folder)
 
 
-def _stood(process: int, written: float) -> bool:
+def _existed(process: int, written: float) -> bool:
     """Whether a process existed when a file was written that names it."""
     import psutil
 

@@ -207,9 +207,9 @@ class _Spill:
                 stream.write_table(rows.filter(pc.equal(names, name)))  # there may be more days than open files
 
     def partitions(self, plain: Collection[str]) -> Iterator[tuple[str, pa.Table]]:
-        """The rows of each partition; texts of large ones but for ``plain`` columns are places in dictionaries.
+        """The rows of each partition; in large ones texts are dictionary-encoded, but for those of ``plain`` columns.
 
-        Texts that often stand there are then held once, and rows are put in order without copying any.
+        A text that stands in many rows is then held once, and rows are put in order without copying any.
         """
         for name in sorted(self._files):
             with pa.OSFile(str(self._files[name])) as file:
@@ -221,7 +221,7 @@ class _Spill:
 
 
 def _coded(rows: pa.Table, plain: Collection[str]) -> pa.Table:
-    """Rows with texts as places in a dictionary, but for these columns."""
+    """Rows with dictionary-encoded texts, but for those of ``plain`` columns."""
     return pa.table(
         {
             name: column.dictionary_encode() if pa.types.is_string(column.type) and name not in plain else column

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NO_AUTH = "no_auth"
 
 
-class Doorkeeper:
+class Authenticator:
     """Identifies users by the tokens of their requests.
 
     Raises
@@ -70,10 +70,10 @@ def wrong_token() -> Exception:
     return refusal(401, "The token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
 
 
-def doorkeeper(store: FeatureStore, has_token: bool) -> Doorkeeper | None:
-    """What checks tokens; None where feature_store.yaml has no ``auth``. Raises what `Doorkeeper` raises."""
+def authenticator(store: FeatureStore, has_token: bool) -> Authenticator | None:
+    """What checks tokens; None where feature_store.yaml has no ``auth``. Raises what `Authenticator` raises."""
     if store.config.auth_config.type != NO_AUTH:
-        return Doorkeeper(store.config, has_token)
+        return Authenticator(store.config, has_token)
     permissions = store.registry.list_permissions(store.project, allow_cache=True)
     if permissions:
         say(

@@ -27,7 +27,7 @@ from starlette.responses import Response
 from weakfish.errors import UnknownName, WeakfishError
 from weakfish.feast.clients import ERRORS
 from weakfish.feast.serving import ServeSettings, metrics, say
-from weakfish.feast.serving.access import Doorkeeper, doorkeeper, require_permission, wrong_token
+from weakfish.feast.serving.access import Authenticator, authenticator, require_permission, wrong_token
 from weakfish.feast.serving.messages import JSON, FeatureRequest, checked, document, parse, refusal, rendered
 from weakfish.feast.serving.snapshots import Snapshot, Watcher
 from weakfish.project.paths import Project
@@ -57,7 +57,7 @@ class FeatureServer:
         self.bearer = b"Bearer " + settings.token if settings.token else None
         self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="request")
         self.watcher: Watcher
-        self.doorkeeper: Doorkeeper | None = None
+        self.authenticator: Authenticator | None = None
         self.paths: dict[str, tuple[str, Callable[[bytes, User | None], Response]]] = {
             "/get-online-features": ("POST", self._features),
             "/health": ("GET", self._health),
@@ -85,7 +85,7 @@ class FeatureServer:
         await receive()
         try:
             self.watcher = Watcher(self.project, self.settings)
-            self.doorkeeper = doorkeeper(self.watcher.snapshot.store, self.bearer is not None)
+            self.authenticator = authenticator(self.watcher.snapshot.store, self.bearer is not None)
         except WeakfishError as error:
             say(str(error))
             await send({"type": "lifespan.startup.failed", "message": ""})
@@ -101,8 +101,8 @@ class FeatureServer:
         path, headers, user = scope["path"], dict(scope["headers"]), None
         run = asyncio.get_running_loop().run_in_executor
         try:
-            if self.doorkeeper and path != "/health":
-                user = await run(self.pool, self.doorkeeper.user, headers)
+            if self.authenticator and path != "/health":
+                user = await run(self.pool, self.authenticator.user, headers)
             self._check(scope["method"], path, headers)
             body = b"" if scope["method"] == "GET" else await self._body(scope, receive, headers)
             return await run(self.pool, self._answer, path, body, user)
@@ -175,7 +175,7 @@ class FeatureServer:
         return Response(media_type=JSON)
 
     def _openapi(self, *_: Any) -> Response:
-        inputs, with_token = self.watcher.snapshot.inputs(), bool(self.bearer or self.doorkeeper)
+        inputs, with_token = self.watcher.snapshot.inputs(), bool(self.bearer or self.authenticator)
         return Response(document(inputs, self.settings.max_entities, with_token), media_type=JSON)
 
     def _tell(self, sentence: str, error: BaseException) -> None:

@@ -1,7 +1,7 @@
 """Parquet as pieces of columns, bounded in rows and bytes; rows that cannot be read are rejects by row group.
 
-A few bytes of a file may stand for gigabytes of values: texts of a dictionary are therefore read as places in it, and
-their lengths say how many rows are a piece. Of other columns the footer says how many values and bytes they have.
+A few bytes of a file may stand for gigabytes of values: dictionary-encoded texts therefore stay so while they are read,
+and their lengths say how many rows are a piece. Of other columns the footer says how many values and bytes they have.
 
 Lines are rows here, counted from 1. Fields of structures are columns, as inner objects of JSON are.
 """
@@ -108,7 +108,7 @@ def _group(
 
 
 def _of_dictionaries(metadata: pq.FileMetaData, names: set[str]) -> set[str]:
-    """The columns of texts or bytes, outside of lists, of which some values are places in a dictionary."""
+    """The columns of texts or bytes, outside of lists, that are dictionary-encoded in some row group."""
     flat = {place for place in range(metadata.num_columns) if metadata.schema.column(place).max_repetition_level == 0}
     chunks = (metadata.row_group(group).column(place) for group in range(metadata.num_row_groups) for place in flat)
     return {
