@@ -27,16 +27,20 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "made"
 
 
-def to_accept(root: Path) -> Project:
+def to_accept(root: Path) -> tuple[Project, str]:
+    """The project, and what `ingest` said."""
+    said = ""
     for verb in (["fetch"], ["ingest"], ["validate", "events"], ["accept"]):
         done = weakfish(root, *verb)
         assert done.returncode == 0, done.stderr
-    return Project(root)
+        said += done.stderr if verb == ["ingest"] else ""
+    return Project(root), said
 
 
 def test_a_generated_project_keeps_the_first_and_counts_the_others(shop: Path) -> None:
     assert settings(shop)["events"]["on_duplicate"] == "keep_first"
-    project = to_accept(shop)
+    project, ingested = to_accept(shop)
+    assert "ingest: 19 rows, exact copies of others, were left out.\n" in ingested
     ledger, verdict = read_ledger(project, "ingest"), read_verdict(project, "events")
     assert (ledger.rows_in, ledger.rows_out, ledger.rejected, ledger.copies) == (221, 202, 19, 19)
     assert (verdict.rows_read, verdict.kept, verdict.quarantined, verdict.rejected) == (221, 198, 4, 19)
@@ -94,7 +98,7 @@ def test_they_can_be_left_to_the_suite_or_refused(shop: Path) -> None:
     assert read_table(shop / "data/staged").num_rows == 204, "as it was"
     replace(shop / "params.yaml", "on_duplicate: refuse", "on_duplicate: quarantine")
     replace(shop / "params.yaml", "max_quarantined_share: 0.05", "max_quarantined_share: 0.3")
-    project = to_accept(shop)
+    project, _ = to_accept(shop)
     verdict = read_verdict(project, "events")
     assert (verdict.rows_read, verdict.kept, verdict.quarantined, verdict.rejected) == (221, 180, 41, 0)
     assert "copies" not in {check.check for check in verdict.checks}
@@ -103,7 +107,7 @@ def test_they_can_be_left_to_the_suite_or_refused(shop: Path) -> None:
 def test_rows_without_a_key_are_copies_when_all_of_them_is_equal(tmp_path: Path) -> None:
     own_data.flats(tmp_path / "flats.csv")
     init(str(tmp_path / "made"), "--from", str(tmp_path / "flats.csv"), "--classes", "price=cheap,dear", "--yes")
-    project = to_accept(tmp_path / "made")
+    project, _ = to_accept(tmp_path / "made")
     lines = (tmp_path / "flats.csv").read_text(encoding="utf-8").splitlines()[1:-1]
     ledger = read_ledger(project, "ingest")
     assert (ledger.rows_in, ledger.rows_out) == (403, len(set(lines)))

@@ -102,6 +102,7 @@ def test_a_stage_that_fails_leaves_a_red_page_too(project: Path) -> None:
     result = weakfish(project, "run")
     assert result.returncode == 2
     assert "Stage vote failed: Labeling function 'is_large'" in result.stderr
+    assert result.stderr.count("Labeling function 'is_large'") == 1
     assert overall(project).verdict == "failed"
     assert "is_large" in page(project)
 

@@ -12,7 +12,8 @@ from made_votes import RULES, Votes, labelled, own_functions, project, vote
 from reports import good_run
 from weakfish.checks.gold_checks import checks_on_dev, checks_on_test, function_quality, label_quality
 from weakfish.contracts.gold import Confusion
-from weakfish.contracts.reports import Empirical
+from weakfish.contracts.record import parse
+from weakfish.contracts.reports import Empirical, TaskMetrics
 from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.project.paths import Project
 from weakfish.report.overall import overall
@@ -137,7 +138,7 @@ def measured(rows: int, auc: float | None, interval: list[float] | None = None, 
 
 
 def on_test(at: Project, metrics: dict[str, Any]) -> dict[str, Check]:
-    return {check.check: check for check in checks_on_test(at, "fraud", metrics)}
+    return {check.check: check for check in checks_on_test(at, "fraud", parse(TaskMetrics, metrics, "here"))}
 
 
 def test_an_auc_of_0_233_and_an_f1_of_0_warn(tmp_path: Path) -> None:

@@ -163,6 +163,15 @@ def test_texts_that_are_no_words_are_proposed_for_nothing(tmp_path: Path) -> Non
     assert [choice.column for choice in found.labels] == ["user"]
 
 
+def test_sentences_that_come_back_are_text_and_names_of_several_words_are_not(tmp_path: Path) -> None:
+    comments = [f"the parcel number {n % 59} came late again" for n in range(300)]
+    shops = [f"Shop number {n % 60}" for n in range(300)]
+    table(tmp_path, {"n": [str(n % 7) for n in range(300)], "said": comments, "shop": shops})
+    found = infer(tmp_path)
+    assert [choice.column for choice in found.texts] == ["said"]
+    assert [choice.column for choice in found.entities] == ["shop"]
+
+
 def test_digits_are_an_entity_where_the_name_of_the_column_says_so(tmp_path: Path) -> None:
     table(tmp_path, {"n": [str(n % 7) for n in range(300)], "customer": [f"00{n % 30}" for n in range(300)]})
     assert [choice.column for choice in infer(tmp_path).entities] == ["customer"]

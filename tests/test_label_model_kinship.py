@@ -13,6 +13,7 @@ from in_process import run_here
 from projects import replace, tiny
 
 from benchmarks.label_model_choice import copy, task, unipolar, voter
+from weakfish.contracts.figures import percent
 from weakfish.contracts.tables import TIME, write_partition
 from weakfish.contracts.votes_file import Votes
 from weakfish.files import read_json
@@ -123,7 +124,7 @@ def test_the_halves_of_a_question_are_one_function() -> None:
     )
     share = (asked >= 0).mean()
     assert split.why[-1] == (
-        f"function 6 and function 7 are halves of one question: together they vote on {share:.1%} of rows, hardly "
+        f"function 6 and function 7 are halves of one question: together they vote on {percent(share)} of rows, hardly "
         "ever on the same; they count as one function."
     )
 

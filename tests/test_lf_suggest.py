@@ -252,7 +252,7 @@ def test_what_dev_gold_refutes_is_not_suggested(planted: Path, tmp_path: Path, m
     with own_functions():
         printed = CliRunner().invoke(lf, ["suggest"]).stdout
     assert (
-        f"# Left out since dev gold refutes them: {found.refuted} conditions that were estimated to reach 90%."
+        f"# Left out since dev gold refutes them: {found.refuted} conditions that were estimated to reach 90 %."
         in printed
     )
 

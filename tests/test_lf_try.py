@@ -25,6 +25,7 @@ from scipy.stats import binomtest
 
 from weakfish.cli.lf import WIDEST, excerpt, print_trial
 from weakfish.cli.main import cli
+from weakfish.contracts.figures import percent
 from weakfish.contracts.tables import TIME, write_partition
 from weakfish.errors import LabelingFunctionError, TableError, UnknownName, UserError
 from weakfish.labeling.matrix import SPAN, evenly, take_sample
@@ -624,8 +625,13 @@ def test_the_table_of_a_file_is_printed_and_says_what_is_useless(voted: Path, mo
     titles = "function class votes coverage precision right on dev base rate lift recall"
     assert " ".join(header.split()) == titles
     says = next(line for line in found["functions"] if line["function"] == "says_gift")
-    row = next(line for line in printed.splitlines() if line.startswith(" says_gift")).split()
-    assert row[1:5] == ["fraud", str(says["rows"]), f"{says['coverage']:.1%}", f"{says['precision']:.1%}"]
+    row = next(line for line in printed.splitlines() if line.startswith(" says_gift"))
+    shares = (percent(says[name]) for name in ("coverage", "precision"))
+    assert row.replace(" %", "%").split()[1:5] == [
+        "fraud",
+        str(says["rows"]),
+        *(share.replace(" ", "") for share in shares),
+    ]
     useless = dict.fromkeys(line["function"] for line in found["functions"] if line["lift"] and line["lift"] <= 1)
     assert f"(lift up to 1): {', '.join(useless)}." in printed
     assert "Votes on no row: never." in printed

@@ -56,6 +56,7 @@ def test_the_gate_is_shut_and_the_first_sentence_says_why(shop: Path) -> None:
     said = overall(shop)
     assert said.what[0].startswith(f"events: {told}")
     assert said.todo[0].startswith("Deliver these files with the column under its old name.")
+    assert len([sentence for sentence in said.what if "amount" in sentence]) == 1, "its nulls follow, and are no cause"
 
 
 def test_labels_that_are_not_known_yet_only_warn(shop: Path) -> None:

@@ -250,3 +250,15 @@ def test_a_format_that_cannot_be_is_one_sentence(form: str, said: str) -> None:
         TabularSource({"path": ".", "columns": {"at": "time"}, "time": "at", "time_formats": {"at": form}})
     with pytest.raises(ParamsError, match="time_formats names 'n', which is no column of times or dates"):
         TabularSource({"path": ".", "columns": {"n": "string"}, "time_formats": {"n": "%d.%m.%Y"}})
+
+
+def test_nan_of_a_column_of_floats_is_null_and_no_unreadable_value(tmp_path: Path) -> None:
+    numbers = [float("nan") if n % 3 == 0 else n / 2 for n in range(60)]
+    pq.write_table(pa.table({"id": [f"o{n}" for n in range(60)], "size": numbers}), tmp_path / "a.parquet")
+    found = infer(tmp_path)
+    assert any(note == "In column size 'nan' means null." for note in found.notes)
+    rows, reader = taken(tmp_path, found)
+    assert [row["size"] for row in rows] == [None if n % 3 == 0 else n / 2 for n in range(60)]
+    assert reader.rejects.kept == []
+    _, reader = taken(tmp_path, found, null_values=[""])
+    assert sum(reader.rejects.values().values()) == 20, "unless it is not said to mean null"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from weakfish.contracts.figures import counted
-from weakfish.contracts.record import EVENT_TIMESTAMP, read
-from weakfish.contracts.reports import Metrics
+from weakfish.contracts.record import EVENT_TIMESTAMP
+from weakfish.contracts.reports import read_metrics
 from weakfish.contracts.tables import folder, open_partition, partitions, read_partition, schema_of
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.project.paths import Project
@@ -222,7 +222,7 @@ class OpenProject:
         """
         import pandas as pd
 
-        found = read(Metrics, self.root / "reports" / "metrics.json")
+        found = read_metrics(self)
         rows = [
             (task, model, name, metric.value, *(metric.interval or (None, None)))
             for task, of_task in found.tasks.items()

@@ -141,3 +141,10 @@ def of_system(error: OSError, folder: Path) -> WeakfishError | None:
             free = f" ({shutil.disk_usage(there).free / 1e6:,.0f} MB are free)"
     does = "used" if named else "written to"
     return WeakfishError(f"{where} cannot be {does}: {SYSTEM[error.errno]}{free}; put that right and run this again.")
+
+
+def reason(error: BaseException, longest: int = 300) -> str:
+    """What a library says went wrong, on one line, without what it goes on to say after that."""
+    said = " ".join(str(error).split()).rstrip(".;: ")
+    cut = said if len(said) <= longest else f"{said[:longest]}..."
+    return f"{type(error).__name__}: {cut}" if cut else type(error).__name__

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from weakfish.engine.profile import ColumnProfile, Profile
-from weakfish.errors import TableError, UserError
+from weakfish.errors import TableError, UserError, reason
 from weakfish.files import read_json, write_json
 from weakfish.project.git import git_output
 from weakfish.project.paths import Project
@@ -108,7 +108,7 @@ class Baseline:
             return cls.parse(read_json(project.baseline))
         except (AttributeError, KeyError, TypeError, ValueError, TableError) as error:
             raise UserError(
-                f"{project.baseline} is not a baseline ({type(error).__name__}: {error}); "
+                f"{project.baseline} is not a baseline ({reason(error)}); "
                 "`git checkout validation/baseline.json` brings back the last one."
             ) from error
 

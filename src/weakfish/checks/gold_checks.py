@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from weakfish.checks.rates import deviations, rounded
 from weakfish.contracts.figures import counted, percent
 from weakfish.contracts.gold import ROWS, ROWS_OF_CLASS, Confusion
-from weakfish.contracts.reports import Empirical, read_labels
+from weakfish.contracts.reports import Empirical, Metric, TaskMetrics, read_labels
 from weakfish.contracts.verdicts import Check, Kind, measured
 from weakfish.project.paths import Project
 
@@ -43,9 +42,9 @@ def checks_on_dev(project: Project, task: str) -> list[Check]:
     return [*label_quality("labels", labels, "dev", chance), *filter(None, of_functions)]
 
 
-def checks_on_test(project: Project, task: str, metrics: Mapping[str, Any]) -> list[Check]:
+def checks_on_test(project: Project, task: str, metrics: TaskMetrics) -> list[Check]:
     """What test gold says of a task's labels, by the metrics of `evaluate`; that nobody knows where no row has any."""
-    rows, auc = metrics["test_rows"], metrics["models"].get(LABELS, {}).get("auc", {})
+    rows, auc = metrics.test_rows or 0, metrics.models.get(LABELS, {}).get("auc", Metric())
     found = []
     if rows < ROWS:
         has = "No test row has a gold label"
@@ -66,8 +65,9 @@ def checks_on_test(project: Project, task: str, metrics: Mapping[str, Any]) -> l
                 detects=f"Fewer than {ROWS} test rows with gold labels.",
             )
         )
-    if auc.get("value") is not None:
-        value, (low, high) = auc["value"], auc["interval"] or [auc["value"]] * 2
+    if auc.value is not None:
+        value, (low, high) = auc.value, auc.interval or (auc.value, auc.value)
+        low, high = (value if end is None else end for end in (low, high))
         found.append(
             measured(
                 "evaluation",
@@ -76,7 +76,7 @@ def checks_on_test(project: Project, task: str, metrics: Mapping[str, Any]) -> l
                 "Probabilities that rank rows no better than chance teach a model nothing, or the opposite.",
                 high > COIN and (value > COIN or high > COIN + SLIGHT / 2),
                 against_baseline=False,
-                arguments={"rows": rows, "interval": auc["interval"]},
+                arguments={"rows": rows, "interval": list(auc.interval) if auc.interval else None},
                 observed=value,
                 threshold=COIN,
                 found=f"The AUC of the labels is {value:.3f} on {rows:,} test rows ({low:.3f} to {high:.3f}); chance "
@@ -84,8 +84,8 @@ def checks_on_test(project: Project, task: str, metrics: Mapping[str, Any]) -> l
                 detects="An AUC of 0.5 or less, where rows are enough to tell.",
             )
         )
-    if "confusion" in metrics:
-        table = Confusion.from_json(metrics["confusion"], project.task(task).classes)
+    if metrics.confusion is not None:
+        table = Confusion.from_json(metrics.confusion, project.task(task).classes)
         found += label_quality("evaluation", table, "test", project.params.validation.labels.significance)
     return found
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from weakfish.checks.rates import Rate
 from weakfish.contracts.manifests import LabelsManifest, read_manifest
+from weakfish.contracts.reports import read_labels
 from weakfish.contracts.votes_file import parse_table, table_json
 from weakfish.errors import TableError
-from weakfish.files import read_json
 from weakfish.project.paths import Project
 
 OF_ROWS = ("rows", "covered", "weighed", "differing")
@@ -94,27 +94,27 @@ def rules_of(project: Project, task: str) -> dict[str, Any]:
     TableError
         When the reports or the manifest of the labels are missing, or are those of an older version.
     """
-    file = project.reports / "labeling_functions.json"
-    summary = read_json(file)["tasks"].get(task)
-    if summary is None or any("settled" not in part for part in summary["by_partition"]):
+    summary = read_labels(project).tasks.get(task)
+    if summary is None or summary.signals is None or any(part.settled is None for part in summary.by_partition):
         what = "is of an older version" if summary else f"has no task {task}"
+        file = project.reports / "labeling_functions.json"
         raise TableError(f"{file} {what}; run `weakfish label`, which writes it.")
     made = read_manifest(project, LabelsManifest, f"labels/{task}").functions
-    names = [function["name"] for function in summary["functions"]]
+    names = [function.name for function in summary.functions]
     by_partition = {
-        part["partition"]: {
-            **{name: part[name] for name in OF_ROWS},
-            "mean": {name: round(value or 0.0, DIGITS) for name, value in part["mean"].items()},
-            "functions": {name: {count: part[count][name] for count in OF_FUNCTIONS} for name in names},
+        part.partition: {
+            **{name: getattr(part, name) for name in OF_ROWS},
+            "mean": {name: round(value or 0.0, DIGITS) for name, value in part.mean.items()},
+            "functions": {name: {count: getattr(part, count)[name] for count in OF_FUNCTIONS} for name in names},
         }
-        for part in summary["by_partition"]
+        for part in summary.by_partition
     }
     return {
-        "classes": summary["classes"],
-        "method": summary["method"],
-        "signals": {name: summary["signals"][name] for name in SIGNALS},
+        "classes": list(summary.classes),
+        "method": summary.method,
+        "signals": {name: getattr(summary.signals, name) for name in SIGNALS},
         "hashes": {name: made[name].identity for name in names},
-        "weights": {function["name"]: round(function["weight"], DIGITS) for function in summary["functions"]},
+        "weights": {function.name: round(function.weight or 0.0, DIGITS) for function in summary.functions},
         "by_partition": by_partition,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,10 @@ from weakfish.checks.change import nothing_accepted
 from weakfish.checks.gates import verdict_of
 from weakfish.checks.gold_checks import LABELS, checks_on_test
 from weakfish.contracts.figures import percent
-from weakfish.contracts.publications import Emptied
-from weakfish.contracts.record import EVENT_TIMESTAMP, parse
+from weakfish.contracts.manifests import FEATURES, TRAINING
+from weakfish.contracts.publications import PUBLICATIONS, AuditCounts, AuditedView, Emptied, Publication
+from weakfish.contracts.record import EVENT_TIMESTAMP
+from weakfish.contracts.reports import Metric, TaskMetrics, read_metrics
 from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.contracts.verdicts import Check, Severity, Verdict, measured, write_verdict
 from weakfish.errors import TableError
@@ -47,18 +50,18 @@ def serving_checks(project: Project, task: str) -> list[Check]:
     TableError
         When the training set has no manifest.
     """
-    read = read_json(project.table("training") / f"{task}.manifest.json")["data"]
-    file = project.reports / "publish.json"
-    published = read_json(file) if file.exists() else {}
-    audited = (published.get("audit") or {}).get("views", {})
+    read = TRAINING.read(project, task).data
+    is_published = PUBLICATIONS.file(project, "publish").exists()
+    published = PUBLICATIONS.read(project, "publish") if is_published else Publication("")
+    audited = published.audit.views if published.audit else {}
     found = []
     for table in sorted(name for name in read if name.startswith("features/")):
         view, trained = table.removeprefix("features/"), read[table]
-        found.append(_served(view, audited.get(view)))
-        if emptied := audited.get(view, {}).get("emptied"):
-            found.append(_lost(view, parse(Emptied, emptied, file)))
-        if view in audited:
-            served = published["views"][view]["data_version"]
+        audit = audited.get(view)
+        found.append(_served(view, audit))
+        if audit and audit.emptied:
+            found.append(_lost(view, audit.emptied))
+        if audit and (served := published.views[view].data_version):
             found.append(
                 _serving(
                     f"serving_version({view})",
@@ -88,7 +91,7 @@ def _lost(view: str, emptied: Emptied) -> Check:
     )
 
 
-def _served(view: str, audit: Mapping[str, Any] | None) -> Check:
+def _served(view: str, audit: AuditedView | None) -> Check:
     name = f"serving_equals_training({view})"
     why = "A model that is served other values than it was trained on fails in ways that no offline metric shows."
     if audit is None:
@@ -97,10 +100,10 @@ def _served(view: str, audit: Mapping[str, Any] | None) -> Check:
             "compares them."
         )
         return _serving(name, "info", why, False, arguments={"view": view}, found=found)
-    counts = {kind: audit["rows"].get(kind, 0) for kind in BAD}
-    otherwise, rows = audit["sample"]["different"], sum(audit["rows"].values())
+    counts = _bad(audit.rows)
+    otherwise, rows = audit.sample.different, sum(asdict(audit.rows).values())
     bad = sum(counts.values()) + otherwise
-    of_features = {name: {kind: of[kind] for kind in BAD if of.get(kind)} for name, of in audit["features"].items()}
+    of_features = {name: {kind: n for kind, n in _bad(of).items() if n} for name, of in audit.features.items()}
     features = {name: of for name, of in of_features.items() if of}
     found = f"All {rows:,} online rows equal the stored ones."
     if any(counts.values()) or otherwise:
@@ -108,7 +111,7 @@ def _served(view: str, audit: Mapping[str, Any] | None) -> Check:
         said += [f"{otherwise:,} read differently by plain Feast"] if otherwise else []
         worst = Counter({name: sum(of.values()) for name, of in features.items()}).most_common(SHOWN)
         where = f"; features: {', '.join(f'{name} ({count:,})' for name, count in worst)}" if worst else ""
-        entities = [entity for kind in BAD for entity in audit["first"].get(kind, [])] + audit["sample"]["first"]
+        entities = [entity for kind in BAD for entity in audit.first.get(kind, [])] + list(audit.sample.first)
         first = ["@".join(map(str, entity.values())) for entity in entities[:SHOWN]]
         found = f"Of {rows:,} rows online, {', '.join(said)}{where}; first: {', '.join(first)}."
     return _serving(
@@ -123,6 +126,10 @@ def _served(view: str, audit: Mapping[str, Any] | None) -> Check:
         found=found,
         detects=f"A single value in any of {rows:,} rows: all are compared.",
     )
+
+
+def _bad(counts: AuditCounts) -> dict[str, int]:
+    return {kind: getattr(counts, kind) for kind in BAD}
 
 
 def feature_checks(project: Project, view: str, files: Mapping[str, Path]) -> list[Check]:
@@ -175,7 +182,10 @@ def _as_of(project: Project, view: str) -> datetime:
         return asked if asked.tzinfo else asked.replace(tzinfo=UTC)
     if asked == "now":
         return datetime.now(UTC)
-    return datetime.fromisoformat(read_json(project.table("features") / f"{view}.manifest.json")["as_of"])
+    last = FEATURES.read(project, view).as_of
+    if last is None:
+        raise TableError(f"{FEATURES.file(project, view)} is of an older version; run `dvc repro`, which makes it.")
+    return last
 
 
 def _newest(files: Mapping[str, Path], as_of: datetime) -> pa.ChunkedArray:
@@ -227,7 +237,7 @@ def validate_evaluation(project: Project, task: str) -> Verdict:
     compared = _metrics(metrics, accepted.metrics or {}) if accepted else [nothing_accepted(name)]
     by_gold = checks_on_test(project, task, metrics)
     checks = sorted([*by_gold, *_calibration(project, task), *compared], key=lambda check: check.check)
-    verdict = verdict_of(name, data_version(project), metrics["test_rows"], checks, None)
+    verdict = verdict_of(name, data_version(project), metrics.test_rows or 0, checks, None)
     write_verdict(project, verdict)
     return verdict
 
@@ -242,16 +252,20 @@ def metrics_of(project: Project, task: str) -> dict[str, Any]:
     """
     metrics = _of_task(project, task)
     models = {
-        model: {name: {part: of[name][part] for part in ("value", "interval")} for name in MEASURES}
-        for model, of in metrics["models"].items()
+        model: {name: {"value": of[name].value, "interval": _listed(of[name])} for name in MEASURES}
+        for model, of in metrics.models.items()
     }
-    return {"test_rows": metrics["test_rows"], "models": models}
+    return {"test_rows": metrics.test_rows, "models": models}
 
 
-def _of_task(project: Project, task: str) -> dict[str, Any]:
-    file = project.reports / "metrics.json"
-    found: dict[str, Any] | None = read_json(file)["tasks"].get(task)
+def _listed(metric: Metric) -> list[float | None] | None:
+    return list(metric.interval) if metric.interval else None
+
+
+def _of_task(project: Project, task: str) -> TaskMetrics:
+    found = read_metrics(project).tasks.get(task)
     if found is None:
+        file = project.reports / "metrics.json"
         raise TableError(f"{file} has no task {task}; run `weakfish evaluate`, which measures it.")
     return found
 
@@ -262,17 +276,17 @@ def data_version(project: Project) -> str:
     return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
 
 
-def _metrics(metrics: Mapping[str, Any], accepted: Mapping[str, Any]) -> Iterator[Check]:
+def _metrics(metrics: TaskMetrics, accepted: Mapping[str, Any]) -> Iterator[Check]:
     """A warning where a value fell below the accepted interval, and its own interval lies below the accepted value."""
     known = accepted.get("models", {})
-    for model, name in ((model, name) for model in metrics["models"] for name in MEASURES):
-        before, now = known.get(model, {}).get(name), metrics["models"][model][name]
+    for model, name in ((model, name) for model in metrics.models for name in MEASURES):
+        before, now = known.get(model, {}).get(name), metrics.models[model][name]
         if not before or before["value"] is None:
             continue
-        value, low = now["value"], (before["interval"] or [before["value"]])[0]
-        fell = value is None or (value < low and (now["interval"] or [value])[-1] < before["value"])
-        rows = f"{metrics['test_rows']:,} reviewed rows"
-        found = f"{value:.3f} on {rows}" if value is not None else now["reason"].rstrip(".")
+        value, low = now.value, (before["interval"] or [before["value"]])[0]
+        fell = value is None or (value < low and (_listed(now) or [value])[-1] < before["value"])
+        rows = f"{metrics.test_rows or 0:,} reviewed rows"
+        found = f"{value:.3f} on {rows}" if value is not None else (now.reason or "not measured").rstrip(".")
         yield measured(
             "evaluation",
             f"metric({model}, {name})",

@@ -15,6 +15,7 @@ from rich.text import Text
 from weakfish.cli.help import WholeHelp
 from weakfish.cli.labels import AS_JSON, TASK, console, grid, task_of
 from weakfish.cli.quarantine import printable
+from weakfish.contracts.figures import percent, short_percent
 from weakfish.project.paths import Project
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _votes(found: dict[str, Any]) -> list[str]:
     if not gold["votes"]:
         return [*lines, f"dev gold   it votes on none of the {_rows(gold['rows'])} with a gold label"]
     (low, high), most = gold["interval"], gold["majority"]
-    lines.append(f"dev gold   {_right(gold)} (95 %: {low:.1%} to {high:.1%})")
+    lines.append(f"dev gold   {_right(gold)} (95 %: {percent(low)} to {percent(high)})")
     if len(gold["by_class"]) > 1:
         lines += [f"           {name}: {_right(each)}" for name, each in gold["by_class"].items()]
     if most["rows"]:
@@ -209,8 +210,7 @@ def _classes(by_class: dict[str, int]) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    share = part / whole if whole else 0.0
-    return "< 0.1%" if 0 < share < 0.001 else f"{share:.1%}"
+    return percent(part / whole if whole else 0.0)
 
 
 def _rows(number: int) -> str:
@@ -253,7 +253,7 @@ def print_module(found: dict[str, Any], file: TextIO | None = None) -> None:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
+    return "-" if share is None else percent(share)
 
 
 KINDS = {
@@ -335,13 +335,13 @@ def _head(found: Suggestions) -> list[str]:
         counts = found.together[kind]
         lines.append(
             f"For {name}, {of} suggestion{'s' if of > 1 else ''}, which together vote on {counts['adds']:,} of "
-            f"{rows[kind]:,} ({counts['adds'] / max(rows[kind], 1):.0%}); "
+            f"{rows[kind]:,} ({short_percent(counts['adds'] / max(rows[kind], 1))}); "
             f"{_agrees(counts['correct_added'], counts['gold_added'])}."
         )
     if found.refuted:
         lines.append(
             f"Left out since dev gold refutes them: {found.refuted:,} conditions that were estimated to reach "
-            f"{found.wanted:.0%}."
+            f"{short_percent(found.wanted)}."
         )
     if found.suggestions:
         lines.append(
@@ -358,14 +358,14 @@ def _why_not(found: Suggestions, kind: str) -> str:
     best = max(found.best[kind], default=0)
     themselves, like = found.balance[kind]["themselves"], found.balance[kind]["like"]
     moved = [
-        f"{name} {before:.0%} there, {after:.0%} here"
+        f"{name} {short_percent(before)} there, {short_percent(after)} here"
         for name, before, after in zip(found.classes, like, themselves, strict=True)
         if abs(before - after) > 0.2
     ]
     differ = f", and these rows seem to differ from covered ones with few votes ({'; '.join(moved)})" if moved else ""
     if best >= found.wanted:
-        return f"rules that reach a precision of {found.wanted:.0%} vote on too few of them{differ}"
-    return f"no rule is estimated to reach a precision of {found.wanted:.0%}{differ}"
+        return f"rules that reach a precision of {short_percent(found.wanted)} vote on too few of them{differ}"
+    return f"no rule is estimated to reach a precision of {short_percent(found.wanted)}{differ}"
 
 
 def _agrees(correct: int, gold: int, where: str = "of these") -> str:

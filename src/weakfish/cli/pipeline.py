@@ -95,9 +95,13 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []
         mend_locks_of_dvc(project)
         drop_parts(project)
-        with _shown(project, quiet, "--dry" in options) as (streams, show):
+        with _shown(project, quiet, "--dry" in options) as (streams, show, errors):
             code, signalled = _attended(project, ["repro", *said, *options, *stages], streams, show, lock)
             show()
+            recorded = {(run.message or "").partition("\n")[0] for run in read_runs(project).values()}
+            for error in errors:
+                if error not in recorded:  # one that is recorded is told last
+                    click.echo(f"weakfish: {error}", err=True)
         if signalled:
             raise Interrupted(signalled)
         if code == WRONG_OPTION:
@@ -176,13 +180,15 @@ def _until_dvc_ends(project: Project) -> Iterator[int]:
 
 
 @contextmanager
-def _shown(project: Project, quiet: bool, whole: bool) -> Iterator[tuple[Streams, Callable[[], None]]]:
-    """Where DVC and its stages print to, and what shows the lines that came since, but for `CHATTER`.
+def _shown(project: Project, quiet: bool, whole: bool) -> Iterator[tuple[Streams, Callable[[], None], Sequence[str]]]:
+    """Where DVC and its stages print to, what shows the lines that came since, and the errors of stages among them.
 
-    It is files and no pipes, so that they go on where this process is killed.
+    `CHATTER` is left out, and errors are not shown yet. It is files and no pipes, so that they go on where this process
+    is killed.
     """
+    errors: list[str] = []
     if quiet or whole or VERBOSE in os.environ:
-        yield (subprocess.DEVNULL if quiet else None, None), lambda: None
+        yield (subprocess.DEVNULL if quiet else None, None), lambda: None, errors
         return
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder(project.temporary, "run"))
@@ -196,10 +202,12 @@ def _shown(project: Project, quiet: bool, whole: bool) -> Iterator[tuple[Streams
                 *lines, cut = reader.read().split(b"\n")
                 reader.seek(-len(cut), os.SEEK_CUR)
                 for line in lines:
-                    if line.strip() and not CHATTER.match(line):
+                    if err and line.startswith(b"weakfish: "):
+                        errors.append(line.decode(errors="replace").removeprefix("weakfish: "))
+                    elif line.strip() and not CHATTER.match(line):
                         click.echo(line.decode(errors="replace"), err=err)
 
-        yield (writers[0], writers[1]), show
+        yield (writers[0], writers[1]), show, errors
 
 
 def _attended(

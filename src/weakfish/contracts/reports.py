@@ -92,9 +92,22 @@ class DevReport:
 
 @dataclass(frozen=True)
 class PartitionReport:
-    """LabelsReport of one partition.
+    """What labeling counted in one partition; what versions before 0.2 did not count is missing there.
 
-    ``mean`` is the mean probability per class of the covered rows, ``votes`` the votes of each function per class.
+    Attributes
+    ----------
+    mean
+        The mean probability per class of the covered rows.
+    votes
+        The votes of each function per class.
+    conflicts
+        Rows on which each function and another vote for different classes.
+    others
+        By function its own vote (abstaining last) and the one majority of the others, as
+        `weakfish.contracts.votes_file.table_json` has it.
+    settled, weighed, differing
+        What `weakfish.labeling.signals` found: rows that each function's vote settles alone, the rows that were looked
+        at, and those of them to which the majority vote gives another class.
     """
 
     partition: str
@@ -102,6 +115,11 @@ class PartitionReport:
     covered: int
     mean: Mapping[str, Number] = field(default_factory=dict)
     votes: Mapping[str, list[int]] = field(default_factory=dict)
+    conflicts: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, Any] = field(default_factory=dict)
+    settled: Mapping[str, int] | None = None
+    weighed: int | None = None
+    differing: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,7 @@ class SignalsReport:
     losses: Sequence[tuple[int, Number]] = ()
     copies: Sequence[CopiesReport] = ()
     at_clamp: int | None = None
+    voting: int | None = None
 
 
 @dataclass(frozen=True)
@@ -195,7 +214,10 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class TaskMetrics:
-    """One task of ``reports/metrics.json``; ``left_out`` says by plot why it cannot be had."""
+    """One task of ``reports/metrics.json``; ``left_out`` says by plot why it cannot be had.
+
+    ``confusion``, of the labels on test, is what `weakfish.contracts.gold.Confusion.to_json` made.
+    """
 
     test_rows: int | None = None
     dev_rows: int | None = None
@@ -203,6 +225,7 @@ class TaskMetrics:
     left_out: Mapping[str, str] = field(default_factory=dict)
     models: Annotated[Mapping[str, Mapping[str, Metric]], AfterValidator(_in_order)] = field(default_factory=dict)
     functions: Mapping[str, dict[str, Empirical]] = field(default_factory=dict)
+    confusion: Any = None
 
 
 @dataclass(frozen=True)
@@ -210,3 +233,8 @@ class Metrics:
     """``reports/metrics.json``."""
 
     tasks: dict[str, TaskMetrics]
+
+
+def read_metrics(project: Rooted) -> Metrics:
+    """What evaluation measured; raises `TableError` when it is missing, cut off or something else."""
+    return read(Metrics, project.root / "reports" / "metrics.json")

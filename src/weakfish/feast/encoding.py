@@ -31,9 +31,8 @@ from feast.value_type import ValueType
 
 from weakfish.contracts.record import CREATED, microseconds
 from weakfish.contracts.record import EVENT_TIMESTAMP as EVENT_TIME
-from weakfish.errors import StoreError
+from weakfish.errors import StoreError, reason
 from weakfish.feast import layout as keys
-from weakfish.feast.registry import reason
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]

@@ -25,7 +25,7 @@ from weakfish.contracts.manifests import FeaturesManifest, read_manifest
 from weakfish.contracts.publications import Marker
 from weakfish.contracts.record import EVENT_TIMESTAMP, microseconds, moment, utc
 from weakfish.contracts.tables import partitions, read_partition
-from weakfish.errors import StoreError, UserError, WeakfishError
+from weakfish.errors import StoreError, UserError, WeakfishError, reason
 from weakfish.feast import layout as keys
 from weakfish.feast import probe
 from weakfish.feast.clients import ERRORS
@@ -33,7 +33,7 @@ from weakfish.feast.commit import Changes, Counts, PublishingLock
 from weakfish.feast.diff import KnownKeys, Layout, Losses, Online, differences, is_most, leftovers
 from weakfish.feast.encoding import Encoded, encode, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
-from weakfish.feast.registry import new_registry, quiet, reason, replaced, views
+from weakfish.feast.registry import new_registry, quiet, replaced, views
 from weakfish.feast.retrieval import latest
 from weakfish.feast.source_files import SCHEMES, files, resolved
 from weakfish.feast.writer import removals, writes

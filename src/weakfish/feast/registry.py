@@ -27,7 +27,7 @@ from feast.repo_config import RepoConfig, load_repo_config
 from feast.repo_operations import get_repo_files
 from feast.saved_dataset import SavedDataset
 
-from weakfish.errors import StoreError, UserError, WeakfishError
+from weakfish.errors import StoreError, UserError, WeakfishError, reason
 from weakfish.feast.definitions import refuse_registry
 from weakfish.feast.probe import repository, settings, stamp_file
 from weakfish.files import sha256, whole_file, write_json
@@ -212,10 +212,3 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="On demand feature view is an experimental feature")
         warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
         yield
-
-
-def reason(error: BaseException, longest: int = 300) -> str:
-    """What a library says went wrong, on one line, without what it goes on to say after that."""
-    said = " ".join(str(error).split()).rstrip(".")
-    cut = said if len(said) <= longest else f"{said[:longest]}..."
-    return f"{type(error).__name__}: {cut}" if cut else type(error).__name__

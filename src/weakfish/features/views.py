@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
 from weakfish.contracts.tables import TIME, schema_of
-from weakfish.errors import FeatureError, UnknownName
+from weakfish.errors import FeatureError, UnknownName, reason
 from weakfish.project.paths import Project
 from weakfish.sources.ingest import events_contract
 
@@ -361,7 +361,7 @@ def check_view(made: Transform, past: Past) -> View:
         raise
     except Exception as error:
         raise FeatureError(
-            f"View {made.name!r} raised {type(error).__name__}: {error}; correct it in feature_repo/transforms.py."
+            f"View {made.name!r} raised {reason(error)}; correct it in feature_repo/transforms.py."
         ) from error
     if not isinstance(returned, Mapping) or not returned:
         raise FeatureError(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from weakfish.contracts.figures import percent, short_percent
 from weakfish.contracts.manifests import LabelsManifest
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError
@@ -133,10 +134,10 @@ def decide_by(found: FitSignals) -> tuple[str, list[str]]:
     if against:
         return MAJORITY, [*against, "So the labels are those of the majority vote, which assumes less."]
     return SNORKEL, [
-        f"The label model explains how the {found.voting} functions agree in pairs ({found.unexplained:.1%} left over) "
-        f"and in whole patterns ({found.unstable:.1%} of labels would change).",
+        f"The label model explains how the {found.voting} functions agree in pairs ({percent(found.unexplained)} left "
+        f"over) and in whole patterns ({percent(found.unstable)} of labels would change).",
         "Its loss has settled, and no two functions copy each other.",
-        f"It differs from the majority vote on {found.disagreement:.1%} of covered rows.",
+        f"It differs from the majority vote on {percent(found.disagreement)} of covered rows.",
     ]
 
 
@@ -154,23 +155,26 @@ def _objections(found: FitSignals) -> list[tuple[bool, str]]:
         ),
         (
             found.unexplained > UNEXPLAINED,
-            f"The label model leaves {found.unexplained:.1%} of how functions agree in pairs unexplained, more than "
-            f"{UNEXPLAINED:.0%}: functions depend on each other, or the class balance or l2 keep it from fitting.",
+            f"The label model leaves {percent(found.unexplained)} of how functions agree in pairs unexplained, more "
+            f"than {short_percent(UNEXPLAINED)}: functions depend on each other, or the class balance or l2 keep it "
+            "from fitting.",
         ),
         (
             found.unstable > UNSTABLE,
-            f"{found.unstable:.1%} of labels would change if the label model followed whole patterns and not pairs, "
-            f"more than {UNSTABLE:.0%}: the class balance may be wrong, or functions depend on each other.",
+            f"{percent(found.unstable)} of labels would change if the label model followed whole patterns and not "
+            f"pairs, more than {short_percent(UNSTABLE)}: the class balance may be wrong, or functions depend on each "
+            "other.",
         ),
         (
             found.shift > SHIFT,
-            f"On covered rows its classes have shares that differ from the class balance by {found.shift:.0%}, more "
-            f"than {SHIFT:.0%}: it leans to the class that more functions vote for.",
+            f"On covered rows its classes have shares that differ from the class balance by "
+            f"{short_percent(found.shift)}, more than {short_percent(SHIFT)}: it leans to the class that more "
+            "functions vote for.",
         ),
         (
             found.sensitivity > SENSITIVE,
-            f"{found.sensitivity:.1%} of labels change when the odds of a class are halved or doubled, more than "
-            f"{SENSITIVE:.0%}.",
+            f"{percent(found.sensitivity)} of labels change when the odds of a class are halved or doubled, more than "
+            f"{short_percent(SENSITIVE)}.",
         ),
     ]
 

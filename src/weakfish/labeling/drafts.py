@@ -14,7 +14,7 @@ from typing import cast
 import ibis
 import pyarrow as pa
 
-from weakfish.errors import LabelingFunctionError, UnknownName, UserError, WeakfishError
+from weakfish.errors import LabelingFunctionError, UnknownName, UserError, WeakfishError, reason
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.loading import FOLDER, check_vote, classes_of, load_functions, module_of
@@ -102,7 +102,7 @@ def _imported(project: Project, file: Path, where: str) -> ModuleType:
     except SyntaxError as error:
         raise UserError(f"{where} is not Python: line {error.lineno}, {error.msg}; correct it there.") from error
     except (Exception, SystemExit) as error:
-        raise UserError(f"{where} cannot be imported: {type(error).__name__}: {error}; correct it there.") from error
+        raise UserError(f"{where} cannot be imported: {reason(error)}; correct it there.") from error
     return module
 
 

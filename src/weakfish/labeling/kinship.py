@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from weakfish.contracts.figures import percent
 from weakfish.labeling.label_model import FittedModel, Patterns, Sums, once
 
 NEARLY = 0.95
@@ -35,7 +36,7 @@ Kind = Literal["copy", "halves", "within", "against"]
 Matrix = npt.NDArray[np.int64]
 
 TOLD: dict[Kind, str] = {
-    "halves": "{first} and {second} are halves of one question: together they vote on {share:.1%} of rows, hardly ever "
+    "halves": "{first} and {second} are halves of one question: together they vote on {share} of rows, hardly ever "
     "on the same; {counted}.",
     "within": "{first} votes only where {second} votes the same, so on its rows they say one thing twice.",
     "against": "{first} and {second} vote on the same rows for different classes, so they cancel each other out.",
@@ -168,7 +169,9 @@ class Kinship:
         for each in self.kin:
             if each.kind == "halves" or (auto and each.kind in TOLD):
                 first, second = names[each.first], names[each.second]
-                pairs.append(TOLD[each.kind].format(first=first, second=second, share=each.share, counted=counted))
+                pairs.append(
+                    TOLD[each.kind].format(first=first, second=second, share=percent(each.share), counted=counted)
+                )
         more = [f"There are {len(pairs) - NAMED} more such pairs."] if len(pairs) > NAMED else []
         return [*lines, *pairs[:NAMED], *more]
 

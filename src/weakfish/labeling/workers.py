@@ -28,7 +28,7 @@ from weakfish import engine as compute
 from weakfish.contracts.tables import open_partition
 from weakfish.contracts.votes_file import ABSTAIN, FAILED, Faults, Votes
 from weakfish.engine import Engine
-from weakfish.errors import WeakfishError
+from weakfish.errors import WeakfishError, reason
 from weakfish.labeling.plan import VotePlan
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
@@ -153,7 +153,7 @@ def _votes(function: LabelingFunction, batch: Batch, keys: Sequence[object], cla
                     again = (function(batch.series(number)),)
             if again is None:
                 failed.append(number)
-                faults.add(Faults(1, f"{type(error).__name__}: {error}", [str(keys[number])]))
+                faults.add(Faults(1, reason(error), [str(keys[number])]))
             found.append(ABSTAIN if again is None else again[0])
     if set(map(type, found)) - {int} or (found and not ABSTAIN <= min(found) <= max(found) < len(classes.names)):
         where = (f"{wrapped(function).__module__}, row {key!r}" for key in keys)

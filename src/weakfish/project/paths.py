@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from weakfish.errors import ParamsError, UnknownName, UserError, WeakfishError
+from weakfish.errors import ParamsError, UnknownName, UserError, WeakfishError, reason
 
 if TYPE_CHECKING:
     from weakfish.project.params import Params, TaskParams
@@ -114,9 +114,7 @@ class Project:
         except WeakfishError:
             raise
         except Exception as error:
-            raise UserError(
-                f"Module {name} cannot be imported: {type(error).__name__}: {error}; correct it there."
-            ) from error
+            raise UserError(f"Module {name} cannot be imported: {reason(error)}; correct it there.") from error
 
     def import_object(self, reference: str, setting: str) -> Callable[..., object]:
         """Import what ``module:name`` refers to; ``setting`` says where the reference stands."""

@@ -194,18 +194,22 @@ def _existed(process: int, written: float) -> bool:
 
 
 class Progress:
-    """Says on stderr how far a piece of work is, once it takes longer than a second; then at most once a second."""
+    """Says on stderr how far a piece of work is, once it takes longer than a second.
+
+    Then at most once a second, and at the end where the total is known.
+    """
 
     def __init__(self, what: str, total: int | None = None) -> None:
         self.what, self.total, self.done = what, total, 0
-        self._said = time.monotonic()
+        self._said, self._slow = time.monotonic(), False
 
     def add(self, count: int) -> None:
         """Count work done."""
         self.done += count
         now = time.monotonic()
-        if now - self._said >= 1 and QUIET not in os.environ:
-            self._said = now
+        late, whole = now - self._said >= 1, self._slow and count and self.done == self.total
+        if (late or whole) and QUIET not in os.environ:
+            self._said, self._slow = now, True
             of = f" of {self.total:,}" if self.total else ""
             print(f"{self.what}: {self.done:,}{of}", file=sys.stderr, flush=True)
 

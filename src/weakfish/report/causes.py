@@ -115,7 +115,8 @@ def causes(records: RunRecords) -> list[GroupedCause]:
 def _telling(finding: Finding) -> tuple[int, bool, float, str]:
     """Failed before warned; the class balance before what it moves; then by distance from the limit."""
     check = finding[1]
-    first = check.expectation in ("class_balance", "uncovered", "nulls", *WORTH) or check.check == "drift"
+    first = check.expectation in ("missing_column", "class_balance", "uncovered", "nulls", *WORTH)
+    first = first or check.check == "drift"
     if check.expectation in WORTH:
         return BAD.index(check.status), not first, [*WORTH].index(check.expectation) - len(WORTH), check.check
     return BAD.index(check.status), not first, -beyond(check), check.check
@@ -125,6 +126,7 @@ def _keyed(verdict: Verdict, checks: Sequence[Check], accepted: BaselineTable) -
     """Each check of a table with the key of its cause."""
     table, (area, _, _) = verdict.table, verdict.table.partition("/")
     missing = {column for check in checks if check.expectation == "nulls" and (column := _column(check))}
+    lacking = {_column(check) for check in checks if check.expectation == "missing_column"}
     onset: dict[str | None, str] = {}
     for check in checks:
         since, column = _onset(check, accepted), _column(check)
@@ -138,6 +140,8 @@ def _keyed(verdict: Verdict, checks: Sequence[Check], accepted: BaselineTable) -
         key: Key = ("other", table, check.expectation or check.check)
         if check.error:
             key = ("error", table, check.check)
+        elif column in lacking:
+            key = ("source", table, f"missing_column({column})")  # files lack it, so its rows are null
         elif check.kind == "source":
             key = ("source", table, check.check)
         elif check.kind == "expectation":

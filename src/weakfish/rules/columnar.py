@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from weakfish import engine as compute
 from weakfish.contracts.votes_file import ABSTAIN
-from weakfish.errors import LabelingFunctionError, WeakfishError
+from weakfish.errors import LabelingFunctionError, WeakfishError, reason
 from weakfish.rules.snorkel_functions import LabelingFunction
 
 Condition = Callable[[ir.Table], ir.BooleanValue | Mapping[int, ir.BooleanValue]]
@@ -62,7 +62,7 @@ class ColumnarLabelingFunction(LabelingFunction):
             raise
         except Exception as error:
             raise LabelingFunctionError(
-                f"Labeling function {self.name!r} ({self.__module__}) raised {type(error).__name__}: {error}; "
+                f"Labeling function {self.name!r} ({self.__module__}) raised {reason(error)}; "
                 "it gets the events as an Ibis table and returns a boolean column."
             ) from error
         named = {self.label: found} if self.label is not None else found

@@ -115,6 +115,10 @@ def ingest(project: Project) -> None:
                 f"{len(copies):,} rows are exact copies of others, the first of {copies[0]!r}; bring the data without "
                 "them, or let events.on_duplicate in params.yaml be keep_first or quarantine."
             )
+    if copies:
+        are = "row, an exact copy of another, was" if len(copies) == 1 else "rows, exact copies of others, were"
+        both = f"; with the lines above {len(copies) + rejected:,} are rejected" if rejected else ""
+        print(f"ingest: {len(copies):,} {are} left out{both}.", file=sys.stderr)
     write_ledger(
         project,
         "ingest",

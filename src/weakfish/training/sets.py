@@ -26,7 +26,7 @@ from weakfish.contracts.manifests import (
 )
 from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
 from weakfish.contracts.tables import TIME, open_partition, partitions, read_partition, read_table, write_partition
-from weakfish.errors import TableError, TrainingError, UnknownName
+from weakfish.errors import TableError, TrainingError, UnknownName, reason
 from weakfish.files import sha256, whole_folder
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
@@ -248,7 +248,6 @@ def retrieve(store: FeatureStore, asked: Asked, frame: pa.Table) -> pa.Table:
         When Feast fails, a feature is not of its type, or the project's offline store is another than ours.
     """
     from weakfish.feast.offline import AsOfOfflineStoreConfig
-    from weakfish.feast.registry import reason
 
     configured = store.config.offline_store
     if not isinstance(configured, AsOfOfflineStoreConfig):

@@ -15,7 +15,7 @@ from feast.errors import FeastPermissionError
 from feast.permissions.action import AuthzedAction
 from feast.permissions.enforcer import enforce_policy
 
-from weakfish.errors import UserError
+from weakfish.errors import UserError, reason
 from weakfish.feast.serving import TOKEN, say
 from weakfish.feast.serving.messages import FeatureRequest, refusal
 
@@ -48,7 +48,7 @@ class Authenticator:
             init_auth_manager(ServerType.REST, str_to_auth_manager_type(kind), config.auth_config)
         except Exception as error:
             raise UserError(
-                f"auth of type {kind} in feature_store.yaml cannot be used ({type(error).__name__}: {error}); correct "
+                f"auth of type {kind} in feature_store.yaml cannot be used ({reason(error)}); correct "
                 "it, or install what it needs."
             ) from error
         self._parser = get_auth_manager().token_parser

@@ -271,12 +271,12 @@ def _share(values: int, nulls: int) -> str:
 
 
 def is_text(column: SampledColumn) -> bool:
-    """Whether a column holds running text."""
+    """Whether a column holds running text: the longer its texts, the more often they may come back."""
     return (
         column.kind == "string"
         and column.shape is None
         and column.words >= 3
-        and column.distinct > max(50, 0.2 * column.values)
+        and column.distinct > max(50, 0.6 * column.values / column.words)
     )
 
 

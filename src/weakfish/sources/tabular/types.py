@@ -75,6 +75,8 @@ def convert(given: pa.Array, kind: str, how: Conversion) -> Converted:
             trimmed = _null_where(pc.is_in(trimmed, nulls), trimmed)
             texts = _null_where(pc.is_null(trimmed), texts)
         values = _CONVERTERS[kind](trimmed, how)
+    elif pa.types.is_floating(given.type) and "nan" in how.nulls:
+        texts = _null_where(pc.is_nan(given), given)
     return Converted(values, texts, pc.and_(pc.is_valid(texts), pc.is_null(values)))
 
 
