@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from weakfish.contracts.figures import counted
 from weakfish.contracts.record import EVENT_TIMESTAMP
-from weakfish.contracts.reports import read_metrics
+from weakfish.contracts.reports import Metrics, read_report
 from weakfish.contracts.tables import folder, open_partition, partitions, read_partition, schema_of
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.project.paths import Project
@@ -222,7 +222,7 @@ class OpenProject:
         """
         import pandas as pd
 
-        found = read_metrics(self)
+        found = read_report(self, Metrics)
         rows = [
             (task, model, name, metric.value, *(metric.interval or (None, None)))
             for task, of_task in found.tasks.items()

@@ -9,7 +9,7 @@ from functools import partial
 from weakfish.checks.rates import deviations, rounded
 from weakfish.contracts.figures import counted, percent
 from weakfish.contracts.gold import ROWS, ROWS_OF_CLASS, Confusion
-from weakfish.contracts.reports import Empirical, Metric, TaskMetrics, read_labels
+from weakfish.contracts.reports import Empirical, LabelsReport, Metric, TaskMetrics, read_report
 from weakfish.contracts.verdicts import Check, Kind, measured
 from weakfish.project.paths import Project
 
@@ -33,7 +33,7 @@ COIN = 0.5
 
 def checks_on_dev(project: Project, task: str) -> list[Check]:
     """What dev gold says of a task's labels and of each labeling function; nothing where no row has any."""
-    found = read_labels(project).tasks[task]
+    found = read_report(project, LabelsReport).tasks[task]
     if found.dev is None or found.dev.confusion is None:
         return []
     chance = project.params.validation.labels.significance

@@ -9,7 +9,7 @@ import numpy as np
 
 from weakfish.checks.rates import Rate
 from weakfish.contracts.manifests import LabelsManifest, read_manifest
-from weakfish.contracts.reports import read_labels
+from weakfish.contracts.reports import LabelsReport, read_report, report_file
 from weakfish.contracts.votes_file import parse_table, table_json
 from weakfish.errors import TableError
 from weakfish.project.paths import Project
@@ -94,11 +94,10 @@ def rules_of(project: Project, task: str) -> dict[str, Any]:
     TableError
         When the reports or the manifest of the labels are missing, or are those of an older version.
     """
-    summary = read_labels(project).tasks.get(task)
+    summary = read_report(project, LabelsReport).tasks.get(task)
     if summary is None or summary.signals is None or any(part.settled is None for part in summary.by_partition):
         what = "is of an older version" if summary else f"has no task {task}"
-        file = project.reports / "labeling_functions.json"
-        raise TableError(f"{file} {what}; run `weakfish label`, which writes it.")
+        raise TableError(f"{report_file(project, LabelsReport)} {what}; run `weakfish label`, which writes it.")
     made = read_manifest(project, LabelsManifest, f"labels/{task}").functions
     names = [function.name for function in summary.functions]
     by_partition = {

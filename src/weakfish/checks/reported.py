@@ -23,7 +23,7 @@ from weakfish.contracts.figures import percent
 from weakfish.contracts.manifests import FEATURES, TRAINING
 from weakfish.contracts.publications import PUBLICATIONS, AuditCounts, AuditedView, Emptied, Publication
 from weakfish.contracts.record import EVENT_TIMESTAMP
-from weakfish.contracts.reports import Metric, TaskMetrics, read_metrics
+from weakfish.contracts.reports import Metric, Metrics, TaskMetrics, read_report, report_file
 from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.contracts.verdicts import Check, Severity, Verdict, measured, write_verdict
 from weakfish.errors import TableError
@@ -263,16 +263,17 @@ def _listed(metric: Metric) -> list[float | None] | None:
 
 
 def _of_task(project: Project, task: str) -> TaskMetrics:
-    found = read_metrics(project).tasks.get(task)
+    found = read_report(project, Metrics).tasks.get(task)
     if found is None:
-        file = project.reports / "metrics.json"
-        raise TableError(f"{file} has no task {task}; run `weakfish evaluate`, which measures it.")
+        raise TableError(
+            f"{report_file(project, Metrics)} has no task {task}; run `weakfish evaluate`, which measures it."
+        )
     return found
 
 
 def data_version(project: Project) -> str:
     """A hash of the reports that the verdicts on metrics are about."""
-    files = [project.reports / "metrics.json", project.reports / "plots" / "calibration.json"]
+    files = [report_file(project, Metrics), project.reports / "plots" / "calibration.json"]
     return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
 
 

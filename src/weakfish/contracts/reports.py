@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator
 
-from weakfish.contracts.record import Number, Rooted, read
+from weakfish.contracts.record import Number, Rooted, parse, read
+from weakfish.files import write_json
 
 MODELS = {
     "gold": "Gold labels",
@@ -169,11 +171,6 @@ class LabelsReport:
     tasks: dict[str, TaskLabels]
 
 
-def read_labels(project: Rooted) -> LabelsReport:
-    """What labeling reported; raises `TableError` when it is missing, cut off or something else."""
-    return read(LabelsReport, project.root / "reports" / "labeling_functions.json")
-
-
 @dataclass(frozen=True)
 class TaskVotes:
     """One task of ``reports/votes.json``; faults by function, of those that failed."""
@@ -235,6 +232,23 @@ class Metrics:
     tasks: dict[str, TaskMetrics]
 
 
-def read_metrics(project: Rooted) -> Metrics:
-    """What evaluation measured; raises `TableError` when it is missing, cut off or something else."""
-    return read(Metrics, project.root / "reports" / "metrics.json")
+R = TypeVar("R", LabelsReport, VotesReport, Metrics)
+
+_FILES: dict[Any, str] = {LabelsReport: "labeling_functions", VotesReport: "votes", Metrics: "metrics"}
+
+
+def report_file(project: Rooted, kind: Any) -> Path:
+    """The file of a kind of report."""
+    return project.root / "reports" / f"{_FILES[kind]}.json"
+
+
+def read_report(project: Rooted, kind: type[R]) -> R:
+    """What a stage reported; raises `TableError` when it is missing, cut off or something else."""
+    return read(kind, report_file(project, kind))
+
+
+def write_report(project: Rooted, kind: Any, tasks: Mapping[str, Any]) -> None:
+    """Write what a stage reports of its tasks, as JSON; raises `TableError` where that is no such report."""
+    file = report_file(project, kind)
+    parse(kind, {"tasks": tasks}, file)
+    write_json(file, {"tasks": tasks})

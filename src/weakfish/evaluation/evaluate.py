@@ -15,6 +15,7 @@ import numpy as np
 from weakfish.contracts.gate import EVENTS, require_open
 from weakfish.contracts.gold import UNKNOWN, Confusion
 from weakfish.contracts.ledgers import write_ledger
+from weakfish.contracts.reports import Metrics, write_report
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation.aligned import Aligned, read_inputs
@@ -76,7 +77,7 @@ def evaluate(project: Project) -> None:
     for plot in ("calibration", "roc", "share_over_time"):
         points = [{"task": task, **point} for task, of in found.items() for point in of.plots[plot]]
         write_json(project.reports / "plots" / f"{plot}.json", points)
-    write_json(project.reports / "metrics.json", {"tasks": {task: of.metrics for task, of in found.items()}})
+    write_report(project, Metrics, {task: of.metrics for task, of in found.items()})
     write_json(project.reports / "headline.json", {task: headline(of.metrics["models"]) for task, of in found.items()})
     tested = sum(of.metrics["test_rows"] for of in found.values())
     write_ledger(project, "evaluate", rows_in=sum(of.rows for of in found.values()), rows_out=tested)

@@ -22,10 +22,11 @@ from weakfish.contracts.gate import EVENTS, partition_hashes, require_open
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
+from weakfish.contracts.reports import LabelsReport, write_report
 from weakfish.contracts.tables import TIME, UNDATED, partitions, read_partition
 from weakfish.contracts.votes_file import fingerprint, table_json
 from weakfish.errors import LabelingFunctionError, ParamsError
-from weakfish.files import whole_folder, write_json
+from weakfish.files import whole_folder
 from weakfish.labeling.choice import Alone, Chosen, Maker, alone, choose
 from weakfish.labeling.dev_gold import DevCounts, compare, decided, dev_labels, snapshot
 from weakfish.labeling.label_model import Counts, Patterns, Probabilities, batches, covered, decide, majority
@@ -74,7 +75,7 @@ def label(project: Project) -> list[str]:
             write_manifest(folder, task, manifest)
             identities = {name: function.identity for name, function in manifest.functions.items()}
             remembered[task] = snapshot(summaries[task], identities, work.labelled)
-    write_json(project.reports / "labeling_functions.json", {"tasks": summaries})
+    write_report(project, LabelsReport, summaries)
     rows = [found["rows"] for found in summaries.values()]
     write_ledger(project, "label", rows_in=rows[0], rows_out=sum(rows))
     return compare(project, remembered)

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from weakfish.contracts.gate import EVENTS, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import Made, VotesManifest, write_manifest
+from weakfish.contracts.reports import VotesReport, write_report
 from weakfish.contracts.tables import open_partition, partitions, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Faults, read_faults, read_votes, write_votes
 from weakfish.errors import LabelingFunctionError, WeakfishError
@@ -90,7 +91,7 @@ def vote(project: Project) -> None:
         print("\n".join(_summary(by_task, missing)))
         faults = {task: known.faults(wanted) for task, wanted in by_task.items()}
         told = {task: {"faults": {name: asdict(each) for name, each in of.items()}} for task, of in faults.items()}
-        write_json(project.reports / "votes.json", {"tasks": told})  # before anything is refused for what it says
+        write_report(project, VotesReport, told)  # before anything is refused for what it says
         for task, wanted in by_task.items():
             _refuse_faults(project, task, faults[task], voters)
             made = {

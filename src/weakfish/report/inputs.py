@@ -19,7 +19,7 @@ from weakfish.contracts.ledgers import LEDGERS, RUNS, Ledger, Run
 from weakfish.contracts.manifests import FEATURES, TRAINING, FeaturesManifest, TrainingManifest
 from weakfish.contracts.publications import PUBLICATIONS, Publication
 from weakfish.contracts.record import Stored
-from weakfish.contracts.reports import LabelsReport, Metrics, VotesReport
+from weakfish.contracts.reports import LabelsReport, Metrics, VotesReport, report_file
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import VERDICTS, Verdict
 from weakfish.errors import WeakfishError
@@ -367,9 +367,9 @@ def read(root: Path, changed: Mapping[str, str] | None = None) -> RunRecords:
         ledgers=every(LEDGERS),
         runs=runs,
         gates=every(GATES),
-        labels=one(project.reports / "labeling_functions.json", LabelsReport) or LabelsReport(tasks={}),
-        votes=one(project.reports / "votes.json", VotesReport) or VotesReport(),
-        metrics=one(project.reports / "metrics.json", Metrics) or Metrics(tasks={}),
+        labels=one(report_file(project, LabelsReport), LabelsReport) or LabelsReport(tasks={}),
+        votes=one(report_file(project, VotesReport), VotesReport) or VotesReport(),
+        metrics=one(report_file(project, Metrics), Metrics) or Metrics(tasks={}),
         plots=every(PLOTS),
         features=every(FEATURES),
         published=one(PUBLICATIONS.file(project, "publish"), Publication),
