@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import json
-import lzma
 import random
 import re
 from collections.abc import Iterator
@@ -16,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from spoiling import packed, spoiled
 from tabular import HEADER, accounted, line, put, source
 
 from weakfish.errors import ParamsError, SourceError
@@ -24,23 +22,6 @@ from weakfish.sources.tabular import csv as delimited
 from weakfish.sources.tabular import jsonl as lines
 from weakfish.sources.tabular import pieces as piece
 
-SPICES = [
-    *(b'"', b"'", b",", b"\n", b"\r", b"\r\n", b"\0", b"\xff", b"\xc3", b"\xef\xbb\xbf", b"\xff\xfe", b"\t", b";"),
-    *(b'""', b'"\n', b',"', b'",', b"{", b"}", b"[", b"]", b'{"id":', b"null", b"NaN", b"1e999", b"\\ud800", b"\\"),
-    *(
-        b"\n\n",
-        b"\r\r",
-        b'\n"',
-        b"1,234",
-        b"9" * 25,
-        b"[" * 500,
-        b"x" * 3000,
-        b"\xe2\x80\xa8",
-        b"\x1a",
-        b"NA",
-        b'{"id":1}',
-    ),
-]
 COUNT = {"csv": 400, "jsonl": 350, "parquet": 250}
 
 
@@ -58,35 +39,6 @@ def clean(kind: str, draw: random.Random) -> bytes:
     stream = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(records), stream, row_group_size=10, write_page_checksum=draw.random() < 0.5)
     return stream.getvalue()
-
-
-def spoiled(content: bytes, draw: random.Random) -> bytes:
-    """A file with a few faults: bytes put in, taken out, changed, moved, cut off."""
-    for _ in range(draw.randrange(1, 6)):
-        place = draw.randrange(len(content) + 1)
-        match draw.randrange(6):
-            case 0 | 1:
-                content = content[:place] + draw.choice(SPICES) + content[place:]
-            case 2:
-                content = content[:place] + content[place + draw.randrange(1, 20) :]
-            case 3:
-                content = content[:place] + bytes([draw.randrange(256)]) + content[place + 1 :]
-            case 4:
-                content = content[:place] if draw.random() < 0.3 else content
-            case 5:
-                other = draw.randrange(len(content) + 1)
-                content = content[:place] + content[other : other + 40] + content[place:]
-    return content
-
-
-def packed(name: str, content: bytes, draw: random.Random) -> tuple[str, bytes]:
-    """Some of the files compressed, and some of those spoiled thereafter."""
-    pack = {".gz": lambda data: gzip.compress(data, mtime=0), ".bz2": bz2.compress, ".xz": lzma.compress}
-    suffix = draw.choice([*pack, *[""] * 12])
-    if not suffix or name.endswith("parquet"):
-        return name, content
-    content = pack[suffix](content)
-    return name + suffix, spoiled(content, draw) if draw.random() < 0.6 else content
 
 
 @pytest.mark.parametrize("kind", COUNT)

@@ -10,6 +10,9 @@ from weakfish.scaffold.literals import unused
 from weakfish.sources.tabular.settings import plain
 
 MOST = 50
+LONGEST = 100
+"""Characters of a value that can stand for a class; also escaped, it is short enough for a key of YAML."""
+
 DEFAULT = ("negative", "positive")
 """The classes of a task without labels, until someone names them."""
 
@@ -32,11 +35,16 @@ def classes_of(
     Raises
     ------
     UserError
-        When there are fewer than two or more than fifty classes, or values that are none of ``wanted``.
+        When there are fewer than two or more than fifty classes, or values that are too long or none of ``wanted``.
     """
     found = sorted(set(values), key=_order)
     if not found:
         return tuple(wanted) or DEFAULT, None
+    if (longest := max(map(len, found))) > LONGEST:
+        raise UserError(
+            f"Column {column!r} has a value of {longest:,} characters, and one that stands for a class has at most "
+            f"{LONGEST}; name another column with --label."
+        )
     named = _named(found, column)
     if wanted:
         named = _renamed(named, wanted, column)

@@ -178,6 +178,8 @@ def _dialect(file: RawFile, said: Mapping[str, Any]) -> _Dialect | None:
             quote = said["quote"] if "quote" in said else _quote(text, delimiter)
             grammar = Grammar(delimiter, quote, escaped=escape is not None)
             rows = list(sample(text, grammar))
+            if not rows:
+                return None
             names, header = _names(file, rows, said.get("header"))
             skip = None if header or "header" in said else _likelier(text, grammar, names)
         return _Dialect(delimiter, quote, escape, names, header, skip)

@@ -1,0 +1,186 @@
+"""Kills at random moments: the next run mends what is left, and ends with the bytes of a run that nobody disturbed.
+
+A stage is killed in a process of its own and run again; some cases kill `weakfish run` instead, its DVC, or all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import own_data
+import psutil
+import redis
+import yaml
+from forks import ended, forked
+from in_process import run_here
+from projects import BIN, replace
+from stores import dump, port, redis_server
+
+from weakfish.cli.fork_server import PRELOADED
+from weakfish.contracts.ledgers import read_runs
+from weakfish.project.paths import Project
+from weakfish.project.stages import stages_of
+
+OF_A_RUN = ("index.html", "junit.xml")
+"""Files that say when something ran."""
+
+SECONDS = 90
+WHOLE_RUNS = 0.12
+
+
+@dataclass
+class Stage:
+    """A stage by name: its command, what it makes, and how long it takes undisturbed."""
+
+    name: str
+    command: list[str]
+    outs: list[str]
+    seconds: float
+
+
+@contextlib.contextmanager
+def cases(folder: Path) -> Iterator[Callable[[random.Random], str]]:
+    """Kill something once, and run it again."""
+    own_data.orders(folder / "orders.csv", (1, 2, 3), each=60, labelled=0.7)
+    root = folder / "shop"
+    flags = ["--yes", "--label", "outcome", "--entity", "customer_id"]
+    with redis_server(folder / "redis") as client:
+        os.environ["WEAKFISH_REDIS"] = f"127.0.0.1:{port(client)}"
+        run_here(folder, ["init", str(root), "--from", str(folder / "orders.csv"), *flags])
+        for old, new in (("seeds: [1, 2, 3]", "seeds: [1]"), ("bootstrap: 500", "bootstrap: 20")):
+            replace(root / "params.yaml", old, new)
+        _run(root)
+        stages = _stages(root)
+        good, held = _made(root), _published(client)
+
+        def check(what: str) -> None:
+            now = _made(root)
+            differing = sorted(path for path in good.keys() | now.keys() if good.get(path) != now.get(path))
+            assert not differing, f"{differing[0]} differs after {what} ({len(differing)} files do)"
+            assert _published(client) == held, f"the store differs after {what}"
+
+        def one(draw: random.Random) -> str:
+            stage = draw.choice(stages)
+            moment = draw.random() * 1.1
+            if draw.random() < WHOLE_RUNS:
+                who = draw.choice(("run", "DVC", "all"))
+                what = f"a kill of {who} in {stage.name} at {moment:.3f} of its time"
+                _kill_a_run(root, stage, who, moment)
+                _run(root)
+                check(what)
+                left = [str(path) for path in root.rglob(".*.part-*")]
+                assert not left, f"{left[0]} is left after {what}"
+                return f"weakfish run, {who} killed"
+            what = f"a kill of {stage.name} at {moment:.3f} of its time"
+            if draw.random() < 0.5:  # as DVC does before a stage
+                for out in stage.outs:
+                    _remove(root / out)
+            child = _begun(root, stage)
+            killed = _killed(child, moment * stage.seconds)
+            code = ended(_begun(root, stage))
+            assert code == 0, f"{stage.name} ends with {code} after {what}"
+            check(what)
+            return f"{stage.name}, {'killed' if killed else 'done before'}"
+
+        yield one
+
+
+def _run(root: Path) -> None:
+    """`weakfish run`, once what is left of the one before has ended."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        done = subprocess.run([BIN / "weakfish", "run"], cwd=root, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        busy = "is still at work" in done.stderr
+        assert busy, f"`weakfish run` ends with {done.returncode}: {(done.stdout + done.stderr)[-1200:]}"
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(0.5)
+
+
+def _begun(root: Path, stage: Stage) -> int:
+    """A fork that runs a stage, in a session of its own; what it prints goes where this process's errors go."""
+    for name in PRELOADED.get(stage.command[0], ()):
+        module, _, function = name.partition(":")
+        found = importlib.import_module(module)
+        if function:
+            getattr(found, function)()
+
+    def work() -> None:
+        os.setsid()
+        os.dup2(2, 1)
+        run_here(root, stage.command)
+
+    return forked(work)
+
+
+def _killed(child: int, seconds: float) -> bool:
+    """Kill a process and all that it started after a while; False when it had ended by then."""
+    time.sleep(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    return ended(child) == -signal.SIGKILL
+
+
+def _kill_a_run(root: Path, stage: Stage, who: str, moment: float) -> None:
+    """Begin `weakfish run` on one stage, and kill it, the DVC below it, or all of it while it works."""
+    command = [BIN / "weakfish", "run", "--force", "--single-item", stage.name]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(moment * (3 + stage.seconds))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        own = psutil.Process(process.pid)
+        below = own.children(recursive=True)
+        chosen = {"run": [own], "DVC": [each for each in below if "dvc" in each.cmdline()], "all": [*below, own]}
+        for each in chosen[who]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+    process.wait(SECONDS)
+
+
+def _stages(root: Path) -> list[Stage]:
+    """The stages that make something, in the order of the file."""
+    written = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    found, runs = [], read_runs(Project(root))
+    for name in stages_of(root):
+        whole, _, item = name.partition("@")
+        stage = written[whole].get("do", written[whole])
+        text = stage["cmd"].replace("${key}", item).replace("${item}", item)
+        outs = [out if isinstance(out, str) else next(iter(out)) for out in _listed(stage)]
+        outs = [out.replace("${key}", item).replace("${item}", item) for out in outs]
+        command = text.removeprefix("${weakfish} ").split()
+        found.append(Stage(name, command, outs, runs[name].seconds or 0.0))
+    return [stage for stage in found if stage.outs]
+
+
+def _listed(stage: Mapping[str, Any]) -> Iterator[Any]:
+    for kind in ("outs", "metrics", "plots"):
+        yield from stage.get(kind, ())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _made(root: Path) -> dict[str, bytes]:
+    """All that the stages make."""
+    files = [file for place in ("data", "reports") for file in (root / place).rglob("*") if file.is_file()]
+    return {str(file.relative_to(root)): file.read_bytes() for file in files if file.name not in OF_A_RUN}
+
+
+def _published(client: redis.Redis) -> dict[bytes, Any]:
+    """What the store serves: the hashes of entities."""
+    return {key: value for key, value in dump(client).items() if isinstance(value, dict)}
