@@ -30,7 +30,7 @@ from reading import feast_store
 from stores import port, redis_server
 
 from weakfish.feast import layout as keys
-from weakfish.feast import reader as build
+from weakfish.feast import response as build
 from weakfish.feast.online import ProjectRedisOnlineStore
 from weakfish.feast.read_plan import PlanCache, ReadPlan
 from weakfish.feast.reader import by_feast, by_hand, key_column
@@ -173,8 +173,8 @@ def test_a_key_by_hand_is_feasts(kind: ValueType) -> None:
         assert [part[13:] for part in keyed] == column.parts  # after count, type, length and name
 
 
-def test_the_message_put_together_is_the_one_that_feast_builds() -> None:
-    values = [Value(double_val=0.5), Value(), Value(string_val="x" * 3000)]
+def test_the_message_put_together_is_the_one_that_feast_builds(store: FeatureStore) -> None:
+    values = [Value(string_val="é"), Value(), Value(string_val="x" * 3000)]
     stamps = [Timestamp(seconds=1_700_000_000, nanos=250_000_000), Timestamp(), Timestamp(seconds=5)]
     message = GetOnlineFeaturesResponse()
     message.metadata.feature_names.val.extend(["key", "feature"])
@@ -197,7 +197,7 @@ def test_the_message_put_together_is_the_one_that_feast_builds() -> None:
     head = GetOnlineFeaturesResponse()
     head.metadata.feature_names.val.extend(["key", "feature"])
     parts = [head.SerializeToString(), build.request_result([value.SerializeToString() for value in values])]
-    parts += build.view_results(build.judged(rows, 0, 1, None))
+    parts += build.view_results(build.judged(rows, 0, 1, None), planned(store, ["trips:name"]).views[0])
     assert GetOnlineFeaturesResponse.FromString(b"".join(parts)) == message
     assert [FieldStatus.Name(number) for number in range(5)] == [  # type: ignore[arg-type]
         "INVALID",

@@ -104,13 +104,18 @@ def get(entities: tuple[str, ...], as_json: bool) -> None:
 
 def _lines(view: str, row: dict[str, Any]) -> list[str]:
     entity = ", ".join(f"{key}={value}" for key, value in row["entity"].items())
+    if row["status"] == "INVALID":
+        return [f"{view}: what is online for {entity} cannot be read: INVALID; `weakfish audit` looks at all rows"]
     if row["event_timestamp"] is None:
         return [f"{view}: no such entity ({entity}): {row['status']}"]
     hours = row["age_seconds"] / 3600
     old = "" if row["status"] == "PRESENT" else f", older than the view allows: {row['status']}, nulls are served"
     lines = [f"{view} ({entity}), as of {row['event_timestamp']}, {hours:,.1f} hours old{old}"]
     width = max(map(len, row["values"]))
-    return lines + [f"  {name:{width}}  {'-' if value is None else value}" for name, value in row["values"].items()]
+    for name, value in row["values"].items():
+        shown = "cannot be read: INVALID" if name in row["unreadable"] else "-" if value is None else value
+        lines.append(f"  {name:{width}}  {shown}")
+    return lines
 
 
 def _status(project: Project) -> dict[str, Any]:

@@ -21,9 +21,12 @@ import hiredis
 import redis
 from redis.exceptions import NoScriptError
 
+from weakfish.feast import layout
 from weakfish.feast.clients import is_one_server, socket_of
 
 Row = list[bytes | None]
+"""Fields of a hash, None for those that it lacks; empty where the key holds something else than a hash."""
+
 MAX_ROWS = 5_000
 """Hashes asked for in one round trip."""
 
@@ -87,7 +90,8 @@ class Exchange:
             commands = _commands(part) if self._is_direct else []
             found = self._ask([b"".join(commands)], len(commands), list) if commands else None
             if found is None:
-                found = self._pipeline([("HMGET", key, *want.fields) for want, keys in part for key in keys])
+                asked = [("HMGET", key, *want.fields) for want, keys in part for key in keys]
+                found = layout.answers(self._pipeline(asked, raises=False), of_other_type=[])
             rows += found
         return _split(rows, wants)
 
@@ -124,10 +128,7 @@ class Exchange:
             again = self._pipeline([commands[place] for place in unknown], raises=False)
             for place, answer in zip(unknown, again, strict=True):
                 answers[place] = answer
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
+        return layout.answers(answers, of_other_type=0)
 
     def _pipeline(self, commands: Sequence[tuple[Any, ...]], *, raises: bool = True) -> list[Any]:
         with self.client.pipeline(transaction=False) as pipe:
@@ -232,6 +233,8 @@ class _Line:
                 answers.append(answer)
             elif answer is MORE:
                 return False
+            elif kind is list and layout.is_of_other_type(answer):
+                answers.append([])
             else:
                 raise NotAnAnswer
         return True

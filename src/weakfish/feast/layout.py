@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import redis
 
@@ -78,6 +79,32 @@ def of_project(client: redis.Redis, project: str) -> Iterator[bytes]:
         if key not in seen and join_keys(key, project) is not None:
             seen.add(key)
             yield key
+
+
+def is_of_other_type(answer: object) -> bool:
+    """Whether Redis answers that a key holds another type than the command is for."""
+    return isinstance(answer, Exception) and str(answer).startswith("WRONGTYPE")
+
+
+def answers(found: Iterable[Any], of_other_type: Any = None) -> list[Any]:
+    """The answers of a pipeline that does not raise; raises the first error but that a key holds another type."""
+    kept = []
+    for answer in found:
+        if isinstance(answer, Exception) and not is_of_other_type(answer):
+            raise answer
+        kept.append(of_other_type if isinstance(answer, Exception) else answer)
+    return kept
+
+
+def text(client: redis.Redis, key: str) -> bytes | None:
+    """The text that a key holds; None where it holds none."""
+    try:
+        found = client.get(key)
+    except redis.ResponseError as error:
+        if is_of_other_type(error):
+            return None
+        raise
+    return found if isinstance(found, bytes) else None
 
 
 def is_cluster(client: object) -> bool:

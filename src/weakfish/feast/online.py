@@ -269,9 +269,10 @@ def _delete(client: Any, found: Iterable[bytes], fields: Sequence[bytes] = ()) -
 def read_entities(project: Project, entities: Mapping[str, str], marker: Marker | None) -> dict[str, dict[str, Any]]:
     """The rows of all views that the given join keys reach, by view, all read in one request.
 
-    Each is ``{"entity", "status", "event_timestamp", "age_seconds", "values"}``; the age counts from the row's event
-    time to the time that the store answers for. ``status`` is NOT_FOUND, with no values, for an entity that is not
-    there, and OUTSIDE_MAX_AGE, with nulls, for a row beyond its view's time to live.
+    Each is ``{"entity", "status", "unreadable", "event_timestamp", "age_seconds", "values"}``; the age counts from the
+    row's event time to the time that the store answers for. ``status`` is NOT_FOUND, with no values, for an entity that
+    is not there, INVALID, with no values either, for a row that cannot be read, and OUTSIDE_MAX_AGE, with nulls, for a
+    row beyond its view's time to live. ``unreadable`` names features whose values, null here, cannot be read.
 
     Raises
     ------
@@ -300,11 +301,15 @@ def read_entities(project: Project, entities: Mapping[str, str], marker: Marker 
     rows: dict[str, dict[str, Any]] = {}
     for view in reached:
         columns = {feature.name: f"{view.name}__{feature.name}" for feature in view.features}
-        one = results[next(iter(columns.values()))]
-        is_found, time = one.statuses[0] != FieldStatus.NOT_FOUND, one.event_timestamps[0].ToDatetime(UTC)
+        statuses = {name: results[column].statuses[0] for name, column in columns.items()}
+        unreadable = [name for name, one in statuses.items() if one == FieldStatus.INVALID]
+        status = next((one for one in statuses.values() if one != FieldStatus.INVALID), FieldStatus.INVALID)
+        is_found = status not in (FieldStatus.NOT_FOUND, FieldStatus.INVALID)
+        time = results[next(iter(columns.values()))].event_timestamps[0].ToDatetime(UTC)
         rows[str(view.name)] = {
             "entity": {key: entities[key] for key in view.join_keys},
-            "status": FieldStatus.Name(one.statuses[0]),
+            "status": FieldStatus.Name(status),
+            "unreadable": unreadable,
             "event_timestamp": time.isoformat() if is_found else None,
             "age_seconds": (now - time).total_seconds() if is_found else None,
             "values": {name: _plain(values[column][0]) for name, column in columns.items()} if is_found else {},

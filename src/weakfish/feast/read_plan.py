@@ -32,6 +32,7 @@ from feast.value_type import ValueType
 
 from weakfish.feast import layout as keys
 from weakfish.feast.exchange import Want
+from weakfish.feast.unreadable import Check, check_of, first_byte
 
 KEY_VERSION = 3
 """The serialization of entity keys that is put together here; others are left to Feast."""
@@ -41,13 +42,25 @@ MAX_LAYOUTS = 100
 
 @dataclass(frozen=True, slots=True)
 class ViewRead:
-    """A view that a request reads; ``lifetime`` is in nanoseconds, None for one without a time to live."""
+    """A view that a request reads.
+
+    Attributes
+    ----------
+    kinds, firsts, checks
+        The types of the features; the byte that values of each begin with (`ANY` where that says nothing); and by the
+        feature's number what else to look at.
+    lifetime
+        In nanoseconds; None for a view without a time to live.
+    """
 
     table: Any
     name: str
     features: tuple[str, ...]
     columns: tuple[str, ...]
     fields: tuple[bytes, ...]
+    kinds: tuple[ValueType, ...]
+    firsts: tuple[int, ...]
+    checks: tuple[tuple[int, Check], ...]
     lifetime: int | None
 
     def oldest(self, now: int) -> int | None:
@@ -208,12 +221,18 @@ def view_read(config: RepoConfig, table: Any, features: Sequence[str], full_name
     stored = compute_versioned_name(table, config.registry.enable_online_feature_view_versioning)
     shown = table.projection.name_to_use()
     lifetime = getattr(table, "ttl", None)
+    types = {field.name: field.dtype.to_value_type() for field in table.features}
+    kinds = tuple(types.get(name, ValueType.UNKNOWN) for name in features)
+    checks = [(number, check_of(kind)) for number, kind in enumerate(kinds)]
     return ViewRead(
         table=table,
         name=table.name,
         features=tuple(features),
         columns=tuple(f"{shown}__{name}" if full_names else name for name in features),
         fields=(*(keys.feature_field(stored, name) for name in features), keys.time_field(stored)),
+        kinds=kinds,
+        firsts=tuple(first_byte(kind) for kind in kinds),
+        checks=tuple((number, check) for number, check in checks if check),
         lifetime=round(lifetime.total_seconds() * 1_000_000) * 1_000 if lifetime else None,
     )
 

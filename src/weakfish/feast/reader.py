@@ -1,8 +1,7 @@
-"""Reads: from a request to keys and fields, from what the store holds there to Feast's response.
+"""Reads: from a request to keys and fields, and from what the store holds there to Feast's response.
 
 Texts and whole numbers, which keys mostly are, are turned into bytes here; everything else, and every request that is
-not plainly right, is left to Feast's own preparation, so that Feast decides and says what is wrong. The response is put
-together as bytes too, and parsed once.
+not plainly right, is left to Feast's own preparation, so that Feast decides and says what is wrong.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ from weakfish.feast.adapter import (
 from feast import RepoConfig
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.online_response import OnlineResponse
-from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
+from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.protos.feast.types.Value_pb2 import ValueType as Kind
 from feast.type_map import python_values_to_proto_values
@@ -39,8 +37,21 @@ from weakfish.contracts.publications import parse_marker
 from weakfish.contracts.record import microseconds, moment
 from weakfish.errors import UserError
 from weakfish.feast.exchange import Exchange, Row, Want, Wants
-from weakfish.feast.layout import marker
-from weakfish.feast.read_plan import PlanCache, ReadPlan, RequestLayout, view_read
+from weakfish.feast.layout import marker, text
+from weakfish.feast.read_plan import PlanCache, ReadPlan, RequestLayout, ViewRead, view_read
+from weakfish.feast.response import (
+    BROKEN,
+    NOT_FOUND,
+    FeatureResponse,
+    Lost,
+    ViewRows,
+    judged,
+    mended,
+    request_result,
+    unreadable,
+    view_results,
+)
+from weakfish.feast.unreadable import Log
 from weakfish.project.paths import Project
 
 Entry = tuple[datetime | None, dict[str, Value] | None]
@@ -58,6 +69,7 @@ class OnlineReader:
         self.config = config
         self.exchange = Exchange(client)
         self.clock = Clock(config.repo_path, config.project)
+        self.log = Log()
         self._plans: PlanCache | None = None
 
     def plan(self, registry: Any, project: str, asked_for: Any, full_names: bool, versioned: bool) -> ReadPlan:
@@ -66,20 +78,17 @@ class OnlineReader:
             self._plans = PlanCache(self.config, registry)
         return self._plans.plan(project, asked_for, full_names, versioned)
 
-    def response(self, plan: ReadPlan, entities: Mapping[str, Any]) -> OnlineResponse:
+    def response(self, plan: ReadPlan, entities: Mapping[str, Any]) -> FeatureResponse:
         """Feast's response to a request, given its entities as columns.
 
-        Raises
-        ------
-        google.protobuf.message.DecodeError
-            When values in the store are damaged.
+        What cannot be read is null, with the status INVALID.
         """
         request = by_hand(plan, entities) or by_feast(plan, entities)
         began = time.monotonic()
         fetched = self.exchange.fetch(request.wants) if request.wants else []
         return self._response(plan, request, fetched, self.now() if plan.has_lifetimes else 0, began)
 
-    async def response_async(self, plan: ReadPlan, entities: Mapping[str, Any]) -> OnlineResponse:
+    async def response_async(self, plan: ReadPlan, entities: Mapping[str, Any]) -> FeatureResponse:
         """What `response` does, while the event loop goes on; on-demand views are computed in a thread."""
         if plan.on_demand:
             return await asyncio.to_thread(self.response, plan, entities)
@@ -92,13 +101,18 @@ class OnlineReader:
 
     def _response(
         self, plan: ReadPlan, request: Request, fetched: Sequence[list[Row]], now: int, began: float
-    ) -> OnlineResponse:
+    ) -> FeatureResponse:
         """The response, given the rows of each want of a request and the store's time."""
         rows_of = request.expanded(fetched)
-        views = [
-            judged(rows_of[want], start, at, view.oldest(now))
-            for view, (want, start, at) in zip(plan.views, request.places, strict=True)
-        ]
+        try:
+            views = [
+                judged(rows_of[want], start, at, view.oldest(now))
+                for view, (want, start, at) in zip(plan.views, request.places, strict=True)
+            ]
+            message = _message(plan, request, views)
+        except BROKEN:
+            views = self._mended(plan, request, fetched, now)
+            message = _message(plan, request, views)
         if counts_reads():
             from feast import metrics
 
@@ -106,20 +120,43 @@ class OnlineReader:
             for view, rows in zip(plan.views, views, strict=True):
                 cells, missing = len(view.features), len(rows.rows) - rows.present
                 metrics.track_feature_statuses(view.name, cells * rows.present, cells * missing)
-        parts = [request.head, *(request_result(values) for _, values in request.columns)]
-        for rows in views:
-            parts += view_results(rows)
-        message = GetOnlineFeaturesResponse.FromString(b"".join(parts))
         if plan.on_demand:
             add_on_demand_features(message, plan.refs, plan.on_demand, plan.full_names, feature_types=plan.types)
             drop_columns(message, plan.kept(request.join_keys))
-        return OnlineResponse(message, feature_types=plan.types)
+        return FeatureResponse(message, plan.types, unreadable(plan.views, views))
+
+    def _mended(self, plan: ReadPlan, request: Request, fetched: Sequence[list[Row]], now: int) -> list[ViewRows]:
+        """The rows of each view without what cannot be read, of which the log is told."""
+        views = []
+        for view, (want, start, at) in zip(plan.views, request.places, strict=True):
+            rows, lost = self._readable(view, fetched[want], request.wants[want][1], start, at)
+            order = request.orders[want]
+            if order is not None:
+                rows, lost = [rows[place] for place in order], [lost[place] for place in order]
+            found = judged(rows, 0, at - start, view.oldest(now))
+            found.lost = lost
+            views.append(found)
+        return views
+
+    def _readable(
+        self, view: ViewRead, rows: Sequence[Row], keys: Sequence[bytes], start: int, time: int
+    ) -> tuple[list[Row], list[Lost]]:
+        """A view's part of rows without what cannot be read, of which the log is told, and what that is."""
+        found, lost = mended(rows, view, start, time)
+        self.log.tell(
+            (view.name, view.features[number], key)
+            for key, of_row in zip(keys, lost, strict=True)
+            for number in sorted(of_row)
+        )
+        return found, lost
 
     def rows(self, table: Any, entity_keys: Sequence[Any], features: Sequence[str] | None) -> list[Entry]:
-        """Rows of one view: nulls with their time beyond the time to live."""
+        """Rows of one view: nulls with their time beyond the time to live, and where a value cannot be read."""
         view = view_read(self.config, table, features or [feature.name for feature in table.features], full_names=False)
-        (rows,) = self.exchange.fetch([(Want(view.fields), hashes(self.config, entity_keys))])
-        found = judged(rows, 0, len(view.features), view.oldest(self.now() if view.lifetime else 0))
+        keys, width = hashes(self.config, entity_keys), len(view.features)
+        (rows,) = self.exchange.fetch([(Want(view.fields), keys)])
+        readable, _ = self._readable(view, rows, keys, 0, width)
+        found = judged(readable, 0, width, view.oldest(self.now() if view.lifetime else 0))
         entries: list[Entry] = []
         for status, (seconds, nanos), *values in zip(found.statuses, found.moments(), *found.columns(), strict=True):
             if status == NOT_FOUND:
@@ -133,6 +170,15 @@ class OnlineReader:
     def now(self) -> int:
         """The time that the store answers for, in nanoseconds since 1970."""
         return self.clock.reading(self.exchange.client)
+
+
+def _message(plan: ReadPlan, request: Request, views: Sequence[ViewRows]) -> GetOnlineFeaturesResponse:
+    """The response message, without what is computed on demand; raises one of `BROKEN` where a value cannot be read."""
+    parts = [request.head, *(request_result(values) for _, values in request.columns)]
+    for read, rows in zip(plan.views, views, strict=True):
+        parts += view_results(rows, read)
+    message: GetOnlineFeaturesResponse = GetOnlineFeaturesResponse.FromString(b"".join(parts))
+    return message
 
 
 def hashes(config: RepoConfig, entity_keys: Sequence[Any]) -> list[bytes]:
@@ -170,7 +216,7 @@ class Clock:
     def reading(self, client: Any) -> int:
         """Nanoseconds since 1970; the marker is read where the setting follows it and it was not just read."""
         if self.is_due:
-            self._fixed = as_of(client.get(self._marker)) if self._follows_marker() else None
+            self._fixed = as_of(text(client, self._marker)) if self._follows_marker() else None
             self._checked = time.monotonic()
         return time.time_ns() if self._fixed is None else self._fixed
 
@@ -365,128 +411,3 @@ def _texts(texts: list[bytes]) -> KeyColumn:
         [_HEAD(Kind.STRING, len(text)) + text for text in texts],
         [Value(string_val=text.decode()).SerializeToString() for text in texts],
     )
-
-
-PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = FieldStatus.PRESENT, FieldStatus.NOT_FOUND, FieldStatus.OUTSIDE_MAX_AGE
-
-RESULTS, VALUES, STATUSES, TIMES = b"\x12", b"\x0a", b"\x12", b"\x1a"
-"""The fields ``GetOnlineFeaturesResponse.results`` and ``FeatureVector.values``, ``statuses``, ``event_timestamps``."""
-
-SECOND = 1_000_000_000
-
-
-_FEW = 4
-_ONE_BYTE = 0x80
-"""Lengths and numbers below it take one byte."""
-
-
-@dataclass(slots=True)
-class ViewRows:
-    """One view's part of rows that were read: features stand from ``start`` on, the event time at ``time``.
-
-    ``times`` are the event times as a field of the response message.
-    """
-
-    rows: Sequence[Row]
-    start: int
-    time: int
-    statuses: bytes
-    times: bytes
-
-    @property
-    def present(self) -> int:
-        """How many rows are there and young enough."""
-        return self.statuses.count(PRESENT)
-
-    def columns(self) -> Sequence[Sequence[bytes | None]]:
-        """The features' bytes, nulls where a row may not be served."""
-        if self.present == len(self.rows):
-            return list(zip(*self.rows, strict=True))[self.start : self.time]
-        pairs = list(zip(self.rows, self.statuses, strict=True))
-        wanted = range(self.start, self.time)
-        return [[row[position] if status == PRESENT else None for row, status in pairs] for position in wanted]
-
-    def moments(self) -> list[tuple[int, int]]:
-        """The event times as (seconds, nanoseconds), `ZERO` for a row that is not there."""
-        found = GetOnlineFeaturesResponse.FeatureVector.FromString(self.times).event_timestamps
-        return [(moment.seconds, moment.nanos) for moment in found]
-
-
-def judged(rows: Sequence[Row], start: int, time: int, oldest: int | None) -> ViewRows:
-    """A view's part of rows, with statuses.
-
-    Parameters
-    ----------
-    rows
-        One for every row of the response.
-    start, time
-        Where the view's features begin, and where its event time stands.
-    oldest
-        The earliest time that is still served, in nanoseconds since 1970; None when the view has no time to live.
-
-    Raises
-    ------
-    google.protobuf.message.DecodeError
-        When an event time is damaged.
-    """
-    stamps = [row[time] for row in rows]
-    found = ViewRows(rows, start, time, b"", _repeated(_TIMES, TIMES, stamps))
-    if oldest is None:
-        found.statuses = bytes([NOT_FOUND if data is None else PRESENT for data in stamps])
-    else:
-        pairs = zip(stamps, found.moments(), strict=True)
-        found.statuses = bytes([_status(data, moment, oldest) for data, moment in pairs])
-    return found
-
-
-def _status(data: bytes | None, moment: tuple[int, int], oldest: int) -> int:
-    if data is None:
-        return NOT_FOUND
-    return PRESENT if moment[0] * SECOND + moment[1] >= oldest else OUTSIDE_MAX_AGE
-
-
-def view_results(view: ViewRows) -> list[bytes]:
-    """A view's features as fields of the response message."""
-    tail = sized(STATUSES, view.statuses) + view.times
-    return [sized(RESULTS, _repeated(_VALUES, VALUES, column) + tail) for column in view.columns()]
-
-
-def request_result(values: Sequence[bytes]) -> bytes:
-    """A column of the request, whose values are `Value` bytes, as a field of the response message."""
-    tail = sized(STATUSES, bytes([PRESENT]) * len(values)) + _TIMES[0] * len(values)
-    return sized(RESULTS, _repeated(_VALUES, VALUES, values) + tail)
-
-
-def sized(tag: bytes, data: bytes) -> bytes:
-    """A field of a message: its tag, its length, its content."""
-    return _head(tag, len(data)) + data
-
-
-def _head(tag: bytes, length: int) -> bytes:
-    if length < _ONE_BYTE:
-        return tag + _BYTE[length]
-    head = tag
-    while length >= _ONE_BYTE:
-        head += _BYTE[length & 0x7F | 0x80]
-        length >>= 7
-    return head + _BYTE[length]
-
-
-def _repeated(heads: list[bytes], tag: bytes, contents: Sequence[bytes | None]) -> bytes:
-    """A field that repeats; what is missing is an empty message."""
-    if len(contents) > _FEW and None not in contents:
-        lengths = set(map(len, contents))  # type: ignore[arg-type]
-        if len(lengths) == 1:  # as all numbers' are: what stands before each is the same
-            head = _head(tag, lengths.pop())
-            return head + head.join(contents)  # type: ignore[arg-type]
-    try:
-        nothing = heads[0]
-        return b"".join([heads[len(data)] + data if data else nothing for data in contents])
-    except IndexError:  # longer than most
-        return b"".join([sized(tag, data or b"") for data in contents])
-
-
-_BYTE = [bytes([number]) for number in range(256)]
-_KNOWN = 1024
-_VALUES, _TIMES = ([_head(tag, length) for length in range(_KNOWN)] for tag in (VALUES, TIMES))
-"""What stands before contents of so many bytes."""

@@ -11,7 +11,7 @@ import hmac
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,15 +20,17 @@ import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feas
 
 import orjson
 from feast import errors
+from feast.value_type import ValueType
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from weakfish.errors import UnknownName, WeakfishError
 from weakfish.feast.clients import ERRORS
+from weakfish.feast.read_plan import ReadPlan
 from weakfish.feast.serving import ServeSettings, metrics, say
 from weakfish.feast.serving.access import Authenticator, authenticator, require_permission, wrong_token
-from weakfish.feast.serving.messages import JSON, FeatureRequest, checked, document, parse, refusal, rendered
+from weakfish.feast.serving.messages import JSON, Columns, FeatureRequest, checked, document, parse, refusal, rendered
 from weakfish.feast.serving.snapshots import Snapshot, Watcher
 from weakfish.project.paths import Project
 
@@ -212,18 +214,56 @@ def features(snapshot: Snapshot, question: FeatureRequest, user: User | None = N
         raise refusal(status, " ".join(text.split()).rstrip(".") + ".") from None
     columns = checked(plan.inputs, question.entities)
     try:
-        body, seen = rendered(plan, snapshot.response(plan, columns))
+        response = snapshot.response(plan, columns)
+        body, seen = rendered(plan, response)
     except ERRORS:
         raise
     except Exception as error:
-        sentence = "The features could not be read; the server's log says why."
-        if plan.on_demand:
-            names = ", ".join(sorted(view.name for view in plan.on_demand))
-            sentence = f"The on-demand views ({names}) could not be computed: {type(error).__name__}."
-        raise refusal(500, sentence) from error
+        raise _failure(snapshot, plan, columns, error) from error
     for view, (statuses, times) in seen.items():
         _count(view, statuses, times, snapshot)
+    if response.unreadable:
+        for read in plan.views:
+            for feature, column in zip(read.features, read.columns, strict=True):
+                if column in response.unreadable:
+                    metrics.unreadable(read.name, feature, response.unreadable[column])
     return body
+
+
+def _failure(snapshot: Snapshot, plan: ReadPlan, columns: Columns, error: Exception) -> HTTPException:
+    """What a client is told when features could not be read or computed."""
+    if not plan.on_demand:
+        return refusal(500, "The features could not be read; the server's log says why.")
+    views, why = ", ".join(sorted(view.name for view in plan.on_demand)), type(error).__name__
+    if texts := _unusable_texts(snapshot, plan, columns):
+        named = ", ".join(map(repr, texts))
+        return refusal(422, f"The on-demand views ({views}) cannot use the text of {named} ({why}); correct it.")
+    return refusal(500, f"The on-demand views ({views}) could not be computed: {why}.")
+
+
+TEXTS = {ValueType.STRING: "0", ValueType.UNIX_TIMESTAMP: "1970-01-01T00:00:00+00:00"}
+"""Texts of types that most code can use."""
+
+
+def _unusable_texts(snapshot: Snapshot, plan: ReadPlan, columns: Columns) -> list[str]:
+    """The request's texts that on-demand views fail on: with nulls, or texts that are usable, they are computed."""
+
+    def works(names: Iterable[str], instead: Mapping[ValueType, str]) -> bool:
+        others = {name: [instead.get(plan.inputs.request[name])] * len(columns[name]) for name in names}
+        try:
+            snapshot.response(plan, {**columns, **others})
+        except ERRORS:
+            raise
+        except Exception:  # of code that is the team's own
+            return False
+        return True
+
+    texts = [name for name in columns if name in plan.inputs.request and str in set(map(type, columns[name]))]
+    for instead in (TEXTS, {}) if texts else ():
+        if works(texts, instead):
+            others = ({*texts} - {name} for name in texts)
+            return [name for name, rest in zip(texts, others, strict=True) if not works(rest, instead)] or texts
+    return []
 
 
 def _count(view: str, statuses: list[str], times: list[tuple[int, int]], snapshot: Snapshot) -> None:

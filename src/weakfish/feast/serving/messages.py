@@ -18,7 +18,6 @@ from typing import Any, Literal
 from weakfish.feast.adapter import value_to_json
 
 import orjson
-from feast.online_response import OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
@@ -28,6 +27,7 @@ from starlette.exceptions import HTTPException
 
 from weakfish import __version__
 from weakfish.feast.read_plan import ReadPlan, RequestInputs
+from weakfish.feast.response import FeatureResponse
 
 JSON = "application/json"
 LONGEST_REASON = 300
@@ -245,14 +245,15 @@ Seen = dict[str, tuple[list[str], list[tuple[int, int]]]]
 """By view, the statuses of the entities' rows, and their times as (seconds, nanoseconds)."""
 
 
-def rendered(plan: ReadPlan, response: OnlineResponse) -> tuple[bytes, Seen]:
+def rendered(plan: ReadPlan, response: FeatureResponse) -> tuple[bytes, Seen]:
     """The body of an answer, and what it says of each view's rows."""
     metadata, results = response.proto.metadata, []
     owners = {column: number for number, view in enumerate(plan.views) for column in view.columns}
     seen: dict[int, tuple[list[str], list[tuple[int, int]]]] = {}
     for name, result in zip(metadata.feature_names.val, response.proto.results, strict=True):
         owner = owners.get(name)
-        if owner not in seen or owner is None:  # columns of one view share what they say of its rows
+        # Columns of one view share what they say of its rows, but for values that could not be read.
+        if owner not in seen or owner is None or response.unreadable:
             statuses = [NAMES[status] for status in result.statuses]
             moments = [(moment.seconds, moment.nanos) for moment in result.event_timestamps]
             times = list(map(rfc3339, moments))

@@ -51,6 +51,12 @@ _not_found = Counter(
 _too_old = Counter(
     f"{PREFIX}_outside_max_age", "Entities whose row was older than the view's ttl.", ["feature_view"], registry=_own
 )
+_unreadable = Counter(
+    f"{PREFIX}_unreadable",
+    "Values that are in the store and could not be read, each time that they were asked for.",
+    ["feature_view", "feature"],
+    registry=_own,
+)
 _age = Histogram(
     f"{PREFIX}_feature_age_seconds",
     "Age of the oldest row of a request, from its event time to the time that the store answers for.",
@@ -83,6 +89,11 @@ def read(view: str, entities: int, not_found: int, too_old: int, oldest: float |
         _labelled(metric, view).inc(count)
     if oldest is not None:
         _labelled(_age, view).observe(oldest)
+
+
+def unreadable(view: str, feature: str, values: int) -> None:
+    """Count values of a feature that could not be read."""
+    _labelled(_unreadable, view, feature).inc(values)
 
 
 def reloaded() -> None:

@@ -91,7 +91,16 @@ def application(project: Project, settings: ServeSettings) -> Any:
 
     warnings.simplefilter("ignore")  # Feast's, at every request
     logging.getLogger("feast").setLevel(logging.ERROR)
+    logging.getLogger("weakfish").addHandler(_Saying())
     return FeatureServer(project, settings)
+
+
+class _Saying(logging.Handler):
+    """Puts what the online store logs with what the server says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say a record's sentence."""
+        say(record.getMessage())
 
 
 def _tell(settings: ServeSettings, listening: socket.socket, is_open: bool) -> None:

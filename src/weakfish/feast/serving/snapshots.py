@@ -12,7 +12,6 @@ from weakfish.feast.adapter import online_store
 
 import redis
 from feast import FeatureService, FeatureStore
-from feast.online_response import OnlineResponse
 
 from weakfish.errors import StoreError, UnknownName, WeakfishError
 from weakfish.feast import probe, server
@@ -20,6 +19,7 @@ from weakfish.feast.clients import explained
 from weakfish.feast.online import ProjectRedisOnlineStore
 from weakfish.feast.read_plan import ReadPlan, RequestInputs, Stamp, stamp
 from weakfish.feast.registry import open_store
+from weakfish.feast.response import FeatureResponse
 from weakfish.feast.serving import ServeSettings, metrics, say
 from weakfish.feast.serving.messages import FeatureRequest
 from weakfish.project.paths import Project
@@ -94,7 +94,7 @@ class Snapshot:
             raise ValueError(f"{view} holds labels, which are never served; read them offline")
         return plan
 
-    def response(self, plan: ReadPlan, columns: Mapping[str, Any]) -> OnlineResponse:
+    def response(self, plan: ReadPlan, columns: Mapping[str, Any]) -> FeatureResponse:
         """Features of entities; raises `redis.RedisError`."""
         return self.online.reader(self.store.config).response(plan, columns)
 
