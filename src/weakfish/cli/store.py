@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -218,7 +218,13 @@ def losses(views: Mapping[str, Any]) -> list[str]:
     return [parse(Emptied, content, "the audit").sentence(view) for view, content in found.items()]
 
 
-MEBIBYTE = 1 << 20
+KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20
+
+
+def _limit(name: str, field: str, default: float, least: float, what: str) -> Callable[[Any], Any]:
+    """An option whose default says whether it is a whole number."""
+    kind = click.IntRange(int(least)) if isinstance(default, int) else click.FloatRange(least)
+    return click.option(name, field, default=default, show_default=True, type=kind, help=what)
 
 
 @click.command()
@@ -228,30 +234,16 @@ MEBIBYTE = 1 << 20
 @click.option(
     "--threads", default=8, show_default=True, type=click.IntRange(1, 256), help="Requests a process works on at once."
 )
-@click.option(
-    "--max-entities", default=10_000, show_default=True, type=click.IntRange(1), help="Entities in one request."
-)
-@click.option(
-    "--max-body", default=8 * MEBIBYTE, show_default=True, type=click.IntRange(1), help="Bytes of one request's body."
-)
-@click.option(
-    "--store-timeout",
-    default=2.0,
-    show_default=True,
-    type=click.FloatRange(0.01, 600),
-    help="Seconds that the online store may take.",
-)
+@_limit("--max-entities", "max_entities", 10_000, 1, "Entities in one request.")
+@_limit("--max-body", "max_bytes", 8 * MEBIBYTE, 1, "Bytes of one request's body.")
+@_limit("--max-head", "max_head", 16 * KIBIBYTE, 64, "Bytes of one request's head.")
+@_limit("--max-connections", "max_connections", 1000, 1, "Connections to one process.")
+@_limit("--store-timeout", "store_seconds", 2.0, 0.01, "Seconds that the online store may take.")
+@_limit("--request-timeout", "request_seconds", 10.0, 0.1, "Seconds for a request's head, and then for its body.")
+@_limit("--idle-timeout", "idle_seconds", 75, 1, "Seconds that an idle connection is kept open.")
+@_limit("--finish-timeout", "finish_seconds", 30, 0, "Seconds that requests get when the server ends.")
 @click.option("--access-log", is_flag=True, help="Log each request on stderr: client, path, status, milliseconds.")
-def serve(
-    host: str,
-    port: int,
-    workers: int,
-    threads: int,
-    max_entities: int,
-    max_body: int,
-    store_timeout: float,
-    access_log: bool,
-) -> None:
+def serve(**options: Any) -> None:
     """Serve online features over HTTP, as `feast serve` does.
 
     Clients send Feast's requests to /get-online-features; /openapi.json describes them. If WEAKFISH_SERVE_TOKEN is set,
@@ -260,5 +252,4 @@ def serve(
     """
     from weakfish.feast.serving import ServeSettings, processes, token
 
-    settings = ServeSettings(host, port, workers, threads, max_entities, max_body, store_timeout, token(), access_log)
-    processes.serve(Project.find(), settings)
+    processes.serve(Project.find(), ServeSettings(**options, token=token()))

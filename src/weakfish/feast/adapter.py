@@ -234,8 +234,10 @@ def connect_in_utc(store: ModuleType) -> None:
 
 def counts_reads() -> bool:
     """Whether `feast serve`, which imports Feast's metrics, has switched on those of online reads."""
-    metrics = sys.modules.get("feast.metrics")
-    return metrics is not None and bool(metrics._config.online_features)
+    config = getattr(
+        sys.modules.get("feast.metrics"), "_config", None
+    )  # which another thread may be importing just now
+    return config is not None and bool(config.online_features)
 
 
 class RedisStore(RedisOnlineStore):

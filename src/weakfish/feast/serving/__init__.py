@@ -15,7 +15,17 @@ SHORTEST_TOKEN = 16
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Where to listen, how many may work, how much may be asked, the token to show (None: none), and what is logged."""
+    """Where to listen, how many may work, limits, the token to show (None: none), and what is logged.
+
+    Attributes
+    ----------
+    max_entities, max_bytes, max_head : what a request may ask for; bytes of its body and of its head
+    max_connections : of one process
+    request_seconds : what a request's head may take, and then its body
+    idle_seconds : how long a connection is kept for another request
+    store_seconds : what the store may take
+    finish_seconds : what requests under way may take when the server ends
+    """
 
     host: str
     port: int
@@ -23,7 +33,12 @@ class ServeSettings:
     threads: int
     max_entities: int
     max_bytes: int
+    max_head: int
+    max_connections: int
+    request_seconds: float
+    idle_seconds: int
     store_seconds: float
+    finish_seconds: int
     token: bytes | None = field(default=None, repr=False)
     access_log: bool = False
 

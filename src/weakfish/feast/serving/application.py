@@ -37,11 +37,7 @@ from weakfish.project.paths import Project
 if TYPE_CHECKING:
     from feast.permissions.user import User
 
-BODY_SECONDS = 10.0
 CLOSE = {"Connection": "close"}
-OTHER = "other"
-"""What paths that do not exist are counted as."""
-
 LONGEST_PATH = 200
 """Characters of a path that the access log shows."""
 
@@ -109,7 +105,7 @@ class FeatureServer:
             body = b"" if scope["method"] == "GET" else await self._body(scope, receive, headers)
             return await run(self.pool, self._answer, path, body, user)
         except HTTPException as refused:
-            metrics.answered(path if path in self.paths else OTHER, refused.status_code)
+            metrics.answered(path if path in self.paths else metrics.OTHER, refused.status_code)
             content = orjson.dumps({"detail": refused.detail})
             return Response(content, refused.status_code, refused.headers, JSON)
 
@@ -130,18 +126,18 @@ class FeatureServer:
 
     async def _body(self, scope: Message, receive: Any, headers: Mapping[bytes, bytes]) -> bytes:
         """A request's whole body; refused as soon as it is, or is announced to be, too large or too slow."""
-        most, parts = self.settings.max_bytes, bytearray()
+        most, seconds, parts = self.settings.max_bytes, self.settings.request_seconds, bytearray()
         too_large = refusal(413, f"The body is larger than {most:,} bytes; ask for fewer entities at once.", CLOSE)
         if int(headers.get(b"content-length", b"0")) > most:
             raise too_large
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(seconds):
                 async for part in Request(scope, receive).stream():
                     parts += part
                     if len(parts) > most:
                         raise too_large
         except TimeoutError:
-            raise refusal(408, f"The body did not arrive within {BODY_SECONDS:.0f} seconds.", CLOSE) from None
+            raise refusal(408, f"The body did not arrive within {seconds:g} seconds.", CLOSE) from None
         return bytes(parts)
 
     def _answer(self, path: str, body: bytes, user: User | None) -> Response:

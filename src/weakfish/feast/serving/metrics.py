@@ -27,6 +27,9 @@ IN_FILES = "PROMETHEUS_MULTIPROC_DIR" in os.environ
 """Whether prometheus_client, which has just been imported, keeps counts in files; Feast sets the variable later."""
 
 PREFIX = "weakfish_serve"
+OTHER = "other"
+"""What requests are counted as whose path does not exist, or never arrived."""
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LATENCIES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 MINUTE, HOUR, DAY = 60, 3_600, 86_400

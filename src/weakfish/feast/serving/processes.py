@@ -18,19 +18,20 @@ from typing import Any
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from weakfish.errors import StoreError, UserError
 from weakfish.feast import probe
 from weakfish.feast.serving import TOKEN, ServeSettings, say
+from weakfish.feast.serving.connections import Connection, HttpServer, Supervisor
 from weakfish.project.paths import Project
 
-SECONDS_TO_FINISH = 30
-IDLE_SECONDS = 75
 HANGING_SECONDS = 30
 """After so many without a sign of life, a process is replaced."""
 
 BACKLOG = 2048
+OTHER_FILES = 100
+"""Files that a process has open for other things than connections: libraries, the registry, counts, logs."""
+
 FOLDERS = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
 """Where processes keep counts together: prometheus_client's name for it, and Feast's."""
 
@@ -55,12 +56,13 @@ def serve(project: Project, settings: ServeSettings) -> None:
         config = uvicorn.Config(
             functools.partial(application, project, settings),
             factory=True,
+            http=Connection,
             workers=settings.workers,
-            timeout_graceful_shutdown=SECONDS_TO_FINISH,
-            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=settings.finish_seconds,
+            timeout_keep_alive=settings.idle_seconds,
             timeout_worker_healthcheck=HANGING_SECONDS,
             log_config=None,
-            log_level=logging.WARNING,
+            log_level=logging.ERROR,
             access_log=False,
             lifespan="on",
             ws="none",
@@ -69,16 +71,17 @@ def serve(project: Project, settings: ServeSettings) -> None:
         )
         auth = described.get("auth")
         kind = auth.get("type") if isinstance(auth, dict) else auth
+        _allow_files(settings)
         _tell(settings, listening, is_open=settings.token is None and kind in (None, "no_auth"))
         for name in FOLDERS:
             os.environ.pop(name, None)  # of another server
         if settings.workers == 1:
             signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done
-            uvicorn.Server(config).run([listening])
+            HttpServer(config).run([listening])
             return
         with tempfile.TemporaryDirectory(prefix="weakfish-serve-") as folder:
             os.environ.update(dict.fromkeys(FOLDERS, folder))
-            supervisor = Multiprocess(config, [listening])
+            supervisor = Supervisor(config, [listening])
             supervisor.run()
             if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
                 raise StoreError("A process of the server could not start; it said why above.")
@@ -89,6 +92,8 @@ def application(project: Project, settings: ServeSettings) -> Any:
     from weakfish.feast.serving import metrics  # noqa: F401 - before Feast, which has other plans for counts
     from weakfish.feast.serving.application import FeatureServer
 
+    if settings.workers > 1:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     warnings.simplefilter("ignore")  # Feast's, at every request
     logging.getLogger("feast").setLevel(logging.ERROR)
     logging.getLogger("weakfish").addHandler(_Saying())
@@ -109,6 +114,19 @@ def _tell(settings: ServeSettings, listening: socket.socket, is_open: bool) -> N
     print(f"http://{place}", flush=True)
     if is_open and not ipaddress.ip_address(host).is_loopback:
         say(f"Anyone who reaches {place} can read all features; set {TOKEN} to require a token.")
+
+
+def _allow_files(settings: ServeSettings) -> None:
+    """Let this process and its children open a file per connection, as far as the system allows it."""
+    import resource
+
+    needed = settings.max_connections + settings.threads + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < needed:
+            say(f"The system allows {hard:,} open files (ulimit -Hn): too few for --max-connections.")
 
 
 def _socket(settings: ServeSettings) -> socket.socket:
