@@ -164,13 +164,11 @@ def view_results(view: ViewRows, read: ViewRead) -> list[bytes]:
             raise Unreadable
     if view.lost is None:
         tail = sized(STATUSES, view.statuses) + view.times
+        pairs = zip(columns, read.firsts, strict=True)
         if len(view.rows) > _FEW:
-            pairs = zip(columns, read.firsts, strict=True)
             return [sized(RESULTS, _repeated(_VALUES, VALUES, column, first) + tail) for column, first in pairs]
-        for row in view.rows:
-            cells = zip(row[view.start : view.time], read.firsts, strict=True)
-            if [1 for data, first in cells if data and data[0] != first != ANY]:
-                raise Unreadable
+        if [1 for column, first in pairs for data in column if data and data[0] != first != ANY]:
+            raise Unreadable
         return [sized(RESULTS, _repeated(_VALUES, VALUES, column) + tail) for column in columns]
     return [
         sized(RESULTS, _repeated(_VALUES, VALUES, column) + sized(STATUSES, view.statuses_of(number)) + view.times)
