@@ -16,7 +16,6 @@ import pyarrow as pa
 import redis
 from feast import FeatureStore, FeatureView, RepoConfig
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
-from feast.infra.key_encoding_utils import deserialize_entity_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
@@ -25,6 +24,7 @@ from weakfish.contracts.publications import Marker, Receipt
 from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.feast.clients import retried
 from weakfish.feast.diff import Difference, KnownKeys, Layout, Online, differences, leftovers
+from weakfish.feast.encoding import entity_of
 from weakfish.feast.probe import BAD, event_time
 from weakfish.feast.publication import Contents, batches
 from weakfish.feast.registry import quiet, views
@@ -96,7 +96,7 @@ class Findings:
         self.counts = {name: Counter[str]() for name in (None, TIMES, *features)}
         self.sample: list[tuple[int, bytes]] = []
         self.otherwise: set[bytes] = set()
-        self._project = project.encode()
+        self._project = project
         self._first: dict[tuple[str | None, str], list[bytes]] = defaultdict(list)
 
     def count(self, feature: str | None, kind: str, key: bytes) -> None:
@@ -125,7 +125,7 @@ class Findings:
                     {"first": first} if first else {}
                 )
         read = self.otherwise.union(key for _, key in self.sample)
-        otherwise = [self._entity(key) for key in sorted(self.otherwise)[:FIRST]]
+        otherwise = [entity_of(key, self._project) for key in sorted(self.otherwise)[:FIRST]]
         return {
             "rows": {kind: rows[kind] for kind in KINDS},
             "features": features,
@@ -135,16 +135,10 @@ class Findings:
 
     def _named(self, feature: str | None) -> dict[str, list[dict[str, Any]]]:
         return {
-            kind: [self._entity(key) for key in first]
+            kind: [entity_of(key, self._project) for key in first]
             for (name, kind), first in self._first.items()
             if name == feature and first
         }
-
-    def _entity(self, key: bytes) -> dict[str, Any]:
-        entity = deserialize_entity_key(key.removesuffix(self._project), 3)
-        values = (getattr(value, str(value.WhichOneof("val"))) for value in entity.entity_values)
-        plain = (value.hex() if isinstance(value, bytes) else value for value in values)
-        return dict(zip(entity.join_keys, plain, strict=True))
 
 
 def _view(

@@ -41,7 +41,8 @@ class PublishingLock:
         """Take the key; raises `StoreError` while another publisher that may be alive holds it."""
         if self.client.set(self.key, self.value, nx=True, ex=SECONDS):
             return
-        who = _living_holder(self.client.get(self.key))
+        held = keys.text(self.client, self.key)
+        who = None if held == keys.NO_TEXT else _living_holder(held)
         if who is not None:
             raise StoreError(
                 f"{who} is publishing to this online store; wait for it to end (a lock that nobody renews expires "
@@ -136,7 +137,10 @@ class Changes:
     def __init__(self, client: redis.Redis, name: str, lock: PublishingLock) -> None:
         self.client, self.name, self.lock = client, name, lock
         self.counts: dict[str, Counts] = {}
-        self._held = client.get(keys.marker(name))
+        self._held = keys.text(client, keys.marker(name))
+        if self._held == keys.NO_TEXT:
+            client.delete(keys.marker(name))
+            self._held = None
         self.before = parse_marker(self._held)
         self._coming: dict[str, Any] = {}
         self._parts = keys.is_cluster(client)

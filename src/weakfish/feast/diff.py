@@ -27,6 +27,10 @@ Row = Sequence[bytes | None]
 """A row's fields: event time, created time, then features in the view's order; None for a field that is not there."""
 
 
+NO_HASH = b"\xff"
+"""What stands for each field of a key that holds no hash: no value and no time."""
+
+
 class Online:
     """Reads rows of one store, and waits for it where it went away."""
 
@@ -35,20 +39,22 @@ class Online:
         self._exchange = Exchange(client)
 
     def rows(self, found: Sequence[bytes], fields: Sequence[bytes]) -> list[list[bytes | None]]:
-        """Fields of rows by their keys."""
+        """Fields of rows by their keys; `NO_HASH` for all fields of a key that holds something else."""
         if not found:
             return []
-        want = Want(tuple(fields))
-        return retried(lambda: self._exchange.fetch([(want, found)])[0])
+        want, no_hash = Want(tuple(fields)), list[bytes | None]([NO_HASH]) * len(fields)
+        rows = retried(lambda: self._exchange.fetch([(want, found)])[0])
+        return [row or no_hash for row in rows]
 
-    def fields(self, found: Sequence[bytes]) -> list[set[bytes]]:
-        """The names of all fields that keys hold."""
+    def fields(self, found: Sequence[bytes]) -> list[set[bytes] | None]:
+        """The names of all fields that keys hold; None for a key that holds no hash."""
 
-        def read() -> list[set[bytes]]:
+        def read() -> list[set[bytes] | None]:
             with self.client.pipeline(transaction=False) as pipe:
                 for key in found:
                     pipe.hkeys(key)
-                return [set(fields) for fields in pipe.execute()]
+                answers = keys.answers(pipe.execute(raise_on_error=False))
+            return [None if fields is None else set(fields) for fields in answers]
 
         return retried(read)
 
@@ -97,7 +103,7 @@ def differences(
     fields = encoded.fields()
     width = len(fields)
     there = online.rows(encoded.keys.to_pylist(), [*fields, *also])
-    extra = [row[width:] for row in there] if also else [[] for _ in there]
+    extra = [[None if one is NO_HASH else one for one in row[width:]] for row in there]
     here = map(list, zip(*(column.to_pylist() for column in fields.values()), strict=True))
     pairs = enumerate(zip((row[:width] for row in there) if also else there, here, strict=True))
     return [Difference(place, one, other) for place, (one, other) in pairs if one != other], extra
@@ -160,6 +166,7 @@ class Leftover:
     key: bytes
     rows: Mapping[str, Sequence[bytes]]
     orphans: Sequence[bytes]
+    is_no_hash: bool = False
 
 
 class KnownKeys:
@@ -243,12 +250,16 @@ def leftovers(
                 asked[place] = not there or any(view in there for view in views[place])
         places = list(compress(range(len(batch)), asked))
         for place, present in zip(places, online.fields([batch[place] for place in places]), strict=True):
-            rows = {view: [field for field in layouts[view].fields if field in present] for view in views[place]}
-            ours = [layout.fields for layout in layouts.values() if layout.kind == kinds[place]]
-            orphans = sorted(present.difference(others, *ours))
+            if present is None:  # nothing that is ours; it goes with the rows that it may stand for, or as a field
+                rows = {view: list(layouts[view].fields) for view in views[place]}
+                orphans = [] if rows else [NO_HASH]
+            else:
+                rows = {view: [field for field in layouts[view].fields if field in present] for view in views[place]}
+                ours = [layout.fields for layout in layouts.values() if layout.kind == kinds[place]]
+                orphans = sorted(present.difference(others, *ours))
             rows = {view: found for view, found in rows.items() if found}
             if rows or orphans:
-                yield Leftover(batch[place], rows, orphans)
+                yield Leftover(batch[place], rows, orphans, present is None)
 
 
 def hashed(found: Sequence[bytes]) -> Hashes:

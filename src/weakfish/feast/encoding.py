@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureView, RepoConfig
 from feast.feature_view import DUMMY_ENTITY_FIELD, DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
-from feast.infra.key_encoding_utils import serialize_entity_key, serialize_entity_key_prefix
+from feast.infra.key_encoding_utils import deserialize_entity_key, serialize_entity_key, serialize_entity_key_prefix
 from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -274,6 +274,14 @@ def entity_keys(view: FeatureView, config: RepoConfig, table: pa.Table | pa.Reco
         pa.scalar(tail, pa.binary()),
         pa.scalar(b"", pa.binary()),
     )
+
+
+def entity_of(key: bytes, project: str) -> dict[str, Any]:
+    """The entity of one of a project's keys, by its join keys; bytes are hexadecimal."""
+    entity = deserialize_entity_key(key.removesuffix(project.encode()), VERSION)
+    values = (getattr(value, str(value.WhichOneof("val"))) for value in entity.entity_values)
+    plain = (value.hex() if isinstance(value, bytes) else value for value in values)
+    return dict(zip(entity.join_keys, plain, strict=True))
 
 
 def _key_column(view: FeatureView, table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:

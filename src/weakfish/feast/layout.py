@@ -96,13 +96,17 @@ def answers(found: Iterable[Any], of_other_type: Any = None) -> list[Any]:
     return kept
 
 
+NO_TEXT = b"\xff"
+"""What stands for the text of a key that holds something else."""
+
+
 def text(client: redis.Redis, key: str) -> bytes | None:
-    """The text that a key holds; None where it holds none."""
+    """The text that a key holds; None where there is no such key, `NO_TEXT` where it holds something else."""
     try:
         found = client.get(key)
     except redis.ResponseError as error:
         if is_of_other_type(error):
-            return None
+            return NO_TEXT
         raise
     return found if isinstance(found, bytes) else None
 

@@ -263,7 +263,7 @@ def _delete(client: Any, found: Iterable[bytes], fields: Sequence[bytes] = ()) -
                     pipe.hdel(key, *fields)
                 else:
                     pipe.delete(key)
-            pipe.execute()
+            layout.answers(pipe.execute(raise_on_error=False))
 
 
 def read_entities(project: Project, entities: Mapping[str, str], marker: Marker | None) -> dict[str, dict[str, Any]]:

@@ -58,7 +58,7 @@ def read_marker(client: redis.Redis, name: str) -> Marker | None:
     Says on stderr that there is one of another shape.
     """
     key = keys.marker(name)
-    found = client.get(key)
+    found = keys.text(client, key)
     marker = parse_marker(found)
     if found and marker is None:
         print(
@@ -209,7 +209,7 @@ def _has_sample(client: redis.Redis, marker: Marker, sample: Mapping[str, Iterab
     with client.pipeline(transaction=False) as pipe:
         for view, key in asked:
             pipe.hexists(key, time_field(marker, view))
-        return all(pipe.execute())
+        return all(keys.answers(pipe.execute(raise_on_error=False)))
 
 
 def _has_all(client: redis.Redis, name: str, marker: Marker) -> bool:
@@ -222,7 +222,9 @@ def _has_all(client: redis.Redis, name: str, marker: Marker) -> bool:
         with client.pipeline(transaction=False) as pipe:
             for key in batch:
                 pipe.hmget(key, list(fields.values()))
-            for row in pipe.execute():
+            for row in keys.answers(pipe.execute(raise_on_error=False)):
+                if row is None:  # a key that holds no hash stands in the way of a row
+                    return False
                 for view, stamp in zip(fields, row, strict=True):
                     if stamp is not None:
                         rows[view] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -30,8 +31,8 @@ from weakfish.feast import layout as keys
 from weakfish.feast import probe
 from weakfish.feast.clients import ERRORS
 from weakfish.feast.commit import Changes, Counts, PublishingLock
-from weakfish.feast.diff import KnownKeys, Layout, Losses, Online, differences, is_most, leftovers
-from weakfish.feast.encoding import Encoded, encode, view_name
+from weakfish.feast.diff import NO_HASH, KnownKeys, Layout, Losses, Online, differences, is_most, leftovers
+from weakfish.feast.encoding import Encoded, encode, entity_of, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.registry import new_registry, quiet, replaced, views
 from weakfish.feast.retrieval import latest
@@ -246,6 +247,7 @@ class _Publication:
         self.due: list[datetime] = []
         self.until: dict[str, int] = {}
         self.losses: dict[str, Losses] = {}
+        self.no_hash: list[bytes] = []
         for view in self.served:
             self.now[view.name], due = description(contents, store, view)
             self.due += [due] if due else []
@@ -282,6 +284,7 @@ class _Publication:
                 self.store.registry.apply_materialization(view, self.name, BEGINNING, contents.as_of)
         self._clear()
         self._tell_losses()
+        self._tell_no_hash()
         due = min(self.due).isoformat() if self.due else None
         marker = Marker(contents.version, as_of, due, self.now, contents.revision, others=self.others)
         with replaced(contents.project, self.store, contents.version):
@@ -321,6 +324,7 @@ class _Publication:
                 continue
             different, others = differences(self.online, encoded, self.known.times_of_others(name))
             self.known.add(name, found, others)
+            self.no_hash += [found[d.position] for d in different if d.online[0] is NO_HASH]
             ours = [d.position for d in different if d.event_us is None or d.event_us <= until]
             newer = sorted({d.position for d in different}.difference(ours))
             losses.add(encoded, (d for d in different if d.event_us is None or d.event_us <= until))
@@ -355,6 +359,7 @@ class _Publication:
 
         others = {bytes.fromhex(field) for fields in now.values() for field in fields}
         for left in leftovers(self.online, self.name, self.known, thorough=thorough, others=others):
+            self.no_hash += [left.key] if left.is_no_hash else []
             orphans = list(left.orphans)
             for view, present in left.rows.items():
                 waiting[view, self.layouts[view].fields].append(left.key)
@@ -382,6 +387,17 @@ class _Publication:
                 features, gone = losses.most(), (removed, entities) if is_most(removed, entities) else None
                 if features or gone:
                     self.now[view]["emptied"] = {"since": since, "features": features, "removed": gone}
+
+    def _tell_no_hash(self) -> None:
+        """Say on stderr which keys held something that is no hash, and are written anew."""
+        found = sorted(set(self.no_hash))
+        if found:
+            first = ", ".join(probe.entity(entity_of(key, self.name)) for key in found[:1])
+            print(
+                f"weakfish: Of the entities' keys in the online store, {len(found):,} held no hash (first: {first}); "
+                "they are deleted and written as the feature tables have them.",
+                file=sys.stderr,
+            )
 
     def _was(self, view: str) -> Mapping[str, Any]:
         """How a view was published; empty where it was not."""

@@ -195,6 +195,14 @@ local function time_of(proto)
   return found
 end
 
+local function row_time(key, field)
+  local stored = redis.pcall('HGET', key, field)
+  if type(stored) ~= 'table' then return stored end
+  if not string.find(stored.err, 'WRONGTYPE') then return redis.call('HGET', key, field) end
+  redis.call('DEL', key)
+  return false
+end
+
 local function is_after(proto, seconds, nanos)
   local time = time_of(proto)
   if not time then return false end
@@ -203,7 +211,8 @@ end
 """
 """A ``Timestamp`` message as seconds and nanoseconds; one that is none counts as older than any.
 
-Negative numbers are read by their complement: their ten bytes as one number are more than a double holds.
+A key of another type, which can only stand in the way of a row, is deleted: it holds no row and no time. Negative
+numbers are read by their complement: their ten bytes as one number are more than a double holds.
 """
 
 PART = 40
@@ -218,7 +227,7 @@ local call, read, most = redis.call, struct.unpack, 2000
 local time_field, created_field = names[1], names[2]
 
 local function is_newer(key, proto, created)
-  local stored = call('HGET', key, time_field)
+  local stored = row_time(key, time_field)
   if not stored then return true end
   if mode == 'until' then return not is_after(stored, seconds, nanos) end
   if stored ~= proto then
@@ -278,7 +287,7 @@ local time_field, fields = ARGV[1], cmsgpack.unpack(ARGV[2])
 local seconds, nanos, most = tonumber(ARGV[3]), tonumber(ARGV[4]), 2000
 local removed = 0
 for number = 1, #KEYS do
-  local stored = redis.call('HGET', KEYS[number], time_field)
+  local stored = row_time(KEYS[number], time_field)
   if not stored or not is_after(stored, seconds, nanos) then
     for first = 1, #fields, most do
       redis.call('HDEL', KEYS[number], unpack(fields, first, math.min(first + most - 1, #fields)))
