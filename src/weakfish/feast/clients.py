@@ -42,6 +42,7 @@ ANSWER_SECONDS = 60
 ATTEMPTS = 2
 """How often a command is repeated after a connection broke."""
 
+BACKOFF = ExponentialBackoff(cap=0.2, base=0.05)
 NEVER = Retry(NoBackoff(), 0)
 
 
@@ -99,27 +100,26 @@ class Address:
         redis.RedisError, redis.exceptions.RedisClusterException
             When a cluster does not answer; other clients connect when they are first used.
         """
-        backoff = ExponentialBackoff(cap=0.2, base=0.05)
         settings: dict[str, Any] = {
+            "retry": Retry(BACKOFF, ATTEMPTS),
             **{"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": ANSWER_SECONDS},
             **self._secured(self.user, self.password, self.tls),
             **self.more,
         }
-        retry = Retry(backoff, ATTEMPTS)
         if self.kind == "cluster":
             nodes = [ClusterNode(*node) for node in self.nodes]  # type: ignore[no-untyped-call]
-            return cast(redis.Redis, RedisCluster(startup_nodes=nodes, retry=retry, **settings))
+            return cast(redis.Redis, RedisCluster(startup_nodes=nodes, **settings))
         if self.kind == "server":
-            return redis.Redis(host=self.host, port=self.port, db=self.db, retry=retry, **settings)
+            return redis.Redis(host=self.host, port=self.port, db=self.db, **settings)
         asked: dict[str, Any] = {
             **{"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS},
-            **{"retry": Retry(backoff, 0)},
+            **{"retry": Retry(BACKOFF, 0)},
             **self._secured(self.sentinel_user, self.sentinel_password, self.sentinel_tls),
         }
         sentinels = Sentinel(list(self.nodes), sentinel_kwargs=asked, **settings)  # type: ignore[no-untyped-call]
         following = Following if self.tls is None else FollowingOverTls
         made = sentinels.master_for(  # type: ignore[no-untyped-call]
-            self.primary, db=self.db, retry=retry, connection_class=following
+            self.primary, db=self.db, connection_class=following
         )
         return cast(redis.Redis, made)
 
@@ -132,8 +132,10 @@ class Address:
         return {name: value for name, value in made.items() if value}
 
     def within(self, seconds: float) -> Address:
-        """The address with the short timeouts of one who has a client waiting."""
-        timeouts = {"socket_connect_timeout": min(1.0, seconds), "socket_timeout": seconds}
+        """The address with the short timeouts of one who has a client waiting; what took that long is not repeated."""
+        timeouts: dict[str, Any] = {"socket_connect_timeout": min(1.0, seconds), "socket_timeout": seconds}
+        if self.kind != "cluster":  # whose client would not follow a failover then
+            timeouts["retry"] = Retry(BACKOFF, ATTEMPTS, (redis.ConnectionError,))
         return replace(self, more={**self.more, **timeouts})
 
 

@@ -11,6 +11,8 @@ from weakfish.errors import UserError
 
 TOKEN = "WEAKFISH_SERVE_TOKEN"  # noqa: S105 - the variable's name
 SHORTEST_TOKEN = 16
+THREADS = "request"
+"""How the names of threads begin that answer requests."""
 
 
 @dataclass(frozen=True)

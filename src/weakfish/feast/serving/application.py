@@ -28,7 +28,7 @@ from starlette.responses import Response
 from weakfish.errors import UnknownName, WeakfishError
 from weakfish.feast.clients import ERRORS
 from weakfish.feast.read_plan import ReadPlan
-from weakfish.feast.serving import ServeSettings, metrics, say
+from weakfish.feast.serving import THREADS, ServeSettings, metrics, say
 from weakfish.feast.serving.access import Authenticator, authenticator, require_permission, wrong_token
 from weakfish.feast.serving.messages import JSON, Columns, FeatureRequest, checked, document, parse, refusal, rendered
 from weakfish.feast.serving.snapshots import Snapshot, Watcher
@@ -37,6 +37,7 @@ from weakfish.project.paths import Project
 if TYPE_CHECKING:
     from feast.permissions.user import User
 
+FEATURES, HEALTH = "/get-online-features", "/health"
 CLOSE = {"Connection": "close"}
 LONGEST_PATH = 200
 """Characters of a path that the access log shows."""
@@ -53,12 +54,13 @@ class FeatureServer:
     def __init__(self, project: Project, settings: ServeSettings) -> None:
         self.project, self.settings = project, settings
         self.bearer = b"Bearer " + settings.token if settings.token else None
-        self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="request")
+        self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix=THREADS)
+        self.aside = ThreadPoolExecutor(2, thread_name_prefix=THREADS)  # for what does not wait for the store
         self.watcher: Watcher
         self.authenticator: Authenticator | None = None
         self.paths: dict[str, tuple[str, Callable[[bytes, User | None], Response]]] = {
-            "/get-online-features": ("POST", self._features),
-            "/health": ("GET", self._health),
+            FEATURES: ("POST", self._features),
+            HEALTH: ("GET", self._health),
             "/metrics": ("GET", lambda *_: Response(metrics.page(), media_type=metrics.CONTENT_TYPE)),
             "/openapi.json": ("GET", self._openapi),
         }
@@ -92,28 +94,36 @@ class FeatureServer:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await asyncio.to_thread(self.watcher.stop)
-        self.pool.shutdown()
+        for pool in (self.pool, self.aside):
+            pool.shutdown(wait=False, cancel_futures=True)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _response(self, scope: Message, receive: Any) -> Response:
         path, headers, user = scope["path"], dict(scope["headers"]), None
         run = asyncio.get_running_loop().run_in_executor
+        pool = self.pool if path == FEATURES else self.aside
         try:
-            if self.authenticator and path != "/health":
-                user = await run(self.pool, self.authenticator.user, headers)
+            if self.authenticator and path != HEALTH:
+                user = await run(pool, self.authenticator.user, headers)
             self._check(scope["method"], path, headers)
             body = b"" if scope["method"] == "GET" else await self._body(scope, receive, headers)
-            return await run(self.pool, self._answer, path, body, user)
+            return await run(pool, self._answer, path, body, user)
+        except asyncio.CancelledError:
+            say(f"A request was not finished within {self.settings.finish_seconds} seconds of the end; it got 503.")
+            return self._refused(path, refusal(503, "The server is ending; try again in a moment.", CLOSE))
         except HTTPException as refused:
-            metrics.answered(path if path in self.paths else metrics.OTHER, refused.status_code)
-            content = orjson.dumps({"detail": refused.detail})
-            return Response(content, refused.status_code, refused.headers, JSON)
+            return self._refused(path, refused)
+
+    def _refused(self, path: str, refused: HTTPException) -> Response:
+        """An answer that says why there is none, counted."""
+        metrics.answered(path if path in self.paths else metrics.OTHER, refused.status_code)
+        return Response(orjson.dumps({"detail": refused.detail}), refused.status_code, refused.headers, JSON)
 
     def _check(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Refuse a request by its head."""
         taken, _ = self.paths.get(path, ("", None))
         shown = headers.get(b"authorization", b"")
-        if self.bearer and path != "/health" and not hmac.compare_digest(shown, self.bearer):
+        if self.bearer and path != HEALTH and not hmac.compare_digest(shown, self.bearer):
             raise wrong_token()
         if not taken:
             raise refusal(404, f"There is nothing here; there are {', '.join(self.paths)}.")

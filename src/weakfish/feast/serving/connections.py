@@ -26,7 +26,7 @@ MOST_WAITING = 16
 LINGER_SECONDS = 5.0
 """How long a client that is still sending may take to read its last answer."""
 
-LAST_CALL_SECONDS = 1.0
+LAST_CALL_SECONDS = 2.0
 """How long an idle connection is kept when the server ends: its next request can be under way."""
 
 REFUSALS = {
@@ -262,7 +262,7 @@ class HttpServer(uvicorn.Server):
         for listening in sockets or []:
             listening.close()
         await asyncio.sleep(0)  # here the event loop closes its own
-        accepted = [client for queue in queues for client in _queued(queue)]
+        accepted = [client for queue in queues for client in queued(queue)]
         for client in accepted:
             await asyncio.get_running_loop().connect_accepted_socket(self._connection, client)
         await super().shutdown(sockets)
@@ -284,7 +284,7 @@ class Supervisor(multiprocess.Multiprocess):
         super().terminate_all()
 
 
-def _queued(listening: socket.socket) -> Iterator[socket.socket]:
+def queued(listening: socket.socket) -> Iterator[socket.socket]:
     """The connections that lie in a socket's queue; closes the socket."""
     with listening:
         listening.setblocking(False)

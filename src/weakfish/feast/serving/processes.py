@@ -12,7 +12,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
+import threading
+import time
 import warnings
 from typing import Any
 
@@ -21,13 +24,14 @@ from uvicorn.config import STARTUP_FAILURE
 
 from weakfish.errors import StoreError, UserError
 from weakfish.feast import probe
-from weakfish.feast.serving import TOKEN, ServeSettings, say
+from weakfish.feast.serving import THREADS, TOKEN, ServeSettings, say
 from weakfish.feast.serving.connections import Connection, HttpServer, Supervisor
 from weakfish.project.paths import Project
 
 HANGING_SECONDS = 30
 """After so many without a sign of life, a process is replaced."""
 
+THREAD_SECONDS = 0.5
 BACKLOG = 2048
 OTHER_FILES = 100
 """Files that a process has open for other things than connections: libraries, the registry, counts, logs."""
@@ -77,7 +81,10 @@ def serve(project: Project, settings: ServeSettings) -> None:
             os.environ.pop(name, None)  # of another server
         if settings.workers == 1:
             signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done
-            HttpServer(config).run([listening])
+            try:
+                HttpServer(config).run([listening])
+            finally:
+                _end_threads()
             return
         with tempfile.TemporaryDirectory(prefix="weakfish-serve-") as folder:
             os.environ.update(dict.fromkeys(FOLDERS, folder))
@@ -85,6 +92,16 @@ def serve(project: Project, settings: ServeSettings) -> None:
             supervisor.run()
             if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
                 raise StoreError("A process of the server could not start; it said why above.")
+
+
+def _end_threads() -> None:
+    """End the process here if a thread still works on a request that was given up: Python would wait for it."""
+    deadline = time.monotonic() + THREAD_SECONDS
+    while any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+        if time.monotonic() > deadline:
+            sys.stdout.flush()
+            os._exit(0)
+        time.sleep(0.01)
 
 
 def application(project: Project, settings: ServeSettings) -> Any:

@@ -104,6 +104,8 @@ class Snapshot:
 
 
 CHECK_SECONDS = 0.5
+STOP_SECONDS = 1.0
+"""How long the end of a server waits for a store that does not answer."""
 
 
 class Watcher:
@@ -130,8 +132,8 @@ class Watcher:
         self._over.set()
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
-        if self._client is not None:
+            self._thread.join(STOP_SECONDS)
+        if self._client is not None and not self._thread.is_alive():
             self._client.close()
 
     def check_now(self) -> None:
