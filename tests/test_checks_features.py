@@ -174,7 +174,7 @@ def test_what_most_entities_lost_since_the_publication_before_is_said(tmp_path: 
     assert "first_seen_at" not in check.arguments["features"]
     assert re.search(told, str(check.found))
     before = (project.reports / "publish.json").read_bytes()
-    assert publish(project) is None
+    assert not publish(project)
     assert re.search(told, of_audit(audit(project), as_json=False))
     assert (project.reports / "publish.json").read_bytes() == before
     store.hset(key_of(store, "buyer", "b3"), keys.feature_field("buyer_orders", "mean_30d"), b"\x00")

@@ -32,7 +32,7 @@ from weakfish.feast.publish import audit, publish
 from weakfish.project.paths import Project
 
 NOT_FOUND = 3  # FieldStatus of Feast
-PUBLISH = "from weakfish.feast.publish import publish; print(publish(project) is not None)"
+PUBLISH = "from weakfish.feast.publish import publish; print(bool(publish(project)))"
 
 
 @pytest.fixture

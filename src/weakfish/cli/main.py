@@ -260,7 +260,7 @@ def features(despite_gate: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @despite_gate
 def publish(rollback: str | None, as_json: bool, despite_gate: str | None) -> None:
-    """Bring the online store up to date. When nothing changed, only a probe of the server runs.
+    """Bring the online store up to date. When nothing changed, it probes the server and compares a share of the rows.
 
     Publishing ends with an audit; a difference is exit code 1.
     """
@@ -269,8 +269,8 @@ def publish(rollback: str | None, as_json: bool, despite_gate: str | None) -> No
 
     def publish_and_say(project: Project) -> bool:
         outcome = work(project, rollback)
-        click.echo(of_publication(outcome, as_json, serves=project.params.views != []))
-        return outcome is not None
+        click.echo(of_publication(outcome, as_json))
+        return bool(outcome)
 
     _stage("publish", publish_and_say, reason=despite_gate, misuse=UserError if rollback else ())
 

@@ -162,19 +162,19 @@ def _memory(client: Any) -> int | None:
         return None
 
 
-def of_publication(outcome: PublishOutcome | None, as_json: bool, serves: bool = True) -> str:
-    """A publication: what was written, or that nothing had to be; ``serves`` says whether there is any view.
+def of_publication(outcome: PublishOutcome | None, as_json: bool) -> str:
+    """A publication: what was written, or that nothing had to be; None where there is no view.
 
     As JSON: ``changed``, and if so ``version``, ``as_of``, ``revision`` (``name``, ``commit``, or null) and ``rows``:
-    per view those ``written``, ``unchanged``, ``removed``, and ``left`` as a service pushed them.
+    per view those ``written``, ``unchanged``, ``removed``, and ``left`` as a service pushed them. Else how many of the
+    ``rows`` were ``compared``.
     """
     if as_json:
-        said = {"changed": False} if outcome is None else {"changed": True, **outcome.as_json()}
-        return json.dumps(said, indent=2, sort_keys=True)
+        return json.dumps(outcome.as_json() if outcome is not None else {"changed": False}, indent=2, sort_keys=True)
     if outcome is None:
-        if not serves:
-            return "There is nothing to publish: `views` in params.yaml is empty."
-        return "Nothing changed: the online store holds what is to be published."
+        return "There is nothing to publish: `views` in params.yaml is empty."
+    if outcome.counts is None:
+        return _nothing_changed(outcome)
     marker = outcome.marker
     lines = [f"Published version {marker.version[:12]} as of {marker.as_of}, all rows audited"]
     for view, rows in outcome.counts.items():
@@ -189,6 +189,17 @@ def of_publication(outcome: PublishOutcome | None, as_json: bool, serves: bool =
             f"This is {name} (commit {commit[:7]}); the next `weakfish publish` restores the version in the work tree."
         )
     return "\n".join(lines)
+
+
+def _nothing_changed(outcome: PublishOutcome) -> str:
+    if outcome.share is None:
+        return f"Nothing changed: all {outcome.compared:,} rows online were compared with the feature tables."
+    from weakfish.contracts.publications import SHARES
+
+    return (
+        f"Nothing changed, and {outcome.compared:,} of {outcome.rows:,} rows (share {outcome.share + 1} of {SHARES}) "
+        "are online as the last audit found them; the next run compares the next share."
+    )
 
 
 def of_audit(receipt: Receipt, as_json: bool) -> str:

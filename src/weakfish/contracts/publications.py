@@ -223,10 +223,17 @@ def write_publication(project: Rooted, name: str, marker: Marker, audit: Mapping
 class Receipt:
     """``.weakfish/published/<project>.json``: an audit of what was published, so that it need not be made again.
 
+    While nothing changes, each `weakfish publish` compares the rows of one share with it, the next one each time.
+
     Attributes
     ----------
     marker : str
         The digest of all that the store said of itself.
+    shares : dict
+        By view, for each share the sum of its equal rows' fingerprints, as `weakfish.feast.probe.fingerprint` makes
+        them.
+    turn : int
+        The share that is compared next.
     audit : dict
         The result, as ``reports/publish.json`` has it; see `Audit`.
     sample : dict
@@ -237,11 +244,18 @@ class Receipt:
     marker: str
     audit: dict[str, Any]
     sample: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    shares: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    turn: int = 0
 
     @property
     def passed(self) -> bool:
         """Whether all rows were as the feature tables have them."""
         return bool(self.audit.get("passed"))
+
+
+SHARES = 10
+"""Shares of the rows, by their keys, of which a publication that finds nothing changed compares one: ten compare all.
+"""
 
 
 def receipt_file(project: Rooted, name: str) -> Path:
@@ -254,7 +268,10 @@ def read_receipt(project: Rooted, name: str, marker: str) -> Receipt | None:
     try:
         found = read_json(receipt_file(project, name))
         sample = {view: [bytes.fromhex(key) for key in keys] for view, keys in found["sample"].items()}
-        receipt = Receipt(found["version"], found["marker"], dict(found["audit"]), sample)
+        shares = {view: list(map(int, sums)) for view, sums in found["shares"].items()}
+        receipt = Receipt(
+            found["version"], found["marker"], dict(found["audit"]), sample, shares, int(found["turn"]) % SHARES
+        )
     except (TableError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
     return receipt if receipt.marker == marker else None

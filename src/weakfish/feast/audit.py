@@ -13,6 +13,7 @@ from zlib import crc32
 from weakfish.feast.adapter import plain_store
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import redis
 from feast import FeatureStore, FeatureView, RepoConfig
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
@@ -20,12 +21,12 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 
-from weakfish.contracts.publications import Marker, Receipt
+from weakfish.contracts.publications import SHARES, Marker, Receipt
 from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.feast.clients import retried
 from weakfish.feast.diff import Difference, KnownKeys, Layout, Online, differences, leftovers
 from weakfish.feast.encoding import entity_of
-from weakfish.feast.probe import BAD, event_time
+from weakfish.feast.probe import BAD, BETWEEN, event_time, fingerprint, share_of
 from weakfish.feast.publication import Contents, batches
 from weakfish.feast.registry import quiet, views
 from weakfish.project.runs import Progress
@@ -77,7 +78,8 @@ def audit(contents: Contents, client: redis.Redis, store: FeatureStore, marker: 
             result[view]["emptied"] = content["emptied"]
     passed = not any(of["sample"]["different"] or any(of["rows"][kind] for kind in BAD) for of in result.values())
     sample = {view: [key for _, key in each.sample] for view, each in found.items()}
-    return Receipt(marker.version, marker.digest(), {"passed": passed, "views": result}, sample)
+    shares = {view: each.shares for view, each in found.items()}
+    return Receipt(marker.version, marker.digest(), {"passed": passed, "views": result}, sample, shares)
 
 
 class Findings:
@@ -87,6 +89,8 @@ class Findings:
     ----------
     sample : list of tuple
         The checksums and keys of the rows that plain Feast reads too.
+    shares : list of int
+        By share, the sum of the fingerprints of rows that are equal.
     otherwise : set of bytes
         The keys that plain Feast read otherwise than the table has them. It reads more rows than those of the sample,
         how many depends on their order; of those that are equal only the sample counts, so that audits repeat.
@@ -96,6 +100,7 @@ class Findings:
         self.counts = {name: Counter[str]() for name in (None, TIMES, *features)}
         self.sample: list[tuple[int, bytes]] = []
         self.otherwise: set[bytes] = set()
+        self.shares = [0] * SHARES
         self._project = project
         self._first: dict[tuple[str | None, str], list[bytes]] = defaultdict(list)
 
@@ -160,6 +165,9 @@ def _view(
         wrong = {difference.position for difference in different}
         same = [position for position in range(len(encoded)) if position not in wrong]
         found.counts[None]["equal"] += len(same)
+        whole = pc.binary_join_element_wise(*encoded.fields().values(), BETWEEN).to_pylist()
+        for position in same:
+            found.shares[share_of(keys[position])] += fingerprint(keys[position], whole[position])
         sampled = [same[place] for place in found.take(keys[position] for position in same)]
         if sampled:
             rows = batch.take(pa.array(sampled, pa.int64()))

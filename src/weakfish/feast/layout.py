@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -72,11 +72,13 @@ def join_keys(key: bytes, project: str) -> tuple[str, ...] | None:
     return tuple(names) if names and key[position:] == project.encode() else None
 
 
-def of_project(client: redis.Redis, project: str) -> Iterator[bytes]:
-    """All entity keys of a project, each once."""
+def of_project(
+    client: redis.Redis, project: str, wanted: Callable[[bytes], bool] = lambda key: True
+) -> Iterator[bytes]:
+    """All entity keys of a project that are wanted, each once."""
     seen: set[bytes] = set()
     for key in client.scan_iter(match=b"*" + _literally(project.encode()), count=10_000):
-        if key not in seen and join_keys(key, project) is not None:
+        if key not in seen and wanted(key) and join_keys(key, project) is not None:
             seen.add(key)
             yield key
 

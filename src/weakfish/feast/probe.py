@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import redis
 import yaml
 
 from weakfish.contracts.manifests import FEATURES
-from weakfish.contracts.publications import Marker, Receipt, parse_marker, read_receipt
+from weakfish.contracts.publications import SHARES, Marker, Receipt, parse_marker, read_receipt
 from weakfish.contracts.record import utc
 from weakfish.errors import StoreError, TableError
 from weakfish.feast import layout as keys
@@ -231,6 +232,49 @@ def _has_all(client: redis.Redis, name: str, marker: Marker) -> bool:
                         time, limit = event_time(stamp), until[view]
                         owned[view] += time is None or limit is None or time <= limit
     return all(owned[view] <= content["entities"] <= rows[view] for view, content in marker.views.items())
+
+
+def share_of(key: bytes) -> int:
+    """The share of the rows that a key's are in."""
+    return crc32(key) % SHARES
+
+
+BETWEEN, ABSENT = b"\0", b"\xff"
+"""What stands between the fields of a row, and for one that is not there, when a fingerprint is made of them."""
+
+
+def fingerprint(key: bytes, fields: bytes) -> int:
+    """What tells a row from what it is no longer, given all its fields with `BETWEEN` between them."""
+    return crc32(fields, crc32(key))
+
+
+def audited_share(client: redis.Redis, name: str, marker: Marker, known: Receipt) -> int | None:
+    """How many rows of the share whose turn it is are online as the audit found them; None where one is not.
+
+    Rows that a service pushed since take the place of others, so they are a difference too.
+    """
+    fields = {view: [*keys.fields(of.get("online_name", view), of["features"])] for view, of in marker.views.items()}
+    until = {view: marker.until(view) for view in marker.views}
+    sums, rows = dict.fromkeys(marker.views, 0), 0
+    for batch in keys.batches(keys.of_project(client, name, lambda key: share_of(key) == known.turn)):
+        asked = [(key, view) for key in batch for view in _views_of(keys.join_keys(key, name), marker)]
+        with client.pipeline(transaction=False) as pipe:
+            for key, view in asked:
+                pipe.hmget(key, fields[view])
+            answers = keys.answers(pipe.execute(raise_on_error=False))
+        for (key, view), row in zip(asked, answers, strict=True):
+            if row is None:
+                return None
+            time, limit = None if row[0] is None else event_time(row[0]), until[view]
+            if row[0] is None or (time is not None and limit is not None and time > limit):
+                continue
+            sums[view] += fingerprint(key, BETWEEN.join(ABSENT if field is None else field for field in row))
+            rows += 1
+    return rows if all(sums[view] == sums_of[known.turn] for view, sums_of in known.shares.items()) else None
+
+
+def _views_of(kind: tuple[str, ...] | None, marker: Marker) -> list[str]:
+    return [view for view, content in marker.views.items() if tuple(content["join_keys"]) == kind]
 
 
 def time_field(marker: Marker, view: str) -> str:

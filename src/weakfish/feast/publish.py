@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -16,11 +16,11 @@ import redis
 from weakfish.contracts.gate import require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import feature_tables
-from weakfish.contracts.publications import Marker, Receipt, read_receipt, write_publication, write_receipt
+from weakfish.contracts.publications import SHARES, Marker, Receipt, read_receipt, write_publication, write_receipt
 from weakfish.errors import CheckFailed, StoreError
 from weakfish.feast import server
 from weakfish.feast.clients import explained
-from weakfish.feast.probe import failure, is_current, read_marker, settings
+from weakfish.feast.probe import audited_share, failure, is_current, read_marker, settings
 from weakfish.project.paths import Project
 from weakfish.project.runs import locked
 
@@ -30,20 +30,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PublishOutcome:
-    """What a publication did: what the store now holds, and what became of each view's rows."""
+    """What a publication did: what the store now holds, and what became of each view's rows.
+
+    It is false where nothing was published, because nothing had changed. Then ``compared`` says how many of the rows
+    were compared, of which ``share``; None where all were.
+    """
 
     marker: Marker
-    counts: dict[str, Counts] = field(default_factory=dict)
+    counts: dict[str, Counts] | None = None
+    compared: int = 0
+    share: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.counts is not None
+
+    @property
+    def rows(self) -> int:
+        """The rows that were published, each an entity of a view."""
+        return sum(view["entities"] for view in self.marker.views.values())
 
     def as_json(self) -> dict[str, Any]:
-        """``version``, ``as_of``, ``revision``, and the rows of each view: written, unchanged, removed, left."""
+        """``version``, ``as_of``, ``revision``, and the rows of each view: written, unchanged, removed, left.
+
+        Where nothing was published, the rows that were ``compared`` and how many there are, ``rows``.
+        """
+        if self.counts is None:
+            return {"changed": False, "compared": self.compared, "rows": self.rows}
         rows = {view: vars(counts) for view, counts in self.counts.items()}
         marker = self.marker
-        return {"version": marker.version, "as_of": marker.as_of, "revision": marker.revision, "rows": rows}
+        said = {"version": marker.version, "as_of": marker.as_of, "revision": marker.revision, "rows": rows}
+        return {"changed": True, **said}
 
 
 def publish(project: Project, rollback: str | None = None) -> PublishOutcome | None:
-    """Bring registry and online store up to date; None when they were.
+    """Bring registry and online store up to date; None when there is no view to serve.
+
+    While nothing changed, one share of the rows is compared with what the last audit found, the next one each time, or
+    all rows with the tables where there was no audit here. Where that finds a difference, all is compared and written.
 
     Writes ``reports/publish.json`` (docs/store.md has its fields) and the ledger, the same bytes each time while
     nothing changes.
@@ -74,8 +97,9 @@ def publish(project: Project, rollback: str | None = None) -> PublishOutcome | N
             _report(project, name, Receipt("", "", {"passed": True, "views": {}}), Marker("", ""))
             return None
         with _client(project) as client:
-            marker, outcome = None if rollback else read_marker(client, name), None
-            if marker is None or not is_current(project, client, name, marker):
+            marker = None if rollback else read_marker(client, name)
+            outcome = _unchanged(project, client, name, marker) if marker else None
+            if marker is None or outcome is None:
                 # What follows imports Feast, which a probe of what did not change does without.
                 from weakfish.feast.commit import publishing_lock
                 from weakfish.feast.publication import Contents, at_revision, publication, tidy
@@ -90,6 +114,26 @@ def publish(project: Project, rollback: str | None = None) -> PublishOutcome | N
             _report(project, name, known, marker)
             check(known)
             return outcome
+
+
+def _unchanged(project: Project, client: redis.Redis, name: str, marker: Marker) -> PublishOutcome | None:
+    """What was compared where nothing changed, as far as that can be seen; None where something did.
+
+    A difference is remembered as a failed audit, after which a publication compares all rows.
+    """
+    if not is_current(project, client, name, marker):
+        return None
+    known = read_receipt(project, name, marker.digest())
+    if known is None:
+        known = _audited(project, client, name, marker)
+        equal = sum(view["rows"]["equal"] for view in known.audit["views"].values())
+        return PublishOutcome(marker, compared=equal) if known.passed else None
+    compared = audited_share(client, name, marker, known)
+    if compared is None:
+        write_receipt(project, name, replace(known, audit={**known.audit, "passed": False}))
+        return None
+    write_receipt(project, name, replace(known, turn=(known.turn + 1) % SHARES))
+    return PublishOutcome(marker, compared=compared, share=known.turn)
 
 
 def audit(project: Project) -> Receipt:
