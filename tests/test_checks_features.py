@@ -15,9 +15,11 @@ from weakfish.checks.accept import accept_baseline
 from weakfish.checks.reported import feature_checks, serving_checks
 from weakfish.checks.validate import validate
 from weakfish.cli.store import of_audit, of_publication
+from weakfish.contracts.publications import ENOUGH_ENTITIES
 from weakfish.contracts.tables import partitions, read_partition, read_table, write_partition
 from weakfish.contracts.verdicts import Check
 from weakfish.feast import layout as keys
+from weakfish.feast.diff import is_most
 from weakfish.feast.publish import audit, publish
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
@@ -161,9 +163,11 @@ def emptied(project: Project, buyers: int) -> int:
 
 def test_what_most_entities_lost_since_the_publication_before_is_said(tmp_path: Path, store: redis.Redis) -> None:
     project = shop(tmp_path / "shop")
+    table(project.root, "buyer_orders", "buyer", [f"b{number}" for number in range(90)])
     assert publish(project)
     assert "served_change(buyer_orders)" not in said(project), "there was nothing before"
-    had = emptied(project, buyers=12)
+    had = emptied(project, buyers=90)
+    assert had >= ENOUGH_ENTITIES
     outcome = publish(project)
     since = "buyer_orders: since the publication as of 2024-02-10 08:30 UTC"
     told = f"{since} .*orders_7d became 0 or null for {had} of {had}"
@@ -183,12 +187,22 @@ def test_what_most_entities_lost_since_the_publication_before_is_said(tmp_path: 
     assert re.search(told, str(said(project)["served_change(buyer_orders)"].found))
 
 
-def test_what_few_entities_lost_is_not(tmp_path: Path, store: redis.Redis) -> None:
+@pytest.mark.parametrize(("there", "lose"), [(90, 3), (90, 35), (33, 33), (12, 12), (5, 3)])
+def test_what_few_entities_lost_or_all_of_a_few_is_not(
+    tmp_path: Path, store: redis.Redis, there: int, lose: int
+) -> None:
     project = shop(tmp_path / "shop")
+    table(project.root, "buyer_orders", "buyer", [f"b{number}" for number in range(there)])
     assert publish(project)
-    emptied(project, buyers=3)
+    had = emptied(project, buyers=lose)
+    assert (had >= ENOUGH_ENTITIES) == (there == 90)
     assert publish(project)
     assert "served_change(buyer_orders)" not in said(project)
+
+
+def test_it_takes_thirty_entities_to_speak_of_most_of_them() -> None:
+    assert ENOUGH_ENTITIES == 30
+    assert (is_most(16, 30), is_most(15, 30), is_most(29, 29), is_most(3, 5)) == (True, False, False, False)
 
 
 def said(project: Project) -> dict[str, Check]:

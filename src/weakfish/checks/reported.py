@@ -21,7 +21,14 @@ from weakfish.checks.gates import verdict_of
 from weakfish.checks.gold_checks import LABELS, checks_on_test
 from weakfish.contracts.figures import percent
 from weakfish.contracts.manifests import FEATURES, TRAINING
-from weakfish.contracts.publications import PUBLICATIONS, AuditCounts, AuditedView, Emptied, Publication
+from weakfish.contracts.publications import (
+    ENOUGH_ENTITIES,
+    PUBLICATIONS,
+    AuditCounts,
+    AuditedView,
+    Emptied,
+    Publication,
+)
 from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.contracts.reports import Metric, Metrics, TaskMetrics, read_report, report_file
 from weakfish.contracts.tables import open_partition, read_partition
@@ -87,7 +94,7 @@ def _lost(view: str, emptied: Emptied) -> Check:
         observed=round(lost, 6),
         threshold=0.5,
         found=emptied.sentence(view),
-        detects="A feature that more than half of the entities lost.",
+        detects=f"A feature that more than half of the entities lost, where {ENOUGH_ENTITIES} or more had it.",
     )
 
 

@@ -128,9 +128,19 @@ class AuditSample:
     first: Sequence[dict[str, Any]] = ()
 
 
+ENOUGH_ENTITIES = 30
+"""Entities that had something, below which nothing is said of how many lost it.
+
+Of a few, most have no event in a quiet month: where each of 5 has none with a chance of 30 %, most of them lose their
+counts in one publication of 6; of 30, in one of 150.
+"""
+
+
 @dataclass(frozen=True)
 class Emptied:
     """What most entities lost from one publication to the next, as pairs of how many lost it and how many had it.
+
+    It takes `ENOUGH_ENTITIES` that had it.
 
     Attributes
     ----------

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import redis
 from feast.protos.feast.types.Value_pb2 import Value
 
+from weakfish.contracts.publications import ENOUGH_ENTITIES
 from weakfish.feast import layout as keys
 from weakfish.feast.clients import retried
 from weakfish.feast.encoding import Encoded
@@ -118,9 +119,6 @@ NOTHING = pa.array(
 )
 """Values that say nothing: null, 0 and false."""
 
-ENOUGH = 5
-"""Entities that it takes to speak of most of them."""
-
 
 class Losses:
     """Counts, by feature, the values that were something online and are to be nothing."""
@@ -147,7 +145,7 @@ class Losses:
 
 def is_most(lost: int, had: int) -> bool:
     """Whether so many are most of them, and enough to say so."""
-    return had >= ENOUGH and 2 * lost > had
+    return had >= ENOUGH_ENTITIES and 2 * lost > had
 
 
 def _is_nothing(column: pa.Array) -> pa.Array:
