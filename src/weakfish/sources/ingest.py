@@ -226,9 +226,9 @@ class _Spill:
 
 def _coded(rows: pa.Table, plain: Collection[str]) -> pa.Table:
     """Rows with dictionary-encoded texts, but for those of ``plain`` columns."""
+    texts = {field.name for field in rows.schema if pa.types.is_string(field.type)} - set(plain)
+    others = [name for name in rows.column_names if name not in texts]
+    copied = rows.select(others).take(pa.array(range(rows.num_rows), pa.int64()))  # else they keep all that was read
     return pa.table(
-        {
-            name: column.dictionary_encode() if pa.types.is_string(column.type) and name not in plain else column
-            for name, column in zip(rows.column_names, rows.columns, strict=True)
-        }
+        {name: rows[name].dictionary_encode() if name in texts else copied[name] for name in rows.column_names}
     )

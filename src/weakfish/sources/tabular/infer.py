@@ -42,10 +42,13 @@ ROWS = 20_000
 FILES = 50
 """How many files are looked at, the first, the last and others in even distance."""
 
-SAMPLE_BYTES = 1 << 27
+SAMPLE_BYTES = 1 << 26
 """How many bytes of rows are looked at in all, `LONG` characters of each value."""
 
-LONG = 1 << 16
+LONG = 1 << 14
+
+MOST_COLUMNS = 1_000
+"""How many columns a project is proposed for: each is described, searched for functions, and has expectations."""
 
 HEAD = 1 << 18
 
@@ -130,7 +133,7 @@ def infer(
     parts = [_rows(file, reader, settings, rejects, most, size) for file in chosen]
     rows = pa.concat_tables(parts)
     if not rows.num_rows:
-        raise SourceError(_why_none(chosen, rejects))
+        raise SourceError(_why_none(chosen, rejects, formats[0]))
     mark = decimal_mark(map(pa.ChunkedArray.combine_chunks, rows.columns)) if formats[0] == "csv" else None
     if mark == "," and "decimal" not in dialects.settings:
         dialects.settings["decimal"] = mark
@@ -273,7 +276,7 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
     Raises
     ------
     SourceError
-        When there are none, or a file has none that another has.
+        When there are none, or more than `MOST_COLUMNS`, or a file has none that another has.
     """
     headers: dict[str, str] = {}
     left_out: dict[str, None] = {}
@@ -294,6 +297,11 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
             of_files[file.name] = set(map(plain, names))
     if kind == "jsonl" and len(headers) > MOST_KEYS:
         return _whole(dialects)
+    if len(headers) > MOST_COLUMNS:
+        raise SourceError(
+            f"The files have {len(headers):,} columns, and a project is proposed for {MOST_COLUMNS:,} at most; bring "
+            "files with the columns that matter."
+        )
     if not headers:
         what = f"{files[0].name} is" if len(files) == 1 else f"All {len(files)} files are"
         raise SourceError(f"{what} empty or without names of columns; name files with rows.")
@@ -321,11 +329,13 @@ def _whole(dialects: Dialects) -> tuple[dict[str, str], list[str], list[str]]:
     return {WHOLE: WHOLE}, [note], [WHOLE]
 
 
-def _why_none(files: Sequence[RawFile], rejects: Rejects) -> str:
+def _why_none(files: Sequence[RawFile], rejects: Rejects, kind: str) -> str:
     """That there are no rows, by the first line that is none."""
     first = next((reject for reject in rejects.kept if reject.kind == "line"), None)
     if first is None:
         return f"{files[0].name} has a header and no rows; name files with rows."
+    if kind == "parquet":
+        return f"No row of the files can be read: {first.file}, {first.reason}; write them in smaller parts, or anew."
     return (
         f"No line of the files is a row: {first.file}, line {first.line}, {first.reason}; --delimiter, --quote, "
         "--header and --skip say how they are written."

@@ -23,12 +23,9 @@ from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.charsets import is_utf8
 from weakfish.sources.tabular.json_documents import DEEPEST, Document, documents, elements, spans_lines
-from weakfish.sources.tabular.pieces import Bad, Piece, Rejects, Tally
+from weakfish.sources.tabular.pieces import TOLD, Bad, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import RawFile, Text, first_end, last_end
 from weakfish.sources.tabular.settings import TabularSettings
-
-TOLD = 1_000
-"""How many keys of a file that are no columns are named."""
 
 GUESSED_FROM = 100
 """How many lines tell what types to ask the fast reader for."""

@@ -1,7 +1,8 @@
 """Parquet as pieces of columns, bounded in rows and bytes; rows that cannot be read are rejects by row group.
 
 A few bytes of a file may stand for gigabytes of values: dictionary-encoded texts therefore stay so while they are read,
-and their lengths say how many rows are a piece. Of other columns the footer says how many values and bytes they have.
+and their lengths say how many rows are a piece. Of other columns the footer says how many values and bytes they have,
+and `parquet_pages` what is unpacked at once.
 
 Lines are rows here, counted from 1. Fields of structures are columns, as inner objects of JSON are.
 """
@@ -9,8 +10,10 @@ Lines are rows here, counted from 1. Fields of structures are columns, as inner 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,9 +21,11 @@ import pyarrow.parquet as pq
 from weakfish.contracts.tables import decoded, parts_of
 from weakfish.errors import SourceError
 from weakfish.sources.tabular.jsonl import MANY, Path, header_of
-from weakfish.sources.tabular.pieces import LONGEST, Piece, Rejects, Tally, places_of
+from weakfish.sources.tabular.parquet_pages import too_large
+from weakfish.sources.tabular.pieces import LONGEST, Bad, Piece, Rejects, Tally, places_of
 from weakfish.sources.tabular.raw_files import RawFile
 from weakfish.sources.tabular.settings import TabularSettings
+from weakfish.sources.tabular.types import least_bytes, too_long
 
 ROWS = 1 << 14
 BYTES = 1 << 25
@@ -59,13 +64,18 @@ def read_parquet(file: RawFile, settings: TabularSettings, rejects: Rejects, tal
         parquet = pq.ParquetFile(file.path, read_dictionary=sorted(texts), **_HOW)
     except _BROKEN as error:
         raise _unreadable(file, error) from error
-    with parquet:
+    with parquet, file.path.open("rb") as raw:
         if not groups:
             rejects.note(file.name, "is empty: it has no rows")
         first = 1
         for number, rows in enumerate(groups):
             tally.lines += max(rows, 0)
-            yield from _group(parquet, number, (first, rows), wanted, (file, rejects, tally))
+            group = parquet.metadata.row_group(number)
+            if rows > 0 and (reason := too_large(raw.fileno(), group, parquet.schema, _places(group, wanted))):
+                rejects.line(file.name, first, f"row group {number + 1} {reason}", "", rows, rows)
+                tally.rejected += rows
+            else:
+                yield from _group(parquet, number, (first, rows), wanted, (file, rejects, tally, settings))
             first += rows
 
 
@@ -74,10 +84,10 @@ def _group(
     number: int,
     place: tuple[int, int],
     wanted: dict[str, Path],
-    told: tuple[RawFile, Rejects, Tally],
+    told: tuple[RawFile, Rejects, Tally, TabularSettings],
 ) -> Iterator[Piece]:
     """The rows of a row group; what is lost of it is one reject that spans the rows."""
-    (first, rows), (file, rejects, tally) = place, told
+    (first, rows), (file, rejects, tally, settings) = place, told
     done = 0
     reason = "ends before all its rows are read"
     names = list(map(header_of, wanted.values()))
@@ -96,15 +106,47 @@ def _group(
         if done + batch.num_rows > rows:
             reason = f"holds more rows than the {rows} that the file states"
             break
+        longest, bad = settings.max_value_bytes, list[Bad]()
+        columns = {column: _bounded(column, values, longest, bad) for column, values in columns.items()}
         for begin, count in parts_of(list(columns.values()), batch.num_rows, BYTES):
             start = first + done
             done += count
             tally.rows += count
             part = {column: decoded(values.slice(begin, count)) for column, values in columns.items()}
-            yield Piece(part, count, range(start, first + done))
+            here = [replace(one, row=one.row - begin) for one in bad if begin <= one.row < begin + count]
+            yield Piece(part, count, range(start, first + done), tuple(here))
     if done < rows:
         rejects.line(file.name, first + done, f"row group {number + 1} {reason}", "", rows - done, rows - done)
         tally.rejected += rows - done
+
+
+def _bounded(column: str, values: pa.Array, longest: int, bad: list[Bad]) -> pa.Array:
+    """A column without values that are longer than one may be, before anything copies them; ``bad`` gets them."""
+    sizes = least_bytes(values)
+    wrong = sizes > longest if sizes is not None else np.zeros(0, np.bool_)
+    if not wrong.any():
+        return values
+    for row in map(int, np.flatnonzero(wrong)):
+        bad.append(Bad(row, column, too_long(longest), _beginning(values[row])))
+    return values.take(pa.array(np.arange(len(values)), mask=wrong))
+
+
+def _beginning(value: pa.Scalar) -> bytes:
+    """What a text or bytes begin with; nothing of lists and structures."""
+    value = value.value if pa.types.is_dictionary(value.type) else value
+    return bytes(memoryview(value.as_buffer())[:1000]) if hasattr(value, "as_buffer") else b""
+
+
+def _places(group: pq.RowGroupMetaData, wanted: dict[str, Path]) -> list[int]:
+    """The places of all that is stored of the columns."""
+    names = set(map(header_of, wanted.values()))
+    paths = [group.column(place).path_in_schema for place in range(group.num_columns)]
+    return [place for place, path in enumerate(paths) if is_of(path, names)]
+
+
+def is_of(path: str, names: set[str]) -> bool:
+    """Whether what is stored under a path belongs to one of the columns."""
+    return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
 def _of_dictionaries(metadata: pq.FileMetaData, names: set[str]) -> set[str]:
@@ -132,7 +174,7 @@ def _rows_at_once(group: pq.RowGroupMetaData, names: set[str]) -> int:
     for place in range(group.num_columns):
         chunk = group.column(place)
         path = chunk.path_in_schema
-        if not any(path == name or path.startswith(f"{name}.") for name in names):
+        if not is_of(path, names):
             continue
         values = max(chunk.num_values, 0) / rows
         listed = path not in names

@@ -92,11 +92,17 @@ def places_of(
     for name in settings.columns:
         if name not in places and name not in file.hive:
             rejects.lacks(file.name, name)
-    for name in dict.fromkeys(header):
-        if name and settings.column_of(name) is None:
-            rejects.left_out(file.name, name)
+    others = [name for name in dict.fromkeys(header) if name and settings.column_of(name) is None]
+    for name in others[:TOLD]:
+        rejects.left_out(file.name, name)
+    if len(others) > TOLD:
+        reason = f"has {len(others) - TOLD:,} more columns that are not in source.columns; they are left out"
+        rejects.note(file.name, reason)
     return places
 
+
+TOLD = 1_000
+"""How many columns or keys of a file that are not in the settings are named."""
 
 CHARACTERS = 200
 """How much is kept of what stood there, escaped."""

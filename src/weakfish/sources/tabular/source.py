@@ -36,6 +36,7 @@ from weakfish.sources.tabular.types import (
     is_bytes,
     is_long,
     leads_with_zero,
+    too_long,
     why,
 )
 
@@ -267,7 +268,7 @@ def _reasons(found: Converted, kind: Kind, how: Conversion, given: pa.DataType) 
     bad = found.texts.filter(found.bad)
     usual, others, other = why(kind, how), pa.repeat(False, len(bad)), ""
     if pa.types.is_string(bad.type) and kind == "string" and pc.any(is_long(bad, how), min_count=0).as_py():
-        others, other = is_long(bad, how), f"is longer than {how.longest:,} bytes (source.max_value_bytes)"
+        others, other = is_long(bad, how), too_long(how.longest)
     elif is_bytes(given):
         others, other = pc.starts_with(bad, NOT_TEXT), "is bytes that are not UTF-8"
     elif kind == "time" and how.time_zone != "UTC" and len(bad):

@@ -10,6 +10,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -130,6 +132,30 @@ def as_text(values: pa.Array) -> pa.Array:
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether a type is that of bytes."""
     return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary))
+
+
+def least_bytes(values: pa.Array) -> npt.NDArray[np.int64] | None:
+    """How many bytes each value has as text at least; None where it may be one, as of numbers."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        sizes = least_bytes(values.dictionary)
+        return None if sizes is None else np.append(sizes, 0)[np.asarray(pc.fill_null(values.indices, len(sizes)))]
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or is_bytes(kind):
+        return np.asarray(pc.fill_null(pc.cast(pc.binary_length(values), pa.int64()), 0))
+    if pa.types.is_struct(kind):
+        fields = [sizes for field in values.flatten() if (sizes := least_bytes(field)) is not None]
+        return sum(fields[1:], start=fields[0]) if fields else None
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        ends, items = np.asarray(values.offsets), least_bytes(values.values)
+        if items is None:
+            return np.diff(ends).astype(np.int64) * len("0, ")
+        return np.diff(np.append(0, np.cumsum(items + len('"", ')))[ends])
+    return None
+
+
+def too_long(longest: int) -> str:
+    """Why a value is bad that is longer than one may be."""
+    return f"is longer than {longest:,} bytes (source.max_value_bytes)"
 
 
 def _typed(values: pa.Array, kind: str, how: Conversion) -> pa.Array | None:
