@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from feast import FeatureStore
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from redis.crc import key_slot
 from servers import (
     Server,
@@ -188,3 +190,23 @@ def test_a_cluster_of_which_a_part_is_down_is_told_and_recovers(
             wait_until(cluster_is, first, "ok")
         assert client.get(name) == b"1"
         client.delete(name)
+
+
+def test_a_key_that_holds_no_hash_cannot_be_read_and_is_replaced(
+    two: tuple[Project, Project], client: redis.Redis
+) -> None:
+    project = two[0]
+    assert publish(project)
+    shops = [{"shop": "s0"}, {"shop": "s1"}]
+    feast = FeatureStore(repo_path=str(project.root / "feature_repo"))
+    want = feast.get_online_features(["shop_orders:first_seen_at"], shops).proto
+    key = next(key for key in keys.of_project(client, "shop") if key.endswith(b"s0shop"))
+    client.delete(key)
+    client.set(key, "hello")
+    client.delete(keys.marker("shop"))
+    client.rpush(keys.marker("shop"), "hello")
+    found = feast.get_online_features(["shop_orders:first_seen_at"], shops).proto.results[1]
+    assert list(found.statuses) == [FieldStatus.INVALID, FieldStatus.PRESENT]
+    assert publish(project)
+    assert feast.get_online_features(["shop_orders:first_seen_at"], shops).proto == want
+    assert not publish(project)
