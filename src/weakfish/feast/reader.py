@@ -144,9 +144,10 @@ class OnlineReader:
         """A view's part of rows without what cannot be read, of which the log is told, and what that is."""
         found, lost = mended(rows, view, start, time)
         self.log.tell(
-            (view.name, view.features[number], key)
-            for key, of_row in zip(keys, lost, strict=True)
-            for number in sorted(of_row)
+            (view.name, feature, key)
+            for key, row, of_row in zip(keys, found, lost, strict=True)
+            if of_row
+            for feature in (["*"] if row[-1] is None else [view.features[number] for number in sorted(of_row)])
         )
         return found, lost
 

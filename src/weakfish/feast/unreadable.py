@@ -157,7 +157,10 @@ class Log:
         self._began, self._named, self._others = float("-inf"), 0, 0
 
     def tell(self, found: Iterable[tuple[str, str, bytes]], now: float | None = None) -> None:
-        """Name values by view, feature and key; ``now`` is in seconds, those of the monotonic clock by default."""
+        """Name values by view, feature (``*`` for all of a row) and key.
+
+        ``now`` is in seconds, those of the monotonic clock by default.
+        """
         now = time.monotonic() if now is None else now
         with self._lock:
             if now - self._began >= MINUTE:
