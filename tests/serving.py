@@ -28,6 +28,7 @@ from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, Map,
 from listening import free_port
 from projects import BIN, write
 
+from weakfish.feast import server
 from weakfish.project.paths import Project
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -36,14 +37,23 @@ BUYERS = [f"b{number}" for number in range(8)]
 SHOPS = [1, 2, 3, -5, 2**62]
 
 
-def repository(root: Path, redis_port: Callable[[Project], int]) -> Project:
-    """A project in the new folder ``root`` with a registry and rows; ``root/plain`` is the same for plain Feast."""
+def embedded(project: Project) -> str:
+    """Port and password of a project's embedded server, as Feast writes them."""
+    found = server.start(project).address
+    return f"{found.port},password={found.password}"
+
+
+def repository(root: Path, redis: Callable[[Project], int | str]) -> Project:
+    """A project in the new folder ``root`` with a registry and rows; ``root/plain`` is the same for plain Feast.
+
+    ``redis`` gives the port of its server, and what Feast needs to know beside it.
+    """
     orders = Path(__file__).parent / "orders"
     root.mkdir(parents=True)
     for file in ("params.yaml", "dvc.yaml"):
         shutil.copy(orders / file, root)
     (root / "data/registry").mkdir(parents=True)
-    port = redis_port(Project(root))
+    port = redis(Project(root))
     ours = "{type: weakfish.feast.online.ProjectRedisOnlineStore}"
     theirs = f'{{type: redis, connection_string: "127.0.0.1:{port}"}}'
     for folder, online in (("feature_repo", ours), ("plain", theirs)):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from projects import BIN
-from serving import BUYERS, NOW, ORDERS, SHOPS, Site, feast_serving, plain, quiet, repository, serving, until
+from serving import BUYERS, NOW, ORDERS, SHOPS, Site, embedded, feast_serving, plain, quiet, repository, serving, until
 
 from weakfish.feast import server
 from weakfish.project.paths import Project
@@ -30,7 +30,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WEAKFISH_REDIS", raising=False)
         patch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
-        found = repository(root, lambda project: server.start(project).address.port)
+        found = repository(root, embedded)
         yield found
         server.stop(found)
 

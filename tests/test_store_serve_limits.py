@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from serving import BUYERS, SHOPS, Site, repository, serving, until
+from serving import BUYERS, SHOPS, Site, embedded, repository, serving, until
 
 from weakfish.feast import server
 from weakfish.project.paths import Project
@@ -29,7 +29,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WEAKFISH_REDIS", raising=False)
         patch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
-        found = repository(tmp_path_factory.mktemp("serve") / "project", lambda one: server.start(one).address.port)
+        found = repository(tmp_path_factory.mktemp("serve") / "project", embedded)
         yield found
         server.stop(found)
 

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from weakfish.feast.publish import PublishOutcome
 
 
+OPEN = (
+    "All users of this machine can read and write it: an older version started it, without a password. Run `weakfish "
+    "online stop`, then `weakfish online start`."
+)
+
+
 @click.group(cls=WholeHelp)
 def online() -> None:
     """The online store: start and stop the embedded server, see what is published, read an entity."""
@@ -35,6 +41,8 @@ def start() -> None:
         return
     found = server.start(project)
     click.echo(f"The embedded server answers at {found.address} (process {found.pid}).")
+    if server.is_open(found):
+        click.echo(OPEN)
 
 
 @online.command()
@@ -57,6 +65,8 @@ def status(as_json: bool) -> None:
         click.echo("The embedded server does not run; `weakfish online start` starts it, and so does publishing.")
         return
     click.echo(f"{found['server'].capitalize()} server at {found['address']}")
+    if found["without_password"]:
+        click.echo(OPEN)
     if found["under_way"]:
         click.echo("A publication is under way or was cut off; `weakfish publish` goes on from there.")
     if not found["version"]:
@@ -131,7 +141,7 @@ def _status(project: Project) -> dict[str, Any]:
         "running": address is not None,
         "address": str(address) if address else None,
         **{"version": None, "as_of": None, "current": False, "views": {}, "keys": 0},
-        **{"memory_bytes": None, "under_way": False},
+        **{"memory_bytes": None, "under_way": False, "without_password": found is not None and server.is_open(found)},
     }
     if address is None:
         return result

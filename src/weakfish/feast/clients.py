@@ -434,6 +434,7 @@ def _causes(address: Address, error: Exception, said: str) -> list[tuple[bool, s
     return [
         (lost and login, f"has Sentinels that refuse the login; correct {VARIABLE}_SENTINEL_USER and _PASSWORD"),
         (lost, f"{gone}; wait for the failover, or correct {VARIABLE}"),
+        (login and address.embedded, "refuses its password; run `weakfish online stop`, then try again"),
         (login, f"refuses the login ({said}); correct {VARIABLE}_USER and {VARIABLE}_PASSWORD"),
         (isinstance(error, NoPermissionError), f"denies its user a command ({said}); docs/store.md lists all needed"),
         (

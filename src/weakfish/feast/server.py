@@ -1,8 +1,14 @@
-"""The embedded server: a Redis of the project's own, which starts when nothing names another and outlives the stage."""
+"""The embedded server: a Redis of the project's own, which starts when nothing names another and outlives the stage.
+
+Its password is made at its first start, lies in a file that its user alone can read, and reaches it over stdin. A
+server of an older version has none, and is used as it is until it is stopped.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -12,13 +18,13 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar, cast
 
 import redis
 
 from weakfish.errors import StoreError, TableError
 from weakfish.feast.clients import NEVER, VARIABLE, Address, configured, external
-from weakfish.files import read_json, write_json
+from weakfish.files import read_json, whole_file, write_json
 from weakfish.project.paths import Project
 from weakfish.project.runs import has_ended, locked
 
@@ -32,6 +38,9 @@ PORTS = range(21000, 31000)
 PORTS_TO_TRY = 20
 SECONDS = 30
 """What starting, loading and ending may take."""
+
+LISTENS = "0A"
+"""A socket's state in ``/proc/net/tcp``."""
 
 RECORD = "server.json"
 ANSWER_SECONDS = 5.0
@@ -61,6 +70,20 @@ def folder(project: Project) -> Path:
     return project.data / "online"
 
 
+def password_file(project: Project) -> Path:
+    """Where the embedded server's password lies; outside of its data, which may be deleted while it runs."""
+    return project.root / ".weakfish" / "online" / "password"
+
+
+def is_open(server: Server) -> bool:
+    """Whether it answers without the password."""
+    with redis.Redis(server.address.host, server.address.port, socket_timeout=ANSWER_SECONDS, retry=NEVER) as client:
+        try:
+            return bool(client.ping())
+        except redis.AuthenticationError:
+            return False
+
+
 def running(project: Project) -> Server | None:
     """The project's embedded server, if it runs and answers."""
     return next((found for port in _ports(project) if (found := _seen(project, port))), None)
@@ -82,9 +105,9 @@ def start(project: Project) -> Server:
 
 
 def stop(project: Project) -> bool:
-    """End the embedded server; False when none runs."""
+    """End the embedded server; False when none runs. Raises `StoreError` when it does not answer or does not end."""
     with locked(project, "online", wait=True):
-        found = running(project)
+        found = _recorded(project) or running(project)
         if found:
             _end(found)
         (folder(project) / RECORD).unlink(missing_ok=True)
@@ -106,32 +129,95 @@ def _recorded(project: Project) -> Server | None:
         raise StoreError(
             f"The embedded server (process {pid}) does not answer at {HOST}:{port}; end that process and try again."
         ) from error
+    except redis.AuthenticationError as error:
+        raise StoreError(
+            f"The embedded server (process {pid}) has another password than {password_file(project)}; end that process "
+            "and try again."
+        ) from error
     return found if found and found.pid == pid else None
 
 
 def _seen(project: Project, port: int) -> Server | None:
     try:
         return _own(project, port, seconds=1)
-    except redis.TimeoutError:
+    except (redis.TimeoutError, redis.AuthenticationError):
         return None
 
 
 def _own(project: Project, port: int, seconds: float) -> Server | None:
-    """The server on a port, if it is one that keeps its data in this project's folder."""
+    """The server on a port, if it is one that keeps its data in this project's folder.
+
+    Raises
+    ------
+    redis.TimeoutError, redis.AuthenticationError
+        When it does not answer, or wants another password.
+    """
+    password = _password(project)
+    if password and _is_of_another_user(project, port):  # who would learn it
+        return None
+    try:
+        return _identified(project, port, seconds, password)
+    except redis.AuthenticationError:
+        return _identified(project, port, seconds, None)
+
+
+def _identified(project: Project, port: int, seconds: float, password: str | None) -> Server | None:
     client = redis.Redis(
-        HOST, port, socket_connect_timeout=seconds, socket_timeout=seconds, retry=NEVER, decode_responses=True
+        HOST,
+        port,
+        password=password,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
+        retry=NEVER,
+        decode_responses=True,
     )
     try:
         _polled(lambda: _has_loaded(client))
         mark = client.config_get("pidfile").get("pidfile", "")
         pid = int(client.info("server")["process_id"])
-    except redis.TimeoutError:
+    except (redis.TimeoutError, redis.AuthenticationError):
         raise
     except (redis.RedisError, OSError, ValueError, KeyError):
         return None
     finally:
         client.close()
-    return Server(Address(HOST, port, embedded=True), pid) if mark == _mark(project) else None
+    return Server(Address(HOST, port, password=password, embedded=True), pid) if mark == _mark(project) else None
+
+
+def _password(project: Project) -> str | None:
+    try:
+        return password_file(project).read_text(encoding="ascii") or None
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise StoreError(
+            f"{password_file(project)} cannot be read: another user started the embedded server; work as that user, or "
+            f"let {VARIABLE} name a Redis."
+        ) from error
+
+
+def _new_password(project: Project) -> str:
+    file, password = password_file(project), secrets.token_hex(32)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.chmod(0o700)
+    with whole_file(file) as part:
+        part.touch(0o600)
+        part.write_text(password, encoding="ascii")
+    return password
+
+
+def _is_of_another_user(project: Project, port: int) -> bool:
+    """Whether who listens on a port is neither us nor the password's owner; other systems than Linux do not say it."""
+    known = {os.getuid(), password_file(project).stat().st_uid}
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for _, local, _, state, _, _, _, user, *_ in map(str.split, lines):
+            if local.endswith(f":{port:04X}") and state == LISTENS and int(user) not in known:
+                return True
+    return False
 
 
 def _mark(project: Project) -> str:
@@ -164,10 +250,12 @@ def _launch(project: Project) -> Server:
     executable = program()
     home = folder(project).resolve()
     home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    password = _password(project) or _new_password(project)
     for port in _ports(project):
         if not is_free(port):
             continue
-        process = spawn(executable, home, port)
+        process = spawn(executable, home, port, password)
 
         def answered(port: int = port, process: subprocess.Popen[bytes] = process) -> Server | int | None:
             found = _seen(project, port)
@@ -198,20 +286,27 @@ def _end(server: Server) -> None:
         raise StoreError(f"The embedded server (process {server.pid}) did not end within {SECONDS} s; end it yourself.")
 
 
-def spawn(executable: Path, home: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start the server in a session of its own, so that it outlives the stage, with no open file of ours."""
+def spawn(executable: Path, home: Path, port: int, password: str) -> subprocess.Popen[bytes]:
+    """Start the server in a session of its own, so that it outlives the stage, with no open file of ours.
+
+    All users see its arguments, so the password comes over stdin, and its files are its user's alone.
+    """
     settings: dict[str, object] = {"bind": HOST, "port": port, "dir": home, "appendonly": "yes", "save": ""}
     settings["pidfile"] = home / PID
     arguments = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
     with (home / LOG).open("wb") as log:
-        return subprocess.Popen(
-            [executable, *arguments],
+        process = subprocess.Popen(
+            [executable, "-", *arguments],
             cwd=home,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
+    with contextlib.suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as stdin:
+        stdin.write(f'requirepass "{password}"\n'.encode())
+    return process  # one that has ended already said why in its log
 
 
 def program() -> Path:
