@@ -190,6 +190,8 @@ def test_a_stage_at_work_is_no_verdict_yet(root: Path) -> None:
     lock.write_text(str(os.getpid()))
     assert (overall(root).verdict, overall(root).headline) == ("warned", "Still running")
     assert (states(root)["label"], states(root)["evaluate"]) == ("running", "not run")
+    os.utime(lock, (0, 0))  # the number is another process's now
+    assert overall(root).what[0] == "`label` began and never ended: it was killed."
 
 
 def test_a_gate_that_renders_before_it_exits_has_failed(root: Path) -> None:

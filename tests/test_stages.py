@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from forks import ended, forked
 from in_process import run_here
-from projects import contents, replace, tiny, weakfish
+from projects import command, contents, replace, tiny, weakfish
 
 from weakfish.contracts.tables import TIME, read_table
-from weakfish.project.runs import temporary_folder
+from weakfish.project.runs import existed, sweep, temporary_folder
 
 STAGES = (
     ["ingest"],
@@ -169,6 +172,37 @@ def test_a_partition_may_be_a_day_or_a_year_and_labels_are_the_same(
     assert len(staged) == {"day": 30, "year": 2}[partition]
     labels, by_month = (read_table(folder / "data/labels/fraud").sort_by("order_id") for folder in (root, done))
     assert labels == by_month
+
+
+def test_a_number_that_another_process_has_now_is_of_a_process_that_has_ended(tmp_path: Path) -> None:
+    """Process 1 is another user's where tests do not run as root: it cannot be signalled, and lives."""
+    init = psutil.Process(1).create_time()
+    assert (existed(1, init + 10), existed(1, init - 10)) == (True, False)
+    assert (existed(os.getpid(), time.time()), existed(os.getpid(), init - 10)) == (True, False)
+    assert not existed(2**40, time.time())
+    for name, written in (("a-1-x", init - 10), (f"b-{os.getpid()}-x", 0.0), ("c-1-x", time.time()), ("notes", 0.0)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (written, written))
+    sweep(tmp_path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["c-1-x", "notes"]
+
+
+def test_what_feast_keeps_of_a_killed_process_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tiny(tmp_path / "orders")
+    code = "import os, weakfish.feast.registry; print(os.environ['PROMETHEUS_MULTIPROCESS_DIR'], flush=True); "
+    environment = {"TMPDIR": str(tmp_path / "system"), "PYTHONSAFEPATH": "1"}
+    monkeypatch.delenv("PROMETHEUS_MULTIPROCESS_DIR", raising=False)  # of this process, which may have imported Feast
+    (tmp_path / "system").mkdir()
+    killed = command(root, sys.executable, "-c", code + "os.kill(os.getpid(), 9)", **environment)
+    left = Path(killed.stdout.strip())
+    assert left.is_dir()
+    assert left.parent == root / ".weakfish/tmp"
+    ended_well = command(root, sys.executable, "-c", code, **environment)
+    assert Path(ended_well.stdout.strip()).parent == root / ".weakfish/tmp"
+    assert list((root / ".weakfish/tmp").iterdir()) == []
+    assert list((tmp_path / "system").glob("*feast*")) == []
 
 
 def test_temporary_folders_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import math
 import os
 import re
 import signal
+import socket
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -412,7 +414,11 @@ def test_the_second_of_two_publishers_on_a_server_is_told_who_works(
     store.set(keys.lock("shop"), json.dumps({"host": "elsewhere", "pid": 7, "token": "x"}), ex=30)
     with pytest.raises(StoreError, match="Process 7 on elsewhere is publishing to this online store; wait"):
         publish(project)
-    store.delete(keys.lock("shop"))
+    here = {"host": socket.gethostname(), "pid": os.getpid(), "token": "x"}
+    store.set(keys.lock("shop"), json.dumps({**here, "since": time.time()}), ex=30)
+    with pytest.raises(StoreError, match=f"Process {os.getpid()} on"):
+        publish(project)
+    store.set(keys.lock("shop"), json.dumps({**here, "since": 0}), ex=30)  # of a process whose number is ours now
     assert publish(project)
 
 

@@ -101,6 +101,16 @@ def test_a_stale_record_and_a_foreign_program_on_its_port_are_seen_through(proje
         second = server.start(project)
         assert second.address.port != first.address.port
     server.stop(project)
+    with socket.socket() as silent:  # takes connections and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        stale = {"host": "127.0.0.1", "port": silent.getsockname()[1], "pid": os.getpid(), "program": "x"}
+        (project.data / "online/server.json").write_text(json.dumps(stale))
+        with pytest.raises(StoreError, match="does not answer"):
+            server.start(project)
+        os.utime(project.data / "online/server.json", (0, 0))  # the number is another process's now
+        assert server.start(project).pid != os.getpid()
+        server.stop(project)
     with redis_server(tmp_path / "redis") as other:
         stale = {"host": "127.0.0.1", "port": port(other), "pid": os.getpid(), "program": "x"}
         (project.data / "online/server.json").write_text(json.dumps(stale))

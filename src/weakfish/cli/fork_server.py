@@ -175,12 +175,15 @@ def _process(process: int) -> tuple[str, int] | None:
 
 def _serve(place: Path, owner: int) -> None:
     """Fork a process per stage until the owner is gone or the code on disk is another one."""
+    import psutil
+
+    caller = psutil.Process(owner)  # and no later process of its number
     server, code, environment = os.getpid(), _version(), _lasting(os.environ)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(place))
     listener.listen(8)
     try:
-        while _lives(owner):
+        while caller.is_running():
             _reap()
             if not select.select([listener], [], [], 0.5)[0]:
                 continue
@@ -277,16 +280,6 @@ def _version() -> list[tuple[str, int, int]]:
     root = Path(__file__).parents[1]
     stats = [(str(file), file.stat()) for file in sorted(root.rglob("*.py"))]
     return [(file, found.st_mtime_ns, found.st_size) for file, found in stats]
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 if __name__ == "__main__":

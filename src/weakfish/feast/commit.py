@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast.clients import ERRORS, retried
 from weakfish.feast.writer import Change
+from weakfish.project.runs import existed
 
 SECONDS = 60
 """How long a lock lives that nobody renews."""
@@ -32,7 +34,7 @@ class PublishingLock:
 
     def __init__(self, client: redis.Redis, name: str) -> None:
         self.client, self.key = client, keys.lock(name)
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "token": secrets.token_hex(8)}
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time(), "token": secrets.token_hex(8)}
         self.value = json.dumps(holder).encode()
         self.writing = threading.Lock()
         self._ended = threading.Event()
@@ -94,16 +96,11 @@ def _living_holder(held: bytes | str | None) -> str | None:
         return None
     try:
         holder = json.loads(held)
-        host, process = holder["host"], int(holder["pid"])
+        host, process, began = holder["host"], int(holder["pid"]), float(holder.get("since", time.time()))
     except (ValueError, TypeError, KeyError):
         return "Another publisher"
-    if host == socket.gethostname():
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
+    if host == socket.gethostname() and not existed(process, began):
+        return None
     return f"Process {process} on {host}"
 
 

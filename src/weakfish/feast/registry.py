@@ -10,7 +10,6 @@ import io
 import logging
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -32,6 +31,7 @@ from weakfish.feast.definitions import refuse_registry
 from weakfish.feast.probe import repository, settings, stamp_file
 from weakfish.files import sha256, whole_file, write_json
 from weakfish.project.paths import Project
+from weakfish.project.runs import temporary_folder
 
 KINDS = get_args(FeastObject)
 """All kinds of objects that Feast has. A kind missing here is dropped, and a dropped permission lets everyone in."""
@@ -66,8 +66,8 @@ def new_registry(source: Project, project: Project) -> Iterator[FeatureStore]:
 @contextmanager
 def historical_store(project: Project) -> Iterator[FeatureStore]:
     """A Feast store that knows the project's definitions and has no online store; raises as `new_registry`."""
-    with tempfile.TemporaryDirectory(prefix="weakfish-registry-") as folder, quiet():
-        yield _applied(project, Path(folder) / "registry.db", online=False)
+    with temporary_folder(project.temporary, "registry") as folder, quiet():
+        yield _applied(project, folder / "registry.db", online=False)
 
 
 def open_store(project: Project, *, online_only: bool = False) -> FeatureStore:

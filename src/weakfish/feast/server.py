@@ -26,7 +26,7 @@ from weakfish.errors import StoreError, TableError
 from weakfish.feast.clients import NEVER, VARIABLE, Address, configured, external
 from weakfish.files import read_json, whole_file, write_json
 from weakfish.project.paths import Project
-from weakfish.project.runs import has_ended, locked
+from weakfish.project.runs import existed, has_ended, locked
 
 T = TypeVar("T")
 
@@ -117,11 +117,12 @@ def stop(project: Project) -> bool:
 def _recorded(project: Project) -> Server | None:
     """The server that the record names, if it still is that server; raises `StoreError` when it lives but is stuck."""
     try:
-        record = read_json(folder(project) / RECORD)
+        file = folder(project) / RECORD
+        record = read_json(file)
         port, pid = int(record["port"]), int(record["pid"])
     except (TableError, KeyError, TypeError, ValueError):
         return None
-    if has_ended(pid):
+    if has_ended(pid) or not existed(pid, file.stat().st_mtime):
         return None
     try:
         found = _own(project, port, ANSWER_SECONDS)

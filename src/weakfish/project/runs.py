@@ -144,9 +144,9 @@ def mend_locks_of_dvc(project: Project) -> None:
     while file.is_file():
         try:
             written, found = file.stat().st_mtime, json.loads(file.read_text(encoding="utf-8"))
-            writing = {path: by for path, by in found.get("write", {}).items() if _existed(by["pid"], written)}
+            writing = {path: by for path, by in found.get("write", {}).items() if existed(by["pid"], written)}
             reading = found.get("read", {}).items()
-            reading = {path: [by for by in of if _existed(by["pid"], written)] for path, of in reading}
+            reading = {path: [by for by in of if existed(by["pid"], written)] for path, of in reading}
         except (ValueError, AttributeError, KeyError, TypeError):
             if time.monotonic() < deadline:  # another DVC may be writing it at this moment
                 time.sleep(POLL_SECONDS)
@@ -160,35 +160,49 @@ def mend_locks_of_dvc(project: Project) -> None:
 
 
 def drop_parts(project: Project) -> None:
-    """Delete the unfinished files of processes that were killed; see `weakfish.files.whole_file`."""
+    """Delete what processes that were killed left: unfinished files (`weakfish.files.whole_file`), and folders."""
+    sweep(project.temporary)
     for folder in (project.data, project.reports, project.root / "validation", project.root / ".weakfish"):
         for part in folder.rglob(".*.part-*"):
             process = part.name.rpartition("-")[2]
             with contextlib.suppress(FileNotFoundError):
-                if process.isdigit() and part.is_file() and not _existed(int(process), part.stat().st_mtime):
+                if process.isdigit() and part.is_file() and not existed(int(process), part.stat().st_mtime):
                     part.unlink()
 
 
 @contextmanager
 def temporary_folder(home: Path, name: str) -> Iterator[Path]:
     """A folder below ``home`` that goes with the block; those of the same name that killed processes left go, too."""
+    folder = lasting_folder(home, name)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def lasting_folder(home: Path, name: str) -> Path:
+    """As `temporary_folder`, for whoever deletes it himself; a later one of the name does where he was killed."""
     home.mkdir(parents=True, exist_ok=True)
+    sweep(home, name)
+    return Path(tempfile.mkdtemp(prefix=f"{name}-{os.getpid()}-", dir=home))
+
+
+def sweep(home: Path, name: str = "*") -> None:
+    """Delete the temporary folders below ``home`` that killed processes left, those of one name or of all."""
     for left in home.glob(f"{name}-*-*"):
-        process = left.name.removeprefix(f"{name}-").partition("-")[0]
+        process = left.name.rsplit("-", 2)[1]
         with contextlib.suppress(FileNotFoundError):
-            if process.isdigit() and not _existed(int(process), left.stat().st_mtime):
+            if process.isdigit() and not existed(int(process), left.stat().st_mtime):
                 shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{name}-{os.getpid()}-", dir=home) as folder:
-        yield Path(folder)
 
 
-def _existed(process: int, written: float) -> bool:
+def existed(process: int, written: float) -> bool:
     """Whether a process existed when a file was written that names it."""
     import psutil
 
     try:
         begun: float = psutil.Process(process).create_time()
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
         return False
     return begun <= written + CLOCK_SECONDS
 

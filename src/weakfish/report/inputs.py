@@ -26,7 +26,7 @@ from weakfish.errors import WeakfishError
 from weakfish.project.freshness import REPORT, Lock, LockedFile, stale_stages
 from weakfish.project.git import git_output
 from weakfish.project.paths import Project
-from weakfish.project.runs import lock_file
+from weakfish.project.runs import existed, lock_file
 from weakfish.project.stages import stage_of, stages_of
 
 if TYPE_CHECKING:
@@ -273,13 +273,11 @@ class RunRecords:
         return Stop(stage, self.position(stage), state, run)
 
     def _is_running(self, stage: str) -> bool:
+        file = lock_file(Project(self.root), stage)
         try:
-            os.kill(int(lock_file(Project(self.root), stage).read_text()), 0)
-        except PermissionError:
-            return True
-        except (OSError, ValueError, OverflowError):
+            return existed(int(file.read_text()), file.stat().st_mtime)
+        except (OSError, ValueError):
             return False
-        return True
 
     def _state(self, stage: str, since: datetime | None) -> str:
         run = self.runs.get(stage)

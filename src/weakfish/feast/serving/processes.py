@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -27,6 +28,7 @@ from weakfish.feast import probe
 from weakfish.feast.serving import THREADS, TOKEN, ServeSettings, say
 from weakfish.feast.serving.connections import Connection, HttpServer, Supervisor
 from weakfish.project.paths import Project
+from weakfish.project.runs import temporary_folder
 
 HANGING_SECONDS = 30
 """After so many without a sign of life, a process is replaced."""
@@ -86,8 +88,8 @@ def serve(project: Project, settings: ServeSettings) -> None:
             finally:
                 _end_threads()
             return
-        with tempfile.TemporaryDirectory(prefix="weakfish-serve-") as folder:
-            os.environ.update(dict.fromkeys(FOLDERS, folder))
+        with temporary_folder(Path(tempfile.gettempdir()), "weakfish-serve") as folder:
+            os.environ.update(dict.fromkeys(FOLDERS, str(folder)))
             supervisor = Supervisor(config, [listening])
             supervisor.run()
             if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
@@ -106,7 +108,10 @@ def _end_threads() -> None:
 
 def application(project: Project, settings: ServeSettings) -> Any:
     """The ASGI application of one process."""
+    from weakfish.feast import place_counts
     from weakfish.feast.serving import metrics  # noqa: F401 - before Feast, which has other plans for counts
+
+    place_counts()
     from weakfish.feast.serving.application import FeatureServer
 
     if settings.workers > 1:

@@ -139,17 +139,18 @@ def least_bytes(values: pa.Array) -> npt.NDArray[np.int64] | None:
     kind = values.type
     if pa.types.is_dictionary(kind):
         sizes = least_bytes(values.dictionary)
-        return None if sizes is None else np.append(sizes, 0)[np.asarray(pc.fill_null(values.indices, len(sizes)))]
+        places = np.asarray(pc.fill_null(pc.cast(values.indices, pa.int64()), -1))  # of the zero at the end, for null
+        return None if sizes is None else np.take(np.append(sizes, 0), places)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or is_bytes(kind):
-        return np.asarray(pc.fill_null(pc.cast(pc.binary_length(values), pa.int64()), 0))
+        return np.asarray(pc.fill_null(pc.binary_length(values), 0), np.int64)
     if pa.types.is_struct(kind):
         fields = [sizes for field in values.flatten() if (sizes := least_bytes(field)) is not None]
-        return sum(fields[1:], start=fields[0]) if fields else None
+        return np.sum(fields, axis=0, dtype=np.int64) if fields else None
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
         ends, items = np.asarray(values.offsets), least_bytes(values.values)
         if items is None:
             return np.diff(ends).astype(np.int64) * len("0, ")
-        return np.diff(np.append(0, np.cumsum(items + len('"", ')))[ends])
+        return np.asarray(np.diff(np.append(0, np.cumsum(items + len('"", ')))[ends]), np.int64)
     return None
 
 
