@@ -17,7 +17,7 @@ import redis
 from feast import FeatureStore
 from in_process import run_here
 from serving import serving
-from stores import dump, port, redis_server, shop
+from stores import dump, port, redis_server, report, shop
 
 from weakfish.errors import CheckFailed, StoreError
 from weakfish.feast import layout
@@ -76,7 +76,10 @@ def cases(folder: Path) -> Iterator[Callable[[random.Random], str]]:
                 run_here(project.root, ["audit"])
                 now = dump(client)
                 differing = [key for key in good if isinstance(good[key], dict) and now.get(key) != good[key]]
-                assert not differing, f"after publishing {differing[0]!r} still differs, with {sorts}"
+                left = sum(
+                    view["rows"].get("newer", 0) for view in report(project)["audit"]["views"].values()
+                )  # whose time is a later one now
+                assert len(differing) <= left, f"after publishing {differing[0]!r} still differs, with {sorts}"
                 return ", ".join(sorts)
 
             with contextlib.chdir(project.root):

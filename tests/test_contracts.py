@@ -134,6 +134,9 @@ STATED: dict[str, Any] = {"version": "v", "as_of": "", "views": {"t": VIEW}, "un
         json.dumps(STATED | {"views": {"t": VIEW | {"until": "later"}}}),
         json.dumps(STATED | {"under_way": {"until": ["t"]}}),
         json.dumps(STATED | {"color": "green"}),
+        json.dumps(STATED | {"revision": "HEAD"}),
+        json.dumps(STATED | {"revision": {"name": "HEAD"}}),
+        json.dumps(STATED | {"due": "soon"}),
         "\ud800",
     ],
 )

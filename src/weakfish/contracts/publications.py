@@ -90,6 +90,8 @@ class _UnderWay:
 class _Shape:
     version: str
     as_of: str
+    due: Time | None = None
+    revision: Rollback | None = None
     views: dict[str, _View] = field(default_factory=dict)
     under_way: _UnderWay | None = None
     others: dict[str, _Other] = field(default_factory=dict)

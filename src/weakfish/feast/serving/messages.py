@@ -128,8 +128,12 @@ class JsonValues:
     fits: Callable[[Any], bool] = lambda value: True
 
 
+HUGE = 10**308
+"""Whole numbers from here on are beyond what a float holds, and so can be no value of any type."""
+
+
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    return type(value) is float or (type(value) is int and abs(value) < HUGE)
 
 
 def _is_finite(value: Any) -> bool:
