@@ -74,6 +74,13 @@ def test_the_probe_sees_a_key_that_holds_no_hash(project: Project, store: redis.
     assert dump(store) == held
 
 
+def test_the_probe_sees_one_of_an_entity_that_no_table_has(project: Project, store: redis.Redis) -> None:
+    held = dump(store)
+    put(store, "string", key_of(store, "b4").replace(b"b4shop", b"b?shop"))
+    assert publish(project)
+    assert dump(store) == held
+
+
 @pytest.mark.parametrize("kind", PUT)
 def test_what_a_key_of_an_unknown_entity_holds_is_unexpected_and_removed(
     project: Project, store: redis.Redis, kind: str

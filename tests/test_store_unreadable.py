@@ -187,6 +187,16 @@ def test_a_key_that_holds_no_hash_is_invalid_as_a_whole(
     assert ask(ours) == want
 
 
+def test_connections_outlive_keys_that_hold_no_hash(ours: FeatureStore, server: redis.Redis, row: bytes) -> None:
+    server.delete(row)
+    server.set(row, "hello")
+    ours.get_online_features(FEATURES, {"driver_id": DRIVERS})
+    before = server.info("stats")["total_connections_received"]
+    for _ in range(3):
+        ours.get_online_features(FEATURES, {"driver_id": DRIVERS})
+    assert server.info("stats")["total_connections_received"] == before
+
+
 def test_ten_thousand_entities_are_answered_around_one_broken_value(
     ours: FeatureStore, server: redis.Redis, row: bytes
 ) -> None:
