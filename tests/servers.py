@@ -48,11 +48,12 @@ def certificates(folder: Path) -> Certificates:
         subprocess.run([machine.program("openssl"), *arguments], check=True, capture_output=True)
 
     openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key)
-    openssl("req", "-x509", "-key", key, "-days", "1", "-subj", "/CN=authority", "-out", authority)
+    usage = ["-addext", "keyUsage=critical,keyCertSign"]  # which Python 3.13 asks of an authority
+    openssl("req", "-x509", "-key", key, "-days", "1", "-subj", "/CN=authority", *usage, "-out", authority)
     made = Certificates(authority, folder / "server.pem", folder / "client.pem", key)
     for name, file in (("localhost", made.server), ("client", made.client)):
         asked, extension = folder / f"{name}.csr", folder / f"{name}.ext"
-        extension.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        extension.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
         openssl("req", "-new", "-key", key, "-subj", f"/CN={name}", "-out", asked)
         signed = ["-CA", authority, "-CAkey", key, "-CAcreateserial", "-days", "1", "-extfile", extension]
         openssl("x509", "-req", "-in", asked, *signed, "-out", file)

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,18 +158,18 @@ def at_revision(project: Project, name: str, called: str | None = None) -> Conte
     UserError
         When git does not know the revision, DVC's cache no longer has its feature tables, or they cannot be published.
     """
-    revision = Revision(project, name)
-    home = folder(project) / revision.commit
-    if not home.is_dir():
-        with whole_folder(home) as part:
-            _lay_out(revision, part)
-    source = Project(home)
-    today, then = (probe.settings(each)["project"] for each in (project, source))
-    if today != then:
-        raise UserError(f"At {revision.name} the Feast project was {then}, not {today}; name a later revision.")
-    named = {"name": called or revision.name, "commit": revision.commit}
-    version = probe.digest(["rollback", revision.commit, probe.FORMAT])
-    return Contents(project, source, version, _as_of(source, revision), named)
+    with closing(Revision(project, name)) as revision:
+        home = folder(project) / revision.commit
+        if not home.is_dir():
+            with whole_folder(home) as part:
+                _lay_out(revision, part)
+        source = Project(home)
+        today, then = (probe.settings(each)["project"] for each in (project, source))
+        if today != then:
+            raise UserError(f"At {revision.name} the Feast project was {then}, not {today}; name a later revision.")
+        named = {"name": called or revision.name, "commit": revision.commit}
+        version = probe.digest(["rollback", revision.commit, probe.FORMAT])
+        return Contents(project, source, version, _as_of(source, revision), named)
 
 
 def tidy(project: Project, marker: Marker) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -244,7 +245,8 @@ def diff(project: Project, task: str, name: str) -> dict[str, Any]:
     TableError
         When labels or votes in the work tree are missing or do not fit together.
     """
-    return _Diff(project, task, Revision(project, name)).run()
+    with closing(Revision(project, name)) as revision:
+        return _Diff(project, task, revision).run()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ _LATER = "name a later revision, or commit dvc.lock if no commit has it yet."
 
 
 class Revision:
-    """What git and DVC track of a project at a git revision.
+    """What git and DVC track of a project at a git revision, until `close`.
 
     Tables that the cache lacks come from the default remote, where the project has one.
 
@@ -56,7 +56,12 @@ class Revision:
             raise UserError(f"At {name} the project had no DVC pipeline yet; name a later revision.") from error
         self._git, self._sources = files, root
         self._root = root.relative_to(repository.root_dir)
-        self._files = DVCFileSystem(repository)
+        self._repository, self._files = repository, DVCFileSystem(repository)
+
+    def close(self) -> None:
+        """Close DVC's databases."""
+        self._files.close()
+        self._repository.close()
 
     def partitions(self, table: str) -> list[str]:
         """The partitions of a table, by name."""
