@@ -269,6 +269,23 @@ def test_what_the_system_refuses_is_a_sentence_with_the_path(project: Path) -> N
     assert "the file would be larger than this process may write; put that right and run this again." in done.stderr
 
 
+def test_init_names_the_folder_whose_disk_refuses_and_leaves_nothing_there(tmp_path: Path) -> None:
+    lines = [f"o{n},2024-01-{n % 28 + 1:02},{n % 9},{'ab'[n % 2]}" for n in range(60)]
+    write(tmp_path / "a.csv", "\n".join(["id,at,amount,kind", *lines, ""]))
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+
+    command = [BIN / "weakfish", "init", "new/shop", "--from", "a.csv", "--yes", "--classes", "task=a,b"]
+    done = subprocess.run(command, cwd=tmp_path, preexec_fn=limited, capture_output=True, text=True, timeout=120)
+    assert done.returncode == WeakfishError.exit_code, done.stderr
+    said = (
+        "cannot be written to: the file would be larger than this process may write; put that right and run this again."
+    )
+    assert f"weakfish: {tmp_path / 'new/shop'} {said}" in done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a device that is always full")
 def test_a_full_disk_says_what_is_free(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as full, Path("/dev/full").open("wb", buffering=0) as stream:

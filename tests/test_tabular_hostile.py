@@ -26,6 +26,8 @@ from weakfish.errors import ParamsError, SourceError
 from weakfish.sources.ingest import _coded
 from weakfish.sources.tabular import TabularSource, infer, json_documents, parquet_pages
 from weakfish.sources.tabular import parquet as reader_of_parquet
+from weakfish.sources.tabular.pieces import Rejects, Tally
+from weakfish.sources.tabular.raw_files import RawFile
 from weakfish.sources.tabular.settings import read_settings
 
 PEAK = """
@@ -176,6 +178,10 @@ def test_a_list_that_is_too_long_is_a_reject_before_it_becomes_text(tmp_path: Pa
     pq.write_table(table, tmp_path / "a.parquet")
     columns = dict.fromkeys(("id", "l", "s", "m"), "string")
     reader = TabularSource({"path": ".", "columns": columns, "key": "id", "max_value_bytes": 1000})
+    raw = RawFile(tmp_path / "a.parquet", "a.parquet")
+    (piece,) = reader_of_parquet.read_parquet(raw, reader.options, Rejects(), Tally())
+    assert [piece.columns[name].is_valid().to_pylist()[:2] for name in ("l", "s", "m")] == [[False, True]] * 3
+    assert [(bad.row, bad.column) for bad in piece.bad] == [(0, "l"), (0, "s"), (0, "m")]
     rows = pa.Table.from_batches(reader.read(tmp_path)).select([*columns]).to_pylist()
     assert rows[0] == {"id": "a", "l": None, "s": None, "m": None}
     assert rows[1] == {"id": "b", "l": json.dumps([1] * 200), "s": '{"a": ["x"]}', "m": "[null]"}

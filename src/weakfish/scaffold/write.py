@@ -24,7 +24,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import Field, ValidationError, field_validator
 
 from weakfish import __version__
-from weakfish.errors import UserError, WeakfishError
+from weakfish.errors import UserError, WeakfishError, of_system
 from weakfish.files import whole_file, whole_folder
 from weakfish.project.git import git
 from weakfish.project.params import Section
@@ -307,12 +307,15 @@ def _new(folder: Path) -> Iterator[Path]:
                 moved.append(child.rename(folder / child.name))
         else:
             part.rename(folder)
-    except BaseException:
+    except BaseException as error:
         for path in moved:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+        refused = of_system(error, folder) if isinstance(error, OSError) else None
         shutil.rmtree(part, ignore_errors=True)
         for place in made:
             with suppress(OSError):
                 place.rmdir()
+        if refused:  # by the disk of the new folder, which may be another one than this folder's
+            raise refused from error
         raise
     shutil.rmtree(part, ignore_errors=True)
