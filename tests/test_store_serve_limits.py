@@ -143,6 +143,15 @@ def test_a_head_that_is_too_large_is_refused_in_whatever_pieces_it_comes(site: S
     assert b"larger than 2,000 bytes" in said
 
 
+@pytest.mark.parametrize("begin", [b"GET /health HTTP/1.1\r\nA: ", b"GET /health HTTP/1.1\r\n", CHUNKED + b"1;"])
+def test_a_part_of_a_head_that_has_no_end_is_refused_before_its_time_is_over(small: Site, begin: bytes) -> None:
+    with connected(small) as connection:
+        connection.sendall(begin)
+        for _ in range(1000):  # what arrives in one piece with the begin counts from the next piece on
+            connection.sendall(b"x" * 1000)
+        assert answers(rest(connection)) == [431]
+
+
 @pytest.mark.parametrize("step", [1, 1000])
 def test_a_head_within_the_limit_is_answered_in_whatever_pieces_it_comes(site: Site, step: int) -> None:
     head = b"GET /health HTTP/1.1\r\nConnection: close\r\nA: %b\r\n\r\n" % (b"x" * (MAX_HEAD - 100))
@@ -220,19 +229,19 @@ def _refused(site: Site) -> bool:
         return answers(rest(connection)) == [503]
 
 
-def test_a_client_that_does_not_read_its_answer_is_not_waited_for(site: Site) -> None:
+def test_a_client_that_does_not_read_its_answer_is_not_waited_for(small: Site) -> None:
     question: dict[str, Any] = {"feature_service": "wide", "full_feature_names": True}
     question["entities"] = {"buyer": BUYERS[:5] * 2000, "shop_id": SHOPS * 2000}
     body = json.dumps(question).encode()
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(60)
-        connection.connect(("127.0.0.1", site.port))
+        connection.connect(("127.0.0.1", small.port))
         connection.sendall(POST + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
         assert connection.recv(12) == b"HTTP/1.1 200"
         here = connection.getsockname()[1]
-        process = psutil.Process(site.process.pid)
-        until(lambda: here not in {one.raddr.port for one in process.net_connections() if one.raddr}, site)
+        process = psutil.Process(small.process.pid)
+        until(lambda: here not in {one.raddr.port for one in process.net_connections() if one.raddr}, small)
 
 
 def test_each_of_several_processes_has_the_limits(project: Project) -> None:

@@ -167,6 +167,15 @@ def test_a_server_of_an_older_version_is_used_until_it_is_stopped(
     assert not publish(project), "the data are there"
 
 
+def test_a_server_without_a_password_is_known_though_there_is_one(project: Project) -> None:
+    found = older(project)  # as after a return to an older version
+    file = server.password_file(project)
+    file.parent.mkdir()
+    file.write_text("x" * 64)
+    assert server.start(project).pid == found.pid  # clients that speak the older protocol are refused the first time
+    assert server.is_open(server.start(project))
+
+
 def test_a_password_that_was_lost_is_named_and_no_second_server_writes_its_files(project: Project) -> None:
     found = server.start(project)
     file = server.password_file(project)
