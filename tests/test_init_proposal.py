@@ -16,13 +16,15 @@ from made_projects import HEADER, init, line, orders, refused, settings
 from projects import write
 
 from weakfish.contracts.ledgers import read_ledger
+from weakfish.errors import UserError
 from weakfish.project import params
 from weakfish.project.paths import Project
 from weakfish.scaffold.label_values import classes_of
 from weakfish.scaffold.proposal import balance, split_day
+from weakfish.scaffold.roles import Wishes, choose
 from weakfish.scaffold.write import read_record
 from weakfish.sources.ingest import fetch, ingest
-from weakfish.sources.tabular import TabularSource
+from weakfish.sources.tabular import TabularSource, infer
 from weakfish.sources.tabular.raw_files import find
 
 
@@ -320,3 +322,13 @@ def test_a_column_that_is_renamed_between_files_is_named(here: Path) -> None:
     said = init("shop", "--from", "in/*.csv", "--classes", "a,b", "--yes").splitlines()
     found = [line for line in said if "under another name" in line]
     assert found == ["Column amount_kzt of 2.csv seems to be amount under another name; if it is, rename it there."]
+
+
+def test_labels_alone_are_refused_and_so_is_a_value_that_is_too_long_for_a_class(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("outcome\n" + "won\nlost\n" * 30, encoding="utf-8")
+    with pytest.raises(UserError, match="All columns are labels"):
+        choose(infer(tmp_path / "a.csv"), Wishes(labels=("outcome",)))
+    with pytest.raises(
+        UserError, match="has a value of 101 characters, and one that stands for a class has at most 100"
+    ):
+        classes_of(["a", "x" * 101], "outcome")

@@ -200,8 +200,10 @@ def choose(inferred: Inferred, wishes: Wishes) -> Roles:
     usable = [c for c in inferred.entities if c.column not in (*texts, *_TAKEN)]
     entities = _some(columns, wishes.entities, usable, taken, MOST_ENTITIES)
     _check(key, time, labels, texts, entities)
-    if not set(columns) - {key, *labels.values()}:
-        raise UserError("The columns are an id and labels at most, so there is nothing to label them by; bring others.")
+    if key is None and not set(columns) - {*labels.values()}:
+        raise UserError(
+            "All columns are labels, so nothing tells rows apart or what to label them by; bring others too."
+        )
     kinds: dict[str, Kind] = {column.name: column.kind for column in columns.values()}
     for column in (*([key] if key else ()), *labels.values(), *entities, *texts):
         kinds[column] = "string"
