@@ -119,8 +119,10 @@ def _recorded(project: Project) -> Server | None:
     try:
         file = folder(project) / RECORD
         record = read_json(file)
-        port, pid = int(record["port"]), int(record["pid"])
+        port, pid, home = int(record["port"]), int(record["pid"]), str(folder(project).resolve())
     except (TableError, KeyError, TypeError, ValueError):
+        return None
+    if record.get("folder", home) != home:  # it came with a copy of the folder, whose server is the first one's
         return None
     if has_ended(pid) or not existed(pid, file.stat().st_mtime):
         return None
@@ -264,7 +266,7 @@ def _launch(project: Project) -> Server:
 
         found = _polled(answered)
         if isinstance(found, Server):
-            record = {"host": HOST, "port": port, "pid": process.pid, "program": str(executable)}
+            record = {"host": HOST, "port": port, "pid": process.pid, "program": str(executable), "folder": str(home)}
             write_json(home / RECORD, record)
             process.returncode = 0  # it lives on, and is no longer ours to wait for
             return found
