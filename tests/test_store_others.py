@@ -154,7 +154,7 @@ def test_own_parquet_that_cannot_be_read_is_named_and_nothing_is_published(
     with pytest.raises(TableError, match=r"There is no Parquet of view ratings at .*ratings\.parquet"):
         publish(project)
     rate(project, b1=3)
-    replace(project.root / "feature_repo/definitions.py", 'name="stars"', 'name="starz"')
-    with pytest.raises(StoreError, match="starz"):
+    replace(project.root / "feature_repo/definitions.py", 'name="stars"', 'name="starlight"')
+    with pytest.raises(StoreError, match="starlight"):
         publish(project)
     assert not dump(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,6 +40,13 @@ class CsvRecord:
         return 1 if self.problem else count_ends(self.raw) + 1
 
 
+RESUMES = sys.version_info < (3, 11, 5)
+"""Whether a possessive repeat goes on behind a group that did not match (CPython's issue 106052).
+
+An atomic group does not, and takes sixty bytes a field.
+"""
+
+
 class Grammar:
     """The records of a text, ``escaped`` where that hides what stands behind backslashes.
 
@@ -57,7 +65,8 @@ class Grammar:
             quoted = q + rb"[^" + q + rb"]*+(?:" + q + q + rb"[^" + q + rb"]*+)*+" + q
             one = rb"(?>" + quoted + rb"|(?!" + q + rb")" + bare + rb")"
             self._in_line = re.compile(rb"(?:^|" + d + rb")(" + quoted + rb"(?=" + d + rb"|\Z)|" + bare + rb")")
-        record = one + rb"(?:" + d + one + rb")*+"
+        more = rb"(?:" + d + one + rb")*"
+        record = one + (rb"(?>" + more + rb")" if RESUMES else more + rb"+")
         self._record = re.compile(record)
         self._whole = re.compile(rb"(" + record + rb")(?:\r\n|\n|\r(?!\Z))")
         self._field = re.compile(rb"(?:^|" + d + rb")(" + one + rb")")

@@ -76,10 +76,19 @@ def _heads(file: int, place: int, end: int) -> Iterator[dict[int, Any]]:
         except (IndexError, RecursionError):
             return
         packed = found.get(_PACKED, -1)
-        if packed < 0 or head.place == 0:
+        if head.place == 0 or not _is_head(found) or packed < 0:
             return
         yield found
         place += head.place + packed
+
+
+def _is_head(found: dict[int, Any]) -> bool:
+    """Whether the fields have the types of a page's header; damaged bytes may read as anything."""
+    numbers = (found.get(_PACKED, 0), found.get(_SIZE, 0))
+    parts = [found.get(part, {}) for part in (_DATA, _DATA_2, _DICTIONARY)]
+    return all(isinstance(each, int) for each in numbers) and all(
+        isinstance(part, dict) and isinstance(part.get(1, 0), int) for part in parts
+    )
 
 
 class _Compact:
