@@ -259,14 +259,13 @@ def _parquet(table: Table, draw: random.Random) -> bytes:
     arrays = {}
     for name, values in table.items():
         kind = draw.choice([None, None, *TYPES])
-        if kind is None:
-            try:
-                arrays[name] = pa.array(values)
-            except (pa.ArrowInvalid, pa.ArrowTypeError):
-                arrays[name] = pa.array([None if value is None else str(value) for value in values])
-        else:
+        if kind is not None:
             few = [TYPES[kind](draw) for _ in range(draw.choice((1, 5, 50)))]
-            arrays[name] = pa.array([draw.choice([None, *few]) for _ in range(rows)], kind)
+            values = [draw.choice([None, *few]) for _ in range(rows)]
+        try:
+            arrays[name] = pa.array(values, kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            arrays[name] = pa.array([None if value is None else str(value) for value in values])
     stream = io.BytesIO()
     pq.write_table(
         pa.table(arrays),

@@ -360,3 +360,10 @@ def test_what_ingest_says_of_values_that_became_null_names_the_worst_columns(
         "ingest: 21 values became null (n6 6, n5 5, n4 4, n3 3, n2 2 and 1 more column); data/quarantine/raw says "
         "which and why."
     ]
+
+
+def test_a_column_whose_name_is_no_key_of_yaml_is_left_out_and_told(here: Path) -> None:
+    lines(here / "a.csv", ["id", "kind", "é" * 501], [[f"o{n}", "xy"[n % 2], n] for n in range(60)])
+    said = init("site", "--from", "a.csv", "--classes", "a,b", "--yes")
+    assert "is left out: its name has 501 characters, and a name of a column has 500 at most" in said
+    assert list(settings(here / "site")["source"]["columns"]) == ["id", "kind"]

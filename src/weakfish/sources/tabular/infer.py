@@ -45,6 +45,9 @@ FILES = 50
 SAMPLE_BYTES = 1 << 26
 """How many bytes of rows are looked at in all, `LONG` characters of each value."""
 
+LONGEST_NAME = 500
+"""Characters of a column's name; YAML takes no keys of more than 1,024 bytes."""
+
 LONG = 1 << 14
 
 MOST_COLUMNS = 1_000
@@ -197,6 +200,7 @@ def _null_words(columns: Sequence[SampledColumn], label: str) -> list[str]:
 
 def described_later(inferred: Inferred, path: str, headers: Mapping[str, str]) -> tuple[SampledColumn, ...]:
     """Columns that the sample lacks, by name with their headers, judged by the first rows that have any of them."""
+    headers = {name: header for name, header in headers.items() if len(name) <= LONGEST_NAME}
     if not headers:
         return ()
     options = {"columns": dict.fromkeys(headers, "string"), "key": None, "time": None, "time_formats": {}}
@@ -280,6 +284,7 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
     """
     headers: dict[str, str] = {}
     left_out: dict[str, None] = {}
+    long: dict[str, None] = {}
     of_files: dict[str, set[str]] = {}
     as_text: dict[str, bool] = {}
     for file in files:
@@ -289,7 +294,8 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
             return _whole(dialects)
         for name, text in said.items():
             as_text[name] = as_text.get(name, True) and text
-        names = [name for name in (*said, *file.hive) if name]
+        names = [name for name in (*said, *file.hive) if name and len(plain(name)) <= LONGEST_NAME]
+        long |= {name: None for name in said if len(plain(name)) > LONGEST_NAME}
         for header in names:
             if headers.setdefault(plain(header), header) != header:
                 left_out[header] = None
@@ -315,6 +321,11 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
     notes = [
         f"Column {header!r} is left out: {headers[plain(header)]!r} has the same plain name; rename it in the files."
         for header in left_out
+    ]
+    notes += [
+        f"The column {header[:40]!r}... is left out: its name has {len(header):,} characters, and a name of a column "
+        f"has {LONGEST_NAME} at most; rename it in the files."
+        for header in long
     ]
     return headers, notes, [header for header, text in as_text.items() if text]
 
