@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RequestSource, ValueType
 from feast.labeling.label_view import LabelView
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.type_map import python_values_to_proto_values
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, Map, String, UnixTimestamp
-from listening import free_port
+from listening import free_port, start
 from projects import BIN, write
+from stores import debian
 
 from weakfish.feast import server
 from weakfish.project.paths import Project
@@ -35,6 +37,53 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 NEVER = timedelta(0)
 BUYERS = [f"b{number}" for number in range(8)]
 SHOPS = [1, 2, 3, -5, 2**62]
+
+
+TEN: dict[str, Any] = {"feature_service": "ten", "entities": {"buyer": ["b1"]}}
+"""A request."""
+
+
+class Store:
+    """Debian's redis-server on a port of its own, which keeps its data when it is killed."""
+
+    def __init__(self, folder: Path, at: int | None = None) -> None:
+        self.folder, self.arguments = folder, debian(folder, "--appendonly", "yes", "--appendfsync", "always")
+        self.process, self.port = start(self.arguments, folder, at)
+
+    def start(self) -> None:
+        self.process, _ = start(self.arguments, self.folder, self.port)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @contextlib.contextmanager
+    def stuck(self) -> Iterator[None]:
+        """A server that takes connections and answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def own_redis(folder: Path) -> Iterator[Store]:
+    """A `Store` that is killed at the end."""
+    found = Store(folder)
+    try:
+        yield found
+    finally:
+        found.kill()
+
+
+@contextlib.contextmanager
+def served_from(store: Store, root: Path) -> Iterator[Project]:
+    """A `repository` whose rows are in a store, which the environment names; no token is asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{store.port}")
+        patch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
+        yield repository(root, lambda _: store.port)
 
 
 def embedded(project: Project) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
-from serving import Site, repository, serving, until
+from serving import TEN, Site, Store, own_redis, served_from, serving, until
 from test_store_serve_limits import HEALTH, POST, answers, connected, rest
-from test_store_serve_running import TEN, Store, later, trying
+from test_store_serve_running import later, trying
 
 from weakfish.feast.clients import Address
 from weakfish.feast.serving.connections import queued
@@ -27,17 +27,14 @@ THREADS, CLIENTS = 8, 16
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    found = Store(tmp_path_factory.mktemp("redis"))
-    yield found
-    found.kill()
+    with own_redis(tmp_path_factory.mktemp("redis")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Project]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{store.port}")
-        patch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
-        yield repository(tmp_path_factory.mktemp("serve") / "project", lambda _: store.port)
+    with served_from(store, tmp_path_factory.mktemp("serve") / "project") as found:
+        yield found
 
 
 def test_health_and_metrics_are_answered_while_all_threads_wait_for_the_store(store: Store, project: Project) -> None:

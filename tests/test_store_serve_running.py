@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import signal
@@ -19,53 +18,24 @@ import listening
 import pytest
 from feast import FeatureService
 from projects import weakfish
-from serving import Answer, Site, apply, plain, quiet, repository, serving, until
-from stores import debian
+from serving import TEN, Answer, Site, Store, apply, own_redis, plain, quiet, served_from, serving, until
 
 from weakfish.project.paths import Project
 
-TEN: dict[str, Any] = {"feature_service": "ten", "entities": {"buyer": ["b1"]}}
 TOKEN = "a-token-of-sufficient-length"
 SLOW = 3.0
 
 
-class Store:
-    """Debian's redis-server on a port of its own, which keeps its data when it is killed."""
-
-    def __init__(self, folder: Path, at: int | None = None) -> None:
-        self.folder, self.arguments = folder, debian(folder, "--appendonly", "yes", "--appendfsync", "always")
-        self.process, self.port = listening.start(self.arguments, folder, at)
-
-    def start(self) -> None:
-        self.process, _ = listening.start(self.arguments, self.folder, self.port)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    @contextlib.contextmanager
-    def stuck(self) -> Iterator[None]:
-        """A server that takes connections and answers nothing."""
-        self.process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    found = Store(tmp_path_factory.mktemp("redis"))
-    yield found
-    found.kill()
+    with own_redis(tmp_path_factory.mktemp("redis")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Project]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WEAKFISH_REDIS", f"127.0.0.1:{store.port}")
-        patch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
-        yield repository(tmp_path_factory.mktemp("serve") / "project", lambda _: store.port)
+    with served_from(store, tmp_path_factory.mktemp("serve") / "project") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

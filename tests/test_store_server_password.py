@@ -193,7 +193,6 @@ def test_a_password_that_was_lost_is_named_and_no_second_server_writes_its_files
     assert server.start(project) == found
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen as another user")
 def test_a_copy_of_the_data_without_the_password_gets_a_server_of_its_own(project: Project, tmp_path: Path) -> None:
     first = server.start(project)
     shutil.copytree(project.root, tmp_path / "copy", ignore=shutil.ignore_patterns(".weakfish"))
@@ -207,6 +206,7 @@ def test_a_copy_of_the_data_without_the_password_gets_a_server_of_its_own(projec
     assert server.start(project).pid == first.pid
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen as another user")
 def test_another_user_who_listens_on_its_port_is_not_told_the_password(project: Project) -> None:
     first = server.start(project)
     server.stop(project)

@@ -98,7 +98,8 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         with _shown(project, quiet, "--dry" in options) as (streams, show, errors):
             code, signalled = _attended(project, ["repro", *said, *options, *stages], streams, show, lock)
             show()
-            recorded = {(run.message or "").partition("\n")[0] for run in read_runs(project).values()}
+            now = (run for run in read_runs(project).values() if run.started_at >= started)
+            recorded = {(run.message or "").partition("\n")[0] for run in now}
             for error in errors:
                 if error not in recorded:  # one that is recorded is told last
                     click.echo(f"weakfish: {error}", err=True)

@@ -234,9 +234,8 @@ def connect_in_utc(store: ModuleType) -> None:
 
 def counts_reads() -> bool:
     """Whether `feast serve`, which imports Feast's metrics, has switched on those of online reads."""
-    config = getattr(
-        sys.modules.get("feast.metrics"), "_config", None
-    )  # which another thread may be importing just now
+    metrics = sys.modules.get("feast.metrics")
+    config = getattr(metrics, "_config", None)  # another thread may be importing the module just now
     return config is not None and bool(config.online_features)
 
 

@@ -45,13 +45,13 @@ FILES = 50
 SAMPLE_BYTES = 1 << 26
 """How many bytes of rows are looked at in all, `LONG` characters of each value."""
 
-LONGEST_NAME = 500
-"""Characters of a column's name; YAML takes no keys of more than 1,024 bytes."""
-
 LONG = 1 << 14
 
 MOST_COLUMNS = 1_000
 """How many columns a project is proposed for: each is described, searched for functions, and has expectations."""
+
+LONGEST_NAME = 500
+"""Characters of a column's name; YAML takes no keys of more than 1,024 characters."""
 
 HEAD = 1 << 18
 

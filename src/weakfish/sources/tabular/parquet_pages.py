@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 HEAD = 1 << 16
-"""The most bytes of a page's header; statistics in it are cut by all writers."""
+"""How many bytes of a page's header are looked at; nothing is known of a page whose header is longer."""
 
 _SIZE, _PACKED, _DATA, _DICTIONARY, _DATA_2 = 2, 3, 5, 7, 8
 """Fields of a page's header: how long it is unpacked and packed, and what only pages of a kind have."""
-
 
 PAGE, PAGES = 1 << 28, 1 << 30
 """How many bytes a page may have unpacked, and the largest pages of all columns together: Arrow holds one of each."""
