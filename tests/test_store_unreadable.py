@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import reading
 import redis
@@ -16,6 +17,7 @@ from feast.online_response import OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from reading import feast_store
 from stores import port
@@ -23,7 +25,18 @@ from stores import port
 from weakfish.feast import layout as keys
 from weakfish.feast.encoding import encoded
 from weakfish.feast.reader import hashes
-from weakfish.feast.unreadable import ANY, LINES, MINUTE, Log, check_of, first_byte, hash_of, is_time, is_value
+from weakfish.feast.unreadable import (
+    ANY,
+    LINES,
+    MINUTE,
+    Log,
+    are_times,
+    check_of,
+    first_byte,
+    hash_of,
+    is_time,
+    is_value,
+)
 
 PRESENT, NOT_FOUND, INVALID = FieldStatus.PRESENT, FieldStatus.NOT_FOUND, FieldStatus.INVALID
 DRIVERS = [0, 2, 3, 5, 6]  # all of them have trips
@@ -301,3 +314,27 @@ def test_every_time_that_protobuf_has_is_one() -> None:
             assert is_time(Timestamp(seconds=seconds, nanos=nanos).SerializeToString())
     assert is_time(None)
     assert not any(map(is_time, BAD_TIMES.values()))
+
+
+def is_message(data: bytes) -> bool:
+    try:
+        Timestamp.FromString(data)
+    except DecodeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_times_one_after_another_are_judged_as_each_of_them_is(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    seconds = [int(number) for number in (draw.integers(-(10**12), 10**12), *draw.integers(2**31, size=2))]
+    nanos = [0, 804_999_999, 805_306_368, 998_244_351, 998_244_352, 999_999_999, 1_000_000_000, 2**31 - 1, -1]
+    times = [Timestamp(seconds=one, nanos=nano).SerializeToString() for one in seconds for nano in (*nanos, *nanos[:3])]
+    pieces = [piece for time in times for piece in (time, time + times[0], time[6:], time[:6], b"\x1a\x01a" + time)]
+    messages, found = [None, *filter(is_message, pieces)], [False, False]
+    for _ in range(500):
+        column = [messages[place] for place in draw.integers(len(messages), size=draw.integers(1, 4))]
+        each = all(map(is_time, column))
+        assert are_times(column) == each, column
+        found[each] = True
+    assert all(found)

@@ -45,10 +45,13 @@ class Want:
             self, "_tail", b"".join(b"\r\n$%d\r\n%b" % (len(name), name) for name in self.fields) + b"\r\n"
         )
 
-    def commands(self, keys: Sequence[bytes]) -> list[bytes]:
-        """One HMGET a key, as the server reads it."""
+    def commands(self, keys: Sequence[bytes]) -> bytes:
+        """One HMGET a key, one after another, as the server reads them."""
         head, tail = self._head, self._tail
-        return [b"%b%d\r\n%b%b" % (head, len(key), key, tail) for key in keys]
+        if len(set(map(len, keys))) == 1:
+            head += b"%d\r\n" % len(keys[0])
+            return head + (tail + head).join(keys) + tail
+        return b"".join([b"%b%d\r\n%b%b" % (head, len(key), key, tail) for key in keys])
 
 
 Wants = Sequence[tuple[Want, Sequence[bytes]]]
@@ -87,8 +90,7 @@ class Exchange:
         """The rows of each want's keys, in few round trips."""
         rows: list[Row] = []
         for part in _parts(wants):
-            commands = _commands(part) if self._is_direct else []
-            found = self._ask([b"".join(commands)], len(commands), list) if commands else None
+            found = self._ask([_commands(part)], _count(part), list) if self._is_direct and _count(part) else None
             if found is None:
                 asked = [("HMGET", key, *want.fields) for want, keys in part for key in keys]
                 found = layout.answers(self._pipeline(asked, raises=False), of_other_type=[])
@@ -101,11 +103,11 @@ class Exchange:
         A connection that is open already waits in the loop. Everything else, such as opening one, repeating after a
         loss, TLS and clusters, is `fetch` in a thread.
         """
-        commands = _commands(wants) if self._is_plain else []
-        line = self._idle() if 0 < len(commands) <= MAX_ROWS else None
+        count = _count(wants) if self._is_plain else 0
+        line = self._idle() if 0 < count <= MAX_ROWS else None
         if line is not None:
             try:
-                rows = await line.ask_async(b"".join(commands), len(commands))
+                rows = await line.ask_async(_commands(wants), count)
             except BaseException as error:
                 line.fail(error)
             else:
@@ -163,8 +165,12 @@ class Exchange:
             return None
 
 
-def _commands(wants: Wants) -> list[bytes]:
-    return [command for want, keys in wants for command in want.commands(keys)]
+def _commands(wants: Wants) -> bytes:
+    return b"".join([want.commands(keys) for want, keys in wants])
+
+
+def _count(wants: Wants) -> int:
+    return sum([len(keys) for _, keys in wants])
 
 
 def _split(rows: list[Row], wants: Wants) -> list[list[Row]]:
@@ -176,7 +182,7 @@ def _split(rows: list[Row], wants: Wants) -> list[list[Row]]:
 
 
 def _parts(wants: Wants) -> Iterator[Wants]:
-    if sum(len(keys) for _, keys in wants) <= MAX_ROWS:
+    if _count(wants) <= MAX_ROWS:
         yield wants
         return
     for want, keys in wants:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,11 @@ import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feas
 from feast.online_response import OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
 from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from weakfish.feast.exchange import Row
 from weakfish.feast.read_plan import ViewRead
-from weakfish.feast.unreadable import ANY, Unreadable, is_time, is_value
+from weakfish.feast.unreadable import ANY, Unreadable, are_times, is_time, is_value
 
 PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = FieldStatus.PRESENT, FieldStatus.NOT_FOUND, FieldStatus.OUTSIDE_MAX_AGE
 INVALID = FieldStatus.INVALID
@@ -81,9 +83,13 @@ class ViewRows:
         return bytes([INVALID if feature in lost and one != OUTSIDE_MAX_AGE else one for one, lost in pairs])
 
     def moments(self) -> list[tuple[int, int]]:
-        """The event times as (seconds, nanoseconds), `ZERO` for a row that is not there."""
-        found = GetOnlineFeaturesResponse.FeatureVector.FromString(self.times).event_timestamps
-        return [(moment.seconds, moment.nanos) for moment in found]
+        """The event times as (seconds, nanoseconds), zeros for a row that is not there."""
+        return [(moment.seconds, moment.nanos) for moment in self.messages()]
+
+    def messages(self) -> Sequence[Timestamp]:
+        """The event times as Protobuf has them, an empty one for a row that is not there."""
+        found: Sequence[Timestamp] = GetOnlineFeaturesResponse.FeatureVector.FromString(self.times).event_timestamps
+        return found
 
 
 def judged(rows: Sequence[Row], start: int, time: int, oldest: int | None) -> ViewRows:
@@ -106,14 +112,14 @@ def judged(rows: Sequence[Row], start: int, time: int, oldest: int | None) -> Vi
         When a row is empty: its key holds no hash.
     """
     stamps = [row[time] for row in rows]
-    if not all(map(is_time, stamps)):
+    if not are_times(stamps):
         raise Unreadable
     found = ViewRows(rows, start, time, b"", _repeated(_TIMES, TIMES, stamps))
-    if oldest is None:
-        found.statuses = bytes([NOT_FOUND if data is None else PRESENT for data in stamps])
-    else:
+    if oldest is not None and _earliest(found, stamps) * SECOND < oldest:
         pairs = zip(stamps, found.moments(), strict=True)
         found.statuses = bytes([_status(data, moment, oldest) for data, moment in pairs])
+    else:
+        found.statuses = bytes([NOT_FOUND if data is None else PRESENT for data in stamps])
     return found
 
 
@@ -148,6 +154,12 @@ def unreadable(read: Sequence[ViewRead], views: Sequence[ViewRows]) -> dict[str,
         for number, column in enumerate(of.columns)
     }
     return {column: count for column, count in counts.items() if count}
+
+
+def _earliest(view: ViewRows, stamps: Sequence[bytes | None]) -> float:
+    """The first second of a view's event times."""
+    pairs = zip(view.messages(), stamps, strict=True)
+    return min([moment.seconds for moment, data in pairs if data is not None], default=math.inf)
 
 
 def _status(data: bytes | None, moment: tuple[int, int], oldest: int) -> int:
@@ -203,18 +215,17 @@ def _repeated(heads: list[bytes], tag: bytes, contents: Sequence[bytes | None], 
     Raises `Unreadable` when one that is not empty does not begin with the byte ``first``, where that is given.
     """
     is_sound = first == ANY
-    if len(contents) > _FEW and None not in contents:
-        lengths = set(map(len, contents))  # type: ignore[arg-type]
-        if len(lengths) == 1:  # as all numbers' are: what stands before each is the same
+    if len(contents) > _FEW:
+        found = list(filter(None, contents))
+        lengths = set(map(len, found))
+        if len(lengths) == 1:  # as all numbers' are: what stands before each is the same, and nulls are empty
             length = lengths.pop()
-            head = _head(tag, length)
-            data = head + head.join(contents)  # type: ignore[arg-type]
-            if is_sound or not length or data[len(head) :: len(head) + length].count(first) == len(contents):
-                return data
-            raise Unreadable
-        if len(lengths) == 2 and 0 in lengths and not is_sound:  # numbers and nulls
-            data, length = b"".join(contents), max(lengths)  # type: ignore[arg-type]
-            is_sound = data[::length].count(first) * length == len(data)
+            if not is_sound and b"".join(found)[::length].count(first) != len(found):
+                raise Unreadable
+            head, nothing = _head(tag, length), heads[0]
+            if len(found) == len(contents):
+                return head + head.join(found)
+            return b"".join([head + data if data else nothing for data in contents])
     if not is_sound and [1 for data in contents if data and data[0] != first]:
         raise Unreadable
     try:
