@@ -176,7 +176,7 @@ def test_sums_are_those_of_the_matrix_whatever_the_shards_and_their_order(
     votes = votes_of(rows + 1, functions, classes, seed)
     ones = indicators(votes, classes)
     whole = Sums.of(votes, classes)
-    assert np.array_equal(whole.pairs, ones.T @ ones)
+    assert np.array_equal(whole.pairs, (ones.T @ ones).toarray())
     assert (whole.rows, whole.covered) == (len(votes), int((votes >= 0).any(axis=1).sum()))
     shards = [VoteTally.of(part, classes) for part in np.array_split(votes, 4)]
     order.shuffle(shards)  # type: ignore[attr-defined]

@@ -84,15 +84,26 @@ def _weights(found: dict[str, Any]) -> Table:
     )
     voted = [function for function in found["functions"] if function["vote"] is not None]
     for function in sorted(voted, key=_weight, reverse=True):
-        odds = (_odds(_between(function["log_odds"], pair), function["at_bound"]) for pair in pairs.values())
+        own = function["log_odds"]
+        odds = (_odds(_between(own, pair), function["at_bound"]) if own else "" for pair in pairs.values())
         table.add_row(Text(function["name"]), function["vote"], *odds, Text(function["module"]))
     if pairs:
-        parts = [found["prior"], *(function["log_odds"] for function in found["functions"])]
+        parts = [found["prior"], *_parts(found)]
+        if found["together"]:
+            votes = (_odds(_between(found["together"], pair)) for pair in pairs.values())
+            table.add_row(Text("(the votes together)"), "", *votes, "")
         prior = (_odds(_between(found["prior"], pair)) for pair in pairs.values())
         total = (_odds(sum(_between(part, pair) for part in parts)) for pair in pairs.values())
         table.add_row(Text("(class balance)"), "", *prior, "")
         table.add_row(Text("together", "bold"), "", *total, "")
     return table
+
+
+def _parts(found: dict[str, Any]) -> list[dict[str, float]]:
+    """What the votes add to the log odds: each its own, or all together where the method weighs them so."""
+    if found["together"]:
+        return [found["together"]]
+    return [function["log_odds"] for function in found["functions"]]
 
 
 def _pairs(found: dict[str, Any]) -> dict[str, tuple[str, str]]:

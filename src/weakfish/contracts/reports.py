@@ -156,7 +156,7 @@ class TaskLabels:
     class_balance: Mapping[str, Number] = field(default_factory=dict)
     rows: int | None = None
     covered: int | None = None
-    method: Literal["snorkel", "majority"] | None = None
+    method: Literal["majority", "snorkel", "hyper", "dawid-skene"] | None = None
     why: Sequence[str] = ()
     signals: SignalsReport | None = None
     dev: DevReport | None = None

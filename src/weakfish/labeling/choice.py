@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from weakfish.contracts.figures import percent, short_percent
+from weakfish.contracts.figures import percent
 from weakfish.contracts.manifests import LabelsManifest
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError
+from weakfish.labeling import dawid_skene, hyper
+from weakfish.labeling.hyper import HyperModel
 from weakfish.labeling.kinship import Kinship
 from weakfish.labeling.label_model import (
     MIN_FUNCTIONS,
-    Counts,
     FittedModel,
     Patterns,
     Probabilities,
@@ -27,31 +30,40 @@ from weakfish.labeling.label_model import (
     covered,
     decide,
     fit,
+    kept,
     majority,
     once,
+    refuse_no_votes,
     winners,
 )
-from weakfish.labeling.signals import Copy, FitSignals, signals
+from weakfish.labeling.signals import Copy, FitSignals, held_out, signals, unexplained_where_both
 from weakfish.labeling.tally import VoteTally
-from weakfish.project.cache import Cache
+from weakfish.labeling.vote_pairs import Counts
+from weakfish.project.cache import Cache, key_of
 from weakfish.project.params import TaskParams
 
 Floats = npt.NDArray[np.float64]
 
-SNORKEL, MAJORITY = "snorkel", "majority"
+MAJORITY, SNORKEL, HYPER, DAWID_SKENE = "majority", "snorkel", "hyper", "dawid-skene"
+
+Model = FittedModel | HyperModel
+"""What a fit finds; a majority vote needs none, and has that of `HYPER` beside it."""
 
 MIN_VOTING = 4
-"""Functions from which pairs overdetermine the label model, even if each function votes for one class only."""
+"""Functions from which pairs overdetermine Dawid and Skene's model."""
 
-UNEXPLAINED, UNSTABLE, SHIFT, SENSITIVE = 0.01, 0.03, 0.1, 0.2
-"""Signals above which `auto` does not trust the label model; benchmarks/label_model_choice.py measures how it does."""
+UNEXPLAINED = 0.01
+"""How much of what functions have in common Dawid and Skene's model may leave unexplained for `auto` to take it."""
+
+BEHIND = 0.01
+"""By how much the pretrained model may be behind the majority vote in naming held-out votes for `auto` to take it."""
 
 
 @dataclass(frozen=True)
 class Chosen:
     """A fitted model, the method whose probabilities become labels, why, and what functions have in common."""
 
-    model: FittedModel
+    model: Model
     method: str
     why: list[str]
     kinship: Kinship
@@ -59,7 +71,7 @@ class Chosen:
 
     @cached_property
     def signals(self) -> FitSignals:
-        """The signals behind the model; a method that was asked for does without them until someone reads them."""
+        """The signals behind the model, computed when someone reads them."""
         return self.judge()
 
     def probabilities(self, votes: Votes) -> Probabilities:
@@ -67,10 +79,10 @@ class Chosen:
         return probabilities_by(self.method, self.model, votes)
 
 
-def probabilities_by(method: str, model: FittedModel, votes: Votes) -> Probabilities:
+def probabilities_by(method: str, model: Model, votes: Votes) -> Probabilities:
     """The probabilities that a method makes of votes, (rows, classes); a row without votes has the class balance."""
     votes = once(votes, model.as_one)
-    if method == SNORKEL:
+    if method != MAJORITY:
         return model.probabilities(votes)
     found = majority(votes, len(model.class_balance))
     found[~covered(votes)] = model.class_balance
@@ -86,7 +98,7 @@ def choose(
     cache: Cache | None = None,
     names: Sequence[str] = (),
 ) -> Chosen:
-    """Fit the label model on the rows behind ``sums`` and ``patterns``, and choose a method as the task's settings say.
+    """Fit a label model on the rows behind ``sums`` and ``patterns``, of the method that the task's settings say.
 
     With ``auto`` functions that say the same count as one, see `Kinship`; ``names`` are those of the functions, for the
     reasons.
@@ -94,29 +106,26 @@ def choose(
     Raises
     ------
     LabelingFunctionError
-        As `fit` does.
+        When no function votes at all, or when Snorkel's model is asked for and does not fit in memory.
     """
+    refuse_no_votes(sums)
     classes, asked = len(task.classes), task.label_model.method
     kinship = Kinship.of(sums, classes)
-    names = names or [f"function {number}" for number in range(1, len(sums.pairs) // classes + 1)]
+    names = names or [f"function {number}" for number in range(1, sums.voted.functions + 1)]
     if asked != "auto":
         kinship = kinship.apart()
-    fitted = kinship if len(kinship.sets) >= MIN_FUNCTIONS else kinship.apart()
-    sums, patterns = fitted.sums_of_sets(sums, classes), fitted.patterns_of_sets(patterns)
-    model = fit(sums, task, seed, cache).through(through)
+    own = _Fits(kinship.sums_of_sets(sums, classes), kinship.patterns_of_sets(patterns), task, seed, cache)
+    found, method, why = own.by(asked)
+    model = found.through(through).taking(kinship.set_of)
 
-    @functools.cache
     def judge() -> FitSignals:
-        found = signals(model, sums, patterns)
-        pairs = [Copy(fitted.sets[each.first][0], fitted.sets[each.second][0], each.residual) for each in found.copies]
-        return replace(found, copies=tuple(pairs), voting=min(found.voting, len(kinship.sets)))
+        judged = signals(found, own.sums, own.patterns, method == SNORKEL)
+        if method == SNORKEL:
+            return judged
+        return replace(judged, copies=tuple(Copy(each.first, each.second, each.share) for each in kinship.copies))
 
-    method: str = asked
-    why = [f"params.yaml asks for it: label_model.method is {asked}."]
-    if asked == "auto":
-        method, why = decide_by(judge())
-    whole = replace(fitted.of_functions(model), as_one=kinship.as_one)
-    return Chosen(whole, method, [*why, *kinship.told(names, asked == "auto")], kinship, judge)
+    told = kinship.told(names, asked == "auto")
+    return Chosen(replace(model, as_one=kinship.as_one), method, [*why, *told], kinship, functools.cache(judge))
 
 
 def learn(votes: Votes, task: TaskParams, seed: int | None = None) -> Chosen:
@@ -125,58 +134,107 @@ def learn(votes: Votes, task: TaskParams, seed: int | None = None) -> Chosen:
     return choose(tally.sums, tally.patterns, task, seed)
 
 
-def decide_by(found: FitSignals) -> tuple[str, list[str]]:
-    """The method that the signals speak for, and the reasons in sentences.
+@dataclass(frozen=True)
+class _Fits:
+    """The fits of the rows behind ``sums`` and ``patterns``; each is made once for the same votes."""
 
-    The label model is chosen where nothing speaks against it; the majority vote assumes less, and is wrong less badly.
-    """
-    against = [sentence for holds, sentence in _objections(found) if holds]
-    if against:
-        return MAJORITY, [*against, "So the labels are those of the majority vote, which assumes less."]
-    return SNORKEL, [
-        f"The label model explains how the {found.voting} functions agree in pairs ({percent(found.unexplained)} left "
-        f"over) and in whole patterns ({percent(found.unstable)} of labels would change).",
-        "Its loss has settled, and no two functions copy each other.",
-        f"It differs from the majority vote on {percent(found.disagreement)} of covered rows.",
-    ]
+    sums: Sums
+    patterns: Patterns
+    task: TaskParams
+    seed: int | None
+    cache: Cache | None
+
+    def by(self, asked: str) -> tuple[Model, str, list[str]]:
+        """The model of a method, the method (which ``auto`` chooses), and why it is that one, in sentences."""
+        functions = self.sums.voted.functions
+        if functions < MIN_FUNCTIONS:
+            return self.hyper(), MAJORITY, [_too_few(functions, "labeling function")]
+        if asked == "auto":
+            return self._chosen()
+        made: dict[str, Callable[[], Model]] = {
+            SNORKEL: lambda: fit(self.sums, self.task, self.seed, self.cache),
+            DAWID_SKENE: self.dawid_skene,
+        }
+        model = made.get(asked, self.hyper)()
+        return model, asked, [f"params.yaml asks for it: label_model.method is {asked}."]
+
+    def hyper(self) -> HyperModel:
+        """The pretrained model."""
+        return kept(
+            self.cache,
+            self._key(HYPER, hyper.SHA256),
+            lambda: hyper.fit(self.patterns, self._balance, self.sums.rows),
+            HyperModel.from_json,
+        )
+
+    def dawid_skene(self) -> FittedModel:
+        """Dawid and Skene's model."""
+        return kept(
+            self.cache,
+            self._key(DAWID_SKENE),
+            lambda: dawid_skene.fit(self.patterns, self._balance, self.sums.rows),
+            FittedModel.from_json,
+        )
+
+    @property
+    def _balance(self) -> Floats:
+        return np.array(self.task.label_model.class_balance)
+
+    def _key(self, *method: str) -> str:
+        patterns, digest = self.patterns.in_order(), hashlib.sha256()
+        digest.update(patterns.votes.tobytes())
+        digest.update(patterns.counts.tobytes())
+        versions = [version(package) for package in ("numpy", "scipy", "weakfish")]
+        return key_of(*method, digest.hexdigest(), self.sums.rows, self._balance.tolist(), versions)
+
+    def _chosen(self) -> tuple[Model, str, list[str]]:
+        """What ``auto`` takes.
+
+        Dawid and Skene's model where functions vote for several classes each, and it explains what they have in common:
+        then it knows how good each is. Else the pretrained model, unless a majority vote names held-out votes better.
+        Snorkel's model is not tried: it assumes what Dawid and Skene's does, and was nowhere better.
+        """
+        voting = int(self.sums.votes.reshape(self.sums.voted.functions, -1).any(axis=1).sum())
+        pretrained, classes = self.hyper(), len(self._balance)
+        if voting < MIN_FUNCTIONS:
+            return pretrained, MAJORITY, [_too_few(voting, "different labeling function")]
+        if voting >= MIN_VOTING:
+            found = self.dawid_skene()
+            left = unexplained_where_both(found, self.sums)
+            if left is not None and left <= UNEXPLAINED:
+                return (
+                    found,
+                    DAWID_SKENE,
+                    [
+                        f"Dawid and Skene's model explains what the {voting} functions have in common where two vote "
+                        f"({percent(left)} left over), so it knows how good each of them is."
+                    ],
+                )
+        counted = held_out(lambda votes: majority(votes, classes), self.patterns, classes)
+        named = held_out(pretrained.posterior, self.patterns, classes)
+        if counted is None or named is None:
+            return pretrained, MAJORITY, ["No two functions vote on one row, so there is nothing to learn from."]
+        both = f"the pretrained label model names {percent(named)} of them from the other votes, a majority vote "
+        both = f"Of votes that are held out, {both}{percent(counted)}."
+        if named < counted - BEHIND:
+            return pretrained, MAJORITY, [both, "So the labels are those of the majority vote."]
+        return (
+            pretrained,
+            HYPER,
+            [
+                "How functions agree where two vote says too little of how good each is, or Dawid and Skene's model "
+                "does not explain it.",
+                both,
+            ],
+        )
 
 
-def _objections(found: FitSignals) -> list[tuple[bool, str]]:
-    return [
-        (
-            found.voting < MIN_VOTING,
-            f"Only {found.voting} functions vote; with fewer than {MIN_VOTING} the label model fits whatever they do, "
-            "so nothing shows whether it is right.",
-        ),
-        (not found.converged, "The loss of the label model had not settled when its epochs ended; raise n_epochs."),
-        (
-            bool(found.copies),
-            f"Pairs of functions that copy each other: {len(found.copies)}; the label model counts their votes twice.",
-        ),
-        (
-            found.unexplained > UNEXPLAINED,
-            f"The label model leaves {percent(found.unexplained)} of how functions agree in pairs unexplained, more "
-            f"than {short_percent(UNEXPLAINED)}: functions depend on each other, or the class balance or l2 keep it "
-            "from fitting.",
-        ),
-        (
-            found.unstable > UNSTABLE,
-            f"{percent(found.unstable)} of labels would change if the label model followed whole patterns and not "
-            f"pairs, more than {short_percent(UNSTABLE)}: the class balance may be wrong, or functions depend on each "
-            "other.",
-        ),
-        (
-            found.shift > SHIFT,
-            f"On covered rows its classes have shares that differ from the class balance by "
-            f"{short_percent(found.shift)}, more than {short_percent(SHIFT)}: it leans to the class that more "
-            "functions vote for.",
-        ),
-        (
-            found.sensitivity > SENSITIVE,
-            f"{percent(found.sensitivity)} of labels change when the odds of a class are halved or doubled, more than "
-            f"{short_percent(SENSITIVE)}.",
-        ),
-    ]
+def _too_few(number: int, what: str) -> str:
+    there = f"There is {number} {what}" if number == 1 else f"There are {number} {what}s"
+    return (
+        f"{there}; with fewer than {MIN_FUNCTIONS} nothing shows which is right, so the labels are those of the "
+        "majority vote."
+    )
 
 
 BLOCK = 1 << 12
@@ -206,12 +264,16 @@ class Alone:
 
 
 def alone(chosen: Chosen, patterns: Patterns) -> Alone:
-    """Weigh the votes of each pattern by the model that makes the labels, log-odds or one vote each."""
+    """Weigh the votes of each pattern by the model that makes the labels, log-odds or one vote each.
+
+    The pretrained model weighs votes all together, so each counts one there too.
+    """
     (votes, counts), classes = patterns.covered(), len(chosen.model.class_balance)
     votes = once(votes, chosen.model.as_one)
     # what a vote (functions, votes, classes) and the class balance add to each class
-    logs, prior = chosen.model.logs, np.log(chosen.model.class_balance)
-    if chosen.method == MAJORITY:
+    if isinstance(chosen.model, FittedModel) and chosen.method != MAJORITY:
+        logs, prior = chosen.model.logs, np.log(chosen.model.class_balance)
+    else:
         logs, prior = np.tile(np.eye(classes), (votes.shape[1], 1, 1)), np.zeros(classes)
     settled = np.zeros(votes.shape[1], np.int64)
     for start in range(0, len(votes), BLOCK):
@@ -246,14 +308,14 @@ class Maker:
     names : list of str
         The labeling functions in the order of the model's parameters.
     method : str
-        ``snorkel`` or ``majority``.
+        ``snorkel``, ``hyper``, ``dawid-skene`` or ``majority``.
     partitions : list of str
         Those that it labels.
     seed : int
         Decides ties.
     """
 
-    model: FittedModel
+    model: Model
     names: list[str]
     method: str
     partitions: list[str]
@@ -279,7 +341,7 @@ def makers_of(manifest: LabelsManifest) -> list[Maker]:
     seed = manifest.settings["label_model"]["seed"]
     return [
         Maker(
-            FittedModel.from_json(entry),
+            (HyperModel if "means" in entry else FittedModel).from_json(entry),
             list(entry["functions"]),
             entry.get("method", manifest.method),
             list(entry["partitions"]),

@@ -20,7 +20,7 @@ from weakfish.contracts.manifests import LabelsManifest, Made, parse_manifest, r
 from weakfish.contracts.tables import open_partition, partitions, read_partition
 from weakfish.contracts.votes_file import ABSTAIN, FINGERPRINT, Votes, fingerprint, read_votes
 from weakfish.errors import TableError, UserError
-from weakfish.labeling.choice import MAJORITY, Maker, maker_of, makers_of
+from weakfish.labeling.choice import HYPER, MAJORITY, SNORKEL, Maker, maker_of, makers_of
 from weakfish.labeling.label_model import FittedModel, once
 from weakfish.labeling.matrix import votes_of
 from weakfish.project.dvc import Revision
@@ -54,18 +54,27 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
     votes, failed = _votes(project, task, maker, partition, position, keys)
     stored = np.array([row[f"p_{name}"] for name in classes])
     counted = once(votes[None], maker.model.as_one)[0]
-    odds = None if maker.method == MAJORITY else log_odds(maker.model, counted)
-    made = maker.probabilities(votes[None])[0] if odds is None else from_log_odds(odds)
+    made, odds, together = maker.probabilities(votes[None])[0], None, None
+    if maker.method == HYPER:
+        prior, whole = _against_first(np.stack([maker.model.class_balance, made]))
+        odds, together = np.stack([prior]), whole - prior
+    elif isinstance(maker.model, FittedModel) and maker.method != MAJORITY:
+        odds = log_odds(maker.model, counted)
+        made = from_log_odds(odds)
     if np.abs(made - stored).max() > TOLERANCE:
         raise TableError(
             f"The probabilities of {key!r} in data/labels/{task} are not those that data/votes and the manifest make; "
             "run `dvc repro label`."
         )
-    counts, bound = Counter(classes[vote] for vote in counted if vote != ABSTAIN), maker.model.at_bound()
+    counts = Counter(classes[vote] for vote in counted if vote != ABSTAIN)
+    bound = maker.model.at_bound() if isinstance(maker.model, FittedModel) and maker.method == SNORKEL else None
     time = row[project.params.events.time]
 
+    def named(part: LogOdds | None) -> dict[str, float] | None:
+        return None if part is None else dict(zip(classes[1:], map(float, part[1:]), strict=True))
+
     def added(part: int) -> dict[str, float] | None:
-        return None if odds is None else dict(zip(classes[1:], map(float, odds[part, 1:]), strict=True))
+        return named(odds[part]) if odds is not None and part < len(odds) else None
 
     return {
         "task": task,
@@ -84,6 +93,7 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
         "votes": {name: counts[name] for name in classes},
         "class_balance": dict(zip(classes, map(float, maker.model.class_balance), strict=True)),
         "prior": added(0),
+        "together": named(together),
         "functions": [
             {
                 "name": name,
@@ -91,7 +101,7 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
                 "failed": failed[place],
                 "counted": bool(vote == ABSTAIN or counted[place] != ABSTAIN),
                 "log_odds": added(place + 1),
-                "at_bound": bool(odds is not None and vote != ABSTAIN and bound[place, vote]),
+                "at_bound": bool(bound is not None and vote != ABSTAIN and bound[place, vote]),
                 **asdict(manifest.functions[name]),
             }
             for place, (name, vote) in enumerate(zip(maker.names, votes, strict=True))
@@ -136,6 +146,13 @@ def log_odds(model: FittedModel, votes: Votes) -> LogOdds:
     added = [log[vote] if vote >= 0 else nothing for log, vote in zip(model.logs, votes, strict=True)]
     parts = np.stack([np.log(model.class_balance), *added])
     against_first: LogOdds = parts - parts[:, :1]
+    return against_first
+
+
+def _against_first(shares: LogOdds) -> LogOdds:
+    """The log odds of each class against the first."""
+    logs = np.log(shares)
+    against_first: LogOdds = logs - logs[:, :1]
     return against_first
 
 
@@ -191,10 +208,8 @@ def causes(
     labels
         The new labels, positions or `ABSTAIN`.
     """
-    classes = len(old.model.class_balance)
-    blocks = new.model.mu.reshape(-1, classes, classes)
-    mu = [old.model.mu, *(blocks[new.names.index(name)] for name in edits.added)]
-    maker = replace(old, model=replace(old.model, mu=np.concatenate(mu)), names=[*old.names, *edits.added])
+    model = old.model.extended(new.model, [new.names.index(name) for name in edits.added])
+    maker = replace(old, model=model, names=[*old.names, *edits.added])
     before = np.full((len(labels), len(maker.names)), ABSTAIN, np.int8)
     before[:, : len(old.names)] = votes[0]
     after = np.full_like(before, ABSTAIN)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakfish.contracts.figures import percent
-from weakfish.labeling.label_model import FittedModel, Patterns, Sums, once
+from weakfish.labeling.label_model import Patterns, Sums, once
 
 NEARLY = 0.95
 """Of the rows on which either of two functions votes: where both vote the same on so many, one is a copy of the other.
@@ -74,16 +74,20 @@ class Kinship:
         A copy is related to the first function that it copies, and to no other.
     sets : tuple of tuple of int
         Each function once, with those that count as one with it; in the order of their first functions.
+    compared : bool
+        Whether functions were compared: not with so many that pairs are not counted.
     """
 
     kin: tuple[Kin, ...]
     sets: tuple[tuple[int, ...], ...]
+    compared: bool = True
 
     @staticmethod
     def of(sums: Sums, classes: int) -> Kinship:
         """What pairs of votes show; it costs the same for any number of rows."""
-        pairs = sums.pairs.reshape(-1, classes, len(sums.pairs) // classes, classes)
-        same, both = np.einsum("iaja->ij", pairs), pairs.sum(axis=(1, 3))
+        if sums.voted.counts is None:
+            return Kinship((), tuple((function,) for function in range(sums.voted.functions)), compared=False)
+        same, both = sums.voted.between_functions()
         votes = np.diag(both)
         either, own = votes[:, None] + votes - both, np.broadcast_to(votes[:, None], both.shape)
         seen: dict[Kind, tuple[Matrix, Matrix, float]] = {
@@ -133,12 +137,12 @@ class Kinship:
 
     def sums_of_sets(self, sums: Sums, classes: int) -> Sums:
         """The sums as if each set were a function: copies say no more than what they copy, halves add up."""
-        copies = {each.second for each in self.copies}
-        pairs = sums.pairs.reshape(-1, classes, len(sums.pairs) // classes, classes)
-        for axis in (0, 2) if self.as_one else ():
-            said = [[function for function in own if function not in copies] for own in self.sets]
-            pairs = np.stack([pairs.take(own, axis).sum(axis) for own in said], axis)
-        return replace(sums, pairs=pairs.reshape(-1, len(self.sets) * classes))
+        if not self.as_one:
+            return sums
+        copies = [each.second for each in self.copies]
+        function, label = np.divmod(sums.voted.columns, classes)
+        of = np.where(np.isin(function, copies), -1, np.array(self.set_of)[function] * classes + label)
+        return replace(sums, voted=sums.voted.grouped(of, len(self.sets), classes))
 
     def patterns_of_sets(self, patterns: Patterns) -> Patterns:
         """The patterns as if each set were a function."""
@@ -148,12 +152,10 @@ class Kinship:
         of_sets = np.stack([votes[:, own].max(axis=1) for own in map(list, self.sets)], axis=1)
         return Patterns(of_sets[:0], patterns.counts[:0]) + Patterns(of_sets, patterns.counts)  # equal ones become one
 
-    def of_functions(self, model: FittedModel) -> FittedModel:
-        """A model of sets as one of functions: each has the estimates of its set."""
-        numbers = [place for _, place in sorted((one, place) for place, own in enumerate(self.sets) for one in own)]
-        classes = len(model.class_balance)
-        mu = model.mu.reshape(-1, classes, classes)[numbers].reshape(-1, classes)
-        return replace(model, mu=mu, weights=[model.weights[number] for number in numbers])
+    @property
+    def set_of(self) -> list[int]:
+        """The number of each function's set."""
+        return [place for _, place in sorted((one, place) for place, own in enumerate(self.sets) for one in own)]
 
     def told(self, names: Sequence[str], auto: bool) -> list[str]:
         """What a person should know, in sentences: all with `auto`, else only who counts more than once.
@@ -173,6 +175,7 @@ class Kinship:
                     TOLD[each.kind].format(first=first, second=second, share=percent(each.share), counted=counted)
                 )
         more = [f"There are {len(pairs) - NAMED} more such pairs."] if len(pairs) > NAMED else []
+        more += [] if self.compared else ["There are too many functions and classes to look for copies among them."]
         return [*lines, *pairs[:NAMED], *more]
 
     def to_json(self, names: Sequence[str]) -> list[dict[str, Any]]:

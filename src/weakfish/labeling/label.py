@@ -29,9 +29,10 @@ from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import whole_folder
 from weakfish.labeling.choice import Alone, Chosen, Maker, alone, choose
 from weakfish.labeling.dev_gold import DevCounts, compare, decided, dev_labels, snapshot
-from weakfish.labeling.label_model import Counts, Patterns, Probabilities, batches, covered, decide, majority
+from weakfish.labeling.label_model import Patterns, Probabilities, batches, covered, decide, majority
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
 from weakfish.labeling.tally import VoteTally
+from weakfish.labeling.vote_pairs import Counts
 from weakfish.project.cache import Cache
 from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,88 +17,69 @@ import pyarrow.compute as pc
 
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import LabelingFunctionError
+from weakfish.labeling.vote_pairs import Counts, VotePairs
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.params import TaskParams
 
-BLOCK = 1 << 16
-"""Rows whose votes are counted at once: their bits stay in the processor's cache."""
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Sums:
     """Sums over the rows of a label matrix.
 
     Attributes
     ----------
     rows : int
-    pairs : numpy.ndarray, int64, (functions * classes, functions * classes)
-        At ``[i * classes + a, j * classes + b]`` the rows on which function i votes a and function j votes b.
+    voted : VotePairs
+        How often functions vote, each and in pairs.
     covered : int
         Rows on which any function votes.
     """
 
     rows: int
-    pairs: Counts
+    voted: VotePairs
     covered: int
 
     @staticmethod
     def of(votes: Votes, cardinality: int) -> Sums:
-        """The sums of a label matrix (rows, functions), int8, block by block.
-
-        A vote of a function for a class is a column of bits, so that a pair is counted 64 rows at a time.
-        """
-        total = Sums.none(votes.shape[1], cardinality)
-        for start in range(0, len(votes), BLOCK):
-            block = votes[start : start + BLOCK]
-            bits = _bits(block, cardinality)
-            pairs = np.zeros_like(total.pairs)
-            for number, column in enumerate(bits):
-                pairs[number, number:] = np.bitwise_count(column & bits[number:]).sum(axis=1, dtype=np.int64)
-            pairs += np.triu(pairs, 1).T
-            covered = np.bitwise_count(np.bitwise_or.reduce(bits, axis=0)).sum(dtype=np.int64)
-            total += Sums(len(block), pairs, int(covered))
-        return total
+        """The sums of a label matrix (rows, functions), int8, block by block."""
+        voted, covered = VotePairs.of(votes, cardinality)
+        return Sums(len(votes), voted, covered)
 
     @staticmethod
     def none(functions: int, cardinality: int) -> Sums:
         """The sums of no row."""
-        return Sums(0, np.zeros((functions * cardinality,) * 2, np.int64), 0)
+        return Sums(0, VotePairs.none(functions, cardinality), 0)
+
+    @property
+    def pairs(self) -> Counts:
+        """Snorkel's ``L_ind.T @ L_ind``, int64, (functions * classes, functions * classes).
+
+        At ``[i * classes + a, j * classes + b]`` the rows on which function i votes a and function j votes b.
+        """
+        return self.voted.dense()
 
     @property
     def votes(self) -> Counts:
         """How often each function votes each class, flat, (functions * classes,)."""
-        return np.diag(self.pairs).copy()
+        found = np.zeros(self.voted.functions * self.voted.classes, np.int64)
+        found[self.voted.columns] = self.voted.votes
+        return found
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(self.rows + other.rows, self.pairs + other.pairs, self.covered + other.covered)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sums):
-            return NotImplemented
-        same = (self.rows, self.covered) == (other.rows, other.covered)
-        return same and np.array_equal(self.pairs, other.pairs)
+        return Sums(self.rows + other.rows, self.voted + other.voted, self.covered + other.covered)
 
 
-def _bits(votes: Votes, cardinality: int) -> npt.NDArray[np.uint64]:
-    """`indicators` as bits, (functions * classes, rows / 64), filled up with zeros."""
-    columns = np.ascontiguousarray(votes.T)
-    words = -(-len(votes) // 64)
-    found = np.zeros((votes.shape[1], cardinality, words * 8), np.uint8)
-    for label in range(cardinality):
-        packed = np.packbits(columns == label, axis=1)
-        found[:, label, : packed.shape[1]] = packed
-    return found.reshape(-1, words * 8).view(np.uint64)
-
-
-def indicators(votes: Votes, cardinality: int) -> npt.NDArray[np.float64]:
+def indicators(votes: Votes, cardinality: int) -> csr_array:
     """``L_ind``, (rows, functions * classes): 1 where the function of a column votes its class, else 0."""
-    found = np.zeros((len(votes), votes.shape[1] * cardinality))
-    for label in range(cardinality):
-        found[:, label::cardinality] = votes == label
-    return found
+    from scipy.sparse import csr_array
 
+    rows, functions = np.nonzero(votes >= 0)
+    places = functions * cardinality + votes[rows, functions]
+    return csr_array((np.ones(len(rows)), (rows, places)), shape=(len(votes), votes.shape[1] * cardinality))
 
-Counts = npt.NDArray[np.int64]
 
 BATCH = 1 << 18
 """Rows that are looked at together: arrays of this length stay small, and calls on them few."""
@@ -142,10 +123,32 @@ class Patterns:
         order = np.lexsort(self.votes.T[::-1])
         return Patterns(self.votes[order], self.counts[order])
 
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """A number per pattern that depends on its votes alone."""
+        found = np.zeros(len(self.counts), np.uint64)
+        for column in self.votes.T:
+            found = (found ^ (column - ABSTAIN).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            found ^= found >> np.uint64(29)
+        return found
+
     def covered(self) -> tuple[Votes, Counts]:
         """The patterns with a vote, and how many rows have each."""
         voted = covered(self.votes)
         return self.votes[voted], self.counts[voted]
+
+    def sampled(self, costs: Counts, most: int) -> tuple[Votes, npt.NDArray[np.float64]]:
+        """Patterns, and how many rows each stands for; a sample of them where their ``costs`` add up to above ``most``.
+
+        A priority sample (Duffield, Lund and Thorup, 2007): common patterns are all in it, a rare one stands for
+        others. What is drawn depends on the patterns alone, and at least one is.
+        """
+        if costs.sum() <= most:
+            return self.votes, self.counts.astype(np.float64)
+        priority = self.counts / ((self.hashes() + 1.0) / 2.0**64)
+        order = np.argsort(-priority, kind="stable")
+        number = max(1, int((np.cumsum(costs[order]) <= most).sum()))
+        kept = np.sort(order[:number])
+        return self.votes[kept], np.maximum(self.counts[kept], priority[order[min(number, len(order) - 1)]])
 
     def __add__(self, other: Patterns) -> Patterns:
         """The patterns of both; above `LIMIT` a sample of them that does not depend on the order of adding."""
@@ -187,13 +190,11 @@ def _thinned(patterns: Patterns) -> Patterns:
     """At most `LIMIT` patterns: those with the smallest hashes, whatever the order in which they came."""
     if len(patterns.counts) <= LIMIT:
         return patterns
-    hashes = np.zeros(len(patterns.counts), np.uint64)
-    for column in patterns.votes.T:
-        hashes = (hashes ^ (column - ABSTAIN).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        hashes ^= hashes >> np.uint64(29)
-    kept = np.sort(np.argsort(hashes, kind="stable")[:LIMIT])
+    kept = np.sort(np.argsort(patterns.hashes(), kind="stable")[:LIMIT])
     return Patterns(patterns.votes[kept], patterns.counts[kept])
 
+
+Floats = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-5
 """Probabilities that differ by less are tied, as in Snorkel's ``probs_to_preds``."""
@@ -241,47 +242,8 @@ def draws(keys: pa.Array | pa.ChunkedArray, seed: int) -> npt.NDArray[np.uint64]
     return found
 
 
-STEPS = 20
-"""Steps of expectation maximization: enough to see where it goes, not to arrive."""
-
-MOST = 1 << 14
-"""The commonest patterns, which are all that are looked at."""
-
-FLOOR = 1e-4
-"""Probabilities stay away from 0 and 1 by this, since their logarithms are taken."""
-
-Floats = npt.NDArray[np.float64]
-
-
-def refined(model: FittedModel, patterns: Patterns) -> FittedModel:
-    """The model after some steps of expectation maximization from where it stands (Dawid and Skene, 1979).
-
-    Abstaining counts as an answer here, since the likelihood is that of the whole pattern; the class balance is free.
-    """
-    classes = len(model.class_balance)
-    most = np.sort(np.argsort(-patterns.counts, kind="stable")[:MOST])
-    votes, counts = patterns.votes[most], patterns.counts[most].astype(np.float64)
-    voted, abstained = indicators(votes, classes), (votes < 0).astype(np.float64)
-    mu, balance = _inside(model.mu.astype(np.float64)), model.class_balance
-    for _ in range(STEPS):
-        share = _expected(voted, abstained, mu, balance) * counts[:, None]
-        balance = _inside(share.sum(axis=0) / counts.sum())
-        mu = _inside(voted.T @ share / np.maximum(share.sum(axis=0), FLOOR))
-    return replace(model, mu=mu.astype(np.float32), class_balance=balance / balance.sum())
-
-
-def _expected(voted: Floats, abstained: Floats, mu: Floats, balance: Floats) -> Floats:
-    classes = len(balance)
-    silent = _inside(1 - mu.reshape(-1, classes, classes).sum(axis=1))
-    joint = voted @ np.log(mu) + abstained @ np.log(silent) + np.log(balance)
-    shares: Floats = np.exp(joint - joint.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    return shares
-
-
-def _inside(values: Floats) -> Floats:
-    return np.clip(values, FLOOR, 1 - FLOOR)
-
+SMALL, EPSILON = float(np.finfo(np.float64).tiny), float(np.finfo(np.float64).eps)
+"""The least float of full precision, and the precision."""
 
 Probabilities = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -350,15 +312,35 @@ class FittedModel:
     def posterior(self, votes: Votes, balance: Probabilities | None = None) -> Probabilities:
         """As `probabilities`, row by row; ``balance`` takes the place of the class balance.
 
-        Adds the logarithms function by function, as the matrix product in ``predict_proba`` does.
+        Adds the logarithms function by function, as the matrix product in ``predict_proba`` does. Where that product
+        of many small probabilities leaves the range of floats, so that Snorkel's result is not a number or has lost
+        digits, the logarithms are put back into it first.
         """
         classes = len(self.class_balance)
         total = np.zeros((len(votes), classes))
         for votes_of_one, log in zip(votes.T, self.logs, strict=True):
             total += np.concatenate([log, np.zeros((1, classes))])[votes_of_one]
-        joint = np.exp(total + np.log(self.class_balance if balance is None else balance))
+        total += np.log(self.class_balance if balance is None else balance)
+        joint = np.exp(total)
+        small = (joint.max(axis=1) < SMALL / EPSILON) & (joint < SMALL).any(axis=1)
+        if small.any():
+            joint[small] = np.exp(total[small] - total[small].max(axis=1, keepdims=True))
         shares: Probabilities = joint / joint.sum(axis=1).reshape(-1, 1)
         return shares
+
+    def taking(self, functions: Sequence[int]) -> FittedModel:
+        """The model of these functions (numbers of this one's, which may stand several times)."""
+        classes = len(self.class_balance)
+        mu = self.mu.reshape(-1, classes, classes)[list(functions)].reshape(-1, classes)
+        return replace(self, mu=mu, weights=[self.weights[number] for number in functions])
+
+    def extended(self, other: object, functions: Sequence[int]) -> FittedModel:
+        """This model with functions of another one added, whose votes add nothing if that one is of another kind."""
+        classes = len(self.class_balance)
+        added = np.ones((len(functions) * classes, classes), np.float32)
+        if isinstance(other, FittedModel):
+            added = other.taking(functions).mu
+        return replace(self, mu=np.concatenate([self.mu, added]), weights=[*self.weights, *[0.0] * len(functions)])
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, exactly."""
@@ -393,6 +375,17 @@ class FittedModel:
 PACKAGES = ("numpy", "snorkel", "torch")
 """Packages on whose versions a fit depends."""
 
+LARGEST = 1 << 13
+"""Functions times classes of which Snorkel's square matrices are made; they take about 2 GB."""
+
+
+def refuse_no_votes(sums: Sums) -> None:
+    """Raise `LabelingFunctionError` when no function votes at all."""
+    if not sums.covered:
+        raise LabelingFunctionError(
+            "No labeling function votes on any row, so there is nothing to label; see reports/labeling_functions.json."
+        )
+
 
 def fit(sums: Sums, task: TaskParams, seed: int | None = None, cache: Cache | None = None) -> FittedModel:
     """Fit Snorkel's ``LabelModel`` on the rows behind ``sums``, to the bit as on their label matrix.
@@ -403,32 +396,51 @@ def fit(sums: Sums, task: TaskParams, seed: int | None = None, cache: Cache | No
     Raises
     ------
     LabelingFunctionError
-        With fewer than three functions, or when no function votes at all.
+        With fewer than three functions, when no function votes at all, or when there are so many votes of functions
+        and classes that Snorkel's matrices would not fit in memory.
     """
-    classes = len(task.classes)
-    functions = len(sums.pairs) // classes
+    classes, functions = len(task.classes), sums.voted.functions
     if functions < MIN_FUNCTIONS:
         raise LabelingFunctionError(
             f"The label model needs at least {MIN_FUNCTIONS} labeling functions, there are {functions}; add some."
         )
-    if not sums.covered:
+    refuse_no_votes(sums)
+    if sums.voted.counts is None or functions * classes > LARGEST:
         raise LabelingFunctionError(
-            "No labeling function votes on any row, so there is nothing to label; see reports/labeling_functions.json."
+            f"Snorkel's label model of {functions} labeling functions and {classes} classes does not fit in memory; "
+            "set label_models.<task>.method to auto, hyper or dawid-skene in params.yaml."
         )
     settings = task.label_model.model_copy(update={"seed": task.label_model.seed if seed is None else seed})
     versions = [version(package) for package in PACKAGES]
-    counts = hashlib.sha256(sums.pairs.tobytes()).hexdigest()
-    key = key_of(sums.rows, counts, classes, settings.model_dump(mode="json"), versions)
+    pairs = sums.pairs
+    counts = hashlib.sha256(pairs.tobytes()).hexdigest()
+    key = key_of(sums.rows, counts, classes, settings.model_dump(mode="json", exclude={"method"}), versions)
+
+    def found() -> FittedModel:
+        from weakfish.labeling.snorkel_model import LabelModelFromSums
+
+        model = LabelModelFromSums(sums.rows, pairs, classes)
+        model.train_on(settings)
+        with np.errstate(divide="ignore"):  # a function that never votes has coverage 0, and weight 1
+            weights = [float(weight) for weight in model.get_weights()]
+        return FittedModel(model.mu.detach().numpy().copy(), np.array(model.p), weights, model.losses, sums.rows)
+
+    return kept(cache, key, found, FittedModel.from_json)
+
+
+class _Fitted(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+
+_Model = TypeVar("_Model", bound=_Fitted)
+
+
+def kept(cache: Cache | None, key: str, make: Callable[[], _Model], read: Callable[[dict[str, Any]], _Model]) -> _Model:
+    """What ``make`` fits, or what ``read`` makes of the JSON that lies in ``cache`` of an equal fit."""
     known = cache.get(key) if cache else None
     if known is not None:
-        return FittedModel.from_json(json.loads(known.to_pybytes()))
-    from weakfish.labeling.snorkel_model import LabelModelFromSums
-
-    model = LabelModelFromSums(sums.rows, sums.pairs, classes)
-    model.train_on(settings)
-    with np.errstate(divide="ignore"):  # a function that never votes has coverage 0, and weight 1
-        weights = [float(weight) for weight in model.get_weights()]
-    found = FittedModel(model.mu.detach().numpy().copy(), np.array(model.p), weights, model.losses, sums.rows)
+        return read(json.loads(known.to_pybytes()))
+    found = make()
     if cache:
         cache.put(key, json.dumps(found.to_json()).encode())
     return found

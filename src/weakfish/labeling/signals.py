@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from weakfish.contracts.votes_file import ABSTAIN, Votes
+from weakfish.labeling.hyper import HyperModel
 from weakfish.labeling.kinship import Kinship
-from weakfish.labeling.label_model import FittedModel, Patterns, Sums, majority, refined, winners
+from weakfish.labeling.label_model import FittedModel, Patterns, Sums, indicators, majority, winners
 
 Floats = npt.NDArray[np.float64]
+
+STEPS = 20
+"""Steps of expectation maximization: enough to see where it goes, not to arrive."""
+
+MOST = 1 << 14
+"""The commonest patterns, which are all that are looked at."""
+
+FLOOR = 1e-4
+"""Probabilities stay away from 0 and 1 by this, since their logarithms are taken."""
+
+WORK = 1 << 23
+"""Votes times classes that are read to see how well held-out votes are named; a sample of the patterns where more."""
+
+CHUNK = 1 << 12
+"""Rows with a vote held out that are labelled together."""
 
 COPY = 0.5
 """Residual, and share of their votes on which two functions agree, from which they are called copies."""
@@ -39,23 +56,23 @@ class Copy:
 
 @dataclass(frozen=True)
 class FitSignals:
-    """See docs/label-model.md.
+    """See docs/label-model.md; what a method does not have is None.
 
     Attributes
     ----------
     disagreement : float
         Share of covered rows whose most probable class by the model is not among the majority's.
-    unexplained : float
+    unexplained : float or None
         Share of the covariance of votes of different functions (from G) that the model does not explain, noise
-        deducted; above 1 where it explains less than nothing.
-    unstable : float
+        deducted; above 1 where it explains less than nothing. Of Dawid and Skene's model see `unexplained_where_both`.
+    unstable : float or None
         Share of covered rows whose class changes when the parameters follow whole patterns; see `refined`.
     shift : float
         How far the mean of the model's probabilities on covered rows lies from the class balance: half the sum of the
         differences.
-    sensitivity : float
+    sensitivity : float or None
         Largest share of covered rows whose class changes when the odds of one class are halved or doubled.
-    converged : bool
+    converged : bool or None
         Whether the loss had stopped falling.
     copies : tuple of Copy
     at_clamp : int
@@ -65,11 +82,11 @@ class FitSignals:
     """
 
     disagreement: float
-    unexplained: float
-    unstable: float
+    unexplained: float | None
+    unstable: float | None
     shift: float
-    sensitivity: float
-    converged: bool
+    sensitivity: float | None
+    converged: bool | None
     copies: tuple[Copy, ...]
     at_clamp: int
     voting: int
@@ -85,30 +102,92 @@ class FitSignals:
         return found | {"losses": [list(pair) for pair in losses]}
 
 
-def signals(model: FittedModel, sums: Sums, patterns: Patterns) -> FitSignals:
-    """The signals of a model fitted on ``sums``, with the patterns of the same rows."""
+def signals(model: FittedModel | HyperModel, sums: Sums, patterns: Patterns, snorkel: bool) -> FitSignals:
+    """The signals of a model fitted on ``sums`` and the ``patterns`` of the same rows, by Snorkel or not."""
     patterns = patterns.in_order()
     votes, counts = patterns.covered()
     posterior = model.posterior(votes)
     won = winners(posterior)
+    voted = sums.votes.reshape(-1, len(model.class_balance)) > 0
 
     def differing(other: Floats) -> float:
         return int(counts[~(won & winners(other)).any(axis=1)].sum()) / max(1, int(counts.sum()))
 
-    late = [loss for epoch, loss in model.losses if epoch >= 0.8 * model.losses[-1][0]]
-    fell = max(loss for _, loss in model.losses) - min(late)
-    voted = sums.votes.reshape(-1, len(model.class_balance)) > 0
-    return FitSignals(
+    found = FitSignals(
         disagreement=differing(majority(votes, won.shape[1])),
-        unexplained=_unexplained(model, sums),
-        unstable=differing(refined(model, patterns).posterior(votes)),
+        unexplained=None,
+        unstable=None,
         shift=float(np.abs(counts @ posterior / counts.sum() - model.class_balance).sum() / 2),
-        sensitivity=max(differing(model.posterior(votes, balance)) for balance in _shifted(model.class_balance)),
-        converged=max(late) - min(late) <= SETTLED * fell,
-        copies=tuple(copies(model, sums)),
-        at_clamp=int((model.at_bound() & voted).any(axis=1).sum()),
+        sensitivity=None,
+        converged=None,
+        copies=(),
+        at_clamp=0,
         voting=int(voted.any(axis=1).sum()),
     )
+    if isinstance(model, HyperModel):
+        return found
+    late = [loss for epoch, loss in model.losses if epoch >= 0.8 * model.losses[-1][0]]
+    fell = max(loss for _, loss in model.losses) - min(late)
+    found = replace(
+        found,
+        sensitivity=max(differing(model.posterior(votes, balance)) for balance in _shifted(model.class_balance)),
+        converged=max(late) - min(late) <= SETTLED * fell,
+    )
+    if not snorkel:
+        return replace(found, unexplained=unexplained_where_both(model, sums))
+    return replace(
+        found,
+        unexplained=_unexplained(model, sums),
+        unstable=differing(refined(model, patterns).posterior(votes)),
+        copies=tuple(copies(model, sums)),
+        at_clamp=int((model.at_bound() & voted).any(axis=1).sum()),
+    )
+
+
+def held_out(model: Callable[[Votes], Floats], patterns: Patterns, classes: int) -> float | None:
+    """How often a model names a vote from the other votes of its row, a tie counting its share.
+
+    ``model`` makes posteriors (rows, classes) of votes (rows, functions). None where no two functions vote on one row.
+    """
+    sizes = (patterns.votes >= 0).sum(axis=1)
+    several = sizes > 1
+    shared = Patterns(patterns.votes[several], patterns.counts[several]).in_order()
+    votes, counts = shared.sampled((shared.votes >= 0).sum(axis=1) ** 2 * classes, WORK)
+    rows, functions = np.nonzero(votes >= 0)
+    if not len(rows):
+        return None
+    named = 0.0
+    for start in range(0, len(rows), CHUNK):
+        row, function = rows[start : start + CHUNK], functions[start : start + CHUNK]
+        others, places = votes[row], np.arange(len(row))
+        others[places, function] = ABSTAIN
+        won = winners(model(others))
+        share = won[places, votes[row, function]] / won.sum(axis=1)
+        named += float(counts[row] @ share)
+    return named / float(counts[rows].sum())
+
+
+def unexplained_where_both(model: FittedModel, sums: Sums) -> float | None:
+    """How much of what two functions have in common, where both vote, a model that reads nothing in abstains leaves.
+
+    As a share of the squared differences from independent votes, noise deducted. None where there is nothing to
+    explain: functions that vote for one class each have nothing in common but where they vote.
+    """
+    counts, function = sums.voted.counts, sums.voted.columns // sums.voted.classes
+    if counts is None or not len(function):
+        return None
+    others = function[:, None] != function[None, :]
+    both = sums.voted.between_functions()[1][function][:, function]
+    mu = model.mu.astype(np.float64)[sums.voted.columns]
+    explained = (mu * model.class_balance) @ mu.T * both
+    starts = np.unique(function, return_index=True)[1]
+    own = np.add.reduceat(counts, starts, axis=1)[:, np.cumsum(np.isin(np.arange(len(function)), starts)) - 1]
+    independent = own * own.T / np.maximum(both, 1)
+    noise = (counts * (1 - counts / np.maximum(both, 1)))[others].sum()
+    whole = ((counts - independent)[others] ** 2).sum()
+    if whole <= noise:
+        return None
+    return float(max(0.0, ((counts - explained)[others] ** 2).sum() - noise) / whole)
 
 
 def _shifted(balance: Floats) -> Iterator[Floats]:
@@ -159,3 +238,33 @@ def _unexplained(model: FittedModel, sums: Sums) -> float:
     noise = (observed * (1 - observed))[others].sum() / sums.rows
     whole = ((observed - np.outer(alone, alone))[others] ** 2).sum()
     return float(max(0.0, left - noise) / whole) if whole else 0.0
+
+
+def refined(model: FittedModel, patterns: Patterns) -> FittedModel:
+    """The model after some steps of expectation maximization from where it stands (Dawid and Skene, 1979).
+
+    Abstaining counts as an answer here, since the likelihood is that of the whole pattern; the class balance is free.
+    """
+    classes = len(model.class_balance)
+    most = np.sort(np.argsort(-patterns.counts, kind="stable")[:MOST])
+    votes, counts = patterns.votes[most], patterns.counts[most].astype(np.float64)
+    voted, abstained = indicators(votes, classes), (votes < 0).astype(np.float64)
+    mu, balance = _inside(model.mu.astype(np.float64)), model.class_balance
+    for _ in range(STEPS):
+        share = _shares(voted, abstained, mu, balance) * counts[:, None]
+        balance = _inside(share.sum(axis=0) / counts.sum())
+        mu = _inside(voted.T @ share / np.maximum(share.sum(axis=0), FLOOR))
+    return replace(model, mu=mu.astype(np.float32), class_balance=balance / balance.sum())
+
+
+def _shares(voted: Floats, abstained: Floats, mu: Floats, balance: Floats) -> Floats:
+    classes = len(balance)
+    silent = _inside(1 - mu.reshape(-1, classes, classes).sum(axis=1))
+    joint = voted @ np.log(mu) + abstained @ np.log(silent) + np.log(balance)
+    shares: Floats = np.exp(joint - joint.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _inside(values: Floats) -> Floats:
+    return np.clip(values, FLOOR, 1 - FLOOR)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from weakfish.contracts.votes_file import Votes
-from weakfish.labeling.label_model import Counts, Patterns, Sums, batches
+from weakfish.labeling.label_model import Patterns, Sums, batches
+from weakfish.labeling.vote_pairs import Counts
 
 Bools = npt.NDArray[np.bool_]
 Matrix = npt.NDArray[np.int64]

@@ -188,7 +188,7 @@ class LabelModelParams(Section):
     lr: float = Field(default=0.01, gt=0)
     l2: float = Field(default=1.0, ge=0)
     seed: int = Field(default=1, ge=0, lt=1 << 32)
-    method: Literal["snorkel", "majority", "auto"] = "snorkel"
+    method: Literal["majority", "snorkel", "hyper", "dawid-skene", "auto"] = "snorkel"
     refit: Literal["always", "monthly", "never"] = "always"
     fitted_through: str | None = None
 
@@ -209,7 +209,7 @@ class TaskParams(Section):
     the votes stay fresh when they change; projects of version 0.1 have them here.
     """
 
-    classes: list[Name] = Field(min_length=2, max_length=50)
+    classes: list[Name] = Field(min_length=2)
     functions: Literal["all"] | list[str] = "all"
     max_faults: int = Field(default=0, ge=0)
     label_model: LabelModelParams = LabelModelParams()
