@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import LabelingFunctionError
@@ -34,11 +36,11 @@ SHA256 = "9f6866f3f6387d777d163a25ed7d05f842c21c2006e4a21752f4e7965eaed2c4"
 SIZES = (1, 8, 8, 8)
 """How many numbers each layer reads of a vote; their means are the fitted parameters."""
 
-MOST = 1 << 23
-"""Votes times passes that a fit looks at: a sample of the patterns where there are more."""
+MOST, WORK = 1 << 20, 1 << 23
+"""Votes that a fit looks at, and votes times passes: a sample of the patterns where there are more."""
 
-CHUNK = 1 << 16
-"""Votes that are looked at together, so that memory stays small."""
+CHUNK = 1 << 14
+"""Votes that are scored together, so that they stay in the processor's cache."""
 
 POWER = 32
 """What the network's shares are raised to. It was trained to order classes: its shares lie close together, whatever
@@ -98,38 +100,40 @@ def network() -> _Network:
 class _Entries:
     """The votes of some rows, each of which has one, row by row.
 
-    ``classes`` and ``functions`` (entries,) say who votes what, ``rows`` in which row; ``starts`` and ``lengths``
-    (rows,) where a row's votes begin, and how many they are.
+    ``classes`` and ``functions`` (entries,) say who votes what; ``lengths`` (rows,) how many votes a row has, and
+    ``averaging`` (rows, entries) takes their mean.
     """
 
     classes: npt.NDArray[np.int8]
     functions: Ints
-    rows: Ints
-    starts: Ints
     lengths: Ints
+    averaging: csr_array
 
     @staticmethod
     def of(votes: Votes) -> _Entries:
         rows, functions = np.nonzero(votes >= 0)
         lengths = np.bincount(rows, minlength=len(votes))
-        return _Entries(votes[rows, functions], functions, rows, np.cumsum(lengths) - lengths, lengths)
+        shares, ends = np.repeat(1 / lengths, lengths), np.concatenate([[0], np.cumsum(lengths)])
+        averaging = csr_array((shares, np.arange(len(rows)), ends), shape=(len(votes), len(rows)))
+        return _Entries(votes[rows, functions], functions, lengths, averaging)
 
     def values(self, label: int) -> Floats:
         """What the network reads of the votes in the pass of a class, (entries, 1)."""
         return np.where(self.classes == label, 1.0, -1.0)[:, None]
 
-    def mean(self, found: Floats) -> Floats:
-        """The mean over each row's votes, (rows, numbers)."""
-        mean: Floats = np.add.reduceat(found, self.starts) / self.lengths[:, None]
-        return mean
+    def after(self, layer: _Layer, found: Floats, means: Floats) -> Floats:
+        """What a layer makes of what it reads of the votes, given the means of `HyperModel.means`."""
+        by_function = means[:-1] @ layer.function + means[-1] @ layer.whole + layer.bias
+        made = found @ layer.own
+        made += np.repeat(self.averaging @ found @ layer.row, self.lengths, axis=0)
+        made += by_function[self.functions]
+        return _leaky(made)
 
-    def through(self, found: Floats, means: Sequence[Floats]) -> Floats:
-        """What the first layers, of which ``means`` are known, make of the votes, (entries, numbers)."""
-        for layer, mean in zip(network().layers, means, strict=False):
-            by_function = mean[:-1] @ layer.function + mean[-1] @ layer.whole + layer.bias
-            found = found @ layer.own + (self.mean(found) @ layer.row)[self.rows] + by_function[self.functions]
-            found = _leaky(found)
-        return found
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Of numpy's BLAS: on matrices as small as these several threads wait for each other most of the time."""
+    return ThreadpoolController()
 
 
 def _leaky(values: Floats) -> Floats:
@@ -198,10 +202,11 @@ class HyperModel:
         """The shares of the classes as the network gives them, ``predict_prob`` of ``hyperlm``, of rows with votes."""
         found, ends = np.empty((len(votes), len(self.class_balance))), np.cumsum(SIZES)[:-1]
         means = [np.split(own, ends, axis=1) for own in self.means.astype(np.float64)]
-        for chunk in _chunks(votes):
-            entries = _Entries.of(votes[chunk])
-            scores = [_score(entries, label, own) for label, own in zip(passes(found.shape[1]), means, strict=True)]
-            found[chunk] = np.stack([1 - scores[0], scores[0]] if len(scores) == 1 else scores, axis=1)
+        with _threads().limit(limits=1, user_api="blas"):
+            for chunk in _chunks(votes):
+                entries = _Entries.of(votes[chunk])
+                scores = [_score(entries, label, own) for label, own in zip(passes(found.shape[1]), means, strict=True)]
+                found[chunk] = np.stack([1 - scores[0], scores[0]] if len(scores) == 1 else scores, axis=1)
         shares: Floats = found / found.sum(axis=1, keepdims=True)
         return shares
 
@@ -244,7 +249,10 @@ class HyperModel:
 
 def _score(entries: _Entries, label: int, means: Sequence[Floats]) -> Floats:
     """What the network says of a class, between 0 and 1, (rows,)."""
-    found = entries.mean(entries.through(entries.values(label), means))
+    found = entries.values(label)
+    for layer, mean in zip(network().layers, means, strict=True):
+        found = entries.after(layer, found, mean)
+    found = entries.averaging @ found
     *hidden, (weight, bias) = network().dense
     for inner, inner_bias in hidden:
         found = _leaky(found @ inner + inner_bias)
@@ -255,24 +263,22 @@ def _score(entries: _Entries, label: int, means: Sequence[Floats]) -> Floats:
 def fit(patterns: Patterns, balance: Floats, rows: int) -> HyperModel:
     """The Hyper label model of patterns and how many rows have each; ``balance`` is that of rows without votes."""
     labels, voted = passes(len(balance)), Patterns(*patterns.in_order().covered())
-    votes, counts = voted.sampled((voted.votes >= 0).sum(axis=1), MOST // len(labels))
-    functions, ends = votes.shape[1], np.cumsum((0, *SIZES))
+    votes, counts = voted.sampled((voted.votes >= 0).sum(axis=1), min(MOST, WORK // len(labels)))
+    entries, functions, ends = _Entries.of(votes), votes.shape[1], np.cumsum((0, *SIZES))
+    of_entry = np.repeat(counts, entries.lengths)
+    by_function = csr_array((of_entry, entries.functions, np.arange(len(of_entry) + 1)), (len(of_entry), functions)).T
+    weight = by_function.sum(axis=1)
     means = np.zeros((len(labels), functions + 1, ends[-1]), np.float32)
-    for own, label in zip(means, labels, strict=True):
-        known: list[Floats] = []
-        for start, end in pairwise(ends):
-            total, weight = np.zeros((functions, end - start)), np.zeros(functions)
-            for chunk in _chunks(votes):
-                entries = _Entries.of(votes[chunk])
-                found, of_row = entries.through(entries.values(label), known), counts[chunk][entries.rows]
-                weight += np.bincount(entries.functions, of_row, functions)
-                total += np.stack(
-                    [np.bincount(entries.functions, of_row * each, functions) for each in found.T], axis=1
-                )
-            whole = total.sum(axis=0) / max(1.0, weight.sum())
-            own[:-1, start:end] = np.where(weight[:, None] > 0, total / np.maximum(weight, 1)[:, None], whole)
-            own[-1, start:end] = whole
-            known.append(own[:, start:end].astype(np.float64))
+    with _threads().limit(limits=1, user_api="blas"):
+        for own, label in zip(means, labels, strict=True):
+            found = entries.values(label)
+            for layer, (start, end) in zip(network().layers, pairwise(ends), strict=True):
+                total = by_function @ found
+                whole = total.sum(axis=0) / weight.sum()
+                own[:-1, start:end] = np.where(weight[:, None] > 0, total / np.maximum(weight, 1)[:, None], whole)
+                own[-1, start:end] = whole
+                if end < ends[-1]:
+                    found = entries.after(layer, found, own[:, start:end].astype(np.float64))
     model = HyperModel(means, np.asarray(balance, np.float64), [], rows)
     return replace(model, weights=_weights(model.posterior(votes), votes, counts))
 

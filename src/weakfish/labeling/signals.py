@@ -26,7 +26,7 @@ MOST = 1 << 14
 FLOOR = 1e-4
 """Probabilities stay away from 0 and 1 by this, since their logarithms are taken."""
 
-WORK = 1 << 23
+WORK = 1 << 20
 """Votes times classes that are read to see how well held-out votes are named; a sample of the patterns where more."""
 
 CHUNK = 1 << 12
