@@ -12,6 +12,9 @@ Floats = npt.NDArray[np.float64]
 RARE, RIGHT = 0.01, 0.5
 """Pseudo-counts of each vote on rows of each class, and of a right one beside: a function is thought rather right."""
 
+NEVER = 1e-6
+"""Of a vote on rows of a class that no function votes for: else it would gather what other classes do not explain."""
+
 STEPS, SETTLED = 200, 1e-4
 """Steps at most, and by how much posteriors may still move in the last one."""
 
@@ -27,11 +30,12 @@ def fit(patterns: Patterns, balance: Floats, rows: int) -> FittedModel:
     classes, functions = len(balance), votes.shape[1]
     told, weights, rows_covered = indicators(votes, classes), counts.astype(np.float64), float(max(1, counts.sum()))
     share, balance = majority(votes, classes), np.asarray(balance, np.float64)
+    voted_for = told.sum(axis=0).reshape(functions, classes).any(axis=0)
     losses: list[tuple[int, float]] = []
     for step in range(STEPS):
         voted = told.T @ (share * weights[:, None])
         blocks = voted.reshape(functions, classes, classes) + RARE + RIGHT * np.eye(classes)
-        mu = blocks / blocks.sum(axis=1, keepdims=True)
+        mu = np.where(voted_for, blocks / blocks.sum(axis=1, keepdims=True), NEVER)
         joint = told @ np.log(mu).reshape(-1, classes) + np.log(balance)
         most = joint.max(axis=1, keepdims=True)
         new = np.exp(joint - most)
