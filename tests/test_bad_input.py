@@ -56,6 +56,12 @@ def test_a_command_outside_of_a_project_says_so(tmp_path: Path) -> None:
         ("    classes: [fine, fraud]\n", "", "tasks.fraud.classes is missing"),
         ("[0.5, 0.5]", "[0.5, 0.6]", "label model of task fraud: class_balance must add up to 1"),
         ("bootstrap: 50", "bootstrap: 50\n  bootstrp: 3", "evaluate.bootstrp is not a setting that anything reads"),
+        (
+            "bootstrap: 50",
+            "bootstrap: 50\n  positive: {frau: fraud}",
+            "positive names 'frau', which is not one of the tasks",
+        ),
+        ("bootstrap: 50", "bootstrap: 50\n  positive: {fraud: fin}", "'fin', which is no class of fraud (fine, fraud)"),
         ("[0.5, 0.5]", "[0.5, 0.4]", "must add up to 1, it adds up to 0.9"),
         ("[fine, fraud]", "[fine, fraud, odd]", "has 2 numbers for 3 classes"),
         ("key: order_id", "key: ../../x", "events.key cannot be used"),

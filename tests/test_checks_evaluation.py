@@ -97,7 +97,9 @@ def test_metrics_as_accepted_pass_and_another_sample_of_rows_too(tmp_path: Path)
     found = checks(evaluated(tmp_path, seed=5))
     metrics = {name: check["status"] for name, check in found.items() if name.startswith("metric(")}
     assert set(metrics) == {
-        f"metric({m}, {n})" for m in ("label_model", "text_weak", "majority_vote") for n in ("auc", "coverage", "f1")
+        f"metric({m}, {n})"
+        for m in ("label_model", "text_weak", "majority_vote")
+        for n in ("auc", "average_precision", "balanced_accuracy", "coverage", "f1")
     }
     assert set(metrics.values()) == {"passed"}
 
@@ -111,6 +113,37 @@ def test_metrics_that_fall_out_of_the_accepted_interval_are_a_warning(tmp_path: 
     assert check["value"] < check["threshold"] < check["arguments"]["accepted"]
     assert found["metric(label_model, coverage)"]["status"] == "passed"
     assert "failed" not in {check["status"] for check in found.values()}
+
+
+def test_figures_of_another_positive_class_are_not_compared_and_old_baselines_mean_the_last(tmp_path: Path) -> None:
+    at = evaluated(tmp_path)
+    accept(at)  # names no class, as versions before did not
+
+    def compared(positive: str) -> set[str]:
+        content = read_json(at.reports / "metrics.json")
+        content["tasks"]["fraud"]["positive"] = positive
+        write_json(at.reports / "metrics.json", content)
+        return {name for name in checks(at) if name.startswith("metric(label_model")}
+
+    of_either = {f"metric(label_model, {name})" for name in ("auc", "balanced_accuracy", "coverage")}
+    assert compared("fraud") == of_either | {"metric(label_model, average_precision)", "metric(label_model, f1)"}
+    assert compared("fine") == of_either
+    accept(at)
+    assert metrics_of(at, "fraud")["positive"] == "fine"
+    assert "metric(label_model, f1)" in compared("fine")
+
+
+def test_metrics_of_an_earlier_version_are_judged_without_the_newer_measures(tmp_path: Path) -> None:
+    at = evaluated(tmp_path)
+    content = read_json(at.reports / "metrics.json")
+    for of in content["tasks"]["fraud"]["models"].values():
+        for name in ("average_precision", "balanced_accuracy"):
+            del of[name]
+    write_json(at.reports / "metrics.json", content)
+    accept(at)
+    found = {name for name in checks(at) if name.startswith("metric(label_model")}
+    assert found == {f"metric(label_model, {name})" for name in ("auc", "coverage", "f1")}
+    assert set(metrics_of(at, "fraud")["models"]["label_model"]) == {"auc", "coverage", "f1"}
 
 
 def test_a_metric_that_can_no_longer_be_had_is_a_warning_with_its_reason(tmp_path: Path) -> None:

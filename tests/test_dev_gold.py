@@ -63,6 +63,15 @@ def test_figures_that_too_few_rows_support_are_left_out() -> None:
     assert (rare["accuracy"], rare["f1"]) == (1.0, None)
 
 
+def test_f1_is_that_of_the_rarer_class_whichever_comes_first() -> None:
+    counts = [[9, 11, 0], [4, 176, 0]]
+    assert Confusion(["fraud", "ok"], counts).figures()["f1"] == pytest.approx(18 / 33)
+    assert Confusion(["fraud", "ok"], counts).figures(1)["f1"] == pytest.approx(352 / 367)
+    assert Confusion(["ok", "fraud"], [[176, 4, 0], [11, 9, 0]]).figures()["f1"] == pytest.approx(18 / 33)
+    assert Confusion(["a", "b"], [[20, 0, 0], [0, 20, 0]]).rarer == 1
+    assert Confusion(["a", "b", "c"], [[1, 0, 0, 0]] * 3).rarer is None
+
+
 def test_f1_of_three_classes_is_the_mean_over_those_with_rows_enough() -> None:
     found = Confusion(["a", "b", "c"], [[10, 0, 0, 0], [0, 10, 10, 0], [0, 0, 5, 0]])
     assert found.figures()["f1"] == pytest.approx((1 + 2 / 3) / 2)
@@ -107,7 +116,8 @@ def test_every_run_says_what_the_labels_are_worth_on_dev_gold(tmp_path: Path) ->
     covered = reported(at)["covered"]
     assert lines == [
         f"fraud: {covered:,} of 1,200 rows have a label ({100 * covered / 1200:.1f} %).",
-        f"fraud: on 600 rows of dev gold, accuracy {accuracy:.3f}, F1 {f1:.3f}, coverage {1 - undecided / 600:.3f}.",
+        f"fraud: on 600 rows of dev gold, accuracy {accuracy:.3f}, F1 of fraud {f1:.3f}, "
+        f"coverage {1 - undecided / 600:.3f}.",
     ]
     of_rule = next(of["dev"] for of in reported(at)["functions"] if of["name"] == "is_large")
     assert of_rule["accuracy"] == pytest.approx(0.9, abs=0.05)
@@ -121,7 +131,7 @@ def test_a_second_run_says_what_changed_since_the_first(tmp_path: Path) -> None:
     said(at)
     first = reported(at)["dev"]
     assert said(at)[1:] == [
-        f"fraud: on 600 rows of dev gold, accuracy {first['accuracy']:.3f} (as before), F1 {first['f1']:.3f} "
+        f"fraud: on 600 rows of dev gold, accuracy {first['accuracy']:.3f} (as before), F1 of fraud {first['f1']:.3f} "
         f"(as before), coverage {first['coverage']:.3f} (as before).",
         "fraud: since the last run, nothing changed.",
     ]

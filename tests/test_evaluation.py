@@ -14,13 +14,23 @@ import pytest
 import sklearn.metrics as skl
 from sklearn.ensemble._hist_gradient_boosting.binning import _find_binning_thresholds
 
-from weakfish.contracts.gold import UNKNOWN, gold_labels
+from weakfish.contracts.gold import UNKNOWN, Confusion, gold_labels
 from weakfish.errors import TableError
 from weakfish.evaluation import evaluate as plots
 from weakfish.evaluation.aligned import Aligned, numbers
 from weakfish.evaluation.classifiers import NothingToLearn, cuts, learn_numbers, learn_words, vote_shares, word_features
-from weakfish.evaluation.evaluate import assess, empirical
-from weakfish.evaluation.measures import MEASURES, Predictions, auc, measure, missing, resamples, spread
+from weakfish.evaluation.evaluate import assess, empirical, positive_class
+from weakfish.evaluation.measures import (
+    MEASURES,
+    Predictions,
+    Support,
+    measure,
+    missing,
+    no_better,
+    ranking,
+    resamples,
+    spread,
+)
 from weakfish.labeling.label_model import Sums, fit
 from weakfish.project.params import EvaluateParams, TaskParams
 
@@ -102,6 +112,10 @@ def test_measures_equal_those_of_scikit_learn(classes: int) -> None:
         "accuracy": skl.accuracy_score(gold, decided),
         "accuracy_covered": skl.accuracy_score(gold[sure], decided[sure]),
         "coverage": sure.mean(),
+        "average_precision": skl.average_precision_score(
+            gold if classes == 2 else np.eye(3)[gold], proba[:, 1] if classes == 2 else proba
+        ),
+        "balanced_accuracy": np.mean([(decided[gold == label] == label).mean() for label in range(classes)]),
         "auc": skl.roc_auc_score(gold, proba[:, 1] if classes == 2 else proba, multi_class="ovr"),
         "brier": skl.brier_score_loss(gold, proba[:, 1] if classes == 2 else proba),
         "log_loss": skl.log_loss(gold, proba),
@@ -128,8 +142,70 @@ def test_a_weighting_measures_as_the_rows_that_it_repeats() -> None:
 
 def test_auc_counts_ties_half() -> None:
     positive = np.array([True, False, True, False])
-    assert auc(positive, np.array([0.5, 0.5, 0.5, 0.5]), np.ones((4, 1))).tolist() == [0.5]
-    assert auc(positive, np.array([0.9, 0.5, 0.5, 0.1]), np.ones((4, 1))).tolist() == [0.875]
+    assert ranking(positive, np.array([0.5, 0.5, 0.5, 0.5]), np.ones((4, 1)))[0].tolist() == [0.5]
+    assert ranking(positive, np.array([0.9, 0.5, 0.5, 0.1]), np.ones((4, 1)))[0].tolist() == [0.875]
+
+
+def test_a_model_that_finds_no_fraud_has_no_f1_of_it_and_is_called_no_better_than_a_constant() -> None:
+    gold = np.where(np.arange(1000) < 980, 0, 1)
+    classes = ["fraud", "ok"]  # the rare class is the first: F1 of the last would be 0.99
+    says_ok = certain(np.tile([0.1, 0.9], (1000, 1)))
+    place, why = positive_class(1 - gold, classes)
+    assert (place, why) == (0, "it is the rarer class of dev gold")
+    samples = resamples(1000, 200, seed=1)
+    found = spread(1 - gold, {1: says_ok}, 1, samples, classes, place)[0]
+    assert found["f1"]["value"] == 0
+    assert found["average_precision"]["value"] == pytest.approx(0.02)
+    assert found["balanced_accuracy"]["value"] == 0.5
+    assert spread(1 - gold, {1: says_ok}, 1, samples, classes, 1)[0]["f1"]["value"] == pytest.approx(0.9899, abs=1e-4)
+    support = Support.of(1 - gold, classes, place)
+    assert no_better(1 - gold, says_ok, found, samples, support) == (
+        "It decides no better than always answering ok: its balanced accuracy is 0.50, that of a constant answer 0.50."
+    )
+    ranks = certain(np.stack([0.1 + 0.3 * gold, 0.9 - 0.3 * gold], axis=1))  # says ok everywhere, and ranks well
+    figures = spread(1 - gold, {1: ranks}, 1, samples, classes, place)[0]
+    assert figures["auc"]["value"] == 1
+    half = certain(np.where((np.arange(1000) % 2 == 0)[:, None], [0.4, 0.6], [0.2, 0.8]))
+    assert no_better(1 - gold, half, spread(1 - gold, {1: half}, 1, samples, classes, place)[0], samples, support)
+    finds = certain(np.stack([0.8 * gold, 1 - 0.8 * gold], axis=1))
+    assert no_better(1 - gold, finds, figures, samples, support) is None
+    few = Predictions(finds.probabilities, gold == 1)  # decides on nothing but fraud, and is right
+    assert no_better(1 - gold, few, figures, samples, support) is None
+
+
+def test_a_ranking_that_a_threshold_would_serve_is_told_of() -> None:
+    gold = np.where(np.arange(400) < 360, 0, 1)
+    scores = np.where(gold == 1, 0.4, 0.1) + 0.09 * np.sin(np.arange(400))
+    ranks = certain(np.stack([1 - scores, scores], axis=1))
+    samples = resamples(400, 200, seed=1)
+    figures = spread(gold, {1: ranks}, 1, samples, BINARY)[0]
+    figures["auc"]["interval"] = [0.98, 1.0]
+    sentence = no_better(gold, ranks, figures, samples, Support.of(gold, BINARY))
+    assert sentence
+    assert sentence.endswith("Its probabilities rank rows better than chance; another threshold may serve.")
+
+
+def test_the_positive_class_is_set_or_the_rarer_of_dev_gold_or_the_last() -> None:
+    assert positive_class(np.array([0, 1, 1, UNKNOWN]), BINARY)[0] == 0
+    assert positive_class(np.array([0, 0, 1, UNKNOWN]), BINARY)[0] == 1
+    assert positive_class(np.array([UNKNOWN]), BINARY) == (1, "there is no dev gold, so it is the last class")
+    assert positive_class(np.array([0, 1]), BINARY)[0] == 1
+    assert positive_class(np.array([0, 1, 1]), BINARY, "yes") == (1, "evaluate.positive in params.yaml says so")
+
+
+def test_figures_are_about_the_class_that_is_asked_for() -> None:
+    found = {name: assess(inputs(BINARY), task(BINARY), SETTINGS, name) for name in BINARY}
+    for place, name in enumerate(BINARY):
+        of = found[name].metrics
+        assert (of["positive"], of["positive_why"]) == (name, "evaluate.positive in params.yaml says so")
+        counts = np.array([[int(n) for n in row] for row in Confusion.from_json(of["confusion"], BINARY).counts])
+        f1 = 2 * counts[place, place] / (counts[place].sum() + counts[:, place].sum())
+        assert of["models"]["label_model"]["f1"]["value"] == pytest.approx(f1, abs=1e-6)
+    shares = [
+        [point["share"] for point in found[name].plots["share_over_time"] if point["model"] == "gold"]
+        for name in BINARY
+    ]
+    assert np.sum(shares, axis=0) == pytest.approx(1)
 
 
 def test_uncovered_and_tied_rows_are_undecided_and_count_as_wrong_among_all() -> None:
@@ -177,7 +253,7 @@ def test_a_class_of_two_that_test_lacks_gives_null_with_the_reason() -> None:
     gold, proba = drawn(2)
     few = gold == 0
     found = spread(gold[few], {1: certain(proba[few])}, 1, resamples(int(few.sum()), 20, seed=1), BINARY)[0]
-    for name in ("auc", "f1"):
+    for name in ("auc", "average_precision", "balanced_accuracy", "f1"):
         assert found[name]["value"] is None
         assert found[name]["interval"] is None
         assert found[name]["reason"] == "No test row is of class yes."
@@ -189,9 +265,9 @@ def test_a_mean_over_classes_is_over_those_that_test_has_and_says_how_many() -> 
     few = gold < 2
     samples = resamples(int(few.sum()), 20, seed=1)
     found = spread(gold[few], {1: certain(proba[few])}, 1, samples, THREE)[0]
-    each = [float(auc(gold[few] == label, proba[few][:, label], np.ones((few.sum(), 1)))[0]) for label in (0, 1)]
+    each = [float(ranking(gold[few] == label, proba[few][:, label], np.ones((few.sum(), 1)))[0][0]) for label in (0, 1)]
     assert found["auc"]["value"] == pytest.approx(np.mean(each), abs=1e-6)
-    assert {found[name]["classes"] for name in ("auc", "f1")} == {2}
+    assert {found[name]["classes"] for name in ("auc", "average_precision", "f1")} == {2}
     assert all("classes" not in found[name] for name in ("accuracy", "brier", "coverage"))
 
 
@@ -261,11 +337,12 @@ def test_one_class_alone_teaches_nothing_and_says_so() -> None:
 def test_an_assessment_measures_all_models_and_repeats_to_the_byte(classes: list[str]) -> None:
     found = assess(inputs(classes), task(classes), SETTINGS)
     models = found.metrics["models"]
-    assert list(models) == ["majority_vote", "label_model", "text_weak", "text_gold"]
+    assert list(models) == ["majority_vote", "label_model", "text_weak", "text_gold", "majority_class"]
+    assert models["majority_class"]["balanced_accuracy"]["value"] == pytest.approx(1 / len(classes))
     assert (found.metrics["dev_rows"], found.metrics["test_rows"], found.rows) == (120, 120, 240)
-    for model in models.values():
+    for name, model in models.items():
         assert set(model) == set(MEASURES)
-        assert model["auc"]["value"] > 0.8
+        assert (model["auc"]["value"] > 0.8) == (name != "majority_class")
         assert model["auc"]["minimum"] <= model["auc"]["value"]
     assert models["label_model"]["coverage"]["value"] < 1 == models["text_weak"]["coverage"]["value"]
     again = assess(inputs(classes), task(classes), SETTINGS)
@@ -277,7 +354,7 @@ def test_with_a_training_set_classifiers_learn_from_features_and_from_both(class
     found = assess(inputs(classes, with_features=True), task(classes), SETTINGS)
     models = found.metrics["models"]
     of_text, of_features, of_both = ([f"{what}_weak", f"{what}_gold"] for what in ("text", "features", "both"))
-    assert list(models) == ["majority_vote", "label_model", *of_text, *of_features, *of_both]
+    assert list(models) == ["majority_vote", "label_model", *of_text, *of_features, *of_both, "majority_class"]
     for name in (*of_features, *of_both):
         assert set(models[name]) == set(MEASURES)
         assert models[name]["auc"]["value"] > (0.75 if len(classes) == 2 else 0.6)
@@ -353,7 +430,7 @@ def test_what_trains_on_weak_labels_reads_no_gold_and_no_later_votes() -> None:
     later = rows.votes.copy()
     later[~rows.earlier] = -1
     silent = replace(rows, votes=later)
-    models = [assess(of, task(BINARY), SETTINGS).metrics["models"] for of in (rows, swapped, silent)]
+    models = [assess(of, task(BINARY), SETTINGS, "yes").metrics["models"] for of in (rows, swapped, silent)]
     for name in ("text_weak", "features_weak", "both_weak"):
         assert models[0][name] == models[1][name] == models[2][name]
 

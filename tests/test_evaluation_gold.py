@@ -150,12 +150,13 @@ def test_without_columns_of_text_there_are_no_models_of_text() -> None:
         "label_model",
         "features_weak",
         "features_gold",
+        "majority_class",
     ]
 
 
 def test_without_text_and_features_the_labels_alone_are_measured() -> None:
     found = assess(replace(inputs(THREE), texts=[]), task(THREE), NO_TEXT)
-    assert list(values(found)) == ["majority_vote", "label_model"]
+    assert list(values(found)) == ["majority_vote", "label_model", "majority_class"]
     assert values(found)["label_model"]["accuracy"] > 0.5
 
 

@@ -73,6 +73,7 @@ def test_gold_is_split_by_time_and_classes_weigh_as_in_dev(here: Path) -> None:
     assert 0.65 < len(dev) / len(labelled) < 0.75
     shares = dict(zip(found.tasks["label"].classes, found.tasks["label"].label_model.class_balance, strict=True))
     assert shares == pytest.approx({name: dev.count(name) / len(dev) for name in ("fine", "fraud")}, abs=0.001)
+    assert found.evaluate.positive == {"label": min(("fine", "fraud"), key=dev.count)}
 
 
 def test_what_is_proposed_of_functions_and_checks_does_not_depend_on_gold(here: Path) -> None:

@@ -219,7 +219,13 @@ def test_dvc_shows_the_headline_metrics_in_one_narrow_table(orders: Made) -> Non
     (task,) = shown["reports/headline.json"]["data"].values()
     metrics = orders.json("metrics.json")["tasks"]["outcome"]["models"]
     assert task["label_model"]["auc"] == metrics["label_model"]["auc"]["value"]
-    assert {name for values in task.values() for name in values} <= {"auc", "f1", "coverage"}
+    assert {name for values in task.values() for name in values} <= {
+        "auc",
+        "average_precision",
+        "balanced_accuracy",
+        "f1",
+        "coverage",
+    }
 
 
 def test_a_view_or_a_task_more_is_two_files_a_function_or_an_expectation_one(orders: Made, tmp_path: Path) -> None:

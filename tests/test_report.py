@@ -381,6 +381,38 @@ def test_a_model_without_metrics_says_why(root: Path) -> None:
     assert html(root).count("No test row is of class fraud.") == 1
 
 
+def test_page_and_terminal_say_which_class_figures_are_about_and_what_they_are_worth(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    useless = "It decides no better than always answering fine: its balanced accuracy is 0.50, that of a constant 0.50."
+    moved = "By the votes, fraud is 5.0 % of the test rows and was 40.0 % of those that were learned from."
+    found = metrics()
+    models = found["models"]
+    for of in models.values():
+        of["average_precision"] = {"value": 0.4321, "minimum": 0.4, "interval": [0.4, 0.5]}
+    found |= {
+        "positive": "fraud",
+        "positive_why": "it is the rarer class of dev gold",
+        "no_better": {"label_model": useless},
+        "share": {"sentence": moved, "corrected": True},
+        "uncorrected": {"text_weak": {"f1": {"value": 0.1234}, "auc": models["text_weak"]["auc"]}},
+    }
+    write(root, "reports/metrics.json", {"tasks": {"fraud": found}})
+    page = html(root)
+    about = "Average precision and F1 are those of fraud: it is the rarer class of dev gold."
+    assert all(sentence in page for sentence in (about, useless, moved))
+    assert page.count("raw 0.123") == 1 == page.count("<small>raw")
+    assert "Average precision of fraud with its bootstrap interval" in page
+    assert "Average precision of the labels of fraud" in page
+    out = io.StringIO()
+    print_summary(root, file=out)
+    said = out.getvalue()
+    assert all(sentence in said for sentence in (about, f"Label model: {useless}", moved))
+    assert re.search(r"fraud, test +Av. prec. +F1 +AUC +Coverage", said)
+    assert "the labels of fraud: it decides no better than always answering fine" in said
+
+
 def test_the_same_inputs_give_the_same_page_and_nothing_is_left_beside_it(root: Path) -> None:
     assert html(root) == html(root)
     assert [file.name for file in (root / "reports").iterdir() if file.name.startswith(".")] == []

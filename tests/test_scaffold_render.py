@@ -208,12 +208,31 @@ def test_a_view_that_params_do_not_list_is_refused(tmp_path: Path) -> None:
         load_transforms(project)
 
 
+@pytest.mark.parametrize(
+    ("classes", "balance", "expected"),
+    [
+        (("fraud", "ok"), (0.02, 0.98), {"deal": "fraud"}),
+        (("ok", "fraud"), (0.98, 0.02), {"deal": "fraud"}),
+        (("a", "b"), (0.5, 0.5), {"deal": "b"}),
+        (("a", "b", "c"), (0.2, 0.3, 0.5), {}),
+    ],
+)
+def test_the_rarer_class_of_dev_gold_is_proposed_as_the_positive_one(
+    classes: tuple[str, ...], balance: tuple[float, ...], expected: dict[str, str]
+) -> None:
+    task = TaskProposal(classes=classes, gold="label", class_balance=balance)
+    files = render(proposed("flats")[0].model_copy(update={"tasks": {"deal": task}}), "1.2.3")
+    assert yaml.safe_load(files["params.yaml"])["evaluate"]["positive"] == expected
+
+
 @pytest.mark.parametrize("classes", [2, 3, 7, 49, 50])
 def test_a_class_balance_that_nobody_knows_is_even_and_adds_up(classes: int) -> None:
     proposal, _ = proposed("flats")
     task = TaskProposal(classes=tuple(f"c{number}" for number in range(classes)))
     files = render(proposal.model_copy(update={"tasks": {"deal": task}}), "1.2.3")
-    balance = yaml.safe_load(files["params.yaml"])["label_models"]["deal"]["class_balance"]
+    settings = yaml.safe_load(files["params.yaml"])
+    assert settings["evaluate"]["positive"] == {}
+    balance = settings["label_models"]["deal"]["class_balance"]
     assert LabelModelParams(class_balance=balance).class_balance == [1 / classes] * classes
     assert abs(sum(balance) - 1) < 1e-9
 

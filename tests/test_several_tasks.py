@@ -103,7 +103,7 @@ def test_the_page_shows_each_task_and_claims_nothing_that_was_not_measured(both:
     page = render(both.root).read_text(encoding="utf-8")
     topic, urgent = text_of(page, "metrics-1"), text_of(page, "metrics-2")
     assert "Metrics of topic" in topic
-    assert "AUC and F1 are means over the 6 classes" in topic
+    assert "AUC, average precision and F1 are means over the 6 classes" in topic
     assert all(name in topic for name in TASKS["topic"].names)
     assert "mean over classes of one against the rest" in topic
     assert "Metrics of urgent" in urgent
@@ -119,7 +119,7 @@ def test_the_terminal_shows_a_table_for_what_is_measured_and_a_sentence_for_what
     out = io.StringIO()
     print_summary(both.root, file=out)
     said = out.getvalue()
-    assert re.search(r"topic, test +AUC +F1 +Coverage", said)
+    assert re.search(r"topic, test +Av. prec. +F1 +AUC +Bal. acc. +Coverage", said)
     assert re.search(r"urgent, test: Only \d+ test rows have gold labels", said)
     assert "urgent, test  " not in said
 

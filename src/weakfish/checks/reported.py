@@ -213,8 +213,14 @@ def _text(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-MEASURES = ("auc", "coverage", "f1")
+MEASURES = ("auc", "average_precision", "balanced_accuracy", "coverage", "f1")
 """What is compared with the accepted; of each, more is better."""
+
+OF_POSITIVE = ("average_precision", "f1")
+"""Measures that are about the positive class of two: another class has other figures."""
+
+CONSTANT = "majority_class"
+"""The model that always answers the same, which no baseline needs."""
 
 VOTES = "majority_vote"
 """The model that has only shares of votes."""
@@ -241,7 +247,9 @@ def validate_evaluation(project: Project, task: str) -> Verdict:
     """
     name = f"evaluation/{project.task(task) and task}"
     metrics, accepted = _of_task(project, task), Baseline.read(project).table(name)
-    compared = _metrics(metrics, accepted.metrics or {}) if accepted else [nothing_accepted(name)]
+    compared = (
+        _metrics(metrics, accepted.metrics or {}, project.task(task).classes) if accepted else [nothing_accepted(name)]
+    )
     by_gold = checks_on_test(project, task, metrics)
     checks = sorted([*by_gold, *_calibration(project, task), *compared], key=lambda check: check.check)
     verdict = verdict_of(name, data_version(project), metrics.test_rows or 0, checks, None)
@@ -259,10 +267,12 @@ def metrics_of(project: Project, task: str) -> dict[str, Any]:
     """
     metrics = _of_task(project, task)
     models = {
-        model: {name: {"value": of[name].value, "interval": _listed(of[name])} for name in MEASURES}
+        model: {name: {"value": of[name].value, "interval": _listed(of[name])} for name in MEASURES if name in of}
         for model, of in metrics.models.items()
+        if model != CONSTANT
     }
-    return {"test_rows": metrics.test_rows, "models": models}
+    about = {"positive": metrics.positive} if metrics.positive else {}
+    return {"test_rows": metrics.test_rows, **about, "models": models}
 
 
 def _listed(metric: Metric) -> list[float | None] | None:
@@ -284,12 +294,16 @@ def data_version(project: Project) -> str:
     return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
 
 
-def _metrics(metrics: TaskMetrics, accepted: Mapping[str, Any]) -> Iterator[Check]:
-    """A warning where a value fell below the accepted interval, and its own interval lies below the accepted value."""
-    known = accepted.get("models", {})
+def _metrics(metrics: TaskMetrics, accepted: Mapping[str, Any], classes: Sequence[str]) -> Iterator[Check]:
+    """A warning where a value fell below the accepted interval, and its own interval lies below the accepted value.
+
+    Baselines of earlier versions name no positive class; it was the last of two.
+    """
+    known, last = accepted.get("models", {}), classes[-1] if len(classes) == 2 else None
+    moved = (accepted.get("positive") or last) != (metrics.positive or last)
     for model, name in ((model, name) for model in metrics.models for name in MEASURES):
-        before, now = known.get(model, {}).get(name), metrics.models[model][name]
-        if not before or before["value"] is None:
+        before, now = known.get(model, {}).get(name), metrics.models[model].get(name, Metric())
+        if not before or before["value"] is None or (moved and name in OF_POSITIVE):
             continue
         value, low = now.value, (before["interval"] or [before["value"]])[0]
         fell = value is None or (value < low and (_listed(now) or [value])[-1] < before["value"])

@@ -121,15 +121,27 @@ class Confusion:
         hits, there, said = self.of_class(place)
         return 2 * hits / (there + said) if there else None
 
-    def figures(self) -> dict[str, float | None]:
+    @property
+    def rarer(self) -> int | None:
+        """The position of the rarer of two classes, by gold; the last where they are equally frequent.
+
+        None of more classes.
+        """
+        if len(self.classes) != 2:
+            return None
+        first, last = (self.of_class(place)[1] for place in (0, 1))
+        return int(first >= last)
+
+    def figures(self, positive: int | None = None) -> dict[str, float | None]:
         """``accuracy`` (a row without a label counts as wrong), ``coverage``, and ``f1``.
 
-        F1 is that of the last of two classes, of more the mean over those with `ROWS_OF_CLASS` rows. What so few rows
-        cannot support is None.
+        F1 is that of the class ``positive`` of two, the `rarer` unless given; of more classes it is the mean over those
+        with `ROWS_OF_CLASS` rows. What so few rows cannot support is None.
         """
         if self.rows < ROWS:
             return dict.fromkeys(("accuracy", "coverage", "f1"))
-        places = [1] if len(self.classes) == 2 else range(len(self.classes))
+        of_two = self.rarer if positive is None else positive
+        places = range(len(self.classes)) if of_two is None else [of_two]
         enough = [place for place in places if ROWS_OF_CLASS <= self.of_class(place)[1] <= self.rows - ROWS_OF_CLASS]
         scores = [score for place in enough if (score := self.f1(place)) is not None]
         return {

@@ -23,6 +23,7 @@ MODELS = {
     "text_gold": "Classifier on text, gold labels (ceiling)",
     "features_gold": "Classifier on features, gold labels (ceiling)",
     "both_gold": "Classifier on text and features, gold labels (ceiling)",
+    "majority_class": "Always the most frequent class",
 }
 
 
@@ -82,11 +83,13 @@ class FunctionReport:
 class DevReport:
     """Labels against dev gold: rows that have some, and figures, None where rows are too few.
 
-    ``confusion`` is what `weakfish.contracts.gold.Confusion.to_json` made.
+    ``confusion`` is what `weakfish.contracts.gold.Confusion.to_json` made. Of two classes F1 is that of ``positive``;
+    earlier versions name none and meant the last.
     """
 
     rows: int
     confusion: Any = None
+    positive: str | None = None
     accuracy: Number = None
     f1: Number = None
     coverage: Number = None
@@ -210,11 +213,42 @@ class ClassMetrics:
 
 
 @dataclass(frozen=True)
+class ShareReport:
+    """The shares of classes among test rows, by the votes, and whether classifiers were corrected for them.
+
+    ``trained`` are those that were learned from; ``nearer`` of the ``asked`` vote rates moved as ``new`` predicts.
+    """
+
+    sentence: str
+    corrected: bool = False
+    trained: Mapping[str, Number] = field(default_factory=dict)
+    new: Mapping[str, Number] = field(default_factory=dict)
+    rows: int | None = None
+    asked: int | None = None
+    nearer: int | None = None
+
+
+@dataclass(frozen=True)
 class TaskMetrics:
     """One task of ``reports/metrics.json``; ``left_out`` says by plot why it cannot be had.
 
-    ``confusion``, of the labels on test, is what `weakfish.contracts.gold.Confusion.to_json` made.
+    Attributes
+    ----------
+    positive, positive_why
+        The class of two that figures are about, and why; versions before 0.2 named none and meant the last.
+    uncorrected
+        Figures of classifiers as learned, where those in ``models`` are corrected, see ``share``.
+    no_better
+        By model, a sentence if it decides no better than always answering one class.
+    confusion
+        Of the labels on test, what `weakfish.contracts.gold.Confusion.to_json` made.
     """
+
+    positive: str | None = None
+    positive_why: str | None = None
+    share: ShareReport | None = None
+    uncorrected: Annotated[Mapping[str, Mapping[str, Metric]], AfterValidator(_in_order)] = field(default_factory=dict)
+    no_better: Mapping[str, str] = field(default_factory=dict)
 
     test_rows: int | None = None
     dev_rows: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -12,12 +13,21 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from weakfish.contracts.gold import ROWS_OF_CLASS, UNKNOWN
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation.aligned import Aligned
-from weakfish.evaluation.measures import Bools, Floats, Predictions, Support, too_few
+from weakfish.evaluation.measures import FLOOR, Bools, Floats, Predictions, Support, too_few
 from weakfish.labeling.choice import learn
 from weakfish.labeling.label_model import covered
 from weakfish.project.params import TaskParams
 
 BySeed = dict[int, Predictions]
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """Votes on rows to learn from and on new rows, and by seed the probabilities of their classes by a label model."""
+
+    votes: tuple[Votes, Votes]
+    by_seed: Mapping[int, tuple[Floats, Floats]]
+
 
 EXAMPLES = 100_000
 """Training rows times classes that a classifier sees, a sample of more: its time grows with both."""
@@ -37,12 +47,11 @@ def vote_shares(votes: Votes, cardinality: int) -> Predictions:
 def label_models(inputs: Aligned, task: TaskParams, seeds: Sequence[int]) -> BySeed:
     """The label model on all rows: as published for the pipeline's seed, fitted anew on the same votes for others."""
     votes, published = inputs.votes, task.label_model.seed
-    return {seed: inputs.published if seed == published else _labels(votes, votes, task, seed) for seed in seeds}
 
+    def again(seed: int) -> Predictions:
+        return Predictions(learn(votes, task, seed).probabilities(votes), covered(votes))
 
-def _labels(votes: Votes, rows: Votes, task: TaskParams, seed: int) -> Predictions:
-    """Probabilities of ``rows`` by the method that is chosen for ``votes``."""
-    return Predictions(learn(votes, task, seed).probabilities(rows), covered(rows))
+    return {seed: inputs.published if seed == published else again(seed) for seed in seeds}
 
 
 def sample(rows: Bools, most: int, seed: int) -> Bools:
@@ -76,17 +85,28 @@ class Classifiers:
         of_text, of_features = self._words is not None, inputs.features is not None
         self._kinds = ["text"] * of_text + ["features"] * of_features + ["both"] * (of_text and of_features)
 
-    def on_weak_labels(self, task: TaskParams, seeds: Sequence[int]) -> dict[str, BySeed | str]:
-        """Trained on soft labels of covered rows before the split.
+    def soft_labels(self, task: TaskParams, seeds: Sequence[int]) -> SoftLabels | None:
+        """Probabilities by the votes, of covered rows before the split and of covered test rows.
+
+        None where there are none before the split.
 
         Each seed has a label model of its own, fitted on votes before the split alone, so that nothing later has any
         part in what is tested.
         """
-        votes, rows = self._inputs.votes[self._inputs.earlier], self._weak
+        inputs, rows = self._inputs, self._weak
         if not rows.any():
+            return None
+        fitted = {seed: learn(inputs.votes[inputs.earlier], task, seed) for seed in seeds}
+        train, test = inputs.votes[rows], inputs.votes[self._test & covered(inputs.votes)]
+        return SoftLabels(
+            (train, test), {seed: (of.probabilities(train), of.probabilities(test)) for seed, of in fitted.items()}
+        )
+
+    def on_weak_labels(self, labels: SoftLabels | None) -> dict[str, BySeed | str]:
+        """Trained on soft labels of covered rows before the split."""
+        if labels is None:
             return dict.fromkeys(self._kinds, "No event before the split is covered by a labeling function.")
-        soft = {seed: _labels(votes, self._inputs.votes[rows], task, seed).probabilities for seed in seeds}
-        return self._learn(rows, soft)
+        return self._learn(self._weak, {seed: train for seed, (train, _) in labels.by_seed.items()})
 
     def on_gold_labels(self, seeds: Sequence[int]) -> dict[str, BySeed | str]:
         """Trained on the gold labels of dev: the ceiling, which needs examples of each class that is measured."""
@@ -138,12 +158,22 @@ class Classifiers:
             shares: Floats = mean / mean.sum(axis=1, keepdims=True)
             return shares
 
+        def shares(kind: str, seed: int) -> Floats:
+            """The shares of classes that a classifier has learned with."""
+            late = recency(days)
+            alike, weighted = soft[seed].mean(axis=0), late @ soft[seed] / late.sum()
+            mean = np.sqrt(np.maximum(alike, FLOOR) * np.maximum(weighted, FLOOR))
+            return {"text": alike, "features": weighted, "both": mean / mean.sum()}[kind]
+
         predict = {"text": lambda seed: text(id(soft[seed])), "features": features, "both": both}
         found: dict[str, BySeed | str] = {}
         for kind in self._kinds:
             try:
                 by_seed = {seed: predict[kind](seed) for seed in soft}
-                found[kind] = {seed: Predictions(of, np.ones(len(of), dtype=bool)) for seed, of in by_seed.items()}
+                found[kind] = {
+                    seed: Predictions(of, np.ones(len(of), dtype=bool), shares(kind, seed))
+                    for seed, of in by_seed.items()
+                }
             except NothingToLearn as error:
                 found[kind] = str(error)
         return found
@@ -284,9 +314,6 @@ HALF_LIFE = 30.0
 BINS = 255
 """Values that a feature has for the classifier, as many as it can tell apart."""
 
-FLOOR = 1e-6
-"""Probabilities closer to 0 than this count as this, where their logarithm is taken."""
-
 
 def learn_numbers(examples: Floats, soft: Floats, days: Floats, seed: int, rows: Floats) -> Floats:
     """Train on features that are numbers, late examples above all, and predict ``rows``; see `fit_predict`.
@@ -301,12 +328,18 @@ def learn_numbers(examples: Floats, soft: Floats, days: Floats, seed: int, rows:
     is_known = ~np.isnan(examples)
     usual = np.where(is_known, examples, 0.0).sum(axis=0) / np.maximum(is_known.sum(axis=0), 1)
     examples, rows = (np.where(np.isnan(values), usual, values) for values in (examples, rows))
-    weights = 0.5 ** ((days.max(initial=0.0) - days) / HALF_LIFE)
+    weights = recency(days)
     soft = soft * (weights * len(weights) / max(weights.sum(), FLOOR))[:, None]
     for column in range(examples.shape[1]):
         found = cuts(examples[:, column], soft.sum(axis=1))
         examples[:, column], rows[:, column] = (np.searchsorted(found, of[:, column]) for of in (examples, rows))
     return fit_predict(HistGradientBoostingClassifier(random_state=seed, **SETTINGS), examples, soft, rows)
+
+
+def recency(days: Floats) -> Floats:
+    """The weight of each example, 1 for the latest."""
+    weights: Floats = 0.5 ** ((days.max(initial=0.0) - days) / HALF_LIFE)
+    return weights
 
 
 def cuts(values: Floats, weights: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """The evaluate verb: how good a task's labels are, and classifiers trained on them, against gold labels.
 
-It writes metrics, and the data of DVC's plots: flat records, one series per model; of two classes about the last, of
-more about all of them.
+It writes metrics, and the data of DVC's plots: flat records, one series per model; of two classes about the positive
+one, of more about all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from weakfish.contracts.reports import Metrics, write_report
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation.aligned import Aligned, read_inputs
-from weakfish.evaluation.classifiers import BySeed, Classifiers, label_models, sample, vote_shares
+from weakfish.evaluation.classifiers import BySeed, Classifiers, SoftLabels, label_models, sample, vote_shares
 from weakfish.evaluation.measures import (
     MEASURES,
     MOST_TEST,
@@ -28,13 +28,17 @@ from weakfish.evaluation.measures import (
     Ints,
     Predictions,
     Support,
+    constant,
     missing,
+    no_better,
     resamples,
     rounded,
     spread,
     too_few,
 )
+from weakfish.evaluation.shares import MovedShares, at_work, votes_shift
 from weakfish.files import write_json
+from weakfish.labeling.label_model import covered
 from weakfish.project.params import EvaluateParams, TaskParams
 from weakfish.project.paths import Project
 
@@ -48,6 +52,12 @@ BINS = 10
 
 GRID = np.linspace(0, 1, 101)
 """False positive rates at which the curves of classes are averaged."""
+
+HEADLINE = ("average_precision", "f1", "auc", "balanced_accuracy", "coverage")
+"""The measures that stand for all; of two classes the first two are about the positive one."""
+
+CONSTANT = "majority_class"
+"""The model that always gives the same answer."""
 
 SHOWN = 6
 """Classes whose shares over time are written; of more, those with the largest shares."""
@@ -67,7 +77,7 @@ def evaluate(project: Project) -> None:
 
     ``reports/metrics.json``: ``tasks``, by name; see `assess`. ``reports/plots/``: ``roc.json``, ``calibration.json``
     and ``share_over_time.json``, flat records with ``task`` and ``model``. ``reports/headline.json``, which
-    `dvc metrics show` prints, has AUC, F1 and coverage by task and model. The ledger counts the labels of all tasks,
+    `dvc metrics show` prints, has the `HEADLINE` by task and model. The ledger counts the labels of all tasks,
     and those of them that have gold labels of test. Raises `CheckFailed` when the gate of the events, of labels or of
     a training set is shut.
     """
@@ -84,22 +94,43 @@ def evaluate(project: Project) -> None:
 
 
 def headline(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """AUC, F1 and coverage of the labels and of what classifiers learn from them; what has no value is left out."""
+    """The `HEADLINE` of the labels and of what classifiers learn from them; what has no value is left out."""
     found: dict[str, dict[str, float]] = {}
     for name, measures in models.items():
         if name in ("majority_vote", "label_model") or name.endswith("_weak"):
-            values = {of: measures.get(of, {}).get("value") for of in ("auc", "f1", "coverage")}
+            values = {of: measures.get(of, {}).get("value") for of in HEADLINE}
             found[name] = {of: value for of, value in values.items() if value is not None}
     return {name: values for name, values in found.items() if values}
 
 
 def evaluate_task(project: Project, task: str) -> Evaluation:
     """Evaluate one task; writes nothing. See `assess`, and `read_inputs` for what it raises."""
-    return assess(read_inputs(project, task), project.task(task), project.params.evaluate)
+    settings = project.params.evaluate
+    return assess(read_inputs(project, task), project.task(task), settings, settings.positive.get(task))
 
 
-def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams) -> Evaluation:
+def positive_class(gold: Ints, classes: Sequence[str], asked: str | None = None) -> tuple[int, str]:
+    """The position of the class of two that figures are about, and why: as ``asked``, else the rarer of dev gold.
+
+    Where dev gold does not tell, it is the last.
+    """
+    if asked is not None:
+        return classes.index(asked), "evaluate.positive in params.yaml says so"
+    first, last = np.bincount(gold[gold != UNKNOWN], minlength=2).tolist()
+    if first == last:
+        return 1, "dev gold has as many rows of either class, so it is the last" if first else (
+            "there is no dev gold, so it is the last class"
+        )
+    return int(first > last), "it is the rarer class of dev gold"
+
+
+def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams, asked: str | None = None) -> Evaluation:
     """Measure a task's labels, and what a classifier learns from them, against gold labels.
+
+    Parameters
+    ----------
+    asked
+        The class of two that figures are about, see `positive_class`.
 
     Returns
     -------
@@ -107,10 +138,14 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams) -> Evalu
         Its ``metrics`` hold ``dev_rows`` and ``test_rows`` (events with a gold label), ``models``, by model and
         measure (see `spread`): ``majority_vote``, ``label_model``, with columns of text ``text_weak`` and
         ``text_gold``, with a training set ``features_weak`` and ``features_gold``, with both ``both_weak`` and
-        ``both_gold``; ``confusion`` (see `weakfish.contracts.gold`) of the labels on test; and ``functions``, by
-        labeling function and part of gold (see `empirical`). The models are
-        measured on test alone. With three classes or more, ``classes`` has for each its rows and figures. What rows
-        cannot support is told in ``left_out``, by name.
+        ``both_gold``, and ``majority_class``, the best constant answer. Of classifiers they are figures at work: where
+        the class ``share`` of test rows, which votes tell without gold, is another than that of training rows,
+        probabilities and threshold are corrected (see `weakfish.evaluation.shares`), and ``uncorrected`` has the
+        figures without that. Of two classes, ``positive`` is the one that figures are about, and ``positive_why`` why.
+        ``no_better`` has a sentence for each model that decides no better than a constant answer. The models are
+        measured on test alone. ``confusion`` (see `weakfish.contracts.gold`) is of the labels on test, and
+        ``functions`` is by labeling function and part of gold (see `empirical`). With three classes or more,
+        ``classes`` has for each its rows and figures. What rows cannot support is told in ``left_out``, by name.
     """
     seed, classes = task.label_model.seed, inputs.classes
     seeds = list(dict.fromkeys([seed, *settings.seeds]))
@@ -119,7 +154,8 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams) -> Evalu
         seeds, left_out["seeds"] = [seed], f"Other seeds are not tried with more than {MANY} functions times classes."
     test = sample(inputs.test != UNKNOWN, MOST_TEST, seed)
     kept, gold = replace(inputs, test=np.where(test, inputs.test, UNKNOWN)), inputs.test[test]
-    support = Support.of(gold, classes)
+    positive, why = positive_class(inputs.dev, classes, asked) if len(classes) == 2 else (1, None)
+    support = Support.of(gold, classes, positive)
     enough = support.lacks_rows() is None
     everywhere: dict[str, BySeed] = {
         "majority_vote": {seed: vote_shares(inputs.votes, len(classes))},
@@ -129,20 +165,38 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams) -> Evalu
         name: {number: predictions.at(test) for number, predictions in by_seed.items()}
         for name, by_seed in everywhere.items()
     }
+    share, uncorrected = None, {}
     if enough:  # nothing is learned where nothing can be measured
         classifiers = Classifiers(kept, seed)
-        weak, ceiling = classifiers.on_weak_labels(task, seeds), classifiers.on_gold_labels(seeds)
+        labels = classifiers.soft_labels(task, seeds)
+        weak, ceiling = classifiers.on_weak_labels(labels), classifiers.on_gold_labels(seeds)
         for what in weak:
             on_test |= {f"{what}_weak": weak[what], f"{what}_gold": ceiling[what]}
+        if labels:
+            shifts = _shifts(labels, task, inputs.functions)
+            share = shifts[seed].to_json(classes, positive if len(classes) == 2 else None)
+            voted = covered(inputs.votes[test])
+            learned = {
+                name: of for name, of in on_test.items() if not isinstance(of, str) and of[seed].trained is not None
+            }
+            for name, of in learned.items() if shifts[seed].holds else ():
+                uncorrected[name] = spread(gold, of, seed, np.zeros((0, len(gold))), classes, positive)[0]
+                on_test[name] = {at: at_work(says, voted, shifts[at], positive) for at, says in of.items()}
+        on_test[CONSTANT] = {seed: constant(gold, len(classes))}
     samples = resamples(len(gold), settings.bootstrap, seed) if enough else np.zeros((1, len(gold)))
-    models, by_class, measured = {}, {}, {}
+    models, by_class, measured, useless = {}, {}, {}, {}
     for name, of in on_test.items():
         if isinstance(of, str):
             models[name] = missing(dict.fromkeys(MEASURES, of))
-        else:
-            models[name], by_class[name] = spread(gold, of, seed, samples, classes)
-            measured[name] = of[seed]
-    plots = _plots(kept, {name: of[seed] for name, of in everywhere.items()}, measured)
+            continue
+        models[name], by_class[name] = spread(gold, of, seed, samples, classes, positive)
+        if name == CONSTANT:
+            continue
+        measured[name] = of[seed]
+        comparable = enough and not support.lacks_classes()
+        if comparable and (sentence := no_better(gold, of[seed], models[name], samples, support)):
+            useless[name] = sentence
+    plots = _plots(kept, {name: of[seed] for name, of in everywhere.items()}, measured, positive)
     if set(inputs.partitions) <= {UNDATED}:
         left_out["share_over_time"] = "No event has a time."
     if lacking := support.lacks_rows():
@@ -166,9 +220,17 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams) -> Evalu
             }
             for name, of_dev, of_test in zip(classes, dev, support.counts, strict=True)
         }
-    if left_out:
-        metrics["left_out"] = left_out
+    else:
+        metrics |= {"positive": classes[positive], "positive_why": why}
+    found = {"share": share, "uncorrected": uncorrected, "no_better": useless, "left_out": left_out}
+    metrics |= {name: of for name, of in found.items() if of}
     return Evaluation(metrics, {name: [] if name in left_out else of for name, of in plots.items()}, len(inputs.votes))
+
+
+def _shifts(labels: SoftLabels, task: TaskParams, functions: Sequence[str]) -> dict[int, MovedShares]:
+    """What the votes say of the shares of classes among test rows, by seed."""
+    balance = np.array(task.label_model.class_balance or [1 / len(task.classes)] * len(task.classes))
+    return {seed: votes_shift(labels.votes, soft, balance, functions) for seed, soft in labels.by_seed.items()}
 
 
 def empirical(names: Sequence[str], votes: Votes, gold: Mapping[str, Ints]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -187,7 +249,7 @@ def empirical(names: Sequence[str], votes: Votes, gold: Mapping[str, Ints]) -> d
 
 
 def _plots(
-    inputs: Aligned, everywhere: Mapping[str, Predictions], on_test: Mapping[str, Predictions]
+    inputs: Aligned, everywhere: Mapping[str, Predictions], on_test: Mapping[str, Predictions], positive: int
 ) -> dict[str, Points]:
     """The points of each plot; ``everywhere`` are predictions of all rows, ``on_test`` of test rows."""
     test, classes = inputs.test != UNKNOWN, inputs.classes
@@ -201,16 +263,17 @@ def _plots(
             share[test] = of.probabilities
             shares.append((name, test, share))
     return {
-        "calibration": calibration(inputs.test[test], on_test),
-        "roc": roc(inputs.test[test], on_test, Support.of(inputs.test[test], classes).scored),
-        "share_over_time": share_over_time(inputs.partitions, shares, classes),
+        "calibration": calibration(inputs.test[test], on_test, positive),
+        "roc": roc(inputs.test[test], on_test, Support.of(inputs.test[test], classes, positive).scored),
+        "share_over_time": share_over_time(inputs.partitions, shares, classes, positive),
     }
 
 
 def roc(gold: Ints, models: Mapping[str, Predictions], scored: Sequence[int] | None = None) -> Points:
     """ROC curves: ``fpr`` and ``tpr`` by ``model``; none where a side has no rows.
 
-    All test rows count, as in `measures.measure`. Of two classes it is the curve of the last, points on a straight line
+    All test rows count, as in `measures.measure`. Of two classes it is the curve of the one ``scored``, the last unless
+    given, points on a straight line
     between others left out. Of more it is the mean over the classes ``scored`` of one against the rest, so that the
     area below it is the AUC that is reported.
     """
@@ -219,7 +282,7 @@ def roc(gold: Ints, models: Mapping[str, Predictions], scored: Sequence[int] | N
     points: Points = []
     for model, predictions in models.items():
         count = predictions.probabilities.shape[1]
-        labels = [1] if count == 2 else range(count) if scored is None else scored
+        labels = ([1] if count == 2 else range(count)) if scored is None else scored
         two_sided = [label for label in labels if 0 < (gold == label).sum() < len(gold)]
         curves = [roc_curve(gold == label, predictions.probabilities[:, label])[:2] for label in two_sided]
         if curves and count > 2:
@@ -230,11 +293,11 @@ def roc(gold: Ints, models: Mapping[str, Predictions], scored: Sequence[int] | N
     return points
 
 
-def calibration(gold: Ints, models: Mapping[str, Predictions]) -> Points:
+def calibration(gold: Ints, models: Mapping[str, Predictions], positive: int = 1) -> Points:
     """Reliability: ``mean_predicted``, ``fraction_positive`` and ``rows`` of each bin of covered rows, by ``model``.
 
-    Of two classes what is predicted is the last; of more it is that the most probable class is right (Guo et al., On
-    calibration of modern neural networks, ICML 2017). Models that cover too few rows are left out.
+    Of two classes what is predicted is the ``positive`` one; of more it is that the most probable class is right (Guo
+    et al., On calibration of modern neural networks, ICML 2017). Models that cover too few rows are left out.
     """
     points: Points = []
     for model, predictions in models.items():
@@ -242,12 +305,12 @@ def calibration(gold: Ints, models: Mapping[str, Predictions]) -> Points:
             continue
         true, probabilities = gold[predictions.covered], predictions.probabilities[predictions.covered]
         binary = probabilities.shape[1] == 2
-        scores = probabilities[:, 1] if binary else probabilities.max(axis=1)
-        positive = true == (1 if binary else probabilities.argmax(axis=1))
+        scores = probabilities[:, positive] if binary else probabilities.max(axis=1)
+        is_so = true == (positive if binary else probabilities.argmax(axis=1))
         bins = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
         for number in np.unique(bins):
             rows = bins == number
-            means = {"mean_predicted": scores[rows].mean(), "fraction_positive": positive[rows].mean()}
+            means = {"mean_predicted": scores[rows].mean(), "fraction_positive": is_so[rows].mean()}
             points.append(
                 {"model": model, **{name: rounded(mean) for name, mean in means.items()}, "rows": int(rows.sum())}
             )
@@ -255,11 +318,14 @@ def calibration(gold: Ints, models: Mapping[str, Predictions]) -> Points:
 
 
 def share_over_time(
-    partitions: Sequence[str], shares: Iterable[tuple[str, Bools, Floats]], classes: Sequence[str] = ("", "")
+    partitions: Sequence[str],
+    shares: Iterable[tuple[str, Bools, Floats]],
+    classes: Sequence[str] = ("", ""),
+    positive: int = 1,
 ) -> Points:
     """The mean ``share`` and number of ``rows`` by ``model`` and ``partition``; none where no row has a time.
 
-    Of two classes it is the share of the last, of more that of each ``class`` among the `SHOWN` largest.
+    Of two classes it is the share of the ``positive`` one, of more that of each ``class`` among the `SHOWN` largest.
 
     Parameters
     ----------
@@ -273,7 +339,7 @@ def share_over_time(
     of_row, found = np.asarray(partitions), list(shares)
     if set(partitions) <= {UNDATED}:
         return []
-    shown = [1]
+    shown = [positive]
     if len(classes) > 2:
         first = next((values[known] for _, known, values in found if known.any()), np.zeros((1, len(classes))))
         shown = sorted(np.argsort(-first.mean(axis=0), kind="stable")[:SHOWN].tolist())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,27 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 FLOOR = 1e-6
-"""Probabilities below this count as this in the log loss, which is infinite at zero."""
+"""Probabilities below this count as this where they are divided by, or their logarithm is taken."""
 
-MEASURES = ("accuracy", "accuracy_covered", "auc", "brier", "coverage", "f1", "log_loss")
+MEASURES = (
+    "accuracy",
+    "accuracy_covered",
+    "auc",
+    "average_precision",
+    "balanced_accuracy",
+    "brier",
+    "coverage",
+    "f1",
+    "log_loss",
+)
 
 LOSSES = ("brier", "log_loss")
 """Measures of which less is better."""
 
-OF_CLASS = ("auc", "f1", "precision", "recall")
+OF_CLASS = ("auc", "average_precision", "f1", "precision", "recall")
 """Measures of a single class."""
 
-MACRO = ("auc", "f1")
+MACRO = ("auc", "average_precision", "f1")
 """Measures that are means over classes, where there are three or more."""
 
 EACH = "{} of each class"
@@ -47,20 +57,31 @@ class Predictions:
     probabilities : numpy.ndarray, float64, (rows, classes)
     covered : numpy.ndarray, bool, (rows,)
         False where the model has nothing to say and ``probabilities`` are only its prior.
+    trained : numpy.ndarray, float64, (classes,), or None
+        The shares of the classes among what the model learned from, where that was rows like these.
+    threshold : float or None
+        The probability of class ``positive`` of two from which on a row is decided as that class; None where the most
+        probable class is.
     """
 
     probabilities: Floats
     covered: Bools
+    trained: Floats | None = None
+    threshold: float | None = None
+    positive: int = 1
 
     def decided(self) -> Ints:
-        """The most probable class of each row, -1 where it is not covered or two classes tie for the first place."""
+        """The class of each row, -1 where it is not covered or two classes tie for the most probable."""
+        if self.threshold is not None:
+            says = self.probabilities[:, self.positive] >= self.threshold
+            return np.where(self.covered, np.where(says, self.positive, 1 - self.positive), -1)
         best = self.probabilities.max(axis=1, keepdims=True)
         tied = np.isclose(self.probabilities, best, rtol=0, atol=1e-12).sum(axis=1) > 1
         return np.where(self.covered & ~tied, self.probabilities.argmax(axis=1), -1)
 
     def at(self, rows: Bools | Ints) -> Predictions:
         """The predictions of some rows."""
-        return Predictions(self.probabilities[rows], self.covered[rows])
+        return replace(self, probabilities=self.probabilities[rows], covered=self.covered[rows])
 
 
 def measure(
@@ -77,7 +98,8 @@ def measure(
     weights : (weightings, rows)
         How much each row counts, not negative.
     scored
-        Positions of the classes that have figures of their own; by default the last of two, else all.
+        Positions of the classes that have figures of their own; by default the last of two, else all. Of two classes it
+        is the positive one.
 
     Returns
     -------
@@ -90,12 +112,16 @@ def measure(
         - ``brier``: mean squared error of the probabilities, summed over classes, halved for two classes (Brier 1950;
           the halved form is scikit-learn's).
         - ``log_loss``: mean negative log probability of the true class, in nats, probabilities of at least `FLOOR`.
-        - ``f1``, ``auc``: the mean over the classes ``scored`` (macro); missing where there are none.
+        - ``balanced_accuracy``: the mean over classes of the share of their rows that are decided rightly, over both of
+          two and over the classes ``scored`` of more. Always answering one class has one divided by their number.
+        - ``f1``, ``auc``, ``average_precision``: the mean over the classes ``scored`` (macro). These four are missing
+          where no class is scored.
 
         Under `EACH` the figures of the classes ``scored``, (classes, weightings):
 
         - ``f1``, ``precision``, ``recall``: an undecided row is a miss of its own class and no false alarm for another.
-        - ``auc``: see `auc`; all rows count, those not covered with the probabilities that they have.
+        - ``auc``, ``average_precision``: see `ranking`; all rows count, those not covered with the probabilities that
+          they have.
     """
     probabilities, decided = predictions.probabilities, predictions.decided()
     classes = probabilities.shape[1]
@@ -117,24 +143,41 @@ def measure(
     for label in scored:
         positive, claimed = gold == label, decided == label
         hits, there, said = weights @ (positive & claimed), weights @ positive, weights @ claimed
-        each["auc"].append(auc(positive, probabilities[:, label], by_row))
+        area, precision = ranking(positive, probabilities[:, label], by_row)
+        each["auc"].append(area)
+        each["average_precision"].append(precision)
         each["f1"].append(np.where(there > 0, _ratio(2 * hits, there + said), np.nan))
         each["precision"].append(_ratio(hits, said))
         each["recall"].append(_ratio(hits, there))
     found |= {EACH.format(name): np.array(of).reshape(len(scored), len(weights)) for name, of in each.items()}
-    return found | ({name: np.mean(each[name], axis=0) for name in MACRO} if scored else {})
+    if not scored:
+        return found
+    recalls = [
+        _ratio(weights @ (right & (gold == label)), weights @ (gold == label)) for label in _both(scored, classes)
+    ]
+    found["balanced_accuracy"] = np.mean(recalls, axis=0)
+    return found | {name: np.mean(each[name], axis=0) for name in MACRO}
 
 
-def auc(positive: Bools, scores: Floats, weights: Floats) -> Floats:
-    """The area under the ROC curve for each weighting, by ranks: the chance that a positive scores above a negative.
+def _both(scored: Sequence[int], classes: int) -> Sequence[int]:
+    """The classes over which balanced accuracy is a mean."""
+    return range(2) if classes == 2 else scored
 
-    Ties count half. NaN where positives or negatives have no weight. ``weights`` are (rows, weightings), so that they
-    are put into order row by row; sums of whole weights are exact.
+
+def ranking(positive: Bools, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """How well scores rank positives above negatives: ROC AUC and average precision, for each weighting.
+
+    The area under the ROC curve is the chance that a positive scores above a negative; ties count half. Average
+    precision is the mean over positives of the precision among all rows that score at least as high, as scikit-learn
+    has it; a ranking without sense has the share of positives.
+
+    NaN where positives or negatives have no weight. ``weights`` are (rows, weightings), so that they are put into order
+    row by row; sums of whole weights are exact.
     """
     order = np.argsort(scores, kind="stable")
     there = positive[order]
     if not there.any() or there.all():
-        return np.full(weights.shape[1], np.nan)
+        return np.full(weights.shape[1], np.nan), np.full(weights.shape[1], np.nan)
     # Runs of ordered rows that are alike in score are counted together, and so are all negatives between positives.
     groups = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
     held = np.unique(np.searchsorted(groups, np.flatnonzero(there), side="right") - 1)
@@ -146,8 +189,14 @@ def auc(positive: Bools, scores: Floats, weights: Floats) -> Floats:
     up = np.zeros_like(total)
     up[segments] = np.add.reduceat(drawn[there], first, axis=0)
     down = total - up
-    below = np.cumsum(down, axis=0) - down / 2
-    return _ratio((up * below).sum(axis=0), up.sum(axis=0) * down.sum(axis=0))
+    positives, negatives = up.sum(axis=0), down.sum(axis=0)
+    summed = np.cumsum(down, axis=0)
+    area = _ratio((up * (summed - down / 2)).sum(axis=0), positives * negatives)
+    up = up[segments]
+    above = np.cumsum(up[::-1], axis=0)[::-1]  # positives that score at least as high
+    precision = _ratio(above, above + negatives - (summed - down)[segments])
+    found = _ratio(np.where(up > 0, up * precision, 0.0).sum(axis=0), positives)
+    return area, np.where(negatives > 0, found, np.nan)
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
@@ -162,21 +211,25 @@ MOST_TEST = 20_000
 
 @dataclass(frozen=True)
 class Support:
-    """How many test rows a task has of each class, and what figures they can support."""
+    """How many test rows a task has of each class, and what figures they can support.
+
+    ``positive`` is the position of the class of two that figures are about.
+    """
 
     classes: Sequence[str]
     counts: Sequence[int]
+    positive: int = 1
 
     @staticmethod
-    def of(gold: Ints, classes: Sequence[str]) -> Support:
+    def of(gold: Ints, classes: Sequence[str], positive: int = 1) -> Support:
         """The support of test rows, ``gold`` being their classes as positions."""
-        return Support(classes, np.bincount(gold, minlength=len(classes)).tolist())
+        return Support(classes, np.bincount(gold, minlength=len(classes)).tolist(), positive)
 
     @property
     def scored(self) -> list[int]:
-        """The classes that have figures of their own, as positions; of two classes the last stands for both."""
+        """The classes that have figures of their own, as positions; of two classes the positive one."""
         if len(self.classes) == 2:
-            return [1]
+            return [self.positive]
         rows = sum(self.counts)
         return [place for place, count in enumerate(self.counts) if ROWS_OF_CLASS <= count <= rows - ROWS_OF_CLASS]
 
@@ -202,7 +255,7 @@ class Support:
         if rows := self.lacks_rows():
             return dict.fromkeys(MEASURES, rows)
         classes = self.lacks_classes()
-        found = dict.fromkeys(MACRO, classes) if classes else {}
+        found = dict.fromkeys((*MACRO, "balanced_accuracy"), classes) if classes else {}
         if not decided:
             found["accuracy_covered"] = "The model decides on no test row."
         elif decided < ROWS:
@@ -232,6 +285,9 @@ DIGITS = 6
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap distribution between which the interval lies."""
 
+COIN = 0.5
+"""The AUC of chance."""
+
 AT_ONCE = 1 << 22
 """Weights of rows that are measured together, so that memory does not grow with their number."""
 
@@ -245,7 +301,12 @@ def resamples(rows: int, number: int, seed: int) -> Floats:
 
 
 def spread(
-    gold: Ints, by_seed: Mapping[int, Predictions], seed: int, samples: Floats, classes: Sequence[str]
+    gold: Ints,
+    by_seed: Mapping[int, Predictions],
+    seed: int,
+    samples: Floats,
+    classes: Sequence[str],
+    positive: int = 1,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Every measure of a model on the test rows.
 
@@ -258,9 +319,11 @@ def spread(
     seed
         The seed of the pipeline: ``value`` and ``interval`` are measured on its predictions.
     samples
-        Bootstrap samples, see `resamples`.
+        Bootstrap samples, see `resamples`; with none there are no intervals.
     classes
         Names, in the order of the predictions' columns.
+    positive
+        The position of the class of two that figures are about.
 
     Returns
     -------
@@ -272,12 +335,13 @@ def spread(
     dict
         By class that rows can support, then by measure: ``value`` and ``interval``.
     """
-    support, once = Support.of(gold, classes), np.ones((1, len(gold)))
+    support, once = Support.of(gold, classes, positive), np.ones((1, len(gold)))
     scored = [] if support.lacks_rows() else support.scored
     values = {number: measure(gold, predictions, once, scored) for number, predictions in by_seed.items()}
     step = max(1, AT_ONCE // max(1, samples.shape[1]))
     parts = [
-        measure(gold, by_seed[seed], samples[start : start + step], scored) for start in range(0, len(samples), step)
+        measure(gold, by_seed[seed], samples[start : start + step], scored)
+        for start in range(0, max(1, len(samples)), step)
     ]
     sampled = {name: np.concatenate([of[name] for of in parts], axis=-1) for name in parts[0]}
     decided = int((by_seed[seed].decided() >= 0).sum())
@@ -298,6 +362,45 @@ def spread(
             interval = _interval(name, value, drawn, len(gold))
             by_class[classes[label]][name] = {"value": rounded(value), "interval": interval}
     return found, by_class
+
+
+def constant(gold: Ints, classes: int) -> Predictions:
+    """What always answers the most frequent class of the rows themselves: no constant can do better.
+
+    Its probabilities are the shares of the classes, with half a row more of the most frequent, so that none ties.
+    """
+    counts = np.bincount(gold, minlength=classes).astype(np.float64)
+    counts[counts.argmax()] += 0.5
+    return Predictions(np.tile(counts / counts.sum(), (len(gold), 1)), np.ones(len(gold), dtype=bool))
+
+
+def no_better(
+    gold: Ints, predictions: Predictions, figures: Mapping[str, Any], samples: Floats, support: Support
+) -> str | None:
+    """A sentence if decisions are no better than always answering the most frequent class; else None.
+
+    They are none if the interval of their balanced accuracy reaches that of a constant answer, one over the number of
+    classes. What is not decided is answered with the most frequent class, so that only decisions count. ``figures`` are
+    what `spread` found.
+    """
+    decided, most = predictions.decided(), int(np.argmax(support.counts))
+    decided = np.where(decided < 0, most, decided)
+    classes = _both(support.scored, len(support.classes))
+    there = [gold == label for label in classes]
+
+    def balanced(weights: Floats) -> Floats:
+        return np.mean([_ratio(weights @ (of & (decided == gold)), weights @ of) for of in there], axis=0)
+
+    value, low = float(balanced(np.ones((1, len(gold))))[0]), float(np.nanpercentile(balanced(samples), INTERVAL[0]))
+    by_chance = float(np.mean([label == most for label in classes]))
+    if min(low, value) > by_chance:
+        return None
+    area = figures["auc"]["interval"]
+    ranks = " Its probabilities rank rows better than chance; another threshold may serve."
+    return (
+        f"It decides no better than always answering {support.classes[most]}: its balanced accuracy is {value:.2f}, "
+        f"that of a constant answer {by_chance:.2f}.{ranks if area and area[0] > COIN else ''}"
+    )
 
 
 def missing(reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -73,9 +73,11 @@ class DevCounts:
         return DevCounts(self.labels + other.labels, self.votes + other.votes, self.correct + other.correct)
 
     def as_json(self) -> dict[str, Any]:
-        """Of the labels: ``rows`` with gold, ``confusion`` (see `Confusion`), and its figures."""
+        """Of the labels: ``rows`` with gold, ``confusion`` (see `Confusion`), its figures, the class that F1 is of."""
         figures = {name: _rounded(value) for name, value in self.labels.figures().items()}
-        return {"rows": self.labels.rows, "confusion": self.labels.to_json(), **figures}
+        place = self.labels.rarer
+        positive = None if place is None else self.labels.classes[place]
+        return {"rows": self.labels.rows, "confusion": self.labels.to_json(), "positive": positive, **figures}
 
     def of_functions(self) -> list[dict[str, Any]]:
         """Of each function: ``votes`` on rows with gold, ``correct`` ones, ``accuracy``, and ``by_chance``.
@@ -119,7 +121,8 @@ def snapshot(summary: Mapping[str, Any], hashes: Mapping[str, str], labels: Mapp
     dev = summary["dev"] or {}
     figures = {name: dev.get(name) for name in ("accuracy", "f1", "coverage")}
     counts = {name: summary[name] for name in ("rows", "covered")}
-    return {**counts, "dev_rows": dev.get("rows", 0), **figures, "functions": dict(hashes), "labels": dict(labels)}
+    of_dev = {"dev_rows": dev.get("rows", 0), "positive": dev.get("positive"), **figures}
+    return {**counts, **of_dev, "functions": dict(hashes), "labels": dict(labels)}
 
 
 def _sentences(task: str, now: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
@@ -139,7 +142,9 @@ def _figures(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]
         if now[name] is None:
             yield f"too few for {called}"
             continue
-        known = before.get(name)
+        same = name != "f1" or before.get("positive", now["positive"]) == now["positive"]
+        known = before.get(name) if same else None
+        called = f"F1 of {now['positive']}" if name == "f1" and now["positive"] else called
         moved = "" if known is None else " (as before)" if known == now[name] else f" ({now[name] - known:+.3f})"
         yield f"{called} {now[name]:.3f}{moved}"
 

@@ -284,9 +284,13 @@ class PublishParams(Section):
 
 
 class EvaluateParams(Section):
-    """What evaluation trains on and how often it repeats; ``text`` names columns of text, if there are any."""
+    """What evaluation trains on and how often it repeats; ``text`` names columns of text, if there are any.
+
+    ``positive`` names, by task, the class of two that figures are about; the rarer one of dev gold unless given.
+    """
 
     text: list[Name] = []
+    positive: dict[Name, Name] = {}
     seeds: list[int] = Field(min_length=1)
     bootstrap: int = Field(gt=0)
 
@@ -313,6 +317,18 @@ class Params(Section):
         for section in ("label_models", "feature_services"):
             if strange := getattr(self, section).keys() - self.tasks.keys():
                 raise ValueError(f"{section} names {min(strange)!r}, which is not one of the tasks")
+        for name, positive in self.evaluate.positive.items():
+            classes = self.tasks[name].classes if name in self.tasks else None
+            if classes is None:
+                raise ValueError(f"evaluate.positive names {name!r}, which is not one of the tasks")
+            if len(classes) != 2:
+                raise ValueError(
+                    f"evaluate.positive names {name}, whose figures are means over {len(classes)} classes; remove it"
+                )
+            if positive not in classes:
+                raise ValueError(
+                    f"evaluate.positive says {positive!r}, which is no class of {name} ({', '.join(classes)})"
+                )
         if self.views is not None and len(set(self.views)) != len(self.views):
             raise ValueError("views must differ from each other")
         for name, task in self.tasks.items():

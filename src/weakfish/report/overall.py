@@ -11,7 +11,7 @@ from weakfish.report.causes import WORTH, GroupedCause, causes
 from weakfish.report.check_tables import quarantines
 from weakfish.report.feature_tables import audit_failure
 from weakfish.report.inputs import RunRecords, read, validating
-from weakfish.report.task_sections import Task, nothing_measured, tasks
+from weakfish.report.task_sections import METRICS, Task, nothing_measured, tasks
 from weakfish.report.wording import clause, count, decimal, integer, listed, percent, when
 
 SHOWN = 5
@@ -189,16 +189,25 @@ def _rests_on(records: RunRecords) -> str:
 
 def _worth(task: Task) -> str:
     """What the labels of a task are worth, by gold, as a clause."""
+    if task.metrics and not task.metrics_stale and (useless := task.metrics.no_better.get("label_model")):
+        return f"the labels of {task.name}: {clause(useless[:1].lower() + useless[1:])}"
     f1 = task.metrics.models.get("label_model", {}).get("f1") if task.metrics and not task.metrics_stale else None
     if f1 and task.metrics and f1.value is not None:
         rows = integer(task.metrics.test_rows)
-        return f"the labels of {task.name} have an F1 of {decimal(f1.value)} on {rows} test rows"
+        said = f"F1 of {decimal(f1.value)}{_for(task.metrics.positive)}"
+        return f"the labels of {task.name} have an {said} on {rows} test rows"
     dev = task.labels.dev if task.labels else None
     if dev and dev.f1 is not None:
-        return f"the labels of {task.name} have an F1 of {decimal(dev.f1)} on {integer(dev.rows)} dev rows"
+        rows = integer(dev.rows)
+        said = f"F1 of {decimal(dev.f1)}{_for(dev.positive)}"
+        return f"the labels of {task.name} have an {said} on {rows} dev rows"
     why = nothing_measured(task.metrics) if task.metrics else None
     why = why or (f1.reason if f1 else None) or "There is no gold"
     return f"nobody knows how good the labels of {task.name} are: {clause(why[:1].lower() + why[1:])}"
+
+
+def _for(positive: str | None) -> str:
+    return f" for {positive}" if positive else ""
 
 
 def _let_in(records: RunRecords) -> str:
@@ -223,9 +232,16 @@ def figures(records: RunRecords) -> Iterator[tuple[str, str, str]]:
             share = percent((labels.covered or 0) / labels.rows)
             votes = f"{count(len(labels.functions), 'labeling function')}"
             yield f"of rows have a label of {task.name}", share, votes
-        auc = models.get("label_model", {}).get("auc")
-        if auc and auc.value is not None and not task.metrics_stale:
-            yield f"AUC of the labels of {task.name}", decimal(auc.value), "on the test part of gold"
+        of_labels = models.get("label_model", {}) if not task.metrics_stale else {}
+        known = [
+            (METRICS[metric], decimal(of_labels[metric].value))
+            for metric in ("average_precision", "f1", "auc")
+            if metric in of_labels and of_labels[metric].value is not None
+        ]
+        if known:
+            (metric, value), *others = known
+            more = "".join(f"{name} {of}, " for name, of in others)
+            yield f"{metric} of the labels of {task.name}", value, f"{more}on the test part of gold"
     if records.published and records.published.views and not records.outdated("publish"):
         views = records.published.views.values()
         served = sum(view.entities or 0 for view in views)

@@ -18,12 +18,12 @@ from weakfish.contracts.reports import DevReport
 from weakfish.report.inputs import read
 from weakfish.report.overall import judge
 from weakfish.report.story import story
-from weakfish.report.task_sections import METRICS, nothing_measured, tasks
+from weakfish.report.task_sections import METRICS, SHORT, nothing_measured, remarks, tasks
 from weakfish.report.wording import count, model_name, when
 
 WIDTH = 120
 COUNTS = ("rows_in", "rows_out", "quarantined", "rejected", "passed", "warned", "failed")
-SHOWN = ("auc", "f1", "coverage")
+SHOWN = ("average_precision", "f1", "auc", "balanced_accuracy", "coverage")
 TONES = {
     "passed": "green",
     "warned": "yellow",
@@ -79,11 +79,15 @@ def print_summary(
             if nothing := nothing_measured(task.metrics):
                 console.print(Text(f" {task.name}, test: {nothing}\n"))
                 continue
-            models = _table(f"{task.name}, test", [METRICS[metric] for metric in SHOWN], gap=2)
+            shown = [metric for metric in SHOWN if any(metric in model for model in task.metrics.models.values())]
+            names = [SHORT.get(metric, METRICS[metric]) for metric in shown]
+            models = _table(f"{task.name}, test", names, gap=2)
             for name, model in task.metrics.models.items():
-                values = [model[metric].value if metric in model else None for metric in SHOWN]
+                values = [model[metric].value if metric in model else None for metric in shown]
                 models.add_row(Text(model_name(name)), *("" if value is None else f"{value:.3f}" for value in values))
             console.print(models)
+            for sentence in remarks(task.metrics):
+                console.print(Text(f" {sentence}"))
 
     overall = judge(records)
     console.print(Text(overall.headline, TONES.get(overall.verdict, "")))
@@ -97,7 +101,8 @@ def print_summary(
 
 def _on_dev(dev: DevReport) -> str:
     """What dev gold says of the labels, in a line."""
-    figures = (("accuracy", dev.accuracy), ("F1", dev.f1), ("coverage", dev.coverage))
+    f1 = f"F1 of {dev.positive}" if dev.positive else "F1"
+    figures = (("accuracy", dev.accuracy), (f1, dev.f1), ("coverage", dev.coverage))
     said = ", ".join(f"{name} {value:.3f}" for name, value in figures if value is not None)
     return f"{said or 'too few'} on {count(dev.rows, 'row')} of gold."
 

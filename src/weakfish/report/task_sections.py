@@ -19,13 +19,21 @@ POINTS = 200
 """Points that a line is drawn with, at most."""
 
 METRICS = {
-    "auc": "AUC",
+    "average_precision": "Average precision",
     "f1": "F1",
+    "auc": "AUC",
+    "balanced_accuracy": "Balanced accuracy",
     "accuracy": "Accuracy",
     "accuracy_covered": "Accuracy, decided rows",
     "coverage": "Coverage",
     "brier": "Brier, less is better",
 }
+
+SHORT = {"average_precision": "Av. prec.", "balanced_accuracy": "Bal. acc."}
+"""Names of metrics where there is little room."""
+
+CONSTANT = "majority_class"
+"""The model that always answers the same."""
 
 LABELS = ("label_model",)
 WEAK = ("both_weak", "text_weak", "features_weak")
@@ -72,7 +80,7 @@ def plots(records: RunRecords, task: str) -> dict[str, Any]:
     """The lines of a task's pictures, by model.
 
     Precision over recall; ROC curves; calibration, what models said against how often it was so; and over
-    ``partitions`` the shares of the last of two classes, or of each of three or more ``classes``, at ``most``.
+    ``partitions`` the shares of the positive of two classes, or of each of three or more ``classes``, at ``most``.
     """
     colours = models(records)
 
@@ -150,8 +158,12 @@ def _thin(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def metric_names(metrics: TaskMetrics) -> dict[str, str]:
-    """The metrics that any model of a task has, and their names for people."""
-    return {key: name for key, name in METRICS.items() if any(key in model for model in metrics.models.values())}
+    """The metrics that any model of a task has, and their names for people.
+
+    Accuracy on decided rows, which is accuracy over coverage, has no room in the table.
+    """
+    known = {key for model in metrics.models.values() for key in model} - {"accuracy_covered"}
+    return {key: name for key, name in METRICS.items() if key in known}
 
 
 def nothing_measured(metrics: TaskMetrics) -> str | None:
@@ -172,16 +184,38 @@ def reasons(model: dict[str, Metric]) -> list[str]:
     return [reason if whole else f"{', '.join(of)}: {reason}" for reason, of in names.items()]
 
 
+def raw(metrics: TaskMetrics, model: str, metric: str) -> float | None:
+    """The value without the correction for shares of classes, where there is one and it differs."""
+    before = metrics.uncorrected.get(model, {}).get(metric)
+    now = metrics.models[model].get(metric)
+    return before.value if before and now and before.value != now.value else None
+
+
+def remarks(metrics: TaskMetrics) -> list[str]:
+    """Sentences on figures: the class they are about, models no better than a constant answer, shares that moved."""
+    found = [f"{model_name(model)}: {sentence}" for model, sentence in metrics.no_better.items()]
+    about = averaged(metrics) if metrics.positive else None
+    return [said for said in (about, *found, metrics.share.sentence if metrics.share else None) if said]
+
+
+def positive(task: Task) -> str:
+    """The class of two that figures on test are about; records of earlier versions meant the last."""
+    named = task.metrics.positive if task.metrics else None
+    return named or (task.labels.classes[-1] if task.labels and task.labels.classes else "the last class")
+
+
 def averaged(metrics: TaskMetrics) -> str | None:
-    """Over which classes AUC and F1 are means, where they are three or more."""
+    """Which class figures are about, and why; of three classes or more, over which AUC and F1 are means."""
     if not metrics.classes:
-        return None
+        if metrics.positive is None:
+            return None
+        return f"Average precision and F1 are those of {metrics.positive}: {metrics.positive_why}."
     few = [name for name, of in metrics.classes.items() if not of.models]
     scored, total = len(metrics.classes) - len(few), len(metrics.classes)
     if not few:
-        return f"AUC and F1 are means over the {scored} classes, each against the rest."
+        return f"AUC, average precision and F1 are means over the {scored} classes, each against the rest."
     return (
-        f"AUC and F1 are means over {scored} of {total} classes, each against the rest; "
+        f"AUC, average precision and F1 are means over {scored} of {total} classes, each against the rest; "
         f"there are too few test rows of {listed(few)}."
     )
 

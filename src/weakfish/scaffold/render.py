@@ -292,6 +292,7 @@ def render(proposal: Proposal, requirements: str) -> dict[str, str]:
         "request": {"asked": asked.items(), "features": features, "times": proposal.time is not None},
         "types": sorted({*asked.values(), *(feature.kind for feature in features)}),
         "tasks": {name: _task(task) for name, task in proposal.tasks.items()},
+        "positive": {name: rarer for name, task in proposal.tasks.items() if (rarer := _rarer(task))},
         "services": services,
         "labelled": unused("labelled_event", {"event", *proposal.entities}),
         "made_rows": made_rows(proposal),
@@ -322,6 +323,14 @@ def _task(task: TaskProposal) -> dict[str, Any]:
         if task.gold
         else "No column holds labels yet.",
     }
+
+
+def _rarer(task: TaskProposal) -> str | None:
+    """The rarer of two classes by dev gold, the last where they are equally frequent; None where that is not known."""
+    if task.class_balance is None or len(task.classes) != 2:
+        return None
+    first, last = task.class_balance
+    return task.classes[int(first >= last)]
 
 
 def _functions(task: str, classes: Sequence[str], rules: Sequence[Example]) -> str:
