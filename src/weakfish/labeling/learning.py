@@ -1,0 +1,219 @@
+"""What classifiers learn from rows of text and soft labels: features of words, and training on probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+Floats = npt.NDArray[np.float64]
+Columns = list[Any]
+"""Counts of features, a scipy.sparse.csr_array (rows, hash columns) for each column of text and kind of feature."""
+
+
+class NothingToLearn(Exception):
+    """Why a classifier cannot be trained; a figure's reason, not an error."""
+
+
+NEGLIGIBLE = 1e-6
+"""A class with a smaller probability than this does not become a training example."""
+
+CLASSES = 3
+"""Of each example the most probable classes that count, so that fifty classes do not make fifty examples of each."""
+
+
+def fit(model: Any, examples: Any, soft: Floats) -> Any:
+    """A classifier of scikit-learn, trained on soft labels.
+
+    Each example counts once for every class, weighted with the class's probability, which for a loss that is a sum over
+    examples is its expectation under the soft label. Of more than `CLASSES` classes, the least probable are left out.
+
+    Parameters
+    ----------
+    model
+        Not fitted yet.
+    examples : scipy.sparse.csr_array or numpy.ndarray, (examples, features)
+    soft : (examples, classes)
+        Their probabilities; the sum of a row is its weight.
+
+    Raises
+    ------
+    NothingToLearn
+        When the examples are fewer than two or of one class.
+    """
+    weights = _most_probable(soft).T.ravel()
+    labels = np.repeat(np.arange(soft.shape[1]), len(soft))
+    used = np.flatnonzero(weights > NEGLIGIBLE)
+    if len(np.unique(labels[used])) < 2:
+        raise NothingToLearn("The training rows are fewer than two or of one class only, so there is nothing to learn.")
+    with threadpool_limits(1):  # sums in one order
+        return model.fit(examples[used % len(soft)], labels[used], sample_weight=weights[used])
+
+
+def predict(model: Any, rows: Any, classes: int) -> Floats:
+    """The probabilities that a fitted classifier gives to rows (rows, features), (rows, classes)."""
+    probabilities = np.zeros((rows.shape[0], classes))
+    if rows.shape[0]:
+        with threadpool_limits(1):
+            probabilities[:, model.classes_] = model.predict_proba(rows)
+    return probabilities
+
+
+def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats:
+    """Train on soft labels and predict other rows, see `fit` and `predict`."""
+    return predict(fit(model, examples, soft), rows, soft.shape[1])
+
+
+def _most_probable(soft: Floats) -> Floats:
+    if soft.shape[1] <= CLASSES:
+        return soft
+    order = np.argsort(-soft, axis=1, kind="stable")[:, :CLASSES]
+    kept = np.zeros_like(soft)
+    np.put_along_axis(kept, order, np.take_along_axis(soft, order, axis=1), axis=1)
+    total = kept.sum(axis=1, keepdims=True)
+    found: Floats = kept * np.divide(soft.sum(axis=1, keepdims=True), total, out=np.zeros_like(total), where=total > 0)
+    return found
+
+
+HASHED = 2**18
+"""Hash columns per column of text and kind of feature."""
+
+MIN_ROWS = 3
+"""Features of fewer training rows are left out."""
+
+KINDS: tuple[dict[str, Any], ...] = (
+    {"analyzer": "word", "ngram_range": (1, 1)},
+    {"analyzer": "char_wb", "ngram_range": (2, 4)},
+)
+"""Words, and two to four characters within words."""
+
+
+def word_counts(texts: Sequence[Sequence[str]]) -> Columns:
+    """How often each feature stands in each row; ``texts`` has a sequence per column, each with a string per row."""
+    from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+
+    found = []
+    for column in texts:
+        # No feature spans white space, so that each token is hashed once, and not once for each of its occurrences.
+        counter = CountVectorizer(tokenizer=str.split, token_pattern=None, dtype=np.float64)
+        rows = counter.fit_transform([*column, "word"])[:-1]  # it refuses texts that have no word at all
+        tokens = counter.get_feature_names_out()
+        for kind in KINDS:
+            hashed = HashingVectorizer(n_features=HASHED, alternate_sign=False, norm=None, **kind).transform(tokens)
+            counts = (rows @ hashed).tocsr()
+            counts.sort_indices()
+            found.append(counts)
+    return found
+
+
+@dataclass(frozen=True)
+class WordFeatures:
+    """TF-IDF features of rows of text, as some rows have taught them.
+
+    Attributes
+    ----------
+    kept : list of numpy.ndarray
+        For each column of text and kind of feature the hash columns that enough rows have.
+    weights : list of numpy.ndarray
+        The inverse document frequency of each of those.
+    """
+
+    kept: list[npt.NDArray[np.int64]]
+    weights: list[Floats]
+
+    @classmethod
+    def of(cls, counts: Columns) -> WordFeatures:
+        """The features that rows with these counts teach."""
+        from sklearn.feature_extraction.text import TfidfTransformer
+
+        kept = [np.flatnonzero(np.bincount(each.indices, minlength=HASHED) >= MIN_ROWS) for each in counts]
+        weights = [
+            TfidfTransformer(sublinear_tf=True).fit(each[:, columns]).idf_ if len(columns) else np.zeros(0)
+            for each, columns in zip(counts, kept, strict=True)
+        ]
+        return cls(kept, weights)
+
+    def __call__(self, counts: Columns) -> Any:
+        """The features of rows with these counts, scipy.sparse.csr_array (rows, features)."""
+        from scipy.sparse import hstack  # type: ignore[import-untyped]
+        from sklearn.feature_extraction.text import TfidfTransformer
+
+        found = []
+        for each, columns, weights in zip(counts, self.kept, self.weights, strict=True):
+            rows = each[:, columns]
+            if len(columns):
+                transformer = TfidfTransformer(sublinear_tf=True)
+                transformer.idf_ = weights
+                rows = transformer.transform(rows)
+            found.append(rows)
+        return hstack(found).tocsr()
+
+
+ITERATIONS = 200
+GRADIENT = 1e-4
+"""Fits end when no parameter's gradient, per example, is larger; probabilities have settled to some 1e-3 then."""
+
+
+@dataclass(frozen=True)
+class SoftRegression:
+    """Multinomial logistic regression that learns from probabilities.
+
+    Its loss is the sum of the cross entropies of the examples, and half the squares of the weights over ``strength``,
+    as scikit-learn's ``LogisticRegression(C=strength)`` has it. That one learns from classes alone: an example of a
+    probability would have to stand there once for each class, which for many classes costs their square.
+
+    Attributes
+    ----------
+    weights : numpy.ndarray, (features, classes)
+    intercepts : numpy.ndarray, (classes,)
+    """
+
+    weights: Floats
+    intercepts: Floats
+
+    @classmethod
+    def of(cls, examples: Any, soft: Floats, strength: float) -> SoftRegression:
+        """What examples (rows, features) and the probabilities of their classes, times weights, (rows, classes) teach.
+
+        Raises
+        ------
+        NothingToLearn
+            When there are no features, or the examples are of one class only.
+        """
+        from scipy.optimize import minimize  # type: ignore[import-untyped]
+
+        if not examples.shape[1]:
+            raise NothingToLearn("The training rows share no words, so there is nothing to learn from.")
+        seen, classes = soft.sum(axis=0) > NEGLIGIBLE * soft.sum(), soft.shape[1]
+        if seen.sum() < 2:
+            raise NothingToLearn("The training rows are of one class only, so there is nothing to learn.")
+        total, shape, turned = soft.sum(), (examples.shape[1] + 1, classes), examples.T.tocsr()
+
+        def loss(flat: Floats) -> tuple[float, Floats]:
+            held = flat.reshape(shape)
+            logs = examples @ held[:-1] + held[-1]
+            logs -= logs.max(axis=1, keepdims=True)
+            logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+            wrong = np.exp(logs) * soft.sum(axis=1, keepdims=True) - soft
+            gradient = np.concatenate([turned @ wrong + held[:-1] / strength, wrong.sum(axis=0, keepdims=True)])
+            value = -(soft * logs).sum() + (held[:-1] ** 2).sum() / (2 * strength)
+            return value / total, (gradient / total).ravel()
+
+        start = np.zeros(shape)
+        start[-1] = np.log(np.maximum(soft.sum(axis=0) / total, NEGLIGIBLE))
+        with threadpool_limits(1):  # sums in one order
+            found = minimize(
+                loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "gtol": GRADIENT}
+            ).x.reshape(shape)
+        return cls(found[:-1], found[-1])
+
+    def logs(self, rows: Any) -> Floats:
+        """The logarithms of the probabilities of rows (rows, features), (rows, classes)."""
+        found: Floats = rows @ self.weights + self.intercepts
+        found -= found.max(axis=1, keepdims=True)
+        found -= np.log(np.exp(found).sum(axis=1, keepdims=True))
+        return found

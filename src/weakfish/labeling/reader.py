@@ -1,0 +1,145 @@
+"""The reader: a classifier on the row itself, trained on what votes say of other rows.
+
+It is cross-fitted: rows are parted by a hash of their content, and each part is read by a model that learned from the
+others alone. So no row is judged by what learned from its own votes, nor by what saw a copy of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weakfish.labeling.learning import Columns, Floats, NothingToLearn, SoftRegression, WordFeatures
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+FOLDS = 5
+"""Parts of the rows."""
+
+STRENGTH = 4.0
+"""Of the logistic regression, scikit-learn's ``C``."""
+
+MOST_POWER = 4.0
+"""Above it a reader would be trusted more than anything that it was compared with."""
+
+LEAST_GAIN = 0.02
+"""Of what could be known of votes, how much a reader must know of those that it has not seen."""
+
+FLOOR = 1e-9
+"""Probabilities closer to 0 than this count as this, where their logarithm is taken."""
+
+
+def hashes_of(texts: Sequence[Sequence[str]]) -> npt.NDArray[np.uint64]:
+    """A number for the content of each row; ``texts`` has a sequence per column, each with a string per row."""
+    rows = ("\x1f".join(row).encode("utf-8", "surrogatepass") for row in zip(*texts, strict=True))
+    digests = b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows)
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
+
+
+def folds_of(hashes: npt.NDArray[np.uint64]) -> Ints:
+    """The part of each row; copies of a content are in one."""
+    return (hashes % np.uint64(FOLDS)).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A fitted reader.
+
+    Attributes
+    ----------
+    features : WordFeatures
+    models : list
+        For each part the classifier that learned from the others.
+    share : numpy.ndarray, (classes,)
+        Of each class in what they learned from.
+    power : float
+        By which what they say is taken, estimated on votes that they had not seen: 0 when it says nothing.
+    gain : float
+        Which part of what could be known of those votes beyond the classes' shares they knew, at most 1.
+    """
+
+    features: WordFeatures
+    models: list[SoftRegression]
+    share: Floats
+    power: float
+    gain: float
+
+    @property
+    def helps(self) -> bool:
+        """Whether it knows enough of votes that it has not seen."""
+        return self.gain >= LEAST_GAIN
+
+    def log_odds(self, counts: Columns, folds: Ints) -> Floats:
+        """What reading adds to the logarithm of each class, (rows, classes), given counts of words and parts."""
+        return self.power * (_read(self.features(counts), self.models, folds, len(self.share)) - np.log(self.share))
+
+
+def fit_reader(counts: Columns, folds: Ints, soft: Floats, weights: Floats) -> Reader:
+    """A reader of rows with these counts of words, which learns from soft labels.
+
+    Parameters
+    ----------
+    counts
+        Of words, see `word_counts`.
+    folds : (rows,)
+        See `folds_of`.
+    soft : (rows, classes)
+        What is known of each row without reading it.
+    weights : (rows,)
+        How much a row teaches, 0 for one of which nothing is known.
+
+    Raises
+    ------
+    NothingToLearn
+        When a part has too few rows to learn from, or the rows share no words.
+    """
+    taught = weights > 0
+    if not taught.any():
+        raise NothingToLearn("No row has a vote, so there is nothing to learn from.")
+    features = WordFeatures.of(counts)
+    rows, target = features(counts), soft * weights[:, None]
+    models = []
+    for number in range(FOLDS):
+        others = np.flatnonzero(taught & (folds != number))
+        models.append(SoftRegression.of(rows[others], target[others], STRENGTH))
+    share = np.maximum(target.sum(axis=0) / target.sum(), FLOOR)
+    said = _read(rows[taught], models, folds[taught], len(share)) - np.log(share)
+    power, gain = _power(said, share, target[taught])
+    return Reader(features, models, share, power, gain)
+
+
+def _read(rows: Any, models: Sequence[SoftRegression], folds: Ints, classes: int) -> Floats:
+    """Logarithms of what the model of each row's part says of it."""
+    found = np.zeros((rows.shape[0], classes))
+    for number, model in enumerate(models):
+        mine = np.flatnonzero(folds == number)
+        found[mine] = model.logs(rows[mine])
+    return found
+
+
+def _power(said: Floats, share: Floats, target: Floats) -> tuple[float, float]:
+    """The power of what a reader says by which it best foretells ``target``, and which part it foretells."""
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
+    def surprise(power: float) -> float:
+        return float(-(target * np.log(np.maximum(normalized(np.log(share) + power * said), FLOOR))).sum())
+
+    power = float(minimize_scalar(surprise, bounds=(0.0, MOST_POWER), method="bounded").x)
+    total = np.maximum(target.sum(axis=1, keepdims=True), FLOOR)
+    least = float(-(target * np.log(np.maximum(target / total, FLOOR))).sum())
+    knowable = surprise(0.0) - least
+    gain = (surprise(0.0) - surprise(power)) / knowable if knowable > FLOOR else 0.0
+    return (power, gain) if gain > 0 else (0.0, 0.0)
+
+
+def normalized(logs: Floats) -> Floats:
+    """The probabilities whose logarithms, up to a constant by row, these are, (rows, classes)."""
+    found = np.exp(logs - logs.max(axis=1, keepdims=True))
+    shares: Floats = found / found.sum(axis=1, keepdims=True)
+    return shares
