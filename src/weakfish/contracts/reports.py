@@ -159,7 +159,7 @@ class TaskLabels:
     class_balance: Mapping[str, Number] = field(default_factory=dict)
     rows: int | None = None
     covered: int | None = None
-    method: Literal["majority", "snorkel", "hyper", "dawid-skene"] | None = None
+    method: Literal["majority", "snorkel", "hyper", "naive-bayes", "dawid-skene"] | None = None
     why: Sequence[str] = ()
     signals: SignalsReport | None = None
     dev: DevReport | None = None

@@ -18,7 +18,7 @@ from weakfish.contracts.figures import percent
 from weakfish.contracts.manifests import LabelsManifest
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError
-from weakfish.labeling import dawid_skene, hyper
+from weakfish.labeling import dawid_skene, hyper, naive_bayes
 from weakfish.labeling.hyper import HyperModel
 from weakfish.labeling.kinship import Kinship
 from weakfish.labeling.label_model import (
@@ -44,7 +44,7 @@ from weakfish.project.params import TaskParams
 
 Floats = npt.NDArray[np.float64]
 
-MAJORITY, SNORKEL, HYPER, DAWID_SKENE = "majority", "snorkel", "hyper", "dawid-skene"
+MAJORITY, SNORKEL, HYPER, DAWID_SKENE, NAIVE_BAYES = "majority", "snorkel", "hyper", "dawid-skene", "naive-bayes"
 
 Model = FittedModel | HyperModel
 """What a fit finds; a majority vote needs none, and has that of `HYPER` beside it."""
@@ -56,7 +56,7 @@ UNEXPLAINED = 0.01
 """How much of what functions have in common Dawid and Skene's model may leave unexplained for `auto` to take it."""
 
 BEHIND = 0.01
-"""By how much the pretrained model may be behind the majority vote in naming held-out votes for `auto` to take it."""
+"""By how much what the pretrained model says may be behind the majority vote in naming held-out votes."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,7 @@ class _Fits:
         made: dict[str, Callable[[], Model]] = {
             SNORKEL: lambda: fit(self.sums, self.task, self.seed, self.cache),
             DAWID_SKENE: self.dawid_skene,
+            NAIVE_BAYES: lambda: naive_bayes.fit(self.hyper(), self.patterns),
         }
         model = made.get(asked, self.hyper)()
         return model, asked, [f"params.yaml asks for it: label_model.method is {asked}."]
@@ -191,7 +192,8 @@ class _Fits:
         """What ``auto`` takes.
 
         Dawid and Skene's model where functions vote for several classes each, and it explains what they have in common:
-        then it knows how good each is. Else the pretrained model, unless a majority vote names held-out votes better.
+        then it knows how good each is. Else naive Bayes from the pretrained model's shares, or that model itself where
+        it names held-out votes better, unless a majority vote names them better than both.
         Snorkel's model is not tried: it assumes what Dawid and Skene's does, and was nowhere better.
         """
         voting = int(self.sums.votes.reshape(self.sums.voted.functions, -1).any(axis=1).sum())
@@ -211,21 +213,24 @@ class _Fits:
                     ],
                 )
         counted = held_out(lambda votes: majority(votes, classes), self.patterns, classes)
-        named = held_out(pretrained.posterior, self.patterns, classes)
-        if counted is None or named is None:
+        if counted is None:
             return pretrained, MAJORITY, ["No two functions vote on one row, so there is nothing to learn from."]
-        both = f"the pretrained label model names {percent(named)} of them from the other votes, a majority vote "
-        both = f"Of votes that are held out, {both}{percent(counted)}."
-        if named < counted - BEHIND:
-            return pretrained, MAJORITY, [both, "So the labels are those of the majority vote."]
+        weighed = naive_bayes.fit(pretrained, self.patterns)
+        named, of_each = (held_out(model.posterior, self.patterns, classes) or 0.0 for model in (pretrained, weighed))
+        told = (
+            f"Of votes that are held out, the pretrained label model names {percent(named)} from the other votes of "
+            f"their rows, naive Bayes from its shares {percent(of_each)}, a majority vote {percent(counted)}."
+        )
+        if max(named, of_each) < counted - BEHIND:
+            return pretrained, MAJORITY, [told, "So the labels are those of the majority vote."]
+        unexplained = (
+            "How functions agree where two vote says too little of how good each is, or Dawid and Skene's model does "
+            "not explain it."
+        )
         return (
-            pretrained,
-            HYPER,
-            [
-                "How functions agree where two vote says too little of how good each is, or Dawid and Skene's model "
-                "does not explain it.",
-                both,
-            ],
+            (weighed, NAIVE_BAYES, [unexplained, told])
+            if of_each >= named
+            else (pretrained, HYPER, [unexplained, told])
         )
 
 
@@ -308,7 +313,7 @@ class Maker:
     names : list of str
         The labeling functions in the order of the model's parameters.
     method : str
-        ``snorkel``, ``hyper``, ``dawid-skene`` or ``majority``.
+        ``snorkel``, ``hyper``, ``naive-bayes``, ``dawid-skene`` or ``majority``.
     partitions : list of str
         Those that it labels.
     seed : int

@@ -188,7 +188,7 @@ class LabelModelParams(Section):
     lr: float = Field(default=0.01, gt=0)
     l2: float = Field(default=1.0, ge=0)
     seed: int = Field(default=1, ge=0, lt=1 << 32)
-    method: Literal["majority", "snorkel", "hyper", "dawid-skene", "auto"] = "snorkel"
+    method: Literal["majority", "snorkel", "hyper", "naive-bayes", "dawid-skene", "auto"] = "snorkel"
     refit: Literal["always", "monthly", "never"] = "always"
     fitted_through: str | None = None
 
