@@ -20,7 +20,7 @@ from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError
 from weakfish.labeling import dawid_skene, hyper, naive_bayes
 from weakfish.labeling.hyper import HyperModel
-from weakfish.labeling.kinship import Kinship
+from weakfish.labeling.kinship import ENOUGH, Kinship
 from weakfish.labeling.label_model import (
     MIN_FUNCTIONS,
     FittedModel,
@@ -36,7 +36,7 @@ from weakfish.labeling.label_model import (
     refuse_no_votes,
     winners,
 )
-from weakfish.labeling.signals import Copy, FitSignals, held_out, signals, unexplained_where_both
+from weakfish.labeling.signals import Copy, FitSignals, copies, held_out, signals, unexplained_where_both
 from weakfish.labeling.tally import VoteTally
 from weakfish.labeling.vote_pairs import Counts
 from weakfish.project.cache import Cache, key_of
@@ -56,7 +56,11 @@ UNEXPLAINED = 0.01
 """How much of what functions have in common Dawid and Skene's model may leave unexplained for `auto` to take it."""
 
 BEHIND = 0.01
-"""By how much what the pretrained model says may be behind the majority vote in naming held-out votes."""
+"""By how much the pretrained model may be behind the majority vote in naming held-out votes for `auto` to take it."""
+
+AHEAD = 0.01
+"""By how much naive Bayes must be ahead of the pretrained model in naming them, since it trusts functions to judge on
+their own."""
 
 
 @dataclass(frozen=True)
@@ -192,11 +196,12 @@ class _Fits:
         """What ``auto`` takes.
 
         Dawid and Skene's model where functions vote for several classes each, and it explains what they have in common:
-        then it knows how good each is. Else naive Bayes from the pretrained model's shares, or that model itself where
-        it names held-out votes better, unless a majority vote names them better than both.
+        then it knows how good each is. Else the pretrained model, or naive Bayes from its shares where that names
+        held-out votes clearly better, unless a majority vote does.
         Snorkel's model is not tried: it assumes what Dawid and Skene's does, and was nowhere better.
         """
-        voting = int(self.sums.votes.reshape(self.sums.voted.functions, -1).any(axis=1).sum())
+        functions = self.sums.voted.functions
+        voting = int(self.sums.votes.reshape(functions, -1).any(axis=1).sum())
         pretrained, classes = self.hyper(), len(self._balance)
         if voting < MIN_FUNCTIONS:
             return pretrained, MAJORITY, [_too_few(voting, "different labeling function")]
@@ -221,17 +226,27 @@ class _Fits:
             f"Of votes that are held out, the pretrained label model names {percent(named)} from the other votes of "
             f"their rows, naive Bayes from its shares {percent(of_each)}, a majority vote {percent(counted)}."
         )
-        if max(named, of_each) < counted - BEHIND:
+        if named < counted - BEHIND:
             return pretrained, MAJORITY, [told, "So the labels are those of the majority vote."]
-        unexplained = (
+        why = [
             "How functions agree where two vote says too little of how good each is, or Dawid and Skene's model does "
-            "not explain it."
-        )
-        return (
-            (weighed, NAIVE_BAYES, [unexplained, told])
-            if of_each >= named
-            else (pretrained, HYPER, [unexplained, told])
-        )
+            "not explain it.",
+            told,
+        ]
+        votes = self.sums.votes.reshape(functions, -1).sum(axis=1)
+        alike = [each for each in copies(weighed, self.sums) if min(votes[[each.first, each.second]]) >= ENOUGH]
+        if alike:
+            return (
+                pretrained,
+                HYPER,
+                [
+                    *why,
+                    f"Pairs of functions that nearly copy each other: {len(alike)}; naive Bayes would count both.",
+                ],
+            )
+        if of_each < named + AHEAD:
+            return pretrained, HYPER, why
+        return weighed, NAIVE_BAYES, why
 
 
 def _too_few(number: int, what: str) -> str:
