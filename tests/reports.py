@@ -24,7 +24,7 @@ STAGES = (
 )
 START = datetime(2024, 5, 1, 8, 0, tzinfo=UTC)
 HOSTILE = (
-    "</style></title><script>document.title='owned'</script>"
+    "\u202e\u05e9\u05dc\u05d5\u05dd</style></title><script>document.title='owned'</script>"
     """<img src=x onerror="document.title='owned'">'"`&{{ 7*7 }}"""
 )
 

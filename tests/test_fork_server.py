@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from projects import ORDERS, write
 
@@ -74,9 +75,9 @@ def stage(root: Path, engine: Path, *arguments: str, server: bool = True) -> sub
 
 def servers(below: Path) -> list[int]:
     """The servers whose sockets lie below a folder."""
-    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    found = [line.split(None, 1) for line in listed.splitlines() if "weakfish.cli.fork_server" in line]
-    return [int(process) for process, command in found if str(below) in command]
+    found = [(each.pid, each.info["cmdline"] or []) for each in psutil.process_iter(["cmdline"])]
+    told = [(process, " ".join(command)) for process, command in found]
+    return [process for process, line in told if "weakfish.cli.fork_server" in line and str(below) in line]
 
 
 def until(holds: Callable[[], object]) -> None:

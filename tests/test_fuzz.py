@@ -25,10 +25,12 @@ KIND = """
 """
 
 
-def found(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str, case: int | None = None) -> fuzz.Found:
+def found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, body: str, case: int | None = None, seconds: float = 1
+) -> fuzz.Found:
     write(folder / "fuzz_made.py", KIND.format(body=body))
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    return fuzz.fuzz("made", "s", 1, case, silence=5)
+    return fuzz.fuzz("made", "s", seconds, case, silence=5)
 
 
 def test_cases_are_counted_and_the_same_from_the_same_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +51,7 @@ def test_cases_that_raise_alike_are_one_finding(tmp_path: Path, monkeypatch: pyt
 def test_a_process_that_dies_or_hangs_is_a_finding_and_the_next_case_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    died = found(tmp_path, monkeypatch, "print('words', file=sys.stderr); number > 4 and os.abort()")
+    died = found(tmp_path, monkeypatch, "print('words', file=sys.stderr); number > 4 and os.abort()", seconds=6)
     ((said, cases),) = died.findings.values()
     assert said.startswith("its process ended with -6; its last words:\n")
     assert (len(cases) > 1, died.tried.total() > 1) == (True, True)
