@@ -117,7 +117,7 @@ def test_on_a_terminal_it_asks_for_the_order_of_dates_and_for_what_to_label(here
     shown = typed(["m", "y", "one", "good,bad"], "shop", "--from", "visits.csv")
     assert "Column day: what comes first in 1/1/2021, [d]ay or [m]onth?" in shown
     assert "What are events to be labeled as?" in shown
-    assert "two to fifty classes, not 1" in shown
+    assert "2 to 128 classes, not 1" in shown
     assert settings(here / "shop")["source"]["time_formats"] == {"day": "%m/%d/%Y"}
     proposal = read_record(here / "shop").proposal
     assert proposal.tasks["example"].classes == ("good", "bad")
@@ -133,9 +133,9 @@ def test_on_a_terminal_it_asks_for_the_order_of_dates_and_for_what_to_label(here
         (("--label", "2nd=label"), "A task cannot be named '2nd'"),
         (("--classes", "fine,not so fine"), "A class cannot be named 'not so fine'"),
         (("--classes", "fine,Fine"), "do not differ, or only in case"),
-        (("--classes", "fine"), "two to fifty classes, not 1"),
+        (("--classes", "fine"), "2 to 128 classes, not 1"),
         (("--classes", "fine,late"), "values that are none of --classes fine,late: 'fraud'"),
-        (("--label", "amount", "--type", "amount=string"), "'amount' has 200 values, and a task has at most 50"),
+        (("--label", "amount", "--type", "amount=string"), "'amount' has 200 values, and a task has at most 128"),
         (("--type", "amount=money"), "--type amount=money names no type"),
         (("--time", "customer"), "'customer' holds no time"),
         (("--time-zone", "Mars"), "--time-zone Mars is not a time zone"),

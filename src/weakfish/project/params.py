@@ -175,11 +175,16 @@ class ValidationParams(Section):
     features: FeatureChecksParams = FeatureChecksParams()
 
 
+MOST_CLASSES = 128
+"""A vote is a byte: the position of a class from 0 to 127, or -1."""
+
+
 class LabelModelParams(Section):
-    """Settings of Snorkel's ``LabelModel``.
+    """Settings of the model that turns votes into labels.
 
     ``class_balance`` is the share of each class before any vote, in the order of the task's classes; all alike unless
-    given. ``method`` says whose probabilities become labels, ``refit`` when the model is refitted, and
+    given. ``n_epochs``, ``lr``, ``l2`` and ``seed`` are those of Snorkel's ``LabelModel``; the seed decides ties with
+    every method. ``method`` says whose probabilities become labels, ``refit`` when the model is refitted, and
     ``fitted_through``, which goes with ``never``, the last partition that it may see.
     """
 
@@ -209,7 +214,7 @@ class TaskParams(Section):
     the votes stay fresh when they change; projects of version 0.1 have them here.
     """
 
-    classes: list[Name] = Field(min_length=2)
+    classes: list[Name] = Field(min_length=2, max_length=MOST_CLASSES)
     functions: Literal["all"] | list[str] = "all"
     max_faults: int = Field(default=0, ge=0)
     label_model: LabelModelParams = LabelModelParams()

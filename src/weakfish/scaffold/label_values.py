@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from weakfish.errors import UserError
+from weakfish.project.params import MOST_CLASSES
 from weakfish.scaffold.literals import unused
 from weakfish.sources.tabular.settings import plain
 
-MOST = 50
 LONGEST = 100
 """Characters of a value that can stand for a class; also escaped, it is short enough for a key of YAML."""
 
@@ -35,7 +35,7 @@ def classes_of(
     Raises
     ------
     UserError
-        When there are fewer than two or more than fifty classes, or values that are too long or none of ``wanted``.
+        When there are fewer than two or more than `MOST_CLASSES`, or values that are too long or none of ``wanted``.
     """
     found = sorted(set(values), key=_order)
     if not found:
@@ -54,9 +54,9 @@ def classes_of(
             f"Column {column!r} has one value, {found[0]!r}, and a task needs two classes or more; "
             "name them with --classes, or another column with --label."
         )
-    if len(classes) > MOST:
+    if len(classes) > MOST_CLASSES:
         raise UserError(
-            f"Column {column!r} has {len(classes)} values, and a task has at most {MOST} classes; "
+            f"Column {column!r} has {len(classes)} values, and a task has at most {MOST_CLASSES} classes; "
             "name another column with --label, or bring them together before."
         )
     return classes, None if all(value == name for value, name in named.items()) else named

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pydantic import Field, JsonValue
 
 from weakfish.errors import UserError
-from weakfish.project.params import Name, Section
+from weakfish.project.params import MOST_CLASSES, Name, Section
 from weakfish.scaffold.examples import Example, examples
 from weakfish.scaffold.label_values import DEFAULT, classes_of
 from weakfish.scaffold.literals import counted
@@ -32,7 +32,7 @@ from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, plain
 class TaskProposal(Section):
     """A labeling task: its classes in the order of votes, its gold column, the classes' shares in dev gold."""
 
-    classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=50)]
+    classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MOST_CLASSES)]
     gold: Name | None = None
     class_balance: tuple[float, ...] | None = None
 
@@ -232,7 +232,7 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
     ParamsError, SourceError
         When the files cannot be read so.
     UserError
-        When a column does not hold what its part needs: times, or two to fifty classes; when rows are too few.
+        When a column does not hold what its part needs: times, or two to 128 classes; when rows are too few.
     """
     section, found, roles, corrected = _read(inferred, roles, place)
     facts = {column.name: column for column in found.facts}

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from weakfish.contracts.record import UNITS
 from weakfish.errors import UnknownName, UserError
+from weakfish.project.params import MOST_CLASSES
 from weakfish.sources.tabular import Inferred
 from weakfish.sources.tabular.formats import TimeFormat
 from weakfish.sources.tabular.guess import Choice, SampledColumn
@@ -108,8 +109,8 @@ def check_classes(classes: Sequence[str]) -> None:
         )
     if len({name.casefold() for name in classes}) != len(classes):
         raise UserError(f"The classes {', '.join(classes)} do not differ, or only in case; rename one.")
-    if not 2 <= len(classes) <= 50:
-        raise UserError(f"A task has two to fifty classes, not {len(classes)}; name them as --classes a,b.")
+    if not 2 <= len(classes) <= MOST_CLASSES:
+        raise UserError(f"A task has 2 to {MOST_CLASSES} classes, not {len(classes)}; name them as --classes a,b.")
 
 
 def project_name(wish: str) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.record import UNITS
+from weakfish.project.params import MOST_CLASSES
 from weakfish.sources.tabular.formats import GOOD, Order, TimeFormat, decimal_mark, form_of, told
 from weakfish.sources.tabular.settings import Conversion, Kind
 from weakfish.sources.tabular.times import unit_of
@@ -296,7 +297,7 @@ def text_choices(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice,
 
 
 def label_choices(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice, ...]:
-    """Columns of two to fifty values that may be classes, those whose name says so first.
+    """Columns of two values or more that may be classes, those whose name says so first; others of at most fifty.
 
     What is named as a question may be any fact, and is surely a label only where it is not known of some rows.
     """
@@ -304,7 +305,11 @@ def label_choices(columns: list[SampledColumn], taken: set[str]) -> tuple[Choice
     for column in columns:
         named = bool(_LABEL.search(column.name))
         right = column.kind == "boolean" or (column.kind == "integer" and named) or _is_name(column, named=named)
-        if column.name not in taken and right and 2 <= column.distinct <= min(50, max(column.values // 2, 2)):
+        if (
+            column.name not in taken
+            and right
+            and 2 <= column.distinct <= min(MOST_CLASSES if named else 50, max(column.values // 2, 2))
+        ):
             unknown = column.nulls > 0 or bool(column.null_words)
             sure = named and (unknown or not column.name.startswith("is_"))
             reason = f"it has {column.distinct} values" + (", and its name says so" if sure else "")
