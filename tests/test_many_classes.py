@@ -131,7 +131,8 @@ def test_sentences_on_many_classes_name_a_few() -> None:
     few = {f"kind_{number}": ClassMetrics(test_rows=3) for number in range(40)}
     enough = {f"big_{number}": ClassMetrics(test_rows=30, models={"label_model": {}}) for number in range(5)}
     assert averaged(TaskMetrics(classes=few | enough)) == (
-        "AUC and F1 are means over 5 of 45 classes, each against the rest; there are too few test rows of "
+        "AUC, average precision and F1 are means over 5 of 45 classes, each against the rest; "
+        "there are too few test rows of "
         "kind_0, kind_1, kind_2 and 37 more."
     )
     assert averaged(TaskMetrics()) is None

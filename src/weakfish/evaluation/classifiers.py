@@ -163,7 +163,8 @@ class Classifiers:
             late = recency(days)
             alike, weighted = soft[seed].mean(axis=0), late @ soft[seed] / late.sum()
             mean = np.sqrt(np.maximum(alike, FLOOR) * np.maximum(weighted, FLOOR))
-            return {"text": alike, "features": weighted, "both": mean / mean.sum()}[kind]
+            found: Floats = {"text": alike, "features": weighted, "both": mean / mean.sum()}[kind]
+            return found
 
         predict = {"text": lambda seed: text(id(soft[seed])), "features": features, "both": both}
         found: dict[str, BySeed | str] = {}

@@ -179,9 +179,9 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams, asked: s
             learned = {
                 name: of for name, of in on_test.items() if not isinstance(of, str) and of[seed].trained is not None
             }
-            for name, of in learned.items() if shifts[seed].holds else ():
-                uncorrected[name] = spread(gold, of, seed, np.zeros((0, len(gold))), classes, positive)[0]
-                on_test[name] = {at: at_work(says, voted, shifts[at], positive) for at, says in of.items()}
+            for name, raw in learned.items() if shifts[seed].holds else ():
+                uncorrected[name] = spread(gold, raw, seed, np.zeros((0, len(gold))), classes, positive)[0]
+                on_test[name] = {at: at_work(says, voted, shifts[at], positive) for at, says in raw.items()}
         on_test[CONSTANT] = {seed: constant(gold, len(classes))}
     samples = resamples(len(gold), settings.bootstrap, seed) if enough else np.zeros((1, len(gold)))
     models, by_class, measured, useless = {}, {}, {}, {}

@@ -389,7 +389,9 @@ def no_better(
     there = [gold == label for label in classes]
 
     def balanced(weights: Floats) -> Floats:
-        return np.mean([_ratio(weights @ (of & (decided == gold)), weights @ of) for of in there], axis=0)
+        recalls = [_ratio(weights @ (of & (decided == gold)), weights @ of) for of in there]
+        mean: Floats = np.mean(recalls, axis=0)
+        return mean
 
     value, low = float(balanced(np.ones((1, len(gold))))[0]), float(np.nanpercentile(balanced(samples), INTERVAL[0]))
     by_chance = float(np.mean([label == most for label in classes]))

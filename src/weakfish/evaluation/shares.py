@@ -44,7 +44,7 @@ def class_shares(posteriors: Floats, before: Floats) -> Floats:
         Probabilities of a model for which the classes had the shares ``before``, (classes,).
     """
     before = np.maximum(before, FLOOR)
-    shares = before
+    shares: Floats = before
     for _ in range(STEPS):
         weighted = posteriors * (shares / before)
         found = (weighted / np.maximum(weighted.sum(axis=1, keepdims=True), FLOOR)).mean(axis=0)
@@ -52,7 +52,8 @@ def class_shares(posteriors: Floats, before: Floats) -> Floats:
         shares = found
         if settled:
             break
-    return shares / shares.sum()
+    whole: Floats = shares / shares.sum()
+    return whole
 
 
 def levels(posteriors: Floats, shares: Floats) -> Floats:
