@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,6 +116,39 @@ def test_a_marker_or_lock_of_another_type_counts_as_none(
     held = dump(store)
     put(store, kind, keys.marker("shop"))
     put(store, kind, keys.lock("shop"))
+    feast = FeatureStore(repo_path=str(project.root / "feature_repo"))
+    assert feast.get_online_features(["buyer_orders:is_new"], {"buyer": ["b1"]}).to_dict()["is_new"] != [None]
+    capsys.readouterr()
+    assert publish(project)
+    assert "it counts as if nothing had been published" in capsys.readouterr().err
+    assert dump(store) == held
+
+
+def at(marker: dict[str, Any], *path: str, value: object) -> str:
+    """A marker with another value at a place."""
+    part = marker
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = value
+    return json.dumps(marker)
+
+
+MARKERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "no time": lambda marker: at(marker, "as_of", value="yesterday"),
+    "a year that Python lacks": lambda marker: at(marker, "as_of", value="99999-12-04T11:57:32+00:00"),
+    "a number as a time": lambda marker: at(marker, "as_of", value="5"),
+    "a number as a view's time": lambda marker: at(marker, "views", "buyer_orders", "until", value="5"),
+    "no due time": lambda marker: at(marker, "due", value="x"),
+    "brackets": lambda marker: "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("kind", MARKERS)
+def test_a_marker_of_another_shape_counts_as_none(
+    project: Project, store: redis.Redis, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held, marker = dump(store), keys.marker("shop")
+    store.set(marker, MARKERS[kind](json.loads(store.get(marker) or b"")))
     feast = FeatureStore(repo_path=str(project.root / "feature_repo"))
     assert feast.get_online_features(["buyer_orders:is_new"], {"buyer": ["b1"]}).to_dict()["is_new"] != [None]
     capsys.readouterr()

@@ -106,6 +106,12 @@ BAD_FOR = {
     **{(feature, name): data for feature in ("count", "rate", "name", "tags") for name, data in BAD_VALUES.items()},
     ("count", "a text"): Value(string_val="7").SerializeToString(),
     ("count", "an integer, then a text"): Value(int64_val=7).SerializeToString() + b"\xff",
+    ("count", "an integer, then a double"): Value(int64_val=7).SerializeToString()
+    + Value(double_val=7).SerializeToString(),
+    ("count", "an integer, then a truth"): Value(int64_val=7).SerializeToString()
+    + Value(bool_val=True).SerializeToString(),
+    ("seen", "a time, then an integer"): Value(unix_timestamp_val=7).SerializeToString()
+    + Value(int64_val=7).SerializeToString(),
     ("rate", "an integer"): Value(int64_val=7).SerializeToString(),
     ("rate", "eight bytes and one"): Value(double_val=7).SerializeToString() + b"\x00",
     ("score", "a double"): Value(double_val=7).SerializeToString(),

@@ -5,6 +5,7 @@ Memory is measured in a process of its own; work is counted in what regular expr
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
@@ -68,6 +69,29 @@ def test_eighty_thousand_keys_beside_columns_are_left_out_and_it_is_told(tmp_pat
     assert (megabytes < 1000, rows) == (True, 80_000)
     assert len(reasons) == 1001
     assert reasons[-1].startswith("has more than 1,000 keys that are not in source.columns; they are left out")
+
+
+FULL = {
+    "keys": "{" + ",".join(f'"{n:x}":1' for n in range(1_200_000)) + "}",
+    "empty objects": '{"n": 7, "list": [' + "{}," * 5_000_000 + "{}]}",
+    "inner objects": '{"n": 7, "list": [' + '{"a":{}},' * 1_500_000 + "{}]}",
+}
+
+
+@pytest.mark.parametrize("kind", FULL)
+def test_an_object_of_a_million_values_is_a_reject(tmp_path: Path, kind: str) -> None:
+    lines = [f'{{"n": {n}, "at": "2024-01-{n % 28 + 1:02}"}}' for n in range(300)]
+    with gzip.open(tmp_path / "a.jsonl.gz", "wt") as file:
+        file.write("\n".join([*lines, FULL[kind], lines[0]]) + "\n")
+    megabytes, rows, said, reasons, _ = peak(tmp_path)
+    assert (megabytes < 600, rows, reasons) == (True, 301, ["holds more than 131,072 values"])
+    assert list(said["columns"]) == ["n", "at"]
+
+
+def test_separators_in_texts_are_no_values(tmp_path: Path) -> None:
+    put(tmp_path, "a.jsonl", json.dumps({"n": 1, "text": '",' * 200_000}) + '\n{"n": 2, "text": "b"}\n')
+    _, rows, _, reasons, _ = peak(tmp_path)
+    assert (rows, reasons) == (2, [])
 
 
 def test_keys_are_columns_beside_the_whole_object(tmp_path: Path) -> None:
@@ -323,4 +347,11 @@ def test_lines_whose_first_object_is_long_and_holds_a_list_are_lines(tmp_path: P
     assert ([column.name for column in found.columns], found.rows) == (["id", "items"], 2)
     put(tmp_path, "a.jsonl", json.dumps(long) + "\n")
     with pytest.raises(SourceError, match="--records items reads these as rows"):
+        infer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz"])
+def test_a_file_that_is_not_packed_as_its_name_says_is_not_told_to_be_empty(tmp_path: Path, name: str) -> None:
+    put(tmp_path, name, "n,text\n1,a\n" if "csv" in name else '{"n": 1}\n')
+    with pytest.raises(SourceError, match=rf"{name}: the compressed data cannot be read .*[Nn]ot a gzip.*its name\."):
         infer(tmp_path)

@@ -6,9 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
+
+from pydantic import AfterValidator
 
 from weakfish.contracts.record import Rooted, Stored, Time, microseconds, parse
 from weakfish.errors import TableError
@@ -64,6 +67,15 @@ class Marker:
         return max((microseconds(time) for time in times if time), default=None)
 
 
+def _iso(time: str) -> str:
+    datetime.fromisoformat(time)
+    return time
+
+
+_Iso = Annotated[str, AfterValidator(_iso)]
+"""A time as it is read here; pydantic would take numbers, too."""
+
+
 @dataclass(frozen=True)
 class _View:
     """What a marker must say of a view to be read; see `Marker`."""
@@ -72,7 +84,7 @@ class _View:
     join_keys: list[str]
     features: list[str]
     entities: int
-    until: Time
+    until: _Iso
     version: str
 
 
@@ -83,14 +95,14 @@ class _Other:
 
 @dataclass(frozen=True)
 class _UnderWay:
-    until: dict[str, Time]
+    until: dict[str, _Iso]
 
 
 @dataclass(frozen=True)
 class _Shape:
     version: str
-    as_of: str
-    due: Time | None = None
+    as_of: _Iso | Literal[""]
+    due: _Iso | None = None
     revision: Rollback | None = None
     views: dict[str, _View] = field(default_factory=dict)
     under_way: _UnderWay | None = None
@@ -105,7 +117,7 @@ def parse_marker(found: Any) -> Marker | None:
             return None
         parse(_Shape, content, "the marker")
         return Marker(**content)
-    except (ValueError, TypeError, TableError):
+    except (ValueError, TypeError, RecursionError, TableError):
         return None
 
 

@@ -97,7 +97,7 @@ def _living_holder(held: bytes | str | None) -> str | None:
     try:
         holder = json.loads(held)
         host, process, began = holder["host"], int(holder["pid"]), float(holder.get("since", time.time()))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return "Another publisher"
     if host == socket.gethostname() and not existed(process, began):
         return None

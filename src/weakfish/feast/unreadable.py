@@ -117,33 +117,35 @@ ANY = -1
 
 
 def first_byte(kind: ValueType) -> int:
-    """The first byte of all values of a type that are not null; `ANY` where it does not say anything."""
-    return next(iter(_head(kind)), ANY)
+    """The first byte of all values of a type that are not null; `ANY` where it does not say anything, or not enough."""
+    return ANY if WIRE_TYPES.get(kind) == VARINT else next(iter(_head(kind)), ANY)
 
 
 Check = Callable[[Column], bool]
 
 
 def check_of(kind: ValueType) -> Check | None:
-    """What tells whether all values of a column can be read as a type; None where their first byte says it all."""
+    """What tells whether all values of a column can be read as a type; None where their first byte says it all.
+
+    The check may take for granted that each value is a message.
+    """
     head = _head(kind)
+    if WIRE_TYPES.get(kind) == VARINT:  # the next field begins where a number ends: there may be another one, then
+        longest = b"4" if kind == ValueType.UNIX_TIMESTAMP else b"9"
+        usual = re.compile(rb"(?s)(?:" + re.escape(head) + rb"[\x80-\xff]{0," + longest + rb"}[\x00-\x7f])*").fullmatch
+        return lambda column: usual(b"".join(filter(None, column))) is not None or _are_values(column, kind)
     if not head:
-        return lambda column: all(is_value(data, kind) for data in filter(None, column))
-    if kind == ValueType.UNIX_TIMESTAMP:
-        return _are_times
+        return lambda column: _are_values(column, kind)
     starts = methodcaller("startswith", head)
     return None if len(head) == 1 else lambda column: all(map(starts, filter(None, column)))
 
 
 _NULL_TIME = Value(unix_timestamp_val=NULL_TIMESTAMP_INT_VALUE).SerializeToString()
-_SHORT = 6
-"""Bytes of a time after 1969 and before 3058."""
 
 
-def _are_times(column: Column) -> bool:
-    """Whether times are such as Python has; nearly all are short, or null."""
-    others = {data for data in column if data and len(data) > _SHORT} - {_NULL_TIME}
-    return all(is_value(data, ValueType.UNIX_TIMESTAMP) for data in others)
+def _are_values(column: Column, kind: ValueType) -> bool:
+    others = {data for data in column if data} - {_NULL_TIME if kind == ValueType.UNIX_TIMESTAMP else b""}
+    return all(is_value(data, kind) for data in others)
 
 
 LINES = 10

@@ -309,6 +309,11 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
             "files with the columns that matter."
         )
     if not headers:
+        for file in files:
+            with Text(file, dialects.settings.get("encoding")) as text:
+                text.fill(1)
+                if text.damage is not None:
+                    raise SourceError(f"{file.name}: {text.damage}; bring the file again, or correct its name.")
         what = f"{files[0].name} is" if len(files) == 1 else f"All {len(files)} files are"
         raise SourceError(f"{what} empty or without names of columns; name files with rows.")
     for name, columns in of_files.items():

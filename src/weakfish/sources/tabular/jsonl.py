@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate, chain
 from typing import Any
 
@@ -120,6 +121,26 @@ class TooManyKeys(Exception):
     """Objects have more than `MOST_KEYS` keys."""
 
 
+MOST_VALUES = 1 << 17
+"""The most values, inner ones included, of an object that is read: each takes a hundred times its bytes in memory."""
+
+_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+def is_too_full(line: bytes) -> bool:
+    """Whether an object has more than `MOST_VALUES` values."""
+    return len(line) > MOST_VALUES < _separators(line) and _values_of(line) > MOST_VALUES
+
+
+@lru_cache(maxsize=2)  # blocks that hold the line are tried in several sizes
+def _values_of(line: bytes) -> int:
+    return _separators(line) - sum(_separators(text[0]) for text in _TEXTS.finditer(line))
+
+
+def _separators(line: bytes) -> int:
+    return line.count(b",") + line.count(b"{") + line.count(b"[")
+
+
 def keys_of(lines: Iterable[bytes]) -> dict[str, bool]:
     """The headers of the objects in some lines, in order, and whether all their values are texts.
 
@@ -130,6 +151,8 @@ def keys_of(lines: Iterable[bytes]) -> dict[str, bool]:
     inner: dict[str, set[str]] = {}
     found: dict[Path, set[bool]] = {}
     for line in lines:
+        if is_too_full(line):
+            continue
         with suppress(ValueError, RecursionError):
             record = json.loads(line)
             whole |= set(_wide(record)) if isinstance(record, dict) else set()
@@ -285,7 +308,8 @@ class _Lines:
         # it would read `{}{}` as two
         whole = all(line[0] == 123 and line[-1] == 125 and len(line) < sizes.LONGEST for line in lines if line)
         flat = all(len(line) < DEEPEST or line.count(b"[") + line.count(b"{") < DEEPEST for line in lines)
-        if not (whole and flat) or self.settings.whole or _keys_in(block) * len(lines) > CELLS:
+        few = not any(map(is_too_full, lines))
+        if not (whole and flat and few) or self.settings.whole or _keys_in(block) * len(lines) > CELLS:
             return None
         numbers = [number for number, line in zip(numbers, lines, strict=True) if line]
         if not numbers:
@@ -357,6 +381,8 @@ class _Lines:
             try:
                 if len(line) > sizes.LONGEST:
                     raise NoObject(f"is longer than {sizes.LONGEST >> 20} MiB")
+                if is_too_full(line):
+                    raise NoObject(f"holds more than {MOST_VALUES:,} values")
                 found = self._object(line)
             except NoObject as error:
                 self._refuse(number, self.text.not_text if isinstance(error, NotText) else str(error), line)
