@@ -310,10 +310,10 @@ def _headers(files: list[RawFile], kind: str, dialects: Dialects) -> tuple[dict[
         )
     if not headers:
         for file in files:
-            with Text(file, dialects.settings.get("encoding")) as text:
-                text.fill(1)
-                if text.damage is not None:
-                    raise SourceError(f"{file.name}: {text.damage}; bring the file again, or correct its name.")
+            with Text(file, dialects.settings.get("encoding")) as begun:
+                begun.fill(1)
+                if begun.damage is not None:
+                    raise SourceError(f"{file.name}: {begun.damage}; bring the file again, or correct its name.")
         what = f"{files[0].name} is" if len(files) == 1 else f"All {len(files)} files are"
         raise SourceError(f"{what} empty or without names of columns; name files with rows.")
     for name, columns in of_files.items():
