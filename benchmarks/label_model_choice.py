@@ -179,7 +179,7 @@ def task(balance: list[float], l2: float = 0.0) -> TaskParams:
     return TaskParams.model_validate({"classes": classes, "label_model": model})
 
 
-METHODS = ("majority", "snorkel", "hyper", "dawid-skene")
+METHODS = ("majority", "snorkel", "hyper", "naive-bayes", "dawid-skene")
 
 
 def with_method(settings: TaskParams, method: str) -> TaskParams:

@@ -126,12 +126,10 @@ def signals(model: FittedModel | HyperModel, sums: Sums, patterns: Patterns, sno
     )
     if isinstance(model, HyperModel):
         return found
-    late = [loss for epoch, loss in model.losses if epoch >= 0.8 * model.losses[-1][0]]
-    fell = max(loss for _, loss in model.losses) - min(late)
     found = replace(
         found,
         sensitivity=max(differing(model.posterior(votes, balance)) for balance in _shifted(model.class_balance)),
-        converged=max(late) - min(late) <= SETTLED * fell,
+        converged=_settled(model.losses),
     )
     if not snorkel:
         return replace(found, unexplained=unexplained_where_both(model, sums))
@@ -142,6 +140,12 @@ def signals(model: FittedModel | HyperModel, sums: Sums, patterns: Patterns, sno
         copies=tuple(copies(model, sums)),
         at_clamp=int((model.at_bound() & voted).any(axis=1).sum()),
     )
+
+
+def _settled(losses: list[tuple[int, float]]) -> bool | None:
+    late = [loss for epoch, loss in losses if epoch >= 0.8 * losses[-1][0]]
+    fell = max((loss for _, loss in losses), default=0.0) - min(late, default=0.0)
+    return max(late) - min(late) <= SETTLED * fell if late else None
 
 
 def held_out(model: Callable[[Votes], Floats], patterns: Patterns, classes: int) -> float | None:
@@ -204,13 +208,12 @@ def copies(model: FittedModel, sums: Sums) -> list[Copy]:
     which the two agree, is divided by the most that there could be: the coverage of the rarer one, less what is
     explained.
     """
+    if sums.voted.counts is None:
+        return []
     classes = len(model.class_balance)
-
-    def agreement(pairs: Floats) -> Floats:
-        found: Floats = np.einsum("iaja->ij", pairs.reshape(-1, classes, len(pairs) // classes, classes))
-        return found
-
-    observed, explained = agreement(sums.pairs / sums.rows), agreement(_expected(model))
+    mu = model.mu.astype(np.float64).reshape(-1, classes * classes)  # of each function: its votes, by class
+    observed = sums.voted.between_functions()[0] / sums.rows
+    explained = (mu * np.tile(model.class_balance, classes)) @ mu.T
     coverage = sums.votes.reshape(-1, classes).sum(axis=1) / sums.rows
     room = np.minimum(coverage[:, None], coverage[None, :]) - explained
     excess = observed - explained
