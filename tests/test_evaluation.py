@@ -18,7 +18,7 @@ from weakfish.contracts.gold import UNKNOWN, Confusion, gold_labels
 from weakfish.errors import TableError
 from weakfish.evaluation import evaluate as plots
 from weakfish.evaluation.aligned import Aligned, numbers
-from weakfish.evaluation.classifiers import NothingToLearn, cuts, learn_numbers, learn_words, vote_shares, word_features
+from weakfish.evaluation.classifiers import cuts, learn_numbers, learn_words, vote_shares, word_features
 from weakfish.evaluation.evaluate import assess, empirical, positive_class
 from weakfish.evaluation.measures import (
     MEASURES,
@@ -32,6 +32,7 @@ from weakfish.evaluation.measures import (
     spread,
 )
 from weakfish.labeling.label_model import Sums, fit
+from weakfish.labeling.learning import NothingToLearn
 from weakfish.project.params import EvaluateParams, TaskParams
 
 BINARY = ["no", "yes"]

@@ -16,9 +16,10 @@ from weakfish.evaluation import classifiers as models_module
 from weakfish.evaluation import evaluate as plots
 from weakfish.evaluation import measures as spread
 from weakfish.evaluation.aligned import Aligned
-from weakfish.evaluation.classifiers import fit_predict, sample
+from weakfish.evaluation.classifiers import sample
 from weakfish.evaluation.evaluate import Evaluation, assess
 from weakfish.evaluation.measures import MEASURES, Predictions, Support
+from weakfish.labeling.learning import fit_predict
 from weakfish.project.params import EvaluateParams
 
 NO_TEXT = EvaluateParams(text=[], seeds=[1], bootstrap=20)

@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from weakfish.contracts.gold import ROWS_OF_CLASS, UNKNOWN
 from weakfish.contracts.votes_file import ABSTAIN, Votes
@@ -16,6 +15,7 @@ from weakfish.evaluation.aligned import Aligned
 from weakfish.evaluation.measures import FLOOR, Bools, Floats, Predictions, Support, too_few
 from weakfish.labeling.choice import learn
 from weakfish.labeling.label_model import covered
+from weakfish.labeling.learning import NothingToLearn, WordFeatures, fit_predict, word_counts
 from weakfish.project.params import TaskParams
 
 BySeed = dict[int, Predictions]
@@ -180,72 +180,6 @@ class Classifiers:
         return found
 
 
-class NothingToLearn(Exception):
-    """Why a classifier cannot be trained; a figure's reason, not an error."""
-
-
-NEGLIGIBLE = 1e-6
-"""A class with a smaller probability than this does not become a training example."""
-
-CLASSES = 3
-"""Of each example the most probable classes that count, so that fifty classes do not make fifty examples of each."""
-
-
-def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats:
-    """Train on soft labels, predict other rows.
-
-    Each example counts once for every class, weighted with the class's probability, which for a loss that is a sum over
-    examples is its expectation under the soft label. Of more than `CLASSES` classes, the least probable are left out.
-
-    Parameters
-    ----------
-    model
-        A classifier of scikit-learn, not fitted.
-    examples : scipy.sparse.csr_array or numpy.ndarray, (examples, features)
-    soft : (examples, classes)
-        Their probabilities.
-    rows : as ``examples``, (rows, features)
-        What to predict.
-
-    Returns
-    -------
-    numpy.ndarray, float64, (rows, classes)
-
-    Raises
-    ------
-    NothingToLearn
-        When the examples are fewer than two or of one class.
-    """
-    weights = _most_probable(soft).T.ravel()
-    labels = np.repeat(np.arange(soft.shape[1]), len(soft))
-    used = np.flatnonzero(weights > NEGLIGIBLE)
-    if len(np.unique(labels[used])) < 2:
-        raise NothingToLearn("The training rows are fewer than two or of one class only, so there is nothing to learn.")
-    with threadpool_limits(1):  # sums in one order
-        model.fit(examples[used % len(soft)], labels[used], sample_weight=weights[used])
-        found = model.predict_proba(rows) if rows.shape[0] else np.zeros((0, len(model.classes_)))
-    probabilities = np.zeros((rows.shape[0], soft.shape[1]))
-    probabilities[:, model.classes_] = found
-    return probabilities
-
-
-def _most_probable(soft: Floats) -> Floats:
-    if soft.shape[1] <= CLASSES:
-        return soft
-    order = np.argsort(-soft, axis=1, kind="stable")[:, :CLASSES]
-    kept = np.zeros_like(soft)
-    np.put_along_axis(kept, order, np.take_along_axis(soft, order, axis=1), axis=1)
-    total = kept.sum(axis=1, keepdims=True)
-    found: Floats = kept * np.divide(soft.sum(axis=1, keepdims=True), total, out=np.zeros_like(total), where=total > 0)
-    return found
-
-
-COLUMNS = 2**18
-"""Hash columns per column of text and kind of feature."""
-
-MIN_ROWS = 3
-"""Features of fewer training rows are left out."""
-
 INVERSE_REGULARIZATION = 10.0
 MAX_ITERATIONS = 1000
 
@@ -264,25 +198,8 @@ def word_features(texts: Sequence[Sequence[str]], train: Bools) -> Any:
     -------
     scipy.sparse.csr_array, (rows, features)
     """
-    from scipy.sparse import hstack  # type: ignore[import-untyped]
-    from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
-
-    kinds = ({"analyzer": "word", "ngram_range": (1, 1)}, {"analyzer": "char_wb", "ngram_range": (2, 4)})
-    found = []
-    for column in texts:
-        # No feature spans white space, so that each token is hashed once, and not once for each of its occurrences.
-        counter = CountVectorizer(tokenizer=str.split, token_pattern=None, dtype=np.float64)
-        rows = counter.fit_transform([*column, "word"])[:-1]  # it refuses texts that have no word at all
-        tokens = counter.get_feature_names_out()
-        for kind in kinds:
-            hashed = HashingVectorizer(n_features=COLUMNS, alternate_sign=False, norm=None, **kind).transform(tokens)
-            counts = (rows @ hashed).tocsr()
-            counts.sort_indices()
-            counts = counts[:, np.flatnonzero(np.bincount(counts[train].indices, minlength=COLUMNS) >= MIN_ROWS)]
-            if counts.shape[1]:
-                counts = TfidfTransformer(sublinear_tf=True).fit(counts[train]).transform(counts)
-            found.append(counts)
-    return hstack(found).tocsr()
+    counts = word_counts(texts)
+    return WordFeatures.of([each[train] for each in counts])(counts)
 
 
 def learn_words(examples: Any, soft: Floats, rows: Any) -> Floats:

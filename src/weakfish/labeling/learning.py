@@ -26,8 +26,8 @@ CLASSES = 3
 """Of each example the most probable classes that count, so that fifty classes do not make fifty examples of each."""
 
 
-def fit(model: Any, examples: Any, soft: Floats) -> Any:
-    """A classifier of scikit-learn, trained on soft labels.
+def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats:
+    """Train on soft labels, predict other rows.
 
     Each example counts once for every class, weighted with the class's probability, which for a loss that is a sum over
     examples is its expectation under the soft label. Of more than `CLASSES` classes, the least probable are left out.
@@ -35,10 +35,16 @@ def fit(model: Any, examples: Any, soft: Floats) -> Any:
     Parameters
     ----------
     model
-        Not fitted yet.
+        A classifier of scikit-learn, not fitted.
     examples : scipy.sparse.csr_array or numpy.ndarray, (examples, features)
     soft : (examples, classes)
-        Their probabilities; the sum of a row is its weight.
+        Their probabilities.
+    rows : as ``examples``, (rows, features)
+        What to predict.
+
+    Returns
+    -------
+    numpy.ndarray, float64, (rows, classes)
 
     Raises
     ------
@@ -51,21 +57,11 @@ def fit(model: Any, examples: Any, soft: Floats) -> Any:
     if len(np.unique(labels[used])) < 2:
         raise NothingToLearn("The training rows are fewer than two or of one class only, so there is nothing to learn.")
     with threadpool_limits(1):  # sums in one order
-        return model.fit(examples[used % len(soft)], labels[used], sample_weight=weights[used])
-
-
-def predict(model: Any, rows: Any, classes: int) -> Floats:
-    """The probabilities that a fitted classifier gives to rows (rows, features), (rows, classes)."""
-    probabilities = np.zeros((rows.shape[0], classes))
-    if rows.shape[0]:
-        with threadpool_limits(1):
-            probabilities[:, model.classes_] = model.predict_proba(rows)
+        model.fit(examples[used % len(soft)], labels[used], sample_weight=weights[used])
+        found = model.predict_proba(rows) if rows.shape[0] else np.zeros((0, len(model.classes_)))
+    probabilities = np.zeros((rows.shape[0], soft.shape[1]))
+    probabilities[:, model.classes_] = found
     return probabilities
-
-
-def fit_predict(model: Any, examples: Any, soft: Floats, rows: Any) -> Floats:
-    """Train on soft labels and predict other rows, see `fit` and `predict`."""
-    return predict(fit(model, examples, soft), rows, soft.shape[1])
 
 
 def _most_probable(soft: Floats) -> Floats:
