@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from in_process import run_here
 from made_tasks import Made, labelled, project
@@ -18,7 +19,8 @@ from weakfish.files import read_json
 from weakfish.labeling import dawid_skene, hyper
 from weakfish.labeling import label_model as label_model_module
 from weakfish.labeling import vote_pairs as pairs_module
-from weakfish.labeling.choice import DAWID_SKENE, HYPER, MAJORITY, SNORKEL, Chosen, choose, learn
+from weakfish.labeling.choice import DAWID_SKENE, HYPER, MAJORITY, SNORKEL, Chosen, Maker, choose, learn
+from weakfish.labeling.explain import Cause, Edits, causes
 from weakfish.labeling.hyper import HyperModel
 from weakfish.labeling.kinship import Kinship
 from weakfish.labeling.label_model import FittedModel, Patterns, Sums, majority
@@ -95,7 +97,8 @@ def test_the_hyper_model_gives_what_its_authors_package_gives() -> None:
     assert two.shares(TWO)[:, 1] == pytest.approx(OF_TWO, abs=1e-6)
     four = hyper.fit(patterns(FOUR, 4), even(4), len(FOUR))
     assert four.shares(FOUR) == pytest.approx(np.array(OF_FOUR), abs=1e-6)
-    assert np.array_equal(four.posterior(FOUR).argmax(axis=1), np.argmax(OF_FOUR, axis=1))
+    raised = np.array(OF_FOUR) ** 32
+    assert four.posterior(FOUR) == pytest.approx(raised / raised.sum(axis=1, keepdims=True), abs=1e-4)
 
 
 def test_a_pretrained_file_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,6 +343,26 @@ def test_snorkels_model_is_refused_where_its_matrices_do_not_fit(monkeypatch: py
     with pytest.raises(LabelingFunctionError, match="method to auto, hyper or dawid-skene"):
         learned(votes, 3, SNORKEL)
     assert learned(votes, 3, "auto").method != SNORKEL
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_an_added_function_is_the_cause_of_the_labels_that_it_brings(method: str) -> None:
+    votes, _ = votes_of(600, 5, 3)
+    names = ["a", "b", "c", "d", "e"]
+    before, after = learned(votes[:, :4], 3, method), learned(votes, 3, method)
+    old = Maker(before.model, names[:4], before.method, ["all"], seed=1)
+    new = Maker(after.model, names, after.method, ["all"], seed=1)
+    rows = np.flatnonzero((votes[:, :4] < 0).all(axis=1) & (votes[:, 4] >= 0))
+    keys = pa.chunked_array([[f"k{row}" for row in rows]])
+    labels = new.labels(votes[rows], keys)
+    assert (labels == votes[rows, 4]).all()
+    edits = Edits([], ["e"], [])
+    found = causes(old, new, (votes[rows, :4], votes[rows]), keys, labels, edits)
+    assert set(found) == {Cause("function", ("e",))}
+    other = learned(votes[:, :4], 3, SNORKEL if method == HYPER else HYPER)
+    unlike = Maker(other.model, names[:4], other.method, ["all"], seed=1)
+    told = causes(unlike, new, (votes[rows, :4], votes[rows]), keys, labels, edits)
+    assert {each.kind for each in told} <= {"function", "several", "refit"}
 
 
 # --- In a project ----------------------------------------------------------------------------------------------------
