@@ -82,8 +82,8 @@ WAITING = {
     "half a body": (POST + b"Content-Length: 10\r\n\r\n{", [408]),
     "a body in pieces without an end": (CHUNKED + b"1\r\n{\r\n", [408]),
     "a body in pieces without its trailer": (CHUNKED + b"1\r\n{\r\n0\r\n", [408]),
-    "a body that nobody wants": (b"GET /health HTTP/1.1\r\nContent-Length: 10\r\n\r\n", [200]),
-    "half a head after an answer": (b"GET /nothing HTTP/1.1\r\n\r\nGET", [404, 408]),
+    "a body that nobody wants": (b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", [200]),
+    "half a head after an answer": (b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\nGET", [404, 408]),
     "an empty line after a whole request": (HEALTH + b"\r\n", [200]),
 }
 
@@ -154,7 +154,7 @@ def test_a_part_of_a_head_that_has_no_end_is_refused_before_its_time_is_over(sma
 
 @pytest.mark.parametrize("step", [1, 1000])
 def test_a_head_within_the_limit_is_answered_in_whatever_pieces_it_comes(site: Site, step: int) -> None:
-    head = b"GET /health HTTP/1.1\r\nConnection: close\r\nA: %b\r\n\r\n" % (b"x" * (MAX_HEAD - 100))
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nA: %b\r\n\r\n" % (b"x" * (MAX_HEAD - 100))
     with connected(site) as connection:
         for place in range(0, len(head), step):
             connection.sendall(head[place : place + step])
@@ -164,8 +164,14 @@ def test_a_head_within_the_limit_is_answered_in_whatever_pieces_it_comes(site: S
 FLOODS = {
     "one header": (b"GET /health HTTP/1.1\r\nA: ", b"x" * MEBIBYTE),
     "headers": (b"GET /health HTTP/1.1\r\n", b"A: b\r\n" * (MEBIBYTE // 6)),
-    "trailers": (b"POST /nothing HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n" * (MEBIBYTE // 6)),
-    "a body that is not read": (b"POST /nothing HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", b"x" * MEBIBYTE),
+    "trailers": (
+        b"POST /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+        b"A: b\r\n" * (MEBIBYTE // 6),
+    ),
+    "a body that is not read": (
+        b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
+        b"x" * MEBIBYTE,
+    ),
     "requests ahead of their answers": (b"", HEALTH * (MEBIBYTE // len(HEALTH))),
 }
 
@@ -185,7 +191,7 @@ def test_a_connection_that_sends_for_ever_takes_no_memory(site: Site, name: str)
 
 def test_what_is_refused_by_its_head_gets_its_answer_though_the_client_goes_on_sending(site: Site) -> None:
     with connected(site) as connection:
-        connection.sendall(b"POST /nothing HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (20 * MEBIBYTE))
+        connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (20 * MEBIBYTE))
         for _ in range(20):
             connection.sendall(b"x" * MEBIBYTE)
         assert answers(rest(connection)) == [404]

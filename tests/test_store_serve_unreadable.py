@@ -154,6 +154,17 @@ def test_a_text_that_an_on_demand_view_cannot_use_is_the_requests_mistake(
     )
 
 
+def test_a_time_as_a_text_has_a_bounded_length(site: Site) -> None:
+    asked: Any = {name: [value] for name, value in GOOD.items()}
+    answer = site.features(feature_service="spelled", entities={**asked, "at": ["1" * 400_000]})
+    assert (answer.status, answer.detail) == (
+        422,
+        "The value of 'at' in row 0 has a text of more than 128 characters, which can be no UNIX_TIMESTAMP; correct "
+        "it.",
+    )
+    assert site.features(feature_service="spelled", entities={**asked, "note": ["x" * 400_000]}).status == 200
+
+
 def test_what_fails_whatever_the_texts_are_is_the_views_mistake(site: Site) -> None:
     asked: Any = {name: [value] for name, value in GOOD.items()}
     assert site.features(feature_service="spelled", entities=asked).status == 200

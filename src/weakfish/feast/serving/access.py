@@ -52,7 +52,8 @@ class Authenticator:
                 "it, or install what it needs."
             ) from error
         self._parser = get_auth_manager().token_parser
-        logging.getLogger("feast.permissions.enforcer").setLevel(logging.CRITICAL)  # the client is told, not the log
+        for part in ("enforcer", "auth"):  # of which the client is told, or the log by one line
+            logging.getLogger(f"feast.permissions.{part}").setLevel(logging.CRITICAL)
 
     def user(self, headers: Mapping[bytes, bytes]) -> User:
         """Who sent a request with these headers; raises `HTTPException` 401 for a token that is missing or wrong."""
@@ -61,6 +62,7 @@ class Authenticator:
             if scheme.lower() == "bearer" and shown.strip():
                 return asyncio.run(self._parser.user_details_from_access_token(shown.strip()))
         except Exception as error:
+            say(f"A token could not be accepted: {reason(error)}.")
             raise wrong_token() from error
         raise wrong_token()
 

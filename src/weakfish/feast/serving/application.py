@@ -53,9 +53,10 @@ class FeatureServer:
 
     def __init__(self, project: Project, settings: ServeSettings) -> None:
         self.project, self.settings = project, settings
-        self.bearer = b"Bearer " + settings.token if settings.token else None
+        self.token = settings.token
         self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix=THREADS)
-        self.aside = ThreadPoolExecutor(2, thread_name_prefix=THREADS)  # for what does not wait for the store
+        self.aside = ThreadPoolExecutor(2, thread_name_prefix=THREADS)  # for what waits for nobody
+        self.asking = ThreadPoolExecutor(settings.threads, thread_name_prefix=THREADS)  # issuers of tokens
         self.watcher: Watcher
         self.authenticator: Authenticator | None = None
         self.paths: dict[str, tuple[str, Callable[[bytes, User | None], Response]]] = {
@@ -85,7 +86,7 @@ class FeatureServer:
         await receive()
         try:
             self.watcher = Watcher(self.project, self.settings)
-            self.authenticator = authenticator(self.watcher.snapshot.store, self.bearer is not None)
+            self.authenticator = authenticator(self.watcher.snapshot.store, self.token is not None)
         except WeakfishError as error:
             say(str(error))
             await send({"type": "lifespan.startup.failed", "message": ""})
@@ -94,25 +95,37 @@ class FeatureServer:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await asyncio.to_thread(self.watcher.stop)
-        for pool in (self.pool, self.aside):
+        for pool in (self.pool, self.aside, self.asking):
             pool.shutdown(wait=False, cancel_futures=True)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _response(self, scope: Message, receive: Any) -> Response:
         path, headers, user = scope["path"], dict(scope["headers"]), None
         run = asyncio.get_running_loop().run_in_executor
-        pool = self.pool if path == FEATURES else self.aside
         try:
+            _check_head(scope)
             if self.authenticator and path != HEALTH:
-                user = await run(pool, self.authenticator.user, headers)
+                user = await self._user(self.authenticator, headers)
             self._check(scope["method"], path, headers)
             body = b"" if scope["method"] == "GET" else await self._body(scope, receive, headers)
-            return await run(pool, self._answer, path, body, user)
+            if path == HEALTH:
+                return self._answer(path, body, user)  # whatever all threads wait for
+            return await run(self.pool if path == FEATURES else self.aside, self._answer, path, body, user)
         except asyncio.CancelledError:
             say(f"A request was not finished within {self.settings.finish_seconds} seconds of the end; it got 503.")
             return self._refused(path, refusal(503, "The server is ending; try again in a moment.", CLOSE))
         except HTTPException as refused:
             return self._refused(path, refused)
+
+    async def _user(self, authenticator: Authenticator, headers: Mapping[bytes, bytes]) -> User:
+        """Who asks; refused when the issuer of the tokens takes too long to say how they are signed."""
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            async with asyncio.timeout(self.settings.request_seconds):
+                return await run(self.asking, authenticator.user, headers)
+        except TimeoutError:
+            sentence = "The token could not be checked, since its issuer does not answer; try again in a moment."
+            raise refusal(503, sentence, {"Retry-After": "1"}) from None
 
     def _refused(self, path: str, refused: HTTPException) -> Response:
         """An answer that says why there is none, counted."""
@@ -122,8 +135,9 @@ class FeatureServer:
     def _check(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Refuse a request by its head."""
         taken, _ = self.paths.get(path, ("", None))
-        shown = headers.get(b"authorization", b"")
-        if self.bearer and path != HEALTH and not hmac.compare_digest(shown, self.bearer):
+        scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
+        is_shown = self.token and hmac.compare_digest(shown.strip(), self.token) and scheme.lower() == b"bearer"
+        if self.token and path != HEALTH and not is_shown:
             raise wrong_token()
         if not taken:
             raise refusal(404, f"There is nothing here; there are {', '.join(self.paths)}.")
@@ -183,7 +197,7 @@ class FeatureServer:
         return Response(media_type=JSON)
 
     def _openapi(self, *_: Any) -> Response:
-        inputs, with_token = self.watcher.snapshot.inputs(), bool(self.bearer or self.authenticator)
+        inputs, with_token = self.watcher.snapshot.inputs(), bool(self.token or self.authenticator)
         return Response(document(inputs, self.settings.max_entities, with_token), media_type=JSON)
 
     def _tell(self, sentence: str, error: BaseException) -> None:
@@ -191,6 +205,18 @@ class FeatureServer:
         say(sentence)
         if "--debug" in sys.argv:
             traceback.print_exception(error)
+
+
+def _check_head(scope: Message) -> None:
+    """Refuse a head that leaves open where its request goes or how its body is to be read (RFC 9112, 3.2 and 6.1)."""
+    given = [(name, value.strip().lower()) for name, value in scope["headers"]]
+    hosts = sum(name == b"host" for name, _ in given)
+    if hosts > 1 or (not hosts and scope["http_version"] != "1.0"):
+        raise refusal(400, "The request must have one Host header.", CLOSE)
+    if [value for name, value in given if name == b"transfer-encoding"] not in ([], [b"chunked"]):
+        raise refusal(501, "The only Transfer-Encoding that is taken is chunked.", CLOSE)
+    if any(name == b"content-encoding" and value != b"identity" for name, value in given):
+        raise refusal(415, "The body must not be compressed; send it without Content-Encoding.", CLOSE)
 
 
 def _lost() -> HTTPException:
@@ -247,6 +273,9 @@ def _failure(snapshot: Snapshot, plan: ReadPlan, columns: Columns, error: Except
     return refusal(500, f"The on-demand views ({views}) could not be computed: {why}.")
 
 
+MOST_TRIED = 16
+"""Columns of texts for each of which the views are computed once more, to see whether they fail on it."""
+
 TEXTS = {ValueType.STRING: "0", ValueType.UNIX_TIMESTAMP: "1970-01-01T00:00:00+00:00"}
 """Texts of types that most code can use."""
 
@@ -267,6 +296,8 @@ def _unusable_texts(snapshot: Snapshot, plan: ReadPlan, columns: Columns) -> lis
     texts = [name for name in columns if name in plan.inputs.request and str in set(map(type, columns[name]))]
     for instead in (TEXTS, {}) if texts else ():
         if works(texts, instead):
+            if len(texts) > MOST_TRIED:
+                return texts
             others = ({*texts} - {name} for name in texts)
             return [name for name, rest in zip(texts, others, strict=True) if not works(rest, instead)] or texts
     return []

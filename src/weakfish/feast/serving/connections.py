@@ -13,12 +13,16 @@ import time
 from collections.abc import Iterator
 from typing import Any, cast
 
+import httptools
 import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.supervisors import multiprocess
 
 from weakfish.feast.serving import ServeSettings
+
+PIECE = 4096
+"""Bytes that are parsed at once: the parser does not say where in them a head ends."""
 
 MOST_WAITING = 16
 """Requests that a client may send ahead of the answers."""
@@ -96,7 +100,7 @@ class Connection(HttpToolsProtocol):
         self.settings: ServeSettings = cast(Any, self.app).settings
         self._in_head = self._in_body = self._is_over = self._is_last = self._keeps_alive = False
         self._has_begun = self._has_progress = False
-        self._head_bytes = self._unparsed_bytes = 0
+        self._head_bytes = self._raw_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._since = time.monotonic()
         super().connection_made(cast(asyncio.Transport, _Lingering(transport, self.loop)))
@@ -121,23 +125,52 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, as long as what arrives keeps to the limits; the time for a head begins with its first byte."""
-        if self._is_over or self.transport.is_closing():
-            return
+        self._unset_keepalive_if_required()
+        place, most = 0, self.settings.max_head
+        while place < len(data) and not self._is_over and not self.transport.is_closing():
+            size = PIECE if self._in_body else min(PIECE, most - self._raw_bytes)
+            self._take(data[place : place + size])
+            place += size
+
+    def _take(self, data: bytes) -> None:
         self._has_begun = self._has_progress = False
-        super().data_received(data)
-        if self._is_over:
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse(431 if self._head_bytes > self.settings.max_head else 400)
             return
-        self._unparsed_bytes = 0 if self._has_progress else self._unparsed_bytes + len(data)
-        if self._head_bytes + self._unparsed_bytes > self.settings.max_head:  # the parser holds what it cannot tell yet
+        self._raw_bytes = 0 if self._has_progress else self._raw_bytes + len(data)
+        if self._raw_bytes >= self.settings.max_head:
             self._refuse(431)
         elif self._has_progress and not self._in_head:
             self._expect(None)
         elif self._has_begun or not (self._in_body or self._timer):  # or an empty line, which begins nothing
             self._expect(self.settings.request_seconds)
 
+    def _parse(self, data: bytes) -> None:
+        """Parse; raises `httptools.HttpParserError`.
+
+        A request to upgrade to another protocol is an ordinary one to a server that does not (RFC 9110, 7.8), but the
+        parser stops behind its head and would take its body for the next request. So it gets the head once more,
+        without the wish.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as stop:
+                line = b"%b %b HTTP/%b\r\n" % (
+                    *(self.parser.get_method(), self.url),
+                    self.parser.get_http_version().encode(),
+                )
+                kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+                data = b"".join([line, *kept, b"\r\n", data[stop.args[0] :]])
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
     def on_message_begin(self) -> None:
         """Begin to count."""
-        self._in_head = self._has_begun = self._has_progress = True
+        self._in_head = self._has_begun = True
         self._head_bytes = 0
         super().on_message_begin()
 
@@ -148,15 +181,19 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; those behind a body in pieces are counted, and not kept."""
-        self._count(len(name) + len(value) + len(b": \r\n"))
+        self._count(len(name) + len(value) + len(b":\r\n"))
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin to answer. Until the body is whole, the connection is to be closed after the answer."""
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("this is no proxy")
+        if self.parser.should_upgrade():
+            return
         if len(self.pipeline) >= MOST_WAITING:
             raise ValueError("too many requests ahead of their answers")
-        self._in_head, self._in_body = False, True
+        self._in_head, self._in_body, self._has_progress = False, True, True
         super().on_headers_complete()
         self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
@@ -171,6 +208,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Keep the connection after the answer, if the client wants that."""
+        if self.parser.should_upgrade():
+            return
         self._in_body, self._has_progress = False, True
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keeps_alive and not self._is_last
@@ -180,10 +219,6 @@ class Connection(HttpToolsProtocol):
         """Wait for the next request."""
         self._since = time.monotonic()
         super().on_response_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser stopped at."""
-        self._refuse(431 if self._head_bytes > self.settings.max_head else 400)
 
     def timeout_keep_alive_handler(self) -> None:
         """End a connection that was idle for too long."""
@@ -209,7 +244,6 @@ class Connection(HttpToolsProtocol):
             self._expect(LAST_CALL_SECONDS)
 
     def _count(self, size: int) -> None:
-        self._has_progress = True
         self._head_bytes += size
         if self._head_bytes > self.settings.max_head:
             raise ValueError("the head is too large")

@@ -8,12 +8,12 @@ feature services in the registry need.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter, methodcaller
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from weakfish.feast.adapter import value_to_json
 
@@ -21,7 +21,16 @@ import orjson
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
@@ -31,7 +40,27 @@ from weakfish.feast.response import FeatureResponse
 
 JSON = "application/json"
 LONGEST_REASON = 300
+MOST_FEATURES, MOST_COLUMNS = 10_000, 1_000
+"""Features that a request may name, and lists that its entities may have."""
+
+LONGEST_TEXT = 128
+"""Characters of a text that is to become a number, a time or a UUID: reading digits takes the square of their number.
+"""
+
 Columns = Mapping[str, list[Any]]
+
+
+def _columns(found: dict[str, Any]) -> dict[str, Any]:
+    """Entities, each of which is a list: Pydantic would make an error of every one that is not."""
+    if len(found) > MOST_COLUMNS:
+        raise ValueError(f"The entities have {len(found):,} lists, of which at most {MOST_COLUMNS:,} are taken.")
+    for name, values in found.items():
+        if not isinstance(values, list):
+            raise ValueError(f"{UNLIKE}, at entities.{name}: Input should be a valid array.")
+    return found
+
+
+UNLIKE = "The request is not what /openapi.json describes"
 
 
 class FeatureRequest(BaseModel):
@@ -39,11 +68,14 @@ class FeatureRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    entities: dict[str, list[Any]] = Field(
-        description="A list per join key, and per value that on-demand views need; all of one length."
+    entities: Annotated[dict[str, Any], AfterValidator(_columns)] = Field(
+        description="A list per join key, and per value that on-demand views need; all of one length.",
+        json_schema_extra={"maxProperties": MOST_COLUMNS},
     )
     feature_service: str | None = None
-    features: list[str] = Field(default=[], description="As view:feature.")
+    features: Annotated[list[str], FailFast()] = Field(
+        default=[], max_length=MOST_FEATURES, description="As view:feature."
+    )
     full_feature_names: bool = Field(default=False, description="Name features view__feature.")
     include_feature_view_version_metadata: bool = False
 
@@ -117,7 +149,7 @@ def parse(body: bytes, max_entities: int) -> FeatureRequest:
     if first["type"] == "json_invalid":
         raise refusal(422, f"The body is not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}.")
     place = ".".join(map(str, first["loc"])) or "the body"
-    raise refusal(422, f"The request is not what /openapi.json describes, at {place}: {first['msg']}.")
+    raise refusal(422, f"{UNLIKE}, at {place}: {first['msg']}.")
 
 
 @dataclass(frozen=True)
@@ -227,10 +259,27 @@ def _request_data(name: str, values: list[Any], kind: ValueType) -> list[Any]:
     return values
 
 
+LONG = ("STRING", "BYTES", "JSON", "MAP", "STRUCT", "PDF_BYTES", "IMAGE_BYTES", "SCALAR_MAP", "VALUE", "UNKNOWN")
+"""Types whose texts may be of any length, also in lists and sets."""
+
+
 def _check(name: str, values: list[Any], kind: ValueType, accepted: JsonValues) -> None:
+    is_short = kind.name.removesuffix("_LIST").removesuffix("_SET") not in LONG
     for row, value in enumerate(values):
         if value is not None and not accepted.fits(value):
             raise refusal(422, f"The value of {name!r} in row {row} is no {kind.name}, which it must be; correct it.")
+        if is_short and type(value) in (str, list) and any(len(text) > LONGEST_TEXT for text in _texts(value)):
+            told = f"has a text of more than {LONGEST_TEXT} characters, which can be no {kind.name}; correct it."
+            raise refusal(422, f"The value of {name!r} in row {row} {told}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a value; the parser bounds how deep lists are."""
+    if type(value) is str:
+        yield value
+    elif type(value) is list:
+        for one in value:
+            yield from _texts(one)
 
 
 def _try(name: str, values: list[Any], kind: ValueType) -> None:
