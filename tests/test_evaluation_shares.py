@@ -222,3 +222,28 @@ def test_a_function_that_votes_as_before_has_no_say_and_one_that_changed_is_name
     far = votes_shift((votes(old, 0.1), votes(old, 0.6)), (soft[0], soft[1]), np.array([0.5, 0.5]), names)
     assert (far.nearer, far.holds) == (0, False)
     assert far.stranger in ("a", "b", "c")
+
+
+def test_a_label_model_that_is_wrong_before_and_after_in_the_same_way_shows_no_move() -> None:
+    random = np.random.default_rng(7)
+
+    def votes_and_soft(rows: int) -> tuple[np.ndarray, np.ndarray]:
+        gold = (random.random(rows) < 0.45).astype(int)
+        votes = np.where(random.random((rows, 4)) < 0.5, gold[:, None], -1).astype(np.int8)
+        soft = np.where(votes.max(axis=1, keepdims=True) >= 0, np.eye(2)[gold] * 0.5 + [0.35, 0.15], 0.5)
+        return votes, soft  # it says the second class too seldom, and is never sure
+
+    (old, before), (new, after) = votes_and_soft(3000), votes_and_soft(800)
+    assert class_shares(after, np.array([0.5, 0.5]))[1] < 0.35  # what it would say of the new rows by themselves
+    found = votes_shift((old, new), (before, after), np.array([0.5, 0.5]), ["a", "b", "c", "d"])
+    assert found.new == pytest.approx(found.trained, abs=0.05)
+    assert not found.holds
+
+
+@pytest.mark.parametrize(
+    ("nearer", "asked", "holds"),
+    [(0, 0, False), (1, 1, False), (3, 3, False), (4, 4, True), (2, 3, False), (33, 40, True), (22, 40, False)],
+)
+def test_so_few_rates_that_chance_could_do_it_bear_nothing_out(nearer: int, asked: int, holds: bool) -> None:
+    even = np.array([0.5, 0.5])
+    assert MovedShares(even, even, 100, asked, nearer, None).holds == holds

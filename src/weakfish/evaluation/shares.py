@@ -7,6 +7,7 @@ look as before, the other that functions vote on a class as before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,9 @@ SETTLED = 1e-7
 NEARLY = 2.0
 """The factor by which odds may differ in two estimates of shares that are averaged. A classifier that knows its
 examples by heart is so sure of new rows that its own estimate goes to 0 or 1."""
+
+CHANCE = 0.1
+"""The chance up to which vote rates that moved as predicted, each by the toss of a coin, bear out new shares."""
 
 SURE = 2.0
 """Standard errors that a vote rate has to move by for a function to have a say."""
@@ -92,6 +96,11 @@ def best_threshold(probabilities: Floats) -> float:
     return float(order[np.where(ends, scores, -1.0).argmax()])
 
 
+def tail(hits: int, tries: int) -> float:
+    """The chance that a fair coin shows as many heads, or more."""
+    return sum(math.comb(tries, number) for number in range(hits, tries + 1)) / 2**tries
+
+
 @dataclass(frozen=True)
 class MovedShares:
     """What the votes say of the shares of classes in new rows.
@@ -99,7 +108,8 @@ class MovedShares:
     Attributes
     ----------
     trained, new : numpy.ndarray, float64, (classes,)
-        Shares of the classes by the votes, among covered training rows and covered new rows.
+        Shares of the classes by the votes, among covered training rows and covered new rows: the former as the soft
+        labels have them, the latter moved from there.
     rows : int
         Covered new rows.
     asked, nearer : int
@@ -118,8 +128,8 @@ class MovedShares:
 
     @property
     def holds(self) -> bool:
-        """Whether probabilities are corrected: the rates of most functions moved as the new shares predict."""
-        return 2 * self.nearer > self.asked
+        """Whether probabilities are corrected: so many rates moved as the new shares predict that it is no chance."""
+        return self.asked > 0 and tail(self.nearer, self.asked) <= CHANCE
 
     def sentence(self, place: int, name: str) -> str:
         """What was found of a class, and whether probabilities are corrected."""
@@ -136,8 +146,8 @@ class MovedShares:
                 "as that predicts."
             )
         return (
-            f"{moved}That cannot be relied on: only {self.nearer} of {counted(self.asked, 'vote rate')} moved as it "
-            f"predicts, that of {self.stranger} least. So classifiers are as learned."
+            f"{moved}That cannot be relied on: {self.nearer} of {counted(self.asked, 'vote rate')} moved as it predicts"
+            f"{f', that of {self.stranger} least' if self.stranger else ''}. So classifiers are as learned."
         )
 
     def to_json(self, classes: Sequence[str], positive: int | None) -> dict[str, Any]:
@@ -173,7 +183,10 @@ def votes_shift(
     rows, trained = len(new_votes), old.mean(axis=0)
     if rows < ROWS:
         return MovedShares(trained, trained, rows, 0, 0, None)
-    new = class_shares(of_new, balance)
+    # Where the label model is wrong, so are both estimates, in the same way; what is left in their ratio is the move.
+    before, after = (np.maximum(class_shares(of, balance), 1 / min(rows, len(old))) for of in (old, of_new))
+    moved = trained * after / before
+    new = moved / moved.sum()
     of_class = np.maximum(old.sum(axis=0), FLOOR)
     asked = nearer = 0
     furthest, stranger = 0.0, None
