@@ -98,7 +98,7 @@ def best_threshold(probabilities: Floats) -> float:
 
 def tail(hits: int, tries: int) -> float:
     """The chance that a fair coin shows as many heads, or more."""
-    return sum(math.comb(tries, number) for number in range(hits, tries + 1)) / 2**tries
+    return float(sum(math.comb(tries, number) for number in range(hits, tries + 1)) / 2**tries)
 
 
 @dataclass(frozen=True)
