@@ -202,6 +202,10 @@ def test_figures_are_about_the_class_that_is_asked_for() -> None:
         counts = np.array([[int(n) for n in row] for row in Confusion.from_json(of["confusion"], BINARY).counts])
         f1 = 2 * counts[place, place] / (counts[place].sum() + counts[:, place].sum())
         assert of["models"]["label_model"]["f1"]["value"] == pytest.approx(f1, abs=1e-6)
+        bins = [point for point in found[name].plots["calibration"] if point["model"] == "text_weak"]
+        said = sum(point["mean_predicted"] * point["rows"] for point in bins)
+        assert abs(said - counts[place].sum()) < abs(said - counts[1 - place].sum())
+        assert sum(point["fraction_positive"] * point["rows"] for point in bins) == pytest.approx(counts[place].sum())
     shares = [
         [point["share"] for point in found[name].plots["share_over_time"] if point["model"] == "gold"]
         for name in BINARY
