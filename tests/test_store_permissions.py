@@ -151,10 +151,13 @@ class Issuer:
 
     key: rsa.RSAPrivateKey
     address: str
+    answers: threading.Event
 
-    def token(self, name: str, *roles: str, key: rsa.RSAPrivateKey | None = None, ends: float = 600) -> dict[str, str]:
+    def token(
+        self, name: str, *roles: str, key: rsa.RSAPrivateKey | None = None, ends: float = 600, kid: str = "one"
+    ) -> dict[str, str]:
         claims = {"preferred_username": name, "resource_access": {"shop": {"roles": list(roles)}}, "sub": name}
-        signed = jwt.encode({**claims, "exp": time.time() + ends}, key or self.key, "RS256", headers={"kid": "one"})
+        signed = jwt.encode({**claims, "exp": time.time() + ends}, key or self.key, "RS256", headers={"kid": kid})
         return {"Authorization": f"Bearer {signed}"}
 
 
@@ -168,6 +171,8 @@ def issuer() -> Iterator[Issuer]:
             ends = {
                 name: f"{found.address}/{name}" for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")
             }
+            if self.path == "/jwks_uri":
+                found.answers.wait(60)
             body = json.dumps({"keys": [public]} if self.path == "/jwks_uri" else ends).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -178,7 +183,8 @@ def issuer() -> Iterator[Issuer]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        found = Issuer(key, f"http://127.0.0.1:{server.server_address[1]}")
+        found = Issuer(key, f"http://127.0.0.1:{server.server_address[1]}", threading.Event())
+        found.answers.set()
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield found
         server.shutdown()
@@ -256,6 +262,31 @@ def test_an_intruder_is_refused_as_feast_serve_refuses_him(project: Project, iss
             assert time.monotonic() < deadline, "permissions are those of the registry that is served"
             time.sleep(0.1)
         assert "eyJ" not in ours.said(), "tokens are not written down"
+
+
+def test_an_issuer_that_hangs_does_not_keep_health(project: Project, issuer: Issuer) -> None:
+    with serving(project) as site:
+        refused: list[int] = []
+
+        def ask() -> None:
+            refused.append(site.ask("/metrics", headers=issuer.token("eve", kid="unknown")).status)
+
+        asking = [threading.Thread(target=ask) for _ in range(3)]
+        issuer.answers.clear()
+        try:
+            for client in asking:
+                client.start()
+            for _ in range(20):
+                assert site.ask("/health").status == 200
+            assert refused == []
+            for client in asking:
+                client.join()
+        finally:
+            issuer.answers.set()
+        assert set(refused) <= {401, 503}
+        assert site.ask("/metrics", headers={"Authorization": "Bearer nonsense"}).status == 401
+        assert "A token could not be accepted: " in site.said()
+        assert "Traceback" not in site.said()
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import redis
 from serving import TEN, Site, Store, own_redis, served_from, serving, until
 from test_store_serve_limits import HEALTH, POST, answers, connected, rest
 from test_store_serve_running import later, trying
 
-from weakfish.feast.clients import Address
+from weakfish.feast.clients import ERRORS, Address
+from weakfish.feast.exchange import Exchange, Want
 from weakfish.feast.serving.connections import queued
 from weakfish.project.paths import Project
 
@@ -73,6 +76,80 @@ def test_what_took_too_long_is_not_asked_again() -> None:
         silent.accept()[0].close()
         with pytest.raises(BlockingIOError):
             silent.accept()
+
+
+@contextlib.contextmanager
+def broken_redis(answer: bytes) -> Iterator[int]:
+    """A server that answers, from its first connection on, the first byte and then a piece each 0.05 seconds."""
+    over = threading.Event()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(100)
+
+        def talk(connection: socket.socket) -> None:
+            with connection, contextlib.suppress(OSError):
+                while connection.recv(65536):
+                    for byte in answer:
+                        connection.sendall(bytes([byte]))
+                        if answer.startswith(b"+") and over.wait(0.05):
+                            return
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=talk, args=(listening.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield int(listening.getsockname()[1])
+        finally:
+            over.set()
+            listening.shutdown(socket.SHUT_RDWR)
+
+
+BROKEN = {"a trickle": b"+" + b"PONG" * 10_000, "an array without an end": b"*2000000000\r\n"}
+
+
+@pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
+def test_an_answer_that_does_not_end_is_given_up_at_the_start_and_later(project: Project, answer: bytes) -> None:
+    with broken_redis(answer) as port:
+        address = Address("127.0.0.1", port).within(0.5)
+        with contextlib.closing(address.client()) as client, pytest.raises(ERRORS):
+            client.ping()
+        with pytest.raises(ERRORS):
+            replace(address, kind="cluster").client()
+        environment = {"WEAKFISH_REDIS": f"127.0.0.1:{port}"}
+        with serving(project, "--store-timeout", "0.5", wait=503, **environment) as site:
+            assert site.features(**TEN).status == 503
+            site.process.terminate()
+            assert site.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
+def test_rows_that_do_not_end_are_given_up(store: Store, answer: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    address = Address("127.0.0.1", store.port).within(0.5)
+    over = threading.Event()
+
+    def talk() -> None:
+        with contextlib.suppress(OSError):
+            for byte in answer:
+                theirs.sendall(bytes([byte]))
+                if answer.startswith(b"+") and over.wait(0.05):
+                    return
+
+    with ours, theirs, contextlib.closing(address.client()) as client:
+        exchange = Exchange(client)
+        exchange.fetch([(Want((b"a",)), [b"k"])])
+        line = exchange.idle[0]
+        ours.settimeout(0.5)
+        line.socket = ours
+        thread = threading.Thread(target=talk)
+        thread.start()
+        with pytest.raises((TimeoutError, redis.RedisError)):
+            line.ask([b"*1\r\n$4\r\nPING\r\n"], 1, list)
+        over.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

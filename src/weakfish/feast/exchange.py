@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from redis.exceptions import NoScriptError
 
 from weakfish.feast import layout
 from weakfish.feast.clients import is_one_server, socket_of
+from weakfish.feast.patience import LONGEST_SIZE, refuse_huge
 
 Row = list[bytes | None]
 """Fields of a hash, None for those that it lacks; empty where the key holds something else than a hash."""
@@ -208,27 +210,42 @@ class _Line:
         self.pool = pool
         self.connection = pool.get_connection()
         self.socket = socket_of(self.connection)
-        self._reader = hiredis.Reader(notEnoughData=MORE)
+        self._reader, self._head = hiredis.Reader(notEnoughData=MORE), b""
 
     def ask(self, packed: Iterable[bytes], count: int, kind: type) -> list[Any]:
         """Send commands and read as many answers; raises `NotAnAnswer` for one that is not of the kind."""
-        for piece in packed:  # each has the whole of the socket's timeout
+        self._head, seconds = b"", self.socket.gettimeout()
+        for piece in packed:  # each has the whole of the socket's timeout, and so have all answers
             self.socket.sendall(piece)
-        answers: list[Any] = []
+        end, answers = time.monotonic() + (seconds or 0), list[Any]()
         while not self._has_read(answers, count, kind):
-            self._reader.feed(_some(self.socket.recv(RECEIVED)))
+            if seconds is not None:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                self.socket.settimeout(left)
+            self._feed(self.socket.recv(RECEIVED))
+        self.socket.settimeout(seconds)
         return answers
 
     async def ask_async(self, packed: bytes, count: int) -> list[Row]:
         """What `ask` does, in the event loop, for rows."""
         loop, seconds, rows = asyncio.get_running_loop(), self.socket.gettimeout(), list[Row]()
+        self._head = b""
         self.socket.setblocking(False)
         async with asyncio.timeout(seconds):
             await loop.sock_sendall(self.socket, packed)
             while not self._has_read(rows, count, list):
-                self._reader.feed(_some(await loop.sock_recv(self.socket, RECEIVED)))
+                self._feed(await loop.sock_recv(self.socket, RECEIVED))
         self.socket.settimeout(seconds)
         return rows
+
+    def _feed(self, data: bytes) -> None:
+        if not data:
+            raise ConnectionResetError
+        if len(self._head) < LONGEST_SIZE:
+            self._head = refuse_huge(self._head + data[:LONGEST_SIZE])
+        self._reader.feed(data)
 
     def _has_read(self, answers: list[Any], count: int, kind: type) -> bool:
         """Move answers that came whole; tells whether these are all."""
@@ -253,9 +270,3 @@ class _Line:
             raise redis.TimeoutError("Timeout reading from socket") from error
         if not isinstance(error, (OSError, NotAnAnswer)):
             raise error
-
-
-def _some(data: bytes) -> bytes:
-    if not data:
-        raise ConnectionResetError
-    return data
