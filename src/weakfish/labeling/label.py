@@ -24,13 +24,17 @@ from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
 from weakfish.contracts.reports import LabelsReport, write_report
 from weakfish.contracts.tables import TIME, UNDATED, partitions, read_partition
-from weakfish.contracts.votes_file import fingerprint, table_json
+from weakfish.contracts.votes_file import Votes, fingerprint, table_json
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import whole_folder
 from weakfish.labeling.choice import Alone, Chosen, Maker, alone, choose
 from weakfish.labeling.dev_gold import DevCounts, compare, decided, dev_labels, snapshot
 from weakfish.labeling.label_model import Patterns, Probabilities, batches, covered, decide, majority
+from weakfish.labeling.learning import Floats
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
+from weakfish.labeling.reader import Bools, Ints, Reader, joined
+from weakfish.labeling.reading import PACKAGES as OF_READERS
+from weakfish.labeling.reading import Contents, Read, Reading, rests_on
 from weakfish.labeling.tally import VoteTally
 from weakfish.labeling.vote_pairs import Counts
 from weakfish.project.cache import Cache
@@ -60,7 +64,9 @@ def label(project: Project) -> list[str]:
     ``data/labels/<task>``: the events' key and time, per class ``p_<class>`` (the chosen method) and
     ``majority_<class>`` (majority vote), ``covered`` (any function voted), ``n_votes``, and ``label``: the most
     probable class, by `decide` where several are. A row without votes has the class balance as its probabilities,
-    ``covered`` false and no ``label``. Raises `CheckFailed` when the gate of the events is shut.
+    ``covered`` false and no ``label``. With a reader, probabilities and labels are those of votes and row together,
+    and ``rests_on`` says of which: ``votes``, ``row`` or ``both``, null where there is no label; the readers lie beside
+    the labels. Raises `CheckFailed` when the gate of the events is shut.
 
     Returns sentences: what the labels are worth on dev gold, and what changed since the last run.
     """
@@ -72,6 +78,7 @@ def label(project: Project) -> list[str]:
         for task in project.params.tasks:
             work = _Task(project, task, pool)
             summaries[task] = work.write(folder / task)
+            work.write_readers(folder)
             manifest = work.manifest(hashes.result())
             write_manifest(folder, task, manifest)
             identities = {name: function.identity for name, function in manifest.functions.items()}
@@ -146,6 +153,14 @@ class _Part:
         """The patterns of votes, which are let go."""
         return _Part(replace(read, votes=np.empty((0, 0), np.int8)).check, list(batches(read.votes)))
 
+    def at(self, rows: Ints, functions: int) -> Votes:
+        """The votes on some rows, (rows, functions)."""
+        found = np.empty((len(rows), functions), np.int8)
+        for place, patterns in self.batches:
+            mine = np.flatnonzero((rows >= place.start) & (rows < place.stop))
+            found[mine] = patterns.votes[patterns.inverse[rows[mine] - place.start]]
+        return found
+
     @property
     def nbytes(self) -> int:
         """What it takes in memory, the keys and times of its events included, roughly."""
@@ -162,6 +177,10 @@ class _Task:
         self.functions: list[LabelingFunction] = load_functions(project, task)
         self.names = [function.name for function in self.functions]
         self.kept: dict[str, _Part] = {}
+        self.reading = None
+        if self.settings.label_model.reader != "off":
+            self.reading = Reading(project, task, self.fitted)
+        self.contents: dict[str, Contents] = {}
         self.labelled: Counter[str] = Counter()
         names = list(partitions(project.table("events")))
         found = list(pool.map(self._tally, names))
@@ -172,22 +191,42 @@ class _Task:
         covered = {name: tally.sums.covered for name, tally in self.tallies.items()}
         self.fits = schedule(self.settings.label_model, covered, task)
         self.chosen = list(self._choices())
+        self.read = list(self._readers())
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the labels of all partitions into ``folder``; returns the summary of the task."""
         folder.mkdir()
-        by_name = {name: chosen for fit, chosen in zip(self.fits, self.chosen, strict=True) for name in fit.labels}
+        by_name = {
+            name: (chosen, read.reader if read and read.used else None)
+            for fit, chosen, read in zip(self.fits, self.chosen, self.read, strict=True)
+            for name in fit.labels
+        }
         last = self.chosen[-1]
         judged = self.pool.submit(lambda: last.signals)
         settled = self.pool.map(lambda tally: alone(last, tally.patterns), self.tallies.values())
-        written = self.pool.map(lambda name: self._label(folder, name, by_name[name]), self.tallies)
+        written = self.pool.map(lambda name: self._label(folder, name, *by_name[name]), self.tallies)
         parts = dict(zip(self.tallies, written, strict=True))
         by_one = dict(zip(self.tallies, settled, strict=True))
         for part in parts.values():
             self.labelled.update(part.labels)
         judged.result()
         self.fitted.drop_unused()
-        return summary(self.settings, self.functions, self.tallies, self.faults, parts, by_one, last)
+        why = self._why()
+        return summary(self.settings, self.functions, self.tallies, self.faults, parts, by_one, replace(last, why=why))
+
+    def write_readers(self, folder: Path) -> None:
+        """Write the readers of all fits into ``folder``."""
+        for fit, read in zip(self.fits, self.read, strict=True):
+            if read and read.content:
+                (folder / self._file(fit)).write_bytes(read.content)
+
+    def _file(self, fit: Fit) -> str:
+        return f"{self.task}.reader.{fit.sees[-1]}.npz"
+
+    def _why(self) -> list[str]:
+        """Why labels are those of the last fit's method, and of its reader."""
+        last = self.read[-1]
+        return [*self.chosen[-1].why, *([last.why] if last else [])]
 
     def manifest(self, events: dict[str, str]) -> LabelsManifest:
         """What made the labels; the parameters of a model stand in the order of its ``functions``."""
@@ -196,15 +235,20 @@ class _Task:
             Maker(chosen.model, self.names, chosen.method, list(fit.labels), seed)
             for fit, chosen in zip(self.fits, self.chosen, strict=True)
         ]
+        model = self.settings.label_model
+        read = [
+            {"reader": read.to_json(model, self._file(fit))} if read else {}
+            for fit, read in zip(self.fits, self.read, strict=True)
+        ]
         return LabelsManifest(
             task=self.task,
             functions=read_manifest(self.project, VotesManifest, f"votes/{self.task}").functions,
             events=events,
             settings=self.settings.model_dump(mode="json"),
-            versions={package: version(package) for package in PACKAGES},
+            versions={package: version(package) for package in [*PACKAGES, *(OF_READERS[1:3] if self.reading else ())]},
             method=last.method,
-            why=last.why,
-            models=[maker.to_json() for maker in makers],
+            why=self._why(),
+            models=[maker.to_json() | own for maker, own in zip(makers, read, strict=True)],
         )
 
     def _tally(self, partition: str) -> tuple[VoteTally, list[int]]:
@@ -212,6 +256,8 @@ class _Task:
         part = _Part.of(read)
         if part.nbytes + sum(kept.nbytes for kept in list(self.kept.values())) <= KEPT:
             self.kept[partition] = part
+        if self.reading:
+            self.contents[partition] = self.reading.contents(partition, covered(read.votes))
         return VoteTally.of(read.votes, len(self.settings.classes), part.batches), read.faults
 
     def _events(self, partition: str, check: Callable[[str], None]) -> pa.Table:
@@ -233,12 +279,26 @@ class _Task:
             except LabelingFunctionError as error:
                 raise LabelingFunctionError(f"Task {self.task}: {error}") from error
 
-    def _label(self, folder: Path, partition: str, chosen: Chosen) -> _Written:
-        """Write the labels of a partition batch by batch; the same votes and model give the same bytes."""
-        part = self.kept.pop(partition, None)
-        if part is None:
-            read = votes_of(self.project, self.task, self.names, partition)
-            part = _Part.of(read)
+    def _readers(self) -> Iterator[Read | None]:
+        """What each fit makes of reading; None without a reader."""
+        for fit, chosen in zip(self.fits, self.chosen, strict=True):
+            if self.reading is None:
+                yield None
+                continue
+
+            def posterior(partition: str, rows: Ints, chosen: Chosen = chosen) -> Probabilities:
+                return chosen.probabilities(self._part(partition).at(rows, len(self.names)))
+
+            yield self.reading.fit(self.contents, posterior, fit.sees)
+
+    def _part(self, partition: str) -> _Part:
+        known = self.kept.get(partition)
+        return _Part.of(votes_of(self.project, self.task, self.names, partition)) if known is None else known
+
+    def _label(self, folder: Path, partition: str, chosen: Chosen, reader: Reader | None) -> _Written:
+        """Write the labels of a partition batch by batch; the same votes, rows and models give the same bytes."""
+        part = self._part(partition)
+        self.kept.pop(partition, None)
         events = (
             self.events.pop(partition).result() if partition in self.events else self._events(partition, part.checked)
         )
@@ -248,21 +308,29 @@ class _Task:
         dev = DevCounts.of(gold[:0], gold[:0], nothing[1].votes, classes)
         rows, total = 0, np.zeros(len(classes))
         writer: pq.ParquetWriter | None = None
+        said = self.reading.added(partition, reader) if self.reading and reader else None
         for place, patterns in part.batches or [nothing]:
+            if said:  # rows of one pattern differ
+                rows_of = np.arange(len(patterns.inverse))
+                patterns = Patterns(patterns.votes[patterns.inverse], np.ones_like(rows_of), rows_of)
             posterior, seen = chosen.probabilities(patterns.votes), covered(patterns.votes)
-            table = self._table(place, patterns, events, posterior, seen)
+            known = np.zeros_like(seen)
+            if said:
+                more, known = _next(said, place, len(classes))
+                posterior = joined(posterior, more)
+            table = self._table(place, patterns, events, posterior, seen, known)
             writer = writer or self._writer(folder / f"{partition}.parquet", table.schema)
             writer.write_table(table)
-            known = np.flatnonzero(gold[place] != UNKNOWN)
-            at = patterns.inverse[known]
-            dev += DevCounts.of(gold[place][known], decided(posterior, seen)[at], patterns.votes[at], classes)
+            told = np.flatnonzero(gold[place] != UNKNOWN)
+            at = patterns.inverse[told]
+            dev += DevCounts.of(gold[place][told], decided(posterior, seen | known)[at], patterns.votes[at], classes)
             labels.update({each["values"]: each["counts"] for each in table["label"].value_counts().to_pylist()})
             rows += int(patterns.counts[seen].sum())
             total += (posterior * (patterns.counts * seen)[:, None]).sum(axis=0)
         if writer is not None:
             writer.close()
         mean = {name: float(sum_) / rows if rows else None for name, sum_ in zip(classes, total, strict=True)}
-        del labels[None]  # rows that are not covered
+        del labels[None]  # rows of which nothing is known
         return _Written({"rows": events.num_rows, "covered": rows, "mean": mean}, labels, dev)
 
     def _table(
@@ -271,9 +339,10 @@ class _Task:
         patterns: Patterns,
         events: pa.Table,
         posterior: Probabilities,
-        seen: npt.NDArray[np.bool_],
+        seen: Bools,
+        known: Bools,
     ) -> pa.Table:
-        """The labels of a batch, of which ``posterior`` and ``seen`` go by pattern."""
+        """The labels of a batch, of which ``posterior`` goes by pattern, and whether votes or reader know of it."""
         here = events.slice(place.start, place.stop - place.start)
         keys, times = here[self.contract.key], here[self.contract.time]
         classes, rows = self.settings.classes, pa.array(patterns.inverse)
@@ -288,8 +357,11 @@ class _Task:
         columns["covered"] = spread(seen)
         columns["n_votes"] = spread((patterns.votes >= 0).sum(axis=1).astype(np.int32))
         won = decide(posterior, keys, self.settings.label_model.seed, patterns.inverse)
-        indices = pa.array(won.astype(np.int8), mask=~seen[patterns.inverse])
-        return pa.table({**columns, "label": pa.array(classes).take(indices)})
+        indices = pa.array(won.astype(np.int8), mask=~(seen | known)[patterns.inverse])
+        columns["label"] = pa.array(classes).take(indices)
+        if self.reading:
+            columns["rests_on"] = rests_on(seen, known).take(rows)
+        return pa.table(columns)
 
     def _writer(self, file: Path, schema: pa.Schema) -> pq.ParquetWriter:
         """Few distinct values but for keys and times, for which a dictionary or statistics would be made in vain."""
@@ -304,6 +376,18 @@ class _Task:
             write_statistics=[key, time],
             write_page_checksum=True,
         )
+
+
+def _next(said: Iterator[tuple[int, Floats, Bools]], place: slice, classes: int) -> tuple[Floats, Bools]:
+    """What reading adds in the rows of a batch, (rows, classes), and where anything is known; takes them off."""
+    found, known = np.zeros((place.stop - place.start, classes)), np.zeros(place.stop - place.start, bool)
+    while place.start < place.stop:
+        start, more, own = next(said)
+        rows = slice(start - place.start, start - place.start + len(own))
+        found[rows], known[rows] = more, own
+        if start + len(own) >= place.stop:
+            break
+    return found, known
 
 
 def summary(

@@ -7,6 +7,7 @@ others alone. So no row is judged by what learned from its own votes, nor by wha
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,32 @@ class Reader:
 
     def log_odds(self, counts: Columns, folds: Ints) -> Floats:
         """What reading adds to the logarithm of each class, (rows, classes), given counts of words and parts."""
-        return self.power * (_read(self.features(counts), self.models, folds, len(self.share)) - np.log(self.share))
+        return self.added(self.features(counts), folds)
+
+    def added(self, rows: Any, folds: Ints) -> Floats:
+        """The same, given features (rows, features)."""
+        return self.power * (_read(rows, self.models, folds, len(self.share)) - np.log(self.share))
+
+    def to_bytes(self) -> bytes:
+        """As a file of arrays (``.npz``), the same bytes for the same reader."""
+        file = io.BytesIO()
+        arrays: dict[str, Any] = {"share": self.share, "power": np.array(self.power), "gain": np.array(self.gain)}
+        arrays |= {f"kept_{place}": each for place, each in enumerate(self.features.kept)}
+        arrays |= {f"idf_{place}": each for place, each in enumerate(self.features.weights)}
+        arrays |= {f"weights_{place}": each.weights for place, each in enumerate(self.models)}
+        arrays |= {f"intercepts_{place}": each.intercepts for place, each in enumerate(self.models)}
+        np.savez(file, **arrays)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Reader:
+        """The reader that `to_bytes` wrote; raises `ValueError`, `KeyError` or `OSError` where it is none."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            found = dict(file)
+        kinds = sum(name.startswith("kept_") for name in found)
+        features = WordFeatures(*([found[f"{name}_{place}"] for place in range(kinds)] for name in ("kept", "idf")))
+        models = [SoftRegression(found[f"weights_{place}"], found[f"intercepts_{place}"]) for place in range(FOLDS)]
+        return cls(features, models, found["share"], float(found["power"]), float(found["gain"]))
 
 
 def fit_reader(counts: Columns, folds: Ints, soft: Floats, weights: Floats) -> Reader:
@@ -136,6 +162,17 @@ def _power(said: Floats, share: Floats, target: Floats) -> tuple[float, float]:
     knowable = surprise(0.0) - least
     gain = (surprise(0.0) - surprise(power)) / knowable if knowable > FLOOR else 0.0
     return (power, gain) if gain > 0 else (0.0, 0.0)
+
+
+def joined(votes: Floats, added: Floats) -> Floats:
+    """The probabilities by votes (rows, classes), and what reading adds to their logarithms, together."""
+    return normalized(log_of(votes) + added)
+
+
+def log_of(shares: Floats) -> Floats:
+    """Logarithms of probabilities; what is impossible by the votes counts as `FLOOR`."""
+    found: Floats = np.log(np.where(shares > 0, shares, FLOOR))
+    return found
 
 
 def normalized(logs: Floats) -> Floats:

@@ -185,7 +185,9 @@ class LabelModelParams(Section):
     ``class_balance`` is the share of each class before any vote, in the order of the task's classes; all alike unless
     given. ``n_epochs``, ``lr``, ``l2`` and ``seed`` are those of Snorkel's ``LabelModel``; the seed decides ties with
     every method. ``method`` says whose probabilities become labels, ``refit`` when the model is refitted, and
-    ``fitted_through``, which goes with ``never``, the last partition that it may see.
+    ``fitted_through``, which goes with ``never``, the last partition that it may see. ``reader`` says whether labels
+    rest on the row itself as well, and ``reads`` which columns of the events are then read; ``auto`` decides whether
+    that helps.
     """
 
     class_balance: list[Annotated[float, Field(gt=0, lt=1)]] = []
@@ -196,6 +198,21 @@ class LabelModelParams(Section):
     method: Literal["majority", "snorkel", "hyper", "naive-bayes", "dawid-skene", "auto"] = "snorkel"
     refit: Literal["always", "monthly", "never"] = "always"
     fitted_through: str | None = None
+    reader: Literal["off", "auto", "on"] = "off"
+    reads: list[Name] = []
+
+    @field_validator("reader", mode="before")
+    @classmethod
+    def _yaml_takes_off_and_on_for_booleans(cls, value: Any) -> Any:
+        return {False: "off", True: "on"}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _a_reader_reads_columns(self) -> LabelModelParams:
+        if self.reader != "off" and not self.reads:
+            raise ValueError(f"reader: {self.reader} needs reads, the columns of the events that it reads; add them")
+        if len(set(self.reads)) != len(self.reads):
+            raise ValueError("reads must name each column once")
+        return self
 
     @model_validator(mode="after")
     def _fitted_through_goes_with_never(self) -> LabelModelParams:

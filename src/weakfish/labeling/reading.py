@@ -1,0 +1,405 @@
+"""The reader at work: what it reads of events, which rows it learns from, and what it says of each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weakfish.contracts.figures import percent
+from weakfish.contracts.tables import open_partition, partitions, schema_of
+from weakfish.errors import ParamsError
+from weakfish.labeling import learning
+from weakfish.labeling.label_model import BATCH, Probabilities
+from weakfish.labeling.learning import Floats, NothingToLearn, word_counts
+from weakfish.labeling.reader import (
+    FOLDS,
+    LEAST_GAIN,
+    STRENGTH,
+    Bools,
+    Ints,
+    Reader,
+    fit_reader,
+    folds_of,
+    hashes_of,
+    joined,
+)
+from weakfish.project.cache import Cache, key_of
+from weakfish.project.params import LabelModelParams
+from weakfish.project.paths import Project
+
+ROWS = 100_000
+"""Rows times classes that a reader learns from; of more covered rows, those of the lowest content hashes."""
+
+CHARACTERS = 1 << 25
+"""Characters that it learns from: features of a character take some 30 bytes."""
+
+AT_ONCE, CHARACTERS_AT_ONCE = 1 << 13, 1 << 22
+"""Rows that are read together, and about how many characters they may have."""
+
+TOLD = 5
+"""Words that an explanation names."""
+
+PACKAGES = ("numpy", "scikit-learn", "scipy", "weakfish")
+"""Packages on which a reader depends."""
+
+RESTS = ("votes", "row", "both")
+"""What a label may rest on."""
+
+
+def refuse_columns(schema: pa.Schema, columns: Sequence[str], setting: str) -> None:
+    """Raise `ParamsError` unless the events have these columns, each text, number or boolean."""
+    for name in columns:
+        if name not in schema.names:
+            raise ParamsError(
+                f"params.yaml: {setting} names {name!r}, which is not a column of the events "
+                f"({', '.join(schema.names)}); correct it."
+            )
+        kind = _values(schema.field(name).type)
+        if not (pa.types.is_boolean(kind) or _is_text(kind) or _is_number(kind)):
+            raise ParamsError(
+                f"params.yaml: {setting} names {name!r}, which is {kind}; a reader reads text, numbers and booleans, "
+                "so remove it."
+            )
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is read of rows.
+
+    Attributes
+    ----------
+    columns : list of list of str
+        A list per column that is read, each with a string per row: text as it is, a number or boolean as one word.
+    hashes : numpy.ndarray, uint64, (rows,)
+        Of the values as they are; a word stands for many numbers.
+    """
+
+    columns: list[list[str]]
+    hashes: npt.NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, rows: pa.Table | pa.RecordBatch, columns: Sequence[str]) -> Texts:
+        """The texts of these columns; null has no word."""
+        read = [_text(rows.column(name)) for name in columns]
+        return cls([words for words, _ in read], hashes_of([values for _, values in read]))
+
+    def at(self, rows: Ints) -> Texts:
+        """Those of some rows."""
+        return Texts([[column[row] for row in rows] for column in self.columns], self.hashes[rows])
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+
+def _text(column: pa.Array | pa.ChunkedArray) -> tuple[list[str], list[str]]:
+    """The words of each row, and what its value is."""
+    kind = _values(column.type)
+    if _is_text(kind):
+        found = pc.fill_null(column.cast(kind), "").to_pylist()
+        return found, found
+    if pa.types.is_boolean(kind):
+        found = ["" if value is None else "true" if value else "false" for value in column.to_pylist()]
+        return found, found
+    values = pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy(zero_copy_only=False)
+    return _number_words(values), list(map(str, values.tolist()))
+
+
+def _number_words(values: Floats) -> list[str]:
+    """Numbers of one sign and half step between powers of two are one word; what is no number is none."""
+    finite = np.isfinite(values) & (values != 0)
+    steps = np.zeros(len(values), np.int64)
+    # in letters and digits alone, so that sign and magnitude stay one word
+    steps[finite] = np.floor(2 * np.log2(np.abs(values[finite]))).astype(np.int64) + 3000
+    signs = np.where(values < 0, "minus", "plus")
+    return [
+        "" if np.isnan(value) else f"{sign}{step}" if known else "zero" if value == 0 else f"{sign}infinite"
+        for value, sign, step, known in zip(values, signs, steps, finite, strict=True)
+    ]
+
+
+def _values(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Rows by what stands in them: hashes of their content, their characters, and their places in a partition."""
+
+    hashes: npt.NDArray[np.uint64]
+    characters: Ints
+    rows: Ints
+
+    @classmethod
+    def of(cls, texts: Texts, rows: Ints) -> Contents:
+        """The contents of rows at these places."""
+        return cls(texts.hashes, _lengths(texts), rows)
+
+    def at(self, places: Any) -> Contents:
+        """Some of them."""
+        return Contents(self.hashes[places], self.characters[places], self.rows[places])
+
+    @staticmethod
+    def together(parts: Sequence[Contents]) -> Contents:
+        """Those of all parts, in their order; one at least."""
+        fields = ("hashes", "characters", "rows")
+        return Contents(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
+    def lowest(self, classes: int) -> Ints:
+        """Where those stand that a reader learns from, in the order of their hashes."""
+        order = np.argsort(self.hashes, kind="stable")[: ROWS // classes]
+        return order[np.cumsum(self.characters[order]) <= CHARACTERS]
+
+
+def _lengths(texts: Texts) -> Ints:
+    """The characters of each row."""
+    found: Ints = np.array([[len(text) for text in column] for column in texts.columns], np.int64).sum(axis=0)
+    return found
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a fit made of reading.
+
+    Attributes
+    ----------
+    reader : Reader or None
+        None where there was nothing to learn.
+    used : bool
+        Whether labels rest on it.
+    why : str
+        A sentence.
+    content : bytes
+        The reader as a file.
+    """
+
+    reader: Reader | None
+    used: bool
+    why: str
+    content: bytes = field(default=b"", repr=False)
+
+    @classmethod
+    def of(cls, settings: LabelModelParams, reader: Reader | str, content: bytes = b"") -> Read:
+        """The reader, or why there is none, and whether it is used by the settings."""
+        what = f"The reader of {', '.join(settings.reads)}"
+        if isinstance(reader, str):
+            return cls(None, False, f"{what} is left out, so the labels are those of the votes alone. {reader}")
+        known = f"{what} knows {percent(reader.gain)} of what can be known of votes that it has not seen"
+        if settings.reader == "on":
+            why = f"{known}; params.yaml asks for it: label_model.reader is on (power {reader.power:.2f})."
+            return cls(reader, True, why, content)
+        if reader.helps:
+            return cls(reader, True, f"{known}, so labels rest on it as well (power {reader.power:.2f}).", content)
+        why = f"{known}, less than {percent(LEAST_GAIN)}, so the labels are those of the votes alone."
+        return cls(reader, False, why, content)
+
+    def to_json(self, settings: LabelModelParams, file: str) -> dict[str, Any]:
+        """As the manifest of labels has it; ``file`` is the name of the file that holds the reader."""
+        found: dict[str, Any] = {"used": self.used, "why": self.why, "columns": list(settings.reads)}
+        if self.reader is not None:
+            found |= {"file": file, "sha256": hashlib.sha256(self.content).hexdigest()}
+            found |= {"power": self.reader.power, "gain": self.reader.gain, "share": self.reader.share.tolist()}
+        return found
+
+
+class Reading:
+    """What is read of a task's events."""
+
+    def __init__(self, project: Project, task: str, cache: Cache) -> None:
+        self.settings, self.classes = project.task(task).label_model, len(project.task(task).classes)
+        self.files, self.cache = partitions(project.table("events")), cache
+        refuse_columns(schema_of(project.table("events")), self.settings.reads, f"label_models.{task}.reads")
+
+    def texts(self, partition: str) -> Iterator[tuple[int, Texts]]:
+        """The texts of a partition and the place of their first row, some rows at once, none across two batches."""
+        start, columns = 0, self.settings.reads
+        for batch in open_partition(self.files[partition]).iter_batches(AT_ONCE, columns=columns):
+            texts = Texts.of(batch, columns)
+            total = np.cumsum(_lengths(texts))
+            first = 0
+            while first < batch.num_rows:
+                most = CHARACTERS_AT_ONCE + (total[first - 1] if first else 0)
+                number = max(1, int(np.searchsorted(total, most, "right")) - first)
+                number = min(number, BATCH - (start + first) % BATCH)
+                yield start + first, texts.at(np.arange(first, first + number))
+                first += number
+            start += batch.num_rows
+
+    def contents(self, partition: str, covered: Bools) -> Contents:
+        """Those of a partition's covered rows (rows,)."""
+        nothing = np.zeros(0, np.int64)
+        found = [Contents(nothing.astype(np.uint64), nothing, nothing)]
+        for start, texts in self.texts(partition):
+            rows = np.flatnonzero(covered[start : start + len(texts)])
+            found.append(Contents.of(texts.at(rows), rows + start))
+        return Contents.together(found)
+
+    def fit(
+        self, contents: Mapping[str, Contents], posterior: Callable[[str, Ints], Probabilities], seen: Sequence[str]
+    ) -> Read:
+        """The reader of a fit, which learns from rows of the partitions ``seen``.
+
+        ``contents`` are those of covered rows by partition, and ``posterior`` what the votes make of rows of one.
+        Which rows teach, and in which order, follows from what stands in them.
+        """
+        whole = Contents.together([contents[name] for name in seen])
+        places = np.repeat(np.arange(len(seen)), [len(contents[name].rows) for name in seen])
+        taught = whole.lowest(self.classes)
+        chosen, places = whole.at(taught), places[taught]
+        soft = np.zeros((len(taught), self.classes))
+        for number in np.unique(places):
+            mine = np.flatnonzero(places == number)
+            soft[mine] = posterior(seen[number], chosen.rows[mine])
+
+        def texts() -> list[list[str]]:
+            found = [[""] * len(taught) for _ in self.settings.reads]
+            for number in np.unique(places):
+                mine = np.flatnonzero(places == number)
+                mine = mine[np.argsort(chosen.rows[mine], kind="stable")]
+                rows = chosen.rows[mine]
+                for start, part in self.texts(seen[number]):
+                    low, high = np.searchsorted(rows, [start, start + len(part)])
+                    for column, own in zip(found, part.columns, strict=True):
+                        for place in range(low, high):
+                            column[mine[place]] = own[rows[place] - start]
+            return found
+
+        return learned(self.settings, chosen.hashes, soft, texts, self.cache)
+
+    def added(self, partition: str, reader: Reader) -> Iterator[tuple[int, Floats, Bools]]:
+        """What reading adds, the place of the first row before it, and which rows have anything that is known."""
+        for start, texts in self.texts(partition):
+            yield start, *added(reader, texts)
+
+
+def learned(
+    settings: LabelModelParams,
+    hashes: npt.NDArray[np.uint64],
+    soft: Probabilities,
+    texts: Callable[[], list[list[str]]],
+    cache: Cache | None = None,
+) -> Read:
+    """What a reader learns from soft labels (rows, classes) of covered rows; one that lies in ``cache`` is read.
+
+    ``hashes`` are those of the contents of ``texts``.
+    """
+    digest = hashlib.sha256(hashes.tobytes() + soft.tobytes()).hexdigest()
+    constants = [FOLDS, STRENGTH, learning.HASHED, learning.MIN_ROWS, learning.ITERATIONS, learning.GRADIENT]
+    key = key_of("reader", digest, soft.shape, len(settings.reads), constants, [version(name) for name in PACKAGES])
+    known = cache.get(key) if cache else None
+    if known is not None:
+        content = known.to_pybytes()
+        return Read.of(settings, Reader.from_bytes(content), content)
+    try:
+        reader = fit_reader(word_counts(texts()), folds_of(hashes), soft, np.ones(len(soft)))
+    except NothingToLearn as error:
+        return Read.of(settings, str(error))
+    content = reader.to_bytes()
+    if cache:
+        cache.put(key, content)
+    return Read.of(settings, reader, content)
+
+
+def added(reader: Reader, texts: Texts) -> tuple[Floats, Bools]:
+    """What reading adds to the logarithm of each class, (rows, classes), and which rows have anything that is known.
+
+    To others, which have no word that the reader has learned, it adds nothing.
+    """
+    rows = reader.features(word_counts(texts.columns))
+    known = np.diff(rows.indptr) > 0
+    found = reader.added(rows, folds_of(texts.hashes))
+    found[~known] = 0
+    return found, known
+
+
+def rests_on(covered: Bools, known: Bools) -> pa.Array:
+    """What the label of each row rests on, text, null where it is nothing: votes, and what the reader knows of it."""
+    places = covered + 2 * known.astype(np.int8) - 1
+    return pa.array(RESTS).take(pa.array(places, mask=places < 0))
+
+
+def labels_of(votes: Probabilities, covered: Bools, texts: Texts, settings: LabelModelParams) -> Any:
+    """The probabilities of rows by votes and, where the settings have one and it helps, a reader; and what has any.
+
+    ``votes`` are probabilities by the votes (rows, classes), and ``texts`` what the reader reads of the same rows.
+    """
+    if settings.reader == "off":
+        return votes, covered
+    contents = Contents.of(texts, np.arange(len(covered))).at(np.flatnonzero(covered))
+    contents = contents.at(contents.lowest(votes.shape[1]))
+    read = learned(
+        settings,
+        contents.hashes,
+        votes[contents.rows],
+        lambda: texts.at(contents.rows).columns,
+    )
+    if read.reader is None or not read.used:
+        return votes, covered
+    more, known = added(read.reader, texts)
+    return joined(votes, more), covered | known
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a reader says of one row.
+
+    Attributes
+    ----------
+    added : numpy.ndarray, float64, (classes,)
+        To the logarithm of each class.
+    words : list of (column, word, numpy.ndarray)
+        What each word of the row adds, (classes,), up to a constant; the heaviest first.
+    """
+
+    added: Floats
+    words: list[tuple[str, str, Floats]]
+
+    @classmethod
+    def of(cls, reader: Reader, columns: Sequence[str], texts: Texts) -> Told:
+        """What the reader says of a row, given the texts of it alone."""
+        from scipy.sparse import diags_array  # type: ignore[import-untyped]
+
+        whole, _ = added(reader, texts)
+        fold = int(folds_of(texts.hashes)[0])
+        rows = reader.features(word_counts(texts.columns)).toarray()[0]
+        weights = reader.models[fold].weights
+        found, start = [], 0
+        for column, kinds, (text,) in zip(columns, _by_column(reader), texts.columns, strict=True):
+            words = Counter(text.lower().split())
+            share = np.zeros((len(words), len(reader.share)))
+            if words:
+                often = diags_array(np.array(list(words.values()), float))
+                for counts, kept in zip(word_counts([list(words)]), kinds, strict=True):
+                    own, here = often @ counts[:, kept], slice(start, start + len(kept))
+                    # a feature that several words have is each one's by how often it stands in it
+                    scale = rows[here] / np.maximum(own.sum(axis=0), 1)
+                    share += own @ (weights[here] * scale[:, None])
+                    start += len(kept)
+            else:
+                start += sum(map(len, kinds))
+            found += [
+                (column, word, reader.power * own) for word, own in zip(words, share, strict=True) if np.ptp(own) > 0
+            ]
+        return cls(whole[0], sorted(found, key=lambda each: (-np.ptp(each[2]), each[0], each[1])))
+
+
+def _by_column(reader: Reader) -> list[list[npt.NDArray[np.int64]]]:
+    """The hash columns of each kind of feature, by column that is read."""
+    kept, kinds = reader.features.kept, len(learning.KINDS)
+    return [kept[place : place + kinds] for place in range(0, len(kept), kinds)]

@@ -1,0 +1,363 @@
+"""The reader in the label stage: labels that rest on votes and rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from in_process import own_modules
+from projects import ORDERS, contents, replace, write
+
+from weakfish.cli.labels import print_explanation
+from weakfish.contracts.tables import TIME, read_table, write_partition
+from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
+from weakfish.errors import ParamsError, TableError
+from weakfish.features.build import write_known_labels
+from weakfish.files import sha256, write_json
+from weakfish.labeling import label as label_stage
+from weakfish.labeling import reading
+from weakfish.labeling.explain import explain
+from weakfish.labeling.label import label
+from weakfish.labeling.learning import word_counts
+from weakfish.labeling.reader import FOLDS, Reader, folds_of, hashes_of, normalized
+from weakfish.project.paths import Project
+
+FUNCTIONS = ("one", "two", "three", "four")
+MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04")
+TOPICS = (["fruit", "apple", "bread", "cheese", "market"], ["urgent", "voucher", "transfer", "account", "prize"])
+OTHER = ["the", "a", "of", "to", "in", "on", "for", "with", "at", "by"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@pytest.fixture(autouse=True)
+def own_functions() -> Iterator[None]:
+    """Each project imports the labeling functions of its own folder, not those of another that came before."""
+    with own_modules():
+        yield
+
+
+def truth_of(name: str, rows: int) -> Ints:
+    """The classes of a month's orders."""
+    return np.random.default_rng([1, *name.encode()]).integers(2, size=rows)
+
+
+def write_month(root: Path, name: str, *, rows: int = 240, covered: float = 0.6, told: bool = True) -> None:
+    """Orders of a month whose notes tell their class, or do not, and votes that are mostly right on a part of them."""
+    truth, draw = truth_of(name, rows), np.random.default_rng([2, *name.encode()])
+    keys = pa.array([f"{name}-{number:03}" for number in range(rows)])
+    start = datetime.fromisoformat(f"{name}-01").replace(tzinfo=UTC)
+    times = pa.array([start + timedelta(hours=number) for number in range(rows)], TIME)
+    notes = [
+        " ".join([*draw.choice(TOPICS[kind], 3 * told), *draw.choice(OTHER, 6), f"n{number}"])
+        for number, kind in enumerate(truth)
+    ]
+    notes[0] = ""  # nothing to read
+    events: dict[str, Any] = {"order_id": keys, "placed_at": times, "note": pa.array(notes)}
+    events["amount"] = pa.array(np.where(truth == 1, 500.0, 20.0) * draw.lognormal(0, 0.3, rows))
+    events["paid"] = pa.array((draw.random(rows) < 0.5).tolist())
+    write_partition(root / "data/events", name, pa.table(events))
+    voted = draw.random(rows) < covered
+    voted[0] = False
+    for column, function in enumerate(FUNCTIONS):
+        votes = np.where(draw.random(rows) < 0.85 - 0.05 * column, truth, 1 - truth)
+        votes = np.where(voted & (draw.random(rows) < 0.7), votes, -1).astype(np.int8)
+        file = root / f"data/votes/fraud/{function}/{name}.parquet"
+        write_votes(file, votes, fingerprint(pa.chunked_array([keys])), Faults())
+    made = {function: {"module": "labeling_functions.orders", "identity": "ab"} for function in FUNCTIONS}
+    write_json(root / "data/votes/fraud.manifest.json", {"task": "fraud", "functions": made})
+
+
+def project(root: Path, settings: str, *months: str, **how: Any) -> Path:
+    """A project of orders with votes on some months."""
+    write(root / "params.yaml", ORDERS)
+    write(root / "dvc.yaml", "stages: {}\n")
+    lines = [f'{name} = threshold("{name}", 1, "amount", above=1, why="Made.")' for name in FUNCTIONS]
+    write(root / "labeling_functions/orders.py", "\n".join(["from weakfish.rules import threshold", "", *lines, ""]))
+    replace(root / "params.yaml", "method: snorkel", f"method: snorkel{', ' if settings else ''}{settings}")
+    for name in months or MONTHS[:2]:
+        write_month(root, name, **how)
+    return root
+
+
+ON = "reader: on, reads: [note]"
+
+
+def labels(root: Path) -> dict[str, bytes]:
+    label(Project(root))
+    return contents(root / "data/labels")
+
+
+def manifest(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((root / "data/labels/fraud.manifest.json").read_text())
+    return found
+
+
+def rows(root: Path) -> dict[str, npt.NDArray[Any]]:
+    """The columns of the labels."""
+    table = read_table(root / "data/labels/fraud")
+    return {name: np.array(table[name].to_pylist()) for name in table.column_names}
+
+
+def test_rows_without_votes_get_labels_that_rest_on_what_they_say(tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", ON)
+    labels(root)
+    found = rows(root)
+    truth = np.concatenate([truth_of(name, 240) for name in MONTHS[:2]])
+    covered, read = found["covered"], np.arange(len(truth)) % 240 != 0  # the first of a month says nothing
+    expected = np.where(covered & read, "both", np.where(covered, "votes", np.where(read, "row", None)))
+    assert found["rests_on"].tolist() == expected.tolist()
+    assert (found["label"] == None).tolist() == (expected == None).tolist()  # noqa: E711
+    assert 0.3 < (~covered).mean() < 0.6
+    right = found["label"] == np.array(["fine", "fraud"])[truth]
+    assert right[~covered & read].mean() > 0.95
+    plain = project(tmp_path / "plain", "")
+    labels(plain)
+    before = rows(plain)
+    assert right[covered].mean() > (before["label"] == np.array(["fine", "fraud"])[truth])[covered].mean() + 0.03
+    assert "rests_on" not in before
+
+
+def test_without_a_reader_the_bytes_are_those_of_projects_that_know_no_readers(tmp_path: Path) -> None:
+    plain = labels(project(tmp_path / "plain", ""))
+    off = labels(project(tmp_path / "off", "reader: off, reads: [note]"))
+    parquet = [name for name in plain if name.endswith(".parquet")]
+    assert {name: plain[name] for name in parquet} == {name: off[name] for name in parquet}
+    assert plain.keys() == off.keys()
+    assert read_table(tmp_path / "plain/data/labels/fraud").column_names == [
+        *("order_id", "placed_at", "p_fine", "p_fraud", "majority_fine", "majority_fraud", "covered", "n_votes"),
+        "label",
+    ]
+
+
+def test_the_same_input_gives_the_same_bytes_anew_from_the_cache_and_with_any_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = labels(project(tmp_path / "first", ON))
+    assert labels(tmp_path / "first") == first
+    monkeypatch.setattr(label_stage, "WORKERS", 1)
+    monkeypatch.setattr(reading, "AT_ONCE", 50)
+    monkeypatch.setattr(reading, "CHARACTERS_AT_ONCE", 700)
+    monkeypatch.setattr(label_stage, "KEPT", 0)
+    assert labels(project(tmp_path / "again", ON)) == first
+
+
+def test_it_learns_from_rows_by_their_content_whatever_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of the lowest hashes teach where there are too many, in the order of these."""
+    monkeypatch.setattr(reading, "ROWS", 300)
+    root, turned = project(tmp_path / "orders", ON), project(tmp_path / "turned", ON)
+    for file in sorted((turned / "data/events").glob("*.parquet")):
+        order = np.random.default_rng(1).permutation(240)
+        events = read_table(turned / "data/events").filter(
+            pc.starts_with(read_table(turned / "data/events")["order_id"], file.stem)
+        )
+        votes = {
+            function: read_table(turned / f"data/votes/fraud/{function}").to_pydict()["vote"] for function in FUNCTIONS
+        }
+        place = MONTHS.index(file.stem) * 240
+        turned_events = events.take(pa.array(order))
+        for function in FUNCTIONS:
+            own = np.array(votes[function][place : place + 240], np.int8)[order]
+            print_of_keys = fingerprint(turned_events["order_id"])
+            write_votes(turned / f"data/votes/fraud/{function}/{file.stem}.parquet", own, print_of_keys, Faults())
+        write_partition(turned / "data/events", file.stem, turned_events)
+    labels(root), labels(turned)
+    readers = [manifest(at)["models"][0]["reader"]["sha256"] for at in (root, turned)]
+    assert readers[0] == readers[1]
+    ours, theirs = rows(root), rows(turned)
+    by_key = dict(zip(ours["order_id"], ours["p_fraud"], strict=True))
+    assert [by_key[key] for key in theirs["order_id"]] == theirs["p_fraud"].tolist()
+
+
+def test_what_is_published_is_votes_times_what_the_reader_of_others_says(tmp_path: Path) -> None:
+    root, plain = project(tmp_path / "orders", ON), project(tmp_path / "plain", "")
+    labels(root), labels(plain)
+    made = manifest(root)["models"][0]["reader"]
+    file = root / "data/labels" / made["file"]
+    assert made["sha256"] == sha256(file)
+    assert (made["columns"], made["used"]) == (["note"], True)
+    reader = Reader.from_bytes(file.read_bytes())
+    assert (made["power"], made["gain"], made["share"]) == (reader.power, reader.gain, reader.share.tolist())
+    notes = read_table(root / "data/events")["note"].to_pylist()
+    said = reader.log_odds(word_counts([notes]), folds_of(hashes_of([notes])))
+    by_votes = np.stack([rows(plain)[f"p_{name}"] for name in ("fine", "fraud")], axis=1)
+    both = normalized(np.log(by_votes) + said)
+    read = np.array(notes) != ""
+    assert np.abs(rows(root)["p_fraud"] - both[:, 1])[read].max() < 1e-12
+    assert np.array_equal(rows(root)["p_fraud"][~read], by_votes[~read][:, 1])
+
+
+def test_no_row_is_judged_by_what_learned_from_its_own_votes(tmp_path: Path) -> None:
+    """Votes on a part of the contents turn around, and the model that reads that part stays as it was."""
+    root, turned = project(tmp_path / "orders", ON), project(tmp_path / "turned", ON)
+    notes = read_table(root / "data/events")["note"].to_pylist()
+    mine = folds_of(hashes_of([notes])) == 0
+    for place, name in enumerate(MONTHS[:2]):
+        keys = read_table(turned / "data/events")["order_id"].slice(place * 240, 240)
+        for function in FUNCTIONS:
+            votes = read_table(turned / f"data/votes/fraud/{function}")["vote"].to_numpy()[place * 240 :][:240]
+            own = mine[place * 240 :][:240]
+            votes = np.where(own & (votes >= 0), 1 - votes, votes).astype(np.int8)
+            file = turned / f"data/votes/fraud/{function}/{name}.parquet"
+            write_votes(file, votes, fingerprint(keys), Faults())
+    for at in (root, turned):
+        replace(at / "params.yaml", "method: snorkel", "method: majority")  # whose posteriors need no fit
+        labels(at)
+    ours, theirs = (
+        Reader.from_bytes((at / "data/labels" / manifest(at)["models"][0]["reader"]["file"]).read_bytes())
+        for at in (root, turned)
+    )
+    assert np.array_equal(ours.models[0].weights, theirs.models[0].weights)
+    assert not np.array_equal(ours.models[1].weights, theirs.models[1].weights)
+    assert len(ours.models) == FOLDS
+
+
+def test_monthly_readers_see_no_later_month(tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", f"refit: monthly, {ON}", *MONTHS)
+    before = labels(root)
+    write_month(root, MONTHS[3], covered=0.9, told=False)
+    after = labels(root)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"fraud/2024-04.parquet", "fraud.reader.2024-04.npz", "fraud.manifest.json"}
+    files = [model["reader"]["file"] for model in manifest(root)["models"]]
+    assert files == [f"fraud.reader.{name}.npz" for name in MONTHS]
+
+
+def test_a_month_without_votes_is_labeled_by_reading(tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", f"refit: monthly, {ON}", *MONTHS[:2])
+    write_month(root, MONTHS[2], covered=0)
+    labels(root)
+    found = {name: column[-240:] for name, column in rows(root).items()}
+    assert not found["covered"].any()
+    assert set(found["rests_on"][1:]) == {"row"}
+    right = found["label"] == np.array(["fine", "fraud"])[truth_of(MONTHS[2], 240)]
+    assert right[1:].mean() > 0.9
+
+
+def test_auto_takes_a_reader_that_knows_votes_and_leaves_one_that_does_not(tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", "reader: auto, reads: [note]")
+    labels(root)
+    made = manifest(root)
+    assert made["models"][0]["reader"]["used"]
+    assert made["models"][0]["reader"]["why"] == made["why"][-1]
+    assert "so labels rest on it as well (power " in made["why"][-1]
+    report = json.loads((root / "reports/labeling_functions.json").read_text())
+    assert report["tasks"]["fraud"]["why"] == made["why"]
+    blind = project(tmp_path / "blind", "reader: auto, reads: [note]", told=False)
+    labels(blind)
+    made = manifest(blind)
+    assert not made["models"][0]["reader"]["used"]
+    assert made["why"][-1].endswith("less than 2.0 %, so the labels are those of the votes alone.")
+    plain = project(tmp_path / "plain", "", told=False)
+    labels(plain)
+    assert np.array_equal(rows(plain)["p_fraud"], rows(blind)["p_fraud"])
+    assert set(rows(blind)["rests_on"]) == {"votes", None}
+
+
+def test_where_there_is_nothing_to_learn_votes_stand_alone(tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", "reader: on, reads: [order_id]", MONTHS[0], rows=2, covered=1.0)
+    labels(root)
+    made = manifest(root)
+    assert made["models"][0]["reader"] == {"used": False, "why": made["why"][-1], "columns": ["order_id"]}
+    assert made["why"][-1].startswith("The reader of order_id is left out, so the labels are those of the votes alone.")
+    assert not list((root / "data/labels").glob("*.npz"))
+
+
+def test_numbers_and_booleans_are_read_as_one_word(tmp_path: Path) -> None:
+    values = pa.array([0.0, 1.0, 1.3, 1.5, -1.0, None, float("nan"), float("-inf"), 2.0**-1074])
+    table = pa.table({"n": values, "b": pa.array([True, False, None, *[True] * 6]), "i": pa.array(range(9))})
+    numbers, booleans, whole = reading.Texts.of(table, ["n", "b", "i"]).columns
+    assert numbers == ["zero", "plus3000", "plus3000", "plus3001", "minus3000", "", "", "minusinfinite", "plus852"]
+    assert booleans[:3] == ["true", "false", ""]
+    assert (whole[0], whole[1], whole[4], whole[8]) == ("zero", "plus3000", "plus3004", "plus3006")
+    root = project(tmp_path / "orders", "reader: auto, reads: [amount, paid]", told=False)
+    labels(root)
+    found = rows(root)
+    truth = np.concatenate([truth_of(name, 240) for name in MONTHS[:2]])
+    right = found["label"] == np.array(["fine", "fraud"])[truth]
+    assert right[~found["covered"]].mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("reader: auto", "reader: auto needs reads, the columns of the events that it reads; add them"),
+        ("reader: on, reads: []", "reader: on needs reads"),
+        ("reader: maybe, reads: [note]", "reader cannot be used"),
+        ("reader: on, reads: [note, note]", "reads must name each column once"),
+        ("reader: on, reads: [text]", "label_models.fraud.reads names 'text', which is not a column of the events"),
+        ("reader: on, reads: [placed_at]", "names 'placed_at', which is timestamp.*a reader reads text, numbers and"),
+    ],
+)
+def test_settings_that_cannot_be_are_said_so_and_old_labels_stay(settings: str, says: str, tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", "reader: off")
+    before = labels(root)
+    replace(root / "params.yaml", "reader: off", settings)
+    with pytest.raises(ParamsError, match=says):
+        label(Project(root))
+    assert contents(root / "data/labels") == before
+
+
+def test_labels_that_features_see_know_no_reader(tmp_path: Path) -> None:
+    known: dict[str, Mapping[str, bytes]] = {}
+    for name, settings in (("plain", ""), ("read", ON)):
+        root = project(tmp_path / name, settings, *MONTHS[:3])
+        labels(root)
+        assert write_known_labels(Project(root), "fraud", root / "known") > 200
+        known[name] = contents(root / "known")
+    assert known["plain"] == known["read"]
+
+
+@pytest.mark.parametrize("method", ["snorkel", "hyper", "majority", "dawid-skene", "naive-bayes"])
+def test_an_explanation_adds_up_to_the_published_probability(method: str, tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", "reader: on, reads: [note, amount]")
+    replace(root / "params.yaml", "method: snorkel", f"method: {method}")
+    labels(root)
+    found = rows(root)
+    for kind in ("both", "row", "votes"):
+        if kind not in found["rests_on"]:
+            continue
+        place = found["rests_on"].tolist().index(kind)
+        told = explain(Project(root), "fraud", found["order_id"][place])
+        parts = [function["log_odds"] for function in told["functions"]]
+        parts = [told["together"]] if told["together"] else parts
+        total = sum(part["fraud"] for part in [told["prior"], told["reader"]["log_odds"], *parts])
+        assert 1 / (1 + np.exp(-total)) == pytest.approx(found["p_fraud"][place], abs=1e-9)
+        assert (told["rests_on"], told["label"]) == (kind, found["label"][place])
+        words = told["reader"]["words"]
+        assert len(words) == 5
+        assert {each["column"] for each in words} == {"note", "amount"}
+
+
+def test_an_explanation_names_the_words_that_carried_it(tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", ON)
+    labels(root)
+    found = rows(root)
+    place = found["rests_on"].tolist().index("row")
+    told = explain(Project(root), "fraud", found["order_id"][place])
+    topic = TOPICS[1] if found["label"][place] == "fraud" else TOPICS[0]
+    sign = 1 if found["label"][place] == "fraud" else -1
+    heaviest = told["reader"]["words"][0]
+    assert heaviest["word"] in topic
+    assert sign * heaviest["log_odds"]["fraud"] > 0
+    text = StringIO()
+    print_explanation(told, text)
+    shown = " ".join(text.getvalue().split())
+    assert "no labeling function votes on it, the label rests on what it says" in shown
+    assert "(the reader of the row)" in shown
+    assert f"Words that the reader goes by, for fraud against fine: {heaviest['word']!r} in note (" in shown
+    reader = root / "data/labels" / told["reader"]["file"]
+    reader.write_bytes(reader.read_bytes() + b" ")
+    with pytest.raises(TableError, match="is not the reader that the manifest of the labels names"):
+        explain(Project(root), "fraud", found["order_id"][place])
