@@ -28,7 +28,7 @@ def print_explanation(found: dict[str, Any], file: TextIO | None = None) -> None
     out = console(file or sys.stdout)
     out.print(Text(_headline(found), "bold"))
     out.print(Text(_method(found)))
-    if found["covered"]:
+    if found["label"] is not None:
         out.print(_weights(found))
     for line in _notes(found) + _origin(found):
         out.print(Text(line))
@@ -52,8 +52,9 @@ def grid(titles: Sequence[str], *, right: Sequence[str] = (), fold: Sequence[str
 
 def _headline(found: dict[str, Any]) -> str:
     about, shares = f"{found['key']} ({found['time'] or 'undated'}), task {found['task']}", found["probabilities"]
-    if found["covered"]:
-        return f"{about}: {found['label']} ({_shares(shares)})"
+    if found["label"] is not None:
+        unvoted = "" if found["covered"] else "; no labeling function votes on it, the label rests on what it says"
+        return f"{about}: {found['label']} ({_shares(shares)}){unvoted}"
     return (
         f"{about}: uncovered, no labeling function votes on it. Its probabilities are the class balance "
         f"({_shares(shares)})."
@@ -61,7 +62,7 @@ def _headline(found: dict[str, Any]) -> str:
 
 
 def _method(found: dict[str, Any]) -> str:
-    if not found["covered"]:
+    if found["label"] is None:
         return "It has no label: do not use the class balance as one."
     if found["prior"] is None:
         votes = {name: number for name, number in found["votes"].items() if number or len(found["classes"]) <= SHOWN}
@@ -95,15 +96,19 @@ def _weights(found: dict[str, Any]) -> Table:
         prior = (_odds(_between(found["prior"], pair)) for pair in pairs.values())
         total = (_odds(sum(_between(part, pair) for part in parts)) for pair in pairs.values())
         table.add_row(Text("(class balance)"), "", *prior, "")
+        if found["reader"]:
+            read = (_odds(_between(found["reader"]["log_odds"], pair)) for pair in pairs.values())
+            table.add_row(Text("(the reader of the row)"), "", *read, "")
         table.add_row(Text("together", "bold"), "", *total, "")
     return table
 
 
 def _parts(found: dict[str, Any]) -> list[dict[str, float]]:
-    """What the votes add to the log odds: each its own, or all together where the method weighs them so."""
+    """What votes add to the log odds, each its own or all together as the method weighs them, and what reading adds."""
+    read = [found["reader"]["log_odds"]] if found["reader"] else []
     if found["together"]:
-        return [found["together"]]
-    return [function["log_odds"] for function in found["functions"]]
+        return [found["together"], *read]
+    return [*(function["log_odds"] for function in found["functions"]), *read]
 
 
 def _pairs(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -159,6 +164,13 @@ def _notes(found: dict[str, Any]) -> list[str]:
     silent = [each["name"] for each in functions if each["vote"] is None and not each["failed"]]
     if silent and found["covered"]:
         lines.append(f"Abstained: {', '.join(silent)}.")
+    if found["reader"] and found["reader"]["words"]:
+        pair = next(iter(_pairs(found).values()))
+        words = (
+            f"{each['word']!r} in {each['column']} ({_between(each['log_odds'], pair):+.2f})"
+            for each in found["reader"]["words"]
+        )
+        lines.append(f"Words that the reader goes by, for {pair[0]} against {pair[1]}: {', '.join(words)}.")
     return lines
 
 
@@ -184,6 +196,7 @@ def _setting(value: Any) -> str:
 
 KINDS = {
     "events": "the events changed",
+    "reader": "the reader, which learned anew",
     "several": "several edits together",
     "refit": "refit of the label model",
 }

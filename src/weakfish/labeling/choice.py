@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -36,6 +36,7 @@ from weakfish.labeling.label_model import (
     refuse_no_votes,
     winners,
 )
+from weakfish.labeling.reader import joined
 from weakfish.labeling.signals import Copy, FitSignals, copies, held_out, signals, unexplained_where_both
 from weakfish.labeling.tally import VoteTally
 from weakfish.labeling.vote_pairs import Counts
@@ -333,6 +334,8 @@ class Maker:
         Those that it labels.
     seed : int
         Decides ties.
+    reader : dict
+        What the manifest says of the reader that labels rest on as well; empty where there is none.
     """
 
     model: Model
@@ -340,15 +343,24 @@ class Maker:
     method: str
     partitions: list[str]
     seed: int
+    reader: dict[str, Any] = field(default_factory=dict)
 
     def probabilities(self, votes: Votes) -> Probabilities:
         """The probabilities that votes (rows, functions) get, (rows, classes)."""
         return probabilities_by(self.method, self.model, votes)
 
-    def labels(self, votes: Votes, keys: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-        """The class of each row as a position, `ABSTAIN` where no function votes."""
-        chosen = decide(self.probabilities(votes), keys, self.seed)
-        chosen[~covered(votes)] = ABSTAIN
+    def labels(
+        self, votes: Votes, keys: pa.ChunkedArray, said: tuple[Floats, npt.NDArray[np.bool_]] | None = None
+    ) -> npt.NDArray[np.int64]:
+        """The class of each row as a position, `ABSTAIN` where nothing is known.
+
+        ``said`` is what a reader adds (rows, classes), and of which rows it knows anything; without it, votes decide.
+        """
+        probabilities, known = self.probabilities(votes), covered(votes)
+        if said is not None:
+            probabilities, known = joined(probabilities, said[0]), known | said[1]
+        chosen = decide(probabilities, keys, self.seed)
+        chosen[~known] = ABSTAIN
         return chosen
 
     def to_json(self) -> dict[str, Any]:
@@ -366,6 +378,7 @@ def makers_of(manifest: LabelsManifest) -> list[Maker]:
             entry.get("method", manifest.method),
             list(entry["partitions"]),
             seed,
+            entry["reader"] if entry.get("reader", {}).get("used") else {},
         )
         for entry in manifest.models
         if "functions" in entry

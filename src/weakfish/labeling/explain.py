@@ -17,13 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.manifests import LabelsManifest, Made, parse_manifest, read_manifest
-from weakfish.contracts.tables import open_partition, partitions, read_partition
+from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, FINGERPRINT, Votes, fingerprint, read_votes
 from weakfish.errors import TableError, UserError
 from weakfish.labeling.choice import HYPER, MAJORITY, SNORKEL, Maker, maker_of, makers_of
 from weakfish.labeling.label_model import FittedModel, once
 from weakfish.labeling.matrix import votes_of
+from weakfish.labeling.reader import Reader, joined, log_of
+from weakfish.labeling.reading import TOLD, Told, added, read_rows, reader_in, reader_of
 from weakfish.project.dvc import Revision
+from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
 
 TOLERANCE = 1e-12
@@ -55,12 +58,18 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
     stored = np.array([row[f"p_{name}"] for name in classes])
     counted = once(votes[None], maker.model.as_one)[0]
     made, odds, together = maker.probabilities(votes[None])[0], None, None
-    if maker.method == HYPER:
+    if maker.method == HYPER or (maker.method == MAJORITY and maker.reader):
         prior, whole = _against_first(np.stack([maker.model.class_balance, made]))
         odds, together = np.stack([prior]), whole - prior
     elif isinstance(maker.model, FittedModel) and maker.method != MAJORITY:
         odds = log_odds(maker.model, counted)
-        made = from_log_odds(odds)
+        made = made if maker.reader else from_log_odds(odds)
+    told = None
+    if maker.reader:
+        columns = maker.reader["columns"]
+        texts = read_rows(project, partition, columns, np.array([position]))
+        told = Told.of(reader_of(project, maker.reader), columns, texts)
+        made = joined(made, told.added)
     if np.abs(made - stored).max() > TOLERANCE:
         raise TableError(
             f"The probabilities of {key!r} in data/labels/{task} are not those that data/votes and the manifest make; "
@@ -82,6 +91,7 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
         "time": time.isoformat() if time is not None else None,
         "label": row["label"],
         "covered": row["covered"],
+        "rests_on": row.get("rests_on", "votes" if row["covered"] else None),
         "method": maker.method,
         "why": list(manifest.why),
         "events": {"partition": partition, "sha256": manifest.events[partition]},
@@ -94,6 +104,15 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
         "class_balance": dict(zip(classes, map(float, maker.model.class_balance), strict=True)),
         "prior": added(0),
         "together": named(together),
+        "reader": told
+        and {
+            **{name: maker.reader[name] for name in ("columns", "power", "gain", "file", "sha256")},
+            "log_odds": named(told.added - told.added[0]),
+            "words": [
+                {"column": column, "word": word, "log_odds": named(added - added[0])}
+                for column, word, added in told.words[:TOLD]
+            ],
+        },
         "functions": [
             {
                 "name": name,
@@ -151,7 +170,7 @@ def log_odds(model: FittedModel, votes: Votes) -> LogOdds:
 
 def _against_first(shares: LogOdds) -> LogOdds:
     """The log odds of each class against the first."""
-    logs = np.log(shares)
+    logs = log_of(shares)
     against_first: LogOdds = logs - logs[:, :1]
     return against_first
 
@@ -168,7 +187,7 @@ def from_log_odds(parts: LogOdds) -> LogOdds:
 class Cause:
     """Why labels moved: the kind, and the functions of which one (``function``) or each (``any``) explains it alone."""
 
-    kind: Literal["function", "any", "events", "several", "refit"]
+    kind: Literal["function", "any", "events", "reader", "several", "refit"]
     functions: tuple[str, ...] = ()
 
 
@@ -187,15 +206,26 @@ class Edits:
         return Edits(changed, sorted(set(new) - set(old)), sorted(set(old) - set(new)))
 
 
+Said = tuple[LogOdds, npt.NDArray[np.bool_]] | None
+"""What a reader adds to the logarithms of rows (rows, classes), and of which rows it knows anything; None without."""
+
+
 def causes(
-    old: Maker, new: Maker, votes: tuple[Votes, Votes], keys: pa.ChunkedArray, labels: Positions, edits: Edits
+    old: Maker,
+    new: Maker,
+    votes: tuple[Votes, Votes],
+    keys: pa.ChunkedArray,
+    labels: Positions,
+    edits: Edits,
+    said: tuple[Said, Said] = (None, None),
 ) -> list[Cause]:
     """The cause of each row's new label: the old votes with one function's column replaced, labelled by the old model.
 
     A function whose new votes alone give the new label is its cause. An added function brings the estimates that the
     new model has of it, since the old one has none; a removed one abstains. Votes that changed though their function
-    did not are the events' doing. What only the edits together give, or edits and events, is "several"; the rest is
-    the "refit".
+    did not are the events' doing, as is what the old reader makes of new events. What the new reader gives by the old
+    votes is the reader's. What only the edits together give, or edits and events, is "several"; the rest is the
+    "refit".
 
     Parameters
     ----------
@@ -207,6 +237,8 @@ def causes(
         The rows' keys, which decide ties.
     labels
         The new labels, positions or `ABSTAIN`.
+    said
+        What the old reader says of the rows as they are now, and the new one.
     """
     model = old.model.extended(new.model, [new.names.index(name) for name in edits.added])
     maker = replace(old, model=model, names=[*old.names, *edits.added])
@@ -217,25 +249,27 @@ def causes(
         if name in new.names:
             after[:, place] = votes[1][:, new.names.index(name)]
 
-    def gives(names: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Where the new votes of ``names`` among the old votes of the others give the new label."""
+    def gives(names: Sequence[str], said: Said = said[0]) -> npt.NDArray[np.bool_]:
+        """Where the new votes of ``names`` among the old votes of the others, and a reader, give the new label."""
         mixed = before.copy()
         columns = [maker.names.index(name) for name in names]
         mixed[:, columns] = after[:, columns]
-        found: npt.NDArray[np.bool_] = maker.labels(mixed, keys) == labels
+        found: npt.NDArray[np.bool_] = maker.labels(mixed, keys, said) == labels
         return found
 
     edited = [*edits.changed, *edits.added, *edits.removed]
     alone = {name: gives([name]) for name in sorted(edited)}
     by_events = gives([name for name in maker.names if name not in edited])
-    together = gives(edited) | gives(maker.names)
+    by_reader = gives([], said[1])
+    together = gives(edited) | gives(maker.names) | gives(maker.names, said[1])
     found = []
     for row in range(len(labels)):
         names = tuple(name for name, holds in alone.items() if holds[row])
         if names:
             found.append(Cause("function" if len(names) == 1 else "any", names))
         else:
-            found.append(Cause("events" if by_events[row] else "several" if together[row] else "refit"))
+            kinds: dict[Any, Any] = {"events": by_events, "reader": by_reader, "several": together}
+            found.append(Cause(next((kind for kind, holds in kinds.items() if holds[row]), "refit")))
     return found
 
 
@@ -287,6 +321,7 @@ class _Diff:
         elif self.old.classes != self.new.classes:
             self.unknown = OTHER_CLASSES.format(side=revision.name)
         self.edits = None if self.unknown else Edits.between(self.old.functions, self.new.functions)
+        self.readers: dict[str, Reader] = {}
         self.counts, self.examples = Counter[Group](), defaultdict[Group, list[Any]](list)
         self.rows = {"old": 0, "new": 0}
 
@@ -296,7 +331,8 @@ class _Diff:
         before = self.revision.partitions(f"labels/{self.task}")
         for partition in sorted({*before, *files}):
             self._compare(partition, partition in before, partition in files)
-        old, new = self.old.settings["label_model"], self.new.settings["label_model"]
+        usual = LabelModelParams().model_dump(mode="json")  # settings that an earlier version did not have
+        old, new = (usual | side.settings["label_model"] for side in (self.old, self.new))
         moved = Counter[str]()
         for (change, *_), count in self.counts.items():
             moved[change] += count
@@ -368,7 +404,24 @@ class _Diff:
         voted = votes_of(self.project, self.task, after.names, partition)
         voted.check(fingerprint(new.keys))
         votes = (self._old_votes(partition, before.names, old.keys)[rows], voted.votes[new_rows])
-        return causes(before, after, votes, old.keys.take(pa.array(rows)), new.labels[new_rows], self.edits)
+        said = (self._said(before, partition, new_rows, old=True), self._said(after, partition, new_rows))
+        return causes(before, after, votes, old.keys.take(pa.array(rows)), new.labels[new_rows], self.edits, said)
+
+    def _said(self, maker: Maker, partition: str, rows: Positions, *, old: bool = False) -> Said:
+        """What the reader of either side says of rows of the work tree's events; of columns that are gone nothing."""
+        made = maker.reader
+        events = self.project.table("events")
+        if not made or not set(made["columns"]) <= set(schema_of(events).names):
+            return None
+        if made["sha256"] not in self.readers:
+            path = f"labels/{made['file']}"
+            self.readers[made["sha256"]] = (
+                reader_in(made, self.revision.bytes(path), f"data/{path} at {self.revision.name}")
+                if old
+                else reader_of(self.project, made)
+            )
+        texts = read_rows(self.project, partition, made["columns"], rows)
+        return added(self.readers[made["sha256"]], texts)
 
     def _old_votes(self, partition: str, names: Sequence[str], keys: pa.ChunkedArray) -> Votes:
         expected, columns = fingerprint(keys), []

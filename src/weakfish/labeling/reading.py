@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.figures import percent
-from weakfish.contracts.tables import open_partition, partitions, schema_of
-from weakfish.errors import ParamsError
+from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
+from weakfish.errors import ParamsError, TableError
 from weakfish.labeling import learning
 from weakfish.labeling.label_model import BATCH, Probabilities
 from weakfish.labeling.learning import Floats, NothingToLearn, word_counts
@@ -353,6 +353,30 @@ def labels_of(votes: Probabilities, covered: Bools, texts: Texts, settings: Labe
         return votes, covered
     more, known = added(read.reader, texts)
     return joined(votes, more), covered | known
+
+
+def reader_in(made: Mapping[str, Any], content: bytes, where: str) -> Reader:
+    """The reader of which a manifest says ``made``; raises `TableError` unless ``content`` is that one."""
+    if hashlib.sha256(content).hexdigest() != made["sha256"]:
+        raise TableError(f"{where} is not the reader that the manifest of the labels names; run `dvc repro label`.")
+    return Reader.from_bytes(content)
+
+
+def reader_of(project: Project, made: Mapping[str, Any]) -> Reader:
+    """The reader of which the manifest of the labels says ``made``; raises `TableError` where it is not there."""
+    file = project.table("labels") / made["file"]
+    try:
+        return reader_in(made, file.read_bytes(), str(file))
+    except FileNotFoundError as error:
+        raise TableError(
+            f"{file}, which read the events for their labels, is missing; run `dvc repro label`."
+        ) from error
+
+
+def read_rows(project: Project, partition: str, columns: Sequence[str], rows: Ints) -> Texts:
+    """What a reader of these columns reads of some rows of the events."""
+    table = read_partition(project.table("events") / f"{partition}.parquet", columns)
+    return Texts.of(table.take(pa.array(rows)), columns)
 
 
 @dataclass(frozen=True)
