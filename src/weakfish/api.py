@@ -179,7 +179,8 @@ class OpenProject:
         """The labels of a task; one row per event.
 
         Columns: the events' key and time, ``p_<class>`` (they add up to 1), ``label`` (null where no class leads),
-        ``covered`` (whether a labeling function voted) and ``n_votes``.
+        ``covered`` (whether a labeling function voted) and ``n_votes``; with a reader ``rests_on`` (``votes``, ``row``
+        or ``both``, null where there is no label).
 
         Raises
         ------

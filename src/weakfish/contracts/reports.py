@@ -153,12 +153,13 @@ class SignalsReport:
 
 @dataclass(frozen=True)
 class TaskLabels:
-    """One task of ``reports/labeling_functions.json``."""
+    """One task of ``reports/labeling_functions.json``; ``labelled`` are rows with a label, earlier those covered."""
 
     classes: Sequence[str] = ()
     class_balance: Mapping[str, Number] = field(default_factory=dict)
     rows: int | None = None
     covered: int | None = None
+    labelled: int | None = None
     method: Literal["majority", "snorkel", "hyper", "naive-bayes", "dawid-skene"] | None = None
     why: Sequence[str] = ()
     signals: SignalsReport | None = None

@@ -15,6 +15,7 @@ from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
 from weakfish.labeling.matrix import read_label_matrix
+from weakfish.labeling.reading import Texts
 from weakfish.project.paths import Project
 
 MICROSECONDS = 86_400_000_000
@@ -30,7 +31,7 @@ class Aligned:
     classes, functions : list of str
     votes : numpy.ndarray, int8, (rows, functions)
     published : Predictions
-        The label model's, as they stand in ``data/labels``.
+        The labels, as they stand in ``data/labels``; rows that have one count as covered.
     dev, test : numpy.ndarray, int64, (rows,)
         Gold labels of either part, `UNKNOWN` for all other rows.
     earlier : numpy.ndarray, bool, (rows,)
@@ -43,6 +44,8 @@ class Aligned:
         One list per column of text, of which there may be none; missing text is empty.
     features : numpy.ndarray, float64, (rows, features), or None
         The task's training set as numbers, see `numbers`; None where there is none, or none with features.
+    read : Texts or None
+        What the reader of the labels reads; None without one.
     """
 
     classes: list[str]
@@ -56,6 +59,7 @@ class Aligned:
     partitions: list[str]
     texts: list[list[str]]
     features: Floats | None = None
+    read: Texts | None = None
 
 
 def read_inputs(project: Project, task: str) -> Aligned:
@@ -76,12 +80,17 @@ def read_inputs(project: Project, task: str) -> Aligned:
             raise TableError(
                 f"Column {name} of the events is {events[name].type}, not text; correct evaluate.text in params.yaml."
             )
-    labels = _of_same_events(project, f"labels/{task}", matrix.keys, "label", [key, "covered", *shares])
+    reads, rests = project.task(task).label_model, ["rests_on"]
+    if reads.reader == "off":
+        rests = []
+    names = [key, "covered", *shares, *rests]
+    labels = _of_same_events(project, f"labels/{task}", matrix.keys, "label", names)
+    known_of = pc.is_valid(labels["rests_on"]) if rests else labels["covered"]
     probabilities: Floats = np.stack([labels[name].to_numpy() for name in shares], axis=1)
     features = None
     if any(project.table(f"training/{task}").glob("*.parquet")):
         rows = _of_same_events(project, f"training/{task}", matrix.keys, "training_set")
-        known = rows.drop_columns([key, params.events.time, *shares, "covered", "n_votes"])
+        known = rows.drop_columns([key, params.events.time, *shares, "covered", "n_votes", *rests])
         features = numbers(known) if known.num_columns else None
     late = in_test(params.gold, matrix.keys, matrix.times)
     since_1970 = matrix.times.cast(pa.int64())
@@ -90,7 +99,7 @@ def read_inputs(project: Project, task: str) -> Aligned:
         classes=classes,
         functions=matrix.names,
         votes=matrix.votes,
-        published=Predictions(probabilities, labels["covered"].to_numpy()),
+        published=Predictions(probabilities, known_of.to_numpy()),
         dev=gold_labels(folder(project, task, "dev"), key, matrix.keys, classes),
         test=gold_labels(folder(project, task, "test"), key, matrix.keys, classes),
         earlier=pc.equal(late, False).fill_null(False).to_numpy(),
@@ -98,6 +107,7 @@ def read_inputs(project: Project, task: str) -> Aligned:
         partitions=partition_names(matrix.times, params.events.partition).to_pylist(),
         texts=[pc.fill_null(events[name], "").to_pylist() for name in params.evaluate.text],
         features=features,
+        read=Texts.of(read_table(project.table("events"), reads.reads), reads.reads) if rests else None,
     )
 
 

@@ -16,6 +16,7 @@ from weakfish.evaluation.measures import FLOOR, Bools, Floats, Predictions, Supp
 from weakfish.labeling.choice import learn
 from weakfish.labeling.label_model import covered
 from weakfish.labeling.learning import NothingToLearn, WordFeatures, fit_predict, word_counts
+from weakfish.labeling.reading import labels_of
 from weakfish.project.params import TaskParams
 
 BySeed = dict[int, Predictions]
@@ -23,10 +24,21 @@ BySeed = dict[int, Predictions]
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Votes on rows to learn from and on new rows, and by seed the probabilities of their classes by a label model."""
+    """What is known of rows to learn from without gold.
+
+    Attributes
+    ----------
+    votes
+        On covered rows to learn from, and on covered new rows.
+    by_seed
+        Probabilities of both by a label model, by its seed.
+    taught
+        Probabilities of all rows to learn from, by votes and reader where there is one.
+    """
 
     votes: tuple[Votes, Votes]
     by_seed: Mapping[int, tuple[Floats, Floats]]
+    taught: Mapping[int, Floats]
 
 
 EXAMPLES = 100_000
@@ -45,11 +57,14 @@ def vote_shares(votes: Votes, cardinality: int) -> Predictions:
 
 
 def label_models(inputs: Aligned, task: TaskParams, seeds: Sequence[int]) -> BySeed:
-    """The label model on all rows: as published for the pipeline's seed, fitted anew on the same votes for others."""
+    """The labels of all rows: as published for the pipeline's seed, made anew of the same votes and rows for others."""
     votes, published = inputs.votes, task.label_model.seed
 
     def again(seed: int) -> Predictions:
-        return Predictions(learn(votes, task, seed).probabilities(votes), covered(votes))
+        found, voted = learn(votes, task, seed).probabilities(votes), covered(votes)
+        if inputs.read is None:
+            return Predictions(found, voted)
+        return Predictions(*labels_of(found, voted, inputs.read, task.label_model, np.arange(len(votes))))
 
     return {seed: inputs.published if seed == published else again(seed) for seed in seeds}
 
@@ -73,7 +88,7 @@ class Classifiers:
 
     def __init__(self, inputs: Aligned, seed: int) -> None:
         self._inputs, self._seed, self._test = inputs, seed, inputs.test != UNKNOWN
-        weak, gold = inputs.earlier & covered(inputs.votes), inputs.dev != UNKNOWN
+        weak, gold = inputs.earlier & inputs.published.covered, inputs.dev != UNKNOWN
         most = EXAMPLES // len(inputs.classes)
         self._weak, self._gold = (sample(rows, most, seed) for rows in (weak, gold))
         whole = np.array_equal(weak, self._weak) and np.array_equal(gold, self._gold)
@@ -90,23 +105,29 @@ class Classifiers:
 
         None where there are none before the split.
 
-        Each seed has a label model of its own, fitted on votes before the split alone, so that nothing later has any
-        part in what is tested.
+        Each seed has a label model and a reader of its own, fitted on votes and rows before the split alone, so that
+        nothing later has any part in what is tested.
         """
-        inputs, rows = self._inputs, self._weak
-        if not rows.any():
+        inputs, voted = self._inputs, covered(self._inputs.votes)
+        if not (self._weak & voted).any():
             return None
-        fitted = {seed: learn(inputs.votes[inputs.earlier], task, seed) for seed in seeds}
-        train, test = inputs.votes[rows], inputs.votes[self._test & covered(inputs.votes)]
-        return SoftLabels(
-            (train, test), {seed: (of.probabilities(train), of.probabilities(test)) for seed, of in fitted.items()}
-        )
+        earlier = np.flatnonzero(inputs.earlier)
+        fitted = {seed: learn(inputs.votes[earlier], task, seed) for seed in seeds}
+        train, test = inputs.votes[self._weak & voted], inputs.votes[self._test & voted]
+        by_seed = {seed: (of.probabilities(train), of.probabilities(test)) for seed, of in fitted.items()}
+        taught = {seed: known for seed, (known, _) in by_seed.items()}
+        if inputs.read is not None:
+            texts, rows = inputs.read.at(earlier), np.flatnonzero(self._weak[earlier])
+            for seed, of in fitted.items():
+                found = of.probabilities(inputs.votes[earlier])
+                taught[seed], _ = labels_of(found, voted[earlier], texts, task.label_model, rows)
+        return SoftLabels((train, test), by_seed, taught)
 
     def on_weak_labels(self, labels: SoftLabels | None) -> dict[str, BySeed | str]:
-        """Trained on soft labels of covered rows before the split."""
+        """Trained on soft labels of the rows before the split that have a label."""
         if labels is None:
             return dict.fromkeys(self._kinds, "No event before the split is covered by a labeling function.")
-        return self._learn(self._weak, {seed: train for seed, (train, _) in labels.by_seed.items()})
+        return self._learn(self._weak, labels.taught)
 
     def on_gold_labels(self, seeds: Sequence[int]) -> dict[str, BySeed | str]:
         """Trained on the gold labels of dev: the ceiling, which needs examples of each class that is measured."""

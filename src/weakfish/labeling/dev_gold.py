@@ -126,8 +126,9 @@ def snapshot(summary: Mapping[str, Any], hashes: Mapping[str, str], labels: Mapp
 
 
 def _sentences(task: str, now: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
-    share = now["covered"] / max(1, now["rows"])
-    yield f"{task}: {now['covered']:,} of {now['rows']:,} rows have a label ({100 * share:.1f} %)."
+    labelled = sum(now["labels"].values())
+    share = labelled / max(1, now["rows"])
+    yield f"{task}: {labelled:,} of {now['rows']:,} rows have a label ({100 * share:.1f} %)."
     if now["dev_rows"]:
         yield f"{task}: on {now['dev_rows']:,} rows of dev gold, {', '.join(_figures(now, before or {}))}."
     else:

@@ -69,7 +69,7 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
         columns = maker.reader["columns"]
         texts = read_rows(project, partition, columns, np.array([position]))
         told = Told.of(reader_of(project, maker.reader), columns, texts)
-        made = joined(made, told.added)
+        made = joined(made[None], told.added[None])[0]
     if np.abs(made - stored).max() > TOLERANCE:
         raise TableError(
             f"The probabilities of {key!r} in data/labels/{task} are not those that data/votes and the manifest make; "

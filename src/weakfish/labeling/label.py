@@ -212,7 +212,8 @@ class _Task:
         judged.result()
         self.fitted.drop_unused()
         why = self._why()
-        return summary(self.settings, self.functions, self.tallies, self.faults, parts, by_one, replace(last, why=why))
+        found = summary(self.settings, self.functions, self.tallies, self.faults, parts, by_one, replace(last, why=why))
+        return found | {"labelled": self.labelled.total()}
 
     def write_readers(self, folder: Path) -> None:
         """Write the readers of all fits into ``folder``."""
@@ -317,7 +318,7 @@ class _Task:
             known = np.zeros_like(seen)
             if said:
                 more, known = _next(said, place, len(classes))
-                posterior = joined(posterior, more)
+                posterior = np.where(known[:, None], joined(posterior, more), posterior)
             table = self._table(place, patterns, events, posterior, seen, known)
             writer = writer or self._writer(folder / f"{partition}.parquet", table.schema)
             writer.write_table(table)

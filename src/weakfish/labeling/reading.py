@@ -334,25 +334,35 @@ def rests_on(covered: Bools, known: Bools) -> pa.Array:
     return pa.array(RESTS).take(pa.array(places, mask=places < 0))
 
 
-def labels_of(votes: Probabilities, covered: Bools, texts: Texts, settings: LabelModelParams) -> Any:
-    """The probabilities of rows by votes and, where the settings have one and it helps, a reader; and what has any.
+def labels_of(
+    votes: Probabilities, covered: Bools, texts: Texts, settings: LabelModelParams, rows: Ints
+) -> tuple[Probabilities, Bools]:
+    """The probabilities of some rows by votes and, where the settings have one and it helps, a reader; which are known.
 
-    ``votes`` are probabilities by the votes (rows, classes), and ``texts`` what the reader reads of the same rows.
+    Parameters
+    ----------
+    votes : (all rows, classes)
+        Probabilities by the votes.
+    covered : (all rows,)
+        Rows with votes, from which the reader learns.
+    texts
+        What is read of all rows.
+    rows : (rows,)
+        Those that are asked for.
     """
-    if settings.reader == "off":
-        return votes, covered
-    contents = Contents.of(texts, np.arange(len(covered))).at(np.flatnonzero(covered))
+    taught = np.flatnonzero(covered)
+    contents = Contents.of(texts.at(taught), taught)
     contents = contents.at(contents.lowest(votes.shape[1]))
-    read = learned(
-        settings,
-        contents.hashes,
-        votes[contents.rows],
-        lambda: texts.at(contents.rows).columns,
-    )
+    read = learned(settings, contents.hashes, votes[contents.rows], lambda: texts.at(contents.rows).columns)
+    found, known = votes[rows], covered[rows]
     if read.reader is None or not read.used:
-        return votes, covered
-    more, known = added(read.reader, texts)
-    return joined(votes, more), covered | known
+        return found, known
+    for start in range(0, len(rows), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        more, own = added(read.reader, texts.at(rows[part]))
+        found[part] = np.where(own[:, None], joined(found[part], more), found[part])
+        known[part] |= own
+    return found, known
 
 
 def reader_in(made: Mapping[str, Any], content: bytes, where: str) -> Reader:

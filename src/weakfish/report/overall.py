@@ -229,7 +229,8 @@ def figures(records: RunRecords) -> Iterator[tuple[str, str, str]]:
     for task in tasks(records)[:2]:
         labels, models = task.labels, task.metrics.models if task.metrics else {}
         if labels and not task.labels_stale and labels.rows:
-            share = percent((labels.covered or 0) / labels.rows)
+            labelled = labels.covered if labels.labelled is None else labels.labelled
+            share = percent((labelled or 0) / labels.rows)
             votes = f"{count(len(labels.functions), 'labeling function')}"
             yield f"of rows have a label of {task.name}", share, votes
         of_labels = models.get("label_model", {}) if not task.metrics_stale else {}

@@ -15,7 +15,7 @@ from weakfish.report.wording import month, short_percent
 LEAST, CHANCE = 0.05, 0.001
 """A change of less is none; nor is one that chance alone brings about so often, in any of a task's comparisons."""
 
-UNCOVERED = "rows without a label"
+UNCOVERED = "rows without a vote"
 
 Rates = Mapping[str, Rate]
 """Of each class its share of labels, and of all rows those without one."""
@@ -84,7 +84,7 @@ def _dated(labels: TaskLabels) -> list[PartitionReport]:
 
 
 def _rates(labels: TaskLabels, parts: Sequence[PartitionReport]) -> Rates:
-    """The share of each class among covered rows (of two classes the last), and that of rows without a label."""
+    """The share of each class among covered rows (of two classes the last), and that of rows without a vote."""
     shown = labels.classes[-1:] if len(labels.classes) == 2 else labels.classes
     rows = sum(part.rows for part in parts)
     covered = min(max(sum(part.covered for part in parts), 0), rows)

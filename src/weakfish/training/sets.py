@@ -47,8 +47,8 @@ def build_training_sets(project: Project) -> None:
     """Write the training set of every task.
 
     ``data/training/<task>``: the events' key and time, ``p_<class>`` (label model) per class, ``covered``, ``n_votes``,
-    then the features as ``<view>__<feature>``, null where nothing was known of the entity at that time. One row per
-    label, by time and key. ``data/training/<task>.manifest.json`` says what made it; see `manifest`.
+    with a reader ``rests_on`` (null where there is no label), then the features as ``<view>__<feature>``, null where
+    nothing was known of the entity at that time. One row per event, by time and key. ``data/training/<task>.manifest.json`` says what made it; see `manifest`.
 
     Raises
     ------
@@ -94,7 +94,7 @@ class LabelledPart:
     Attributes
     ----------
     labels : pyarrow.Table
-        The events' key and time, ``p_<class>`` per class, ``covered`` and ``n_votes``.
+        The events' key and time, ``p_<class>`` per class, ``covered``, ``n_votes``, and with a reader ``rests_on``.
     asked : pyarrow.Table
         ``event_timestamp`` (UTC, microseconds), entity keys and request-time columns: what features are asked for.
     """
@@ -116,6 +116,8 @@ def spine(project: Project, task: str, columns: list[str]) -> Iterator[list[Labe
     """
     key, time = project.params.events.key, project.params.events.time
     of_label = [key, time, *(f"p_{name}" for name in project.task(task).classes), "covered", "n_votes"]
+    if project.task(task).label_model.reader != "off":
+        of_label.append("rests_on")
     labelled, known = partitions(project.table(f"labels/{task}")), partitions(project.table("events"))
     if odd := sorted(labelled.keys() ^ known.keys()):
         raise TableError(
