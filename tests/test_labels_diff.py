@@ -218,3 +218,35 @@ def test_flips_of_labels_in_the_older_form_are_counted_without_causes(edited: Pa
     assert found["flipped"] == 1
     assert "are in an older format" in found["causes_unknown"]
     assert len(moved["appeared", None, "fraud"]["examples"]) == EXAMPLES < moved["appeared", None, "fraud"]["count"]
+
+
+def test_what_the_new_reader_makes_of_old_votes_is_the_readers_doing() -> None:
+    made, nothing = maker("abc", [0.7, 0.7, 0.7]), np.zeros((3, 2))
+    none, said = np.zeros(3, bool), np.array([[0.0, 3.0]] * 3)
+    keys, votes = pa.chunked_array([["k0", "k1", "k2"]]), np.array([[0, -1, -1], [-1] * 3, [0, -1, -1]], np.int8)
+    now = votes.copy()
+    now[2, 0] = 1
+    edits, labels = Edits(["a"], [], []), np.array([FRAUD, FRAUD, FRAUD])
+    found = causes(made, made, (votes, now), keys, labels, edits, ((nothing, none), (said, ~none)))
+    assert found == [Cause("reader"), Cause("reader"), Cause("function", ("a",))]
+    found = causes(made, made, (votes, votes), keys, np.array([FINE, NOBODY, FINE]), edits, ((said, ~none), None))
+    assert found == [Cause("reader")] * 3
+
+
+def test_a_reader_that_is_new_or_has_learned_anew_is_named(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "orders")
+    params = root / "params.yaml"
+    params.write_text(
+        params.read_text().replace("method: snorkel", "method: snorkel, reader: on, reads: [note, amount]")
+    )
+    repro(root)
+    found = diff(Project(root), "fraud", "HEAD~1")
+    assert found["settings"] == {"reader": ["off", "on"], "reads": [[], ["note", "amount"]]}
+    appeared = {key: group for group in found["groups"] for key in group["examples"]}["uncovered"]
+    assert (appeared["change"], appeared["cause"]) == ("appeared", {"kind": "reader", "functions": []})
+    params.write_text(params.read_text().replace("reader: on", "reader: off"))
+    repro(root)
+    back = diff(Project(root), "fraud", "HEAD~1")
+    vanished = {key: group for group in back["groups"] for key in group["examples"]}["uncovered"]
+    assert (vanished["change"], vanished["cause"]["kind"]) == ("vanished", "reader")
+    assert "the reader, which learned anew" in weakfish(root, "labels", "diff", "HEAD~1").stdout

@@ -14,13 +14,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from feast import Entity, ValueType
 from in_process import own_modules
 from projects import ORDERS, contents, replace, write
 
 from weakfish.cli.labels import print_explanation
-from weakfish.contracts.tables import TIME, read_table, write_partition
+from weakfish.contracts.tables import TIME, Part, folder, read_table, write_partition
 from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
 from weakfish.errors import ParamsError, TableError
+from weakfish.evaluation.aligned import read_inputs
+from weakfish.evaluation.classifiers import Classifiers
+from weakfish.evaluation.evaluate import evaluate_task
+from weakfish.feast.definitions import label_view
 from weakfish.features.build import write_known_labels
 from weakfish.files import sha256, write_json
 from weakfish.labeling import label as label_stage
@@ -30,6 +35,7 @@ from weakfish.labeling.label import label
 from weakfish.labeling.learning import word_counts
 from weakfish.labeling.reader import FOLDS, Reader, folds_of, hashes_of, normalized
 from weakfish.project.paths import Project
+from weakfish.training.sets import spine
 
 FUNCTIONS = ("one", "two", "three", "four")
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04")
@@ -373,3 +379,48 @@ def test_what_words_add_and_what_every_row_gets_is_what_the_reader_says(tmp_path
         both = always + sum(own for _, _, own in told.words)
         assert both - both[0] == pytest.approx(told.added - told.added[0], abs=1e-9)
         assert len(told.words) > 5
+
+
+def test_evaluation_judges_and_learns_from_what_is_published(tmp_path: Path) -> None:
+    """Figures are of all labels, and classifiers learn from rows without votes too, by readers of earlier rows."""
+    root = project(tmp_path / "orders", ON)
+    at = Project(root)
+    parts: dict[str, Part] = {MONTHS[0]: "dev", MONTHS[1]: "test"}
+    for name, part in parts.items():
+        keys = pa.array([f"{name}-{number:03}" for number in range(240)])
+        kinds = pa.array(["fine", "fraud"]).take(pa.array(truth_of(name, 240)))
+        write_partition(folder(at, "fraud", part), name, pa.table({"order_id": keys, "label": kinds}))
+    labels(root)
+    found = rows(root)
+    inputs = read_inputs(at, "fraud")
+    labelled = np.array([label is not None for label in found["label"]])
+    assert np.array_equal(inputs.published.covered, labelled)
+    model = evaluate_task(at, "fraud").metrics["models"]
+    assert model["label_model"]["coverage"]["value"] == pytest.approx(labelled[240:].mean(), abs=1e-6)
+    right = found["label"] == np.array(["fine", "fraud"])[np.concatenate([truth_of(name, 240) for name in parts])]
+    assert model["label_model"]["accuracy"]["value"] == pytest.approx(right[240:].mean(), abs=1e-6)
+    weak = Classifiers(inputs, 1)
+    known = weak.soft_labels(at.task("fraud"), [1])
+    assert known is not None
+    assert len(known.taught[1]) == labelled[:240].sum()
+    assert len(known.votes[0]) == found["covered"][:240].sum() < len(known.taught[1])
+    later = np.flatnonzero(~inputs.earlier)
+    inputs.votes[later] = -1
+    for column in inputs.read.columns if inputs.read else []:
+        column[240:] = ["other"] * 240
+    again = Classifiers(inputs, 1).soft_labels(at.task("fraud"), [1])
+    assert again is not None
+    assert np.array_equal(again.taught[1], known.taught[1])
+
+
+def test_training_sets_and_feast_have_what_labels_rest_on(tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", ON)
+    labels(root)
+    batch = next(iter(spine(Project(root), "fraud", ["order_id"])))
+    assert [part.labels.column_names[-1] for part in batch] == ["rests_on"] * 2
+    assert batch[0].labels["rests_on"].to_pylist() == rows(root)["rests_on"][:240].tolist()
+    entity = Entity(name="order", join_keys=["order_id"], value_type=ValueType.STRING)
+    assert "rests_on" in {field.name for field in label_view(Project(root), "fraud", entity).schema}
+    plain = project(tmp_path / "plain", "")
+    labels(plain)
+    assert "rests_on" not in next(iter(spine(Project(plain), "fraud", ["order_id"])))[0].labels.column_names

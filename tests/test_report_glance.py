@@ -225,7 +225,7 @@ def test_rows_that_lost_their_labels_are_a_story_too_and_of_several_classes_the_
     for part in content["tasks"]["fraud"]["by_partition"][4:]:
         part["covered"] = 300
     write(tmp_path, "reports/labeling_functions.json", content)
-    lost = "Labels of fraud changed in May 2023: rows without a label rose from 0 % to 40 %."
+    lost = "Labels of fraud changed in May 2023: rows without a vote rose from 0 % to 40 %."
     assert story(read(tmp_path)) == lost
     content["tasks"]["fraud"]["classes"] = ["fine", "fraud", "odd"]
     for place, part in enumerate(content["tasks"]["fraud"]["by_partition"]):

@@ -88,7 +88,8 @@ class Classifiers:
 
     def __init__(self, inputs: Aligned, seed: int) -> None:
         self._inputs, self._seed, self._test = inputs, seed, inputs.test != UNKNOWN
-        weak, gold = inputs.earlier & inputs.published.covered, inputs.dev != UNKNOWN
+        known = covered(inputs.votes) if inputs.read is None else inputs.published.covered
+        weak, gold = inputs.earlier & known, inputs.dev != UNKNOWN
         most = EXAMPLES // len(inputs.classes)
         self._weak, self._gold = (sample(rows, most, seed) for rows in (weak, gold))
         whole = np.array_equal(weak, self._weak) and np.array_equal(gold, self._gold)

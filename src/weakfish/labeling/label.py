@@ -34,7 +34,7 @@ from weakfish.labeling.learning import Floats
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
 from weakfish.labeling.reader import Bools, Ints, Reader, joined
 from weakfish.labeling.reading import PACKAGES as OF_READERS
-from weakfish.labeling.reading import Contents, Read, Reading, rests_on
+from weakfish.labeling.reading import Read, RowHashes, TaskReader, rests_on
 from weakfish.labeling.tally import VoteTally
 from weakfish.labeling.vote_pairs import Counts
 from weakfish.project.cache import Cache
@@ -179,8 +179,8 @@ class _Task:
         self.kept: dict[str, _Part] = {}
         self.reading = None
         if self.settings.label_model.reader != "off":
-            self.reading = Reading(project, task, self.fitted)
-        self.contents: dict[str, Contents] = {}
+            self.reading = TaskReader(project, task, self.fitted)
+        self.contents: dict[str, RowHashes] = {}
         self.labelled: Counter[str] = Counter()
         names = list(partitions(project.table("events")))
         found = list(pool.map(self._tally, names))

@@ -139,7 +139,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 @dataclass(frozen=True)
-class Contents:
+class RowHashes:
     """Rows by what stands in them: hashes of their content, their characters, and their places in a partition."""
 
     hashes: npt.NDArray[np.uint64]
@@ -147,19 +147,19 @@ class Contents:
     rows: Ints
 
     @classmethod
-    def of(cls, texts: Texts, rows: Ints) -> Contents:
+    def of(cls, texts: Texts, rows: Ints) -> RowHashes:
         """The contents of rows at these places."""
         return cls(texts.hashes, _lengths(texts), rows)
 
-    def at(self, places: Any) -> Contents:
+    def at(self, places: Any) -> RowHashes:
         """Some of them."""
-        return Contents(self.hashes[places], self.characters[places], self.rows[places])
+        return RowHashes(self.hashes[places], self.characters[places], self.rows[places])
 
     @staticmethod
-    def together(parts: Sequence[Contents]) -> Contents:
+    def together(parts: Sequence[RowHashes]) -> RowHashes:
         """Those of all parts, in their order; one at least."""
         fields = ("hashes", "characters", "rows")
-        return Contents(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+        return RowHashes(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
     def lowest(self, classes: int) -> Ints:
         """Where those stand that a reader learns from, in the order of their hashes."""
@@ -218,7 +218,7 @@ class Read:
         return found
 
 
-class Reading:
+class TaskReader:
     """What is read of a task's events."""
 
     def __init__(self, project: Project, task: str, cache: Cache) -> None:
@@ -241,24 +241,24 @@ class Reading:
                 first += number
             start += batch.num_rows
 
-    def contents(self, partition: str, covered: Bools) -> Contents:
+    def contents(self, partition: str, covered: Bools) -> RowHashes:
         """Those of a partition's covered rows (rows,)."""
         nothing = np.zeros(0, np.int64)
-        found = [Contents(nothing.astype(np.uint64), nothing, nothing)]
+        found = [RowHashes(nothing.astype(np.uint64), nothing, nothing)]
         for start, texts in self.texts(partition):
             rows = np.flatnonzero(covered[start : start + len(texts)])
-            found.append(Contents.of(texts.at(rows), rows + start))
-        return Contents.together(found)
+            found.append(RowHashes.of(texts.at(rows), rows + start))
+        return RowHashes.together(found)
 
     def fit(
-        self, contents: Mapping[str, Contents], posterior: Callable[[str, Ints], Probabilities], seen: Sequence[str]
+        self, contents: Mapping[str, RowHashes], posterior: Callable[[str, Ints], Probabilities], seen: Sequence[str]
     ) -> Read:
         """The reader of a fit, which learns from rows of the partitions ``seen``.
 
         ``contents`` are those of covered rows by partition, and ``posterior`` what the votes make of rows of one.
         Which rows teach, and in which order, follows from what stands in them.
         """
-        whole = Contents.together([contents[name] for name in seen])
+        whole = RowHashes.together([contents[name] for name in seen])
         places = np.repeat(np.arange(len(seen)), [len(contents[name].rows) for name in seen])
         taught = whole.lowest(self.classes)
         chosen, places = whole.at(taught), places[taught]
@@ -351,7 +351,7 @@ def labels_of(
         Those that are asked for.
     """
     taught = np.flatnonzero(covered)
-    contents = Contents.of(texts.at(taught), taught)
+    contents = RowHashes.of(texts.at(taught), taught)
     contents = contents.at(contents.lowest(votes.shape[1]))
     read = learned(settings, contents.hashes, votes[contents.rows], lambda: texts.at(contents.rows).columns)
     found, known = votes[rows], covered[rows]

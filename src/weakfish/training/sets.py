@@ -48,7 +48,8 @@ def build_training_sets(project: Project) -> None:
 
     ``data/training/<task>``: the events' key and time, ``p_<class>`` (label model) per class, ``covered``, ``n_votes``,
     with a reader ``rests_on`` (null where there is no label), then the features as ``<view>__<feature>``, null where
-    nothing was known of the entity at that time. One row per event, by time and key. ``data/training/<task>.manifest.json`` says what made it; see `manifest`.
+    nothing was known of the entity at that time. One row per event, by time and key.
+    ``data/training/<task>.manifest.json`` says what made it; see `manifest`.
 
     Raises
     ------
