@@ -33,7 +33,7 @@ from weakfish.contracts.votes_file import Votes
 from weakfish.labeling.choice import learn
 from weakfish.labeling.label_model import covered, winners
 from weakfish.labeling.learning import SoftRegression, WordFeatures, word_counts
-from weakfish.labeling.reader import STRENGTH, fit_reader, folds_of, hashes_of, normalized
+from weakfish.labeling.row_reader import STRENGTH, fit_reader, folds_of, hashes_of, normalized
 from weakfish.project.params import LabelModelParams, TaskParams
 
 METHODS = ("majority", "default", "snorkel", "hyper", "dawid-skene", "naive-bayes", "auto")

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from weakfish.labeling.learning import NothingToLearn, SoftRegression, WordFeatures, word_counts
-from weakfish.labeling.reader import FOLDS, Reader, fit_reader, folds_of, hashes_of, normalized
+from weakfish.labeling.row_reader import FOLDS, RowReader, fit_reader, folds_of, hashes_of, normalized
 
 TOPICS = ["prize money winner claim cash", "meeting agenda minutes report budget"]
 OTHER = "the a of to in on for with at by"
@@ -25,7 +25,7 @@ def texts_of(classes: npt.NDArray[np.int64], seed: int) -> list[str]:
 
 def learned(
     texts: list[str], soft: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
-) -> tuple[Reader, npt.NDArray[np.float64]]:
+) -> tuple[RowReader, npt.NDArray[np.float64]]:
     counts = word_counts([texts])
     folds = folds_of(hashes_of([texts]))
     reader = fit_reader(counts, folds, soft, weights)

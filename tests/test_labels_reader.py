@@ -33,7 +33,7 @@ from weakfish.labeling import reading
 from weakfish.labeling.explain import explain
 from weakfish.labeling.label import label
 from weakfish.labeling.learning import word_counts
-from weakfish.labeling.reader import FOLDS, Reader, folds_of, hashes_of, normalized
+from weakfish.labeling.row_reader import FOLDS, RowReader, folds_of, hashes_of, normalized
 from weakfish.project.paths import Project
 from weakfish.training.sets import spine
 
@@ -193,7 +193,7 @@ def test_what_is_published_is_votes_times_what_the_reader_of_others_says(tmp_pat
     file = root / "data/labels" / made["file"]
     assert made["sha256"] == sha256(file)
     assert (made["columns"], made["used"]) == (["note"], True)
-    reader = Reader.from_bytes(file.read_bytes())
+    reader = RowReader.from_bytes(file.read_bytes())
     assert (made["power"], made["gain"], made["share"]) == (reader.power, reader.gain, reader.share.tolist())
     notes = read_table(root / "data/events")["note"].to_pylist()
     said = reader.log_odds(word_counts([notes]), folds_of(hashes_of([notes])))
@@ -221,7 +221,7 @@ def test_no_row_is_judged_by_what_learned_from_its_own_votes(tmp_path: Path) -> 
         replace(at / "params.yaml", "method: snorkel", "method: majority")  # whose posteriors need no fit
         labels(at)
     ours, theirs = (
-        Reader.from_bytes((at / "data/labels" / manifest(at)["models"][0]["reader"]["file"]).read_bytes())
+        RowReader.from_bytes((at / "data/labels" / manifest(at)["models"][0]["reader"]["file"]).read_bytes())
         for at in (root, turned)
     )
     assert np.array_equal(ours.models[0].weights, theirs.models[0].weights)

@@ -36,7 +36,7 @@ from weakfish.labeling.label_model import (
     refuse_no_votes,
     winners,
 )
-from weakfish.labeling.reader import joined
+from weakfish.labeling.row_reader import joined
 from weakfish.labeling.signals import Copy, FitSignals, copies, held_out, signals, unexplained_where_both
 from weakfish.labeling.tally import VoteTally
 from weakfish.labeling.vote_pairs import Counts

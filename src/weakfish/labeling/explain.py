@@ -23,8 +23,8 @@ from weakfish.errors import TableError, UserError
 from weakfish.labeling.choice import HYPER, MAJORITY, SNORKEL, Maker, maker_of, makers_of
 from weakfish.labeling.label_model import FittedModel, once
 from weakfish.labeling.matrix import votes_of
-from weakfish.labeling.reader import Reader, joined, log_of
 from weakfish.labeling.reading import TOLD, Told, added, read_rows, reader_in, reader_of
+from weakfish.labeling.row_reader import RowReader, joined, log_of
 from weakfish.project.dvc import Revision
 from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
@@ -321,7 +321,7 @@ class _Diff:
         elif self.old.classes != self.new.classes:
             self.unknown = OTHER_CLASSES.format(side=revision.name)
         self.edits = None if self.unknown else Edits.between(self.old.functions, self.new.functions)
-        self.readers: dict[str, Reader] = {}
+        self.readers: dict[str, RowReader] = {}
         self.counts, self.examples = Counter[Group](), defaultdict[Group, list[Any]](list)
         self.rows = {"old": 0, "new": 0}
 

@@ -32,9 +32,9 @@ from weakfish.labeling.dev_gold import DevCounts, compare, decided, dev_labels, 
 from weakfish.labeling.label_model import Patterns, Probabilities, batches, covered, decide, majority
 from weakfish.labeling.learning import Floats
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
-from weakfish.labeling.reader import Bools, Ints, Reader, joined
 from weakfish.labeling.reading import PACKAGES as OF_READERS
 from weakfish.labeling.reading import Read, RowHashes, TaskReader, rests_on
+from weakfish.labeling.row_reader import Bools, Ints, RowReader, joined
 from weakfish.labeling.tally import VoteTally
 from weakfish.labeling.vote_pairs import Counts
 from weakfish.project.cache import Cache
@@ -296,7 +296,7 @@ class _Task:
         known = self.kept.get(partition)
         return _Part.of(votes_of(self.project, self.task, self.names, partition)) if known is None else known
 
-    def _label(self, folder: Path, partition: str, chosen: Chosen, reader: Reader | None) -> _Written:
+    def _label(self, folder: Path, partition: str, chosen: Chosen, reader: RowReader | None) -> _Written:
         """Write the labels of a partition batch by batch; the same votes, rows and models give the same bytes."""
         part = self._part(partition)
         self.kept.pop(partition, None)

@@ -20,13 +20,13 @@ from weakfish.errors import ParamsError, TableError
 from weakfish.labeling import learning
 from weakfish.labeling.label_model import BATCH, Probabilities
 from weakfish.labeling.learning import Floats, NothingToLearn, word_counts
-from weakfish.labeling.reader import (
+from weakfish.labeling.row_reader import (
     FOLDS,
     LEAST_GAIN,
     STRENGTH,
     Bools,
     Ints,
-    Reader,
+    RowReader,
     fit_reader,
     folds_of,
     hashes_of,
@@ -179,7 +179,7 @@ class Read:
 
     Attributes
     ----------
-    reader : Reader or None
+    reader : RowReader or None
         None where there was nothing to learn.
     used : bool
         Whether labels rest on it.
@@ -189,13 +189,13 @@ class Read:
         The reader as a file.
     """
 
-    reader: Reader | None
+    reader: RowReader | None
     used: bool
     why: str
     content: bytes = field(default=b"", repr=False)
 
     @classmethod
-    def of(cls, settings: LabelModelParams, reader: Reader | str, content: bytes = b"") -> Read:
+    def of(cls, settings: LabelModelParams, reader: RowReader | str, content: bytes = b"") -> Read:
         """The reader, or why there is none, and whether it is used by the settings."""
         what = f"The reader of {', '.join(settings.reads)}"
         if isinstance(reader, str):
@@ -282,7 +282,7 @@ class TaskReader:
 
         return learned(self.settings, chosen.hashes, soft, texts, self.cache)
 
-    def added(self, partition: str, reader: Reader) -> Iterator[tuple[int, Floats, Bools]]:
+    def added(self, partition: str, reader: RowReader) -> Iterator[tuple[int, Floats, Bools]]:
         """What reading adds, the place of the first row before it, and which rows have anything that is known."""
         for start, texts in self.texts(partition):
             yield start, *added(reader, texts)
@@ -305,7 +305,7 @@ def learned(
     known = cache.get(key) if cache else None
     if known is not None:
         content = known.to_pybytes()
-        return Read.of(settings, Reader.from_bytes(content), content)
+        return Read.of(settings, RowReader.from_bytes(content), content)
     try:
         reader = fit_reader(word_counts(texts()), folds_of(hashes), soft, np.ones(len(soft)))
     except NothingToLearn as error:
@@ -316,7 +316,7 @@ def learned(
     return Read.of(settings, reader, content)
 
 
-def added(reader: Reader, texts: Texts) -> tuple[Floats, Bools]:
+def added(reader: RowReader, texts: Texts) -> tuple[Floats, Bools]:
     """What reading adds to the logarithm of each class, (rows, classes), and which rows have anything that is known.
 
     To others, which have no word that the reader has learned, it adds nothing.
@@ -365,14 +365,14 @@ def labels_of(
     return found, known
 
 
-def reader_in(made: Mapping[str, Any], content: bytes, where: str) -> Reader:
+def reader_in(made: Mapping[str, Any], content: bytes, where: str) -> RowReader:
     """The reader of which a manifest says ``made``; raises `TableError` unless ``content`` is that one."""
     if hashlib.sha256(content).hexdigest() != made["sha256"]:
         raise TableError(f"{where} is not the reader that the manifest of the labels names; run `dvc repro label`.")
-    return Reader.from_bytes(content)
+    return RowReader.from_bytes(content)
 
 
-def reader_of(project: Project, made: Mapping[str, Any]) -> Reader:
+def reader_of(project: Project, made: Mapping[str, Any]) -> RowReader:
     """The reader of which the manifest of the labels says ``made``; raises `TableError` where it is not there."""
     file = project.table("labels") / made["file"]
     try:
@@ -405,7 +405,7 @@ class Told:
     words: list[tuple[str, str, Floats]]
 
     @classmethod
-    def of(cls, reader: Reader, columns: Sequence[str], texts: Texts) -> Told:
+    def of(cls, reader: RowReader, columns: Sequence[str], texts: Texts) -> Told:
         """What the reader says of a row, given the texts of it alone."""
         from scipy.sparse import diags_array  # type: ignore[import-untyped]
 
@@ -433,7 +433,7 @@ class Told:
         return cls(whole[0], sorted(found, key=lambda each: (-np.ptp(each[2]), each[0], each[1])))
 
 
-def _by_column(reader: Reader) -> list[list[npt.NDArray[np.int64]]]:
+def _by_column(reader: RowReader) -> list[list[npt.NDArray[np.int64]]]:
     """The hash columns of each kind of feature, by column that is read."""
     kept, kinds = reader.features.kept, len(learning.KINDS)
     return [kept[place : place + kinds] for place in range(0, len(kept), kinds)]

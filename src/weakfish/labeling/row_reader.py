@@ -49,7 +49,7 @@ def folds_of(hashes: npt.NDArray[np.uint64]) -> Ints:
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class RowReader:
     """A fitted reader.
 
     Attributes
@@ -96,7 +96,7 @@ class Reader:
         return file.getvalue()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Reader:
+    def from_bytes(cls, content: bytes) -> RowReader:
         """The reader that `to_bytes` wrote; raises `ValueError`, `KeyError` or `OSError` where it is none."""
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             found = dict(file)
@@ -106,7 +106,7 @@ class Reader:
         return cls(features, models, found["share"], float(found["power"]), float(found["gain"]))
 
 
-def fit_reader(counts: Columns, folds: Ints, soft: Floats, weights: Floats) -> Reader:
+def fit_reader(counts: Columns, folds: Ints, soft: Floats, weights: Floats) -> RowReader:
     """A reader of rows with these counts of words, which learns from soft labels.
 
     Parameters
@@ -137,7 +137,7 @@ def fit_reader(counts: Columns, folds: Ints, soft: Floats, weights: Floats) -> R
     share = np.maximum(target.sum(axis=0) / target.sum(), FLOOR)
     said = _read(rows[taught], models, folds[taught], len(share)) - np.log(share)
     power, gain = _power(said, share, target[taught])
-    return Reader(features, models, share, power, gain)
+    return RowReader(features, models, share, power, gain)
 
 
 def _read(rows: Any, models: Sequence[SoftRegression], folds: Ints, classes: int) -> Floats:
