@@ -318,7 +318,7 @@ class _Task:
             known = np.zeros_like(seen)
             if said:
                 more, known = _next(said, place, len(classes))
-                posterior = np.where(known[:, None], joined(posterior, more), posterior)
+                posterior = joined(posterior, more)
             table = self._table(place, patterns, events, posterior, seen, known)
             writer = writer or self._writer(folder / f"{partition}.parquet", table.schema)
             writer.write_table(table)

@@ -360,7 +360,7 @@ def labels_of(
     for start in range(0, len(rows), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         more, own = added(read.reader, texts.at(rows[part]))
-        found[part] = np.where(own[:, None], joined(found[part], more), found[part])
+        found[part] = joined(found[part], more)
         known[part] |= own
     return found, known
 

@@ -165,8 +165,11 @@ def _power(said: Floats, share: Floats, target: Floats) -> tuple[float, float]:
 
 
 def joined(votes: Floats, added: Floats) -> Floats:
-    """The probabilities by votes (rows, classes), and what reading adds to their logarithms, together."""
-    return normalized(log_of(votes) + added)
+    """The probabilities by votes (rows, classes), and what reading adds to their logarithms, together.
+
+    Rows to which it adds nothing stay as they are.
+    """
+    return np.where(added.any(axis=1, keepdims=True), normalized(log_of(votes) + added), votes)
 
 
 def log_of(shares: Floats) -> Floats:
