@@ -396,6 +396,9 @@ def test_evaluation_judges_and_learns_from_what_is_published(tmp_path: Path) -> 
     found = rows(root)
     inputs = read_inputs(at, "fraud")
     labelled = np.array([label is not None for label in found["label"]])
+    report = json.loads((root / "reports/labeling_functions.json").read_text())["tasks"]["fraud"]
+    assert report["labelled"] == labelled.sum() > report["covered"] == found["covered"].sum()
+    assert report["dev"]["coverage"] == pytest.approx(labelled[:240].mean(), abs=1e-6)
     assert np.array_equal(inputs.published.covered, labelled)
     model = evaluate_task(at, "fraud").metrics["models"]
     assert model["label_model"]["coverage"]["value"] == pytest.approx(labelled[240:].mean(), abs=1e-6)

@@ -297,3 +297,13 @@ def test_features_of_past_labels_have_names_of_their_own() -> None:
     assert [known.count for known in both.values()] == ["known_a_labels_30d", "known_a_b_labels_30d"]
     names = [feature for known in both.values() for _, feature in known.shares]
     assert names == ["known_a_b_c_share_30d", "known_a_b_c_share_30d_2"]
+
+
+@pytest.mark.parametrize(("texts", "reader"), [(("note",), "auto"), ((), "off")])
+def test_labels_rest_on_text_as_well_where_there_is_any(texts: tuple[str, ...], reader: str) -> None:
+    proposal = proposed("flats")[0].model_copy(
+        update={"texts": texts, "tasks": {"deal": TaskProposal(classes=("a", "b"))}}
+    )
+    settings = yaml.safe_load(render(proposal, "1.2.3")["params.yaml"])["label_models"]["deal"]
+    found = LabelModelParams(**settings | {"class_balance": [0.5, 0.5]})
+    assert (found.reader, found.reads) == (reader, list(texts))
