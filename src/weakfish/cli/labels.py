@@ -68,13 +68,11 @@ def _method(found: dict[str, Any]) -> str:
         votes = {name: number for name, number in found["votes"].items() if number or len(found["classes"]) <= SHOWN}
         counts = ", ".join(f"{number} for {name}" for name, number in votes.items())
         return f"Majority vote: {counts}; the class with most votes has the probability, classes that tie share it."
+    parts = "the class balance, the votes and the reader" if found["reader"] else "the class balance and the votes"
     if len(found["classes"]) > SHOWN:
-        return (
-            f"Log odds of {_best(found)[0]} against the classes that come next: the class balance and the votes "
-            "add up to them."
-        )
+        return f"Log odds of {_best(found)[0]} against the classes that come next: {parts} add up to them."
     against = found["classes"][0]
-    return f"Log odds of each class against {against}: the class balance and the votes add up to the probability."
+    return f"Log odds of each class against {against}: {parts} add up to the probability."
 
 
 def _weights(found: dict[str, Any]) -> Table:
