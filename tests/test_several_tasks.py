@@ -20,7 +20,6 @@ from weakfish.checks.validate import validate
 from weakfish.contracts.ledgers import ledger_file
 from weakfish.contracts.tables import read_table, write_partition
 from weakfish.contracts.verdicts import Status, verdict_file
-from weakfish.errors import LabelingFunctionError
 from weakfish.files import read_json, write_json
 from weakfish.labeling.explain import explain
 from weakfish.project.paths import Project
@@ -172,7 +171,9 @@ def test_metrics_accepted_without_an_interval_are_compared_all_the_same(both: Pr
 
 
 @pytest.mark.parametrize("functions", [1, 2])
-def test_a_task_with_too_few_functions_is_refused_by_name(tmp_path: Path, functions: int) -> None:
+def test_a_task_with_too_few_functions_has_a_majority_vote_and_says_so(tmp_path: Path, functions: int) -> None:
     at = project(tmp_path, {"urgent": Made(2, 4), "topic": Made(6, functions)}, rows=40)
-    with pytest.raises(LabelingFunctionError, match=rf"Task topic.*at least 3 .*there are {functions}"):
-        labelled(at)
+    labelled(at)
+    found = read_json(at.reports / "labeling_functions.json")["tasks"]["topic"]
+    assert found["method"] == "majority"
+    assert re.match(rf"There (is|are) {functions} labeling functions?; with fewer than 3 ", found["why"][0])

@@ -30,7 +30,7 @@ from redis.sentinel import SentinelManagedConnection as Managed
 from redis.sentinel import SentinelManagedSSLConnection as ManagedOverTls
 
 from weakfish.errors import StoreError, UserError
-from weakfish.feast.patience import PatientCluster, be_patient
+from weakfish.feast.deadlines import DeadlineCluster, with_deadlines
 from weakfish.project.paths import Project
 
 VARIABLE = "WEAKFISH_REDIS"
@@ -107,21 +107,21 @@ class Address:
             **self._secured(self.user, self.password, self.tls),
             **self.more,
         }
-        if self.kind == "cluster":  # whose connections begin by `PatientCluster.on_connect`
+        if self.kind == "cluster":  # whose connections begin by `DeadlineCluster.on_connect`
             nodes = [ClusterNode(*node) for node in self.nodes]  # type: ignore[no-untyped-call]
-            return cast(redis.Redis, PatientCluster(startup_nodes=nodes, **settings))
+            return cast(redis.Redis, DeadlineCluster(startup_nodes=nodes, **settings))
         if self.kind == "server":
-            settings["redis_connect_func"] = be_patient
+            settings["redis_connect_func"] = with_deadlines
             return redis.Redis(host=self.host, port=self.port, db=self.db, **settings)
         asked: dict[str, Any] = {
             **{"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS},
-            **{"retry": Retry(BACKOFF, 0), "redis_connect_func": be_patient},
+            **{"retry": Retry(BACKOFF, 0), "redis_connect_func": with_deadlines},
             **self._secured(self.sentinel_user, self.sentinel_password, self.sentinel_tls),
         }
         sentinels = Sentinel(list(self.nodes), sentinel_kwargs=asked, **settings)  # type: ignore[no-untyped-call]
         following = Following if self.tls is None else FollowingOverTls
         made = sentinels.master_for(  # type: ignore[no-untyped-call]
-            self.primary, db=self.db, connection_class=following, redis_connect_func=be_patient
+            self.primary, db=self.db, connection_class=following, redis_connect_func=with_deadlines
         )
         return cast(redis.Redis, made)
 

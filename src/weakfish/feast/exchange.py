@@ -24,7 +24,7 @@ from redis.exceptions import NoScriptError
 
 from weakfish.feast import layout
 from weakfish.feast.clients import is_one_server, socket_of
-from weakfish.feast.patience import LONGEST_SIZE, refuse_huge
+from weakfish.feast.deadlines import LONGEST_SIZE, refuse_huge
 
 Row = list[bytes | None]
 """Fields of a hash, None for those that it lacks; empty where the key holds something else than a hash."""

@@ -11,7 +11,7 @@ from redis.cluster import RedisCluster
 from redis.utils import SENTINEL
 
 
-class PatientParser(_HiredisParser):
+class DeadlineParser(_HiredisParser):
     """redis-py's parser, whose timeout begins anew with every piece of an answer; here it is that of the whole answer.
 
     An array that no server here would send is refused before it is made, too.
@@ -45,17 +45,17 @@ def refuse_huge(head: bytes) -> bytes:
     return head
 
 
-def be_patient(connection: Any) -> None:
-    """Begin a connection, with a `PatientParser`."""
+def with_deadlines(connection: Any) -> None:
+    """Begin a connection, with a `DeadlineParser`."""
     if type(connection._parser) is _HiredisParser:
-        connection._parser.__class__ = PatientParser
+        connection._parser.__class__ = DeadlineParser
     connection.on_connect()
 
 
-class PatientCluster(RedisCluster):
-    """redis-py's, with connections that have a `PatientParser`."""
+class DeadlineCluster(RedisCluster):
+    """redis-py's, with connections that have a `DeadlineParser`."""
 
     def on_connect(self, connection: Any) -> None:
         """Begin a connection."""
-        connection._parser.__class__ = PatientParser
+        connection._parser.__class__ = DeadlineParser
         super().on_connect(connection)  # type: ignore[no-untyped-call]
