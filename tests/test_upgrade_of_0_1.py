@@ -70,6 +70,11 @@ def test_a_project_that_nobody_edited_is_as_if_this_version_had_made_it(shop: Pa
     chosen = {name: settings[1]["events"].pop(name) for name in ("wrong_clocks", "on_duplicate")}
     assert chosen == {"wrong_clocks": "quarantine", "on_duplicate": "keep_first"}
     assert (EVENTS.wrong_clocks, EVENTS.on_duplicate) == ("warn", "quarantine")
+    # So are the label model and the reader; and what figures are about follows from dev gold where nothing is set.
+    old, new = (each["label_models"]["outcome"] for each in settings)
+    assert (old.pop("method", "snorkel"), new.pop("method")) == ("snorkel", "auto")
+    assert [new.pop(name) for name in ("reader", "reads") if name in new] in ([], ["off", []], [False, []])
+    assert settings[1]["evaluate"].pop("positive") == {}
     assert settings[0] == settings[1]
     classes = yaml.safe_load((shop / "feature_repo/feature_store.yaml").read_text(encoding="utf-8"))
     assert [classes[part]["type"] for part in ("offline_store", "online_store", "batch_engine")] == [
