@@ -239,7 +239,7 @@ def test_on_a_cluster_a_killed_publication_is_carried_on_to_the_same_rows(
         edit(project, 2)
         publish(project)
         edit(project, 1)
-        assert ended(forked(lambda: counted(project, moments * 2 // 3))) == -signal.SIGKILL
+        assert ended(forked(lambda: counted(project, moments // 2))) == -signal.SIGKILL
         assert json.loads(nodes.get(keys.marker("shop")) or b"{}")["under_way"]
         assert publish(project)
         assert audit(project).passed
