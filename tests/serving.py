@@ -335,6 +335,17 @@ class Site:
 
 
 @contextlib.contextmanager
+def on_embedded_server(root: Path) -> Iterator[Project]:
+    """A project like `repository` on its embedded server, which ends with the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WEAKFISH_REDIS", raising=False)
+        patch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
+        found = repository(root, embedded)
+        yield found
+        server.stop(found)
+
+
+@contextlib.contextmanager
 def serving(project: Project, *options: str, wait: int = 200, **environment: str) -> Iterator[Site]:
     """`weakfish serve` on a free port, until /health answers with ``wait``."""
     port = free_port()

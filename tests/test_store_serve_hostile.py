@@ -9,11 +9,10 @@ from typing import Any
 
 import psutil
 import pytest
-from serving import Site, embedded, repository, serving
+from serving import Site, on_embedded_server, serving
 from starlette.exceptions import HTTPException
 from test_store_serve_limits import HEALTH, MEBIBYTE, POST, answers, connected, rest
 
-from weakfish.feast import server
 from weakfish.feast.serving.messages import LONGEST_TEXT, MOST_COLUMNS, MOST_FEATURES, parse
 from weakfish.project.paths import Project
 
@@ -30,12 +29,8 @@ UPGRADES = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("WEAKFISH_REDIS", raising=False)
-        patch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
-        found = repository(tmp_path_factory.mktemp("serve") / "project", embedded)
+    with on_embedded_server(tmp_path_factory.mktemp("serve") / "project") as found:
         yield found
-        server.stop(found)
 
 
 @pytest.fixture(scope="module")

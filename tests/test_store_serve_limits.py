@@ -11,9 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from serving import BUYERS, SHOPS, Site, embedded, repository, serving, until
+from serving import BUYERS, SHOPS, Site, on_embedded_server, serving, until
 
-from weakfish.feast import server
 from weakfish.project.paths import Project
 
 MAX_HEAD, MAX_CONNECTIONS = 2000, 8
@@ -26,12 +25,8 @@ MEBIBYTE = 1 << 20
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("WEAKFISH_REDIS", raising=False)
-        patch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
-        found = repository(tmp_path_factory.mktemp("serve") / "project", embedded)
+    with on_embedded_server(tmp_path_factory.mktemp("serve") / "project") as found:
         yield found
-        server.stop(found)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from weakfish.errors import SourceError
@@ -32,6 +33,26 @@ ENDLESS = 10_000
 """How many brackets are open where none of them is taken to close."""
 
 NEVER_CLOSES = "has a bracket or a quote that never closes"
+
+
+MOST_VALUES = 1 << 17
+"""The most values, inner ones included, of an object that is read: each takes a hundred times its bytes in memory."""
+
+_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+def is_too_full(line: bytes) -> bool:
+    """Whether an object has more than `MOST_VALUES` values."""
+    return len(line) > MOST_VALUES < _separators(line) and _values_of(line) > MOST_VALUES
+
+
+@lru_cache(maxsize=2)  # blocks that hold the line are tried in several sizes
+def _values_of(line: bytes) -> int:
+    return _separators(line) - sum(_separators(text[0]) for text in _TEXTS.finditer(line))
+
+
+def _separators(line: bytes) -> int:
+    return line.count(b",") + line.count(b"{") + line.count(b"[")
 
 
 class Document(NamedTuple):

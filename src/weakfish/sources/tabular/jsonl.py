@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import accumulate, chain
 from typing import Any
 
@@ -23,7 +22,15 @@ import pyarrow.json as pajson
 from weakfish.errors import SourceError
 from weakfish.sources.tabular import pieces as sizes
 from weakfish.sources.tabular.charsets import is_utf8
-from weakfish.sources.tabular.json_documents import DEEPEST, Document, documents, elements, spans_lines
+from weakfish.sources.tabular.json_documents import (
+    DEEPEST,
+    MOST_VALUES,
+    Document,
+    documents,
+    elements,
+    is_too_full,
+    spans_lines,
+)
 from weakfish.sources.tabular.pieces import TOLD, Bad, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import RawFile, Text, first_end, last_end
 from weakfish.sources.tabular.settings import TabularSettings
@@ -119,26 +126,6 @@ CELLS = 1 << 25
 
 class TooManyKeys(Exception):
     """Objects have more than `MOST_KEYS` keys."""
-
-
-MOST_VALUES = 1 << 17
-"""The most values, inner ones included, of an object that is read: each takes a hundred times its bytes in memory."""
-
-_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-
-
-def is_too_full(line: bytes) -> bool:
-    """Whether an object has more than `MOST_VALUES` values."""
-    return len(line) > MOST_VALUES < _separators(line) and _values_of(line) > MOST_VALUES
-
-
-@lru_cache(maxsize=2)  # blocks that hold the line are tried in several sizes
-def _values_of(line: bytes) -> int:
-    return _separators(line) - sum(_separators(text[0]) for text in _TEXTS.finditer(line))
-
-
-def _separators(line: bytes) -> int:
-    return line.count(b",") + line.count(b"{") + line.count(b"[")
 
 
 def keys_of(lines: Iterable[bytes]) -> dict[str, bool]:
