@@ -1,8 +1,9 @@
 """Hostile work from a seed, for as long as one likes: files, requests, values in Redis, kills (`make fuzz`).
 
 Each kind of work is a module ``fuzz_<kind>`` whose ``cases(folder)`` yields a function that tries one case, drawn from
-random numbers, and returns a few words on what it was. A case that raises is a finding, and so is one that ends its
-process, or does not end. Seed and number reproduce it: ``python tests/fuzz.py --seed S --kind K --case N``.
+random numbers, and returns a few words on what it was, or None when nothing is left to try. A case that raises is a
+finding, and so is one that ends its process, or does not end. Seed and number reproduce it:
+``python tests/fuzz.py --seed S --kind K --case N``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,13 +55,23 @@ class Found:
         self.findings.setdefault(_PARTICULARS.sub("?", f"{first} {last}"), (finding, []))[1].append(case)
 
 
-def fuzz(kind: str, seed: str, seconds: float, case: int | None = None, silence: float = SILENCE) -> Found:
-    """Try cases of a kind, at least one, each process going on behind the case with which the one before it ended."""
+def fuzz(
+    kind: str,
+    seed: str,
+    seconds: float,
+    case: int | None = None,
+    silence: float = SILENCE,
+    options: Mapping[str, Any] | None = None,
+) -> Found:
+    """Try cases of a kind, at least one, each process going on behind the case with which the one before it ended.
+
+    ``options`` are further arguments of the kind's ``cases``.
+    """
     found, number = Found(), case or 0
     while True:
         with tempfile.TemporaryDirectory(prefix="weakfish-fuzz-") as folder:
             begun = time.monotonic()
-            last, fault = _watch(_started(kind, seed, number, seconds, case, Path(folder)), silence, found)
+            last, fault = _watch(_started(kind, seed, number, seconds, case, Path(folder), options), silence, found)
             seconds -= time.monotonic() - begun
         if fault is None:
             return found
@@ -71,10 +82,16 @@ def fuzz(kind: str, seed: str, seconds: float, case: int | None = None, silence:
 
 
 def _started(
-    kind: str, seed: str, first: int, seconds: float, case: int | None, folder: Path
+    kind: str,
+    seed: str,
+    first: int,
+    seconds: float,
+    case: int | None,
+    folder: Path,
+    options: Mapping[str, Any] | None,
 ) -> tuple[subprocess.Popen[bytes], Path]:
     count = 0 if case is None else 1
-    arguments = [kind, seed, str(first), str(seconds), str(count), str(folder / "work")]
+    arguments = [kind, seed, str(first), str(seconds), str(count), str(folder / "work"), json.dumps(options or {})]
     log = folder / "log"
     with log.open("wb") as stream:
         command = [sys.executable, __file__, "--work", *arguments]
@@ -132,7 +149,9 @@ def _said(process: subprocess.Popen[bytes], silence: float) -> Iterator[dict[str
     raise TimeoutError
 
 
-def work(kind: str, seed: str, first: int, seconds: float, count: int, folder: Path) -> None:
+def work(
+    kind: str, seed: str, first: int, seconds: float, count: int, folder: Path, options: Mapping[str, Any]
+) -> None:
     """Try cases for some seconds, at least one; print what becomes of each."""
     stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what commands print is no line for the process that watches
@@ -142,7 +161,7 @@ def work(kind: str, seed: str, first: int, seconds: float, count: int, folder: P
         stdout.flush()
 
     folder.mkdir()
-    with importlib.import_module(f"fuzz_{kind}").cases(folder) as case:
+    with importlib.import_module(f"fuzz_{kind}").cases(folder, **options) as case:
         end = time.monotonic() + seconds  # what is needed to begin does not count
         for number in itertools.count(first):
             say(begin=number)
@@ -152,6 +171,8 @@ def work(kind: str, seed: str, first: int, seconds: float, count: int, folder: P
                 traceback.print_exc()
                 say(found=_told(error))
             else:
+                if tried is None:
+                    return
                 say(tried=tried)
             if time.monotonic() > end or number + 1 == first + count:
                 return
@@ -169,20 +190,26 @@ def main() -> int:
     parser.add_argument("--seed", default=None, help="any text; a random one unless given, printed in any case")
     parser.add_argument("--kind", choices=list(SHARES), action="append", help="only this kind, may be repeated")
     parser.add_argument("--case", type=int, help="only this case of the kind")
+    parser.add_argument("--stage", action="append", help="kill only this stage, may be repeated")
+    parser.add_argument("--kills", type=int, default=0, help="kill each stage this often, within the seconds")
     asked = parser.parse_args()
+    of_kills = {"only": asked.stage or [], "kills": asked.kills}
     seed = asked.seed or secrets.token_hex(4)
     kinds = asked.kind or list(SHARES)
     print(f"SEED={seed}", flush=True)
     count = 0
     for kind in kinds:
         seconds = asked.seconds * SHARES[kind] / sum(SHARES[each] for each in kinds)
-        found = fuzz(kind, seed, seconds, asked.case)
+        found = fuzz(kind, seed, seconds, asked.case, options=of_kills if kind == "kills" else None)
         print(f"{kind}: {found.tried.total():,} cases found nothing", flush=True)
         for what, times in sorted(found.tried.items()):
             print(f"  {times:6,} {what}", flush=True)
         for finding, numbers in found.findings.values():
             print(f"  FOUND in {len(numbers):,} cases: {finding}", flush=True)
-            print(f"    again: python tests/fuzz.py --seed {seed} --kind {kind} --case {numbers[0]}", flush=True)
+            stages = "".join(f" --stage {stage}" for stage in asked.stage or () if kind == "kills")
+            print(
+                f"    again: python tests/fuzz.py --seed {seed} --kind {kind}{stages} --case {numbers[0]}", flush=True
+            )
         count += len(found.findings)
     print(f"{count} findings" if count else "Nothing was found.")
     return 1 if count else 0
@@ -190,7 +217,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--work"]:
-        name, text, begin, until, most, place = sys.argv[2:]
-        work(name, text, int(begin), float(until), int(most), Path(place))
+        name, text, begin, until, most, place, more = sys.argv[2:]
+        work(name, text, int(begin), float(until), int(most), Path(place), json.loads(more))
     else:
         sys.exit(main())

@@ -13,8 +13,9 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from in_process import run_here
 from projects import BIN, replace
 from stores import dump, port, redis_server
 
+from weakfish.cli import dvc_process
 from weakfish.cli.fork_server import PRELOADED
 from weakfish.contracts.ledgers import read_runs
 from weakfish.project.paths import Project
@@ -41,17 +43,26 @@ WHOLE_RUNS = 0.12
 
 @dataclass
 class Stage:
-    """A stage by name: its command, what it makes, and how long it takes undisturbed."""
+    """A stage by name: its command, and what it makes."""
 
     name: str
     command: list[str]
     outs: list[str]
-    seconds: float
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long it takes undisturbed, by what was taken away before: nothing, its outs, or what it published."""
 
 
 @contextlib.contextmanager
-def cases(folder: Path) -> Iterator[Callable[[random.Random], str]]:
-    """Kill something once, and run it again."""
+def cases(folder: Path, only: Sequence[str] = (), kills: int = 0) -> Iterator[Callable[[random.Random], str | None]]:
+    """Kill something once, and run it again.
+
+    Parameters
+    ----------
+    only
+        The stages to kill; all where there are none.
+    kills
+        Kill stages one after the other, each this often while it works, and nothing else; without end where it is 0.
+    """
     own_data.orders(folder / "orders.csv", (1, 2, 3), each=60, labelled=0.7)
     root = folder / "shop"
     flags = ["--yes", "--label", "outcome", "--entity", "customer_id"]
@@ -61,52 +72,94 @@ def cases(folder: Path) -> Iterator[Callable[[random.Random], str]]:
         for old, new in (("seeds: [1, 2, 3]", "seeds: [1]"), ("bootstrap: 500", "bootstrap: 20")):
             replace(root / "params.yaml", old, new)
         _run(root)
-        stages = _stages(root)
-        good, held = _made(root), _published(client)
+        stages = [stage for stage in _stages(root) if not only or stage.name in only]
+        assert stages, f"There is no stage {only}."
+        undisturbed = Undisturbed(root, folder / "undisturbed", client)
+        in_time: Counter[str] = Counter()
 
-        def check(what: str) -> None:
-            now = _made(root)
-            differing = sorted(path for path in good.keys() | now.keys() if good.get(path) != now.get(path))
-            assert not differing, f"{differing[0]} differs after {what} ({len(differing)} files do)"
-            assert _published(client) == held, f"the store differs after {what}"
-
-        def one(draw: random.Random) -> str:
+        def one(draw: random.Random) -> str | None:
+            undisturbed.restore()
             stage = draw.choice(stages)
-            moment = draw.random() * 1.1
-            if draw.random() < WHOLE_RUNS:
-                who = draw.choice(("run", "DVC", "all"))
+            if kills:
+                stage = min(stages, key=lambda stage: in_time[stage.name])
+                if in_time[stage.name] >= kills:
+                    return None
+            elif draw.random() < WHOLE_RUNS:
+                who, moment = draw.choice(("run", "DVC", "all")), draw.random() * 1.1
                 what = f"a kill of {who} in {stage.name} at {moment:.3f} of its time"
                 _kill_a_run(root, stage, who, moment)
                 _run(root)
-                check(what)
+                undisturbed.check(what)
                 left = [str(path) for path in root.rglob(".*.part-*")]
                 assert not left, f"{left[0]} is left after {what}"
                 return f"weakfish run, {who} killed"
-            what = f"a kill of {stage.name} at {moment:.3f} of its time"
-            if draw.random() < 0.5:  # as DVC does before a stage
-                for out in stage.outs:
-                    _remove(root / out)
-            child = _begun(root, stage)
-            killed = _killed(child, moment * stage.seconds)
+            before = draw.choice(("nothing", "outs", "published") if stage.name == "publish" else ("nothing", "outs"))
+            moment = draw.random()
+            what = f"a kill of {stage.name} at {moment:.3f} of its time, {before} taken away before"
+            if before not in stage.seconds:
+                _take_away(before, stage, undisturbed)
+                begun = time.monotonic()
+                assert ended(_begun(root, stage)) == 0, f"{stage.name} fails with {before} taken away before"
+                stage.seconds[before] = time.monotonic() - begun
+                undisturbed.check(f"{stage.name} with {before} taken away before")
+            _take_away(before, stage, undisturbed)
+            killed = _killed(_begun(root, stage), moment * stage.seconds[before])
+            if not killed:  # the machine is faster than it was
+                del stage.seconds[before]
             code = ended(_begun(root, stage))
             assert code == 0, f"{stage.name} ends with {code} after {what}"
-            check(what)
+            undisturbed.check(what)
+            in_time[stage.name] += killed
             return f"{stage.name}, {'killed' if killed else 'done before'}"
 
         yield one
 
 
+class Undisturbed:
+    """A project and what it published, as a run left them that nobody disturbed."""
+
+    def __init__(self, root: Path, copy: Path, client: redis.Redis) -> None:
+        self.root, self.client, self._copy, self._is_whole = root, client, copy, True
+        shutil.copytree(root, copy, symlinks=True)
+        self._made, self._published = _made(root), _published(client)
+        self._keys = {key: client.dump(key) for key in client.scan_iter()}
+
+    def restore(self) -> None:
+        """Put all back, unless the case before found nothing: what it left would be a finding of each that follows."""
+        if not self._is_whole:
+            for process in psutil.process_iter():
+                with contextlib.suppress(psutil.Error):
+                    if process.cwd() == str(self.root):
+                        process.kill()
+            shutil.rmtree(self.root)
+            shutil.copytree(self._copy, self.root, symlinks=True)
+            self.client.flushall()
+            for key, value in self._keys.items():
+                self.client.restore(key, 0, value)
+        self._is_whole = False
+
+    def check(self, what: str) -> None:
+        """Compare what is there with what was."""
+        now = _made(self.root)
+        differing = sorted(path for path in self._made.keys() | now.keys() if self._made.get(path) != now.get(path))
+        assert not differing, f"{differing[0]} differs after {what} ({len(differing)} files do)"
+        assert _published(self.client) == self._published, f"the store differs after {what}"
+        self._is_whole = True
+
+
+def _take_away(what: str, stage: Stage, of: Undisturbed) -> None:
+    """Delete a stage's outs, as DVC does before it runs, or what it published."""
+    if what == "published":
+        of.client.flushall()
+    elif what == "outs":
+        for out in stage.outs:
+            _remove(of.root / out)
+
+
 def _run(root: Path) -> None:
-    """`weakfish run`, once what is left of the one before has ended."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        done = subprocess.run([BIN / "weakfish", "run"], cwd=root, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return
-        busy = "is still at work" in done.stderr
-        assert busy, f"`weakfish run` ends with {done.returncode}: {(done.stdout + done.stderr)[-1200:]}"
-        assert time.monotonic() < deadline, done.stderr
-        time.sleep(0.5)
+    """`weakfish run`, which waits until what is left of the one before has ended."""
+    done = subprocess.run([BIN / "weakfish", "run"], cwd=root, capture_output=True, text=True, check=False)
+    assert not done.returncode, f"`weakfish run` ends with {done.returncode}: {(done.stdout + done.stderr)[-1200:]}"
 
 
 def _begun(root: Path, stage: Stage) -> int:
@@ -137,11 +190,15 @@ def _kill_a_run(root: Path, stage: Stage, who: str, moment: float) -> None:
     """Begin `weakfish run` on one stage, and kill it, the DVC below it, or all of it while it works."""
     command = [BIN / "weakfish", "run", "--force", "--single-item", stage.name]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(moment * (3 + stage.seconds))
+    time.sleep(moment * (3 + (read_runs(Project(root))[stage.name].seconds or 0.0)))
     with contextlib.suppress(psutil.NoSuchProcess):
         own = psutil.Process(process.pid)
         below = own.children(recursive=True)
-        chosen = {"run": [own], "DVC": [each for each in below if "dvc" in each.cmdline()], "all": [*below, own]}
+        chosen = {
+            "run": [own],
+            "DVC": [each for each in below if dvc_process.__name__ in each.cmdline()],
+            "all": [*below, own],
+        }
         for each in chosen[who]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
@@ -151,7 +208,7 @@ def _kill_a_run(root: Path, stage: Stage, who: str, moment: float) -> None:
 def _stages(root: Path) -> list[Stage]:
     """The stages that make something, in the order of the file."""
     written = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    found, runs = [], read_runs(Project(root))
+    found = []
     for name in stages_of(root):
         whole, _, item = name.partition("@")
         stage = written[whole].get("do", written[whole])
@@ -159,7 +216,7 @@ def _stages(root: Path) -> list[Stage]:
         outs = [out if isinstance(out, str) else next(iter(out)) for out in _listed(stage)]
         outs = [out.replace("${key}", item).replace("${item}", item) for out in outs]
         command = text.removeprefix("${weakfish} ").split()
-        found.append(Stage(name, command, outs, runs[name].seconds or 0.0))
+        found.append(Stage(name, command, outs))
     return [stage for stage in found if stage.outs]
 
 

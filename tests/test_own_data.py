@@ -162,7 +162,7 @@ def test_options_of_dvc_are_passed_on_and_quiet_says_nothing(orders: Made) -> No
     assert "`dvc repro` does not take these options" in wrong.stderr
 
 
-def test_a_run_that_was_killed_keeps_others_away_until_its_dvc_has_ended(orders: Made) -> None:
+def test_a_run_that_was_killed_takes_dvc_and_its_stage_along_and_the_next_goes_on(orders: Made) -> None:
     record = orders.root / ".weakfish/runs/validate_events.json"
     before = record.stat().st_mtime_ns
     killed = orders.environment.start(orders.root, "weakfish", "run", "--force", "features")
@@ -171,17 +171,9 @@ def test_a_run_that_was_killed_keeps_others_away_until_its_dvc_has_ended(orders:
         time.sleep(0.05)
     killed.kill()
     killed.wait()
-    refused = orders.environment.run(orders.root, "weakfish", "run")
-    assert refused.returncode == 2
-    assert "that was killed is still at work here" in refused.stderr
-    refused = orders.environment.run(orders.root, "weakfish", "label")
-    assert refused.returncode == 2
-    assert "`weakfish run` is at work in this project, in process " in refused.stderr
-    deadline = time.monotonic() + 120
-    while (last := orders.environment.run(orders.root, "weakfish", "run")).returncode:
-        assert "still at work" in last.stderr
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    orders.run("weakfish", "run")
+    assert not [process for process in psutil.process_iter() if is_at_work(process, orders.root)]
+    assert json.loads(orders.run("weakfish", "status", "--json"))["stale"] == {}
 
 
 def test_a_run_that_is_told_to_end_takes_its_stage_along_and_the_next_goes_on(orders: Made) -> None:
@@ -209,7 +201,7 @@ def test_a_run_that_is_told_to_end_takes_its_stage_along_and_the_next_goes_on(or
 def is_at_work(process: psutil.Process, root: Path) -> bool:
     """Whether it is DVC or a stage in the project; the warm process of the stages ends a moment later."""
     with suppress(psutil.Error):
-        return process.cwd() == str(root) and bool({"dvc", "features"} & set(process.cmdline()))
+        return process.cwd() == str(root) and bool({"weakfish.cli.dvc_process", "features"} & set(process.cmdline()))
     return False
 
 

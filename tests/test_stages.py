@@ -16,7 +16,8 @@ from in_process import run_here
 from projects import command, contents, replace, tiny, weakfish
 
 from weakfish.contracts.tables import TIME, read_table
-from weakfish.project.runs import existed, sweep, temporary_folder
+from weakfish.files import existed
+from weakfish.project.runs import sweep, temporary_folder
 
 STAGES = (
     ["ingest"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -15,21 +16,36 @@ from typing import Any
 
 from weakfish.errors import TableError
 
+CLOCK_SECONDS = 1.0
+"""By how much a process's start and a file's time may be wrong against each other."""
+
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``folder`` that replaces it when the block ends well, and vanishes otherwise."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{folder.name}.part-"
-    for left in folder.parent.glob(f"{prefix}*"):  # of a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
-    part.chmod(0o755)
-    try:
+    with part_folder(folder) as part:
         yield part
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
+
+
+@contextmanager
+def part_folder(target: Path, within: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder beside ``target``, or ``within`` one, that goes with the block.
+
+    Those for the same target that killed processes left go, too.
+    """
+    home = within or target.parent
+    home.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name}.part-"
+    for left in home.glob(f"{glob.escape(prefix)}*"):
+        if not _lives(left):
+            shutil.rmtree(left, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(prefix=prefix, suffix=f"-{os.getpid()}", dir=home))
+    part.chmod(0o755)
+    try:
+        yield part
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -44,6 +60,39 @@ def whole_file(file: Path) -> Iterator[Path]:
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
+
+
+def drop_parts(folder: Path, deep: bool = True) -> None:
+    """Delete unfinished files and folders that killed processes left in a folder, and below it if ``deep``."""
+    find = folder.rglob if deep else folder.glob
+    for part in list(find(".*.part-*")):
+        if part.name.rpartition("-")[2].isdigit() and not _lives(part):
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
+
+
+def _lives(part: Path) -> bool:
+    """Whether the process is at work that an unfinished file or folder names; earlier versions named none."""
+    process = part.name.rpartition("-")[2]
+    try:
+        return process.isdigit() and existed(int(process), part.stat().st_mtime)
+    except FileNotFoundError:
+        return False
+
+
+def existed(process: int, written: float) -> bool:
+    """Whether a process that is at work existed when a file was written that names it."""
+    import psutil
+
+    try:
+        found = psutil.Process(process)
+        begun: float = found.create_time()
+        # Who was killed with its parent waits to be collected by process 1, and has let go of all that it held.
+        return begun <= written + CLOCK_SECONDS and found.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
+        return False
 
 
 def write_json(file: Path, content: Any) -> None:

@@ -18,7 +18,7 @@ from weakfish.contracts.verdicts import Check, Status, Verdict, read_verdict, ve
 from weakfish.engine.profile import Profile, read_profile
 from weakfish.errors import CheckFailed, TableError, UnknownName, UserError, WeakfishError
 from weakfish.project.paths import Project
-from weakfish.project.runs import locked
+from weakfish.project.runs import locked, require_no_dvc
 from weakfish.project.stages import gates
 
 COLUMNS_SHOWN, CHECKS_SHOWN = 5, 8
@@ -159,6 +159,7 @@ def accept_baseline(project: Project, tables: Sequence[str] = (), through: str |
         While the pipeline is at work.
     """
     with locked(project, "run"):
+        require_no_dvc(project)
         of_metrics = (f"{EVALUATION}{task}" for task in project.params.tasks)
         judged_ones = (of for of in (*project.params.tables, *of_metrics) if verdict_file(project, of).exists())
         known = sorted({*project.suites(), *judged_ones})

@@ -9,8 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,21 +20,24 @@ from typing import Any
 import click
 
 from weakfish.checks import outputs
+from weakfish.cli import dvc_process
+from weakfish.cli.dvc_process import SECONDS_TO_END
 from weakfish.contracts.ledgers import read_runs
-from weakfish.errors import Busy, CheckFailed, Interrupted, UserError, WeakfishError
+from weakfish.errors import CheckFailed, Interrupted, UserError, WeakfishError
 from weakfish.project.paths import Project
 from weakfish.project.preflight import check_configuration
 from weakfish.project.runs import (
     DVC,
-    drop_parts,
+    KILLED,
+    await_end,
     forget_failures,
-    holder,
     lock_file,
     locked,
     mend_locks_of_dvc,
+    sweep_project,
     temporary_folder,
 )
-from weakfish.project.stages import QUIET, UNDER_RUN, VERBOSE, named_stage
+from weakfish.project.stages import QUIET, UNDER_RUN, VERBOSE, named_stage, stages_of
 from weakfish.report.overall import overall
 from weakfish.report.summary import print_summary
 
@@ -51,9 +55,6 @@ WRONG_OPTION = 254
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals upon which a run ends, DVC and its stage first."""
-
-SECONDS_TO_END = 15.0
-"""How long DVC and a stage may take to end when they are asked to."""
 
 POLL_SECONDS = 0.2
 
@@ -87,16 +88,16 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
     Interrupted
         When a signal ended the run; DVC and its stage have ended then, too.
     """
-    with locked(project, "run"), _until_dvc_ends(project) as lock:
+    with locked(project, "run"):
+        _await_others(project)
         stages = list(_named(project, stages))
         check_configuration(project, stages)  # a malformed file is our sentence, not DVC's
         started = datetime.now(UTC)
         quiet = QUIET in os.environ
         said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []
-        mend_locks_of_dvc(project)
-        drop_parts(project)
+        sweep_project(project)
         with _shown(project, quiet, "--dry" in options) as (streams, show, errors):
-            code, signalled = _attended(project, ["repro", *said, *options, *stages], streams, show, lock)
+            code, signalled = _attended(project, ["repro", *said, *options, *stages], streams, show)
             show()
             now = (run for run in read_runs(project).values() if run.started_at >= started)
             recorded = {(run.message or "").partition("\n")[0] for run in now}
@@ -135,7 +136,7 @@ def status(project: Project, as_json: bool) -> None:
     As JSON: ``{"stale": {stage: [why]}, "verdict": str, "sentences": [str]}``.
     """
     check_configuration(project)  # a malformed file is our sentence, not DVC's
-    dvc = _dvc(project, "status", "--json", streams=(subprocess.PIPE, None))
+    dvc = _dvc(project, [sys.executable, "-m", "dvc", "status", "--json"], streams=(subprocess.PIPE, None))
     output, _ = dvc.communicate()
     if dvc.returncode:
         raise WeakfishError("DVC could not tell the state of the pipeline; its message is above.")
@@ -165,19 +166,28 @@ def _named(project: Project, stages: Sequence[str]) -> Iterator[str]:
         yield found
 
 
+def _await_others(project: Project) -> None:
+    """Wait for what a killed run left behind and what is ending now; raises `Busy` while anything else is at work."""
+    await_end(lock_file(project, DVC), KILLED, SECONDS_TO_END + POLL_SECONDS)
+    for stage in stages_of(project.root):
+        await_end(lock_file(project, stage), f"The stage {stage} is", SECONDS_TO_END)
+    mend_locks_of_dvc(project)
+
+
 @contextmanager
-def _until_dvc_ends(project: Project) -> Iterator[int]:
-    """An open lock file for DVC to hold as well: where this process is killed, DVC goes on, and so does the lock."""
-    file = lock_file(project, DVC)
-    with file.open("a") as opened:
+def _attached(project: Project) -> Iterator[tuple[int, int]]:
+    """What DVC inherits: an open lock file, so that the lock is held as long as it lives, and the end of a pipe.
+
+    The other end closes with this process, which tells DVC to end.
+    """
+    with lock_file(project, DVC).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        read, write = os.pipe()
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(
-                f"The `dvc repro` of a `weakfish run` that was killed is still at work here, in {holder(file)}; wait "
-                "for it, or end it."
-            ) from error
-        yield opened.fileno()
+            yield lock.fileno(), read
+        finally:
+            os.close(read)
+            os.close(write)
 
 
 @contextmanager
@@ -212,55 +222,59 @@ def _shown(project: Project, quiet: bool, whole: bool) -> Iterator[tuple[Streams
 
 
 def _attended(
-    project: Project, arguments: Sequence[str], streams: Streams, show: Callable[[], None], lock: int
+    project: Project, arguments: Sequence[str], streams: Streams, show: Callable[[], None]
 ) -> tuple[int, int]:
     """Run DVC and wait for its end: its exit code, and the signal that asked for an early end, 0 where none did.
 
     DVC and its stages are a process group, to which signals go on as interrupts: upon one a stage records that it was
-    interrupted, and DVC lets go of its locks. What is still there after a while is killed.
+    interrupted, and DVC lets go of its locks. What is still there after a while is killed. So are stages whose DVC was.
     """
     signals: list[int] = []
     # A command in the background of a shell ignores interrupts, and so would DVC; a handler is not inherited.
     before = {number: signal.signal(number, lambda number, _: signals.append(number)) for number in ENDING}
     try:
-        dvc = _dvc(project, *arguments, streams=streams, lock=lock, process_group=0)
-        lock_file(project, DVC).write_text(str(dvc.pid))
-        asked = False
-        while True:
-            if signals and not asked:
-                asked = True
-                os.killpg(dvc.pid, signal.SIGINT)
-            try:
-                return dvc.wait(SECONDS_TO_END if asked else POLL_SECONDS), next(iter(signals), 0)
-            except subprocess.TimeoutExpired:
-                show()
-                if asked:
-                    os.killpg(dvc.pid, signal.SIGKILL)
+        with _attached(project) as (lock, pipe):
+            started = [sys.executable, "-m", dvc_process.__name__, str(pipe), *arguments]
+            dvc = _dvc(project, started, streams=streams, pass_fds=(lock, pipe), process_group=0)
+            lock_file(project, DVC).write_text(str(dvc.pid))
+            asked = False
+            while dvc.poll() is None:
+                if signals and not asked:
+                    asked = True
+                    os.killpg(dvc.pid, signal.SIGINT)
+                try:
+                    dvc.wait(SECONDS_TO_END if asked else POLL_SECONDS)
+                except subprocess.TimeoutExpired:
+                    show()
+                    if asked:
+                        os.killpg(dvc.pid, signal.SIGKILL)
+            if dvc.returncode < 0:
+                _end_group(dvc.pid)
+            return dvc.returncode, next(iter(signals), 0)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _dvc(
-    project: Project,
-    *arguments: str,
-    streams: Streams = (None, None),
-    lock: int | None = None,
-    process_group: int | None = None,
-) -> subprocess.Popen[bytes]:
+def _end_group(group: int) -> None:
+    """Interrupt the processes of a group whose leader was killed; kill what stays."""
+    deadline = time.monotonic() + SECONDS_TO_END
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGINT)
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(POLL_SECONDS)
+        os.killpg(group, signal.SIGKILL)
+
+
+def _dvc(project: Project, command: Sequence[str], streams: Streams, **given: Any) -> subprocess.Popen[bytes]:
     """DVC of this environment, which finds this environment's `weakfish` too, activated or not."""
     if find_spec("dvc") is None:
         raise ModuleNotFoundError(name="dvc")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=project.root,
-        env={**os.environ, "PATH": path, UNDER_RUN: "1"},
-        stdout=streams[0],
-        stderr=streams[1],
-        pass_fds=() if lock is None else (lock,),
-        process_group=process_group,
-    )
+    environment = {**os.environ, "PATH": path, UNDER_RUN: "1"}
+    out, err = streams
+    return subprocess.Popen(command, cwd=project.root, env=environment, stdout=out, stderr=err, **given)
 
 
 def _why(changes: Sequence[Any]) -> list[str]:

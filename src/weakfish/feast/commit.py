@@ -20,7 +20,7 @@ from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast.clients import ERRORS, retried
 from weakfish.feast.writer import Change
-from weakfish.project.runs import existed
+from weakfish.files import existed
 
 SECONDS = 60
 """How long a lock lives that nobody renews."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
@@ -26,7 +25,7 @@ from pydantic import StrictStr
 from weakfish.contracts.gate import require_open
 from weakfish.contracts.tables import ROWS_IN_A_GROUP, TIME
 from weakfish.errors import StoreError, UserError
-from weakfish.files import whole_file
+from weakfish.files import part_folder, whole_file
 from weakfish.project.paths import Project
 
 try:
@@ -272,12 +271,11 @@ class ArrowJob(RetrievalJob):
                 raise UserError(f"{target} is a folder; name another place for the dataset.")
             self.to_parquet(target)
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
-            whole = Path(folder) / "whole"
+        with part_folder(target) as folder:
+            whole = folder / "whole"
             ArrowJob.to_parquet(self, (whole / "part-0.parquet").absolute())
             if target.exists():
-                target.rename(Path(folder) / "old")
+                target.rename(folder / "old")
             whole.rename(target)
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:

@@ -24,9 +24,9 @@ import redis
 
 from weakfish.errors import StoreError, TableError
 from weakfish.feast.clients import NEVER, VARIABLE, Address, configured, external
-from weakfish.files import read_json, whole_file, write_json
+from weakfish.files import existed, read_json, whole_file, write_json
 from weakfish.project.paths import Project
-from weakfish.project.runs import existed, has_ended, locked
+from weakfish.project.runs import has_ended, locked
 
 T = TypeVar("T")
 

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
 from weakfish.contracts.ledgers import Run, read_run, read_runs, run_file, write_run
 from weakfish.errors import Busy, UserError, WeakfishError, of_system
-from weakfish.files import write_json
+from weakfish.files import drop_parts, existed
 from weakfish.project.paths import Project
 from weakfish.project.stages import QUIET
 
@@ -26,8 +27,16 @@ INTERRUPTED = 130
 SECONDS_TO_WRITE, POLL_SECONDS = 1.0, 0.1
 """How long DVC may take to write its file of locks, and how often to look."""
 
-CLOCK_SECONDS = 1.0
-"""By how much a process's start and a file's time may be wrong against each other."""
+SECONDS_TO_LOOK = 0.5
+"""How long another command may hold a lock only to see whether it is free."""
+
+SECONDS_OF_DVC = 3.0
+"""How long DVC itself waits for the lock of a project, which others hold for moments: not while a stage runs."""
+
+KILLED = "The `dvc repro` of a `weakfish run` that was killed is still"
+
+WRITTEN = ("data", "reports", "validation", "feature_repo", "labeling_functions", "sources", ".weakfish")
+"""The folders of a project in which commands write."""
 
 Misuse = type[UserError] | tuple[type[UserError], ...]
 """The errors that say that a command was misused; none as a rule."""
@@ -110,33 +119,39 @@ DVC = "dvc repro"
 
 
 def require_no_run(project: Project) -> None:
-    """Raise `Busy` while a `weakfish run` is at work in the project: it would read what a stage by hand writes."""
+    """Raise `Busy` while a `weakfish run` or a DVC is at work: it would read what a stage by hand writes."""
+    await_end(lock_file(project, "run"), "`weakfish run` is", SECONDS_TO_LOOK)
+    require_no_dvc(project)
+
+
+def require_no_dvc(project: Project) -> None:
+    """Raise `Busy` while a DVC is at work, by hand or of a `weakfish run` that was killed."""
+    await_end(lock_file(project, DVC), KILLED, SECONDS_TO_LOOK)
+    mend_locks_of_dvc(project)
+
+
+def await_end(file: Path, whose: str, seconds: float) -> None:
+    """Wait until no process holds a lock; raises `Busy` where that takes longer than some seconds.
+
+    ``whose`` begins the sentence: "`weakfish label` is".
+    """
     from filelock import FileLock, Timeout
 
-    for work in ("run", DVC):
-        file = lock_file(project, work)
-        if not file.exists():
-            continue
-        try:
-            with FileLock(file, timeout=0.5):  # another command may be looking at this very moment
-                pass
-        except Timeout as error:
-            raise Busy(f"`weakfish run` is at work in this project, in {holder(file)}; wait for it to end.") from error
-
-
-def holder(file: Path) -> str:
-    """The process that holds a lock, which may not have said so yet, and since when."""
-    with contextlib.suppress(OSError):
-        if number := file.read_text().strip():
-            since = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-            return f"process {number} since {since:%Y-%m-%d %H:%M:%S} UTC"
-    return "another process"
+    if not file.exists():
+        return
+    lock = FileLock(file)
+    for part in (min(seconds, 1.0), seconds - 1.0):
+        with contextlib.suppress(Timeout), lock.acquire(timeout=max(part, 0.0)):
+            return
+        if seconds > 1.0 >= part and QUIET not in os.environ:
+            print(f"Waiting for {holder(file)} to end.", file=sys.stderr, flush=True)
+    raise Busy(f"{whose} at work in this project, in {holder(file)}; wait for it to end.")
 
 
 def mend_locks_of_dvc(project: Project) -> None:
-    """Drop from DVC's file of locks what a DVC that was killed left there and what would stop every later one.
+    """Drop the file of locks that DVCs left that were killed; raises `Busy` while one is at work.
 
-    Either it was cut short while it wrote the file, or another process has its number now.
+    It was cut short, or another process has a number now that stands there: either would stop every later DVC.
     """
     root = next((above for above in (project.root, *project.root.parents) if (above / ".dvc").is_dir()), project.root)
     file = root / ".dvc" / "tmp" / "rwlock"
@@ -144,30 +159,39 @@ def mend_locks_of_dvc(project: Project) -> None:
     while file.is_file():
         try:
             written, found = file.stat().st_mtime, json.loads(file.read_text(encoding="utf-8"))
-            writing = {path: by for path, by in found.get("write", {}).items() if existed(by["pid"], written)}
-            reading = found.get("read", {}).items()
-            reading = {path: [by for by in of if existed(by["pid"], written)] for path, of in reading}
+            of = [*found.get("write", {}).values(), *chain.from_iterable(found.get("read", {}).values())]
+            alive = [by["pid"] for by in of if existed(by["pid"], written)]
         except (ValueError, AttributeError, KeyError, TypeError):
             if time.monotonic() < deadline:  # another DVC may be writing it at this moment
                 time.sleep(POLL_SECONDS)
                 continue
-            file.unlink(missing_ok=True)
-            return
-        kept = {"write": writing, "read": {path: of for path, of in reading.items() if of}}
-        if kept != {"write": {}, "read": {}} | found:
-            write_json(file, kept)
-        return
+            alive = []
+        except FileNotFoundError:
+            break
+        if alive:
+            raise Busy(f"DVC is at work in this project, in {_process(alive[0], file)}; wait for it to end.")
+        file.unlink(missing_ok=True)
+    await_end(file.with_name("lock"), "DVC is", SECONDS_OF_DVC)
 
 
-def drop_parts(project: Project) -> None:
-    """Delete what processes that were killed left: unfinished files (`weakfish.files.whole_file`), and folders."""
+def holder(file: Path) -> str:
+    """The process that holds a lock, which may not have said so yet, and since when."""
+    with contextlib.suppress(OSError):
+        if number := file.read_text().strip():
+            return _process(number, file)
+    return "another process"
+
+
+def _process(number: object, file: Path) -> str:
+    return f"process {number} since {datetime.fromtimestamp(file.stat().st_mtime, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def sweep_project(project: Project) -> None:
+    """Delete what killed processes left in a project: unfinished files and folders, and temporary ones."""
     sweep(project.temporary)
-    for folder in (project.data, project.reports, project.root / "validation", project.root / ".weakfish"):
-        for part in folder.rglob(".*.part-*"):
-            process = part.name.rpartition("-")[2]
-            with contextlib.suppress(FileNotFoundError):
-                if process.isdigit() and part.is_file() and not existed(int(process), part.stat().st_mtime):
-                    part.unlink()
+    drop_parts(project.root, deep=False)
+    for name in WRITTEN:
+        drop_parts(project.root / name)
 
 
 @contextmanager
@@ -194,17 +218,6 @@ def sweep(home: Path, name: str = "*") -> None:
         with contextlib.suppress(FileNotFoundError):
             if process.isdigit() and not existed(int(process), left.stat().st_mtime):
                 shutil.rmtree(left, ignore_errors=True)
-
-
-def existed(process: int, written: float) -> bool:
-    """Whether a process existed when a file was written that names it."""
-    import psutil
-
-    try:
-        begun: float = psutil.Process(process).create_time()
-    except (psutil.NoSuchProcess, ValueError, OverflowError):
-        return False
-    return begun <= written + CLOCK_SECONDS
 
 
 class Progress:

@@ -23,10 +23,11 @@ from weakfish.contracts.reports import LabelsReport, Metrics, VotesReport, repor
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import VERDICTS, Verdict
 from weakfish.errors import WeakfishError
+from weakfish.files import existed
 from weakfish.project.freshness import REPORT, Lock, LockedFile, stale_stages
 from weakfish.project.git import git_output
 from weakfish.project.paths import Project
-from weakfish.project.runs import existed, lock_file
+from weakfish.project.runs import lock_file
 from weakfish.project.stages import stage_of, stages_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 import click
 
@@ -26,7 +26,7 @@ from weakfish import __version__
 from weakfish.contracts.ledgers import read_runs, run_file, write_run
 from weakfish.errors import CheckFailed, UnknownName, UserError
 from weakfish.project.paths import Project
-from weakfish.project.runs import lock_file, locked
+from weakfish.project.runs import lock_file, locked, require_no_dvc, temporary_folder
 from weakfish.project.stages import named_stage, stages_of
 from weakfish.scaffold.asking import on_terminal
 from weakfish.scaffold.literals import yaml_value
@@ -109,6 +109,7 @@ def upgrade(project: Project, *, only_diff: bool, yes: bool, take: Sequence[str]
     if not yes and moved and not click.confirm(f"Change these {len(moved)} files?", default=True):
         raise click.Abort
     with locked(project, "run"):
+        require_no_dvc(project)
         for change in moved:
             _apply(project.root, change)
         if made[REQUIREMENTS] == requirements.text:
@@ -177,10 +178,10 @@ def _change(
 
 def merge(ours: str, base: str, theirs: str, *, take: bool = False) -> tuple[str, bool]:
     """Merge as `git merge-file` does; whether there are conflicts, which ``take`` decides in favour of ``theirs``."""
-    with TemporaryDirectory() as folder:
+    with temporary_folder(Path(gettempdir()), "weakfish-merge") as folder:
         names = {"yours": ours, "generated": base, f"weakfish {__version__}": theirs}
         for name, text in names.items():
-            (Path(folder) / name).write_text(text, encoding="utf-8", newline="\n")
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
         labels = [part for name in names for part in ("-L", name)]
         command = ["git", "merge-file", "-p", "--diff3", *(["--theirs"] if take else []), *labels, *names]
         done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weakfish.errors import ParamsError, SourceError
+from weakfish.files import part_folder
 
 _NAME = re.compile(r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*")
 _VERSION = re.compile(r"\d[0-9A-Za-z.+-]*")
@@ -59,9 +59,9 @@ class NpmPackage:
         """
         npm = _npm()
         into.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".npm-", dir=into.parent) as scratch, _progress(f"fetching {self}"):
-            self._pack(npm, Path(scratch))
-            tarball = Path(scratch) / self.filename
+        with part_folder(into) as scratch, _progress(f"fetching {self}"):
+            self._pack(npm, scratch)
+            tarball = scratch / self.filename
             self._check(tarball)
             return tarball.replace(into / self.filename)
 
