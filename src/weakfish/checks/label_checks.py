@@ -4,65 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
+from weakfish.checks.label_questions import Compared, Question, Window, answer, check_of, of_classes
 from weakfish.checks.label_totals import DIGITS, LabelTotals, rules_of
-from weakfish.checks.rates import Bounds, Limit, Rate, deviations, distance
+from weakfish.checks.rates import Limit, Rate, deviations, distance
+from weakfish.checks.slice_checks import slice_label_checks
 from weakfish.contracts.figures import percent
-from weakfish.contracts.verdicts import Check, Severity, Status, measured
-from weakfish.project.params import LabelChecksParams
+from weakfish.contracts.verdicts import Check, Status
 from weakfish.project.paths import Project
-
-
-class _Window(NamedTuple):
-    """Some rows of today; ``text`` says which, to go after their number."""
-
-    text: str
-    totals: LabelTotals
-    is_new: bool
-
-
-class _Labels:
-    """The labels of today (`rules_of`), and what was accepted of them (`through`), if anything was."""
-
-    def __init__(self, now: Mapping[str, Any], before: Mapping[str, Any] | None, limits: LabelChecksParams) -> None:
-        parts = now["by_partition"]
-        self.now, self.before, self.limits = now, before or {}, limits
-        self.partitions = {name: LabelTotals([part]) for name, part in parts.items()}
-        self.total = LabelTotals(parts.values())
-        self.accepted = LabelTotals([before] if before else [])
-        known = self.before.get("partitions", {})
-        new = [name for name in parts if name not in known]
-        after = f"rows after {max(known)}" if known and new and min(new) > max(known) else "rows of new partitions"
-        old = LabelTotals(part for name, part in parts.items() if name in known)
-        windows = [_Window("accepted rows", old, False), _Window(after, LabelTotals(parts[name] for name in new), True)]
-        self.windows = [window for window in windows if window.totals.rows]
-
-    def by_partition(self, of: Callable[[LabelTotals], Rate]) -> dict[str, float]:
-        """The share in each partition that has rows for it."""
-        rates = {name: of(totals) for name, totals in self.partitions.items()}
-        return {name: round(rate.share, DIGITS) for name, rate in rates.items() if rate.rows}
 
 
 def label_checks(project: Project, task: str, accepted: Mapping[str, Any] | None) -> list[Check]:
     """The checks of a task's labels.
 
-    ``accepted`` is what `through` gave when the labels were last accepted; without it only the label model is checked,
-    by fixed limits.
+    ``accepted`` is what `through` gave when the labels were last accepted; without it only the label model and slices
+    are checked, by fixed limits.
 
     Raises
     ------
     TableError
         When the reports of the label stage are missing.
+    UnknownName
+        When ``validation.slices`` names a slice that is not there.
     """
     now, limits = rules_of(project, task), project.params.validation.labels
-    compared = _Labels(now, accepted, limits)
+    compared = Compared(now, accepted, limits)
+    sliced = list(slice_label_checks(now, accepted, limits, project.params.validation.slices.get(task, {})))
     if not accepted or not compared.total.rows:
-        return _of_model(_Labels(now, None, limits))
+        return [*_of_model(Compared(now, None, limits)), *sliced]
     classes, before = now["classes"], accepted["classes"]
     if before != classes:
-        other = _check(
+        other = check_of(
             "classes",
             "warning",
             "Labels of different classes cannot be compared with the accepted ones; look at them, then accept them.",
@@ -70,112 +44,15 @@ def label_checks(project: Project, task: str, accepted: Mapping[str, Any] | None
             arguments={"classes": classes, "accepted": before},
             found=f"The classes are {', '.join(classes)}; in the accepted baseline they are {', '.join(before)}.",
         )
-        return [*_of_model(_Labels(now, None, limits)), other]
-    found = [*_of_model(compared), *_of_classes(compared), *_of_functions(compared)]
+        return [*_of_model(Compared(now, None, limits)), other, *sliced]
+    found = [*_of_model(compared), *of_classes(compared), *_of_functions(compared), *sliced]
     return sorted(found, key=lambda check: check.check)
-
-
-def _check(name: str, severity: Severity, why: str, holds: bool, **more: Any) -> Check:
-    if more["arguments"].get("edited"):
-        more["found"] += " Its code was edited since."
-    return measured("labels", name, severity, why, holds, **more)
-
-
-# Shares that should stay what they were when they were accepted: of classes, of coverage, of conflicts.
-
-
-@dataclass(frozen=True)
-class _Question:
-    """Whether a share is still what it was.
-
-    Attributes
-    ----------
-    rows
-        What it is a share of, to go after "of 2,366 rows after 2002-08".
-    says
-        What was found: ``{share}``, that of all other rows as ``{rest}``, and ``{where}``, how many rows of which.
-    upward
-        Whether only a rise is reported.
-    """
-
-    check: str
-    why: str
-    of: Callable[[LabelTotals], Rate]
-    limit: Limit
-    says: str
-    rows: str = ""
-    upward: bool = False
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _answer(compared: _Labels, asked: _Question) -> Check | None:
-    """A warning where the share moved in any window; None where there are no rows to ask."""
-    accepted, limit = asked.of(compared.accepted), asked.limit
-    rates = [(window, rate) for window in compared.windows if (rate := asked.of(window.totals)).rows]
-    if not rates or not accepted.rows:
-        return None
-
-    def moved(rate: Rate) -> bool:
-        return limit.tells(rate, accepted) and not (asked.upward and rate.share < accepted.share)
-
-    window, rate = max(rates, key=lambda pair: (moved(pair[1]), abs(distance(pair[1], accepted))))
-    bounds = limit.bounds(rate.rows, accepted)
-    bounds = Bounds(None, bounds.high) if asked.upward else bounds
-    where = f"{rate.rows:,} {window.text}{asked.rows}"
-    said = asked.says.format(share=percent(rate.share), rest=percent(1 - rate.share), where=where)
-    shows = f"a share {bounds.text()} is noticed" if bounds.text() else "no change is noticed, they are too few"
-    figures = {"rows": rate.rows, "where": window.text, "accepted": round(accepted.share, DIGITS)}
-    return _check(
-        asked.check,
-        "warning",
-        asked.why,
-        not moved(rate),
-        arguments={**asked.arguments, **figures, "accepted_rows": accepted.rows},
-        observed=round(rate.share, DIGITS),
-        threshold=bounds.high if asked.upward or rate.share >= accepted.share else bounds.low,
-        found=f"{said}; it was {percent(accepted.share)} of {accepted.rows:,} in the accepted baseline.",
-        detects=f"Of {where}, {shows}.",
-        by_partition=compared.by_partition(asked.of),
-    )
-
-
-def _of_classes(compared: _Labels) -> list[Check]:
-    """The mean probability of each class (of two classes the last) and the share of rows without votes."""
-    classes, limits, windows = compared.now["classes"], compared.limits, max(1, len(compared.windows))
-    asked = classes[-1:] if len(classes) == 2 else classes
-
-    def mean(name: str) -> Callable[[LabelTotals], Rate]:
-        return lambda totals: Rate(totals.mean[name] * totals.covered, totals.covered)
-
-    questions = [
-        _Question(
-            f"class_balance({name})",
-            "Where the classes' shares changed, thresholds, class weights and the label model's own class balance no "
-            "longer fit, and models trained before rank rows by what used to be true.",
-            mean(name),
-            Limit(limits.significance / (len(asked) * windows), difference=limits.class_balance),
-            f"The mean probability of {name} is {{share}} over {{where}}",
-            rows=" with a label",
-            arguments={"class": name},
-        )
-        for name in asked
-        if name in compared.accepted.mean
-    ]
-    uncovered = _Question(
-        "uncovered",
-        "Rows on which no labeling function votes get no label, so no model can learn from them.",
-        lambda totals: Rate(totals.rows - totals.covered, totals.rows),
-        Limit(limits.significance / windows, difference=limits.uncovered),
-        "No function votes on {share} of {where}",
-        upward=True,
-    )
-    return [check for question in (*questions, uncovered) if (check := _answer(compared, question))]
 
 
 # Whether the label model still weighs many votes: by fixed limits, and by what was accepted where that is known.
 
 
-def _of_model(labels: _Labels) -> list[Check]:
+def _of_model(labels: Compared) -> list[Check]:
     total, accepted, limits = labels.total, labels.accepted, labels.limits
     rule = max(total.functions, key=lambda name: total.settled(name).share)
     before = max(map(accepted.settled, accepted.functions), key=lambda rate: rate.share, default=None)
@@ -206,7 +83,7 @@ def _of_model(labels: _Labels) -> list[Check]:
 
 
 def _risen(
-    labels: _Labels,
+    labels: Compared,
     what: str,
     why: str,
     of: Callable[[LabelTotals], Rate],
@@ -234,7 +111,7 @@ def _risen(
     )
 
 
-def _at_clamp(labels: _Labels) -> Check:
+def _at_clamp(labels: Compared) -> Check:
     rate, *accepted = (
         Rate(of["signals"]["at_clamp"], of["signals"]["voting"]) for of in (labels.now, labels.before) if of
     )
@@ -260,7 +137,7 @@ def _degenerate(
     what: str, why: str, rate: Rate, too_high: bool, risen: bool, accepted: Rate | None, **more: Any
 ) -> Check:
     """A warning on the label model; accepting the labels is an answer only where no fixed limit is passed."""
-    return _check(
+    return check_of(
         f"label_model_degenerate({what})",
         "warning",
         why,
@@ -274,7 +151,7 @@ def _degenerate(
 # Labeling functions that were accepted and are still there; and those that came or went.
 
 
-def _of_functions(compared: _Labels) -> list[Check]:
+def _of_functions(compared: Compared) -> list[Check]:
     now, before, limits = compared.now["hashes"], compared.before["hashes"], compared.limits
     rules = [name for name in compared.accepted.functions if name in now]
     chance = limits.significance / max(1, len(rules) * len(compared.windows))
@@ -286,17 +163,17 @@ def _of_functions(compared: _Labels) -> list[Check]:
     came = [(f"rule_came({rule})", rule, "It did not exist") for rule in now if rule not in before]
     went = [(f"rule_went({rule})", rule, "It existed") for rule in before if rule not in now]
     told = [
-        _check(name, "info", why, False, arguments={"rule": rule}, found=f"{said} when the labels were accepted.")
+        check_of(name, "info", why, False, arguments={"rule": rule}, found=f"{said} when the labels were accepted.")
         for name, rule, said in came + went
     ]
     return [*_blamed(checks), *told]
 
 
-def _of_function(compared: _Labels, rule: str, chance: float) -> Iterator[Check]:
+def _of_function(compared: Compared, rule: str, chance: float) -> Iterator[Check]:
     about = {"rule": rule, "edited": compared.now["hashes"][rule] != compared.before["hashes"][rule]}
     limit = Limit(chance, psi=compared.limits.psi)
     questions = (
-        _Question(
+        Question(
             f"coverage({rule})",
             "A labeling function that votes more or less often than in the baseline sees different data, or "
             "its code is different.",
@@ -305,7 +182,7 @@ def _of_function(compared: _Labels, rule: str, chance: float) -> Iterator[Check]
             "It votes on {share} of {where} and abstains on {rest}",
             arguments=about,
         ),
-        _Question(
+        Question(
             f"conflicts({rule})",
             "A labeling function that others contradict more or less often than before now means something else.",
             lambda totals: totals.conflicts(rule),
@@ -315,14 +192,14 @@ def _of_function(compared: _Labels, rule: str, chance: float) -> Iterator[Check]
             arguments=about,
         ),
     )
-    yield from (check for question in questions if (check := _answer(compared, question)))
+    yield from (check for question in questions if (check := answer(compared, question)))
     if compared.accepted.voted(rule):
         yield _died(compared, rule, about)
         yield _fires_everywhere(compared, rule, limit, about)
         yield _flipped(compared, rule, chance, about)
 
 
-def _died(compared: _Labels, rule: str, about: dict[str, Any]) -> Check:
+def _died(compared: Compared, rule: str, about: dict[str, Any]) -> Check:
     """Critical where the same code falls silent on all rows."""
     accepted, total = compared.accepted.coverage(rule), compared.total.coverage(rule)
     expected_votes = compared.limits.expected_votes
@@ -331,7 +208,7 @@ def _died(compared: _Labels, rule: str, about: dict[str, Any]) -> Check:
     expected = accepted.share * now.rows
     holds = bool(now.hits) or expected < expected_votes
     enough = math.ceil(expected_votes / accepted.share)
-    return _check(
+    return check_of(
         f"rule_died({rule})",
         "critical" if holds or (not total.hits and not about["edited"]) else "warning",
         "A labeling function that no longer votes leaves its rows to the others; a column that it reads may "
@@ -346,14 +223,14 @@ def _died(compared: _Labels, rule: str, about: dict[str, Any]) -> Check:
     )
 
 
-def _fires_everywhere(compared: _Labels, rule: str, limit: Limit, about: dict[str, Any]) -> Check:
+def _fires_everywhere(compared: Compared, rule: str, limit: Limit, about: dict[str, Any]) -> Check:
     """Critical where the same code votes on nearly all rows, and not only on new ones."""
     accepted, everywhere = compared.accepted.coverage(rule), compared.limits.everywhere
-    asked = [_Window("rows", compared.total, False), *compared.windows]
+    asked = [Window("rows", compared.total, False), *compared.windows]
     rates = [(window, window.totals.coverage(rule)) for window in asked]
     told = [pair for pair in rates if pair[1].share >= everywhere > accepted.share and limit.tells(pair[1], accepted)]
     window, rate = (told or rates)[0]
-    return _check(
+    return check_of(
         f"rule_fires_everywhere({rule})",
         "warning" if told and (window.is_new or about["edited"]) else "critical",
         "A labeling function that votes on everything says nothing; what it looks for may now be in every row.",
@@ -367,7 +244,7 @@ def _fires_everywhere(compared: _Labels, rule: str, limit: Limit, about: dict[st
     )
 
 
-def _flipped(compared: _Labels, rule: str, chance: float, about: dict[str, Any]) -> Check:
+def _flipped(compared: Compared, rule: str, chance: float, about: dict[str, Any]) -> Check:
     """Critical where its votes say the opposite of what they said.
 
     Votes for a class that became rare meet a majority for another, though they still point the right way: that is a
@@ -397,7 +274,7 @@ def _flipped(compared: _Labels, rule: str, chance: float, about: dict[str, Any])
     figures = {"rows": rate.rows, "where": window.text, "accepted": round(accepted.share, DIGITS)}
     most = math.ceil(_fewest(rate.rows, chance)) - 1
     smallest = f"Agreement of {percent(most / rate.rows)} or less" if rate.rows and most >= 0 else "No agreement"
-    return _check(
+    return check_of(
         f"rule_flipped({rule})",
         "warning" if contradicts and not turned and not away else "critical",
         "A labeling function that now votes against the others, with which it used to agree, silently makes "

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from weakfish.checks.rates import Rate
 from weakfish.contracts.manifests import LabelsManifest, read_manifest
-from weakfish.contracts.reports import LabelsReport, read_report, report_file
+from weakfish.contracts.reports import LabelsReport, PartitionReport, SlicePart, read_report, report_file
 from weakfish.contracts.votes_file import parse_table, table_json
 from weakfish.errors import TableError
 from weakfish.project.paths import Project
 
-OF_ROWS = ("rows", "covered", "weighed", "differing")
-"""Counts of rows; ``weighed`` are the covered rows behind ``differing`` and ``settled``."""
+OF_ROWS = ("rows", "covered", "conflicting", "weighed", "differing")
+"""Counts of rows; ``weighed`` are the covered rows behind ``differing`` and ``settled``. Only slices count
+``conflicting`` ones, and they count less of functions."""
 
 OF_FUNCTIONS = ("votes", "others", "conflicts", "settled")
 """What is counted of a labeling function: its votes by class; the rows on which the other votes have one majority, by
@@ -33,22 +34,27 @@ class LabelTotals:
         """Add up partitions as `rules_of` has them, or what `through` gave."""
         found = list(parts)
         first: Mapping[str, Any] = found[0] if found else {"mean": {}, "functions": {}}
-        self.rows, self.covered, self.weighed, self.differing = (sum(part[name] for part in found) for name in OF_ROWS)
+        self.rows, self.covered, self.conflicting, self.weighed, self.differing = (
+            sum(part.get(name, 0) for part in found) for name in OF_ROWS
+        )
         sums = {name: sum(part["covered"] * part["mean"][name] for part in found) for name in first["mean"]}
         self.mean = {name: round(total / self.covered, DIGITS) if self.covered else 0.0 for name, total in sums.items()}
         self.functions = {
-            name: {count: sum(_array(part["functions"][name], count) for part in found) for count in OF_FUNCTIONS}
-            for name in first["functions"]
+            name: {count: sum(_array(part["functions"][name], count) for part in found) for count in counts}
+            for name, counts in first["functions"].items()
         }
 
     def as_json(self) -> dict[str, Any]:
         """What can be added up again."""
         functions = {
-            name: {count: number.tolist() for count, number in of.items()}
-            | {"others": table_json(of["others"].tolist())}
+            name: {
+                count: table_json(number.tolist()) if count == "others" else number.tolist()
+                for count, number in of.items()
+            }
             for name, of in self.functions.items()
         }
-        return {**vars(self), "functions": functions}
+        own = {name: value for name, value in vars(self).items() if value or name not in OF_ROWS[2:]}
+        return {**own, "functions": functions}
 
     def voted(self, rule: str) -> int:
         """Rows on which a function votes."""
@@ -100,13 +106,23 @@ def rules_of(project: Project, task: str) -> dict[str, Any]:
         raise TableError(f"{report_file(project, LabelsReport)} {what}; run `weakfish label`, which writes it.")
     made = read_manifest(project, LabelsManifest, f"labels/{task}").functions
     names = [function.name for function in summary.functions]
-    by_partition = {
-        part.partition: {
-            **{name: getattr(part, name) for name in OF_ROWS},
-            "mean": {name: round(value or 0.0, DIGITS) for name, value in part.mean.items()},
-            "functions": {name: {count: getattr(part, count)[name] for count in OF_FUNCTIONS} for name in names},
+
+    def counted(parts: Sequence[PartitionReport | SlicePart]) -> dict[str, dict[str, Any]]:
+        return {
+            part.partition: {
+                **{name: getattr(part, name) for name in OF_ROWS if hasattr(part, name)},
+                "mean": {name: round(value or 0.0, DIGITS) for name, value in part.mean.items()},
+                "functions": {
+                    name: {count: getattr(part, count)[name] for count in OF_FUNCTIONS if hasattr(part, count)}
+                    for name in names
+                },
+            }
+            for part in parts
         }
-        for part in summary.by_partition
+
+    slices = {
+        name: {"classes": list(summary.classes), "by_partition": counted(of.by_partition)}
+        for name, of in summary.slices.items()
     }
     return {
         "classes": list(summary.classes),
@@ -114,13 +130,16 @@ def rules_of(project: Project, task: str) -> dict[str, Any]:
         "signals": {name: getattr(summary.signals, name) for name in SIGNALS},
         "hashes": {name: made[name].identity for name in names},
         "weights": {function.name: round(function.weight or 0.0, DIGITS) for function in summary.functions},
-        "by_partition": by_partition,
+        "by_partition": counted(summary.by_partition),
+        **({"slices": slices} if slices else {}),
     }
 
 
 def through(rules: Mapping[str, Any], partition: str | None) -> dict[str, Any]:
     """Of what `rules_of` gives, the totals up to and with a partition; of all for None."""
     parts = {name: of for name, of in rules["by_partition"].items() if partition is None or name <= partition}
-    known = {name: of for name, of in rules.items() if name != "by_partition"}
+    known = {name: of for name, of in rules.items() if name not in ("by_partition", "slices")}
+    if slices := {name: through(of, partition) for name, of in rules.get("slices", {}).items()}:
+        known["slices"] = slices
     rows = {name: of["rows"] for name, of in parts.items()}
     return {**known, "partitions": rows, **LabelTotals(parts.values()).as_json()}

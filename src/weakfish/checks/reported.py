@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from weakfish.checks.baseline import Baseline
 from weakfish.checks.change import nothing_accepted
 from weakfish.checks.gates import verdict_of
 from weakfish.checks.gold_checks import LABELS, checks_on_test
+from weakfish.checks.slice_checks import slice_floors, within
 from weakfish.contracts.figures import percent
 from weakfish.contracts.manifests import FEATURES, TRAINING
 from weakfish.contracts.publications import (
@@ -35,6 +36,7 @@ from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.contracts.verdicts import Check, Severity, Verdict, measured, write_verdict
 from weakfish.errors import TableError
 from weakfish.files import read_json, sha256
+from weakfish.project.params import SliceParams
 from weakfish.project.paths import Project
 
 BAD = ("missing", "stale", "different", "unexpected")
@@ -247,9 +249,14 @@ def validate_evaluation(project: Project, task: str) -> Verdict:
     """
     name = f"evaluation/{project.task(task) and task}"
     metrics, accepted = _of_task(project, task), Baseline.read(project).table(name)
-    compared = (
-        _metrics(metrics, accepted.metrics or {}, project.task(task).classes) if accepted else [nothing_accepted(name)]
-    )
+    before, classes = accepted.metrics or {} if accepted else {}, project.task(task).classes
+    compared = list(_metrics(metrics, before, classes)) if accepted else [nothing_accepted(name)]
+    limits = project.params.validation.slices.get(task, {})
+    for slice_name, of in metrics.slices.items():
+        compared += slice_floors(slice_name, of, limits.get(slice_name, SliceParams()))
+        own = replace(metrics, test_rows=of.test_rows, models=of.models)
+        known = {**before, **before.get("slices", {}).get(slice_name, {"models": {}})}
+        compared += [within(check, slice_name) for check in _metrics(own, known, classes)]
     by_gold = checks_on_test(project, task, metrics)
     checks = sorted([*by_gold, *_calibration(project, task), *compared], key=lambda check: check.check)
     verdict = verdict_of(name, data_version(project), metrics.test_rows or 0, checks, None)
@@ -258,7 +265,7 @@ def validate_evaluation(project: Project, task: str) -> Verdict:
 
 
 def metrics_of(project: Project, task: str) -> dict[str, Any]:
-    """What the baseline keeps of ``reports/metrics.json``: per model and measure its value and interval.
+    """What the baseline keeps of ``reports/metrics.json``: per model and measure its value and interval, by slice too.
 
     Raises
     ------
@@ -266,13 +273,20 @@ def metrics_of(project: Project, task: str) -> dict[str, Any]:
         When `evaluate` has not measured the task yet.
     """
     metrics = _of_task(project, task)
-    models = {
-        model: {name: {"value": of[name].value, "interval": _listed(of[name])} for name in MEASURES if name in of}
-        for model, of in metrics.models.items()
-        if model != CONSTANT
-    }
-    about = {"positive": metrics.positive} if metrics.positive else {}
-    return {"test_rows": metrics.test_rows, **about, "models": models}
+
+    def listed(models: Mapping[str, Mapping[str, Metric]]) -> dict[str, Any]:
+        return {
+            model: {name: {"value": of[name].value, "interval": _listed(of[name])} for name in MEASURES if name in of}
+            for model, of in models.items()
+            if model != CONSTANT
+        }
+
+    found: dict[str, Any] = {"test_rows": metrics.test_rows, "models": listed(metrics.models)}
+    if metrics.positive:
+        found["positive"] = metrics.positive
+    if metrics.slices:
+        found["slices"] = {name: {"models": listed(of.models)} for name, of in metrics.slices.items()}
+    return found
 
 
 def _listed(metric: Metric) -> list[float | None] | None:

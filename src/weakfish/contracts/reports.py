@@ -128,6 +128,35 @@ class PartitionReport:
 
 
 @dataclass(frozen=True)
+class SlicePart:
+    """What labeling counted of a slice in one partition, as in `PartitionReport`.
+
+    ``conflicting`` are rows on which functions vote for different classes.
+    """
+
+    partition: str
+    rows: int
+    covered: int
+    conflicting: int
+    mean: Mapping[str, Number]
+    votes: Mapping[str, list[int]]
+    conflicts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class SliceReport:
+    """A slice of the events: what it is, and what labeling counted of it."""
+
+    rows: int
+    covered: int
+    conflicting: int
+    module: str = ""
+    doc: str = ""
+    dev: DevReport | None = None
+    by_partition: Sequence[SlicePart] = ()
+
+
+@dataclass(frozen=True)
 class CopiesReport:
     """A pair of functions that agree more than two that judge on their own."""
 
@@ -166,6 +195,7 @@ class TaskLabels:
     dev: DevReport | None = None
     functions: Sequence[FunctionReport] = ()
     by_partition: Sequence[PartitionReport] = ()
+    slices: Mapping[str, SliceReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -214,6 +244,14 @@ class ClassMetrics:
 
 
 @dataclass(frozen=True)
+class SliceMetrics:
+    """A slice: its rows with gold labels, and by model and measure what they can support."""
+
+    test_rows: int
+    models: Annotated[Mapping[str, Mapping[str, Metric]], AfterValidator(_in_order)] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ShareReport:
     """The shares of classes among test rows, by the votes, and whether classifiers were corrected for them.
 
@@ -241,6 +279,8 @@ class TaskMetrics:
         Figures of classifiers as learned, where those in ``models`` are corrected, see ``share``.
     no_better
         By model, a sentence if it decides no better than always answering one class.
+    slices
+        The same models on the test rows of each slice.
     confusion
         Of the labels on test, what `weakfish.contracts.gold.Confusion.to_json` made.
     """
@@ -257,6 +297,7 @@ class TaskMetrics:
     left_out: Mapping[str, str] = field(default_factory=dict)
     models: Annotated[Mapping[str, Mapping[str, Metric]], AfterValidator(_in_order)] = field(default_factory=dict)
     functions: Mapping[str, dict[str, Empirical]] = field(default_factory=dict)
+    slices: Mapping[str, SliceMetrics] = field(default_factory=dict)
     confusion: Any = None
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from weakfish.errors import TableError
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
 from weakfish.labeling.matrix import read_label_matrix
 from weakfish.labeling.reading import Texts
+from weakfish.labeling.slice_counts import Slices
 from weakfish.project.paths import Project
 
 MICROSECONDS = 86_400_000_000
@@ -46,6 +47,8 @@ class Aligned:
         The task's training set as numbers, see `numbers`; None where there is none, or none with features.
     read : Texts or None
         What the reader of the labels reads; None without one.
+    slices : dict of numpy.ndarray, bool, (rows,)
+        Which events are in each slice.
     """
 
     classes: list[str]
@@ -60,6 +63,7 @@ class Aligned:
     texts: list[list[str]]
     features: Floats | None = None
     read: Texts | None = None
+    slices: Mapping[str, Bools] = field(default_factory=dict)
 
 
 def read_inputs(project: Project, task: str) -> Aligned:
@@ -108,6 +112,7 @@ def read_inputs(project: Project, task: str) -> Aligned:
         texts=[pc.fill_null(events[name], "").to_pylist() for name in params.evaluate.text],
         features=features,
         read=Texts.of(read_table(project.table("events"), reads.reads), reads.reads) if rests else None,
+        slices=Slices(project).everywhere(),
     )
 
 

@@ -142,7 +142,8 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams, asked: s
         the class ``share`` of test rows, which votes tell without gold, is another than that of training rows,
         probabilities and threshold are corrected (see `weakfish.evaluation.shares`), and ``uncorrected`` has the
         figures without that. Of two classes, ``positive`` is the one that figures are about, and ``positive_why`` why.
-        ``no_better`` has a sentence for each model that decides no better than a constant answer. The models are
+        ``no_better`` has a sentence for each model that decides no better than a constant answer. ``slices`` has by
+        slice its ``test_rows`` and the same measures of ``models``. The models are
         measured on test alone. ``confusion`` (see `weakfish.contracts.gold`) is of the labels on test, and
         ``functions`` is by labeling function and part of gold (see `empirical`). With three classes or more,
         ``classes`` has for each its rows and figures. What rows cannot support is told in ``left_out``, by name.
@@ -196,6 +197,21 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams, asked: s
         comparable = enough and not support.lacks_classes()
         if comparable and (sentence := no_better(gold, of[seed], models[name], samples, support)):
             useless[name] = sentence
+    sliced = {}
+    for name, rows in inputs.slices.items():
+        inside = rows[test]
+        sliced[name] = _of_slice(
+            gold[inside],
+            {
+                model: {at: says.at(inside) for at, says in of.items()}
+                for model, of in on_test.items()
+                if not isinstance(of, str) and model != CONSTANT
+            },
+            seed,
+            settings.bootstrap,
+            classes,
+            positive,
+        )
     plots = _plots(kept, {name: of[seed] for name, of in everywhere.items()}, measured, positive)
     if set(inputs.partitions) <= {UNDATED}:
         left_out["share_over_time"] = "No event has a time."
@@ -222,9 +238,19 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams, asked: s
         }
     else:
         metrics |= {"positive": classes[positive], "positive_why": why}
-    found = {"share": share, "uncorrected": uncorrected, "no_better": useless, "left_out": left_out}
+    found = {"share": share, "uncorrected": uncorrected, "no_better": useless, "left_out": left_out, "slices": sliced}
     metrics |= {name: of for name, of in found.items() if of}
     return Evaluation(metrics, {name: [] if name in left_out else of for name, of in plots.items()}, len(inputs.votes))
+
+
+def _of_slice(
+    gold: Ints, models: Mapping[str, BySeed], seed: int, bootstrap: int, classes: Sequence[str], positive: int
+) -> dict[str, Any]:
+    """The figures of models on the test rows of a slice."""
+    enough = Support.of(gold, classes, positive).lacks_rows() is None
+    samples = resamples(len(gold), bootstrap, seed) if enough else np.zeros((1, len(gold)))
+    figures = {name: spread(gold, of, seed, samples, classes, positive)[0] for name, of in models.items()}
+    return {"test_rows": len(gold), "models": figures}
 
 
 def _shifts(labels: SoftLabels, task: TaskParams, functions: Sequence[str]) -> dict[int, MovedShares]:

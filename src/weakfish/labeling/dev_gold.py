@@ -72,13 +72,6 @@ class DevCounts:
     def __add__(self, other: DevCounts) -> DevCounts:
         return DevCounts(self.labels + other.labels, self.votes + other.votes, self.correct + other.correct)
 
-    def as_json(self) -> dict[str, Any]:
-        """Of the labels: ``rows`` with gold, ``confusion`` (see `Confusion`), its figures, the class that F1 is of."""
-        figures = {name: _rounded(value) for name, value in self.labels.figures().items()}
-        place = self.labels.rarer
-        positive = None if place is None else self.labels.classes[place]
-        return {"rows": self.labels.rows, "confusion": self.labels.to_json(), "positive": positive, **figures}
-
     def of_functions(self) -> list[dict[str, Any]]:
         """Of each function: ``votes`` on rows with gold, ``correct`` ones, ``accuracy``, and ``by_chance``.
 
@@ -95,6 +88,13 @@ class DevCounts:
             }
             for votes, correct, chance in zip(self.votes.sum(axis=1), self.correct.sum(axis=1), expected, strict=True)
         ]
+
+
+def figures_of(labels: Confusion) -> dict[str, Any]:
+    """Of labels: ``rows`` with gold, ``confusion`` (see `Confusion`), its figures, the class that F1 is of."""
+    figures = {name: _rounded(value) for name, value in labels.figures().items()}
+    positive = None if labels.rarer is None else labels.classes[labels.rarer]
+    return {"rows": labels.rows, "confusion": labels.to_json(), "positive": positive, **figures}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -28,13 +28,14 @@ from weakfish.contracts.votes_file import Votes, fingerprint, table_json
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import whole_folder
 from weakfish.labeling.choice import Alone, Chosen, Maker, alone, choose
-from weakfish.labeling.dev_gold import DevCounts, compare, decided, dev_labels, snapshot
+from weakfish.labeling.dev_gold import DevCounts, compare, decided, dev_labels, figures_of, snapshot
 from weakfish.labeling.label_model import Patterns, Probabilities, batches, covered, decide, majority
 from weakfish.labeling.learning import Floats
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
 from weakfish.labeling.reading import PACKAGES as OF_READERS
 from weakfish.labeling.reading import Read, RowHashes, TaskReader, rests_on
 from weakfish.labeling.row_reader import Bools, Ints, RowReader, joined
+from weakfish.labeling.slice_counts import SliceCounts, Slices
 from weakfish.labeling.tally import VoteTally
 from weakfish.labeling.vote_pairs import Counts
 from weakfish.project.cache import Cache
@@ -73,10 +74,11 @@ def label(project: Project) -> list[str]:
     require_open(project, [EVENTS])
     summaries: dict[str, dict[str, Any]] = {}
     remembered: dict[str, dict[str, Any]] = {}
+    slices = Slices(project)
     with whole_folder(project.data / "labels") as folder, ThreadPoolExecutor(WORKERS) as pool:
         hashes = pool.submit(partition_hashes, project, EVENTS)
         for task in project.params.tasks:
-            work = _Task(project, task, pool)
+            work = _Task(project, task, pool, slices)
             summaries[task] = work.write(folder / task)
             work.write_readers(folder)
             manifest = work.manifest(hashes.result())
@@ -133,12 +135,13 @@ class _Written:
     """What was written of a partition.
 
     ``counts`` are ``rows``, ``covered``, and ``mean``: the mean probability of each class over covered rows, None
-    without any; ``labels`` are rows by label.
+    without any; ``labels`` are rows by label; ``slices`` are in their order.
     """
 
     counts: dict[str, Any]
     labels: Counter[str]
     dev: DevCounts
+    slices: list[SliceCounts]
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,8 @@ class _Part:
 class _Task:
     """The labels of one task."""
 
-    def __init__(self, project: Project, task: str, pool: ThreadPoolExecutor) -> None:
-        self.project, self.task, self.pool = project, task, pool
+    def __init__(self, project: Project, task: str, pool: ThreadPoolExecutor, slices: Slices) -> None:
+        self.project, self.task, self.pool, self.slices = project, task, pool, slices
         self.settings, self.contract = project.task(task), project.params.events
         self.fitted = Cache(project, f"fits/{task}")
         self.functions: list[LabelingFunction] = load_functions(project, task)
@@ -213,6 +216,9 @@ class _Task:
         self.fitted.drop_unused()
         why = self._why()
         found = summary(self.settings, self.functions, self.tallies, self.faults, parts, by_one, replace(last, why=why))
+        if self.slices.names:
+            sliced = {name: part.slices for name, part in parts.items()}
+            found["slices"] = self.slices.summary(sliced, self.names, self.settings.classes)
         return found | {"labelled": self.labelled.total()}
 
     def write_readers(self, folder: Path) -> None:
@@ -307,6 +313,8 @@ class _Task:
         classes, labels = self.settings.classes, Counter[str]()
         gold = dev_labels(self.project, self.task, partition, events[self.contract.key])
         dev = DevCounts.of(gold[:0], gold[:0], nothing[1].votes, classes)
+        members = self.slices.of(partition, fingerprint(events[self.contract.key]) if self.slices.names else None)
+        sliced = [SliceCounts.none(len(self.names), classes)] * len(self.slices.names)
         rows, total = 0, np.zeros(len(classes))
         writer: pq.ParquetWriter | None = None
         said = self.reading.added(partition, reader) if self.reading and reader else None
@@ -325,6 +333,9 @@ class _Task:
             told = np.flatnonzero(gold[place] != UNKNOWN)
             at = patterns.inverse[told]
             dev += DevCounts.of(gold[place][told], decided(posterior, seen | known)[at], patterns.votes[at], classes)
+            if sliced:
+                own = SliceCounts.each(members[place], patterns, posterior, seen | known, gold[place], classes)
+                sliced = [one + more for one, more in zip(sliced, own, strict=True)]
             labels.update({each["values"]: each["counts"] for each in table["label"].value_counts().to_pylist()})
             rows += int(patterns.counts[seen].sum())
             total += (posterior * (patterns.counts * seen)[:, None]).sum(axis=0)
@@ -332,7 +343,7 @@ class _Task:
             writer.close()
         mean = {name: float(sum_) / rows if rows else None for name, sum_ in zip(classes, total, strict=True)}
         del labels[None]  # rows of which nothing is known
-        return _Written({"rows": events.num_rows, "covered": rows, "mean": mean}, labels, dev)
+        return _Written({"rows": events.num_rows, "covered": rows, "mean": mean}, labels, dev, sliced)
 
     def _table(
         self,
@@ -429,7 +440,7 @@ def summary(
         "method": chosen.method,
         "why": chosen.why,
         "signals": chosen.signals.to_json(names, chosen.model.losses, chosen.kinship),
-        "dev": dev.as_json() if dev.labels.rows else None,
+        "dev": figures_of(dev.labels) if dev.labels.rows else None,
         "related": chosen.kinship.to_json(names),
         "functions": [
             {

@@ -1,4 +1,4 @@
-"""The vote stage: apply every labeling function to every partition of the events, computing only what is not known.
+"""The vote stage: apply every labeling function and slice to every partition, computing only what is not known.
 
 The votes of one function on one partition are a piece of the cache. Its key holds the function's identity, the stored
 bytes of the columns that it reads, and the version of the engine.
@@ -35,7 +35,8 @@ from weakfish.project.cache import Cache, key_of
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.rules.identity import Identity, examine
-from weakfish.rules.loading import Voter, load_voters, module_of
+from weakfish.rules.loading import Voter, load_slices, load_voters, module_of
+from weakfish.rules.slices import SLICES
 
 READING = 2
 """Files that are hashed or read at once."""
@@ -63,9 +64,10 @@ class VotesPiece:
 
 
 def vote(project: Project) -> None:
-    """Apply the labeling functions of every task to ``data/events``, each function once.
+    """Apply the labeling functions of every task, and all slices, to ``data/events``, each once.
 
-    Says on stdout how much was computed. ``reports/votes.json`` has what functions failed with.
+    ``data/votes/<task>/<function>`` holds the votes, ``data/votes/@slices/<slice>`` those of slices: any vote means
+    that the row is in it. Says on stdout how much was computed. ``reports/votes.json`` has what functions failed with.
 
     Raises
     ------
@@ -76,7 +78,8 @@ def vote(project: Project) -> None:
         a vote; names the function and rows.
     """
     require_open(project, [EVENTS])
-    events, voters, cache = partitions(project.table("events")), load_voters(project), Cache(project, "votes")
+    events, slices, cache = partitions(project.table("events")), load_slices(project), Cache(project, "votes")
+    voters = load_voters(project) | slices
     pieces = _pieces(project, voters, events, cache)
     known = _Known(project, cache)
     with ThreadPoolExecutor(READING) as pool:
@@ -84,13 +87,17 @@ def vote(project: Project) -> None:
         missing = [piece for piece, is_whole in zip(pieces, whole, strict=True) if not is_whole]
     known.save(missing)
     by_task = {
-        task: [piece for piece in pieces if task in voters[piece.function].tasks] for task in project.params.tasks
+        task: [piece for piece in pieces if task in voters[piece.function].tasks]
+        for task in (*project.params.tasks, *([SLICES] if slices else []))
     }
     with whole_folder(project.data / "votes") as folder:
         _compute(project, voters, missing)
         print("\n".join(_summary(by_task, missing)))
         faults = {task: known.faults(wanted) for task, wanted in by_task.items()}
-        told = {task: {"faults": {name: asdict(each) for name, each in of.items()}} for task, of in faults.items()}
+        told = {
+            task: {"faults": {name: asdict(each) for name, each in faults[task].items()}}
+            for task in project.params.tasks
+        }
         write_report(project, VotesReport, told)  # before anything is refused for what it says
         for task, wanted in by_task.items():
             _refuse_faults(project, task, faults[task], voters)
@@ -189,7 +196,7 @@ def _compute(project: Project, voters: Mapping[str, Voter], missing: Sequence[Vo
         for file, pieces in by_file.items()
         for group in range(len(sizes[file]))
     ]
-    tasks = {task: None for piece in missing for task in voters[piece.function].tasks}
+    tasks = {task.removeprefix("@"): None for piece in missing for task in voters[piece.function].tasks}
     total = sum(len(unit.functions) * sizes[unit.file][unit.group] for unit in units)
     progress = Progress(f"vote: votes of {', '.join(tasks)}", total)
     done: dict[Path, dict[int, Outcome]] = defaultdict(dict)
@@ -221,7 +228,8 @@ def _summary(by_task: Mapping[str, Sequence[VotesPiece]], missing: Sequence[Vote
             for name in ("function", "partition")
         )
         lines.append(
-            f"{task}: {functions} labeling functions, {parts} partitions: {len(mine)} of {len(pieces)} pieces computed."
+            f"{task.removeprefix('@')}: {functions} {'labeling ' * (task != SLICES)}functions, {parts} partitions: "
+            f"{len(mine)} of {len(pieces)} pieces computed."
         )
         computed += len(mine)
     if computed > len(missing):
@@ -230,7 +238,7 @@ def _summary(by_task: Mapping[str, Sequence[VotesPiece]], missing: Sequence[Vote
 
 
 def _refuse_faults(project: Project, task: str, faults: dict[str, Faults], voters: Mapping[str, Voter]) -> None:
-    allowed, over = project.task(task).max_faults, []
+    allowed, over = 0 if task == SLICES else project.task(task).max_faults, []
     for name, found in faults.items():
         if found.count > allowed:
             rows = f"{found.count:,} {'row' if found.count == 1 else 'rows'}"
@@ -238,9 +246,10 @@ def _refuse_faults(project: Project, task: str, faults: dict[str, Faults], voter
             module, exception = module_of(voters[name].function), found.exception.rstrip(".")
             over.append(f"{name!r} ({module}) raised {exception} on {rows} ({examples})")
     if over:
+        allow = f", or allow faults: tasks.{task}.max_faults in params.yaml is {allowed}" if task != SLICES else ""
         raise LabelingFunctionError(
-            f"Labeling function {'; '.join(over)}; make it return -1 where it cannot tell, or allow faults: "
-            f"tasks.{task}.max_faults in params.yaml is {allowed}."
+            f"{'Slice' if task == SLICES else 'Labeling function'} {'; '.join(over)}; make it return -1 where it "
+            f"cannot tell{allow}."
         )
 
 

@@ -33,7 +33,7 @@ from weakfish.labeling.plan import VotePlan
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.identity import columns_read
-from weakfish.rules.loading import Classes, check_vote, load_voters
+from weakfish.rules.loading import Classes, check_vote, load_slices, load_voters
 from weakfish.rules.snorkel_functions import LabelingFunction, has_preprocessors, resources_of, wrapped
 
 SERIES = frozenset(dir(pd.Series))
@@ -204,7 +204,7 @@ class Worker:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._engine = compute.connect()
-        self._voters = load_voters(project)
+        self._voters = load_voters(project) | load_slices(project)
         self._applied: dict[tuple[str, ...], Applied] = {}
 
     def work(self, unit: Unit) -> Outcome:

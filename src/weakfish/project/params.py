@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from weakfish.contracts.reports import MODELS
 from weakfish.errors import ParamsError
 
 FILE = "params.yaml"
@@ -163,16 +164,44 @@ class FeatureChecksParams(Section):
     max_stale_share: Share = 1.0
 
 
+Measure = Literal["accuracy", "accuracy_covered", "auc", "average_precision", "balanced_accuracy", "coverage", "f1"]
+
+
+class SliceParams(Section):
+    """Limits of a slice of a task's events; docs/validation.md says how each is measured.
+
+    ``coverage`` is the least share of rows with a vote, ``conflicts`` the largest share of rows on which functions vote
+    for different classes. ``least`` has by model and measure the least figure on test. ``class_balance`` and
+    ``uncovered`` replace those of `LabelChecksParams`. ``severity`` is that of a figure beyond a limit.
+    """
+
+    coverage: Share | None = None
+    conflicts: Share | None = None
+    least: dict[Name, dict[Measure, Share]] = {}
+    class_balance: Share | None = None
+    uncovered: Share | None = None
+    severity: Literal["critical", "warning"] = "warning"
+
+    @field_validator("least")
+    @classmethod
+    def _models_exist(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if strange := value.keys() - (MODELS.keys() - {"gold"}):
+            raise ValueError(f"names {min(strange)!r}, which is no model; there are {', '.join(list(MODELS)[1:])}")
+        return value
+
+
 class ValidationParams(Section):
     """Limits of gates and checks.
 
     ``max_quarantined_share`` is the largest share of staged events that may be quarantined before their gate fails.
+    ``slices`` has the limits of slices, by task.
     """
 
     max_quarantined_share: Share = 0.0
     change: ChangeParams = ChangeParams()
     labels: LabelChecksParams = LabelChecksParams()
     features: FeatureChecksParams = FeatureChecksParams()
+    slices: dict[Name, dict[Name, SliceParams]] = {}
 
 
 MOST_CLASSES = 128
@@ -339,6 +368,8 @@ class Params(Section):
         for section in ("label_models", "feature_services"):
             if strange := getattr(self, section).keys() - self.tasks.keys():
                 raise ValueError(f"{section} names {min(strange)!r}, which is not one of the tasks")
+        if strange := self.validation.slices.keys() - self.tasks.keys():
+            raise ValueError(f"validation.slices names {min(strange)!r}, which is not one of the tasks")
         for name, positive in self.evaluate.positive.items():
             classes = self.tasks[name].classes if name in self.tasks else None
             if classes is None:

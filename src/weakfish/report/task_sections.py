@@ -142,6 +142,17 @@ def _precision_recall(
     return rare, shown
 
 
+def stand_for(metrics: TaskMetrics) -> list[str]:
+    """The labels, a classifier on them and its ceiling, of those that were measured."""
+    kinds = ([name for name in group if name in metrics.models][:1] for group in (LABELS, WEAK, CEILING))
+    return [name for kind in kinds for name in kind]
+
+
+def any_measured(models: Mapping[str, Mapping[str, Metric]]) -> bool:
+    """Whether any model has any figure."""
+    return any(metric.value is not None for model in models.values() for metric in model.values())
+
+
 def _is_enough(point: dict[str, Any]) -> bool:
     rows = _number(point.get("rows"))
     return rows is None or rows >= FEW

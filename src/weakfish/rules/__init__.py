@@ -1,4 +1,4 @@
-"""Labeling functions: conditions on columns, plain Python functions and short forms, loaded and identified."""
+"""Labeling functions and slices: conditions on columns, plain Python functions and short forms."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from weakfish.rules.builders import keywords, lookup, patterns, threshold
     from weakfish.rules.columnar import ColumnarLabelingFunction, votes
     from weakfish.rules.loading import load_functions
+    from weakfish.rules.slices import slice
 
 __all__ = [
     "ABSTAIN",
@@ -18,6 +19,7 @@ __all__ = [
     "load_functions",
     "lookup",
     "patterns",
+    "slice",
     "threshold",
     "votes",
 ]
@@ -25,6 +27,7 @@ __all__ = [
 _HOMES = dict.fromkeys(("keywords", "lookup", "patterns", "threshold"), "weakfish.rules.builders")
 _HOMES |= dict.fromkeys(("ColumnarLabelingFunction", "votes"), "weakfish.rules.columnar")
 _HOMES |= {"ABSTAIN": "weakfish.contracts.votes_file", "load_functions": "weakfish.rules.loading"}
+_HOMES |= {"slice": "weakfish.rules.slices"}
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""Finds the labeling functions of a project in ``labeling_functions/``, by task.
+"""Finds the labeling functions of a project in ``labeling_functions/``, by task, and its slices.
 
 What a task's functions are, and their order, is what ``tasks.<task>.functions`` in ``params.yaml`` says.
 """
@@ -17,6 +17,7 @@ from weakfish.contracts.tables import schema_of
 from weakfish.errors import LabelingFunctionError, UnknownName
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
+from weakfish.rules.slices import SLICES, is_slice
 from weakfish.rules.snorkel_functions import LabelingFunction, wrapped
 
 FOLDER = "labeling_functions"
@@ -65,18 +66,40 @@ def load_functions(project: Project, task: str) -> list[LabelingFunction]:
     UserError
         When a module cannot be imported.
     """
-    modules = _modules(project)
+    modules = {
+        stem: {name: function for name, function in of.items() if not is_slice(function)}
+        for stem, of in _modules(project).items()
+    }
     functions = _chosen(modules, project.task(task).functions, task)
     classes, schema = classes_of(project, task), events_schema(project)
     for function in functions.values():
-        if isinstance(function, ColumnarLabelingFunction):
-            function.schema = schema
-            labels = [function.label] if function.label is not None else []
-            if schema and not labels:
-                labels += function.conditions(ibis.table(ibis.Schema.from_pyarrow(schema)))
-            for label in labels:
-                check_vote(label, function.name, f"{function.__module__}, @votes", classes)
+        _prepare(function, classes, schema)
     return list(functions.values())
+
+
+def load_slices(project: Project) -> dict[str, Voter]:
+    """The project's slices by name, in the order of their modules; raises like `load_functions`, but there may be none.
+
+    What they vote for does not matter, as long as it is a class of the task that has most.
+    """
+    classes = max((classes_of(project, task) for task in project.params.tasks), key=lambda each: len(each.names))
+    functions = [each for of in _modules(project).values() for each in of.values() if is_slice(each)]
+    schema = events_schema(project)
+    for function in functions:
+        _prepare(function, classes, schema)
+    return {function.name: Voter(function, [SLICES], classes) for function in functions}
+
+
+def _prepare(function: LabelingFunction, classes: Classes, schema: pa.Schema | None) -> None:
+    """Tell a columnar function the columns' types, and check what it votes for."""
+    if not isinstance(function, ColumnarLabelingFunction):
+        return
+    function.schema = schema
+    labels = [function.label] if function.label is not None else []
+    if schema and not labels:
+        labels += function.conditions(ibis.table(ibis.Schema.from_pyarrow(schema)))
+    for label in labels:
+        check_vote(label, function.name, f"{function.__module__}, @votes", classes)
 
 
 def load_voters(project: Project) -> dict[str, Voter]:
