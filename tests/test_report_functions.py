@@ -22,6 +22,7 @@ from weakfish.contracts.reports import (
     FunctionReport,
     PartitionReport,
     SignalsReport,
+    SlicePart,
     TaskLabels,
 )
 from weakfish.project.params import TaskParams
@@ -473,6 +474,7 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     from weakfish.labeling.choice import alone, choose
     from weakfish.labeling.dev_gold import DevCounts
     from weakfish.labeling.label import summary
+    from weakfish.labeling.slice_counts import SliceCounts
     from weakfish.labeling.tally import VoteTally
 
     settings = {"class_balance": [0.5, 0.5], "n_epochs": 200, "lr": 0.01, "l2": 0.0, "seed": 1}
@@ -495,8 +497,10 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     assert [function.faults.count for function in read.functions] == [0, 0, 2, 0, 0]
     assert read.signals is not None
     assert (name(0), name(3)) in [pair.functions for pair in read.signals.copies]
+    of_slice = SliceCounts.none(5, CLASSES).to_json([name(n) for n in range(5)], CLASSES)
     shapes = (
-        (TaskLabels, written | {"labelled": 1990}),  # which the stage adds, once labels are written
+        (TaskLabels, written | {"labelled": 1990, "slices": {}}),  # which the stage adds, once labels are written
+        (SlicePart, {"partition": "2024-01", **of_slice}),
         (SignalsReport, written["signals"]),
         (FunctionReport, written["functions"][0]),
         (PartitionReport, written["by_partition"][0]),

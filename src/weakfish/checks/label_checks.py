@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from weakfish.checks.label_questions import Compared, Question, Window, answer, check_of, of_classes
+from weakfish.checks.label_questions import ComparedLabels, Question, RowWindow, answer, check_of, of_classes
 from weakfish.checks.label_totals import DIGITS, LabelTotals, rules_of
 from weakfish.checks.rates import Limit, Rate, deviations, distance
 from weakfish.checks.slice_checks import slice_label_checks
@@ -30,10 +30,10 @@ def label_checks(project: Project, task: str, accepted: Mapping[str, Any] | None
         When ``validation.slices`` names a slice that is not there.
     """
     now, limits = rules_of(project, task), project.params.validation.labels
-    compared = Compared(now, accepted, limits)
+    compared = ComparedLabels(now, accepted, limits)
     sliced = list(slice_label_checks(now, accepted, limits, project.params.validation.slices.get(task, {})))
     if not accepted or not compared.total.rows:
-        return [*_of_model(Compared(now, None, limits)), *sliced]
+        return [*_of_model(ComparedLabels(now, None, limits)), *sliced]
     classes, before = now["classes"], accepted["classes"]
     if before != classes:
         other = check_of(
@@ -44,7 +44,7 @@ def label_checks(project: Project, task: str, accepted: Mapping[str, Any] | None
             arguments={"classes": classes, "accepted": before},
             found=f"The classes are {', '.join(classes)}; in the accepted baseline they are {', '.join(before)}.",
         )
-        return [*_of_model(Compared(now, None, limits)), other, *sliced]
+        return [*_of_model(ComparedLabels(now, None, limits)), other, *sliced]
     found = [*_of_model(compared), *of_classes(compared), *_of_functions(compared), *sliced]
     return sorted(found, key=lambda check: check.check)
 
@@ -52,7 +52,7 @@ def label_checks(project: Project, task: str, accepted: Mapping[str, Any] | None
 # Whether the label model still weighs many votes: by fixed limits, and by what was accepted where that is known.
 
 
-def _of_model(labels: Compared) -> list[Check]:
+def _of_model(labels: ComparedLabels) -> list[Check]:
     total, accepted, limits = labels.total, labels.accepted, labels.limits
     rule = max(total.functions, key=lambda name: total.settled(name).share)
     before = max(map(accepted.settled, accepted.functions), key=lambda rate: rate.share, default=None)
@@ -83,7 +83,7 @@ def _of_model(labels: Compared) -> list[Check]:
 
 
 def _risen(
-    labels: Compared,
+    labels: ComparedLabels,
     what: str,
     why: str,
     of: Callable[[LabelTotals], Rate],
@@ -111,7 +111,7 @@ def _risen(
     )
 
 
-def _at_clamp(labels: Compared) -> Check:
+def _at_clamp(labels: ComparedLabels) -> Check:
     rate, *accepted = (
         Rate(of["signals"]["at_clamp"], of["signals"]["voting"]) for of in (labels.now, labels.before) if of
     )
@@ -151,7 +151,7 @@ def _degenerate(
 # Labeling functions that were accepted and are still there; and those that came or went.
 
 
-def _of_functions(compared: Compared) -> list[Check]:
+def _of_functions(compared: ComparedLabels) -> list[Check]:
     now, before, limits = compared.now["hashes"], compared.before["hashes"], compared.limits
     rules = [name for name in compared.accepted.functions if name in now]
     chance = limits.significance / max(1, len(rules) * len(compared.windows))
@@ -169,7 +169,7 @@ def _of_functions(compared: Compared) -> list[Check]:
     return [*_blamed(checks), *told]
 
 
-def _of_function(compared: Compared, rule: str, chance: float) -> Iterator[Check]:
+def _of_function(compared: ComparedLabels, rule: str, chance: float) -> Iterator[Check]:
     about = {"rule": rule, "edited": compared.now["hashes"][rule] != compared.before["hashes"][rule]}
     limit = Limit(chance, psi=compared.limits.psi)
     questions = (
@@ -199,7 +199,7 @@ def _of_function(compared: Compared, rule: str, chance: float) -> Iterator[Check
         yield _flipped(compared, rule, chance, about)
 
 
-def _died(compared: Compared, rule: str, about: dict[str, Any]) -> Check:
+def _died(compared: ComparedLabels, rule: str, about: dict[str, Any]) -> Check:
     """Critical where the same code falls silent on all rows."""
     accepted, total = compared.accepted.coverage(rule), compared.total.coverage(rule)
     expected_votes = compared.limits.expected_votes
@@ -223,10 +223,10 @@ def _died(compared: Compared, rule: str, about: dict[str, Any]) -> Check:
     )
 
 
-def _fires_everywhere(compared: Compared, rule: str, limit: Limit, about: dict[str, Any]) -> Check:
+def _fires_everywhere(compared: ComparedLabels, rule: str, limit: Limit, about: dict[str, Any]) -> Check:
     """Critical where the same code votes on nearly all rows, and not only on new ones."""
     accepted, everywhere = compared.accepted.coverage(rule), compared.limits.everywhere
-    asked = [Window("rows", compared.total, False), *compared.windows]
+    asked = [RowWindow("rows", compared.total, False), *compared.windows]
     rates = [(window, window.totals.coverage(rule)) for window in asked]
     told = [pair for pair in rates if pair[1].share >= everywhere > accepted.share and limit.tells(pair[1], accepted)]
     window, rate = (told or rates)[0]
@@ -244,7 +244,7 @@ def _fires_everywhere(compared: Compared, rule: str, limit: Limit, about: dict[s
     )
 
 
-def _flipped(compared: Compared, rule: str, chance: float, about: dict[str, Any]) -> Check:
+def _flipped(compared: ComparedLabels, rule: str, chance: float, about: dict[str, Any]) -> Check:
     """Critical where its votes say the opposite of what they said.
 
     Votes for a class that became rare meet a majority for another, though they still point the right way: that is a

@@ -13,7 +13,7 @@ from weakfish.contracts.verdicts import Check, Severity, measured
 from weakfish.project.params import LabelChecksParams
 
 
-class Window(NamedTuple):
+class RowWindow(NamedTuple):
     """Some rows of today; ``text`` says which, to go after their number."""
 
     text: str
@@ -21,7 +21,7 @@ class Window(NamedTuple):
     is_new: bool
 
 
-class Compared:
+class ComparedLabels:
     """The labels of today (`rules_of`), and what was accepted of them (`through`), if anything was."""
 
     def __init__(self, now: Mapping[str, Any], before: Mapping[str, Any] | None, limits: LabelChecksParams) -> None:
@@ -34,7 +34,10 @@ class Compared:
         new = [name for name in parts if name not in known]
         after = f"rows after {max(known)}" if known and new and min(new) > max(known) else "rows of new partitions"
         old = LabelTotals(part for name, part in parts.items() if name in known)
-        windows = [Window("accepted rows", old, False), Window(after, LabelTotals(parts[name] for name in new), True)]
+        windows = [
+            RowWindow("accepted rows", old, False),
+            RowWindow(after, LabelTotals(parts[name] for name in new), True),
+        ]
         self.windows = [window for window in windows if window.totals.rows]
 
     def by_partition(self, of: Callable[[LabelTotals], Rate]) -> dict[str, float]:
@@ -76,7 +79,7 @@ class Question:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def answer(compared: Compared, asked: Question) -> Check | None:
+def answer(compared: ComparedLabels, asked: Question) -> Check | None:
     """A warning where the share moved in any window; None where there are no rows to ask."""
     accepted, limit = asked.of(compared.accepted), asked.limit
     rates = [(window, rate) for window in compared.windows if (rate := asked.of(window.totals)).rows]
@@ -107,7 +110,7 @@ def answer(compared: Compared, asked: Question) -> Check | None:
     )
 
 
-def of_classes(compared: Compared) -> list[Check]:
+def of_classes(compared: ComparedLabels) -> list[Check]:
     """The mean probability of each class (of two classes the last) and the share of rows without votes."""
     classes, limits, windows = compared.now["classes"], compared.limits, max(1, len(compared.windows))
     asked = classes[-1:] if len(classes) == 2 else classes

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from weakfish.checks.label_questions import Compared, Question, answer, of_classes
+from weakfish.checks.label_questions import ComparedLabels, Question, answer, of_classes
 from weakfish.checks.label_totals import LabelTotals
 from weakfish.checks.rates import Limit, Rate
 from weakfish.contracts.figures import counted, percent
@@ -58,7 +58,7 @@ def slice_label_checks(
         if not before or before["classes"] != of["classes"]:
             continue
         drift = {key: value for key in ("class_balance", "uncovered") if (value := getattr(mine, key)) is not None}
-        compared = Compared(of, before, limits.model_copy(update=drift))
+        compared = ComparedLabels(of, before, limits.model_copy(update=drift))
         if compared.total.rows:
             yield from (within(check, name) for check in (*of_classes(compared), *_of_votes(compared)))
 
@@ -96,7 +96,7 @@ def _limits(name: str, totals: LabelTotals, limits: SliceParams) -> Iterator[Che
         )
 
 
-def _of_votes(compared: Compared) -> Iterator[Check]:
+def _of_votes(compared: ComparedLabels) -> Iterator[Check]:
     """Whether functions contradict each other, vote, and are contradicted as often as they were."""
     limits, windows = compared.limits, max(1, len(compared.windows))
     conflicts = Question(
