@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from made_votes import own_functions
 from projects import replace, write
 
+from reports import html
 from weakfish.checks.label_checks import label_checks
 from weakfish.checks.label_totals import rules_of, through
 from weakfish.checks.reported import metrics_of, validate_evaluation
@@ -257,3 +259,19 @@ def test_a_labeling_function_that_stays_one_needs_another_name_as_a_slice(at: Pr
     write(file, file.read_text(encoding="utf-8") + "\nmine = slice(is_large)\n")
     with pytest.raises(LabelingFunctionError, match=r"'is_large' is defined in .* rename one"):
         made(at)
+
+
+def test_the_page_shows_slices_by_their_rows_and_figures(at: Project) -> None:
+    made(at)
+    page = " ".join(re.sub(r"<[^>]+>", " ", html(at.root)).split())
+    rows = read_report(at, LabelsReport).tasks["late"]
+    phone = rows.slices["by_phone"]
+    metrics = read_report(at, Metrics).tasks["late"].slices["by_phone"]
+    assert f"by_phone Tickets of the telephone, which nobody writes notes for. {phone.rows:,}" in page
+    f1 = metrics.models["label_model"]["f1"].value
+    assert f"{metrics.test_rows:,} {f1:.3f}" in page
+    assert "Every model within says_please" in page
+    replace(at.root / "labeling_functions/tickets.py", "Tickets of the telephone", "<b>Tickets</b> of")
+    with own_functions():
+        label(at)
+    assert "&lt;b&gt;Tickets&lt;/b&gt; of" in html(at.root)
