@@ -247,3 +247,14 @@ def test_a_label_model_that_is_wrong_before_and_after_in_the_same_way_shows_no_m
 def test_so_few_rates_that_chance_could_do_it_bear_nothing_out(nearer: int, asked: int, holds: bool) -> None:
     even = np.array([0.5, 0.5])
     assert MovedShares(even, even, 100, asked, nearer, None).holds == holds
+
+
+@pytest.mark.parametrize("method", ["hyper", "naive-bayes", "majority"])
+def test_shares_are_found_with_methods_whose_probabilities_only_rank(method: str) -> None:
+    rows = events(0.5, 0.15, functions=20)
+    task = TaskParams(classes=BINARY, label_model={"class_balance": [0.5, 0.5], "method": method})
+    labels = Classifiers(rows, 1).soft_labels(task, [1])
+    assert labels is not None
+    found = votes_shift(labels.votes, labels.by_seed[1], np.array([0.5, 0.5]), rows.functions)
+    assert found.new[1] == pytest.approx(0.15, abs=0.03)
+    assert found.holds

@@ -14,7 +14,7 @@ from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation.aligned import Aligned
 from weakfish.evaluation.measures import FLOOR, Bools, Floats, Predictions, Support, too_few
 from weakfish.labeling.choice import learn
-from weakfish.labeling.label_model import covered
+from weakfish.labeling.label_model import covered, winners
 from weakfish.labeling.learning import NothingToLearn, WordFeatures, fit_predict, word_counts
 from weakfish.labeling.reading import labels_of
 from weakfish.project.params import TaskParams
@@ -31,7 +31,7 @@ class SoftLabels:
     votes
         On covered rows to learn from, and on covered new rows.
     by_seed
-        Probabilities of both by a label model, by its seed.
+        Probabilities of both by a label model, by its seed; where they only rank rows, its decisions.
     taught
         Probabilities of all rows to learn from, by votes and reader where there is one.
     """
@@ -40,6 +40,9 @@ class SoftLabels:
     by_seed: Mapping[int, tuple[Floats, Floats]]
     taught: Mapping[int, Floats]
 
+
+RANKING = ("hyper", "naive-bayes")
+"""Methods whose probabilities rank rows and say little as numbers: what shares classes have is counted."""
 
 EXAMPLES = 100_000
 """Training rows times classes that a classifier sees, a sample of more: its time grows with both."""
@@ -67,6 +70,13 @@ def label_models(inputs: Aligned, task: TaskParams, seeds: Sequence[int]) -> ByS
         return Predictions(*labels_of(found, voted, inputs.read, task.label_model, np.arange(len(votes))))
 
     return {seed: inputs.published if seed == published else again(seed) for seed in seeds}
+
+
+def _decided(probabilities: Floats) -> Floats:
+    """1 for the most probable class of each row; classes that tie have equal shares."""
+    won = winners(probabilities)
+    shares: Floats = won / won.sum(axis=1, keepdims=True)
+    return shares
 
 
 def sample(rows: Bools, most: int, seed: int) -> Bools:
@@ -117,6 +127,10 @@ class Classifiers:
         train, test = inputs.votes[self._weak & voted], inputs.votes[self._test & voted]
         by_seed = {seed: (of.probabilities(train), of.probabilities(test)) for seed, of in fitted.items()}
         taught = {seed: known for seed, (known, _) in by_seed.items()}
+        for seed, of in fitted.items():
+            if of.method in RANKING:
+                old, new = by_seed[seed]
+                by_seed[seed] = _decided(old), _decided(new)
         if inputs.read is not None:
             texts, rows = inputs.read.at(earlier), np.flatnonzero(self._weak[earlier])
             for seed, of in fitted.items():
