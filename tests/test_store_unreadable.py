@@ -16,7 +16,8 @@ from feast import FeatureStore
 from feast.online_response import OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
+from feast.protos.feast.types.Value_pb2 import Int64List, Value
+from feast.value_type import ValueType
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from reading import feast_store
@@ -114,6 +115,18 @@ BAD_FOR = {
     + Value(int64_val=7).SerializeToString(),
     ("rate", "an integer"): Value(int64_val=7).SerializeToString(),
     ("rate", "eight bytes and one"): Value(double_val=7).SerializeToString() + b"\x00",
+    **{
+        (feature, f"a {kind}, then {more}"): reading.VALUES[feature](5).SerializeToString() + data
+        for feature, kind in (("rate", "double"), ("score", "float"), ("name", "text"), ("blob", "bytes"))
+        for more, data in (
+            ("an integer", Value(int64_val=7).SerializeToString()),
+            ("a list", Value(int64_list_val=Int64List(val=[7])).SerializeToString()),
+        )
+    },
+    ("vector", "a vector, then a double"): reading.VALUES["vector"](5).SerializeToString()
+    + Value(double_val=7).SerializeToString(),
+    ("tags", "a long list, then a text"): reading.VALUES["tags"](200).SerializeToString()
+    + Value(string_val="7").SerializeToString(),
     ("score", "a double"): Value(double_val=7).SerializeToString(),
     ("name", "a number"): Value(int64_val=7).SerializeToString(),
     ("active", "a text"): Value(string_val="true").SerializeToString(),
@@ -305,6 +318,15 @@ def test_all_that_is_written_of_a_type_is_read_as_that_type_and_as_no_other(name
         same = of == kind or {of.name, kind.name} <= {"BYTES", "PDF_BYTES", "IMAGE_BYTES"}
         uuids = "UUID" in kind.name and "STRING" in of.name
         assert uuids or passes == (seen if same else [])
+
+
+def test_a_value_that_stands_twice_or_is_long_is_one() -> None:
+    for kind, value in ((ValueType.STRING, Value(string_val="x" * 300)), (ValueType.BYTES, Value(bytes_val=b"x"))):
+        check, data = check_of(kind), value.SerializeToString()
+        assert check is not None
+        assert check([data, None, data + data])
+        assert is_value(data + data, kind)
+        assert not check([data, data + Value(int64_val=1).SerializeToString()])
 
 
 def test_texts_that_are_none_of_their_type_cannot_be_read() -> None:

@@ -32,7 +32,7 @@ from feast.value_type import ValueType
 
 from weakfish.feast import layout as keys
 from weakfish.feast.exchange import Want
-from weakfish.feast.unreadable import Check, check_of, first_byte
+from weakfish.feast.unreadable import Check, check_of, first_byte, size_of
 
 KEY_VERSION = 3
 """The serialization of entity keys that is put together here; others are left to Feast."""
@@ -46,9 +46,9 @@ class ViewRead:
 
     Attributes
     ----------
-    kinds, firsts, checks
-        The types of the features; the byte that values of each begin with (`ANY` where that says nothing); and by the
-        feature's number what else to look at.
+    kinds, firsts, sizes, checks
+        The types of the features; the byte that values of each begin with, and how many bytes they have (`ANY` where
+        that says nothing); and by the feature's number what else to look at.
     lifetime
         In nanoseconds; None for a view without a time to live.
     """
@@ -60,6 +60,7 @@ class ViewRead:
     fields: tuple[bytes, ...]
     kinds: tuple[ValueType, ...]
     firsts: tuple[int, ...]
+    sizes: tuple[int, ...]
     checks: tuple[tuple[int, Check], ...]
     lifetime: int | None
 
@@ -232,6 +233,7 @@ def view_read(config: RepoConfig, table: Any, features: Sequence[str], full_name
         fields=(*(keys.feature_field(stored, name) for name in features), keys.time_field(stored)),
         kinds=kinds,
         firsts=tuple(first_byte(kind) for kind in kinds),
+        sizes=tuple(size_of(kind) for kind in kinds),
         checks=tuple((number, check) for number, check in checks if check),
         lifetime=round(lifetime.total_seconds() * 1_000_000) * 1_000 if lifetime else None,
     )

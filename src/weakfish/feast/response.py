@@ -176,10 +176,11 @@ def view_results(view: ViewRows, read: ViewRead) -> list[bytes]:
             raise Unreadable
     if view.lost is None:
         tail = sized(STATUSES, view.statuses) + view.times
-        pairs = zip(columns, read.firsts, strict=True)
+        known = zip(columns, read.firsts, read.sizes, strict=True)
         if len(view.rows) > _FEW:
-            return [sized(RESULTS, _repeated(_VALUES, VALUES, column, first) + tail) for column, first in pairs]
-        if [1 for column, first in pairs for data in column if data and data[0] != first != ANY]:
+            return [sized(RESULTS, _repeated(_VALUES, VALUES, *of) + tail) for of in known]
+        cells = [(data, first, size) for column, first, size in known for data in column if data]
+        if [1 for data, first, size in cells if data[0] != first != ANY or len(data) != size != ANY]:
             raise Unreadable
         return [sized(RESULTS, _repeated(_VALUES, VALUES, column) + tail) for column in columns]
     return [
@@ -209,15 +210,20 @@ def _head(tag: bytes, length: int) -> bytes:
     return head + _BYTE[length]
 
 
-def _repeated(heads: list[bytes], tag: bytes, contents: Sequence[bytes | None], first: int = ANY) -> bytes:
+def _repeated(
+    heads: list[bytes], tag: bytes, contents: Sequence[bytes | None], first: int = ANY, size: int = ANY
+) -> bytes:
     """A field that repeats; what is missing is an empty message.
 
-    Raises `Unreadable` when one that is not empty does not begin with the byte ``first``, where that is given.
+    Raises `Unreadable` when one that is not empty does not begin with the byte ``first``, or does not have ``size``
+    bytes, where that is given.
     """
     is_sound = first == ANY
     if len(contents) > _FEW:
         found = list(filter(None, contents))
         lengths = set(map(len, found))
+        if size != ANY and lengths - {size}:
+            raise Unreadable
         if len(lengths) == 1:  # as all numbers' are: what stands before each is the same, and nulls are empty
             length = lengths.pop()
             if not is_sound and b"".join(found)[::length].count(first) != len(found):

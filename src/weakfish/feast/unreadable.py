@@ -121,11 +121,16 @@ def first_byte(kind: ValueType) -> int:
     return ANY if WIRE_TYPES.get(kind) == VARINT else next(iter(_head(kind)), ANY)
 
 
+def size_of(kind: ValueType) -> int:
+    """How many bytes all values of a type have that are not null; `ANY` where they differ."""
+    return {FIXED64: 9, FIXED32: 5}.get(WIRE_TYPES.get(kind, ANY), ANY)
+
+
 Check = Callable[[Column], bool]
 
 
 def check_of(kind: ValueType) -> Check | None:
-    """What tells whether all values of a column can be read as a type; None where their first byte says it all.
+    """What tells whether all values of a column can be read as a type; None where first byte and size say it all.
 
     The check may take for granted that each value is a message.
     """
@@ -136,8 +141,29 @@ def check_of(kind: ValueType) -> Check | None:
         return lambda column: usual(b"".join(filter(None, column))) is not None or _are_values(column, kind)
     if not head:
         return lambda column: _are_values(column, kind)
-    starts = methodcaller("startswith", head)
-    return None if len(head) == 1 else lambda column: all(map(starts, filter(None, column)))
+    if size_of(kind) != ANY:
+        return None
+    starts, place = methodcaller("startswith", head), len(head)
+
+    def are_whole(column: Column) -> bool:
+        """Whether each ends where its first field does; behind it there may be another one, of any type."""
+        found = list(filter(None, column))
+        if place > 1 and not all(map(starts, found)):
+            return False
+        others = [data for data in found if data[place] + place + 1 != len(data)]
+        return not others or all(_is_one_field(data, place) or is_value(data, kind) for data in others)
+
+    return are_whole
+
+
+def _is_one_field(data: bytes, place: int) -> bool:
+    """Whether bytes end with a field whose length stands at a place."""
+    length = 0
+    for shift, byte in enumerate(data[place : place + 5]):
+        length |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80:
+            return place + shift + 1 + length == len(data)
+    return False
 
 
 _NULL_TIME = Value(unix_timestamp_val=NULL_TIMESTAMP_INT_VALUE).SerializeToString()

@@ -19,7 +19,7 @@ from weakfish.feast.adapter import value_to_json
 
 import orjson
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
-from feast.type_map import python_values_to_proto_values
+from feast.type_map import NULL_TIMESTAMP_INT_VALUE, python_values_to_proto_values
 from feast.value_type import ValueType
 from pydantic import (
     AfterValidator,
@@ -334,17 +334,27 @@ def natives(values: Any) -> list[Any]:
     kind, *others = set(map(methodcaller("WhichOneof", "val"), cells)) or {None}
     if not others and (kind in PLAIN or kind == "double_val"):
         found = list(map(attrgetter(kind), cells))
+        if kind == "unix_timestamp_val" and NULL_TIMESTAMP_INT_VALUE in found:
+            return [None if value == NULL_TIMESTAMP_INT_VALUE else value for value in found]
         if kind in PLAIN or all(map(math.isfinite, found)):
             return found
     return list(map(native, cells))
 
 
 def native(value: Any) -> Any:
-    """A value as Feast's server writes it; what is not a plain number or text is left to Feast."""
+    """A value as Feast's server writes it, which writes a null among times as a number, where this is null.
+
+    What is not a plain number or text is left to Feast.
+    """
     kind = value.WhichOneof("val")
     if kind is None:
         return None
-    return getattr(value, kind) if kind in PLAIN else value_to_json(value)
+    found = getattr(value, kind) if kind in PLAIN else value_to_json(value)
+    if kind.startswith("unix_timestamp"):
+        if isinstance(found, list):
+            return [None if each == NULL_TIMESTAMP_INT_VALUE else each for each in found]
+        return None if found == NULL_TIMESTAMP_INT_VALUE else found
+    return found
 
 
 @lru_cache(maxsize=10_000)
