@@ -24,7 +24,7 @@ from weakfish.feast import layout as keys
 from weakfish.feast.audit import differing
 from weakfish.feast.probe import event_time, failure
 from weakfish.feast.publication import Contents, batches
-from weakfish.feast.publish import audit, publish
+from weakfish.feast.publish import audit, check, publish
 from weakfish.feast.registry import open_store
 from weakfish.project.paths import Project
 from weakfish.report.overall import overall
@@ -145,6 +145,26 @@ def test_rows_and_values_that_are_missing_stale_or_unexpected_are_told_apart(
     assert publish(project)
     assert audit(project).passed
     assert not store.exists(stranger)
+
+
+def test_a_time_to_live_that_somebody_set_is_named_and_taken_away(project: Project, store: redis.Redis) -> None:
+    publish(project)
+    key, held = key_of(store, "buyer", "b4"), store.hgetall(key_of(store, "buyer", "b4"))
+    store.expire(key, 1_000)
+    found = audit(project)
+    (view, of), *others = [(name, of) for name, of in found.audit["views"].items() if "expiring" in of["rows"]]
+    assert [each["rows"]["expiring"] for _, each in others] == [1]  # the other view of buyers: a key holds both
+    assert (of["rows"]["expiring"], of["first"]["expiring"]) == (1, [{"buyer": "b4"}])
+    assert not any("expiring" in counts for counts in of["features"].values())
+    with pytest.raises(CheckFailed, match=rf"{view} has 1 expiring \(first: buyer=b4\); .*run `weakfish publish`"):
+        check(found)
+    assert store.ttl(key) > 0
+    outcome = publish(project)
+    assert outcome is not None
+    assert outcome.counts is not None
+    assert sum(counts.written for counts in outcome.counts.values()) == 1
+    assert (store.ttl(key), store.hgetall(key)) == (-1, held)
+    assert audit(project).passed
 
 
 def test_a_row_that_a_service_pushed_is_newer_and_no_error_and_stays(project: Project, store: redis.Redis) -> None:

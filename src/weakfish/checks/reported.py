@@ -39,7 +39,7 @@ from weakfish.files import read_json, sha256
 from weakfish.project.params import SliceParams
 from weakfish.project.paths import Project
 
-BAD = ("missing", "stale", "different", "unexpected")
+BAD = ("missing", "stale", "different", "unexpected", "expiring")
 """Kinds of rows that are not served as they are stored; `weakfish.feast.audit` says what each is."""
 
 SHOWN = 3
@@ -138,7 +138,7 @@ def _served(view: str, audit: AuditedView | None) -> Check:
 
 
 def _bad(counts: AuditCounts) -> dict[str, int]:
-    return {kind: getattr(counts, kind) for kind in BAD}
+    return {kind: count for kind in BAD if (count := getattr(counts, kind)) or kind != "expiring"}
 
 
 def feature_checks(project: Project, view: str, files: Mapping[str, Path]) -> list[Check]:

@@ -123,7 +123,10 @@ def parse_marker(found: Any) -> Marker | None:
 
 @dataclass(frozen=True)
 class AuditCounts:
-    """Rows or values by what the audit made of them; ``newer`` ones a service pushed, and they are no error."""
+    """Rows or values by what the audit made of them; ``newer`` ones a service pushed, and they are no error.
+
+    ``expiring`` rows are equal, and their keys have a time to live that ``key_ttl_seconds`` does not give them.
+    """
 
     equal: int = 0
     missing: int = 0
@@ -131,6 +134,7 @@ class AuditCounts:
     different: int = 0
     unexpected: int = 0
     newer: int = 0
+    expiring: int = 0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.feast.clients import retried
 from weakfish.feast.diff import Difference, KnownKeys, Layout, Online, differences, leftovers
 from weakfish.feast.encoding import entity_of
-from weakfish.feast.probe import BAD, BETWEEN, event_time, fingerprint, share_of
+from weakfish.feast.probe import BAD, BETWEEN, EXPIRING, event_time, fingerprint, share_of
 from weakfish.feast.publication import Contents, batches
 from weakfish.feast.registry import quiet, views
 from weakfish.project.runs import Progress
@@ -76,7 +76,7 @@ def audit(contents: Contents, client: redis.Redis, store: FeatureStore, marker: 
     for view, content in marker.views.items():
         if view in result and "emptied" in content:
             result[view]["emptied"] = content["emptied"]
-    passed = not any(of["sample"]["different"] or any(of["rows"][kind] for kind in BAD) for of in result.values())
+    passed = not any(of["sample"]["different"] or any(of["rows"].get(kind) for kind in BAD) for of in result.values())
     sample = {view: [key for _, key in each.sample] for view, each in found.items()}
     shares = {view: each.shares for view, each in found.items()}
     return Receipt(marker.version, marker.digest(), {"passed": passed, "views": result}, sample, shares)
@@ -132,7 +132,7 @@ class Findings:
         read = self.otherwise.union(key for _, key in self.sample)
         otherwise = [entity_of(key, self._project) for key in sorted(self.otherwise)[:FIRST]]
         return {
-            "rows": {kind: rows[kind] for kind in KINDS},
+            "rows": {kind: rows[kind] for kind in KINDS if rows[kind] or kind != EXPIRING},
             "features": features,
             "first": self._named(None),
             "sample": {"rows": len(read), "different": len(self.otherwise), "first": otherwise},
@@ -151,6 +151,7 @@ def _view(
 ) -> Findings:
     features = [feature.name for feature in view.features]
     found, until = Findings(store.project, features), marker.until(view.name)
+    lasting = store.config.online_store.key_ttl_seconds is None
     progress = Progress(f"audit {view.name}, rows", marker.views[view.name].get("entities"))
     for batch, encoded in batches(contents, store, view):
         keys = encoded.keys.to_pylist()
@@ -163,6 +164,11 @@ def _view(
             for feature, one in zip((TIMES, *features), kinds, strict=True):
                 found.count(feature, one, key)
         wrong = {difference.position for difference in different}
+        for position, is_expiring in enumerate(online.expiring(keys) if lasting else ()):
+            if is_expiring and position not in wrong:
+                wrong.add(position)
+                for feature, kind in ((None, EXPIRING), (TIMES, "equal"), *((each, "equal") for each in features)):
+                    found.count(feature, kind, keys[position])
         same = [position for position in range(len(encoded)) if position not in wrong]
         found.counts[None]["equal"] += len(same)
         whole = pc.binary_join_element_wise(*encoded.fields().values(), BETWEEN).to_pylist()

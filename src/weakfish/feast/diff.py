@@ -59,6 +59,14 @@ class Online:
 
         return retried(read)
 
+    def expiring(self, found: Sequence[bytes]) -> list[bool]:
+        """Whether keys go away by themselves at some time."""
+        return [left >= 0 for left in retried(lambda: self._exchange.numbers([("PTTL", key) for key in found]))]
+
+    def keep(self, found: Sequence[bytes]) -> int:
+        """Let keys stay that would go away by themselves; how many those were."""
+        return sum(retried(lambda: self._exchange.numbers([("PERSIST", key) for key in found])))
+
     def keys(self, project: str) -> list[bytes]:
         """All entity keys of a project."""
         return retried(lambda: list(keys.of_project(self.client, project)))

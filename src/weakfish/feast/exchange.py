@@ -120,11 +120,9 @@ class Exchange:
     def call(self, script: str, calls: Sequence[Call]) -> list[int]:
         """The answers to calls of a script; a server that does not know it is told once. Raises what a call raised."""
         commands = [call.command("EVALSHA", digest(script)) for call in calls]
-        if self._is_direct:
-            packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
-            found = self._ask(packed, len(calls), int)
-            if found is not None:
-                return found
+        found = self._numbers(commands)
+        if found is not None:
+            return found
         answers = self._pipeline(commands, raises=False)
         unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
@@ -133,6 +131,22 @@ class Exchange:
             for place, answer in zip(unknown, again, strict=True):
                 answers[place] = answer
         return layout.answers(answers, of_other_type=0)
+
+    def numbers(self, commands: Sequence[tuple[Argument, ...]]) -> list[int]:
+        """The answers to commands that are answered with a number; 0 where redis-py has an error for one."""
+        answers = list[int]()
+        for start in range(0, len(commands), MAX_ROWS):
+            part = commands[start : start + MAX_ROWS]
+            found = self._numbers(part)
+            answers += layout.answers(self._pipeline(part, raises=False), of_other_type=0) if found is None else found
+        return answers
+
+    def _numbers(self, commands: Sequence[tuple[Argument, ...]]) -> list[int] | None:
+        """Numbers over a connection of our own; None where redis-py has to be asked instead."""
+        if not self._is_direct or not commands:
+            return None
+        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+        return self._ask(packed, len(commands), int)
 
     def _pipeline(self, commands: Sequence[tuple[Any, ...]], *, raises: bool = True) -> list[Any]:
         with self.client.pipeline(transaction=False) as pipe:

@@ -297,7 +297,10 @@ def registry_is(project: Project, version: str) -> bool:
         return False
 
 
-BAD = ("missing", "stale", "different", "unexpected")
+EXPIRING = "expiring"
+"""The kind of a row that is equal and whose key somebody gave a time to live."""
+
+BAD = ("missing", "stale", "different", "unexpected", EXPIRING)
 """The kinds of rows and values that are not online as the tables have them; ``newer`` ones a service pushed."""
 
 

@@ -329,6 +329,11 @@ class _Publication:
             newer = sorted({d.position for d in different}.difference(ours))
             losses.add(encoded, (d for d in different if d.event_us is None or d.event_us <= until))
             counts.unchanged += len(encoded) - len(different)
+            if expire is None and not self.intact:
+                wrong = {d.position for d in different}
+                self.online.keep([found[position] for position in wrong])
+                kept = self.online.keep([key for position, key in enumerate(found) if position not in wrong])
+                counts.written, counts.unchanged = counts.written + kept, counts.unchanged - kept
             counts.left += len(newer)
             rows = taken(encoded, ours)
             self.changes.add(writes(rows, until=until, gone=gone, expire=expire), name, "written")
