@@ -110,6 +110,13 @@ def test_a_stage_says_and_returns_what_it_does_in_a_process_of_its_own(
         assert forked.returncode != 0
 
 
+def test_a_module_that_cannot_be_imported_is_an_error_of_its_stage(project: Path, engine: Path) -> None:
+    write(engine / "weakfish/feast/publish.py", "from redis.utils import no_such_name")
+    said, errors = stage(project, engine, "publish").communicate()
+    assert "unexpected ImportError: cannot import name 'no_such_name' from 'redis.utils'" in errors
+    assert stage(project, engine, "publish", server=False).communicate() == (said, errors)
+
+
 def test_the_stages_of_a_run_share_a_server_which_an_edit_of_the_engine_replaces(project: Path, engine: Path) -> None:
     stage(project, engine, "gate", "nothing").communicate()
     first = servers(engine.parent)

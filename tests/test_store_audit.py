@@ -15,13 +15,14 @@ import redis
 from click.testing import CliRunner
 from feast import FeatureStore
 from projects import contents
-from stores import AS_OF, COLUMNS, dump, report, set_as_of, shop, table
+from stores import AS_OF, COLUMNS, dump, port, report, set_as_of, shop, table
 
 from weakfish.cli.main import cli
 from weakfish.contracts.publications import Receipt, receipt_file
 from weakfish.errors import CheckFailed, StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast.audit import differing
+from weakfish.feast.diff import Online
 from weakfish.feast.probe import event_time, failure
 from weakfish.feast.publication import Contents, batches
 from weakfish.feast.publish import audit, check, publish
@@ -165,6 +166,22 @@ def test_a_time_to_live_that_somebody_set_is_named_and_taken_away(project: Proje
     assert sum(counts.written for counts in outcome.counts.values()) == 1
     assert (store.ttl(key), store.hgetall(key)) == (-1, held)
     assert audit(project).passed
+
+
+def test_whoever_may_not_ask_for_times_to_live_audits_and_publishes_without(
+    project: Project, store: redis.Redis
+) -> None:
+    publish(project)
+    key = key_of(store, "buyer", "b4")
+    store.expire(key, 1_000)
+    store.acl_setuser("few", enabled=True, passwords=["+secret"], keys=["*"], commands=["+ping", "+hmget"])
+    reader = redis.Redis(port=port(store), username="few", password="secret")  # noqa: S106
+    try:
+        assert (Online(store).expiring([key]), Online(reader).expiring([key])) == ([True], [False])
+        assert (Online(reader).keep([key]), Online(store).keep([key])) == (0, 1)
+    finally:
+        reader.close()
+        store.acl_deluser("few")
 
 
 def test_a_row_that_a_service_pushed_is_newer_and_no_error_and_stays(project: Project, store: redis.Redis) -> None:

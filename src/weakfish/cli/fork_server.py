@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -192,11 +193,7 @@ def _serve(place: Path, owner: int) -> None:
             if _version() != code or request is None or _lasting(request["environment"]) != environment:
                 connection.sendall(_STALE)
                 return
-            for name in PRELOADED[request["arguments"][0]]:
-                module, _, function = name.partition(":")
-                found = importlib.import_module(module)
-                if function:
-                    getattr(found, function)()
+            _preload(PRELOADED[request["arguments"][0]])
             gc.freeze()
             if os.fork() == 0:
                 listener.close()
@@ -207,6 +204,16 @@ def _serve(place: Path, owner: int) -> None:
     finally:
         if os.getpid() == server:
             place.unlink(missing_ok=True)
+
+
+def _preload(names: Sequence[str]) -> None:
+    """Import what a verb imports; what cannot be imported is an error of the stage, which imports it again."""
+    for name in names:
+        module, _, function = name.partition(":")
+        with suppress(Exception):
+            found = importlib.import_module(module)
+            if function:
+                getattr(found, function)()
 
 
 def _run(connection: socket.socket, request: dict[str, Any], streams: Sequence[int]) -> NoReturn:

@@ -6,9 +6,8 @@ import time
 from typing import Any
 
 import redis
-from redis._parsers.hiredis import _HiredisParser
+from redis._parsers.hiredis import SENTINEL, _HiredisParser
 from redis.cluster import RedisCluster
-from redis.utils import SENTINEL
 
 
 class DeadlineParser(_HiredisParser):

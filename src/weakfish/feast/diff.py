@@ -60,12 +60,18 @@ class Online:
         return retried(read)
 
     def expiring(self, found: Sequence[bytes]) -> list[bool]:
-        """Whether keys go away by themselves at some time."""
-        return [left >= 0 for left in retried(lambda: self._exchange.numbers([("PTTL", key) for key in found]))]
+        """Whether keys go away by themselves at some time; False for all where this user may not ask that."""
+        try:
+            return [left >= 0 for left in retried(lambda: self._exchange.numbers([("PTTL", key) for key in found]))]
+        except redis.exceptions.NoPermissionError:
+            return [False] * len(found)
 
     def keep(self, found: Sequence[bytes]) -> int:
-        """Let keys stay that would go away by themselves; how many those were."""
-        return sum(retried(lambda: self._exchange.numbers([("PERSIST", key) for key in found])))
+        """Let keys stay that would go away by themselves; how many those were, 0 where this user may not do that."""
+        try:
+            return sum(retried(lambda: self._exchange.numbers([("PERSIST", key) for key in found])))
+        except redis.exceptions.NoPermissionError:
+            return 0
 
     def keys(self, project: str) -> list[bytes]:
         """All entity keys of a project."""
