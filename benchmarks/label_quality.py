@@ -107,7 +107,7 @@ def lines(of: Measured, method: str, seed: int) -> Iterator[dict[str, Any]]:
     yield line | _figures(of, labels, voted, voted, began)
     reader = fit_reader(of.counts, of.folds, labels, voted.astype(np.float64))
     both = normalized(np.log(np.maximum(labels, FLOOR)) + reader.log_odds(of.counts, of.folds))
-    about = {"power": round(reader.power, 3), "gain": round(reader.gain, 3)}
+    about = {"power": round(float(reader.power.mean()), 3), "gain": round(reader.gain, 3)}
     yield line | {"reader": True} | _figures(of, both, voted, everywhere, began) | about
 
 

@@ -180,7 +180,9 @@ class OpenProject:
 
         Columns: the events' key and time, ``p_<class>`` (they add up to 1), ``label`` (null where no class leads),
         ``covered`` (whether a labeling function voted) and ``n_votes``; with a reader ``rests_on`` (``votes``, ``row``
-        or ``both``, null where there is no label).
+        or ``both``, null where there is no label). With known labels ``rests_on`` is ``known`` where there is one,
+        ``label`` is that class, which ``known`` repeats (null elsewhere), and ``p_<class>`` what would be said without
+        it.
 
         Raises
         ------

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.contracts.tables import GOLD_LABEL, read_partition
+from weakfish.contracts.tables import GOLD_LABEL, KNOWN_AT, TIME, open_partition, read_partition
 from weakfish.contracts.votes_file import parse_table, table_json
 from weakfish.errors import TableError
 
@@ -61,6 +61,26 @@ def gold_labels(
     found = pc.take(numbers, pc.index_in(keys, gold[key].combine_chunks()))
     labels: Ints = pc.fill_null(found, UNKNOWN).to_numpy().astype(np.int64)
     return labels
+
+
+def gold_times(where: Path, key: str, keys: pa.ChunkedArray, partition: str | None = None) -> pa.ChunkedArray:
+    """Since when the gold label of each key is known, UTC; null where the table does not say.
+
+    Parameters are those of `gold_labels`. Raises `TableError` when a file is cut off, or its column `KNOWN_AT` holds
+    no times.
+    """
+    files = sorted(where.glob(f"{partition or '*'}.parquet"))
+    said = [
+        read_partition(file, [key, KNOWN_AT]) for file in files if KNOWN_AT in open_partition(file).schema_arrow.names
+    ]
+    if not said:
+        return pa.chunked_array([pa.nulls(len(keys), TIME)])
+    gold = pa.concat_tables(said)
+    if gold.schema.field(KNOWN_AT).type != TIME:
+        raise TableError(
+            f"Column {KNOWN_AT} of {where} is {gold.schema.field(KNOWN_AT).type}, not {TIME}; convert it in the source."
+        )
+    return pc.take(gold[KNOWN_AT], pc.index_in(keys, gold[key].combine_chunks()))
 
 
 @dataclass(frozen=True)

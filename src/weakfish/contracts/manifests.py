@@ -45,6 +45,8 @@ class LabelsManifest:
         The method of the last model, and why it was chosen.
     models
         Fitted models, as labeling writes them, in the order of their partitions.
+    known
+        How many labels of each class are known and were evidence; empty in a task without.
     """
 
     functions: Mapping[str, Made]
@@ -55,6 +57,7 @@ class LabelsManifest:
     task: str = ""
     why: Sequence[str] = ()
     models: Sequence[dict[str, Any]] = ()
+    known: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:
@@ -100,6 +103,8 @@ class TrainingManifest:
         The versions of the tables that it was made of, and the hashes of their manifests.
     functions
         The identity of each labeling function.
+    known
+        How many labels of each class are known, which stand there in place of what votes and reader say.
     """
 
     task: str = ""
@@ -113,6 +118,7 @@ class TrainingManifest:
     feature_service: str | None = None
     views: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, int] = field(default_factory=dict)
 
 
 def manifest_file(project: Rooted, table: str) -> Path:
@@ -142,6 +148,8 @@ def parse_manifest(kind: type[M], content: Any, source: Path | str) -> M:
 def write_manifest(folder: Path, name: str, manifest: Any) -> None:
     """Write the manifest of table ``name`` beside it in ``folder``, which may be one that is not whole yet."""
     content = asdict(manifest)
+    if not content.get("known", True):  # of a task without known labels: as before there were any
+        del content["known"]
     if content.get("as_of") is not None:
         content["as_of"] = content["as_of"].isoformat()
     write_json(folder / f"{name}.manifest.json", content)

@@ -182,13 +182,18 @@ class SignalsReport:
 
 @dataclass(frozen=True)
 class TaskLabels:
-    """One task of ``reports/labeling_functions.json``; ``labelled`` are rows with a label, earlier those covered."""
+    """One task of ``reports/labeling_functions.json``.
+
+    ``labelled`` are rows with a label, earlier those covered; ``known`` those of each class whose label is known and
+    was evidence, None in a task without.
+    """
 
     classes: Sequence[str] = ()
     class_balance: Mapping[str, Number] = field(default_factory=dict)
     rows: int | None = None
     covered: int | None = None
     labelled: int | None = None
+    known: Mapping[str, int] | None = None
     method: Literal["majority", "snorkel", "hyper", "naive-bayes", "dawid-skene"] | None = None
     why: Sequence[str] = ()
     signals: SignalsReport | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -85,6 +85,14 @@ class Contract:
 def partition_names(times: pa.Array | pa.ChunkedArray, partition: str) -> pa.Array | pa.ChunkedArray:
     """The name of the partition of each time, by what `NAMES` has; `UNDATED` where it is null."""
     return pc.fill_null(pc.strftime(times, format=NAMES[partition], locale="C"), UNDATED)
+
+
+def partition_span(name: str, partition: str) -> tuple[datetime, datetime]:
+    """When the partition of this name begins and when the next one does, UTC; it is not `UNDATED`."""
+    start = datetime.strptime(name, NAMES[partition]).replace(tzinfo=UTC)
+    longest = {"day": 1, "month": 31, "year": 366}[partition]
+    later = start + timedelta(days=longest)
+    return start, datetime.strptime(later.strftime(NAMES[partition]), NAMES[partition]).replace(tzinfo=UTC)
 
 
 def partitions(folder: Path) -> dict[str, Path]:
@@ -186,7 +194,11 @@ def _unreadable(file: Path, error: Exception) -> TableError:
 
 
 GOLD_LABEL = "label"
-"""The label column of a table of gold labels; the other is the events' key."""
+"""The label column of a table of gold labels, beside the events' key."""
+
+KNOWN_AT = "known_at"
+"""The column of a table of gold labels that says since when each is known, UTC, where the source tells; and that of
+the labels that features see."""
 
 Part = Literal["dev", "test", "undated"]
 """``undated`` rows are those that a split by time can put on neither side."""

@@ -9,18 +9,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish.contracts.gold import gold_labels
-from weakfish.contracts.tables import folder, in_test, partition_names, read_table
+from weakfish.contracts.gold import UNKNOWN, gold_labels
+from weakfish.contracts.tables import folder, in_test, open_partition, partition_names, partitions, read_table
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
-from weakfish.labeling.matrix import read_label_matrix
-from weakfish.labeling.reading import Texts
+from weakfish.labeling.dev_gold import known_labels, microseconds
+from weakfish.labeling.known import Known
+from weakfish.labeling.matrix import LabelMatrix, read_label_matrix
+from weakfish.labeling.reading import Texts, parts_of
 from weakfish.labeling.slice_counts import Slices
 from weakfish.project.paths import Project
 
 MICROSECONDS = 86_400_000_000
 """Of a day."""
+
+
+@dataclass(frozen=True)
+class KnownOfAll:
+    """The known class of each row, `UNKNOWN` where it is not, and the part of the rows that each belongs to (rows,)."""
+
+    classes: Ints
+    parts: Ints
+
+    def of(self, votes: Votes, rows: Bools) -> Known:
+        """What votes of some rows learn from; all are of all rows."""
+        known = rows & (self.classes != UNKNOWN)
+        return Known(votes[known], self.classes[known], self.parts[known])
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,8 @@ class Aligned:
         What the reader of the labels reads; None without one.
     slices : dict of numpy.ndarray, bool, (rows,)
         Which events are in each slice.
+    known : KnownOfAll or None
+        The labels that are known of rows before the split, and were by then; None in a task without.
     """
 
     classes: list[str]
@@ -64,6 +81,7 @@ class Aligned:
     features: Floats | None = None
     read: Texts | None = None
     slices: Mapping[str, Bools] = field(default_factory=dict)
+    known: KnownOfAll | None = None
 
 
 def read_inputs(project: Project, task: str) -> Aligned:
@@ -84,9 +102,8 @@ def read_inputs(project: Project, task: str) -> Aligned:
             raise TableError(
                 f"Column {name} of the events is {events[name].type}, not text; correct evaluate.text in params.yaml."
             )
-    reads, rests = project.task(task).label_model, ["rests_on"]
-    if reads.reader == "off":
-        rests = []
+    reads = project.task(task).label_model
+    rests = reads.origins
     names = [key, "covered", *shares, *rests]
     labels = _of_same_events(project, f"labels/{task}", matrix.keys, "label", names)
     known_of = pc.is_valid(labels["rests_on"]) if rests else labels["covered"]
@@ -94,8 +111,8 @@ def read_inputs(project: Project, task: str) -> Aligned:
     features = None
     if any(project.table(f"training/{task}").glob("*.parquet")):
         rows = _of_same_events(project, f"training/{task}", matrix.keys, "training_set")
-        known = rows.drop_columns([key, params.events.time, *shares, "covered", "n_votes", *rests])
-        features = numbers(known) if known.num_columns else None
+        past = rows.drop_columns([key, params.events.time, *shares, "covered", "n_votes", *rests])
+        features = numbers(past) if past.num_columns else None
     late = in_test(params.gold, matrix.keys, matrix.times)
     since_1970 = matrix.times.cast(pa.int64())
     usual = float(pc.mean(since_1970).as_py() or 0)
@@ -111,9 +128,26 @@ def read_inputs(project: Project, task: str) -> Aligned:
         partitions=partition_names(matrix.times, params.events.partition).to_pylist(),
         texts=[pc.fill_null(events[name], "").to_pylist() for name in params.evaluate.text],
         features=features,
-        read=Texts.of(read_table(project.table("events"), reads.reads), reads.reads) if rests else None,
         slices=Slices(project).everywhere(),
+        read=None if reads.reader == "off" else Texts.of(read_table(project.table("events"), reads.reads), reads.reads),
+        known=_known(project, task, matrix),
     )
+
+
+def _known(project: Project, task: str, matrix: LabelMatrix) -> KnownOfAll | None:
+    if (settings := project.task(task).label_model).known == "none":
+        return None
+    classes, since = known_labels(project, task, None, matrix.keys, matrix.times)
+    split = project.params.gold.split_time
+    if split is not None:  # what is tested begins then, and may know nothing that came later
+        classes[since >= microseconds(split)] = UNKNOWN
+    parts, places, start = np.zeros(len(classes), np.int64), np.flatnonzero(classes != UNKNOWN), 0
+    for name, file in partitions(project.table("events")).items():
+        rows = open_partition(file).metadata.num_rows
+        mine = places[(places >= start) & (places < start + rows)]
+        parts[mine] = parts_of(project, settings, name, matrix.keys.slice(start, rows), mine - start)
+        start += rows
+    return KnownOfAll(classes, parts)
 
 
 def _of_same_events(

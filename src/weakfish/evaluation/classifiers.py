@@ -14,6 +14,7 @@ from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation.aligned import Aligned
 from weakfish.evaluation.measures import FLOOR, Bools, Floats, Predictions, Support, too_few
 from weakfish.labeling.choice import learn
+from weakfish.labeling.known import weight
 from weakfish.labeling.label_model import covered, winners
 from weakfish.labeling.learning import NothingToLearn, WordFeatures, fit_predict, word_counts
 from weakfish.labeling.reading import labels_of
@@ -33,7 +34,8 @@ class SoftLabels:
     by_seed
         Probabilities of both by a label model, by its seed; where they only rank rows, its decisions.
     taught
-        Probabilities of all rows to learn from, by votes and reader where there is one.
+        Probabilities of all rows to learn from, by votes and reader where there is one; those of known rows are their
+        class, times how much more they teach than others.
     """
 
     votes: tuple[Votes, Votes]
@@ -64,10 +66,12 @@ def label_models(inputs: Aligned, task: TaskParams, seeds: Sequence[int]) -> ByS
     votes, published = inputs.votes, task.label_model.seed
 
     def again(seed: int) -> Predictions:
-        found, voted = learn(votes, task, seed).probabilities(votes), covered(votes)
+        known, rows = inputs.known, np.arange(len(votes))
+        of = learn(votes, task, seed, None if known is None else known.of(votes, rows >= 0))
         if inputs.read is None:
-            return Predictions(found, voted)
-        return Predictions(*labels_of(found, voted, inputs.read, task.label_model, np.arange(len(votes))))
+            return Predictions(of.probabilities(votes), covered(votes))
+        classes = None if known is None else known.classes
+        return Predictions(*labels_of(of, votes, inputs.read, task.label_model, rows, classes))
 
     return {seed: inputs.published if seed == published else again(seed) for seed in seeds}
 
@@ -100,6 +104,8 @@ class Classifiers:
         self._inputs, self._seed, self._test = inputs, seed, inputs.test != UNKNOWN
         known = covered(inputs.votes) if inputs.read is None else inputs.published.covered
         weak, gold = inputs.earlier & known, inputs.dev != UNKNOWN
+        if inputs.known is not None:
+            weak |= inputs.earlier & (inputs.known.classes != UNKNOWN)
         most = EXAMPLES // len(inputs.classes)
         self._weak, self._gold = (sample(rows, most, seed) for rows in (weak, gold))
         whole = np.array_equal(weak, self._weak) and np.array_equal(gold, self._gold)
@@ -122,20 +128,27 @@ class Classifiers:
         inputs, voted = self._inputs, covered(self._inputs.votes)
         if not (self._weak & voted).any():
             return None
-        earlier = np.flatnonzero(inputs.earlier)
-        fitted = {seed: learn(inputs.votes[earlier], task, seed) for seed in seeds}
+        earlier, known, votes = np.flatnonzero(inputs.earlier), inputs.known, inputs.votes[inputs.earlier]
+        evidence = None if known is None else known.of(inputs.votes, inputs.earlier)
+        fitted = {seed: learn(votes, task, seed, evidence) for seed in seeds}
         train, test = inputs.votes[self._weak & voted], inputs.votes[self._test & voted]
         by_seed = {seed: (of.probabilities(train), of.probabilities(test)) for seed, of in fitted.items()}
-        taught = {seed: known for seed, (known, _) in by_seed.items()}
         for seed, of in fitted.items():
             if of.method in RANKING:
                 old, new = by_seed[seed]
                 by_seed[seed] = _decided(old), _decided(new)
+        taught = {seed: of.probabilities(inputs.votes[self._weak]) for seed, of in fitted.items()}
         if inputs.read is not None:
             texts, rows = inputs.read.at(earlier), np.flatnonzero(self._weak[earlier])
+            classes = None if known is None else known.classes[earlier]
             for seed, of in fitted.items():
-                found = of.probabilities(inputs.votes[earlier])
-                taught[seed], _ = labels_of(found, voted[earlier], texts, task.label_model, rows)
+                taught[seed], _ = labels_of(of, votes, texts, task.label_model, rows, classes)
+        if known is not None:
+            classes = known.classes[self._weak]
+            told = classes != UNKNOWN
+            more = weight(int(told.sum()), int((~told).sum()))
+            for found in taught.values():
+                found[told] = more * np.eye(found.shape[1])[classes[told]]
         return SoftLabels((train, test), by_seed, taught)
 
     def on_weak_labels(self, labels: SoftLabels | None) -> dict[str, BySeed | str]:
@@ -197,7 +210,8 @@ class Classifiers:
         def shares(kind: str, seed: int) -> Floats:
             """The shares of classes that a classifier has learned with."""
             late = recency(days)
-            alike, weighted = soft[seed].mean(axis=0), late @ soft[seed] / late.sum()
+            alike, weighted = soft[seed].sum(axis=0), late @ soft[seed]
+            alike, weighted = alike / alike.sum(), weighted / weighted.sum()
             mean = np.sqrt(np.maximum(alike, FLOOR) * np.maximum(weighted, FLOOR))
             found: Floats = {"text": alike, "features": weighted, "both": mean / mean.sum()}[kind]
             return found

@@ -151,8 +151,7 @@ def label_view(project: Project, task: str, entity: Entity) -> LabelView:
     name = f"{task}_labels"
     kinds: dict[str, FeastType] = {f"{by}_{one}": Float64 for by in ("p", "majority") for one in classes}
     kinds |= {"covered": Bool, "n_votes": Int32, "label": String}
-    if project.task(task).label_model.reader != "off":
-        kinds["rests_on"] = String
+    kinds |= dict.fromkeys(project.task(task).label_model.origins, String)
     return LabelView(
         name=name,
         description=f"Weak labels of task {task}: what each event is, found out afterwards; no feature",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,19 +17,24 @@ import pyarrow.compute as pc
 
 from weakfish import engine as compute
 from weakfish.contracts.gate import EVENTS, data_version, require_open
+from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import FeaturesManifest, write_manifest
 from weakfish.contracts.record import CREATED, EPOCH, EVENT_TIMESTAMP
-from weakfish.contracts.tables import TIME, UNDATED, partitions, write_partition
+from weakfish.contracts.tables import KNOWN_AT, TIME, UNDATED, partition_span, partitions, write_partition
 from weakfish.engine import Engine, Fold
 from weakfish.engine.clock import last_plausible
 from weakfish.errors import FeatureError, TableError, WeakfishError
 from weakfish.features.views import View, declared_views, finite
 from weakfish.files import sha256, whole_folder
 from weakfish.labeling.choice import choose
+from weakfish.labeling.dev_gold import known_labels, microseconds
+from weakfish.labeling.known import Known
 from weakfish.labeling.label import MIN_HISTORY
 from weakfish.labeling.label_model import covered
 from weakfish.labeling.matrix import label_matrices
+from weakfish.labeling.reading import parts_of
+from weakfish.labeling.row_reader import Ints
 from weakfish.labeling.tally import VoteTally
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
@@ -37,8 +42,6 @@ from weakfish.project.runs import Progress
 ENTITY, BOUNDARY = "entity", "boundary"
 NUMBER = "__boundary"
 """The column of boundary numbers, beside an author's columns."""
-KNOWN_AT = "known_at"
-"""The time column of known labels, UTC."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +161,14 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
     microseconds), ``p_<class>`` (float64), ``fitted_through`` (the last partition whose votes the model had). Rows are
     the events on which a function voted, in months before which at least `MIN_HISTORY` such events lie; other
     partitions are empty.
+
+    Dev gold that is evidence counts in models of partitions that begin after it was known, and where it is known as
+    early as the event's own row here, that has its class for certain.
     """
     settings, params = project.task(task), project.params
     delay = pa.scalar(params.features.labeling_delay, pa.duration("us"))
     earlier: VoteTally | None = None
-    through, rows = "", 0
+    through, rows, known = "", 0, list[tuple[Known, Ints]]()
     for partition, matrix in label_matrices(project, task):
         if partition == UNDATED:
             continue
@@ -171,18 +177,33 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
         if earlier.sums.covered < MIN_HISTORY:
             voted[:] = False
         posterior = np.empty((0, len(settings.classes)))
+        classes, since = known_labels(project, task, partition, matrix.keys, matrix.times)
         if voted.any():
             of_covered = replace(earlier.sums, rows=earlier.sums.covered)
-            model = choose(of_covered, earlier.patterns, settings, through=through)
+            begins = microseconds(partition_span(partition, params.events.partition)[0])
+            evidence = _known_by(begins, known, len(matrix.names)) if known else None
+            model = choose(of_covered, earlier.patterns, settings, through=through, known=evidence)
             posterior = model.probabilities(matrix.votes[voted])
+            at = pc.add(matrix.times.cast(TIME), delay).cast(pa.int64()).fill_null(0).to_numpy()
+            certain = ((classes != UNKNOWN) & (since <= at))[voted]
+            posterior[certain] = np.eye(len(settings.classes))[classes[voted][certain]]
         keys, times = (column.filter(pa.array(voted)) for column in (matrix.keys, matrix.times.cast(TIME)))
         columns = {params.events.key: keys, params.events.time: times, KNOWN_AT: pc.add(times, delay)}
         columns |= {f"p_{name}": pa.array(posterior[:, number]) for number, name in enumerate(settings.classes)}
         columns["fitted_through"] = pa.array([through] * len(posterior), pa.string())
         write_partition(folder, partition, pa.table(columns))
         earlier += VoteTally.of(matrix.votes, len(settings.classes))
+        if settings.label_model.known != "none":
+            told = np.flatnonzero(classes != UNKNOWN)
+            parts = parts_of(project, settings.label_model, partition, matrix.keys, told)
+            known.append((Known(matrix.votes[told], classes[told], parts), since[told]))
         through, rows = partition, rows + len(posterior)
     return rows
+
+
+def _known_by(time: int, known: Sequence[tuple[Known, Ints]], functions: int) -> Known:
+    """The rows that were known before a time (microseconds since 1970)."""
+    return Known.together([rows.at(since < time) for rows, since in known], functions)
 
 
 def build_features(project: Project) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from weakfish.errors import TableError
 from weakfish.labeling import dawid_skene, hyper, naive_bayes
 from weakfish.labeling.hyper import HyperModel
 from weakfish.labeling.kinship import ENOUGH, Kinship
+from weakfish.labeling.known import MIN_KNOWN, Known, accuracies, clearly_more, gains, weighed
 from weakfish.labeling.label_model import (
     MIN_FUNCTIONS,
     FittedModel,
@@ -36,7 +37,7 @@ from weakfish.labeling.label_model import (
     refuse_no_votes,
     winners,
 )
-from weakfish.labeling.row_reader import joined
+from weakfish.labeling.row_reader import FOLDS, joined
 from weakfish.labeling.signals import Copy, FitSignals, copies, held_out, signals, unexplained_where_both
 from weakfish.labeling.tally import VoteTally
 from weakfish.labeling.vote_pairs import Counts
@@ -66,13 +67,23 @@ their own."""
 
 @dataclass(frozen=True)
 class Chosen:
-    """A fitted model, the method whose probabilities become labels, why, and what functions have in common."""
+    """A fitted model, the method whose probabilities become labels, why, and what functions have in common.
+
+    With known labels ``balance`` is what a row without votes has, by them, in place of the model's class balance, and
+    ``without`` are the same for each part of the rows, made without the known rows of that part.
+    """
 
     model: Model
     method: str
     why: list[str]
     kinship: Kinship
     judge: Callable[[], FitSignals]
+    balance: Floats | None = None
+    without: tuple[Chosen, ...] = ()
+
+    def apart(self, part: int) -> Chosen:
+        """What labels known rows of a part, of which it has seen none."""
+        return self.without[part] if self.without else self
 
     @cached_property
     def signals(self) -> FitSignals:
@@ -81,16 +92,19 @@ class Chosen:
 
     def probabilities(self, votes: Votes) -> Probabilities:
         """The probabilities that become labels, (rows, classes); a row without votes has the class balance."""
-        return probabilities_by(self.method, self.model, votes)
+        return probabilities_by(self.method, self.model, votes, self.balance)
 
 
-def probabilities_by(method: str, model: Model, votes: Votes) -> Probabilities:
-    """The probabilities that a method makes of votes, (rows, classes); a row without votes has the class balance."""
+def probabilities_by(method: str, model: Model, votes: Votes, balance: Floats | None = None) -> Probabilities:
+    """The probabilities that a method makes of votes, (rows, classes).
+
+    A row without votes has ``balance``, the model's class balance unless given.
+    """
     votes = once(votes, model.as_one)
-    if method != MAJORITY:
-        return model.probabilities(votes)
-    found = majority(votes, len(model.class_balance))
-    found[~covered(votes)] = model.class_balance
+    by_votes = method != MAJORITY
+    found = model.probabilities(votes) if by_votes else majority(votes, len(model.class_balance))
+    if not by_votes or balance is not None:
+        found[~covered(votes)] = model.class_balance if balance is None else balance
     return found
 
 
@@ -102,11 +116,13 @@ def choose(
     through: str = "",
     cache: Cache | None = None,
     names: Sequence[str] = (),
+    known: Known | None = None,
 ) -> Chosen:
     """Fit a label model on the rows behind ``sums`` and ``patterns``, of the method that the task's settings say.
 
     With ``auto`` functions that say the same count as one, see `Kinship`; ``names`` are those of the functions, for the
-    reasons.
+    reasons. ``known`` rows say what a row without votes has, and weigh votes where the method is ``auto`` or
+    ``naive-bayes`` and rows of other parts show that they are better weighed so.
 
     Raises
     ------
@@ -120,23 +136,33 @@ def choose(
     if asked != "auto":
         kinship = kinship.apart()
     own = _Fits(kinship.sums_of_sets(sums, classes), kinship.patterns_of_sets(patterns), task, seed, cache)
-    found, method, why = own.by(asked)
-    model = found.through(through).taking(kinship.set_of)
+    base, told = own.by(asked), kinship.told(names, asked == "auto")
 
-    def judge() -> FitSignals:
-        judged = signals(found, own.sums, own.patterns, method == SNORKEL)
-        if method == SNORKEL:
-            return judged
-        return replace(judged, copies=tuple(Copy(each.first, each.second, each.share) for each in kinship.copies))
+    def chosen(rows: Known | None) -> Chosen:
+        informs = rows is not None and asked in ("auto", NAIVE_BAYES)
+        found, method, why = own.informed(*base, rows) if rows is not None and informs else base
 
-    told = kinship.told(names, asked == "auto")
-    return Chosen(replace(model, as_one=kinship.as_one), method, [*why, *told], kinship, functools.cache(judge))
+        def judge() -> FitSignals:
+            judged = signals(found, own.sums, own.patterns, method == SNORKEL)
+            if method == SNORKEL:
+                return judged
+            return replace(judged, copies=tuple(Copy(each.first, each.second, each.share) for each in kinship.copies))
+
+        model = replace(found.through(through).taking(kinship.set_of), as_one=kinship.as_one)
+        balance = None if rows is None else rows.balance(classes)
+        return Chosen(model, method, [*why, *told], kinship, functools.cache(judge), balance)
+
+    if known is None:
+        return chosen(None)
+    of_sets = replace(known, votes=kinship.votes_of_sets(known.votes))
+    without = tuple(chosen(of_sets.without(part)) for part in range(FOLDS))
+    return replace(chosen(of_sets), without=without)
 
 
-def learn(votes: Votes, task: TaskParams, seed: int | None = None) -> Chosen:
+def learn(votes: Votes, task: TaskParams, seed: int | None = None, known: Known | None = None) -> Chosen:
     """`choose` on a label matrix (rows, functions)."""
     tally = VoteTally.of(votes, len(task.classes))
-    return choose(tally.sums, tally.patterns, task, seed)
+    return choose(tally.sums, tally.patterns, task, seed, known=known)
 
 
 @dataclass(frozen=True)
@@ -163,6 +189,22 @@ class _Fits:
         }
         model = made.get(asked, self.hyper)()
         return model, asked, [f"params.yaml asks for it: label_model.method is {asked}."]
+
+    def informed(self, found: Model, method: str, why: list[str], known: Known) -> tuple[Model, str, list[str]]:
+        """The same with what known rows say of the votes, if others of them bear it out."""
+        voted = known.voted()
+        rows = f"{len(voted)} known labels of rows with votes"
+        if len(voted) < MIN_KNOWN:
+            said = f"Known labels of rows with votes: {len(voted)}, fewer than the {MIN_KNOWN} that weigh votes."
+            return found, method, [*why, said]
+        prior = naive_bayes.fit(self.hyper(), self.patterns)
+        before, after = gains(lambda votes: probabilities_by(method, found, votes), prior, voted)
+        compared = f"log loss {-before.mean():.2f} without, {-after.mean():.2f} with them, each on rows not seen"
+        if not clearly_more(after - before):
+            return found, method, [*why, f"{rows} do not clearly weigh votes better than {method} ({compared})."]
+        model = weighed(prior, voted)
+        model = replace(model, weights=accuracies(model, self.sums.votes))
+        return model, NAIVE_BAYES, [f"{rows} weigh the votes, clearly better than {method} ({compared})."]
 
     def hyper(self) -> HyperModel:
         """The pretrained model."""
@@ -336,6 +378,8 @@ class Maker:
         Decides ties.
     reader : dict
         What the manifest says of the reader that labels rest on as well; empty where there is none.
+    balance, without
+        As of `Chosen`.
     """
 
     model: Model
@@ -344,10 +388,22 @@ class Maker:
     partitions: list[str]
     seed: int
     reader: dict[str, Any] = field(default_factory=dict)
+    balance: Floats | None = None
+    without: tuple[Maker, ...] = ()
+
+    @staticmethod
+    def of(chosen: Chosen, names: list[str], partitions: list[str], seed: int) -> Maker:
+        """What makes labels as ``chosen`` says."""
+        without = tuple(Maker.of(each, names, [], seed) for each in chosen.without)
+        return Maker(chosen.model, names, chosen.method, partitions, seed, {}, chosen.balance, without)
+
+    def apart(self, part: int) -> Maker:
+        """What labels known rows of a part, of which it has seen none."""
+        return replace(self.without[part], reader=self.reader) if self.without else self
 
     def probabilities(self, votes: Votes) -> Probabilities:
         """The probabilities that votes (rows, functions) get, (rows, classes)."""
-        return probabilities_by(self.method, self.model, votes)
+        return probabilities_by(self.method, self.model, votes, self.balance)
 
     def labels(
         self, votes: Votes, keys: pa.ChunkedArray, said: tuple[Floats, npt.NDArray[np.bool_]] | None = None
@@ -365,24 +421,30 @@ class Maker:
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest of labels has it."""
-        return self.model.to_json() | {"functions": self.names, "method": self.method, "partitions": self.partitions}
+        found = self.model.to_json() | {"functions": self.names, "method": self.method, "partitions": self.partitions}
+        if self.balance is not None:
+            found |= {"unvoted": self.balance.tolist(), "without_part": [each.to_json() for each in self.without]}
+        return found
+
+    @staticmethod
+    def from_json(entry: Mapping[str, Any], method: str, seed: int) -> Maker:
+        """What `to_json` wrote; ``method`` is that of manifests in which models have none."""
+        return Maker(
+            (HyperModel if "means" in entry else FittedModel).from_json(dict(entry)),
+            list(entry["functions"]),
+            entry.get("method", method),
+            list(entry["partitions"]),
+            seed,
+            entry["reader"] if entry.get("reader", {}).get("used") else {},
+            np.array(entry["unvoted"]) if "unvoted" in entry else None,
+            tuple(Maker.from_json(each, method, seed) for each in entry.get("without_part", ())),
+        )
 
 
 def makers_of(manifest: LabelsManifest) -> list[Maker]:
     """What made labels; nothing of a manifest of the older form, without models and the order of their functions."""
     seed = manifest.settings["label_model"]["seed"]
-    return [
-        Maker(
-            (HyperModel if "means" in entry else FittedModel).from_json(entry),
-            list(entry["functions"]),
-            entry.get("method", manifest.method),
-            list(entry["partitions"]),
-            seed,
-            entry["reader"] if entry.get("reader", {}).get("used") else {},
-        )
-        for entry in manifest.models
-        if "functions" in entry
-    ]
+    return [Maker.from_json(entry, manifest.method, seed) for entry in manifest.models if "functions" in entry]
 
 
 def maker_of(manifest: LabelsManifest, partition: str) -> Maker:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from weakfish.contracts.gold import UNKNOWN, Confusion, Ints, gold_labels
+from weakfish.contracts.gold import UNKNOWN, Confusion, Ints, gold_labels, gold_times
 from weakfish.contracts.ledgers import ledger_file, read_ledger
-from weakfish.contracts.tables import folder
+from weakfish.contracts.record import EPOCH
+from weakfish.contracts.tables import TIME, folder
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
 from weakfish.files import read_json, write_json
@@ -28,11 +31,53 @@ TIE = 1e-12
 """Probabilities nearer to each other than this tie."""
 
 
-def dev_labels(project: Project, task: str, partition: str, keys: pa.ChunkedArray) -> Ints:
+def dev_labels(project: Project, task: str, partition: str | None, keys: pa.ChunkedArray) -> Ints:
     """The dev gold of a partition's events, see `gold_labels`; other partitions have it where a repair moved rows."""
-    moved = ledger_file(project, "accept").is_file() and read_ledger(project, "accept").repaired
     where, classes = folder(project, task, "dev"), project.task(task).classes
-    return gold_labels(where, project.params.events.key, keys, classes, None if moved else partition)
+    return gold_labels(where, project.params.events.key, keys, classes, _where(project, partition))
+
+
+def _where(project: Project, partition: str | None) -> str | None:
+    """The partition in which the gold of a partition's events lies, None where it may be any."""
+    moved = ledger_file(project, "accept").is_file() and read_ledger(project, "accept").repaired
+    return None if moved else partition
+
+
+FOREVER = np.iinfo(np.int64).max
+"""After all times."""
+
+NEVER = FOREVER - 1
+"""Since when a label is known of which no time tells: no fit that looks at times sees it."""
+
+
+def microseconds(time: datetime) -> int:
+    """A time as a number, since 1970, UTC."""
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def known_labels(
+    project: Project, task: str, partition: str | None, keys: pa.ChunkedArray, times: pa.ChunkedArray
+) -> tuple[Ints, Ints]:
+    """What is evidence of a partition's events, or those of all: the known class of each, and since when it is known.
+
+    Dev gold, where the task says ``known: dev``: from its own ``known_at`` on, which is never before the event, else
+    from the event's time plus the labeling delay. Test gold never is.
+
+    Returns
+    -------
+    classes : (rows,)
+        Positions in the task's classes, `UNKNOWN` where no label is known.
+    since : (rows,)
+        Microseconds since 1970, UTC; `NEVER` where no time is known.
+    """
+    if project.task(task).label_model.known == "none":
+        return np.full(len(keys), UNKNOWN), np.full(len(keys), NEVER)
+    said = gold_times(folder(project, task, "dev"), project.params.events.key, keys, _where(project, partition))
+    given, at = (column.cast(pa.int64()) for column in (said, times.cast(TIME)))  # Arrow has no maximum of times
+    delay = project.params.features.labeling_delay // timedelta(microseconds=1)
+    since = pc.if_else(pc.is_valid(given), pc.max_element_wise(given, at), pc.add(at, delay))
+    numbers: Ints = pc.fill_null(since, NEVER).to_numpy()
+    return dev_labels(project, task, partition, keys), numbers
 
 
 def decided(posterior: Probabilities, covered: Any) -> Ints:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakfish.contracts.figures import percent
+from weakfish.contracts.votes_file import Votes
 from weakfish.labeling.label_model import Patterns, Sums, once
 
 NEARLY = 0.95
@@ -148,9 +149,14 @@ class Kinship:
         """The patterns as if each set were a function."""
         if not self.as_one:
             return patterns
-        votes = once(patterns.votes, self.as_one)
-        of_sets = np.stack([votes[:, own].max(axis=1) for own in map(list, self.sets)], axis=1)
+        of_sets = self.votes_of_sets(patterns.votes)
         return Patterns(of_sets[:0], patterns.counts[:0]) + Patterns(of_sets, patterns.counts)  # equal ones become one
+
+    def votes_of_sets(self, votes: Votes) -> Votes:
+        """Votes (rows, functions) as if each set were a function."""
+        counted = once(votes, self.as_one)
+        found: Votes = np.stack([counted[:, own].max(axis=1) for own in map(list, self.sets)], axis=1)
+        return found
 
     @property
     def set_of(self) -> list[int]:

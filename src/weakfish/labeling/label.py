@@ -23,18 +23,29 @@ from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
 from weakfish.contracts.reports import LabelsReport, write_report
-from weakfish.contracts.tables import TIME, UNDATED, partitions, read_partition
+from weakfish.contracts.tables import TIME, UNDATED, partition_span, partitions, read_partition
 from weakfish.contracts.votes_file import Votes, fingerprint, table_json
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import whole_folder
 from weakfish.labeling.choice import Alone, Chosen, Maker, alone, choose
-from weakfish.labeling.dev_gold import DevCounts, compare, decided, dev_labels, figures_of, snapshot
+from weakfish.labeling.dev_gold import (
+    FOREVER,
+    DevCounts,
+    compare,
+    decided,
+    dev_labels,
+    figures_of,
+    known_labels,
+    microseconds,
+    snapshot,
+)
+from weakfish.labeling.known import Known
 from weakfish.labeling.label_model import Patterns, Probabilities, batches, covered, decide, majority
 from weakfish.labeling.learning import Floats
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
 from weakfish.labeling.reading import PACKAGES as OF_READERS
-from weakfish.labeling.reading import Read, RowHashes, TaskReader, rests_on
-from weakfish.labeling.row_reader import Bools, Ints, RowReader, joined
+from weakfish.labeling.reading import Read, RowHashes, TaskReader, parts_of, rests_on
+from weakfish.labeling.row_reader import FOLDS, Bools, Ints, RowReader, joined
 from weakfish.labeling.slice_counts import SliceCounts, Slices
 from weakfish.labeling.tally import VoteTally
 from weakfish.labeling.vote_pairs import Counts
@@ -67,7 +78,9 @@ def label(project: Project) -> list[str]:
     probable class, by `decide` where several are. A row without votes has the class balance as its probabilities,
     ``covered`` false and no ``label``. With a reader, probabilities and labels are those of votes and row together,
     and ``rests_on`` says of which: ``votes``, ``row`` or ``both``, null where there is no label; the readers lie beside
-    the labels. Raises `CheckFailed` when the gate of the events is shut.
+    the labels. With known labels, ``known`` is the known class, null elsewhere, which is also the ``label`` and what it
+    ``rests_on``; the probabilities of the row are then those of models and readers that have seen no known row of its
+    part, so that figures on known rows are out of fold. Raises `CheckFailed` when the gate of the events is shut.
 
     Returns sentences: what the labels are worth on dev gold, and what changed since the last run.
     """
@@ -170,6 +183,19 @@ class _Part:
         return sum(each.votes.nbytes + each.inverse.nbytes + KEY_BYTES * len(each.inverse) for _, each in self.batches)
 
 
+@dataclass(frozen=True)
+class _KnownRows:
+    """The known rows of a partition: what votes learn from, since when each is known, and where it stands."""
+
+    known: Known
+    since: Ints
+    rows: Ints
+
+    def by(self, time: int) -> Known:
+        """Those known by then, microseconds since 1970."""
+        return self.known.at(self.since < time)
+
+
 class _Task:
     """The labels of one task."""
 
@@ -184,6 +210,7 @@ class _Task:
         if self.settings.label_model.reader != "off":
             self.reading = TaskReader(project, task, self.fitted)
         self.contents: dict[str, RowHashes] = {}
+        self.known: dict[str, _KnownRows] = {}
         self.labelled: Counter[str] = Counter()
         names = list(partitions(project.table("events")))
         found = list(pool.map(self._tally, names))
@@ -219,7 +246,19 @@ class _Task:
         if self.slices.names:
             sliced = {name: part.slices for name, part in parts.items()}
             found["slices"] = self.slices.summary(sliced, self.names, self.settings.classes)
-        return found | {"labelled": self.labelled.total()}
+        return found | {"labelled": self.labelled.total()} | ({"known": self.known_of_classes()} if self.knows else {})
+
+    @property
+    def knows(self) -> bool:
+        """Whether known labels are evidence."""
+        return self.settings.label_model.known != "none"
+
+    def known_of_classes(self) -> dict[str, int]:
+        """How many rows of each class are known."""
+        found = sum(
+            (np.bincount(each.known.classes, minlength=128) for each in self.known.values()), np.zeros(128, int)
+        )
+        return {name: int(number) for name, number in zip(self.settings.classes, found, strict=False)}
 
     def write_readers(self, folder: Path) -> None:
         """Write the readers of all fits into ``folder``."""
@@ -239,7 +278,7 @@ class _Task:
         """What made the labels; the parameters of a model stand in the order of its ``functions``."""
         seed, last = self.settings.label_model.seed, self.chosen[-1]
         makers = [
-            Maker(chosen.model, self.names, chosen.method, list(fit.labels), seed)
+            Maker.of(chosen, self.names, list(fit.labels), seed)
             for fit, chosen in zip(self.fits, self.chosen, strict=True)
         ]
         model = self.settings.label_model
@@ -256,6 +295,7 @@ class _Task:
             method=last.method,
             why=self._why(),
             models=[maker.to_json() | own for maker, own in zip(makers, read, strict=True)],
+            known=self.known_of_classes() if self.knows else {},
         )
 
     def _tally(self, partition: str) -> tuple[VoteTally, list[int]]:
@@ -263,9 +303,35 @@ class _Task:
         part = _Part.of(read)
         if part.nbytes + sum(kept.nbytes for kept in list(self.kept.values())) <= KEPT:
             self.kept[partition] = part
+        known = self._known(partition, part, read) if self.knows else np.zeros(0, np.int64)
         if self.reading:
-            self.contents[partition] = self.reading.contents(partition, covered(read.votes))
+            taught = covered(read.votes)
+            taught[known] = True
+            self.contents[partition] = self.reading.contents(partition, taught)
         return VoteTally.of(read.votes, len(self.settings.classes), part.batches), read.faults
+
+    def _known(self, partition: str, part: _Part, read: VotesOfPartition) -> Ints:
+        """Where the known rows of a partition stand, which are kept."""
+        rows = self._events(partition, part.checked)
+        keys, times = rows[self.contract.key], rows[self.contract.time]
+        classes, since = known_labels(self.project, self.task, partition, keys, times)
+        places = np.flatnonzero(classes != UNKNOWN)
+        parts = parts_of(self.project, self.settings.label_model, partition, keys, places)
+        self.known[partition] = _KnownRows(Known(read.votes[places], classes[places], parts), since[places], places)
+        return places
+
+    def _known_by(self, fit: Fit) -> Known | None:
+        """What a fit may know: the known rows of partitions that it sees, where times count by the last one's end."""
+        if not self.knows:
+            return None
+        return Known.together([self.known[name].by(self._end(fit)) for name in fit.sees], len(self.names))
+
+    def _end(self, fit: Fit) -> int:
+        """When a fit is made, in microseconds since 1970; never for one that sees all."""
+        if self.settings.label_model.refit == "always" or fit.sees[-1] == UNDATED:
+            return FOREVER
+        end = partition_span(fit.sees[-1], self.contract.partition)[1]
+        return microseconds(end)
 
     def _events(self, partition: str, check: Callable[[str], None]) -> pa.Table:
         """The keys and times of a partition, about which its votes must be."""
@@ -282,7 +348,8 @@ class _Task:
             seen = len(fit.sees)
             try:
                 through, names = fit.sees[-1], self.names
-                yield choose(tally.sums, tally.patterns, self.settings, None, through, self.fitted, names)
+                known = self._known_by(fit)
+                yield choose(tally.sums, tally.patterns, self.settings, None, through, self.fitted, names, known)
             except LabelingFunctionError as error:
                 raise LabelingFunctionError(f"Task {self.task}: {error}") from error
 
@@ -294,9 +361,22 @@ class _Task:
                 continue
 
             def posterior(partition: str, rows: Ints, chosen: Chosen = chosen) -> Probabilities:
-                return chosen.probabilities(self._part(partition).at(rows, len(self.names)))
+                votes = self._part(partition).at(rows, len(self.names))
+                if not self.knows:
+                    return chosen.probabilities(votes)
+                return np.stack([chosen.apart(part).probabilities(votes) for part in range(FOLDS)])
 
-            yield self.reading.fit(self.contents, posterior, fit.sees)
+            yield self.reading.fit(self.contents, posterior, fit.sees, self._taught_by(fit) if self.knows else None)
+
+    def _taught_by(self, fit: Fit) -> dict[str, Ints]:
+        """The known classes of what a reader learns from, by partition."""
+        found = {}
+        for name in fit.sees:
+            rows, known = self.contents[name].rows, self.known[name]
+            found[name] = np.full(len(rows), UNKNOWN)
+            early = known.since < self._end(fit)
+            found[name][np.searchsorted(rows, known.rows[early])] = known.known.classes[early]
+        return found
 
     def _part(self, partition: str) -> _Part:
         known = self.kept.get(partition)
@@ -318,16 +398,25 @@ class _Task:
         rows, total = 0, np.zeros(len(classes))
         writer: pq.ParquetWriter | None = None
         said = self.reading.added(partition, reader) if self.reading and reader else None
+        given = self.known.get(partition)
         for place, patterns in part.batches or [nothing]:
-            if said:  # rows of one pattern differ
+            if said or given:  # rows of one pattern differ
                 rows_of = np.arange(len(patterns.inverse))
                 patterns = Patterns(patterns.votes[patterns.inverse], np.ones_like(rows_of), rows_of)
             posterior, seen = chosen.probabilities(patterns.votes), covered(patterns.votes)
-            known = np.zeros_like(seen)
+            known, told_by = np.zeros_like(seen), None
+            if given:
+                told_by = np.full(len(seen), UNKNOWN)
+                here = np.flatnonzero((given.rows >= place.start) & (given.rows < place.stop))
+                at, parts = given.rows[here] - place.start, given.known.parts[here]
+                told_by[at] = given.known.classes[here]
+                for number in np.unique(parts):
+                    own = at[parts == number]
+                    posterior[own] = chosen.apart(number).probabilities(patterns.votes[own])
             if said:
                 more, known = _next(said, place, len(classes))
                 posterior = joined(posterior, more)
-            table = self._table(place, patterns, events, posterior, seen, known)
+            table = self._table(place, patterns, events, posterior, seen, known, told_by)
             writer = writer or self._writer(folder / f"{partition}.parquet", table.schema)
             writer.write_table(table)
             told = np.flatnonzero(gold[place] != UNKNOWN)
@@ -353,8 +442,12 @@ class _Task:
         posterior: Probabilities,
         seen: Bools,
         known: Bools,
+        given: Ints | None,
     ) -> pa.Table:
-        """The labels of a batch, of which ``posterior`` goes by pattern, and whether votes or reader know of it."""
+        """The labels of a batch, of which ``posterior`` goes by pattern, and whether votes or reader know of it.
+
+        ``given`` are known classes, `UNKNOWN` elsewhere; None in a task without.
+        """
         here = events.slice(place.start, place.stop - place.start)
         keys, times = here[self.contract.key], here[self.contract.time]
         classes, rows = self.settings.classes, pa.array(patterns.inverse)
@@ -369,10 +462,16 @@ class _Task:
         columns["covered"] = spread(seen)
         columns["n_votes"] = spread((patterns.votes >= 0).sum(axis=1).astype(np.int32))
         won = decide(posterior, keys, self.settings.label_model.seed, patterns.inverse)
-        indices = pa.array(won.astype(np.int8), mask=~(seen | known)[patterns.inverse])
+        of_row = (seen | known)[patterns.inverse]
+        is_given = None if given is None else given != UNKNOWN
+        if given is not None and is_given is not None:
+            won, of_row = np.where(is_given, given, won), of_row | is_given
+        indices = pa.array(won.astype(np.int8), mask=~of_row)
         columns["label"] = pa.array(classes).take(indices)
-        if self.reading:
-            columns["rests_on"] = rests_on(seen, known).take(rows)
+        if self.settings.label_model.origins:
+            columns["rests_on"] = rests_on(seen, known, is_given).take(rows)
+        if given is not None and is_given is not None:
+            columns["known"] = pa.array(classes).take(pa.array(given.astype(np.int8), mask=~is_given))
         return pa.table(columns)
 
     def _writer(self, file: Path, schema: pa.Schema) -> pq.ParquetWriter:

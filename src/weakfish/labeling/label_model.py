@@ -414,9 +414,8 @@ def fit(sums: Sums, task: TaskParams, seed: int | None = None, cache: Cache | No
     versions = [version(package) for package in PACKAGES]
     pairs = sums.pairs
     counts = hashlib.sha256(pairs.tobytes()).hexdigest()
-    key = key_of(
-        sums.rows, counts, classes, settings.model_dump(mode="json", exclude={"method", "reader", "reads"}), versions
-    )
+    own = settings.model_dump(mode="json", exclude={"method", "reader", "reads", "known"})
+    key = key_of(sums.rows, counts, classes, own, versions)
 
     def found() -> FittedModel:
         from weakfish.labeling.snorkel_model import LabelModelFromSums

@@ -15,10 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.figures import percent
+from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
+from weakfish.contracts.votes_file import Votes
 from weakfish.errors import ParamsError, TableError
 from weakfish.labeling import learning
-from weakfish.labeling.label_model import BATCH, Probabilities
+from weakfish.labeling.choice import Chosen
+from weakfish.labeling.known import weight
+from weakfish.labeling.label_model import BATCH, Probabilities, covered
 from weakfish.labeling.learning import Floats, NothingToLearn, word_counts
 from weakfish.labeling.row_reader import (
     FOLDS,
@@ -51,8 +55,8 @@ TOLD = 5
 PACKAGES = ("numpy", "scikit-learn", "scipy", "weakfish")
 """Packages on which a reader depends."""
 
-RESTS = ("votes", "row", "both")
-"""What a label may rest on."""
+RESTS = ("votes", "row", "both", "known")
+"""What a label may rest on; a known one rests on nothing else."""
 
 
 def refuse_columns(schema: pa.Schema, columns: Sequence[str], setting: str) -> None:
@@ -161,10 +165,12 @@ class RowHashes:
         fields = ("hashes", "characters", "rows")
         return RowHashes(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
-    def lowest(self, classes: int) -> Ints:
-        """Where those stand that a reader learns from, in the order of their hashes."""
-        order = np.argsort(self.hashes, kind="stable")[: ROWS // classes]
-        return order[np.cumsum(self.characters[order]) <= CHARACTERS]
+    def lowest(self, classes: int, first: Bools | None = None) -> Ints:
+        """Where those stand that a reader learns from, in the order of their hashes; ``first`` (rows,) come first."""
+        others = np.zeros(len(self.hashes), bool) if first is None else ~first
+        order = np.lexsort((self.hashes, others))[: ROWS // classes]
+        order = order[np.cumsum(self.characters[order]) <= CHARACTERS]
+        return order[np.argsort(self.hashes[order], kind="stable")]
 
 
 def _lengths(texts: Texts) -> Ints:
@@ -202,10 +208,11 @@ class Read:
             return cls(None, False, f"{what} is left out, so the labels are those of the votes alone. {reader}")
         known = f"{what} knows {percent(reader.gain)} of what can be known of votes that it has not seen"
         if settings.reader == "on":
-            why = f"{known}; params.yaml asks for it: label_model.reader is on (power {reader.power:.2f})."
+            why = f"{known}; params.yaml asks for it: label_model.reader is on (power {reader.power.mean():.2f})."
             return cls(reader, True, why, content)
         if reader.helps:
-            return cls(reader, True, f"{known}, so labels rest on it as well (power {reader.power:.2f}).", content)
+            why = f"{known}, so labels rest on it as well (power {reader.power.mean():.2f})."
+            return cls(reader, True, why, content)
         why = f"{known}, less than {percent(LEAST_GAIN)}, so the labels are those of the votes alone."
         return cls(reader, False, why, content)
 
@@ -214,7 +221,8 @@ class Read:
         found: dict[str, Any] = {"used": self.used, "why": self.why, "columns": list(settings.reads)}
         if self.reader is not None:
             found |= {"file": file, "sha256": hashlib.sha256(self.content).hexdigest()}
-            found |= {"power": self.reader.power, "gain": self.reader.gain, "share": self.reader.share.tolist()}
+            found |= {"power": float(self.reader.power.mean()), "gain": self.reader.gain}
+            found |= {"share": self.reader.share.mean(axis=0).tolist()}
         return found
 
 
@@ -241,31 +249,37 @@ class TaskReader:
                 first += number
             start += batch.num_rows
 
-    def contents(self, partition: str, covered: Bools) -> RowHashes:
-        """Those of a partition's covered rows (rows,)."""
+    def contents(self, partition: str, taught: Bools) -> RowHashes:
+        """Those of the rows of a partition that teach, where ``taught`` (rows,) says so."""
         nothing = np.zeros(0, np.int64)
         found = [RowHashes(nothing.astype(np.uint64), nothing, nothing)]
         for start, texts in self.texts(partition):
-            rows = np.flatnonzero(covered[start : start + len(texts)])
+            rows = np.flatnonzero(taught[start : start + len(texts)])
             found.append(RowHashes.of(texts.at(rows), rows + start))
         return RowHashes.together(found)
 
     def fit(
-        self, contents: Mapping[str, RowHashes], posterior: Callable[[str, Ints], Probabilities], seen: Sequence[str]
+        self,
+        contents: Mapping[str, RowHashes],
+        posterior: Callable[[str, Ints], Probabilities],
+        seen: Sequence[str],
+        known: Mapping[str, Ints] | None = None,
     ) -> Read:
         """The reader of a fit, which learns from rows of the partitions ``seen``.
 
-        ``contents`` are those of covered rows by partition, and ``posterior`` what the votes make of rows of one.
-        Which rows teach, and in which order, follows from what stands in them.
+        ``contents`` are those of rows that teach by partition, and ``posterior`` what the votes make of rows of one, by
+        part of the rows where there are known ones: ``known`` is the class of each row of ``contents``, `UNKNOWN` where
+        it is not. Which rows teach, and in which order, follows from what stands in them.
         """
         whole = RowHashes.together([contents[name] for name in seen])
         places = np.repeat(np.arange(len(seen)), [len(contents[name].rows) for name in seen])
-        taught = whole.lowest(self.classes)
+        classes = None if known is None else np.concatenate([known[name] for name in seen])
+        taught = whole.lowest(self.classes, None if classes is None else classes != UNKNOWN)
         chosen, places = whole.at(taught), places[taught]
-        soft = np.zeros((len(taught), self.classes))
+        soft = np.zeros((*([FOLDS] if known else []), len(taught), self.classes))
         for number in np.unique(places):
             mine = np.flatnonzero(places == number)
-            soft[mine] = posterior(seen[number], chosen.rows[mine])
+            soft[..., mine, :] = posterior(seen[number], chosen.rows[mine])
 
         def texts() -> list[list[str]]:
             found = [[""] * len(taught) for _ in self.settings.reads]
@@ -280,7 +294,9 @@ class TaskReader:
                             column[mine[place]] = own[rows[place] - start]
             return found
 
-        return learned(self.settings, chosen.hashes, soft, texts, self.cache)
+        return learned(
+            self.settings, chosen.hashes, soft, texts, self.cache, None if classes is None else classes[taught]
+        )
 
     def added(self, partition: str, reader: RowReader) -> Iterator[tuple[int, Floats, Bools]]:
         """What reading adds, the place of the first row before it, and which rows have anything that is known."""
@@ -294,20 +310,29 @@ def learned(
     soft: Probabilities,
     texts: Callable[[], list[list[str]]],
     cache: Cache | None = None,
+    known: Ints | None = None,
 ) -> Read:
-    """What a reader learns from soft labels (rows, classes) of covered rows; one that lies in ``cache`` is read.
+    """What a reader learns from soft labels of rows, see `fit_reader`; one that lies in ``cache`` is read.
 
-    ``hashes`` are those of the contents of ``texts``.
+    ``hashes`` are those of the contents of ``texts``. ``known`` are classes of rows, `UNKNOWN` where votes alone tell;
+    a known row teaches its class, and more than others, see `weight`.
     """
-    digest = hashlib.sha256(hashes.tobytes() + soft.tobytes()).hexdigest()
+    weights, is_known = np.ones(len(hashes)), None if known is None else known != UNKNOWN
+    if known is not None and is_known is not None and is_known.any():
+        soft = soft.copy()
+        soft[..., is_known, :] = np.eye(soft.shape[-1])[known[is_known]]
+        weights[is_known] = weight(int(is_known.sum()), int((~is_known).sum()))
+    digest = hashlib.sha256(hashes.tobytes() + soft.tobytes())
+    digest.update(b"" if is_known is None else weights.tobytes() + is_known.tobytes())
     constants = [FOLDS, STRENGTH, learning.HASHED, learning.MIN_ROWS, learning.ITERATIONS, learning.GRADIENT]
-    key = key_of("reader", digest, soft.shape, len(settings.reads), constants, [version(name) for name in PACKAGES])
-    known = cache.get(key) if cache else None
-    if known is not None:
-        content = known.to_pybytes()
+    versions = [version(name) for name in PACKAGES]
+    key = key_of("reader", digest.hexdigest(), soft.shape, len(settings.reads), constants, versions)
+    found = cache.get(key) if cache else None
+    if found is not None:
+        content = found.to_pybytes()
         return Read.of(settings, RowReader.from_bytes(content), content)
     try:
-        reader = fit_reader(word_counts(texts()), folds_of(hashes), soft, np.ones(len(soft)))
+        reader = fit_reader(word_counts(texts()), folds_of(hashes), soft, weights, is_known)
     except NothingToLearn as error:
         return Read.of(settings, str(error))
     content = reader.to_bytes()
@@ -328,41 +353,66 @@ def added(reader: RowReader, texts: Texts) -> tuple[Floats, Bools]:
     return found, known
 
 
-def rests_on(covered: Bools, known: Bools) -> pa.Array:
-    """What the label of each row rests on, text, null where it is nothing: votes, and what the reader knows of it."""
-    places = covered + 2 * known.astype(np.int8) - 1
+def rests_on(covered: Bools, read: Bools, known: Bools | None = None) -> pa.Array:
+    """What the label of each row rests on, text, null where it is nothing.
+
+    Votes, and what the reader knows of it, unless the label itself is ``known``.
+    """
+    places = covered + 2 * read.astype(np.int8) - 1
+    if known is not None:
+        places[known] = RESTS.index("known")
     return pa.array(RESTS).take(pa.array(places, mask=places < 0))
 
 
+def parts_of(project: Project, settings: LabelModelParams, partition: str, keys: pa.ChunkedArray, rows: Ints) -> Ints:
+    """The part of the rows that each of some rows belongs to: by what a reader reads of it, else by its key."""
+    if settings.reader != "off":
+        return folds_of(read_rows(project, partition, settings.reads, rows).hashes)
+    return folds_of(hashes_of([keys.take(pa.array(rows)).cast(pa.string()).to_pylist()]))
+
+
 def labels_of(
-    votes: Probabilities, covered: Bools, texts: Texts, settings: LabelModelParams, rows: Ints
+    chosen: Chosen,
+    votes: Votes,
+    texts: Texts,
+    settings: LabelModelParams,
+    rows: Ints,
+    known: Ints | None = None,
 ) -> tuple[Probabilities, Bools]:
     """The probabilities of some rows by votes and, where the settings have one and it helps, a reader; which are known.
 
     Parameters
     ----------
-    votes : (all rows, classes)
-        Probabilities by the votes.
-    covered : (all rows,)
-        Rows with votes, from which the reader learns.
+    chosen
+        What makes probabilities of votes.
+    votes : (all rows, functions)
+        The reader learns from the rows that have some.
     texts
         What is read of all rows.
     rows : (rows,)
         Those that are asked for.
+    known : (all rows,), optional
+        The class of each row, `UNKNOWN` where it is not; the reader learns from these too.
     """
-    taught = np.flatnonzero(covered)
+    voted, all_of_it = covered(votes), chosen.probabilities(votes)
+    taught = np.flatnonzero(voted if known is None else voted | (known != UNKNOWN))
+    classes = None if known is None else known[taught]
     contents = RowHashes.of(texts.at(taught), taught)
-    contents = contents.at(contents.lowest(votes.shape[1]))
-    read = learned(settings, contents.hashes, votes[contents.rows], lambda: texts.at(contents.rows).columns)
-    found, known = votes[rows], covered[rows]
+    places = contents.lowest(all_of_it.shape[1], None if classes is None else classes != UNKNOWN)
+    contents, classes = contents.at(places), None if classes is None else classes[places]
+    soft = all_of_it[contents.rows]
+    if classes is not None:
+        soft = np.stack([chosen.apart(part).probabilities(votes[contents.rows]) for part in range(FOLDS)])
+    read = learned(settings, contents.hashes, soft, lambda: texts.at(contents.rows).columns, known=classes)
+    found, told = all_of_it[rows], voted[rows]
     if read.reader is None or not read.used:
-        return found, known
+        return found, told
     for start in range(0, len(rows), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         more, own = added(read.reader, texts.at(rows[part]))
         found[part] = joined(found[part], more)
-        known[part] |= own
-    return found, known
+        told[part] |= own
+    return found, told
 
 
 def reader_in(made: Mapping[str, Any], content: bytes, where: str) -> RowReader:
@@ -416,7 +466,7 @@ class Told:
         found, start = [], 0
         for column, kinds, (text,) in zip(columns, _by_column(reader), texts.columns, strict=True):
             words = Counter(text.lower().split())
-            share = np.zeros((len(words), len(reader.share)))
+            share = np.zeros((len(words), reader.share.shape[1]))
             if words:
                 often = diags_array(np.array(list(words.values()), float))
                 for counts, kept in zip(word_counts([list(words)]), kinds, strict=True):
@@ -427,9 +477,8 @@ class Told:
                     start += len(kept)
             else:
                 start += sum(map(len, kinds))
-            found += [
-                (column, word, reader.power * own) for word, own in zip(words, share, strict=True) if np.ptp(own) > 0
-            ]
+            share *= reader.power[fold]
+            found += [(column, word, own) for word, own in zip(words, share, strict=True) if np.ptp(own) > 0]
         return cls(whole[0], sorted(found, key=lambda each: (-np.ptp(each[2]), each[0], each[1])))
 
 

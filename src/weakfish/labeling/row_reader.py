@@ -57,10 +57,11 @@ class RowReader:
     features : WordFeatures
     models : list
         For each part the classifier that learned from the others.
-    share : numpy.ndarray, (classes,)
-        Of each class in what they learned from.
-    power : float
-        By which what they say is taken, estimated on votes that they had not seen: 0 when it says nothing.
+    share : numpy.ndarray, (parts, classes)
+        For each part, of each class in what its classifier learned from.
+    power : numpy.ndarray, (parts,)
+        By which what is said of a part is taken, estimated on votes that had not been seen: 0 when it says nothing.
+        All parts have one share and one power, but with known rows, which must not have a say in those of their part.
     gain : float
         Which part of what could be known of those votes beyond the classes' shares they knew, at most 1.
     """
@@ -68,7 +69,7 @@ class RowReader:
     features: WordFeatures
     models: list[SoftRegression]
     share: Floats
-    power: float
+    power: Floats
     gain: float
 
     @property
@@ -82,12 +83,14 @@ class RowReader:
 
     def added(self, rows: Any, folds: Ints) -> Floats:
         """The same, given features (rows, features)."""
-        return self.power * (_read(rows, self.models, folds, len(self.share)) - np.log(self.share))
+        said = _read(rows, self.models, folds, self.share.shape[1]) - np.log(self.share[folds])
+        found: Floats = self.power[folds, None] * said
+        return found
 
     def to_bytes(self) -> bytes:
         """As a file of arrays (``.npz``), the same bytes for the same reader."""
         file = io.BytesIO()
-        arrays: dict[str, Any] = {"share": self.share, "power": np.array(self.power), "gain": np.array(self.gain)}
+        arrays: dict[str, Any] = {"share": self.share, "power": self.power, "gain": np.array(self.gain)}
         arrays |= {f"kept_{place}": each for place, each in enumerate(self.features.kept)}
         arrays |= {f"idf_{place}": each for place, each in enumerate(self.features.weights)}
         arrays |= {f"weights_{place}": each.weights for place, each in enumerate(self.models)}
@@ -103,10 +106,12 @@ class RowReader:
         kinds = sum(name.startswith("kept_") for name in found)
         features = WordFeatures(*([found[f"{name}_{place}"] for place in range(kinds)] for name in ("kept", "idf")))
         models = [SoftRegression(found[f"weights_{place}"], found[f"intercepts_{place}"]) for place in range(FOLDS)]
-        return cls(features, models, found["share"], float(found["power"]), float(found["gain"]))
+        return cls(features, models, found["share"], found["power"], float(found["gain"]))
 
 
-def fit_reader(counts: Columns, folds: Ints, soft: Floats, weights: Floats) -> RowReader:
+def fit_reader(
+    counts: Columns, folds: Ints, soft: Floats, weights: Floats, known: npt.NDArray[np.bool_] | None = None
+) -> RowReader:
     """A reader of rows with these counts of words, which learns from soft labels.
 
     Parameters
@@ -115,10 +120,13 @@ def fit_reader(counts: Columns, folds: Ints, soft: Floats, weights: Floats) -> R
         Of words, see `word_counts`.
     folds : (rows,)
         See `folds_of`.
-    soft : (rows, classes)
-        What is known of each row without reading it.
+    soft : (rows, classes) or (parts, rows, classes)
+        What is known of each row without reading it; where known labels have a part in it, for each part what those of
+        other parts make of it.
     weights : (rows,)
         How much a row teaches, 0 for one of which nothing is known.
+    known : (rows,), optional
+        Rows whose class is known. Then no known row has a say in anything that is said of its own part.
 
     Raises
     ------
@@ -129,15 +137,29 @@ def fit_reader(counts: Columns, folds: Ints, soft: Floats, weights: Floats) -> R
     if not taught.any():
         raise NothingToLearn("No row has a vote, so there is nothing to learn from.")
     features = WordFeatures.of(counts)
-    rows, target = features(counts), soft * weights[:, None]
-    models = []
+    rows, by_part = features(counts), np.broadcast_to(soft, (FOLDS, *soft.shape[-2:]))
+    models, shares = [], []
     for number in range(FOLDS):
         others = np.flatnonzero(taught & (folds != number))
-        models.append(SoftRegression.of(rows[others], target[others], STRENGTH))
-    share = np.maximum(target.sum(axis=0) / target.sum(), FLOOR)
-    said = _read(rows[taught], models, folds[taught], len(share)) - np.log(share)
-    power, gain = _power(said, share, target[taught])
-    return RowReader(features, models, share, power, gain)
+        target = by_part[number][others] * weights[others, None]
+        models.append(SoftRegression.of(rows[others], target, STRENGTH))
+        shares.append(target.sum(axis=0))
+    judged = taught if known is None else taught & ~known
+    if known is None:
+        whole = soft * weights[:, None]
+        shares = [whole.sum(axis=0)] * FOLDS
+    share = np.maximum(np.stack(shares) / np.sum(shares, axis=1, keepdims=True), FLOOR)
+    power, surprises = np.ones(FOLDS), np.zeros(3)
+    for own in [np.arange(FOLDS)] if known is None else np.arange(FOLDS)[:, None]:
+        mine = np.flatnonzero(judged & np.isin(folds, own))
+        if len(mine):
+            said = _read(rows[mine], models, folds[mine], share.shape[1]) - np.log(share[folds[mine]])
+            target = by_part[folds[mine], mine] * weights[mine, None]
+            power[own], found = _power(said, share[own[0]], target)
+            surprises += found
+    before, after, least = surprises
+    gain = (before - after) / (before - least) if before - least > FLOOR else 0.0
+    return RowReader(features, models, share, power if gain > 0 else np.zeros(FOLDS), max(gain, 0.0))
 
 
 def _read(rows: Any, models: Sequence[SoftRegression], folds: Ints, classes: int) -> Floats:
@@ -149,8 +171,11 @@ def _read(rows: Any, models: Sequence[SoftRegression], folds: Ints, classes: int
     return found
 
 
-def _power(said: Floats, share: Floats, target: Floats) -> tuple[float, float]:
-    """The power of what a reader says by which it best foretells ``target``, and which part it foretells."""
+def _power(said: Floats, share: Floats, target: Floats) -> tuple[float, Floats]:
+    """The power of what a reader says by which it best foretells ``target``.
+
+    Also how little is known of it without the reader, with it, and with all that can be known (3,).
+    """
     from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
     def surprise(power: float) -> float:
@@ -159,9 +184,7 @@ def _power(said: Floats, share: Floats, target: Floats) -> tuple[float, float]:
     power = float(minimize_scalar(surprise, bounds=(0.0, MOST_POWER), method="bounded").x)
     total = np.maximum(target.sum(axis=1, keepdims=True), FLOOR)
     least = float(-(target * np.log(np.maximum(target / total, FLOOR))).sum())
-    knowable = surprise(0.0) - least
-    gain = (surprise(0.0) - surprise(power)) / knowable if knowable > FLOOR else 0.0
-    return (power, gain) if gain > 0 else (0.0, 0.0)
+    return power, np.array([surprise(0.0), surprise(power), least])
 
 
 def joined(votes: Floats, added: Floats) -> Floats:

@@ -13,9 +13,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -216,7 +218,7 @@ class LabelModelParams(Section):
     every method. ``method`` says whose probabilities become labels, ``refit`` when the model is refitted, and
     ``fitted_through``, which goes with ``never``, the last partition that it may see. ``reader`` says whether labels
     rest on the row itself as well, and ``reads`` which columns of the events are then read; ``auto`` decides whether
-    that helps.
+    that helps. ``known`` says which known labels are evidence: those of the ``dev`` part of gold, or ``none``.
     """
 
     class_balance: list[Annotated[float, Field(gt=0, lt=1)]] = []
@@ -229,6 +231,25 @@ class LabelModelParams(Section):
     fitted_through: str | None = None
     reader: Literal["off", "auto", "on"] = "off"
     reads: list[Name] = []
+    known: Literal["none", "dev"] = "none"
+
+    @property
+    def origins(self) -> list[str]:
+        """The columns of labels that say where each is from."""
+        knows = ["known"] if self.known != "none" else []
+        return ["rests_on", *knows] if self.reader != "off" or knows else []
+
+    @field_validator("known", mode="before")
+    @classmethod
+    def _yaml_takes_null_for_none(cls, value: Any) -> Any:
+        return "none" if value is None else value
+
+    @model_serializer(mode="wrap")
+    def _without_known_labels_as_before_there_were_any(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        if self.known == "none":
+            found.pop("known", None)
+        return found
 
     @field_validator("reader", mode="before")
     @classmethod

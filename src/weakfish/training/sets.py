@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -48,7 +48,8 @@ def build_training_sets(project: Project) -> None:
 
     ``data/training/<task>``: the events' key and time, ``p_<class>`` (label model) per class, ``covered``, ``n_votes``,
     with a reader ``rests_on`` (null where there is no label), then the features as ``<view>__<feature>``, null where
-    nothing was known of the entity at that time. One row per event, by time and key.
+    nothing was known of the entity at that time. One row per event, by time and key. A known label has the probability
+    1, ``rests_on`` is ``known`` there, and ``known`` its class.
     ``data/training/<task>.manifest.json`` says what made it; see `manifest`.
 
     Raises
@@ -95,7 +96,7 @@ class LabelledPart:
     Attributes
     ----------
     labels : pyarrow.Table
-        The events' key and time, ``p_<class>`` per class, ``covered``, ``n_votes``, and with a reader ``rests_on``.
+        The events' key and time, ``p_<class>`` per class, ``covered``, ``n_votes``, and where each label is from.
     asked : pyarrow.Table
         ``event_timestamp`` (UTC, microseconds), entity keys and request-time columns: what features are asked for.
     """
@@ -117,8 +118,7 @@ def spine(project: Project, task: str, columns: list[str]) -> Iterator[list[Labe
     """
     key, time = project.params.events.key, project.params.events.time
     of_label = [key, time, *(f"p_{name}" for name in project.task(task).classes), "covered", "n_votes"]
-    if project.task(task).label_model.reader != "off":
-        of_label.append("rests_on")
+    of_label += project.task(task).label_model.origins
     labelled, known = partitions(project.table(f"labels/{task}")), partitions(project.table("events"))
     if odd := sorted(labelled.keys() ^ known.keys()):
         raise TableError(
@@ -127,6 +127,7 @@ def spine(project: Project, task: str, columns: list[str]) -> Iterator[list[Labe
     batch: list[LabelledPart] = []
     for name, file in known.items():
         labels, there = read_partition(labelled[name], of_label), open_partition(file).schema_arrow.names
+        labels = _certain(labels, project.task(task).classes)
         if missing := [column for column in columns if column not in there]:
             raise TrainingError(
                 f"Features of task {task} need {missing[0]!r}, which is not a column of the events; correct the entity "
@@ -145,6 +146,18 @@ def spine(project: Project, task: str, columns: list[str]) -> Iterator[list[Labe
         batch.append(LabelledPart(name, labels, asked))
     if batch:
         yield batch
+
+
+def _certain(labels: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """The labels, in which a known one is certain."""
+    if "known" not in labels.column_names:
+        return labels
+    known = labels["known"]
+    for name in classes:
+        place = labels.column_names.index(f"p_{name}")
+        is_it = pc.equal(known, name).cast(pa.float64())
+        labels = labels.set_column(place, f"p_{name}", pc.if_else(pc.is_valid(known), is_it, labels[f"p_{name}"]))
+    return labels
 
 
 @dataclass(frozen=True)
@@ -293,7 +306,7 @@ def manifest(project: Project, task: str, asked: Asked, rows: int, nulls: dict[s
     labels = f"labels/{task}"
     tables = ["events", labels, *(table_of(view) for view in asked.views)]
     manifests = {name: manifest_file(project, name) for name in tables[1:]}
-    voted = read_manifest(project, LabelsManifest, labels).functions
+    made = read_manifest(project, LabelsManifest, labels)
     return TrainingManifest(
         task=task,
         rows=rows,
@@ -301,7 +314,8 @@ def manifest(project: Project, task: str, asked: Asked, rows: int, nulls: dict[s
         columns={field.name: str(field.type) for field in asked.schema},
         data={name: data_version(project.table(name)) for name in tables},
         manifests={name: sha256(file) for name, file in manifests.items() if file.is_file()},
-        functions={name: made.identity for name, made in voted.items()},
+        functions={name: function.identity for name, function in made.functions.items()},
+        known=made.known,
         label_model=project.task(task).label_model.model_dump(mode="json"),
         feature_service=asked.service.name,
         views={view.name: version(view) for view in [*asked.views, *asked.on_demand]},

@@ -1,0 +1,387 @@
+"""Known labels as evidence: what they weigh, what is out of fold, and what no label may see that was known later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from in_process import own_modules
+from projects import contents, replace
+from test_labels_reader import MONTHS, labels, manifest, project, rows, truth_of
+
+from weakfish.contracts.tables import TIME, Part, folder, partition_span, read_table, write_partition
+from weakfish.contracts.votes_file import Votes
+from weakfish.errors import ParamsError, TableError
+from weakfish.features.build import write_known_labels
+from weakfish.files import read_json
+from weakfish.labeling.choice import MAJORITY, NAIVE_BAYES, Chosen, learn
+from weakfish.labeling.dev_gold import known_labels
+from weakfish.labeling.known import MIN_KNOWN, Known, weighed, weight
+from weakfish.labeling.row_reader import FOLDS
+from weakfish.project.params import LabelModelParams, TaskParams
+from weakfish.project.paths import Project
+from weakfish.training.sets import spine
+
+CLASSES = ("fine", "fraud")
+EVERY = slice(None)
+AUTO, READS = "known: dev", "known: dev, reader: on, reads: [note]"
+
+Ints = npt.NDArray[np.int64]
+
+
+@pytest.fixture(autouse=True)
+def own_functions() -> Iterator[None]:
+    """Each project imports the labeling functions of its own folder, not those of another that came before."""
+    with own_modules():
+        yield
+
+
+def give(
+    root: Path,
+    month: str,
+    *,
+    of: slice = EVERY,
+    part: Part = "dev",
+    turned: Ints | None = None,
+    since: datetime | list[datetime | None] | None = None,
+    rows: int = 240,
+) -> None:
+    """Gold of some orders of a month, where ``turned`` the wrong one; ``since`` is when it is known, by order."""
+    numbers = np.arange(rows)[of]
+    classes = truth_of(month, rows)[of]
+    if turned is not None:
+        classes = np.where(np.isin(numbers, turned), 1 - classes, classes)
+    table = {"order_id": [f"{month}-{number:03}" for number in numbers], "label": [CLASSES[kind] for kind in classes]}
+    if since is not None:
+        times = since if isinstance(since, list) else [since] * len(numbers)
+        table["known_at"] = pa.array(times, TIME)
+    write_partition(folder(Project(root), "fraud", part), month, pa.table(table))
+
+
+def orders(root: Path, settings: str = AUTO, *months: str, **how: Any) -> Path:
+    """Orders whose labels `auto` makes, and which know their gold."""
+    made = project(root, settings, *(months or MONTHS[:2]), **how)
+    replace(made / "params.yaml", "method: snorkel", "method: auto")
+    return made
+
+
+def shares(found: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    return np.stack([found[f"p_{name}"] for name in CLASSES], axis=1)
+
+
+def test_a_known_label_is_the_label_of_its_row_and_its_probabilities_know_nothing_of_it(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders", READS)
+    give(root, MONTHS[0], of=slice(0, 60))
+    labels(root)
+    before = rows(root)
+    known = np.arange(480) < 60
+    assert (before["known"] != None).tolist() == known.tolist()  # noqa: E711
+    assert before["label"][known].tolist() == before["known"][known].tolist()
+    assert before["known"][:60].tolist() == [CLASSES[kind] for kind in truth_of(MONTHS[0], 240)[:60]]
+    assert set(before["rests_on"][known]) == {"known"}
+    assert "known" not in before["rests_on"][~known].tolist()
+    wrong = np.array([7])  # the opposite of what all its votes and words say
+    give(root, MONTHS[0], of=slice(0, 60), turned=wrong)
+    labels(root)
+    after = rows(root)
+    assert after["label"][7] == after["known"][7] != before["known"][7]
+    assert shares(after)[7].tolist() == shares(before)[7].tolist()
+    assert (shares(after) != shares(before)).any()
+
+
+@pytest.mark.parametrize("settings", [AUTO, READS])
+def test_no_known_row_of_a_part_has_a_say_in_the_probabilities_of_the_known_rows_of_that_part(
+    tmp_path: Path, settings: str
+) -> None:
+    root = orders(tmp_path / "orders", settings)
+    give(root, MONTHS[0])
+    labels(root)
+    before = shares(rows(root))
+    times = pa.chunked_array([pa.array([None] * 240, TIME)])
+    keys = pa.chunked_array([pa.array([f"{MONTHS[0]}-{number:03}" for number in range(240)])])
+    from weakfish.labeling.reading import parts_of
+
+    at = Project(root)
+    assert (known_labels(at, "fraud", MONTHS[0], keys, times)[0] == truth_of(MONTHS[0], 240)).all()
+    parts = parts_of(at, at.task("fraud").label_model, MONTHS[0], keys, np.arange(240))
+    assert set(parts) == set(range(FOLDS))
+    give(root, MONTHS[0], turned=np.flatnonzero(parts == 2))
+    labels(root)
+    after = shares(rows(root))
+    same = (after == before).all(axis=1)
+    assert same[:240][parts == 2].all()
+    assert not same[:240][parts != 2].all()
+    assert not same[240:].all()
+
+
+@pytest.mark.parametrize("settings", [AUTO, READS])
+def test_test_gold_changes_no_byte_of_labels_features_and_training_sets(tmp_path: Path, settings: str) -> None:
+    root = orders(tmp_path / "orders", settings)
+    give(root, MONTHS[0])
+
+    def made() -> tuple[Any, ...]:
+        found = labels(root)
+        write_known_labels(Project(root), "fraud", root / "data/known_labels/fraud")
+        parts = [part.labels for batch in spine(Project(root), "fraud", []) for part in batch]
+        return (
+            found,
+            contents(root / "data/known_labels"),
+            parts,
+            (root / "reports/labeling_functions.json").read_bytes(),
+        )
+
+    before = made()
+    give(root, MONTHS[1], part="test")
+    assert made() == before
+    give(root, MONTHS[1], part="test", turned=np.arange(240))
+    assert made() == before
+
+
+def test_training_sets_take_the_known_label_for_certain_and_say_which_it_is(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders", READS)
+    give(root, MONTHS[0], of=slice(0, 60))
+    labels(root)
+    (batch,) = spine(Project(root), "fraud", [])
+    table = pa.concat_tables([part.labels for part in batch])
+    truth = truth_of(MONTHS[0], 240)[:60]
+    assert np.array(table["p_fraud"])[:60].tolist() == truth.tolist()
+    assert np.array(table["p_fine"])[:60].tolist() == (1 - truth).tolist()
+    assert table["p_fraud"][60:].equals(read_table(root / "data/labels/fraud")["p_fraud"][60:])
+    assert table["known"].to_pylist() == [CLASSES[kind] for kind in truth] + [None] * 420
+    assert table["rests_on"].to_pylist()[:60] == ["known"] * 60
+    expected = {"fine": int((truth == 0).sum()), "fraud": int(truth.sum())}
+    assert manifest(root)["known"] == expected
+    report = read_json(root / "reports/labeling_functions.json")["tasks"]["fraud"]
+    assert report["known"] == expected
+
+
+def test_without_known_labels_nothing_is_different_from_before_there_were_any(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders", "reader: on, reads: [note]")
+    give(root, MONTHS[0])
+    before = labels(root)
+    assert "known" not in read_table(root / "data/labels/fraud").column_names
+    assert "known" not in manifest(root)
+    assert "known" not in manifest(root)["settings"]["label_model"]
+    replace(root / "params.yaml", "method: auto", "method: auto, known: none")
+    assert labels(root) == before
+
+
+def test_figures_on_dev_are_those_of_probabilities_out_of_fold(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders", READS)
+    give(root, MONTHS[0])
+    labels(root)
+    found, truth = rows(root), truth_of(MONTHS[0], 240)
+    dev = read_json(root / "reports/labeling_functions.json")["tasks"]["fraud"]["dev"]
+    decided = shares(found)[:240].argmax(axis=1)
+    assert dev["rows"] == 240
+    assert dev["accuracy"] == pytest.approx((decided == truth).mean(), abs=0.01)
+    assert dev["accuracy"] < 1 == (found["label"][:240] == np.array(CLASSES)[truth]).mean()
+
+
+def late(root: Path, month: str) -> datetime:
+    """When the month after begins."""
+    return partition_span(month, Project(root).params.events.partition)[1]
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_gold_known_later_changes_no_label_that_features_see_before(tmp_path: Path, explicit: bool) -> None:
+    root = orders(tmp_path / "orders", AUTO, *MONTHS)
+    delay = timedelta(hours=24)
+    start = datetime.fromisoformat(f"{MONTHS[0]}-01").replace(tzinfo=UTC)
+    known = [start + timedelta(hours=number) + delay for number in range(240)]
+    if explicit:
+        known = [time + timedelta(days=20) for time in known]
+    boundary = known[150]
+
+    def seen(turned: Ints) -> list[dict[str, Any]]:
+        give(root, MONTHS[0], turned=turned, since=known if explicit else None)
+        at = Project(root)
+        write_known_labels(at, "fraud", root / "data/known_labels/fraud")
+        return read_table(root / "data/known_labels/fraud").to_pylist()
+
+    before = seen(np.arange(240))  # gold that contradicts the votes, so that it does weigh them
+    assert len(before) > 300
+    after = seen(np.arange(150))
+    for old, new in zip(before, after, strict=True):
+        if old["known_at"] <= boundary:
+            assert old == new
+    assert before != after  # later months learn from it
+
+
+def test_gold_that_comes_with_the_event_is_certain_and_what_comes_later_only_teaches_models(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders", AUTO, *MONTHS)
+    start = datetime.fromisoformat(f"{MONTHS[2]}-01").replace(tzinfo=UTC)
+    times: list[datetime | None] = [start + timedelta(hours=number) for number in range(240)]
+    times[120:] = [start + timedelta(days=90)] * 120
+    give(root, MONTHS[2], since=times)
+    write_known_labels(Project(root), "fraud", root / "data/known_labels/fraud")
+    found = read_table(root / "data/known_labels/fraud").to_pylist()
+    truth = {f"{MONTHS[2]}-{number:03}": kind for number, kind in enumerate(truth_of(MONTHS[2], 240))}
+    mine = [row for row in found if row["order_id"] in truth]
+    early = [row for row in mine if row["order_id"] < f"{MONTHS[2]}-120"]
+    assert early
+    assert all(row["p_fraud"] == truth[row["order_id"]] for row in early)
+    assert all(0 < row["p_fraud"] < 1 for row in mine if row not in early)
+
+
+def test_walk_forward_fits_know_what_was_known_by_their_last_partition(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders", f"{READS}, refit: monthly", *MONTHS)
+    give(root, MONTHS[0], since=late(root, MONTHS[1]) + timedelta(hours=1))
+    labels(root)
+    before = shares(rows(root))
+    give(root, MONTHS[0], since=late(root, MONTHS[1]) + timedelta(hours=1), turned=np.arange(240))
+    labels(root)
+    same = (shares(rows(root)) == before).all(axis=1).reshape(4, 240)
+    assert same[:2].all()
+    assert not same[2].all()
+    assert not same[3].all()
+
+
+def test_since_when_a_label_is_known(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders")
+    at, start = Project(root), datetime(2024, 1, 1, tzinfo=UTC)
+    keys = pa.chunked_array([pa.array([f"{MONTHS[0]}-{number:03}" for number in range(4)])])
+    times = pa.chunked_array([pa.array([start] * 3 + [None], TIME)])
+    give(root, MONTHS[0], of=slice(0, 4))
+    hour = 3_600_000_000
+    zero = int(start.timestamp() * 1e6)
+    _, since = known_labels(at, "fraud", MONTHS[0], keys, times)
+    assert since[:3].tolist() == [zero + 24 * hour] * 3
+    assert since[3] > zero * 1000
+    given = [start + timedelta(hours=5), start - timedelta(hours=5), None, start]
+    give(root, MONTHS[0], of=slice(0, 4), since=given)
+    _, since = known_labels(at, "fraud", MONTHS[0], keys, times)
+    assert since.tolist() == [zero + 5 * hour, zero, zero + 24 * hour, zero]  # not before the event
+
+
+def test_known_at_that_is_no_time_is_named(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders")
+    table = pa.table({"order_id": [f"{MONTHS[0]}-000"], "label": ["fine"], "known_at": ["yesterday"]})
+    write_partition(folder(Project(root), "fraud", "dev"), MONTHS[0], table)
+    with pytest.raises(TableError, match=r"Column known_at of .*gold/dev/fraud is string, not timestamp\[us, tz=UTC\]"):
+        labels(root)
+
+
+def test_a_setting_that_is_none_of_the_two_is_named(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders", "known: test")
+    with pytest.raises(ParamsError, match=r"known"):
+        labels(root)
+
+
+def task(classes: int, method: str = "auto") -> TaskParams:
+    names = [f"class_{number}" for number in range(classes)]
+    return TaskParams(classes=names)._with(LabelModelParams(method=method, known="dev"), None)  # type: ignore[arg-type]
+
+
+def made(
+    rows: int = 2000, functions: int = 6, accuracy: tuple[float, ...] = (0.8,), seed: int = 0
+) -> tuple[Votes, Ints]:
+    """Votes of functions on two classes, each right as often as ``accuracy`` says in turn, and the truth."""
+    draw = np.random.default_rng(seed)
+    truth = draw.integers(2, size=rows)
+    right = np.array([accuracy[number % len(accuracy)] for number in range(functions)])
+    votes = np.where(draw.random((rows, functions)) < right, truth[:, None], 1 - truth[:, None])
+    return np.where(draw.random((rows, functions)) < 0.5, votes, -1).astype(np.int8), truth
+
+
+def known(votes: Votes, truth: Ints, chosen: npt.ArrayLike) -> Known:
+    places = np.asarray(chosen)
+    return Known(votes[places], truth[places], places % FOLDS)
+
+
+def right(chosen: Chosen, votes: Votes, truth: Ints) -> float:
+    told = (votes >= 0).any(axis=1)
+    return float((chosen.probabilities(votes)[told].argmax(axis=1) == truth[told]).mean())
+
+
+def test_known_labels_turn_what_most_functions_get_wrong() -> None:
+    votes, truth = made(accuracy=(0.3, 0.3, 0.9))  # four are wrong together, two are right
+    chosen = learn(votes, task(2), None, known(votes, truth, np.arange(200)))
+    assert (chosen.method, "weigh the votes, clearly better" in chosen.why[0]) == (NAIVE_BAYES, True)
+    assert right(chosen, votes[200:], truth[200:]) > 0.85
+    assert right(learn(votes, task(2)), votes[200:], truth[200:]) < 0.5
+
+
+def test_known_labels_say_which_of_two_functions_is_right() -> None:
+    votes, truth = made(functions=2, accuracy=(0.95, 0.55))
+    assert learn(votes, task(2)).method == MAJORITY
+    chosen = learn(votes, task(2), None, known(votes, truth, np.arange(300)))
+    assert chosen.method == NAIVE_BAYES
+    both = (votes >= 0).all(axis=1) & (votes[:, 0] != votes[:, 1])
+    assert (chosen.probabilities(votes[both]).argmax(axis=1) == votes[both, 0]).all()
+
+
+@pytest.mark.parametrize("number", [0, 1, MIN_KNOWN - 1])
+def test_few_known_labels_weigh_no_votes_and_the_reason_says_so(number: int) -> None:
+    votes, truth = made()
+    told = np.flatnonzero((votes >= 0).any(axis=1))[:number]
+    chosen, plain = learn(votes, task(2), None, known(votes, truth, told)), learn(votes, task(2))
+    voted = (votes >= 0).any(axis=1)
+    assert chosen.method == plain.method
+    assert (chosen.probabilities(votes)[voted] == plain.probabilities(votes)[voted]).all()
+    assert f"Known labels of rows with votes: {number}, fewer than" in " ".join(chosen.why)
+
+
+@pytest.mark.parametrize("method", ["majority", "snorkel", "hyper", "dawid-skene"])
+def test_other_methods_weigh_votes_as_they_do_without_known_labels(method: str) -> None:
+    votes, truth = made()
+    voted = (votes >= 0).any(axis=1)
+    chosen, plain = (learn(votes, task(2, method), None, of) for of in (known(votes, truth, np.arange(100)), None))
+    assert (chosen.probabilities(votes)[voted] == plain.probabilities(votes)[voted]).all()
+
+
+def test_known_rows_that_bear_nothing_out_change_nothing_and_the_reason_says_so() -> None:
+    votes, truth = made()
+    drawn = np.random.default_rng(1).integers(2, size=len(truth))  # labels that have nothing to do with the votes
+    chosen, plain = learn(votes, task(2), None, known(votes, drawn, np.arange(20))), learn(votes, task(2))
+    assert chosen.method == plain.method
+    assert "do not clearly weigh votes better" in " ".join(chosen.why)
+
+
+def test_all_known_rows_of_one_class_and_a_class_that_is_never_known_leave_probabilities() -> None:
+    votes, truth = made()
+    fine = np.flatnonzero(truth == 0)[:200]
+    chosen = learn(votes, task(2), None, known(votes, truth, fine))
+    found = chosen.probabilities(votes)
+    assert np.isfinite(found).all()
+    assert found.sum(axis=1) == pytest.approx(1)
+    assert right(chosen, votes, truth) > 0.7
+    wide = learn(votes, task(5), None, known(votes, truth, np.arange(200))).probabilities(votes)
+    assert np.isfinite(wide).all()
+    assert wide.sum(axis=1) == pytest.approx(1)
+
+
+def test_a_function_that_never_meets_a_known_row_keeps_the_weight_it_had() -> None:
+    votes, truth = made()
+    told = np.flatnonzero(votes[:, 5] < 0)[:150]
+    of = known(votes, truth, told)
+    prior = learn(votes, task(2, "naive-bayes")).model
+    from weakfish.labeling.label_model import FittedModel
+
+    assert isinstance(prior, FittedModel)
+    found = weighed(prior, of).mu.reshape(6, 2, 2)
+    plain = weighed(prior, known(votes, truth, told[:0])).mu.reshape(6, 2, 2)
+    assert (found[5] == plain[5]).all()
+    assert (found[:5] != plain[:5]).all()
+
+
+def test_rows_without_votes_have_the_roots_of_the_shares_of_known_classes() -> None:
+    votes, truth = made()
+    votes[:200] = -1
+    rare = np.where(np.arange(len(truth)) % 10, 0, 1)
+    chosen = learn(votes, task(2), None, known(votes, rare, np.arange(200)))
+    expected = np.sqrt([181 / 202, 21 / 202])
+    assert chosen.probabilities(votes[:1])[0] == pytest.approx(expected / expected.sum())
+    assert learn(votes, task(2)).probabilities(votes[:1])[0].tolist() == [0.5, 0.5]
+
+
+def test_known_rows_teach_more_than_others_within_bounds() -> None:
+    assert weight(50, 1500) == pytest.approx(9)
+    assert weight(1, 100_000) == 30
+    assert weight(5000, 100) == weight(0, 0) == 1
