@@ -52,6 +52,11 @@ def grid(titles: Sequence[str], *, right: Sequence[str] = (), fold: Sequence[str
 
 def _headline(found: dict[str, Any]) -> str:
     about, shares = f"{found['key']} ({found['time'] or 'undated'}), task {found['task']}", found["probabilities"]
+    if found["known"] is not None:
+        return (
+            f"{about}: {found['label']}, a known label, which is evidence for other rows. Below is what is said of the "
+            f"row without it and others of its part ({_shares(shares)})."
+        )
     if found["label"] is not None:
         unvoted = "" if found["covered"] else "; no labeling function votes on it, the label rests on what it says"
         return f"{about}: {found['label']} ({_shares(shares)}){unvoted}"
@@ -194,6 +199,7 @@ def _setting(value: Any) -> str:
 
 KINDS = {
     "events": "the events changed",
+    "known": "a known label that came, left or changed",
     "reader": "the reader, which learned anew",
     "several": "several edits together",
     "refit": "refit of the label model",
@@ -211,6 +217,9 @@ def print_diff(found: dict[str, Any], file: TextIO | None = None) -> None:
     lines += [f"Labeling functions {verb}: {', '.join(names)}." for verb, names in edits if names]
     for name, (old, new) in found["settings"].items():
         lines.append(f"Setting {name} was {old} and is {new}; labels that it moved count as refit.")
+    then, now = (", ".join(f"{rows:,} {name}" for name, rows in known.items()) or "none" for known in found["known"])
+    if then != now:
+        lines.append(f"Known labels were {then} and are {now}; labels of other rows that they moved count as refit.")
     lines += [found["causes_unknown"]] if found["causes_unknown"] else []
     out = console(file or sys.stdout)
     for line in lines:

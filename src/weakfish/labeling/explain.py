@@ -23,7 +23,7 @@ from weakfish.errors import TableError, UserError
 from weakfish.labeling.choice import HYPER, MAJORITY, SNORKEL, Maker, maker_of, makers_of
 from weakfish.labeling.label_model import FittedModel, once
 from weakfish.labeling.matrix import votes_of
-from weakfish.labeling.reading import TOLD, Told, added, read_rows, reader_in, reader_of
+from weakfish.labeling.reading import TOLD, Told, added, parts_of, read_rows, reader_in, reader_of
 from weakfish.labeling.row_reader import RowReader, joined, log_of
 from weakfish.project.dvc import Revision
 from weakfish.project.params import LabelModelParams
@@ -54,15 +54,19 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
     partition, position, keys = _find(project, task, key)
     maker, classes = maker_of(manifest, partition), manifest.classes
     row = read_partition(project.table(f"labels/{task}") / f"{partition}.parquet").slice(position, 1).to_pylist()[0]
+    if row.get("known") is not None:  # its probabilities have seen no known row of its part
+        settings, place = LabelModelParams(**manifest.settings["label_model"]), np.array([position])
+        maker = maker.apart(int(parts_of(project, settings, partition, keys, place)[0]))
     votes, failed = _votes(project, task, maker, partition, position, keys)
     stored = np.array([row[f"p_{name}"] for name in classes])
     counted = once(votes[None], maker.model.as_one)[0]
     made, odds, together = maker.probabilities(votes[None])[0], None, None
+    balance = maker.model.class_balance if row["covered"] or maker.balance is None else maker.balance
     if maker.method == HYPER or (maker.method == MAJORITY and maker.reader):
-        prior, whole = _against_first(np.stack([maker.model.class_balance, made]))
+        prior, whole = _against_first(np.stack([balance, made]))
         odds, together = np.stack([prior]), whole - prior
     elif isinstance(maker.model, FittedModel) and maker.method != MAJORITY:
-        odds = log_odds(maker.model, counted)
+        odds = log_odds(maker.model, counted, balance)
         made = made if maker.reader else from_log_odds(odds)
     told = None
     if maker.reader:
@@ -92,6 +96,7 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
         "label": row["label"],
         "covered": row["covered"],
         "rests_on": row.get("rests_on", "votes" if row["covered"] else None),
+        "known": row.get("known"),
         "method": maker.method,
         "why": list(manifest.why),
         "events": {"partition": partition, "sha256": manifest.events[partition]},
@@ -101,12 +106,13 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
         "classes": classes,
         "probabilities": dict(zip(classes, map(float, stored), strict=True)),
         "votes": {name: counts[name] for name in classes},
-        "class_balance": dict(zip(classes, map(float, maker.model.class_balance), strict=True)),
+        "class_balance": dict(zip(classes, map(float, balance), strict=True)),
         "prior": added(0),
         "together": named(together),
         "reader": told
         and {
-            **{name: maker.reader[name] for name in ("columns", "power", "gain", "file", "sha256")},
+            **{name: maker.reader[name] for name in ("columns", "gain", "file", "sha256")},
+            "power": told.power,
             "log_odds": named(told.added - told.added[0]),
             "words": [
                 {"column": column, "word": word, "log_odds": named(added - added[0])}
@@ -155,15 +161,16 @@ def _votes(
     return np.array([ABSTAIN if vote is None else vote for vote in read], np.int8), [vote is None for vote in read]
 
 
-def log_odds(model: FittedModel, votes: Votes) -> LogOdds:
+def log_odds(model: FittedModel, votes: Votes, balance: LogOdds | None = None) -> LogOdds:
     """What the class balance and each vote (functions,) add to the log odds, (1 + functions, classes).
 
-    Of each class against the first, so column 0 is zero; the class balance is row 0; an abstain adds nothing, as in
-    Snorkel's ``predict_proba``. Logarithms are of Snorkel's float32 estimates, which it holds within [eps, 1 - eps].
+    Of each class against the first, so column 0 is zero; the class balance, the model's unless given, is row 0; an
+    abstain adds nothing, as in Snorkel's ``predict_proba``. Logarithms are of Snorkel's float32 estimates, which it
+    holds within [eps, 1 - eps].
     """
     nothing = np.zeros(len(model.class_balance))
     added = [log[vote] if vote >= 0 else nothing for log, vote in zip(model.logs, votes, strict=True)]
-    parts = np.stack([np.log(model.class_balance), *added])
+    parts = np.stack([np.log(model.class_balance if balance is None else balance), *added])
     against_first: LogOdds = parts - parts[:, :1]
     return against_first
 
@@ -187,7 +194,7 @@ def from_log_odds(parts: LogOdds) -> LogOdds:
 class Cause:
     """Why labels moved: the kind, and the functions of which one (``function``) or each (``any``) explains it alone."""
 
-    kind: Literal["function", "any", "events", "reader", "several", "refit"]
+    kind: Literal["function", "any", "events", "known", "reader", "several", "refit"]
     functions: tuple[str, ...] = ()
 
 
@@ -300,10 +307,14 @@ def diff(project: Project, task: str, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Side:
-    """One side's labels in a partition: keys, and labels as positions in the classes of both sides, or `ABSTAIN`."""
+    """One side's labels in a partition: keys, and labels as positions in the classes of both sides, or `ABSTAIN`.
+
+    ``known`` are those of them that are known.
+    """
 
     keys: pa.ChunkedArray
     labels: Positions
+    known: Positions
 
 
 class _Diff:
@@ -346,6 +357,7 @@ class _Diff:
             "settings": {
                 name: [old.get(name), new.get(name)] for name in sorted({*old, *new}) if old.get(name) != new.get(name)
             },
+            "known": [dict(self.old.known), dict(self.new.known)],
             "causes_unknown": self.unknown,
             "groups": [
                 {
@@ -371,7 +383,7 @@ class _Diff:
             number = open_partition(file).metadata.num_rows
             self.rows = {side: count + number for side, count in self.rows.items()}
             return
-        nothing = _Side(pa.chunked_array([], pa.string()), np.zeros(0, np.int64))
+        nothing = _Side(pa.chunked_array([], pa.string()), np.zeros(0, np.int64), np.zeros(0, np.int64))
         old = self._side(self.revision.parquet(path), self.old) if was else nothing
         new = self._side(read_partition(file), self.new) if is_there else nothing
         self.rows = {"old": self.rows["old"] + len(old.keys), "new": self.rows["new"] + len(new.keys)}
@@ -380,7 +392,9 @@ class _Diff:
         moved = both[old.labels[both] != new.labels[into_new[both]]]
         found = self._causes(partition, old, new, moved, into_new[moved]) if len(moved) else []
         for place, cause in zip(moved.tolist(), found, strict=True):
-            self._add(old.keys[place], old.labels[place], new.labels[into_new[place]], cause)
+            is_told = old.known[place] != new.known[into_new[place]]
+            why = Cause("known") if is_told and not self.unknown else cause
+            self._add(old.keys[place], old.labels[place], new.labels[into_new[place]], why)
         for place in np.flatnonzero((into_new < 0) & (old.labels >= 0)).tolist():
             self._add(old.keys[place], old.labels[place], ABSTAIN, Cause("events"))
         for place in np.flatnonzero((_positions(new.keys, old.keys) < 0) & (new.labels >= 0)).tolist():
@@ -393,7 +407,11 @@ class _Diff:
         else:  # the older form has none: the most probable class is the label
             shares = np.stack([labels[f"p_{name}"].to_numpy() for name in manifest.classes], axis=1)
             chosen = np.where(labels["covered"].to_numpy(), shares.argmax(axis=1), ABSTAIN)
-        return _Side(labels[self.project.params.events.key], np.where(chosen < 0, ABSTAIN, places[chosen]))
+        known = np.full(len(chosen), ABSTAIN)
+        if "known" in labels.column_names:
+            known = pc.fill_null(pc.index_in(labels["known"], pa.array(manifest.classes)), ABSTAIN).to_numpy()
+        of_both = (np.where(of < 0, ABSTAIN, places[of]) for of in (chosen, known))
+        return _Side(labels[self.project.params.events.key], *of_both)
 
     def _causes(
         self, partition: str, old: _Side, new: _Side, rows: Positions, new_rows: Positions

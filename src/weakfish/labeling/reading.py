@@ -447,11 +447,14 @@ class Told:
     ----------
     added : numpy.ndarray, float64, (classes,)
         To the logarithm of each class.
+    power : float
+        By which that was taken, see `RowReader`.
     words : list of (column, word, numpy.ndarray)
         What each word of the row adds, (classes,), up to a constant; the heaviest first.
     """
 
     added: Floats
+    power: float
     words: list[tuple[str, str, Floats]]
 
     @classmethod
@@ -479,7 +482,9 @@ class Told:
                 start += sum(map(len, kinds))
             share *= reader.power[fold]
             found += [(column, word, own) for word, own in zip(words, share, strict=True) if np.ptp(own) > 0]
-        return cls(whole[0], sorted(found, key=lambda each: (-np.ptp(each[2]), each[0], each[1])))
+        return cls(
+            whole[0], float(reader.power[fold]), sorted(found, key=lambda each: (-np.ptp(each[2]), each[0], each[1]))
+        )
 
 
 def _by_column(reader: RowReader) -> list[list[npt.NDArray[np.int64]]]:
