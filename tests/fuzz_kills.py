@@ -34,8 +34,8 @@ from weakfish.contracts.ledgers import read_runs
 from weakfish.project.paths import Project
 from weakfish.project.stages import stages_of
 
-OF_A_RUN = ("index.html", "junit.xml")
-"""Files that say when something ran."""
+OF_A_RUN = ("index.html", "junit.xml", "registry.db", "registry.json")
+"""Files that say when something ran, and one with the digest of such a file."""
 
 SECONDS = 90
 WHOLE_RUNS = 0.12

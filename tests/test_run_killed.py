@@ -132,7 +132,8 @@ def test_a_stage_by_hand_is_waited_for_and_named(project: Path) -> None:
     await_end(file, "The stage label is", 0.1)
 
 
-def test_what_killed_processes_left_anywhere_in_a_project_goes_and_what_others_write_stays(project: Path) -> None:
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_killed_processes_left_anywhere_goes_and_what_others_write_stays(project: Path, by_hand: bool) -> None:
     ours, dead = os.getpid(), 2**22 + 1  # one more than Linux gives
     names = ("data/.events.part-x-{}", "data/masks/.events.parquet.part-{}", ".params.yaml.part-{}")
     for name in (*names, "reports/plots/.a.json.part-{}", "sources/.a.py.part-{}"):
@@ -144,7 +145,10 @@ def test_what_killed_processes_left_anywhere_in_a_project_goes_and_what_others_w
             else:
                 write(file, "")
     write(project / "data/.notes.part-one", "")
-    sweep_project(Project(project))
+    if by_hand:
+        assert weakfish(project, "ingest").returncode == 0
+    else:
+        sweep_project(Project(project))
     left = {str(each.relative_to(project)) for each in project.rglob(".*.part-*")}
     assert left == {
         *(name.format(ours) for name in names),

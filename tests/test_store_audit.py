@@ -175,7 +175,7 @@ def test_whoever_may_not_ask_for_times_to_live_audits_and_publishes_without(
     key = key_of(store, "buyer", "b4")
     store.expire(key, 1_000)
     store.acl_setuser("few", enabled=True, passwords=["+secret"], keys=["*"], commands=["+ping", "+hmget"])
-    reader = redis.Redis(port=port(store), username="few", password="secret")  # noqa: S106
+    reader = redis.Redis(port=port(store), username="few", password="secret")
     try:
         assert (Online(store).expiring([key]), Online(reader).expiring([key])) == ([True], [False])
         assert (Online(reader).keep([key]), Online(store).keep([key])) == (0, 1)

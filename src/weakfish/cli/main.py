@@ -380,6 +380,7 @@ def _stage(name: str, work: Work, always_render: bool = False, reason: str | Non
     render = always_render or reason is not None
     if _by_hand():
         runs.require_no_run(project)
+        runs.sweep_project(project)
     try:
         with despite(reason):
             runs.run_recorded(project, name, checked, misuse)
