@@ -55,7 +55,7 @@ lock: env-dev ## Pin the newest versions that fit, for Python 3.11 to 3.14 and a
 	@(sed -n '/^#/p' requirements.lock; grep -Ev '^(nvidia|cuda|triton)\b' requirements.new) > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 	@$(COMPILE) --group dev < requirements.lock > requirements.new
-	@(sed -n '/^#/p' requirements-dev.lock; cat requirements.new) > requirements-dev.lock.new
+	@(sed -n '/^#/p' requirements-dev.lock; grep -Ev '^(nvidia|cuda|triton)\b' requirements.new) > requirements-dev.lock.new
 	@mv requirements-dev.lock.new requirements-dev.lock
 	@rm requirements.new
 

@@ -1,6 +1,7 @@
 """How good labels are: label models, with and without the reader, on vote matrices whose truth is known.
 
     python -m benchmarks.label_quality --data DIR [--sets NAME ...] [--methods NAME ...] [--seeds 1 2 3 4 5]
+        [--embeddings [alone|words]]
 
 ``DIR`` holds a folder per set (or is one) in WRENCH's form: ``train``, ``valid`` and ``test`` as ``.json`` or
 ``.json.gz``, each ``{id: {"label": class, "weak_labels": [vote or -1, ...], "data": {"text": ...}}}``. One line of JSON
@@ -8,6 +9,8 @@ for each set, method, reader and seed:
 
 - ``covered`` and ``all_rows``: the labels of training rows with a vote, and of all, against their truth;
 - ``test``: what a logistic regression on words, trained on those labels, makes of the test rows.
+
+``--embeddings`` lets both, reader and regression, learn from sentence embeddings, alone or beside words.
 
 Each is the accuracy in per cent; of two classes of which one has less than `RARE` of the rows, its F1. Where classes
 tie, and where nothing is known, a row counts as right by its share, so that nothing depends on how ties fall. No gold
@@ -31,9 +34,10 @@ import numpy.typing as npt
 
 from weakfish.contracts.votes_file import Votes
 from weakfish.labeling.choice import learn
+from weakfish.labeling.embedding import require_model, vectors_of
 from weakfish.labeling.label_model import covered, winners
 from weakfish.labeling.learning import SoftRegression, WordFeatures, word_counts
-from weakfish.labeling.row_reader import STRENGTH, fit_reader, folds_of, hashes_of, normalized
+from weakfish.labeling.row_reader import STRENGTH, features_of, fit_reader, folds_of, hashes_of, normalized
 from weakfish.project.params import LabelModelParams, TaskParams
 
 METHODS = ("majority", "default", "snorkel", "hyper", "dawid-skene", "naive-bayes", "auto")
@@ -69,14 +73,17 @@ class Rows:
 class Measured:
     """A set, and what its labels are measured by."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, embeddings: str | None = None) -> None:
         self.name, self.train, self.test = folder.name, Rows.read(folder, "train"), Rows.read(folder, "test")
         self.classes = 1 + max(int(part.max()) for rows in (self.train, self.test) for part in (rows.truth, rows.votes))
         shares = np.bincount(self.train.truth, minlength=self.classes) / len(self.train.truth)
         self.positive = int(shares.argmin()) if self.classes == 2 and shares.min() < RARE else None
-        self.counts = word_counts([self.train.texts])
+        texts = [[rows.texts] if embeddings != "alone" else [] for rows in (self.train, self.test)]
+        self.counts, counts = (word_counts(columns) for columns in texts)
+        self.vectors, vectors = (vectors_of(rows.texts) if embeddings else None for rows in (self.train, self.test))
         features = WordFeatures.of(self.counts)
-        self.words, self.of_test = features(self.counts), features(word_counts([self.test.texts]))
+        self.examples = features_of(features, self.counts, self.vectors)
+        self.of_test = features_of(features, counts, vectors)
         self.folds = folds_of(hashes_of([self.train.texts]))
 
     def figure(self, probabilities: Floats, truth: Ints) -> float:
@@ -90,7 +97,7 @@ class Measured:
 
     def tested(self, labels: Floats, rows: npt.NDArray[np.bool_]) -> float:
         """What a classifier that learned from labels of some rows makes of the test rows."""
-        model = SoftRegression.of(self.words[rows], labels[rows], STRENGTH)
+        model = SoftRegression.of(self.examples[rows], labels[rows], STRENGTH)
         return self.figure(np.exp(model.logs(self.of_test)), self.test.truth)
 
 
@@ -103,10 +110,11 @@ def lines(of: Measured, method: str, seed: int) -> Iterator[dict[str, Any]]:
     chosen = learn(of.train.votes, task, seed)
     labels = chosen.probabilities(of.train.votes)
     line = {"set": of.name, "method": method, "reader": False, "known": 0, "seed": seed}
+    line |= {} if of.vectors is None else {"embeddings": "words" if of.counts else "alone"}
     line |= {"chose": chosen.method} if method == "auto" else {}
     yield line | _figures(of, labels, voted, voted, began)
-    reader = fit_reader(of.counts, of.folds, labels, voted.astype(np.float64))
-    both = normalized(np.log(np.maximum(labels, FLOOR)) + reader.log_odds(of.counts, of.folds))
+    reader = fit_reader(of.counts, of.folds, labels, voted.astype(np.float64), vectors=of.vectors)
+    both = normalized(np.log(np.maximum(labels, FLOOR)) + reader.log_odds(of.counts, of.folds, of.vectors))
     about = {"power": round(float(reader.power.mean()), 3), "gain": round(reader.gain, 3)}
     yield line | {"reader": True} | _figures(of, both, voted, everywhere, began) | about
 
@@ -127,12 +135,16 @@ def main() -> int:
     parser.add_argument("--sets", nargs="+", help="names of sets; all by default")
     parser.add_argument("--methods", nargs="+", default=METHODS, help=f"of {', '.join(METHODS)}; all by default")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    choices = ("alone", "words")
+    parser.add_argument("--embeddings", nargs="?", const="alone", choices=choices, help="alone (the default) or words")
     options = parser.parse_args()
+    if options.embeddings:
+        require_model("--embeddings")
     folders = sorted(folder for folder in options.data.iterdir() if folder.is_dir()) or [options.data]
     for folder in folders:
         if options.sets and folder.name not in options.sets:
             continue
-        of = Measured(folder)
+        of = Measured(folder, options.embeddings)
         for method in options.methods:
             for seed in options.seeds:
                 for line in lines(of, method, seed):

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from feast import Entity, ValueType
 from in_process import own_modules
-from projects import ORDERS, contents, replace, write
+from projects import contents, replace
+from told_orders import FUNCTIONS, MONTHS, ON, TOPICS, labels, manifest, project, rows, truth_of, write_month
 
 from weakfish.cli.labels import print_explanation
-from weakfish.contracts.tables import TIME, Part, folder, read_table, write_partition
+from weakfish.contracts.tables import Part, folder, read_table, write_partition
 from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
 from weakfish.errors import ParamsError, TableError
 from weakfish.evaluation.aligned import read_inputs
@@ -27,9 +25,9 @@ from weakfish.evaluation.classifiers import Classifiers
 from weakfish.evaluation.evaluate import evaluate_task
 from weakfish.feast.definitions import label_view
 from weakfish.features.build import write_known_labels
-from weakfish.files import sha256, write_json
+from weakfish.files import sha256
 from weakfish.labeling import label as label_stage
-from weakfish.labeling import reading
+from weakfish.labeling import reading, row_texts
 from weakfish.labeling.explain import explain
 from weakfish.labeling.label import label
 from weakfish.labeling.learning import word_counts
@@ -37,81 +35,12 @@ from weakfish.labeling.row_reader import FOLDS, RowReader, folds_of, hashes_of, 
 from weakfish.project.paths import Project
 from weakfish.training.sets import spine
 
-FUNCTIONS = ("one", "two", "three", "four")
-MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04")
-TOPICS = (["fruit", "apple", "bread", "cheese", "market"], ["urgent", "voucher", "transfer", "account", "prize"])
-OTHER = ["the", "a", "of", "to", "in", "on", "for", "with", "at", "by"]
-
-Ints = npt.NDArray[np.int64]
-
 
 @pytest.fixture(autouse=True)
 def own_functions() -> Iterator[None]:
     """Each project imports the labeling functions of its own folder, not those of another that came before."""
     with own_modules():
         yield
-
-
-def truth_of(name: str, rows: int) -> Ints:
-    """The classes of a month's orders."""
-    return np.random.default_rng([1, *name.encode()]).integers(2, size=rows)
-
-
-def write_month(root: Path, name: str, *, rows: int = 240, covered: float = 0.6, told: bool = True) -> None:
-    """Orders of a month whose notes tell their class, or do not, and votes that are mostly right on a part of them."""
-    truth, draw = truth_of(name, rows), np.random.default_rng([2, *name.encode()])
-    keys = pa.array([f"{name}-{number:03}" for number in range(rows)])
-    start = datetime.fromisoformat(f"{name}-01").replace(tzinfo=UTC)
-    times = pa.array([start + timedelta(hours=number) for number in range(rows)], TIME)
-    notes = [
-        " ".join([*draw.choice(TOPICS[kind], 3 * told), *draw.choice(OTHER, 6), f"n{number}"])
-        for number, kind in enumerate(truth)
-    ]
-    notes[:2] = "", ""  # nothing to read
-    events: dict[str, Any] = {"order_id": keys, "placed_at": times, "note": pa.array(notes)}
-    events["amount"] = pa.array(np.where(truth == 1, 500.0, 20.0) * draw.lognormal(0, 0.3, rows))
-    events["paid"] = pa.array((draw.random(rows) < 0.5).tolist())
-    write_partition(root / "data/events", name, pa.table(events))
-    voted = draw.random(rows) < covered
-    voted[:2] = False, covered > 0
-    for column, function in enumerate(FUNCTIONS):
-        votes = np.where(draw.random(rows) < 0.85 - 0.05 * column, truth, 1 - truth)
-        votes = np.where(voted & (draw.random(rows) < 0.7), votes, -1).astype(np.int8)
-        file = root / f"data/votes/fraud/{function}/{name}.parquet"
-        write_votes(file, votes, fingerprint(pa.chunked_array([keys])), Faults())
-    made = {function: {"module": "labeling_functions.orders", "identity": "ab"} for function in FUNCTIONS}
-    write_json(root / "data/votes/fraud.manifest.json", {"task": "fraud", "functions": made})
-
-
-def project(root: Path, settings: str, *months: str, **how: Any) -> Path:
-    """A project of orders with votes on some months."""
-    write(root / "params.yaml", ORDERS)
-    write(root / "dvc.yaml", "stages: {}\n")
-    lines = [f'{name} = threshold("{name}", 1, "amount", above=1, why="Made.")' for name in FUNCTIONS]
-    write(root / "labeling_functions/orders.py", "\n".join(["from weakfish.rules import threshold", "", *lines, ""]))
-    replace(root / "params.yaml", "method: snorkel", f"method: snorkel{', ' if settings else ''}{settings}")
-    for name in months or MONTHS[:2]:
-        write_month(root, name, **how)
-    return root
-
-
-ON = "reader: on, reads: [note]"
-
-
-def labels(root: Path) -> dict[str, bytes]:
-    label(Project(root))
-    return contents(root / "data/labels")
-
-
-def manifest(root: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((root / "data/labels/fraud.manifest.json").read_text())
-    return found
-
-
-def rows(root: Path) -> dict[str, npt.NDArray[Any]]:
-    """The columns of the labels."""
-    table = read_table(root / "data/labels/fraud")
-    return {name: np.array(table[name].to_pylist()) for name in table.column_names}
 
 
 def test_rows_without_votes_get_labels_that_rest_on_what_they_say(tmp_path: Path) -> None:
@@ -162,7 +91,7 @@ def test_it_learns_from_rows_by_their_content_whatever_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of the lowest hashes teach where there are too many, in the order of these."""
-    monkeypatch.setattr(reading, "ROWS", 300)
+    monkeypatch.setattr(row_texts, "ROWS", 300)
     root, turned = project(tmp_path / "orders", ON), project(tmp_path / "turned", ON)
     for file in sorted((turned / "data/events").glob("*.parquet")):
         order = np.random.default_rng(1).permutation(240)
@@ -306,7 +235,12 @@ def test_numbers_and_booleans_are_read_as_one_word(tmp_path: Path) -> None:
         ("reader: maybe, reads: [note]", "reader cannot be used"),
         ("reader: on, reads: [note, note]", "reads must name each column once"),
         ("reader: on, reads: [text]", "label_models.fraud.reads names 'text', which is not a column of the events"),
-        ("reader: on, reads: [placed_at]", "names 'placed_at', which is timestamp.*a reader reads text, numbers and"),
+        (
+            "reader: on, reads: [state]",
+            "names 'state', which is struct.*a reader reads text, numbers, booleans, dates,",
+        ),
+        ("reader: on, embeds: [amount]", "fraud.embeds names 'amount', which is double; only text has sentence embedd"),
+        ("reader: on, embeds: [note, note]", "embeds must name each column once"),
     ],
 )
 def test_settings_that_cannot_be_are_said_so_and_old_labels_stay(settings: str, says: str, tmp_path: Path) -> None:
@@ -376,8 +310,8 @@ def test_what_words_add_and_what_every_row_gets_is_what_the_reader_says(tmp_path
     made = manifest(root)["models"][0]["reader"]
     reader = reading.reader_of(Project(root), made)
     for row in range(2, 30):
-        texts = reading.read_rows(Project(root), MONTHS[0], made["columns"], np.array([row]))
-        told = reading.Told.of(reader, made["columns"], texts)
+        texts = reading.read_rows(Project(root), MONTHS[0], made["columns"], [], np.array([row]))
+        told = reading.Told.of(reader, made, texts)
         model = reader.models[int(folds_of(texts.hashes)[0])]
         always = reader.power[0] * (model.intercepts - np.log(reader.share[0]))
         both = always + sum(own for _, _, own in told.words)

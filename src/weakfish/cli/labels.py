@@ -170,11 +170,17 @@ def _notes(found: dict[str, Any]) -> list[str]:
     if found["reader"] and found["reader"]["words"]:
         pair = next(iter(_pairs(found).values()))
         words = (
-            f"{each['word']!r} in {each['column']} ({_between(each['log_odds'], pair):+.2f})"
+            f"{_word(each['word'])} in {each['column']} ({_between(each['log_odds'], pair):+.2f})"
             for each in found["reader"]["words"]
         )
         lines.append(f"Words that the reader goes by, for {pair[0]} against {pair[1]}: {', '.join(words)}.")
     return lines
+
+
+def _word(word: str) -> str:
+    from weakfish.labeling.reading import WHOLE
+
+    return word if word == WHOLE else repr(word)
 
 
 def _origin(found: dict[str, Any]) -> list[str]:

@@ -17,8 +17,10 @@ from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
 from weakfish.labeling.dev_gold import known_labels, microseconds
 from weakfish.labeling.known import Known
 from weakfish.labeling.matrix import LabelMatrix, read_label_matrix
-from weakfish.labeling.reading import Texts, parts_of
+from weakfish.labeling.reading import TaskReader, parts_of
+from weakfish.labeling.row_texts import Texts
 from weakfish.labeling.slice_counts import Slices
+from weakfish.project.cache import Cache
 from weakfish.project.paths import Project
 
 MICROSECONDS = 86_400_000_000
@@ -129,7 +131,7 @@ def read_inputs(project: Project, task: str) -> Aligned:
         texts=[pc.fill_null(events[name], "").to_pylist() for name in params.evaluate.text],
         features=features,
         slices=Slices(project).everywhere(),
-        read=None if reads.reader == "off" else Texts.of(read_table(project.table("events"), reads.reads), reads.reads),
+        read=None if reads.reader == "off" else TaskReader(project, task, Cache(project, f"fits/{task}")).whole(),
         known=_known(project, task, matrix),
     )
 

@@ -1,10 +1,13 @@
 """Why events have their labels: what each vote adds to one, and which edit moved those that another revision has not.
 
-Reads labels, their manifest and votes; computes nothing that is not in them, and imports no torch.
+Reads labels, their manifest and votes; computes nothing that is not in them but embeddings of texts, for which alone it
+imports torch.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -23,7 +26,7 @@ from weakfish.errors import TableError, UserError
 from weakfish.labeling.choice import HYPER, MAJORITY, SNORKEL, Maker, maker_of, makers_of
 from weakfish.labeling.label_model import FittedModel, once
 from weakfish.labeling.matrix import votes_of
-from weakfish.labeling.reading import TOLD, Told, added, parts_of, read_rows, reader_in, reader_of
+from weakfish.labeling.reading import TOLD, Told, added, columns_of, parts_of, read_rows, reader_in, reader_of
 from weakfish.labeling.row_reader import RowReader, joined, log_of
 from weakfish.project.dvc import Revision
 from weakfish.project.params import LabelModelParams
@@ -70,9 +73,8 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
         made = made if maker.reader else from_log_odds(odds)
     told = None
     if maker.reader:
-        columns = maker.reader["columns"]
-        texts = read_rows(project, partition, columns, np.array([position]))
-        told = Told.of(reader_of(project, maker.reader), columns, texts)
+        texts = read_rows(project, partition, *columns_of(maker.reader), np.array([position]))
+        told = Told.of(reader_of(project, maker.reader), maker.reader, texts)
         made = joined(made[None], told.added[None])[0]
     if np.abs(made - stored).max() > TOLERANCE:
         raise TableError(
@@ -112,6 +114,7 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
         "reader": told
         and {
             **{name: maker.reader[name] for name in ("columns", "gain", "file", "sha256")},
+            "embeds": columns_of(maker.reader)[1],
             "power": told.power,
             "log_odds": named(told.added - told.added[0]),
             "words": [
@@ -429,7 +432,7 @@ class _Diff:
         """What the reader of either side says of rows of the work tree's events; of columns that are gone nothing."""
         made = maker.reader
         events = self.project.table("events")
-        if not made or not set(made["columns"]) <= set(schema_of(events).names):
+        if not made or not set(functools.reduce(operator.iadd, columns_of(made), [])) <= set(schema_of(events).names):
             return None
         if made["sha256"] not in self.readers:
             path = f"labels/{made['file']}"
@@ -438,7 +441,7 @@ class _Diff:
                 if old
                 else reader_of(self.project, made)
             )
-        texts = read_rows(self.project, partition, made["columns"], rows)
+        texts = read_rows(self.project, partition, *columns_of(made), rows)
         return added(self.readers[made["sha256"]], texts)
 
     def _old_votes(self, partition: str, names: Sequence[str], keys: pa.ChunkedArray) -> Votes:

@@ -43,9 +43,9 @@ from weakfish.labeling.known import Known
 from weakfish.labeling.label_model import Patterns, Probabilities, batches, covered, decide, majority
 from weakfish.labeling.learning import Floats
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
-from weakfish.labeling.reading import PACKAGES as OF_READERS
-from weakfish.labeling.reading import Read, RowHashes, TaskReader, parts_of, rests_on
+from weakfish.labeling.reading import Read, TaskReader, parts_of, rests_on
 from weakfish.labeling.row_reader import FOLDS, Bools, Ints, RowReader, joined
+from weakfish.labeling.row_texts import RowHashes
 from weakfish.labeling.slice_counts import SliceCounts, Slices
 from weakfish.labeling.tally import VoteTally
 from weakfish.labeling.vote_pairs import Counts
@@ -241,6 +241,8 @@ class _Task:
             self.labelled.update(part.labels)
         judged.result()
         self.fitted.drop_unused()
+        if self.reading:
+            self.reading.drop_unused()
         why = self._why()
         found = summary(self.settings, self.functions, self.tallies, self.faults, parts, by_one, replace(last, why=why))
         if self.slices.names:
@@ -291,7 +293,9 @@ class _Task:
             functions=read_manifest(self.project, VotesManifest, f"votes/{self.task}").functions,
             events=events,
             settings=self.settings.model_dump(mode="json"),
-            versions={package: version(package) for package in [*PACKAGES, *(OF_READERS[1:3] if self.reading else ())]},
+            versions={
+                package: version(package) for package in [*PACKAGES, *(self.reading.packages if self.reading else ())]
+            },
             method=last.method,
             why=self._why(),
             models=[maker.to_json() | own for maker, own in zip(makers, read, strict=True)],

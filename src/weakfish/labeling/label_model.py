@@ -414,7 +414,7 @@ def fit(sums: Sums, task: TaskParams, seed: int | None = None, cache: Cache | No
     versions = [version(package) for package in PACKAGES]
     pairs = sums.pairs
     counts = hashlib.sha256(pairs.tobytes()).hexdigest()
-    own = settings.model_dump(mode="json", exclude={"method", "reader", "reads", "known"})
+    own = settings.model_dump(mode="json", exclude={"method", "reader", "reads", "embeds", "known"})
     key = key_of(sums.rows, counts, classes, own, versions)
 
     def found() -> FittedModel:

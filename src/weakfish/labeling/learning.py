@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,22 +89,43 @@ KINDS: tuple[dict[str, Any], ...] = (
 """Words, and two to four characters within words."""
 
 
-def word_counts(texts: Sequence[Sequence[str]]) -> Columns:
-    """How often each feature stands in each row; ``texts`` has a sequence per column, each with a string per row."""
+SEPARATOR = "\x1f"
+"""What stands between words that are not taken apart; for `str.split` it is white space."""
+
+
+def words_of(text: str, apart: bool) -> list[str]:
+    """The words of a text; those that are not taken apart are whole, with their upper case and white space."""
+    return [word for word in text.split(SEPARATOR) if word] if apart else text.lower().split()
+
+
+def word_counts(texts: Sequence[Sequence[str]], apart: Sequence[bool] = ()) -> Columns:
+    """How often each feature stands in each row.
+
+    ``texts`` has a sequence per column, each with a string per row; the words of columns that are ``apart`` are
+    features as they are, and have no others.
+    """
+    from scipy.sparse import csr_array  # type: ignore[import-untyped]
     from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 
     found = []
-    for column in texts:
+    for column, whole in zip(texts, apart or [False] * len(texts), strict=True):
         # No feature spans white space, so that each token is hashed once, and not once for each of its occurrences.
-        counter = CountVectorizer(tokenizer=str.split, token_pattern=None, dtype=np.float64)
+        counter = CountVectorizer(analyzer=partial(words_of, apart=whole), dtype=np.float64)
         rows = counter.fit_transform([*column, "word"])[:-1]  # it refuses texts that have no word at all
         tokens = counter.get_feature_names_out()
-        for kind in KINDS:
+        for kind in ({"analyzer": _itself}, None) if whole else KINDS:
+            if kind is None:
+                found.append(csr_array((len(column), HASHED)))
+                continue
             hashed = HashingVectorizer(n_features=HASHED, alternate_sign=False, norm=None, **kind).transform(tokens)
             counts = (rows @ hashed).tocsr()
             counts.sort_indices()
             found.append(counts)
     return found
+
+
+def _itself(word: str) -> list[str]:
+    return [word]
 
 
 @dataclass(frozen=True)
@@ -134,8 +156,8 @@ class WordFeatures:
         return cls(kept, weights)
 
     def __call__(self, counts: Columns) -> Any:
-        """The features of rows with these counts, scipy.sparse.csr_array (rows, features)."""
-        from scipy.sparse import hstack  # type: ignore[import-untyped]
+        """The features of rows with these counts, of a column at least, scipy.sparse.csr_array (rows, features)."""
+        from scipy.sparse import hstack
         from sklearn.feature_extraction.text import TfidfTransformer
 
         found = []
@@ -147,6 +169,15 @@ class WordFeatures:
                 rows = transformer.transform(rows)
             found.append(rows)
         return hstack(found).tocsr()
+
+
+def together(words: Any, vectors: Floats | None) -> Any:
+    """Features of words, scipy.sparse.csr_array (rows, features), and embeddings beside them; either may be None."""
+    from scipy.sparse import csr_array, hstack
+
+    if vectors is None or not vectors.shape[1]:
+        return words
+    return vectors if words is None else hstack([words, csr_array(vectors)]).tocsr()
 
 
 ITERATIONS = 200
@@ -181,13 +212,15 @@ class SoftRegression:
             When there are no features, or the examples are of one class only.
         """
         from scipy.optimize import minimize  # type: ignore[import-untyped]
+        from scipy.sparse import issparse
 
         if not examples.shape[1]:
             raise NothingToLearn("The training rows share no words, so there is nothing to learn from.")
         seen, classes = soft.sum(axis=0) > NEGLIGIBLE * soft.sum(), soft.shape[1]
         if seen.sum() < 2:
             raise NothingToLearn("The training rows are of one class only, so there is nothing to learn.")
-        total, shape, turned = soft.sum(), (examples.shape[1] + 1, classes), examples.T.tocsr()
+        total, shape = soft.sum(), (examples.shape[1] + 1, classes)
+        turned = examples.T.tocsr() if issparse(examples) else examples.T
 
         def loss(flat: Floats) -> tuple[float, Floats]:
             held = flat.reshape(shape)
@@ -209,7 +242,8 @@ class SoftRegression:
 
     def logs(self, rows: Any) -> Floats:
         """The logarithms of the probabilities of rows (rows, features), (rows, classes)."""
-        found: Floats = rows @ self.weights + self.intercepts
+        with threadpool_limits(1):
+            found: Floats = rows @ self.weights + self.intercepts
         found -= found.max(axis=1, keepdims=True)
         found -= np.log(np.exp(found).sum(axis=1, keepdims=True))
         return found

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from weakfish.contracts.figures import percent
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import Votes
-from weakfish.errors import ParamsError, TableError
-from weakfish.labeling import learning
+from weakfish.errors import TableError
+from weakfish.labeling import embedding, learning, row_texts
 from weakfish.labeling.choice import Chosen
 from weakfish.labeling.known import weight
 from weakfish.labeling.label_model import BATCH, Probabilities, covered
-from weakfish.labeling.learning import Floats, NothingToLearn, word_counts
+from weakfish.labeling.learning import Floats, NothingToLearn, word_counts, words_of
 from weakfish.labeling.row_reader import (
     FOLDS,
     LEAST_GAIN,
     STRENGTH,
+    STRENGTH_OF_EMBEDDINGS,
     Bools,
     Ints,
     RowReader,
@@ -36,15 +36,10 @@ from weakfish.labeling.row_reader import (
     hashes_of,
     joined,
 )
+from weakfish.labeling.row_texts import RowHashes, Texts, refuse_columns
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
-
-ROWS = 100_000
-"""Rows times classes that a reader learns from; of more covered rows, those of the lowest content hashes."""
-
-CHARACTERS = 1 << 25
-"""Characters that it learns from: features of a character take some 30 bytes."""
 
 AT_ONCE, CHARACTERS_AT_ONCE = 1 << 13, 1 << 22
 """Rows that are read together, and about how many characters they may have."""
@@ -57,126 +52,6 @@ PACKAGES = ("numpy", "scikit-learn", "scipy", "weakfish")
 
 RESTS = ("votes", "row", "both", "known")
 """What a label may rest on; a known one rests on nothing else."""
-
-
-def refuse_columns(schema: pa.Schema, columns: Sequence[str], setting: str) -> None:
-    """Raise `ParamsError` unless the events have these columns, each text, number or boolean."""
-    for name in columns:
-        if name not in schema.names:
-            raise ParamsError(
-                f"params.yaml: {setting} names {name!r}, which is not a column of the events "
-                f"({', '.join(schema.names)}); correct it."
-            )
-        kind = _values(schema.field(name).type)
-        if not (pa.types.is_boolean(kind) or _is_text(kind) or _is_number(kind)):
-            raise ParamsError(
-                f"params.yaml: {setting} names {name!r}, which is {kind}; a reader reads text, numbers and booleans, "
-                "so remove it."
-            )
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What is read of rows.
-
-    Attributes
-    ----------
-    columns : list of list of str
-        A list per column that is read, each with a string per row: text as it is, a number or boolean as one word.
-    hashes : numpy.ndarray, uint64, (rows,)
-        Of the values as they are; a word stands for many numbers.
-    """
-
-    columns: list[list[str]]
-    hashes: npt.NDArray[np.uint64]
-
-    @classmethod
-    def of(cls, rows: pa.Table | pa.RecordBatch, columns: Sequence[str]) -> Texts:
-        """The texts of these columns; null has no word."""
-        read = [_text(rows.column(name)) for name in columns]
-        return cls([words for words, _ in read], hashes_of([values for _, values in read]))
-
-    def at(self, rows: Ints) -> Texts:
-        """Those of some rows."""
-        return Texts([[column[row] for row in rows] for column in self.columns], self.hashes[rows])
-
-    def __len__(self) -> int:
-        return len(self.hashes)
-
-
-def _text(column: pa.Array | pa.ChunkedArray) -> tuple[list[str], list[str]]:
-    """The words of each row, and what its value is."""
-    kind = _values(column.type)
-    if _is_text(kind):
-        found = pc.fill_null(column.cast(kind), "").to_pylist()
-        return found, found
-    if pa.types.is_boolean(kind):
-        found = ["" if value is None else "true" if value else "false" for value in column.to_pylist()]
-        return found, found
-    values = pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy(zero_copy_only=False)
-    return _number_words(values), list(map(str, values.tolist()))
-
-
-def _number_words(values: Floats) -> list[str]:
-    """Numbers of one sign and half step between powers of two are one word; what is no number is none."""
-    finite = np.isfinite(values) & (values != 0)
-    steps = np.zeros(len(values), np.int64)
-    # in letters and digits alone, so that sign and magnitude stay one word
-    steps[finite] = np.floor(2 * np.log2(np.abs(values[finite]))).astype(np.int64) + 3000
-    signs = np.where(values < 0, "minus", "plus")
-    return [
-        "" if np.isnan(value) else f"{sign}{step}" if known else "zero" if value == 0 else f"{sign}infinite"
-        for value, sign, step, known in zip(values, signs, steps, finite, strict=True)
-    ]
-
-
-def _values(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-@dataclass(frozen=True)
-class RowHashes:
-    """Rows by what stands in them: hashes of their content, their characters, and their places in a partition."""
-
-    hashes: npt.NDArray[np.uint64]
-    characters: Ints
-    rows: Ints
-
-    @classmethod
-    def of(cls, texts: Texts, rows: Ints) -> RowHashes:
-        """The contents of rows at these places."""
-        return cls(texts.hashes, _lengths(texts), rows)
-
-    def at(self, places: Any) -> RowHashes:
-        """Some of them."""
-        return RowHashes(self.hashes[places], self.characters[places], self.rows[places])
-
-    @staticmethod
-    def together(parts: Sequence[RowHashes]) -> RowHashes:
-        """Those of all parts, in their order; one at least."""
-        fields = ("hashes", "characters", "rows")
-        return RowHashes(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
-
-    def lowest(self, classes: int, first: Bools | None = None) -> Ints:
-        """Where those stand that a reader learns from, in the order of their hashes; ``first`` (rows,) come first."""
-        others = np.zeros(len(self.hashes), bool) if first is None else ~first
-        order = np.lexsort((self.hashes, others))[: ROWS // classes]
-        order = order[np.cumsum(self.characters[order]) <= CHARACTERS]
-        return order[np.argsort(self.hashes[order], kind="stable")]
-
-
-def _lengths(texts: Texts) -> Ints:
-    """The characters of each row."""
-    found: Ints = np.array([[len(text) for text in column] for column in texts.columns], np.int64).sum(axis=0)
-    return found
 
 
 @dataclass(frozen=True)
@@ -203,7 +78,8 @@ class Read:
     @classmethod
     def of(cls, settings: LabelModelParams, reader: RowReader | str, content: bytes = b"") -> Read:
         """The reader, or why there is none, and whether it is used by the settings."""
-        what = f"The reader of {', '.join(settings.reads)}"
+        columns = [*settings.reads, *(f"{name} as a whole" for name in settings.embeds)]
+        what = f"The reader of {', '.join(columns)}"
         if isinstance(reader, str):
             return cls(None, False, f"{what} is left out, so the labels are those of the votes alone. {reader}")
         known = f"{what} knows {percent(reader.gain)} of what can be known of votes that it has not seen"
@@ -219,6 +95,7 @@ class Read:
     def to_json(self, settings: LabelModelParams, file: str) -> dict[str, Any]:
         """As the manifest of labels has it; ``file`` is the name of the file that holds the reader."""
         found: dict[str, Any] = {"used": self.used, "why": self.why, "columns": list(settings.reads)}
+        found |= {"embeds": list(settings.embeds)} if settings.embeds else {}
         if self.reader is not None:
             found |= {"file": file, "sha256": hashlib.sha256(self.content).hexdigest()}
             found |= {"power": float(self.reader.power.mean()), "gain": self.reader.gain}
@@ -232,14 +109,32 @@ class TaskReader:
     def __init__(self, project: Project, task: str, cache: Cache) -> None:
         self.settings, self.classes = project.task(task).label_model, len(project.task(task).classes)
         self.files, self.cache = partitions(project.table("events")), cache
-        refuse_columns(schema_of(project.table("events")), self.settings.reads, f"label_models.{task}.reads")
+        self.pieces = Cache(project, f"embeddings/{task}")
+        setting, reads, embeds = f"label_models.{task}", self.settings.reads, self.settings.embeds
+        refuse_columns(schema_of(project.table("events")), reads, embeds, setting)
+        if embeds:
+            embedding.require_model(f"{setting}.embeds")
+        self.columns = list(dict.fromkeys([*reads, *embeds]))
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages on which what it says depends, those aside on which all labels do."""
+        return PACKAGES[1:3] + (embedding.PACKAGES if self.settings.embeds else ())
+
+    def drop_unused(self) -> None:
+        """Delete the embeddings that nobody asked this object for."""
+        self.pieces.drop_unused()
+
+    def whole(self) -> Texts:
+        """The texts of all events, with their embeddings."""
+        return Texts.together([part.embedded(self.pieces) for name in self.files for _, part in self.texts(name)])
 
     def texts(self, partition: str) -> Iterator[tuple[int, Texts]]:
         """The texts of a partition and the place of their first row, some rows at once, none across two batches."""
-        start, columns = 0, self.settings.reads
-        for batch in open_partition(self.files[partition]).iter_batches(AT_ONCE, columns=columns):
-            texts = Texts.of(batch, columns)
-            total = np.cumsum(_lengths(texts))
+        start = 0
+        for batch in open_partition(self.files[partition]).iter_batches(AT_ONCE, columns=self.columns):
+            texts = Texts.of(batch, self.settings.reads, self.settings.embeds)
+            total = np.cumsum(texts.lengths())
             first = 0
             while first < batch.num_rows:
                 most = CHARACTERS_AT_ONCE + (total[first - 1] if first else 0)
@@ -281,18 +176,18 @@ class TaskReader:
             mine = np.flatnonzero(places == number)
             soft[..., mine, :] = posterior(seen[number], chosen.rows[mine])
 
-        def texts() -> list[list[str]]:
-            found = [[""] * len(taught) for _ in self.settings.reads]
+        def texts() -> Texts:
+            parts, order = [], []
             for number in np.unique(places):
                 mine = np.flatnonzero(places == number)
                 mine = mine[np.argsort(chosen.rows[mine], kind="stable")]
                 rows = chosen.rows[mine]
                 for start, part in self.texts(seen[number]):
                     low, high = np.searchsorted(rows, [start, start + len(part)])
-                    for column, own in zip(found, part.columns, strict=True):
-                        for place in range(low, high):
-                            column[mine[place]] = own[rows[place] - start]
-            return found
+                    if low < high:
+                        parts.append(part.embedded(self.pieces).at(rows[low:high] - start))
+                        order.append(mine[low:high])
+            return Texts.together(parts).at(np.argsort(np.concatenate(order), kind="stable"))
 
         return learned(
             self.settings, chosen.hashes, soft, texts, self.cache, None if classes is None else classes[taught]
@@ -301,14 +196,14 @@ class TaskReader:
     def added(self, partition: str, reader: RowReader) -> Iterator[tuple[int, Floats, Bools]]:
         """What reading adds, the place of the first row before it, and which rows have anything that is known."""
         for start, texts in self.texts(partition):
-            yield start, *added(reader, texts)
+            yield start, *added(reader, texts.embedded(self.pieces))
 
 
 def learned(
     settings: LabelModelParams,
     hashes: npt.NDArray[np.uint64],
     soft: Probabilities,
-    texts: Callable[[], list[list[str]]],
+    texts: Callable[[], Texts],
     cache: Cache | None = None,
     known: Ints | None = None,
 ) -> Read:
@@ -324,15 +219,17 @@ def learned(
         weights[is_known] = weight(int(is_known.sum()), int((~is_known).sum()))
     digest = hashlib.sha256(hashes.tobytes() + soft.tobytes())
     digest.update(b"" if is_known is None else weights.tobytes() + is_known.tobytes())
-    constants = [FOLDS, STRENGTH, learning.HASHED, learning.MIN_ROWS, learning.ITERATIONS, learning.GRADIENT]
-    versions = [version(name) for name in PACKAGES]
-    key = key_of("reader", digest.hexdigest(), soft.shape, len(settings.reads), constants, versions)
+    constants: list[Any] = [FOLDS, STRENGTH, STRENGTH_OF_EMBEDDINGS, embedding.MODEL, embedding.SCALE]
+    constants += [learning.HASHED, learning.MIN_ROWS, learning.ITERATIONS, learning.GRADIENT]
+    constants += [row_texts.VALUES, row_texts.ROWS_OF_VALUE, row_texts.LONGEST]
+    columns, versions = [len(settings.reads), len(settings.embeds)], [version(name) for name in PACKAGES]
+    key = key_of("reader", digest.hexdigest(), soft.shape, columns, constants, versions)
     found = cache.get(key) if cache else None
     if found is not None:
         content = found.to_pybytes()
         return Read.of(settings, RowReader.from_bytes(content), content)
     try:
-        reader = fit_reader(word_counts(texts()), folds_of(hashes), soft, weights, is_known)
+        reader = _fitted(texts, folds_of(hashes), soft, weights, is_known)
     except NothingToLearn as error:
         return Read.of(settings, str(error))
     content = reader.to_bytes()
@@ -341,13 +238,24 @@ def learned(
     return Read.of(settings, reader, content)
 
 
+def _fitted(
+    texts: Callable[[], Texts], folds: Ints, soft: Probabilities, weights: Floats, known: Bools | None
+) -> RowReader:
+    if not len(folds):
+        raise NothingToLearn("No row has a vote, so there is nothing to learn from.")
+    read = texts().embedded()
+    apart = read.categories()
+    return fit_reader(word_counts(read.columns, apart), folds, soft, weights, known, read.vectors, apart)
+
+
 def added(reader: RowReader, texts: Texts) -> tuple[Floats, Bools]:
     """What reading adds to the logarithm of each class, (rows, classes), and which rows have anything that is known.
 
-    To others, which have no word that the reader has learned, it adds nothing.
+    To others, which have no word that the reader has learned, and no text that is embedded, it adds nothing.
     """
-    rows = reader.features(word_counts(texts.columns))
-    known = np.diff(rows.indptr) > 0
+    vectors = texts.embedded().vectors
+    rows = reader.rows(word_counts(texts.columns, reader.apart), vectors)
+    known: Bools = np.asarray(rows.any(axis=1)) if isinstance(rows, np.ndarray) else np.diff(rows.indptr) > 0
     found = reader.added(rows, folds_of(texts.hashes))
     found[~known] = 0
     return found, known
@@ -367,7 +275,7 @@ def rests_on(covered: Bools, read: Bools, known: Bools | None = None) -> pa.Arra
 def parts_of(project: Project, settings: LabelModelParams, partition: str, keys: pa.ChunkedArray, rows: Ints) -> Ints:
     """The part of the rows that each of some rows belongs to: by what a reader reads of it, else by its key."""
     if settings.reader != "off":
-        return folds_of(read_rows(project, partition, settings.reads, rows).hashes)
+        return folds_of(read_rows(project, partition, settings.reads, settings.embeds, rows).hashes)
     return folds_of(hashes_of([keys.take(pa.array(rows)).cast(pa.string()).to_pylist()]))
 
 
@@ -403,7 +311,7 @@ def labels_of(
     soft = all_of_it[contents.rows]
     if classes is not None:
         soft = np.stack([chosen.apart(part).probabilities(votes[contents.rows]) for part in range(FOLDS)])
-    read = learned(settings, contents.hashes, soft, lambda: texts.at(contents.rows).columns, known=classes)
+    read = learned(settings, contents.hashes, soft, lambda: texts.at(contents.rows), known=classes)
     found, told = all_of_it[rows], voted[rows]
     if read.reader is None or not read.used:
         return found, told
@@ -433,10 +341,19 @@ def reader_of(project: Project, made: Mapping[str, Any]) -> RowReader:
         ) from error
 
 
-def read_rows(project: Project, partition: str, columns: Sequence[str], rows: Ints) -> Texts:
+def columns_of(made: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The columns of which the reader that a manifest calls ``made`` reads the words, and those that it embeds."""
+    return made["columns"], made.get("embeds", [])
+
+
+def read_rows(project: Project, partition: str, reads: Sequence[str], embeds: Sequence[str], rows: Ints) -> Texts:
     """What a reader of these columns reads of some rows of the events."""
-    table = read_partition(project.table("events") / f"{partition}.parquet", columns)
-    return Texts.of(table.take(pa.array(rows)), columns)
+    table = read_partition(project.table("events") / f"{partition}.parquet", list(dict.fromkeys([*reads, *embeds])))
+    return Texts.of(table.take(pa.array(rows)), reads, embeds)
+
+
+WHOLE = "the text as a whole"
+"""What stands for a word where a text is embedded."""
 
 
 @dataclass(frozen=True)
@@ -450,7 +367,8 @@ class Told:
     power : float
         By which that was taken, see `RowReader`.
     words : list of (column, word, numpy.ndarray)
-        What each word of the row adds, (classes,), up to a constant; the heaviest first.
+        What each word of the row adds, (classes,), up to a constant; the heaviest first. The embedding of a column is
+        one word, `WHOLE`.
     """
 
     added: Floats
@@ -458,21 +376,25 @@ class Told:
     words: list[tuple[str, str, Floats]]
 
     @classmethod
-    def of(cls, reader: RowReader, columns: Sequence[str], texts: Texts) -> Told:
-        """What the reader says of a row, given the texts of it alone."""
-        from scipy.sparse import diags_array  # type: ignore[import-untyped]
+    def of(cls, reader: RowReader, made: Mapping[str, Any], texts: Texts) -> Told:
+        """What the reader says of a row, given what the manifest says of it, and the texts of the row alone."""
+        from scipy.sparse import diags_array, issparse  # type: ignore[import-untyped]
 
+        reads, embeds = columns_of(made)
+        texts = texts.embedded()
         whole, _ = added(reader, texts)
         fold = int(folds_of(texts.hashes)[0])
-        rows = reader.features(word_counts(texts.columns)).toarray()[0]
+        features = reader.rows(word_counts(texts.columns, reader.apart), texts.vectors)
+        rows = features.toarray()[0] if issparse(features) else features[0]
         weights = reader.models[fold].weights
         found, start = [], 0
-        for column, kinds, (text,) in zip(columns, _by_column(reader), texts.columns, strict=True):
-            words = Counter(text.lower().split())
+        for column, kinds, apart, (text,) in zip(reads, _by_column(reader), reader.apart, texts.columns, strict=True):
+            words = Counter(words_of(text, apart))
             share = np.zeros((len(words), reader.share.shape[1]))
             if words:
                 often = diags_array(np.array(list(words.values()), float))
-                for counts, kept in zip(word_counts([list(words)]), kinds, strict=True):
+                counted = word_counts([list(words)], [apart])
+                for counts, kept in zip(counted, kinds, strict=True):
                     own, here = often @ counts[:, kept], slice(start, start + len(kept))
                     # a feature that several words have is each one's by how often it stands in it
                     scale = rows[here] / np.maximum(own.sum(axis=0), 1)
@@ -480,11 +402,14 @@ class Told:
                     start += len(kept)
             else:
                 start += sum(map(len, kinds))
-            share *= reader.power[fold]
-            found += [(column, word, own) for word, own in zip(words, share, strict=True) if np.ptp(own) > 0]
-        return cls(
-            whole[0], float(reader.power[fold]), sorted(found, key=lambda each: (-np.ptp(each[2]), each[0], each[1]))
-        )
+            found += list(zip([column] * len(words), words, share, strict=True))
+        for column in embeds:
+            here = slice(start, start + embedding.WIDTH)
+            found.append((column, WHOLE, rows[here] @ weights[here]))
+            start = here.stop
+        power = float(reader.power[fold])
+        told = [(column, word, power * own) for column, word, own in found if np.ptp(own) > 0]
+        return cls(whole[0], power, sorted(told, key=lambda each: (-np.ptp(each[2]), each[0], each[1])))
 
 
 def _by_column(reader: RowReader) -> list[list[npt.NDArray[np.int64]]]:

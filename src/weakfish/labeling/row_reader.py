@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weakfish.labeling.learning import Columns, Floats, NothingToLearn, SoftRegression, WordFeatures
+from weakfish.labeling.embedding import SCALE, Vectors
+from weakfish.labeling.learning import (
+    KINDS,
+    Columns,
+    Floats,
+    NothingToLearn,
+    SoftRegression,
+    WordFeatures,
+    together,
+)
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -25,6 +34,9 @@ FOLDS = 5
 
 STRENGTH = 4.0
 """Of the logistic regression, scikit-learn's ``C``."""
+
+STRENGTH_OF_EMBEDDINGS = 12.0
+"""The same of embeddings: `RowReader.gain`, which no gold has a part in, was highest from 8 to 16 on three sets."""
 
 MOST_POWER = 4.0
 """Above it a reader would be trusted more than anything that it was compared with."""
@@ -55,6 +67,9 @@ class RowReader:
     Attributes
     ----------
     features : WordFeatures
+        Of words. Embeddings come after them.
+    apart : list of bool
+        Of which columns the words are not taken apart, see `word_counts`.
     models : list
         For each part the classifier that learned from the others.
     share : numpy.ndarray, (parts, classes)
@@ -67,6 +82,7 @@ class RowReader:
     """
 
     features: WordFeatures
+    apart: list[bool]
     models: list[SoftRegression]
     share: Floats
     power: Floats
@@ -77,9 +93,13 @@ class RowReader:
         """Whether it knows enough of votes that it has not seen."""
         return self.gain >= LEAST_GAIN
 
-    def log_odds(self, counts: Columns, folds: Ints) -> Floats:
-        """What reading adds to the logarithm of each class, (rows, classes), given counts of words and parts."""
-        return self.added(self.features(counts), folds)
+    def rows(self, counts: Columns, vectors: Vectors | None = None) -> Any:
+        """The features (rows, features) of rows with these counts of words and embeddings."""
+        return features_of(self.features, counts, vectors)
+
+    def log_odds(self, counts: Columns, folds: Ints, vectors: Vectors | None = None) -> Floats:
+        """What reading adds to the logarithm of each class, (rows, classes), given words, parts and embeddings."""
+        return self.added(self.rows(counts, vectors), folds)
 
     def added(self, rows: Any, folds: Ints) -> Floats:
         """The same, given features (rows, features)."""
@@ -91,6 +111,7 @@ class RowReader:
         """As a file of arrays (``.npz``), the same bytes for the same reader."""
         file = io.BytesIO()
         arrays: dict[str, Any] = {"share": self.share, "power": self.power, "gain": np.array(self.gain)}
+        arrays["apart"] = np.array(self.apart, bool)
         arrays |= {f"kept_{place}": each for place, each in enumerate(self.features.kept)}
         arrays |= {f"idf_{place}": each for place, each in enumerate(self.features.weights)}
         arrays |= {f"weights_{place}": each.weights for place, each in enumerate(self.models)}
@@ -106,11 +127,18 @@ class RowReader:
         kinds = sum(name.startswith("kept_") for name in found)
         features = WordFeatures(*([found[f"{name}_{place}"] for place in range(kinds)] for name in ("kept", "idf")))
         models = [SoftRegression(found[f"weights_{place}"], found[f"intercepts_{place}"]) for place in range(FOLDS)]
-        return cls(features, models, found["share"], found["power"], float(found["gain"]))
+        apart = found["apart"].tolist() if "apart" in found else [False] * (kinds // len(KINDS))
+        return cls(features, apart, models, found["share"], found["power"], float(found["gain"]))
 
 
 def fit_reader(
-    counts: Columns, folds: Ints, soft: Floats, weights: Floats, known: npt.NDArray[np.bool_] | None = None
+    counts: Columns,
+    folds: Ints,
+    soft: Floats,
+    weights: Floats,
+    known: npt.NDArray[np.bool_] | None = None,
+    vectors: Vectors | None = None,
+    apart: Sequence[bool] | None = None,
 ) -> RowReader:
     """A reader of rows with these counts of words, which learns from soft labels.
 
@@ -127,6 +155,10 @@ def fit_reader(
         How much a row teaches, 0 for one of which nothing is known.
     known : (rows,), optional
         Rows whose class is known. Then no known row has a say in anything that is said of its own part.
+    vectors : (rows, numbers), optional
+        Embeddings of the rows; without them words are all that is read.
+    apart : optional
+        Of which columns the words were not taken apart; of none unless given.
 
     Raises
     ------
@@ -137,7 +169,7 @@ def fit_reader(
     if not taught.any():
         raise NothingToLearn("No row has a vote, so there is nothing to learn from.")
     features = WordFeatures.of(counts)
-    rows, by_part = features(counts), np.broadcast_to(soft, (FOLDS, *soft.shape[-2:]))
+    rows, by_part = features_of(features, counts, vectors), np.broadcast_to(soft, (FOLDS, *soft.shape[-2:]))
     models, shares = [], []
     for number in range(FOLDS):
         others = np.flatnonzero(taught & (folds != number))
@@ -159,7 +191,14 @@ def fit_reader(
             surprises += found
     before, after, least = surprises
     gain = (before - after) / (before - least) if before - least > FLOOR else 0.0
-    return RowReader(features, models, share, power if gain > 0 else np.zeros(FOLDS), max(gain, 0.0))
+    apart = list(apart or [False] * (len(counts) // len(KINDS)))
+    return RowReader(features, apart, models, share, power if gain > 0 else np.zeros(FOLDS), max(gain, 0.0))
+
+
+def features_of(features: WordFeatures, counts: Columns, vectors: Vectors | None) -> Any:
+    """Features of words and embeddings; those are as long as lets one strength be that of both."""
+    length = np.sqrt(STRENGTH_OF_EMBEDDINGS / STRENGTH) / SCALE
+    return together(features(counts) if counts else None, None if vectors is None else vectors * length)
 
 
 def _read(rows: Any, models: Sequence[SoftRegression], folds: Ints, classes: int) -> Floats:

@@ -217,8 +217,9 @@ class LabelModelParams(Section):
     given. ``n_epochs``, ``lr``, ``l2`` and ``seed`` are those of Snorkel's ``LabelModel``; the seed decides ties with
     every method. ``method`` says whose probabilities become labels, ``refit`` when the model is refitted, and
     ``fitted_through``, which goes with ``never``, the last partition that it may see. ``reader`` says whether labels
-    rest on the row itself as well, and ``reads`` which columns of the events are then read; ``auto`` decides whether
-    that helps. ``known`` says which known labels are evidence: those of the ``dev`` part of gold, or ``none``.
+    rest on the row itself as well, ``reads`` which columns of the events are then read word by word, and ``embeds``
+    which are read as a whole, by sentence embeddings; ``auto`` decides whether that helps. ``known`` says which known
+    labels are evidence: those of the ``dev`` part of gold, or ``none``.
     """
 
     class_balance: list[Annotated[float, Field(gt=0, lt=1)]] = []
@@ -231,6 +232,7 @@ class LabelModelParams(Section):
     fitted_through: str | None = None
     reader: Literal["off", "auto", "on"] = "off"
     reads: list[Name] = []
+    embeds: list[Name] = []
     known: Literal["none", "dev"] = "none"
 
     @property
@@ -245,10 +247,11 @@ class LabelModelParams(Section):
         return "none" if value is None else value
 
     @model_serializer(mode="wrap")
-    def _without_known_labels_as_before_there_were_any(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_not_set_as_before_it_could_be(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = dump(self)
-        if self.known == "none":
-            found.pop("known", None)
+        for name, unset in (("known", "none"), ("embeds", [])):
+            if getattr(self, name) == unset:
+                found.pop(name, None)
         return found
 
     @field_validator("reader", mode="before")
@@ -258,10 +261,11 @@ class LabelModelParams(Section):
 
     @model_validator(mode="after")
     def _a_reader_reads_columns(self) -> LabelModelParams:
-        if self.reader != "off" and not self.reads:
+        if self.reader != "off" and not (self.reads or self.embeds):
             raise ValueError(f"reader: {self.reader} needs reads, the columns of the events that it reads; add them")
-        if len(set(self.reads)) != len(self.reads):
-            raise ValueError("reads must name each column once")
+        for name, columns in (("reads", self.reads), ("embeds", self.embeds)):
+            if len(set(columns)) != len(columns):
+                raise ValueError(f"{name} must name each column once")
         return self
 
     @model_validator(mode="after")
