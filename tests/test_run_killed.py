@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from projects import BIN, command, git, tiny, weakfish, write
+from projects import BIN, command, git, replace, tiny, weakfish, write
 
 from weakfish.errors import Busy
 from weakfish.files import drop_parts, existed, part_folder, whole_folder
@@ -130,6 +130,29 @@ def test_a_stage_by_hand_is_waited_for_and_named(project: Path) -> None:
     with locked(Project(project), "label"), pytest.raises(Busy, match=f"^The stage label is at work .*, in {PROCESS}$"):
         await_end(file, "The stage label is", 0.1)
     await_end(file, "The stage label is", 0.1)
+
+
+def of_size(root: Path, most: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of `weakfish` whose processes may write files of so many bytes."""
+    limited = f'ulimit -f {most // 1024}; exec "$@"'
+    return command(root, "bash", "-c", limited, "bash", str(BIN / "weakfish"), *arguments)
+
+
+def test_what_the_system_refuses_to_dvc_is_a_sentence_with_the_file(project: Path) -> None:
+    refused = of_size(project, 0, "status")
+    assert (refused.returncode, refused.stderr) == (
+        3,
+        f"weakfish: {project} cannot be written to: the disk reports an error; put that right and run this again.\n",
+    )
+    (project / "large").write_bytes(os.urandom(3 << 20))
+    replace(project / "dvc.yaml", "touch held", "ln large held")
+    refused = of_size(project, 1 << 20, "run", "hold")
+    assert (refused.returncode, refused.stderr.splitlines()[-1]) == (
+        3,
+        f"weakfish: {project}/held cannot be used: the file would be larger than this process may write; put that "
+        "right and run this again.",
+    )
+    assert "[Errno" not in refused.stderr
 
 
 @pytest.mark.parametrize("by_hand", [False, True])

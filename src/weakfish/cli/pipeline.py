@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -23,7 +24,7 @@ from weakfish.checks import outputs
 from weakfish.cli import dvc_process
 from weakfish.cli.dvc_process import SECONDS_TO_END
 from weakfish.contracts.ledgers import read_runs
-from weakfish.errors import CheckFailed, Interrupted, UserError, WeakfishError
+from weakfish.errors import CheckFailed, Interrupted, UserError, WeakfishError, of_system
 from weakfish.project.paths import Project
 from weakfish.project.preflight import check_configuration
 from weakfish.project.runs import (
@@ -65,6 +66,17 @@ CHATTER = re.compile(
 )
 """What DVC says of its own files and of git, and of stages that say it themselves; `-v` shows it."""
 
+ERRNO = re.compile(r"\[Errno (\d+)\] [^:]+(?:: '([^']*)')?")
+"""What the system refused to DVC, with the file."""
+
+OF_SQLITE = {
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EROFS,
+    "unable to open database file": errno.EACCES,
+    "disk I/O error": errno.EIO,
+}
+"""What the system refused to DVC's SQLite, which does not say where."""
+
 Streams = tuple[int | None, int | None]
 """Where a process's stdout and stderr go; None is this process's own."""
 
@@ -96,7 +108,7 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         quiet = QUIET in os.environ
         said = ["--quiet"] if quiet else ["--verbose"] if VERBOSE in os.environ else []
         sweep_project(project)
-        with _shown(project, quiet, "--dry" in options) as (streams, show, errors):
+        with _shown(project, quiet, "--dry" in options) as (streams, show, errors, of_dvc):
             code, signalled = _attended(project, ["repro", *said, *options, *stages], streams, show)
             show()
             now = (run for run in read_runs(project).values() if run.started_at >= started)
@@ -120,7 +132,7 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
         if not quiet:
             print_summary(project.root, since=started)
         if code:
-            stage, failure = _failure(project, ran)
+            stage, failure = _failure(project, ran, of_dvc)
             outputs.tell_of_stage(project, stage, failure.exit_code)
             raise failure
         if quiet:
@@ -136,10 +148,13 @@ def status(project: Project, as_json: bool) -> None:
     As JSON: ``{"stale": {stage: [why]}, "verdict": str, "sentences": [str]}``.
     """
     check_configuration(project)  # a malformed file is our sentence, not DVC's
-    dvc = _dvc(project, [sys.executable, "-m", "dvc", "status", "--json"], streams=(subprocess.PIPE, None))
-    output, _ = dvc.communicate()
+    streams = (subprocess.PIPE, subprocess.PIPE)
+    dvc = _dvc(project, [sys.executable, "-m", "dvc", "status", "--json"], streams)
+    output, said = dvc.communicate()
     if dvc.returncode:
-        raise WeakfishError("DVC could not tell the state of the pipeline; its message is above.")
+        lines = said.decode(errors="replace").splitlines()
+        raise WeakfishError(f"DVC could not tell the state of the pipeline; {_unexplained(project, lines)}")
+    click.echo(said.decode(errors="replace"), err=True, nl=False)
     stale = {stage: why for stage, changes in json.loads(output or "{}").items() if (why := _why(changes))}
     last = overall(project.root)
     if as_json:
@@ -191,15 +206,18 @@ def _attached(project: Project) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _shown(project: Project, quiet: bool, whole: bool) -> Iterator[tuple[Streams, Callable[[], None], Sequence[str]]]:
-    """Where DVC and its stages print to, what shows the lines that came since, and the errors of stages among them.
+def _shown(
+    project: Project, quiet: bool, whole: bool
+) -> Iterator[tuple[Streams, Callable[[], None], Sequence[str], Sequence[str]]]:
+    """Where DVC and its stages print to, what shows the lines that came since, and the errors of stages and of DVC.
 
     `CHATTER` is left out, and errors are not shown yet. It is files and no pipes, so that they go on where this process
     is killed.
     """
     errors: list[str] = []
+    of_dvc: list[str] = []
     if quiet or whole or VERBOSE in os.environ:
-        yield (subprocess.DEVNULL if quiet else None, None), lambda: None, errors
+        yield (subprocess.DEVNULL if quiet else None, None), lambda: None, errors, of_dvc
         return
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder(project.temporary, "run"))
@@ -215,10 +233,12 @@ def _shown(project: Project, quiet: bool, whole: bool) -> Iterator[tuple[Streams
                 for line in lines:
                     if err and line.startswith(b"weakfish: "):
                         errors.append(line.decode(errors="replace").removeprefix("weakfish: "))
+                    elif err and _refused(project, said := line.decode(errors="replace")):
+                        of_dvc.append(said)
                     elif line.strip() and not CHATTER.match(line):
                         click.echo(line.decode(errors="replace"), err=err)
 
-        yield (writers[0], writers[1]), show, errors
+        yield (writers[0], writers[1]), show, errors, of_dvc
 
 
 def _attended(
@@ -293,11 +313,30 @@ def _why(changes: Sequence[Any]) -> list[str]:
     return why
 
 
-def _failure(project: Project, ran: set[str]) -> tuple[str | None, WeakfishError]:
-    """The stage that failed, and its error as its record has it."""
+def _failure(project: Project, ran: set[str], of_dvc: Sequence[str]) -> tuple[str | None, WeakfishError]:
+    """The stage that failed, and its error as its record has it; raises what the system refused to DVC itself."""
     kinds = {CheckFailed.exit_code: CheckFailed, UserError.exit_code: UserError}
     for name, run in read_runs(project).items():
         if name in ran and run.exit_code != 0:
             kind = kinds.get(run.exit_code or 0, WeakfishError)
             return name, kind(f"Stage {name} failed: {run.message or 'It was killed.'}")
-    return None, WeakfishError("`dvc repro` stopped outside of a stage; its message is above.")
+    return None, WeakfishError(f"`dvc repro` stopped outside of a stage; {_unexplained(project, of_dvc)}")
+
+
+def _unexplained(project: Project, of_dvc: Sequence[str]) -> str:
+    """Show what DVC says, and say so; raises a sentence of ours where the system refused something, or `Busy`."""
+    for line in of_dvc:
+        if refused := _refused(project, line):
+            raise refused
+    mend_locks_of_dvc(project)
+    for line in of_dvc:
+        click.echo(line, err=True)
+    return "its message is above."
+
+
+def _refused(project: Project, line: str) -> WeakfishError | None:
+    """What the system refused to DVC, or to its SQLite, by a line that DVC printed."""
+    numbers = [(number, None) for words, number in OF_SQLITE.items() if words in line]
+    numbers += [(int(number), file or None) for number, file in ERRNO.findall(line)]
+    errors = (of_system(OSError(number, os.strerror(number), file), project.root) for number, file in numbers)
+    return next(filter(None, errors), None)
