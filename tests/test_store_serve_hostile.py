@@ -13,7 +13,7 @@ from serving import Site, on_embedded_server, serving
 from starlette.exceptions import HTTPException
 from test_store_serve_limits import HEALTH, MEBIBYTE, POST, answers, connected, rest
 
-from weakfish.feast.serving.messages import LONGEST_TEXT, MOST_COLUMNS, MOST_FEATURES, parse
+from weakfish.feast.serving.messages import LONGEST_TEXT, MOST_COLUMNS, MOST_FEATURES, MOST_INNER, parse
 from weakfish.project.paths import Project
 
 TOKEN = "a-token-of-sufficient-length"
@@ -164,6 +164,20 @@ def test_lists_are_bounded_by_their_number_and_named_when_they_are_none() -> Non
 
 
 @pytest.mark.parametrize("digits", [LONGEST_TEXT + 1, 400_000])
+def test_lists_within_lists_are_bounded_and_brackets_in_texts_are_not() -> None:
+    def asked(values: list[Any]) -> bytes:
+        return json.dumps({"features": ["a:b"], "entities": {"k": values}}).encode()
+
+    for inner in ([], {}, [[]]):
+        with pytest.raises(HTTPException, match="more than 250,000 lists and objects"):
+            parse(asked([inner] * MOST_INNER), 2 * MOST_INNER)
+    assert len(parse(asked([[]] * (MOST_INNER - 3)), MOST_INNER).entities["k"]) == MOST_INNER - 3
+    texts = ['[{"\\' * MOST_INNER, "[", '\\"' + "{" * MOST_INNER]
+    assert parse(asked(texts), 3).entities["k"] == texts
+    with pytest.raises(HTTPException, match="is not valid JSON"):
+        parse(asked(texts)[:-9], 3)
+
+
 def test_a_text_that_is_to_become_a_number_has_a_bounded_length(site: Site, digits: int) -> None:
     token = {"Authorization": f"Bearer {TOKEN}"}
     body: dict[str, Any] = {"feature_service": "types", "entities": {"shop_id": [1, "1" * digits]}}

@@ -8,6 +8,7 @@ feature services in the registry need.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,6 +43,11 @@ JSON = "application/json"
 LONGEST_REASON = 300
 MOST_FEATURES, MOST_COLUMNS = 10_000, 1_000
 """Features that a request may name, and lists that its entities may have."""
+
+MOST_INNER = 250_000
+"""Lists and objects that a body may hold: of millions, Python's collector takes seconds."""
+
+_TEXT_IN_JSON = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
 LONGEST_TEXT = 128
 """Characters of a text that is to become a number, a time or a UUID: reading digits takes the square of their number.
@@ -132,14 +138,21 @@ def refusal(status: int, sentence: str, headers: dict[str, str] | None = None) -
     return HTTPException(status, text, headers)
 
 
+def _brackets(body: bytes) -> int:
+    return body.count(b"[") + body.count(b"{")
+
+
 def parse(body: bytes, max_entities: int) -> FeatureRequest:
     """A request's question, well-formed and within limits.
 
     Raises
     ------
     HTTPException
-        422, when the body is no such JSON, asks for nothing, has columns of different lengths or too many entities.
+        422, when the body is no such JSON, asks for nothing, has columns of different lengths, too many entities or too
+        many lists in them.
     """
+    if _brackets(body) > MOST_INNER and _brackets(_TEXT_IN_JSON.sub(b"", body)) > MOST_INNER:
+        raise refusal(422, f"The body has more than {MOST_INNER:,} lists and objects.")
     try:
         return FeatureRequest.model_validate_json(body, context=max_entities)
     except ValidationError as error:
