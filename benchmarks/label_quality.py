@@ -1,11 +1,11 @@
 """How good labels are: label models, with and without the reader, on vote matrices whose truth is known.
 
     python -m benchmarks.label_quality --data DIR [--sets NAME ...] [--methods NAME ...] [--seeds 1 2 3 4 5]
-        [--embeddings [alone|words]]
+        [--embeddings [alone|words]] [--known 0 20 50 120 500] [--set known.RATIO=0.15 ...]
 
 ``DIR`` holds a folder per set (or is one) in WRENCH's form: ``train``, ``valid`` and ``test`` as ``.json`` or
 ``.json.gz``, each ``{id: {"label": class, "weak_labels": [vote or -1, ...], "data": {"text": ...}}}``. One line of JSON
-for each set, method, reader and seed:
+for each set, method, reader, number of known labels and seed:
 
 - ``covered`` and ``all_rows``: the labels of training rows with a vote, and of all, against their truth;
 - ``test``: what a logistic regression on words, trained on those labels, makes of the test rows.
@@ -14,13 +14,17 @@ for each set, method, reader and seed:
 
 Each is the accuracy in per cent; of two classes of which one has less than `RARE` of the rows, its F1. Where classes
 tie, and where nothing is known, a row counts as right by its share, so that nothing depends on how ties fall. No gold
-is used but to measure. ``default`` is what Weakfish 0.1 made by default, ``snorkel`` with ``l2: 1``.
+is used but to measure, and that of ``known`` training rows, which the seed draws: ``covered`` and ``all_rows`` are then
+over the other rows. They weigh votes with ``naive-bayes`` and ``auto`` alone, so only these have such lines.
+``default`` is what Weakfish 0.1 made by default, ``snorkel`` with ``l2: 1``. ``--set`` gives a constant of a module of
+`weakfish.labeling` another value.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import importlib
 import json
 import sys
 import time
@@ -33,15 +37,17 @@ import numpy as np
 import numpy.typing as npt
 
 from weakfish.contracts.votes_file import Votes
-from weakfish.labeling.choice import learn
+from weakfish.labeling.choice import NAIVE_BAYES, learn
 from weakfish.labeling.embedding import require_model, vectors_of
+from weakfish.labeling.known import Known, weight
 from weakfish.labeling.label_model import covered, winners
 from weakfish.labeling.learning import SoftRegression, WordFeatures, word_counts
-from weakfish.labeling.row_reader import STRENGTH, features_of, fit_reader, folds_of, hashes_of, normalized
+from weakfish.labeling.row_reader import FOLDS, STRENGTH, features_of, fit_reader, folds_of, hashes_of, normalized
 from weakfish.project.params import LabelModelParams, TaskParams
 
 METHODS = ("majority", "default", "snorkel", "hyper", "dawid-skene", "naive-bayes", "auto")
 SEEDS = (1, 2, 3, 4, 5)
+KNOWN = (0, 20, 50, 120, 500)
 RARE = 0.3
 FLOOR = 1e-9
 
@@ -101,31 +107,49 @@ class Measured:
         return self.figure(np.exp(model.logs(self.of_test)), self.test.truth)
 
 
-def lines(of: Measured, method: str, seed: int) -> Iterator[dict[str, Any]]:
-    """The line of a method's labels by votes alone, and of those with the reader."""
+def lines(of: Measured, method: str, seed: int, known: int = 0) -> Iterator[dict[str, Any]]:
+    """The line of a method's labels by votes alone, and of those with the reader; so many labels are known."""
     model = LabelModelParams(method="snorkel" if method == "default" else method, seed=seed)  # type: ignore[arg-type]
     task = TaskParams(classes=[f"class_{number}" for number in range(of.classes)])._with(model, None)
-    voted, everywhere = covered(of.train.votes), np.ones(len(of.train.truth), bool)
-    began = time.monotonic()
-    chosen = learn(of.train.votes, task, seed)
-    labels = chosen.probabilities(of.train.votes)
-    line = {"set": of.name, "method": method, "reader": False, "known": 0, "seed": seed}
+    votes, rows = of.train.votes, len(of.train.truth)
+    told, evidence = np.zeros(rows, bool), None
+    if known:
+        told[np.random.default_rng(seed).choice(rows, known, replace=False)] = True
+        evidence = Known(votes[told], of.train.truth[told], of.folds[told])
+    voted, began = covered(votes), time.monotonic()
+    chosen = learn(votes, task, seed, evidence)
+    labels = chosen.probabilities(votes)
+    line = {"set": of.name, "method": method, "reader": False, "known": known, "seed": seed}
     line |= {} if of.vectors is None else {"embeddings": "words" if of.counts else "alone"}
     line |= {"chose": chosen.method} if method == "auto" else {}
-    yield line | _figures(of, labels, voted, voted, began)
-    reader = fit_reader(of.counts, of.folds, labels, voted.astype(np.float64), vectors=of.vectors)
+    weights = np.where(told, weight(known, int((voted & ~told).sum())), 1.0)
+    yield line | _figures(of, labels, told, weights * (voted | told), began)
+    soft = np.stack([chosen.apart(part).probabilities(votes) for part in range(FOLDS)]) if known else labels
+    soft[..., told, :] = np.eye(of.classes)[of.train.truth[told]]
+    reader = fit_reader(of.counts, of.folds, soft, weights * (voted | told), told if known else None, of.vectors)
     both = normalized(np.log(np.maximum(labels, FLOOR)) + reader.log_odds(of.counts, of.folds, of.vectors))
     about = {"power": round(float(reader.power.mean()), 3), "gain": round(reader.gain, 3)}
-    yield line | {"reader": True} | _figures(of, both, voted, everywhere, began) | about
+    yield line | {"reader": True} | _figures(of, both, told, weights, began) | about
 
 
-def _figures(of: Measured, labels: Floats, voted: Any, taught: Any, began: float) -> dict[str, float]:
+def _figures(of: Measured, labels: Floats, told: Any, weights: Floats, began: float) -> dict[str, float]:
+    """The figures of labels of rows that are not ``told``; ``weights`` are how much each row teaches."""
+    voted, truth = covered(of.train.votes) & ~told, of.train.truth
+    teach = np.where(told[:, None], np.eye(of.classes)[truth], labels) * weights[:, None]
     return {
-        "covered": round(of.figure(labels[voted], of.train.truth[voted]), 2),
-        "all_rows": round(of.figure(labels, of.train.truth), 2),
-        "test": round(of.tested(labels, taught), 2),
+        "covered": round(of.figure(labels[voted], truth[voted]), 2),
+        "all_rows": round(of.figure(labels[~told], truth[~told]), 2),
+        "test": round(of.tested(teach, weights > 0), 2),
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def _set(constants: list[str]) -> None:
+    """Give constants, each ``module.NAME=value``, other values."""
+    for each in constants:
+        place, _, value = each.partition("=")
+        module, _, name = place.partition(".")
+        setattr(importlib.import_module(f"weakfish.labeling.{module}"), name, float(value))
 
 
 def main() -> int:
@@ -140,15 +164,22 @@ def main() -> int:
     options = parser.parse_args()
     if options.embeddings:
         require_model("--embeddings")
+    parser.add_argument("--known", nargs="+", type=int, default=KNOWN, help="how many training rows are known")
+    parser.add_argument("--set", nargs="+", default=[], dest="constants", metavar="MODULE.NAME=VALUE")
+    options = parser.parse_args()
+    _set(options.constants)
     folders = sorted(folder for folder in options.data.iterdir() if folder.is_dir()) or [options.data]
     for folder in folders:
         if options.sets and folder.name not in options.sets:
             continue
         of = Measured(folder, options.embeddings)
         for method in options.methods:
-            for seed in options.seeds:
-                for line in lines(of, method, seed):
-                    print(json.dumps(line), flush=True)
+            for known in options.known:
+                if known >= len(of.train.truth) or (known and method not in (NAIVE_BAYES, "auto")):
+                    continue
+                for seed in options.seeds:
+                    for line in lines(of, method, seed, known):
+                        print(json.dumps(line), flush=True)
     return 0
 
 

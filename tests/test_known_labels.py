@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,12 @@ from projects import contents, replace
 from test_labels_reader import MONTHS, labels, manifest, project, rows, truth_of
 
 from weakfish.cli.labels import print_explanation
+from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.tables import TIME, Part, folder, partition_span, read_table, write_partition
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import ParamsError, TableError
+from weakfish.evaluation.aligned import read_inputs
+from weakfish.evaluation.classifiers import Classifiers
 from weakfish.features.build import write_known_labels
 from weakfish.files import read_json
 from weakfish.labeling.choice import MAJORITY, NAIVE_BAYES, Chosen, learn
@@ -29,6 +32,9 @@ from weakfish.labeling.known import MIN_KNOWN, Known, weighed, weight
 from weakfish.labeling.row_reader import FOLDS
 from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project
+from weakfish.sources import Source
+from weakfish.sources.ingest import events_contract, ingest
+from weakfish.sources.tabular.settings import read_settings
 from weakfish.training.sets import spine
 
 CLASSES = ("fine", "fraud")
@@ -406,3 +412,80 @@ def test_known_rows_teach_more_than_others_within_bounds() -> None:
     assert weight(50, 1500) == pytest.approx(9)
     assert weight(1, 100_000) == 30
     assert weight(5000, 100) == weight(0, 0) == 1
+
+
+class Orders(Source):
+    """Orders with gold, of which it is known when it was given."""
+
+    schema = pa.schema(
+        [("order_id", pa.string()), ("placed_at", TIME), ("note", pa.string()), ("verdict", pa.string()), ("at", TIME)]
+    )
+    gold: ClassVar[Mapping[str, str]] = {"fraud": "verdict"}
+    gold_known_at: ClassVar[Mapping[str, str]] = {"fraud": "at"}
+
+    def read(self, raw: Path) -> Iterator[pa.RecordBatch]:
+        start = datetime(2024, 1, 1, tzinfo=UTC)
+        yield pa.RecordBatch.from_pylist(
+            [
+                {"order_id": "a", "placed_at": start, "note": "x", "verdict": "fraud", "at": start + timedelta(days=3)},
+                {"order_id": "b", "placed_at": start, "note": "y", "verdict": None, "at": start},
+                {"order_id": "c", "placed_at": start, "note": "z", "verdict": "fine", "at": None},
+            ],
+            schema=self.schema,
+        )
+
+
+def sourced(root: Path, source: str = "Orders") -> Project:
+    made = project(root, AUTO, MONTHS[0])
+    replace(made / "params.yaml", "sources.orders:Orders", f"test_known_labels:{source}")
+    return Project(made)
+
+
+def test_when_gold_was_given_goes_with_it_and_never_into_the_events(tmp_path: Path) -> None:
+    at = sourced(tmp_path / "orders")
+    ingest(at)
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    assert read_table(folder(at, "fraud", "dev")).to_pylist() == [
+        {"order_id": "a", "label": "fraud", "known_at": start + timedelta(days=3)},
+        {"order_id": "c", "label": "fine", "known_at": None},
+    ]
+    assert events_contract(at).schema.names == ["order_id", "placed_at", "note"]
+    assert read_table(at.staged("events")).column_names == ["order_id", "placed_at", "note"]
+
+
+class Untimed(Orders):
+    """Says when gold was given in a column of text."""
+
+    gold_known_at: ClassVar[Mapping[str, str]] = {"fraud": "note"}
+
+
+def test_a_source_whose_column_of_times_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        ParamsError, match="since when gold of task fraud is known, which is not a column of times"
+    ):
+        ingest(sourced(tmp_path / "orders", "Untimed"))
+
+
+def test_a_table_says_when_gold_was_given(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"path": "x.csv", "columns": {"id": "string", "kind": "string", "told": "time"}}
+    found = read_settings(settings | {"key": "id", "gold": {"fraud": {"column": "kind", "known_at": "told"}}})
+    assert (found.gold_columns, found.gold_known_at) == ({"fraud": "kind"}, {"fraud": "told"})
+    with pytest.raises(ParamsError, match=r"gold\.fraud\.known_at names 'id', which must be a time"):
+        read_settings(settings | {"key": "id", "gold": {"fraud": {"column": "kind", "known_at": "id"}}})
+
+
+def test_classifiers_learn_known_rows_as_they_are_and_more_than_others(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders", READS)
+    give(root, MONTHS[0], of=slice(0, 60), turned=np.arange(60))
+    give(root, MONTHS[1], part="test")
+    at = Project(root)
+    labels(root)
+    inputs = read_inputs(at, "fraud")
+    assert inputs.known is not None
+    assert (inputs.known.classes != UNKNOWN).nonzero()[0].tolist() == list(range(60))
+    taught = Classifiers(inputs, 1).soft_labels(at.task("fraud"), [1])
+    assert taught is not None
+    soft = taught.taught[1][:60]
+    expected = weight(60, len(taught.taught[1]) - 60) * np.eye(2)[1 - truth_of(MONTHS[0], 240)[:60]]
+    assert soft == pytest.approx(expected)
+    assert taught.taught[1][60:].sum(axis=1) == pytest.approx(1)

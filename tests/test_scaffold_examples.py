@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -17,8 +20,12 @@ from scaffolded import KINDS, proposed, written
 from weakfish import engine as compute
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.loading import load_functions
-from weakfish.scaffold.examples import FEWEST, MOST, Example, examples, fired, stems
+from weakfish.scaffold.examples import FEWEST, MOST, DevRows, Example, examples, fired, stems
+from weakfish.scaffold.proposal import propose
 from weakfish.scaffold.render import render
+from weakfish.scaffold.roles import Wishes, choose
+from weakfish.scaffold.survey import place
+from weakfish.sources.tabular import infer
 
 TIME = pa.timestamp("us", tz="UTC")
 YES_NO = {"task": ["no", "yes"]}
@@ -79,7 +86,7 @@ def test_a_value_that_is_a_classs_own_name_votes_for_that_class() -> None:
 
 
 def test_classes_without_a_name_in_the_data_take_turns() -> None:
-    for kind in ("orders", "flats", "keys_alone"):
+    for kind in ("flats", "keys_alone"):  # orders have gold, which decides
         for rules in proposed(kind)[0].rules.values():
             assert [rule.label for rule in rules] == [0, 1, 0]
 
@@ -139,7 +146,9 @@ def test_the_same_sample_gives_the_same_rules() -> None:
     proposal, sample = proposed("orders")
     classes = {name: task.classes for name, task in proposal.tasks.items()}
     roles = {"key": "order_id", "time": "placed_at", "entities": proposal.entities}
-    assert examples(sample, classes, **roles) == proposal.rules  # type: ignore[arg-type]
+    found = examples(sample, classes, **roles)  # type: ignore[arg-type]
+    assert examples(sample, classes, **roles) == found  # type: ignore[arg-type]
+    assert proposed.__wrapped__("orders")[0].rules == proposal.rules != found  # gold has a say in what is proposed
 
 
 values = st.one_of(
@@ -168,3 +177,78 @@ def test_bounds_that_several_shares_lead_to_count_once() -> None:
     rules = chosen(table(v=pa.array([None, None, None, None, None, 0, 0, 1], pa.int64())))
     assert len(rules) == 3
     assert len({(rule.column, rule.form, rule.value) for rule in rules}) == 3
+
+
+def payments(rows: int = 4000, told: float = 0.05) -> tuple[pa.Table, DevRows]:
+    """Payments of which one in twenty is fraud: at night, of large amounts; and dev gold of a part of them."""
+    draw = np.random.default_rng(3)
+    fraud = draw.random(rows) < 0.05
+    sample = table(
+        amount=pa.array(np.where(fraud, 900.0, 60.0) * draw.lognormal(0, 0.6, rows)),
+        hour=pa.array(np.where(fraud, draw.integers(0, 6, rows), draw.integers(6, 24, rows))),
+        shop=pa.array(draw.choice(["books", "tools", "shoes"], rows)),
+    ).set_column(0, "id", pa.array([f"k{number:05}" for number in range(rows)]))
+    chosen = np.flatnonzero(draw.random(rows) < told)
+    return sample, DevRows(sample.take(pa.array(chosen)), fraud[chosen].astype(np.int64))
+
+
+def test_example_functions_vote_for_the_class_that_dev_gold_supports() -> None:
+    sample, dev = payments()
+    found = examples(sample, {"task": ["ok", "fraud"]}, key="id", dev={"task": dev})["task"]
+    supported = [rule for rule in found if rule.told]
+    assert len(supported) >= 2
+    assert {rule.label for rule in supported} == {0, 1}
+    for rule in supported:
+        assert rule.told is not None
+        fires, right = rule.told
+        base = (dev.classes == rule.label).mean()
+        assert right / fires > base
+        assert dev.by_class([rule], 2)[0].tolist()[rule.label] == right
+    # the other way round, so would the functions
+    turned = examples(sample, {"task": ["ok", "fraud"]}, key="id", dev={"task": replace(dev, classes=1 - dev.classes)})
+    assert [(rule.name, 1 - rule.label) for rule in turned["task"] if rule.told] == [
+        (rule.name, rule.label) for rule in supported
+    ]
+
+
+def test_what_dev_gold_says_too_little_of_stays_a_guess() -> None:
+    sample, dev = payments()
+    few = DevRows(dev.rows.slice(0, 4), dev.classes[:4])
+    for rows in (few, replace(dev, classes=np.zeros_like(dev.classes))):
+        found = examples(sample, {"task": ["ok", "fraud"]}, key="id", dev={"task": rows})
+        assert [rule.told for rule in found["task"]] == [None] * 3
+
+
+def test_init_sees_dev_gold_alone_and_lets_it_be_evidence(tmp_path: Path) -> None:
+    sample, dev = payments()
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    truth = dict(zip(dev.rows["id"].to_pylist(), dev.classes.tolist(), strict=True))
+
+    def proposal(turned: bool) -> Any:
+        lines = ["id,at,amount,hour,shop,verdict"]
+        for number, row in enumerate(sample.to_pylist()):
+            known = truth.get(row["id"])
+            if known is not None and turned and number >= 3200:
+                known = 1 - known
+            verdict = "" if known is None else ["ok", "fraud"][known]
+            at = (start + timedelta(minutes=15 * number)).isoformat()
+            lines.append(f"{row['id']},{at},{row['amount']:.2f},{row['hour']},{row['shop']},{verdict}")
+        file = tmp_path / f"payments{int(turned)}.csv"
+        file.write_text("\n".join(lines) + "\n")
+        inferred = infer(file)
+        wishes = Wishes(labels=("verdict",), key="id", time="at")
+        return propose("payments", inferred, choose(inferred, wishes), place(str(file), tmp_path / "project"))[0]
+
+    plain, turned = proposal(False), proposal(True)
+    assert plain.gold_split is not None
+    assert start + timedelta(minutes=15 * 3200) >= datetime.fromisoformat(plain.gold_split).replace(tzinfo=UTC)
+    assert plain.rules == turned.rules
+    (rules,) = plain.rules.values()
+    assert any(rule.told for rule in rules)
+    (task,) = plain.tasks.values()
+    files = render(plain, "1.2.3")
+    assert task.has_dev
+    assert "\n    known: dev " in files["params.yaml"]
+    (functions,) = (text for name, text in files.items() if name.startswith("labeling_functions/verdict"))
+    assert "rows of dev gold. Try it" in functions
+    assert "For which class it votes is what dev gold supports" in functions

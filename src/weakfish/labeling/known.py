@@ -105,7 +105,7 @@ def weighed(prior: FittedModel, known: Known) -> FittedModel:
     power by which the pretrained model's own shares are taken, worth `STRENGTH` rows, and the known rows. These count
     by the root of how rare their class is, half way to classes that are all alike. ``mu[i * classes + a, y]`` is then
     the share of class y among rows on which function i votes a, which in a sum of logarithms does as well as that of
-    votes.
+    votes; how frequent classes are is in it, so its class balance is even.
     """
     classes = len(prior.class_balance)
     shares = prior.mu.astype(np.float64).reshape(-1, classes, classes)
@@ -116,7 +116,9 @@ def weighed(prior: FittedModel, known: Known) -> FittedModel:
     counts = np.zeros_like(shares)
     np.add.at(counts, (functions, said, known.classes[rows]), _by_class(known, classes)[known.classes[rows]])
     shares = np.maximum((STRENGTH * shares + counts) / (STRENGTH + counts.sum(axis=2, keepdims=True)), LEAST)
-    return replace(prior, mu=shares.astype(np.float32).reshape(-1, classes))
+    return replace(
+        prior, mu=shares.astype(np.float32).reshape(-1, classes), class_balance=np.full(classes, 1 / classes)
+    )
 
 
 def accuracies(model: FittedModel, votes: Counts) -> list[float]:

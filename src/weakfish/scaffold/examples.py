@@ -6,9 +6,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import ibis.expr.types as ir
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -65,11 +67,13 @@ class Example(Rule):
     """A rule for a new project, whose ``label`` is -1 until it is chosen.
 
     ``share`` is that of the sample's rows on which it fires. ``named`` says that the class's own name was found in the
-    data, which is why the rule is for that class.
+    data, which is why the rule is for that class. ``told`` is on how many rows of dev gold it fires, and how many of
+    these are of its class; None where dev gold had no say.
     """
 
     share: float = 0.0
     named: bool = False
+    told: tuple[int, int] | None = None
 
 
 def fired(sample: pa.Table, rules: Sequence[Rule]) -> list[float]:
@@ -84,6 +88,62 @@ def fired(sample: pa.Table, rules: Sequence[Rule]) -> list[float]:
 
     found = compute.connect().prepare(sample.schema, counts)(sample).to_pylist()[0]
     return [int(found[f"fired_{place}"] or 0) / sample.num_rows for place in range(len(rules))]
+
+
+@dataclass(frozen=True)
+class DevRows:
+    """Rows of dev gold with the columns of the sample, and the class of each as a position."""
+
+    rows: pa.Table
+    classes: npt.NDArray[np.int64]
+
+    def by_class(self, rules: Sequence[Rule], classes: int) -> npt.NDArray[np.int64]:
+        """On how many rows of each class each rule fires, (rules, classes)."""
+        if not rules or not self.rows.num_rows:
+            return np.zeros((len(rules), classes), np.int64)
+
+        def found(events: ir.Table) -> ir.Table:
+            functions = [rule.model_copy(update={"label": 0}).function() for rule in rules]
+            holds = [function.conditions(events)[0].fill_null(False) for function in functions]
+            return events.select(events[_CLASS], **{f"holds_{place}": each for place, each in enumerate(holds)})
+
+        table = self.rows.append_column(_CLASS, pa.array(self.classes))
+        held = compute.connect().prepare(table.schema, found)(table)
+        of = np.eye(classes, dtype=np.int64)[held[_CLASS].to_numpy()]
+        return np.stack([held[f"holds_{place}"].to_numpy().astype(np.int64) @ of for place in range(len(rules))])
+
+
+_CLASS = "__class"
+"""A column beside those of the sample."""
+
+SURE = 2.0
+"""Standard errors by which a class must be more frequent where a rule fires than elsewhere, to be told by dev gold."""
+
+FEW = 5
+"""Rows of dev gold on which a rule must fire."""
+
+
+def supported(rules: Sequence[Example], dev: DevRows, classes: int) -> list[tuple[Example, float]]:
+    """The rules, each for the class that dev gold supports, and by how many standard errors it does.
+
+    That is the class which is most of all more frequent where the rule fires than in all of dev gold. A rule of which
+    dev gold says too little stays as it is, with 0.
+    """
+    counts, totals = dev.by_class(rules, classes), np.bincount(dev.classes, minlength=classes)
+    share = totals / max(1, totals.sum())
+    fires = counts.sum(axis=1, keepdims=True)
+    error = np.sqrt(np.maximum(fires * share * (1 - share), 1e-9))
+    surplus = np.where(totals > 0, (counts - fires * share) / error, -np.inf)
+    found = []
+    for rule, own, by_class, rows in zip(rules, surplus, counts, fires[:, 0].tolist(), strict=True):
+        label = int(own.argmax())
+        if rows < FEW or own[label] < SURE:
+            found.append((rule, 0.0))
+        else:
+            named = rule.named and rule.label == label
+            update = {"label": label, "named": named, "told": (rows, int(by_class[label]))}
+            found.append((rule.model_copy(update=update), float(own[label])))
+    return found
 
 
 SHARES = (0.2, 0.15, 0.1, 0.3, 0.05, 0.4, 0.5)
@@ -246,6 +306,7 @@ def examples(
     key: str,
     time: str | None = None,
     entities: Sequence[str] = (),
+    dev: Mapping[str, DevRows] | None = None,
 ) -> dict[str, tuple[Example, ...]]:
     """Choose the functions of each task; names differ over all tasks.
 
@@ -257,6 +318,8 @@ def examples(
         The classes of each task.
     key, time, entities
         Columns of the events; the key serves only where nothing else does.
+    dev
+        Dev gold of tasks that have some, which decides for which class functions vote.
     """
     taken: set[str] = set()
     used: Counter[tuple[str, str]] = Counter()
@@ -265,7 +328,9 @@ def examples(
         usable = _measured(sample, candidates(sample, classes, key, entities))
         if len(usable) < EACH:
             usable += _measured(sample, last_resort(sample, key))
-        rules = _chosen(usable, len(classes), used, time)
+        told = (dev or {}).get(task)
+        weighed = supported(usable, told, len(classes)) if told else [(rule, 0.0) for rule in usable]
+        rules = _chosen(weighed, len(classes), used, time)
         used.update((rule.column, rule.form) for rule in rules)
         chosen[task] = tuple(rule.model_copy(update={"name": unused(rule.name, taken)}) for rule in rules)
     return chosen
@@ -280,11 +345,15 @@ def _measured(sample: pa.Table, rules: Sequence[Example]) -> list[Example]:
     return list(found.values())
 
 
-def _chosen(rules: Sequence[Example], classes: int, used: Counter[tuple[str, str]], time: str | None) -> list[Example]:
-    """Named ones first, then the best of each column in turn; classes without a function go first."""
+def _chosen(
+    rules: Sequence[tuple[Example, float]], classes: int, used: Counter[tuple[str, str]], time: str | None
+) -> list[Example]:
+    """What dev gold supports first, classes without a function before others, then named ones, and the best of each
+    column in turn; rules come with how clearly dev gold supports each."""
     chosen: list[Example] = []
+    surplus = {_what(rule): own for rule, own in rules}
     while len(chosen) < EACH:
-        left = [rule for rule in rules if _what(rule) not in map(_what, chosen)]
+        left = [rule for rule, _ in rules if _what(rule) not in map(_what, chosen)]
         if not left:
             break
         columns = Counter(rule.column for rule in chosen)
@@ -295,7 +364,9 @@ def _chosen(rules: Sequence[Example], classes: int, used: Counter[tuple[str, str
             fit = GOOD[0] <= rule.share <= GOOD[1]
             new = rule.named and not held[rule.label]
             rank = _RANKS.get(rule.form, 0) + (rule.column == time and rule.form in ("missing", "present"))
-            return not new, again + rank, not fit, abs(math.log(rule.share / BEST)), rule.column, rule.name
+            if rule.told:
+                return False, held[rule.label], not rule.named, again, -surplus[_what(rule)], rule.column, rule.name
+            return True, not new, again + rank, not fit, abs(math.log(rule.share / BEST)), rule.column, rule.name
 
         best = min(left, key=order)
         label = best.label if best.label >= 0 else min(range(classes), key=lambda one: (held[one], one))

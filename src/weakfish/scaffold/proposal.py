@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Annotated
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, JsonValue
 
+from weakfish.contracts.tables import TIME
 from weakfish.errors import UserError
 from weakfish.project.params import MOST_CLASSES, Name, Section
-from weakfish.scaffold.examples import Example, examples
+from weakfish.scaffold.examples import DevRows, Example, examples
 from weakfish.scaffold.label_values import DEFAULT, classes_of
 from weakfish.scaffold.literals import counted
 from weakfish.scaffold.roles import Partition, Roles, check_classes, settings
-from weakfish.scaffold.survey import ColumnFacts, Gold, Place, Suite, Survey, measure, survey
+from weakfish.scaffold.survey import LATE, ColumnFacts, Gold, Place, Suite, Survey, measure, survey
 from weakfish.sources.tabular import Inferred
 from weakfish.sources.tabular.guess import NO_LABELS
 from weakfish.sources.tabular.infer import described_later
@@ -30,11 +33,15 @@ from weakfish.sources.tabular.settings import MADE_KEY, MADE_TIME, plain
 
 
 class TaskProposal(Section):
-    """A labeling task: its classes in the order of votes, its gold column, the classes' shares in dev gold."""
+    """A labeling task: its classes in the order of votes, its gold column, the classes' shares in dev gold.
+
+    ``has_dev`` says whether some rows have dev gold, which is evidence then.
+    """
 
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MOST_CLASSES)]
     gold: Name | None = None
     class_balance: tuple[float, ...] | None = None
+    has_dev: bool = False
 
 
 class Proposal(Section):
@@ -247,7 +254,12 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
     hours = {str(end)[:13] for end in (facts[roles.time].least, facts[roles.time].greatest)} if roles.time else set()
     entities = roles.entities if len(hours) > 1 else ()
     telling = found.sample.drop_columns([name for name in roles.identifiers if name in found.sample.column_names])
-    rules = examples(telling, classes, key=roles.key or MADE_KEY, time=roles.time, entities=entities)
+    told = {
+        task: known
+        for task, column in roles.labels.items()
+        if (known := _dev_gold(found, column, meant[task] or {}, classes[task], roles.time, split)) is not None
+    }
+    rules = examples(telling, classes, key=roles.key or MADE_KEY, time=roles.time, entities=entities, dev=told)
     if not all(rules.values()):
         raise UserError(
             f"{place.path} has {counted(found.rows, 'row')}, too few or too much alike for a function that votes on "
@@ -276,6 +288,7 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
                 classes=names,
                 gold=roles.labels.get(task),
                 class_balance=balance(dev.get(task, {}), names, BALANCED),
+                has_dev=any(dev.get(task, {}).values()),
             )
             for task, names in classes.items()
         },
@@ -293,7 +306,25 @@ def propose(name: str, inferred: Inferred, roles: Roles, place: Place) -> tuple[
     return proposal, [*corrected, *sentences(proposal, found, labels, meant, roles)]
 
 
-LATE = 50
+def _dev_gold(
+    found: Survey, column: str, meant: Mapping[str, str], classes: Sequence[str], time: str | None, day: str | None
+) -> DevRows | None:
+    """The rows of dev gold of a column, as far as they were kept; None where there are none."""
+    if column not in found.told.column_names:
+        return None
+    values = pc.utf8_trim_whitespace(found.told[column]).to_pylist()
+    labels = np.array([classes.index(name) if (name := meant.get(value, value)) in classes else -1 for value in values])
+    known = pa.chunked_array([pa.array(labels >= 0)])
+    if day is not None and time is not None:
+        early = pc.less(found.told[time], pa.scalar(datetime.fromisoformat(day).replace(tzinfo=UTC), TIME))
+    else:
+        early = pc.invert(found.told[LATE])
+    chosen = pc.and_(known, early).fill_null(False).to_numpy()
+    rows = found.told.select(found.sample.column_names).filter(pa.array(chosen))
+    return DevRows(rows, labels[chosen]) if chosen.any() else None
+
+
+MOST_LATE = 50
 """The most columns beyond the sample that are taken."""
 
 
@@ -339,7 +370,7 @@ def _corrected(inferred: Inferred, roles: Roles, place: Place, found: Survey) ->
                 f"{sum(unlabelled.values()):,} rows; --classes makes it one if it is among the names."
             )
     late = {plain(header): header for header in found.unknown if plain(header) not in (*kinds, *roles.without)}
-    for new in described_later(inferred, place.given, dict(list(late.items())[:LATE])):
+    for new in described_later(inferred, place.given, dict(list(late.items())[:MOST_LATE])):
         usable = new.format is None or new.format.other is None or new.format.usual
         kinds[new.name] = new.kind if usable else "string"
         if new.format is not None and usable:

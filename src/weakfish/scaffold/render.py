@@ -193,7 +193,8 @@ ABSTAIN = -1
 FUNCTIONS = """\
 Functions that vote on {task}: examples to try, mend and replace.
 
-Each fires on some of the events and not on all. For which class it should vote is a guess: nobody looked at gold.
+Each fires on some of the events and not on all.
+For which class it votes {gold}.
 Weakfish's docs/labeling.md says what else a function can be.
 """
 
@@ -319,6 +320,7 @@ def _task(task: TaskProposal) -> dict[str, Any]:
         "classes": task.classes,
         "class_balance": list(task.class_balance or [1 / len(task.classes)] * len(task.classes)),
         "known_balance": task.class_balance is not None,
+        "has_dev": task.has_dev,
         "about": f"Labels that people gave are in column `{task.gold}`."
         if task.gold
         else "No column holds labels yet.",
@@ -334,11 +336,17 @@ def _rarer(task: TaskProposal) -> str | None:
 
 
 def _functions(task: str, classes: Sequence[str], rules: Sequence[Example]) -> str:
-    by_name = {True: "A guess by the name of a class.", False: "A guess, made without gold."}
-    tried = [
-        rule.model_copy(update={"why": f"{by_name[rule.named]} Try it: weakfish lf try {rule.name}"}) for rule in rules
-    ]
-    return module_source(tried, classes, about=FUNCTIONS.format(task=task))
+    def why(rule: Example) -> str:
+        if rule.told:
+            fires, right = rule.told
+            return f"Right on {right:,} of {fires:,} rows of dev gold."
+        return "A guess by the name of a class." if rule.named else "A guess, made without gold."
+
+    tried = [rule.model_copy(update={"why": f"{why(rule)} Try it: weakfish lf try {rule.name}"}) for rule in rules]
+    told, every = any(rule.told for rule in rules), all(rule.told for rule in rules)
+    gold = "is what dev gold supports" if told else "is a guess: nobody looked at gold"
+    gold += "" if every or not told else ", or a guess where it says so"
+    return module_source(tried, classes, about=FUNCTIONS.format(task=task, gold=gold))
 
 
 def _made(template: str, **values: Any) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,6 +112,9 @@ CATEGORIES = 50
 
 _DIGEST = 32
 
+LATE = "__late"
+"""The column of rows with gold that says whether a split by keys makes them test."""
+
 Gold = Counter[tuple[str, str, str | None, bool]]
 
 
@@ -131,6 +135,9 @@ class Survey:
     gold
         How many rows have a gold label, by task, value (trimmed), day (ISO, UTC; None where it is not known), and
         whether a split by keys makes them test.
+    told
+        At most `ROWS` of the rows with gold, those in even distance: the columns of the sample, the gold column of each
+        task (as it is written), and `LATE`, whether a split by keys makes them test.
     rejected, bad
         How many records became no row; how many values became null, by column and reason.
     unfit
@@ -155,6 +162,7 @@ class Survey:
     key_repeats: int
     copies: int
     gold: Gold
+    told: pa.Table
     rejected: int
     bad: Mapping[tuple[str, str], int]
     unfit: Mapping[str, str]
@@ -184,6 +192,7 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
     keys, repeats = Keys(), 0
     kept = _Kept([name for name in source.schema.names if name not in gold.values()])
     labels: Gold = Counter()
+    told = _Kept([*kept.names, *dict.fromkeys(gold.values()), LATE])
     leaks = Leaks([name for name in kinds if name != key], gold)
     progress = Progress("init: rows")
     for batch in source.read_files(find(path, Path("/"))):
@@ -198,7 +207,7 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
             same = [pc.utf8_slice_codeunits(batch[MADE_KEY], 0, _DIGEST), *(batch[name] for name in set(gold.values()))]
         repeats += pc.sum(pc.greater(pc.utf8_length(keys.of(same)), _DIGEST), min_count=0).as_py()
         kept.add(batch)
-        _count_gold(labels, batch, source.options)
+        _count_gold(labels, batch, source.options, told)
         leaks.add(batch)
         progress.add(batch.num_rows)
     if not progress.done:
@@ -214,6 +223,7 @@ def survey(settings: Mapping[str, Any], path: str) -> Survey:
         key_repeats=repeats if key is not None else 0,
         copies=repeats if key is None else 0,
         gold=labels,
+        told=told.table(),
         rejected=sum(tally.rejected for tally in source.tallies.values()),
         bad=source.rejects.reasons,
         unfit=source.unfit,
@@ -269,7 +279,7 @@ class _Kept:
 
     def table(self) -> pa.Table:
         self._bound(1)
-        return pa.concat_tables(self.parts)
+        return pa.concat_tables(self.parts) if self.parts else pa.table({})
 
     def _bound(self, times: int) -> None:
         """Take every second row until there are at most so many times the bounds."""
@@ -281,7 +291,8 @@ class _Kept:
             self.parts = [whole.take(pa.array(range(0, whole.num_rows, 2), pa.int64())).combine_chunks()]
 
 
-def _count_gold(labels: Gold, batch: pa.RecordBatch, options: TabularSettings) -> None:
+def _count_gold(labels: Gold, batch: pa.RecordBatch, options: TabularSettings, told: _Kept) -> None:
+    """Count the gold labels of a batch, and keep rows that have some."""
     if not options.gold:
         return
     times = batch[options.time or MADE_TIME]
@@ -294,6 +305,8 @@ def _count_gold(labels: Gold, batch: pa.RecordBatch, options: TabularSettings) -
                 labels[task, row["value"], row["day"], row["late"]] += row["count_all"]
         if len({value for named, value, *_ in labels if named == task}) > VALUES:
             raise UserError(f"Column {column!r} has more than {VALUES:,} values: it holds no classes; name another.")
+    known = reduce(pc.or_, [pc.is_valid(batch[column]) for column in options.gold_columns.values()])
+    told.add(batch.append_column(LATE, late.combine_chunks()).filter(known))
 
 
 EARLIEST, LATEST = 1971, 2100

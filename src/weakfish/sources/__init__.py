@@ -43,6 +43,10 @@ class Source(ABC):
     These columns never reach the events table.
     """
 
+    gold_known_at: ClassVar[Mapping[str, str]] = {}
+    """By task, the column of `schema` that says since when its gold labels are known (UTC, microseconds; null where
+    that is not recorded), where there is one; it never reaches the events table either."""
+
     sets_aside: ClassVar[bool] = False
     """Whether there may be raw rows that `read` cannot yield at all; then `set_aside` tells of them."""
 

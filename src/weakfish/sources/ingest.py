@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.ledgers import write_ledger
-from weakfish.contracts.tables import GOLD_LABEL, Contract, Part, in_test, write_partition
+from weakfish.contracts.tables import GOLD_LABEL, KNOWN_AT, TIME, Contract, Part, in_test, write_partition
 from weakfish.errors import CheckFailed, ParamsError, UnknownName
 from weakfish.files import whole_folder, write_json
 from weakfish.project.paths import Project
@@ -37,7 +37,8 @@ def source(project: Project) -> Source:
 def events_contract(project: Project) -> Contract:
     """The contract of the events table: the source's columns without gold."""
     reader = _reader(project)
-    columns = pa.schema([field for field in reader.schema if field.name not in reader.gold.values()])
+    about_gold = {*reader.gold.values(), *reader.gold_known_at.values()}
+    columns = pa.schema([field for field in reader.schema if field.name not in about_gold])
     events = project.params.events
     return Contract("events", columns, events.key, events.time, events.partition)
 
@@ -100,7 +101,7 @@ def ingest(project: Project) -> None:
             rejected = reader.set_aside(folder) if reader.sets_aside else None
         for sentence in reader.remarks():
             print(f"ingest: {sentence}", file=sys.stderr)
-        plain = {contract.key, contract.time, *reader.gold.values()}
+        plain = {contract.key, contract.time, *reader.gold.values(), *reader.gold_known_at.values()}
         for name, rows in spill.partitions(plain):
             rows = contract.in_order(rows)
             if once:
@@ -109,7 +110,7 @@ def ingest(project: Project) -> None:
             write_partition(staged, name, rows.select(contract.schema.names))
             staged_rows += rows.num_rows
             for task, column in reader.gold.items():
-                _write_gold(project, gold, task, name, rows, column)
+                _write_gold(project, gold, task, name, rows, column, reader.gold_known_at.get(task))
         if copies and project.params.events.on_duplicate == "refuse":
             raise CheckFailed(
                 f"{len(copies):,} rows are exact copies of others, the first of {copies[0]!r}; bring the data without "
@@ -170,13 +171,23 @@ def _check_gold(project: Project, reader: Source) -> None:
                 f"{type(reader).__name__} has gold labels of task {task} in {column!r}, which is not a column of text "
                 f"among {', '.join(reader.schema.names)}; correct gold in the source."
             )
+    for task, column in reader.gold_known_at.items():
+        if column not in reader.schema.names or reader.schema.field(column).type != TIME:
+            raise ParamsError(
+                f"{type(reader).__name__} says in {column!r} since when gold of task {task} is known, which is not a "
+                f"column of times ({TIME}) among {', '.join(reader.schema.names)}; correct gold_known_at in the source."
+            )
 
 
-def _write_gold(project: Project, gold: Path, task: str, partition: str, rows: pa.Table, column: str) -> None:
+def _write_gold(
+    project: Project, gold: Path, task: str, partition: str, rows: pa.Table, column: str, known_at: str | None
+) -> None:
     """Split the known gold labels of a partition; rows that the split puts on neither side are kept as undated."""
     events = project.params.events
     known = rows.filter(pc.is_valid(rows[column]))
     labels = pa.table({events.key: known[events.key], GOLD_LABEL: known[column]})
+    if known_at is not None:
+        labels = labels.append_column(KNOWN_AT, known[known_at])
     late = in_test(project.params.gold, known[events.key], known[events.time])
     parts: dict[Part, pa.Table] = {
         "dev": labels.filter(pc.invert(late)),

@@ -53,13 +53,16 @@ class Conversion:
 
 
 class GoldColumn(Section):
-    """A column of gold labels whose values are no plain names: which class each stands for.
+    """A column of gold labels.
 
-    A value that is not listed becomes null and is reported, like one that cannot be read.
+    ``values`` says which class each of its values stands for, where these are no plain names: one that is not listed
+    becomes null and is reported, like one that cannot be read. ``known_at`` is a column of times that says since when
+    each label is known.
     """
 
     column: str
-    values: dict[str, Name] = Field(min_length=1)
+    values: dict[str, Name] | None = Field(default=None, min_length=1)
+    known_at: str | None = None
 
 
 class TabularSettings(Section):
@@ -146,6 +149,7 @@ class TabularSettings(Section):
         roles = {"key": (self.key, "string"), "time": (self.time, "time")}
         roles |= {"whole": (self.whole, "string")}
         roles |= {f"gold.{task}": (column, "string") for task, column in self.gold_columns.items()}
+        roles |= {f"gold.{task}.known_at": (column, "time") for task, column in self.gold_known_at.items()}
         for role, (name, kind) in roles.items():
             if name is None:
                 continue
@@ -157,6 +161,8 @@ class TabularSettings(Section):
             raise ValueError(f"optional names {unknown[0]!r}, which is not among columns ({', '.join(self.columns)})")
         if self.key in self.gold_columns.values():
             raise ValueError(f"key and gold both name {self.key!r}; gold never reaches the events table")
+        if self.time is not None and self.time in self.gold_known_at.values():
+            raise ValueError(f"time and gold's known_at both name {self.time!r}; gold never reaches the events table")
         for role, made in (("key", MADE_KEY), ("time", MADE_TIME)):
             if getattr(self, role) is None and made in self.columns:
                 raise ValueError(f"columns has {made!r}, which is the name of the {role} that is made; name another")
@@ -179,6 +185,12 @@ class TabularSettings(Section):
     def gold_columns(self) -> dict[str, str]:
         """The column of gold labels of each task."""
         return {task: gold if isinstance(gold, str) else gold.column for task, gold in self.gold.items()}
+
+    @property
+    def gold_known_at(self) -> dict[str, str]:
+        """The column that says since when its gold labels are known, of each task that has one."""
+        found = {task: gold.known_at for task, gold in self.gold.items() if isinstance(gold, GoldColumn)}
+        return {task: column for task, column in found.items() if column is not None}
 
     def classes_of(self, column: str) -> dict[str, str] | None:
         """Which class each value of a column stands for; None where its values are classes, or it holds no gold."""

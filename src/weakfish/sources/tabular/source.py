@@ -82,7 +82,7 @@ class TabularSource(Source):
         super().__init__(settings)
         self.options = read_settings(settings)
         own = {"schema": self.options.schema, "gold": self.options.gold_columns, "makes_keys": self.options.key is None}
-        vars(self).update(own)  # before those of the class
+        vars(self).update(own, gold_known_at=self.options.gold_known_at)  # before those of the class
         self.rejects = Rejects()
         self.tallies: dict[str, Tally] = {}
         self.unfit: dict[str, str] = {}
@@ -187,7 +187,7 @@ class TabularSource(Source):
         if not self.options.time:
             columns[MADE_TIME] = pa.nulls(piece.rows, TIME)
         if not self.options.key:  # gold is no part of it: a label that is corrected makes no other event
-            gold = self.gold.values()
+            gold = {*self.gold.values(), *self.gold_known_at.values()}
             columns[MADE_KEY] = keys.of([columns[name] for name in self.options.columns if name not in gold])
         return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
@@ -283,4 +283,5 @@ def tabular_source(root: Path) -> type[TabularSource]:
     The engine asks a source's class for its columns before it makes one, so they have to be the class's own.
     """
     options = read_settings(params.load(root).source.settings)
-    return type("Tabular", (TabularSource,), {"root": root, "schema": options.schema, "gold": options.gold_columns})
+    own = {"schema": options.schema, "gold": options.gold_columns, "gold_known_at": options.gold_known_at}
+    return type("Tabular", (TabularSource,), {"root": root, **own})
