@@ -460,9 +460,7 @@ class Untimed(Orders):
 
 
 def test_a_source_whose_column_of_times_is_none_is_told(tmp_path: Path) -> None:
-    with pytest.raises(
-        ParamsError, match="since when gold of task fraud is known, which is not a column of times"
-    ):
+    with pytest.raises(ParamsError, match="since when gold of task fraud is known, which is not a column of times"):
         ingest(sourced(tmp_path / "orders", "Untimed"))
 
 
