@@ -63,9 +63,7 @@ def test_a_stage_depends_on_the_parts_of_the_engine_that_it_imports_and_on_no_ot
 
 
 @pytest.mark.parametrize(("part", "readers"), [("dev", {"label", "features", "evaluate"}), ("test", {"evaluate"})])
-def test_test_gold_is_a_dep_of_evaluate_alone_and_dev_gold_of_what_it_is_evidence_for(
-    part: str, readers: set[str]
-) -> None:
+def test_test_gold_is_a_dep_of_evaluate_alone_and_dev_gold_of_more(part: str, readers: set[str]) -> None:
     def reads(stage: dict[str, Any]) -> bool:
         return any(f"data/gold/{part}/".startswith(f"{dep}/") for dep in stage.get("deps", []))
 
