@@ -38,6 +38,10 @@ SILENCE = 120
 """Seconds after which a case that has not ended is a finding."""
 
 
+TO_BEGIN = 600
+"""Seconds that a kind may take for what it needs before its first case: a whole project that is run, on a busy machine.
+"""
+
 _PARTICULARS = re.compile(r"\[[^\]]*\]|'[^']*'|\"[^\"]*\"|[\d.]+")
 
 
@@ -140,7 +144,8 @@ def _said(process: subprocess.Popen[bytes], silence: float) -> Iterator[dict[str
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        while selector.select(silence):
+        waits = itertools.chain([max(silence, TO_BEGIN)], itertools.repeat(silence))
+        while selector.select(next(waits)):
             line = process.stdout.readline()
             if not line:
                 process.wait(silence)
