@@ -116,6 +116,7 @@ def test_what_has_no_end_is_refused_though_it_comes_at_once(site: Site, part: by
         (b"GET /health HTTP/1.1\r\nHost: x\r\nHost: x\r\n", 400, "must have one Host header"),
         (b"GET /health HTTP/1.0\r\n", 200, ""),
         (POST + BEARER + b"Transfer-Encoding: gzip, chunked\r\n", 501, "only Transfer-Encoding that is taken"),
+        (POST + BEARER + b"Transfer-Encoding:, chunked\r\n", 501, "only Transfer-Encoding that is taken"),
         (POST + BEARER + b"Content-Encoding: gzip\r\nContent-Length: 9\r\n", 415, "must not be compressed"),
     ],
 )
