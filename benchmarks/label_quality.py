@@ -161,13 +161,12 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     choices = ("alone", "words")
     parser.add_argument("--embeddings", nargs="?", const="alone", choices=choices, help="alone (the default) or words")
-    options = parser.parse_args()
-    if options.embeddings:
-        require_model("--embeddings")
     parser.add_argument("--known", nargs="+", type=int, default=KNOWN, help="how many training rows are known")
     parser.add_argument("--set", nargs="+", default=[], dest="constants", metavar="MODULE.NAME=VALUE")
     options = parser.parse_args()
     _set(options.constants)
+    if options.embeddings:
+        require_model("--embeddings")
     folders = sorted(folder for folder in options.data.iterdir() if folder.is_dir()) or [options.data]
     for folder in folders:
         if options.sets and folder.name not in options.sets:

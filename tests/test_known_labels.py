@@ -487,3 +487,12 @@ def test_classifiers_learn_known_rows_as_they_are_and_more_than_others(tmp_path:
     expected = weight(60, len(taught.taught[1]) - 60) * np.eye(2)[1 - truth_of(MONTHS[0], 240)[:60]]
     assert soft == pytest.approx(expected)
     assert taught.taught[1][60:].sum(axis=1) == pytest.approx(1)
+
+
+def test_naive_bayes_says_as_much_as_known_rows_do_even_where_these_are_few() -> None:
+    votes, truth = made()
+    told = np.flatnonzero((votes >= 0).any(axis=1))[:3]
+    chosen, plain = (learn(votes, task(2, "naive-bayes"), None, of) for of in (known(votes, truth, told), None))
+    certain, unsure = (each.probabilities(votes).max(axis=1).mean() for each in (chosen, plain))
+    assert unsure < 0.6 < 0.75 < certain
+    assert right(chosen, votes, truth) > right(plain, votes, truth) - 0.02

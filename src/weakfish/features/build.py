@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,12 +29,10 @@ from weakfish.features.views import View, declared_views, finite
 from weakfish.files import sha256, whole_folder
 from weakfish.labeling.choice import choose
 from weakfish.labeling.dev_gold import known_labels, microseconds
-from weakfish.labeling.known import Known
+from weakfish.labeling.known_rows import TaskEvidence
 from weakfish.labeling.label import MIN_HISTORY
 from weakfish.labeling.label_model import covered
 from weakfish.labeling.matrix import label_matrices
-from weakfish.labeling.reading import parts_of
-from weakfish.labeling.row_reader import Ints
 from weakfish.labeling.tally import VoteTally
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
@@ -168,7 +166,7 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
     settings, params = project.task(task), project.params
     delay = pa.scalar(params.features.labeling_delay, pa.duration("us"))
     earlier: VoteTally | None = None
-    through, rows, known = "", 0, list[tuple[Known, Ints]]()
+    through, rows, evidence = "", 0, None if settings.label_model.known == "none" else TaskEvidence(project, task)
     for partition, matrix in label_matrices(project, task):
         if partition == UNDATED:
             continue
@@ -181,8 +179,8 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
         if voted.any():
             of_covered = replace(earlier.sums, rows=earlier.sums.covered)
             begins = microseconds(partition_span(partition, params.events.partition)[0])
-            evidence = _known_by(begins, known, len(matrix.names)) if known else None
-            model = choose(of_covered, earlier.patterns, settings, through=through, known=evidence)
+            known = evidence.by(begins, list(evidence.of)) if evidence else None
+            model = choose(of_covered, earlier.patterns, settings, through=through, known=known)
             posterior = model.probabilities(matrix.votes[voted])
             at = pc.add(matrix.times.cast(TIME), delay).cast(pa.int64()).fill_null(0).to_numpy()
             certain = ((classes != UNKNOWN) & (since <= at))[voted]
@@ -193,17 +191,10 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
         columns["fitted_through"] = pa.array([through] * len(posterior), pa.string())
         write_partition(folder, partition, pa.table(columns))
         earlier += VoteTally.of(matrix.votes, len(settings.classes))
-        if settings.label_model.known != "none":
-            told = np.flatnonzero(classes != UNKNOWN)
-            parts = parts_of(project, settings.label_model, partition, matrix.keys, told)
-            known.append((Known(matrix.votes[told], classes[told], parts), since[told]))
+        if evidence:
+            evidence.read(partition, matrix.keys, matrix.times, matrix.votes)
         through, rows = partition, rows + len(posterior)
     return rows
-
-
-def _known_by(time: int, known: Sequence[tuple[Known, Ints]], functions: int) -> Known:
-    """The rows that were known before a time (microseconds since 1970)."""
-    return Known.together([rows.at(since < time) for rows, since in known], functions)
 
 
 def build_features(project: Project) -> None:

@@ -192,19 +192,23 @@ class _Fits:
 
     def informed(self, found: Model, method: str, why: list[str], known: Known) -> tuple[Model, str, list[str]]:
         """The same with what known rows say of the votes, if others of them bear it out."""
-        voted = known.voted()
+        voted, prior = known.voted(), naive_bayes.fit(self.hyper(), self.patterns)
+
+        def corrected(by: Known) -> FittedModel:
+            model = weighed(prior, by)
+            return replace(model, weights=accuracies(model, self.sums.votes))
+
+        if method == NAIVE_BAYES:  # its probabilities lie close together: beside known rows others would teach nothing
+            found = corrected(voted.none())
         rows = f"{len(voted)} known labels of rows with votes"
         if len(voted) < MIN_KNOWN:
             said = f"Known labels of rows with votes: {len(voted)}, fewer than the {MIN_KNOWN} that weigh votes."
             return found, method, [*why, said]
-        prior = naive_bayes.fit(self.hyper(), self.patterns)
         before, after = gains(lambda votes: probabilities_by(method, found, votes), prior, voted)
         compared = f"log loss {-before.mean():.2f} without, {-after.mean():.2f} with them, each on rows not seen"
         if not clearly_more(after - before):
             return found, method, [*why, f"{rows} do not clearly weigh votes better than {method} ({compared})."]
-        model = weighed(prior, voted)
-        model = replace(model, weights=accuracies(model, self.sums.votes))
-        return model, NAIVE_BAYES, [f"{rows} weigh the votes, clearly better than {method} ({compared})."]
+        return corrected(voted), NAIVE_BAYES, [f"{rows} weigh the votes, clearly better than {method} ({compared})."]
 
     def hyper(self) -> HyperModel:
         """The pretrained model."""

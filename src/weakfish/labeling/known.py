@@ -69,6 +69,10 @@ class Known:
         """Some of the rows."""
         return Known(self.votes[rows], self.classes[rows], self.parts[rows])
 
+    def none(self) -> Known:
+        """No row."""
+        return self.at(slice(0))
+
     def without(self, part: int) -> Known:
         """The rows of other parts."""
         return self.at(self.parts != part)

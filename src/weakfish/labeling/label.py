@@ -23,27 +23,24 @@ from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
 from weakfish.contracts.reports import LabelsReport, write_report
-from weakfish.contracts.tables import TIME, UNDATED, partition_span, partitions, read_partition
+from weakfish.contracts.tables import TIME, UNDATED, partitions, read_partition
 from weakfish.contracts.votes_file import Votes, fingerprint, table_json
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import whole_folder
 from weakfish.labeling.choice import Alone, Chosen, Maker, alone, choose
 from weakfish.labeling.dev_gold import (
-    FOREVER,
     DevCounts,
     compare,
     decided,
     dev_labels,
     figures_of,
-    known_labels,
-    microseconds,
     snapshot,
 )
-from weakfish.labeling.known import Known
+from weakfish.labeling.known_rows import TaskEvidence
 from weakfish.labeling.label_model import Patterns, Probabilities, batches, covered, decide, majority
 from weakfish.labeling.learning import Floats
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
-from weakfish.labeling.reading import Read, TaskReader, parts_of, rests_on
+from weakfish.labeling.reading import Read, TaskReader, rests_on
 from weakfish.labeling.row_reader import FOLDS, Bools, Ints, RowReader, joined
 from weakfish.labeling.row_texts import RowHashes
 from weakfish.labeling.slice_counts import SliceCounts, Slices
@@ -183,19 +180,6 @@ class _Part:
         return sum(each.votes.nbytes + each.inverse.nbytes + KEY_BYTES * len(each.inverse) for _, each in self.batches)
 
 
-@dataclass(frozen=True)
-class _KnownRows:
-    """The known rows of a partition: what votes learn from, since when each is known, and where it stands."""
-
-    known: Known
-    since: Ints
-    rows: Ints
-
-    def by(self, time: int) -> Known:
-        """Those known by then, microseconds since 1970."""
-        return self.known.at(self.since < time)
-
-
 class _Task:
     """The labels of one task."""
 
@@ -210,7 +194,9 @@ class _Task:
         if self.settings.label_model.reader != "off":
             self.reading = TaskReader(project, task, self.fitted)
         self.contents: dict[str, RowHashes] = {}
-        self.known: dict[str, _KnownRows] = {}
+        self.known = None
+        if self.settings.label_model.known != "none":
+            self.known = TaskEvidence(project, task)
         self.labelled: Counter[str] = Counter()
         names = list(partitions(project.table("events")))
         found = list(pool.map(self._tally, names))
@@ -248,19 +234,7 @@ class _Task:
         if self.slices.names:
             sliced = {name: part.slices for name, part in parts.items()}
             found["slices"] = self.slices.summary(sliced, self.names, self.settings.classes)
-        return found | {"labelled": self.labelled.total()} | ({"known": self.known_of_classes()} if self.knows else {})
-
-    @property
-    def knows(self) -> bool:
-        """Whether known labels are evidence."""
-        return self.settings.label_model.known != "none"
-
-    def known_of_classes(self) -> dict[str, int]:
-        """How many rows of each class are known."""
-        found = sum(
-            (np.bincount(each.known.classes, minlength=128) for each in self.known.values()), np.zeros(128, int)
-        )
-        return {name: int(number) for name, number in zip(self.settings.classes, found, strict=False)}
+        return found | {"labelled": self.labelled.total()} | ({"known": self.known.counts()} if self.known else {})
 
     def write_readers(self, folder: Path) -> None:
         """Write the readers of all fits into ``folder``."""
@@ -299,7 +273,7 @@ class _Task:
             method=last.method,
             why=self._why(),
             models=[maker.to_json() | own for maker, own in zip(makers, read, strict=True)],
-            known=self.known_of_classes() if self.knows else {},
+            known=self.known.counts() if self.known else {},
         )
 
     def _tally(self, partition: str) -> tuple[VoteTally, list[int]]:
@@ -307,35 +281,13 @@ class _Task:
         part = _Part.of(read)
         if part.nbytes + sum(kept.nbytes for kept in list(self.kept.values())) <= KEPT:
             self.kept[partition] = part
-        known = self._known(partition, part, read) if self.knows else np.zeros(0, np.int64)
+        taught = covered(read.votes)
+        if self.known:
+            rows = self._events(partition, part.checked)
+            taught[self.known.read(partition, rows[self.contract.key], rows[self.contract.time], read.votes)] = True
         if self.reading:
-            taught = covered(read.votes)
-            taught[known] = True
             self.contents[partition] = self.reading.contents(partition, taught)
         return VoteTally.of(read.votes, len(self.settings.classes), part.batches), read.faults
-
-    def _known(self, partition: str, part: _Part, read: VotesOfPartition) -> Ints:
-        """Where the known rows of a partition stand, which are kept."""
-        rows = self._events(partition, part.checked)
-        keys, times = rows[self.contract.key], rows[self.contract.time]
-        classes, since = known_labels(self.project, self.task, partition, keys, times)
-        places = np.flatnonzero(classes != UNKNOWN)
-        parts = parts_of(self.project, self.settings.label_model, partition, keys, places)
-        self.known[partition] = _KnownRows(Known(read.votes[places], classes[places], parts), since[places], places)
-        return places
-
-    def _known_by(self, fit: Fit) -> Known | None:
-        """What a fit may know: the known rows of partitions that it sees, where times count by the last one's end."""
-        if not self.knows:
-            return None
-        return Known.together([self.known[name].by(self._end(fit)) for name in fit.sees], len(self.names))
-
-    def _end(self, fit: Fit) -> int:
-        """When a fit is made, in microseconds since 1970; never for one that sees all."""
-        if self.settings.label_model.refit == "always" or fit.sees[-1] == UNDATED:
-            return FOREVER
-        end = partition_span(fit.sees[-1], self.contract.partition)[1]
-        return microseconds(end)
 
     def _events(self, partition: str, check: Callable[[str], None]) -> pa.Table:
         """The keys and times of a partition, about which its votes must be."""
@@ -352,7 +304,7 @@ class _Task:
             seen = len(fit.sees)
             try:
                 through, names = fit.sees[-1], self.names
-                known = self._known_by(fit)
+                known = self.known.of_fit(fit.sees) if self.known else None
                 yield choose(tally.sums, tally.patterns, self.settings, None, through, self.fitted, names, known)
             except LabelingFunctionError as error:
                 raise LabelingFunctionError(f"Task {self.task}: {error}") from error
@@ -366,21 +318,13 @@ class _Task:
 
             def posterior(partition: str, rows: Ints, chosen: Chosen = chosen) -> Probabilities:
                 votes = self._part(partition).at(rows, len(self.names))
-                if not self.knows:
+                if not self.known:
                     return chosen.probabilities(votes)
                 return np.stack([chosen.apart(part).probabilities(votes) for part in range(FOLDS)])
 
-            yield self.reading.fit(self.contents, posterior, fit.sees, self._taught_by(fit) if self.knows else None)
-
-    def _taught_by(self, fit: Fit) -> dict[str, Ints]:
-        """The known classes of what a reader learns from, by partition."""
-        found = {}
-        for name in fit.sees:
-            rows, known = self.contents[name].rows, self.known[name]
-            found[name] = np.full(len(rows), UNKNOWN)
-            early = known.since < self._end(fit)
-            found[name][np.searchsorted(rows, known.rows[early])] = known.known.classes[early]
-        return found
+            rows = {name: each.rows for name, each in self.contents.items()}
+            known = self.known.of_reader(fit.sees, rows) if self.known else None
+            yield self.reading.fit(self.contents, posterior, fit.sees, known)
 
     def _part(self, partition: str) -> _Part:
         known = self.kept.get(partition)
@@ -402,7 +346,7 @@ class _Task:
         rows, total = 0, np.zeros(len(classes))
         writer: pq.ParquetWriter | None = None
         said = self.reading.added(partition, reader) if self.reading and reader else None
-        given = self.known.get(partition)
+        given = self.known.of[partition] if self.known else None
         for place, patterns in part.batches or [nothing]:
             if said or given:  # rows of one pattern differ
                 rows_of = np.arange(len(patterns.inverse))
@@ -410,13 +354,12 @@ class _Task:
             posterior, seen = chosen.probabilities(patterns.votes), covered(patterns.votes)
             known, told_by = np.zeros_like(seen), None
             if given:
+                at, of_class, parts = given.within(place)
                 told_by = np.full(len(seen), UNKNOWN)
-                here = np.flatnonzero((given.rows >= place.start) & (given.rows < place.stop))
-                at, parts = given.rows[here] - place.start, given.known.parts[here]
-                told_by[at] = given.known.classes[here]
+                told_by[at] = of_class
                 for number in np.unique(parts):
-                    own = at[parts == number]
-                    posterior[own] = chosen.apart(number).probabilities(patterns.votes[own])
+                    mine = at[parts == number]
+                    posterior[mine] = chosen.apart(number).probabilities(patterns.votes[mine])
             if said:
                 more, known = _next(said, place, len(classes))
                 posterior = joined(posterior, more)
