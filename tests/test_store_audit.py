@@ -151,11 +151,13 @@ def test_rows_and_values_that_are_missing_stale_or_unexpected_are_told_apart(
 def test_a_time_to_live_that_somebody_set_is_named_and_taken_away(project: Project, store: redis.Redis) -> None:
     publish(project)
     key, held = key_of(store, "buyer", "b4"), store.hgetall(key_of(store, "buyer", "b4"))
+    before = audit(project)
     store.expire(key, 1_000)
     found = audit(project)
     (view, of), *others = [(name, of) for name, of in found.audit["views"].items() if "expiring" in of["rows"]]
     assert [each["rows"]["expiring"] for _, each in others] == [1]  # the other view of buyers: a key holds both
     assert (of["rows"]["expiring"], of["first"]["expiring"]) == (1, [{"buyer": "b4"}])
+    assert of["rows"]["equal"] == rows(before, view)["equal"] - 1
     assert not any("expiring" in counts for counts in of["features"].values())
     with pytest.raises(CheckFailed, match=rf"{view} has 1 expiring \(first: buyer=b4\); .*run `weakfish publish`"):
         check(found)
