@@ -24,15 +24,13 @@ from weakfish.project.stages import QUIET
 
 INTERRUPTED = 130
 
-SECONDS_TO_WRITE, POLL_SECONDS = 1.0, 0.1
-"""How long DVC may take to write its file of locks, and how often to look."""
-
 SECONDS_TO_LOOK = 0.5
 """How long another command may hold a lock only to see whether it is free."""
 
 SECONDS_OF_DVC = 3.0
 """How long DVC itself waits for the lock of a project, which others hold for moments: not while a stage runs."""
 
+DVC_IS = "DVC is"
 KILLED = "The `dvc repro` of a `weakfish run` that was killed is still"
 
 WRITTEN = ("data", "reports", "validation", "feature_repo", "labeling_functions", "sources", ".weakfish")
@@ -153,25 +151,33 @@ def mend_locks_of_dvc(project: Project) -> None:
 
     It was cut short, or another process has a number now that stands there: either would stop every later DVC.
     """
+    from filelock import FileLock, Timeout
+
     root = next((above for above in (project.root, *project.root.parents) if (above / ".dvc").is_dir()), project.root)
     file = root / ".dvc" / "tmp" / "rwlock"
-    deadline = time.monotonic() + SECONDS_TO_WRITE
-    while file.is_file():
+    if file.is_file():
+        guard = file.with_name("rwlock.lock")  # which DVC holds while it reads and writes the file
         try:
-            written, found = file.stat().st_mtime, json.loads(file.read_text(encoding="utf-8"))
-            of = [*found.get("write", {}).values(), *chain.from_iterable(found.get("read", {}).values())]
-            alive = [by["pid"] for by in of if existed(by["pid"], written)]
-        except (ValueError, AttributeError, KeyError, TypeError):
-            if time.monotonic() < deadline:  # another DVC may be writing it at this moment
-                time.sleep(POLL_SECONDS)
-                continue
-            alive = []
-        except FileNotFoundError:
-            break
-        if alive:
-            raise Busy(f"DVC is at work in this project, in {_process(alive[0], file)}; wait for it to end.")
+            with FileLock(guard, timeout=SECONDS_OF_DVC):
+                _drop_locks(file)
+        except Timeout as error:
+            raise Busy(f"{DVC_IS} at work in this project, in {holder(guard)}; wait for it to end.") from error
+    await_end(file.with_name("lock"), DVC_IS, SECONDS_OF_DVC)
+
+
+def _drop_locks(file: Path) -> None:
+    try:
+        written, found = file.stat().st_mtime, json.loads(file.read_text(encoding="utf-8"))
+        of = [*found.get("write", {}).values(), *chain.from_iterable(found.get("read", {}).values())]
+        alive = [by["pid"] for by in of if existed(by["pid"], written)]
+    except FileNotFoundError:
+        return
+    except (ValueError, AttributeError, KeyError, TypeError):
+        of, alive = [None], []
+    if alive:
+        raise Busy(f"{DVC_IS} at work in this project, in {_process(alive[0], file)}; wait for it to end.")
+    if of:
         file.unlink(missing_ok=True)
-    await_end(file.with_name("lock"), "DVC is", SECONDS_OF_DVC)
 
 
 def holder(file: Path) -> str:
