@@ -32,6 +32,7 @@ from weakfish.labeling.known import MIN_KNOWN, Known, weighed, weight
 from weakfish.labeling.row_reader import FOLDS
 from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project
+from weakfish.report.page import render
 from weakfish.sources import Source
 from weakfish.sources.ingest import events_contract, ingest
 from weakfish.sources.tabular.settings import read_settings
@@ -496,3 +497,13 @@ def test_naive_bayes_says_as_much_as_known_rows_do_even_where_these_are_few() ->
     certain, unsure = (each.probabilities(votes).max(axis=1).mean() for each in (chosen, plain))
     assert unsure < 0.6 < 0.75 < certain
     assert right(chosen, votes, truth) > right(plain, votes, truth) - 0.02
+
+
+def test_the_page_counts_known_labels(tmp_path: Path) -> None:
+    root = orders(tmp_path / "orders", AUTO)
+    give(root, MONTHS[0], of=slice(0, 60))
+    labels(root)
+    of_fraud = int(truth_of(MONTHS[0], 240)[:60].sum())
+    page = " ".join(render(root).read_text().split())
+    assert f"are evidence for the others: {60 - of_fraud} fine, {of_fraud} fraud." in page
+    assert "4 labeling functions, 60 known labels" in page

@@ -198,16 +198,16 @@ class _Fits:
             model = weighed(prior, by)
             return replace(model, weights=accuracies(model, self.sums.votes))
 
-        if method == NAIVE_BAYES:  # its probabilities lie close together: beside known rows others would teach nothing
-            found = corrected(voted.none())
+        # naive Bayes' probabilities lie close together: beside known rows others would teach nothing
+        plain = corrected(voted.none()) if method == NAIVE_BAYES else found
         rows = f"{len(voted)} known labels of rows with votes"
         if len(voted) < MIN_KNOWN:
             said = f"Known labels of rows with votes: {len(voted)}, fewer than the {MIN_KNOWN} that weigh votes."
-            return found, method, [*why, said]
+            return plain, method, [*why, said]
         before, after = gains(lambda votes: probabilities_by(method, found, votes), prior, voted)
         compared = f"log loss {-before.mean():.2f} without, {-after.mean():.2f} with them, each on rows not seen"
         if not clearly_more(after - before):
-            return found, method, [*why, f"{rows} do not clearly weigh votes better than {method} ({compared})."]
+            return plain, method, [*why, f"{rows} do not clearly weigh votes better than {method} ({compared})."]
         return corrected(voted), NAIVE_BAYES, [f"{rows} weigh the votes, clearly better than {method} ({compared})."]
 
     def hyper(self) -> HyperModel:

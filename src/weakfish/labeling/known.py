@@ -88,11 +88,11 @@ class Known:
         return found
 
     def balance(self, classes: int) -> Floats:
-        """What is assumed of a row without votes: the roots of the shares.
+        """What is assumed of a row without votes: the roots of the shares of known rows without votes.
 
-        Half way to all alike, as the votes of known rows are counted too.
+        That is half way to all alike, as known rows are counted where votes are weighed too.
         """
-        found = np.sqrt(self.shares(classes))
+        found = np.sqrt(self.at((self.votes < 0).all(axis=1)).shares(classes))
         balance: Floats = found / found.sum()
         return balance
 

@@ -354,11 +354,11 @@ class _Task:
             posterior, seen = chosen.probabilities(patterns.votes), covered(patterns.votes)
             known, told_by = np.zeros_like(seen), None
             if given:
-                at, of_class, parts = given.within(place)
+                stand, of_class, parts = given.within(place)
                 told_by = np.full(len(seen), UNKNOWN)
-                told_by[at] = of_class
+                told_by[stand] = of_class
                 for number in np.unique(parts):
-                    mine = at[parts == number]
+                    mine = stand[parts == number]
                     posterior[mine] = chosen.apart(number).probabilities(patterns.votes[mine])
             if said:
                 more, known = _next(said, place, len(classes))

@@ -232,6 +232,7 @@ def figures(records: RunRecords) -> Iterator[tuple[str, str, str]]:
             labelled = labels.covered if labels.labelled is None else labels.labelled
             share = percent((labelled or 0) / labels.rows)
             votes = f"{count(len(labels.functions), 'labeling function')}"
+            votes += f", {count(sum(labels.known.values()), 'known label')}" if labels.known else ""
             yield f"of rows have a label of {task.name}", share, votes
         of_labels = models.get("label_model", {}) if not task.metrics_stale else {}
         known = [
