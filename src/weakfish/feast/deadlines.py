@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import redis
-from redis._parsers.hiredis import SENTINEL, _HiredisParser  # type: ignore[attr-defined]  # redis.utils is younger
+from redis._parsers.hiredis import SENTINEL, _HiredisParser  # type: ignore[attr-defined]
 from redis.cluster import RedisCluster
 
 
