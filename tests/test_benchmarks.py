@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -160,3 +162,21 @@ def test_the_page_quotes_all_kept_lines() -> None:
     assert page == quoted(page)
     kept = {json.loads(line)["name"] for line in RESULTS.read_text(encoding="utf-8").splitlines()}
     assert kept <= {name for found in TABLE.finditer(page) for name in found["names"].split()}
+
+
+def test_the_label_stage_with_a_reader_is_measured_in_one_line(tmp_path: Path) -> None:
+    command_line = [
+        sys.executable,
+        "-m",
+        "benchmarks.label_reader",
+        "--rows",
+        "4000",
+        "--folder",
+        str(tmp_path / "made"),
+    ]
+    done = subprocess.run(command_line, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    line = json.loads(done.stdout.splitlines()[-1])
+    assert (line["name"], line["rows"], line["labelled"]) == ("label_reader", 4000, 4000)
+    assert line["gain"] > 0.02
+    assert line["seconds"] > 0
+    assert line["peak_rss_mb"] > 0
