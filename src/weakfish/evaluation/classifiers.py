@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from weakfish.labeling.reading import labels_of
 from weakfish.project.params import TaskParams
 
 BySeed = dict[int, Predictions]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,15 @@ def label_models(inputs: Aligned, task: TaskParams, seeds: Sequence[int]) -> ByS
         classes = None if known is None else known.classes
         return Predictions(*labels_of(of, votes, inputs.read, task.label_model, rows, classes))
 
-    return {seed: inputs.published if seed == published else again(seed) for seed in seeds}
+    others = of_seeds(task, [seed for seed in seeds if seed != published], again)
+    return {seed: inputs.published if seed == published else others[seed] for seed in seeds}
+
+
+def of_seeds(task: TaskParams, seeds: Sequence[int], make: Callable[[int], T]) -> dict[int, T]:
+    """What ``make`` makes of each seed; the same object where none has a part in it: only Snorkel's fits draw."""
+    if task.label_model.method == "snorkel" or not seeds:
+        return {seed: make(seed) for seed in seeds}
+    return dict.fromkeys(seeds, make(seeds[0]))
 
 
 def _decided(probabilities: Floats) -> Floats:
@@ -122,34 +132,35 @@ class Classifiers:
 
         None where there are none before the split.
 
-        Each seed has a label model and a reader of its own, fitted on votes and rows before the split alone, so that
-        nothing later has any part in what is tested.
+        Label models and readers, of each seed where seeds have a part in them, are fitted on votes and rows before the
+        split alone, so that nothing later has any part in what is tested.
         """
         inputs, voted = self._inputs, covered(self._inputs.votes)
         if not (self._weak & voted).any():
             return None
         earlier, known, votes = np.flatnonzero(inputs.earlier), inputs.known, inputs.votes[inputs.earlier]
         evidence = None if known is None else known.of(inputs.votes, inputs.earlier)
-        fitted = {seed: learn(votes, task, seed, evidence) for seed in seeds}
         train, test = inputs.votes[self._weak & voted], inputs.votes[self._test & voted]
-        by_seed = {seed: (of.probabilities(train), of.probabilities(test)) for seed, of in fitted.items()}
-        for seed, of in fitted.items():
-            if of.method in RANKING:
-                old, new = by_seed[seed]
-                by_seed[seed] = _decided(old), _decided(new)
-        taught = {seed: of.probabilities(inputs.votes[self._weak]) for seed, of in fitted.items()}
-        if inputs.read is not None:
-            texts, rows = inputs.read.at(earlier), np.flatnonzero(self._weak[earlier])
-            classes = None if known is None else known.classes[earlier]
-            for seed, of in fitted.items():
-                taught[seed], _ = labels_of(of, votes, texts, task.label_model, rows, classes)
-        if known is not None:
-            classes = known.classes[self._weak]
-            told = classes != UNKNOWN
-            more = weight(int(told.sum()), int((~told).sum()))
-            for found in taught.values():
-                found[told] = more * np.eye(found.shape[1])[classes[told]]
-        return SoftLabels((train, test), by_seed, taught)
+        rows, classes = np.flatnonzero(self._weak[earlier]), None if known is None else known.classes[earlier]
+
+        def fitted(seed: int) -> tuple[tuple[Floats, Floats], Floats]:
+            of = learn(votes, task, seed, evidence)
+            old, new = of.probabilities(train), of.probabilities(test)
+            by_votes = (_decided(old), _decided(new)) if of.method in RANKING else (old, new)
+            if inputs.read is None:
+                taught = of.probabilities(votes[rows])
+            else:
+                taught, _ = labels_of(of, votes, inputs.read.at(earlier), task.label_model, rows, classes)
+            if classes is not None:
+                own = classes[rows]
+                told = own != UNKNOWN
+                more = weight(int(told.sum()), int((~told).sum()))
+                taught[told] = more * np.eye(taught.shape[1])[own[told]]
+            return by_votes, taught
+
+        found = of_seeds(task, seeds, fitted)
+        by_seed = {seed: by_votes for seed, (by_votes, _) in found.items()}
+        return SoftLabels((train, test), by_seed, {seed: taught for seed, (_, taught) in found.items()})
 
     def on_weak_labels(self, labels: SoftLabels | None) -> dict[str, BySeed | str]:
         """Trained on soft labels of the rows before the split that have a label."""
