@@ -507,3 +507,23 @@ def test_the_page_counts_known_labels(tmp_path: Path) -> None:
     page = " ".join(render(root).read_text().split())
     assert f"are evidence for the others: {60 - of_fraud} fine, {of_fraud} fraud." in page
     assert "4 labeling functions, 60 known labels" in page
+
+
+@pytest.mark.parametrize("which", ["one", "one_class", "uncovered", "every"])
+def test_however_few_or_one_sided_known_rows_are_labels_are_made(tmp_path: Path, which: str) -> None:
+    root = orders(tmp_path / "orders", READS)
+    truth = truth_of(MONTHS[0], 240)
+    if which == "one_class":
+        give(root, MONTHS[0], turned=np.flatnonzero(truth == 1))
+    else:
+        give(root, MONTHS[0], of={"one": slice(5, 6), "uncovered": slice(0, 1), "every": EVERY}[which])
+    if which == "every":
+        give(root, MONTHS[1])
+    labels(root)
+    found = rows(root)
+    number = {"one": 1, "one_class": 240, "uncovered": 1, "every": 480}[which]
+    assert (found["known"] != None).sum() == number  # noqa: E711
+    assert np.isfinite(shares(found)).all()
+    assert shares(found).sum(axis=1) == pytest.approx(1)
+    if which == "uncovered":  # no vote, and nothing to read: its label is the known one, and nobody says more
+        assert (found["covered"][0], found["rests_on"][0], found["label"][0]) == (False, "known", CLASSES[truth[0]])

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from labelled import commit, edit, labelled, repro
-from projects import command, contents, git, weakfish, write
+from projects import command, contents, git, replace, weakfish, write
 
 from weakfish.contracts.tables import write_partition
 from weakfish.errors import UserError
@@ -250,3 +250,20 @@ def test_a_reader_that_is_new_or_has_learned_anew_is_named(tmp_path: Path) -> No
     vanished = {key: group for group in back["groups"] for key in group["examples"]}["uncovered"]
     assert (vanished["change"], vanished["cause"]["kind"]) == ("vanished", "reader")
     assert "the reader, which learned anew" in weakfish(root, "labels", "diff", "HEAD~1").stdout
+
+
+def test_known_labels_that_came_are_named_and_counted(edited: Path, tmp_path: Path) -> None:
+    root = tmp_path / "orders"
+    shutil.copytree(edited, root, symlinks=True)
+    gold = pa.table({"order_id": ["uncovered", "large"], "label": ["fraud", "fine"]})
+    write_partition(root / "data/gold/dev/fraud", "2024-01", gold)
+    replace(root / "params.yaml", "method: snorkel", "method: snorkel, known: dev")
+    result = weakfish(root, "label")
+    assert result.returncode == 0, result.stderr
+    found = diff(Project(root), "fraud", "HEAD")
+    groups = {(group["change"], group["to"], group["cause"]["kind"]): group["examples"] for group in found["groups"]}
+    assert groups == {("appeared", "fraud", "known"): ["uncovered"], ("flipped", "fine", "known"): ["large"]}
+    assert found["known"] == [{}, {"fine": 1, "fraud": 1}]
+    said = " ".join(weakfish(root, "labels", "diff", "HEAD").stdout.split())
+    assert "Known labels were none and are 1 fine, 1 fraud;" in said
+    assert "a known label that came, left or changed" in said
