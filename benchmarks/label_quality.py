@@ -39,7 +39,7 @@ import numpy.typing as npt
 from weakfish.contracts.votes_file import Votes
 from weakfish.labeling.choice import NAIVE_BAYES, learn
 from weakfish.labeling.embedding import require_model, vectors_of
-from weakfish.labeling.known import Known, weight
+from weakfish.labeling.known import KnownVotes, weight
 from weakfish.labeling.label_model import covered, winners
 from weakfish.labeling.learning import SoftRegression, WordFeatures, word_counts
 from weakfish.labeling.row_reader import FOLDS, STRENGTH, features_of, fit_reader, folds_of, hashes_of, normalized
@@ -115,7 +115,7 @@ def lines(of: Measured, method: str, seed: int, known: int = 0) -> Iterator[dict
     told, evidence = np.zeros(rows, bool), None
     if known:
         told[np.random.default_rng(seed).choice(rows, known, replace=False)] = True
-        evidence = Known(votes[told], of.train.truth[told], of.folds[told])
+        evidence = KnownVotes(votes[told], of.train.truth[told], of.folds[told])
     voted, began = covered(votes), time.monotonic()
     chosen = learn(votes, task, seed, evidence)
     labels = chosen.probabilities(votes)

@@ -28,7 +28,7 @@ from weakfish.files import read_json
 from weakfish.labeling.choice import MAJORITY, NAIVE_BAYES, Chosen, learn
 from weakfish.labeling.dev_gold import known_labels
 from weakfish.labeling.explain import explain
-from weakfish.labeling.known import MIN_KNOWN, Known, weighed, weight
+from weakfish.labeling.known import MIN_KNOWN, KnownVotes, weighed, weight
 from weakfish.labeling.row_reader import FOLDS
 from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project
@@ -318,9 +318,9 @@ def made(
     return np.where(draw.random((rows, functions)) < 0.5, votes, -1).astype(np.int8), truth
 
 
-def known(votes: Votes, truth: Ints, chosen: npt.ArrayLike) -> Known:
+def known(votes: Votes, truth: Ints, chosen: npt.ArrayLike) -> KnownVotes:
     places = np.asarray(chosen)
-    return Known(votes[places], truth[places], places % FOLDS)
+    return KnownVotes(votes[places], truth[places], places % FOLDS)
 
 
 def right(chosen: Chosen, votes: Votes, truth: Ints) -> float:

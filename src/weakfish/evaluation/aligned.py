@@ -15,7 +15,7 @@ from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
 from weakfish.labeling.dev_gold import known_labels, microseconds
-from weakfish.labeling.known import Known
+from weakfish.labeling.known import KnownVotes
 from weakfish.labeling.matrix import LabelMatrix, read_label_matrix
 from weakfish.labeling.reading import TaskReader, parts_of
 from weakfish.labeling.row_texts import Texts
@@ -34,10 +34,10 @@ class KnownOfAll:
     classes: Ints
     parts: Ints
 
-    def of(self, votes: Votes, rows: Bools) -> Known:
+    def of(self, votes: Votes, rows: Bools) -> KnownVotes:
         """What votes of some rows learn from; all are of all rows."""
         known = rows & (self.classes != UNKNOWN)
-        return Known(votes[known], self.classes[known], self.parts[known])
+        return KnownVotes(votes[known], self.classes[known], self.parts[known])
 
 
 @dataclass(frozen=True)

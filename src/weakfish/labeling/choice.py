@@ -21,7 +21,7 @@ from weakfish.errors import TableError
 from weakfish.labeling import dawid_skene, hyper, naive_bayes
 from weakfish.labeling.hyper import HyperModel
 from weakfish.labeling.kinship import ENOUGH, Kinship
-from weakfish.labeling.known import MIN_KNOWN, Known, accuracies, clearly_more, gains, weighed
+from weakfish.labeling.known import MIN_KNOWN, KnownVotes, accuracies, clearly_more, gains, weighed
 from weakfish.labeling.label_model import (
     MIN_FUNCTIONS,
     FittedModel,
@@ -116,7 +116,7 @@ def choose(
     through: str = "",
     cache: Cache | None = None,
     names: Sequence[str] = (),
-    known: Known | None = None,
+    known: KnownVotes | None = None,
 ) -> Chosen:
     """Fit a label model on the rows behind ``sums`` and ``patterns``, of the method that the task's settings say.
 
@@ -138,7 +138,7 @@ def choose(
     own = _Fits(kinship.sums_of_sets(sums, classes), kinship.patterns_of_sets(patterns), task, seed, cache)
     base, told = own.by(asked), kinship.told(names, asked == "auto")
 
-    def chosen(rows: Known | None) -> Chosen:
+    def chosen(rows: KnownVotes | None) -> Chosen:
         informs = rows is not None and asked in ("auto", NAIVE_BAYES)
         found, method, why = own.informed(*base, rows) if rows is not None and informs else base
 
@@ -159,7 +159,7 @@ def choose(
     return replace(chosen(of_sets), without=without)
 
 
-def learn(votes: Votes, task: TaskParams, seed: int | None = None, known: Known | None = None) -> Chosen:
+def learn(votes: Votes, task: TaskParams, seed: int | None = None, known: KnownVotes | None = None) -> Chosen:
     """`choose` on a label matrix (rows, functions)."""
     tally = VoteTally.of(votes, len(task.classes))
     return choose(tally.sums, tally.patterns, task, seed, known=known)
@@ -190,11 +190,11 @@ class _Fits:
         model = made.get(asked, self.hyper)()
         return model, asked, [f"params.yaml asks for it: label_model.method is {asked}."]
 
-    def informed(self, found: Model, method: str, why: list[str], known: Known) -> tuple[Model, str, list[str]]:
+    def informed(self, found: Model, method: str, why: list[str], known: KnownVotes) -> tuple[Model, str, list[str]]:
         """The same with what known rows say of the votes, if others of them bear it out."""
         voted, prior = known.voted(), naive_bayes.fit(self.hyper(), self.patterns)
 
-        def corrected(by: Known) -> FittedModel:
+        def corrected(by: KnownVotes) -> FittedModel:
             model = weighed(prior, by)
             return replace(model, weights=accuracies(model, self.sums.votes))
 

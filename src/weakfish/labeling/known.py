@@ -38,7 +38,7 @@ LEAST = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class KnownVotes:
     """Rows whose class is known.
 
     Attributes
@@ -55,29 +55,29 @@ class Known:
     parts: Ints
 
     @staticmethod
-    def together(parts: Sequence[Known], functions: int) -> Known:
+    def together(parts: Sequence[KnownVotes], functions: int) -> KnownVotes:
         """The rows of all."""
         nothing = np.zeros(0, np.int64)
-        every = [Known(np.empty((0, functions), np.int8), nothing, nothing), *parts]
+        every = [KnownVotes(np.empty((0, functions), np.int8), nothing, nothing), *parts]
         fields = ("votes", "classes", "parts")
-        return Known(*(np.concatenate([getattr(each, name) for each in every]) for name in fields))
+        return KnownVotes(*(np.concatenate([getattr(each, name) for each in every]) for name in fields))
 
     def __len__(self) -> int:
         return len(self.classes)
 
-    def at(self, rows: Any) -> Known:
+    def at(self, rows: Any) -> KnownVotes:
         """Some of the rows."""
-        return Known(self.votes[rows], self.classes[rows], self.parts[rows])
+        return KnownVotes(self.votes[rows], self.classes[rows], self.parts[rows])
 
-    def none(self) -> Known:
+    def none(self) -> KnownVotes:
         """No row."""
         return self.at(slice(0))
 
-    def without(self, part: int) -> Known:
+    def without(self, part: int) -> KnownVotes:
         """The rows of other parts."""
         return self.at(self.parts != part)
 
-    def voted(self) -> Known:
+    def voted(self) -> KnownVotes:
         """The rows with votes."""
         return self.at((self.votes >= 0).any(axis=1))
 
@@ -102,7 +102,7 @@ def weight(known: int, others: int) -> float:
     return float(np.clip(RATIO * others / max(1, known), 1.0, MOST))
 
 
-def weighed(prior: FittedModel, known: Known) -> FittedModel:
+def weighed(prior: FittedModel, known: KnownVotes) -> FittedModel:
     """The naive Bayes model ``prior``, corrected by known rows.
 
     What a vote says of the class is the share of each class among the rows that have it: those by ``prior``, to the
@@ -134,7 +134,7 @@ def accuracies(model: FittedModel, votes: Counts) -> list[float]:
     return [float(value) for value in found]
 
 
-def gains(posterior: Callable[[Votes], Probabilities], prior: FittedModel, known: Known) -> tuple[Floats, Floats]:
+def gains(posterior: Callable[[Votes], Probabilities], prior: FittedModel, known: KnownVotes) -> tuple[Floats, Floats]:
     """How likely the class of each known row is by the rows of other parts, without and with them.
 
     ``posterior`` makes probabilities of votes without known rows; these are taken by the power that fits the rows of
@@ -167,7 +167,7 @@ def _log_likelihood(probabilities: Probabilities, classes: Ints) -> Floats:
     return found
 
 
-def _by_class(known: Known, classes: int) -> npt.NDArray[np.float64]:
+def _by_class(known: KnownVotes, classes: int) -> npt.NDArray[np.float64]:
     """How much a known row of each class counts."""
     found: Floats = np.sqrt(1 / classes / known.shares(classes))
     return found

@@ -12,7 +12,7 @@ from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.tables import UNDATED, partition_span
 from weakfish.contracts.votes_file import Votes
 from weakfish.labeling.dev_gold import FOREVER, known_labels, microseconds
-from weakfish.labeling.known import Known
+from weakfish.labeling.known import KnownVotes
 from weakfish.labeling.reading import parts_of
 from weakfish.labeling.row_reader import Ints
 from weakfish.project.paths import Project
@@ -22,7 +22,7 @@ from weakfish.project.paths import Project
 class KnownRows:
     """The known rows of a partition: what votes learn from, since when each is known, and where it stands."""
 
-    known: Known
+    known: KnownVotes
     since: Ints
     rows: Ints
 
@@ -50,13 +50,13 @@ class TaskEvidence:
         classes, since = known_labels(self.project, self.task, partition, keys, times)
         places, self.functions = np.flatnonzero(classes != UNKNOWN), votes.shape[1]
         parts = parts_of(self.project, self.settings.label_model, partition, keys, places)
-        self.of[partition] = KnownRows(Known(votes[places], classes[places], parts), since[places], places)
+        self.of[partition] = KnownRows(KnownVotes(votes[places], classes[places], parts), since[places], places)
         return places
 
-    def by(self, time: int, seen: Sequence[str]) -> Known:
+    def by(self, time: int, seen: Sequence[str]) -> KnownVotes:
         """The rows of these partitions that were known before a time (microseconds since 1970)."""
         early = [self.of[name].known.at(self.of[name].since < time) for name in seen]
-        return Known.together(early, self.functions)
+        return KnownVotes.together(early, self.functions)
 
     def end(self, seen: Sequence[str]) -> int:
         """When a fit on these partitions is made: after the last of them, or after all times where it sees all."""
@@ -64,7 +64,7 @@ class TaskEvidence:
             return FOREVER
         return microseconds(partition_span(seen[-1], self.project.params.events.partition)[1])
 
-    def of_fit(self, seen: Sequence[str]) -> Known:
+    def of_fit(self, seen: Sequence[str]) -> KnownVotes:
         """What a fit on these partitions may know."""
         return self.by(self.end(seen), seen)
 
@@ -80,6 +80,6 @@ class TaskEvidence:
 
     def counts(self) -> dict[str, int]:
         """How many rows of each class are known."""
-        classes = Known.together([each.known for each in self.of.values()], self.functions).classes
+        classes = KnownVotes.together([each.known for each in self.of.values()], self.functions).classes
         counts = np.bincount(classes, minlength=len(self.settings.classes)).tolist()
         return dict(zip(self.settings.classes, counts, strict=True))
