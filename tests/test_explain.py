@@ -18,7 +18,7 @@ from in_process import run_here
 from labelled import labelled
 from projects import replace, weakfish
 
-from weakfish.cli.labels import print_explanation, task_of
+from weakfish.cli.labels import _setting, print_explanation, task_of
 from weakfish.contracts.tables import read_partition, read_table
 from weakfish.contracts.votes_file import FAILED, Faults, fingerprint, write_votes
 from weakfish.errors import TableError, UnknownName, UserError
@@ -190,3 +190,16 @@ def overwrite(root: Path, function: str, vote: int) -> None:
     file = root / f"data/votes/fraud/{function}/2024-02.parquet"
     file.unlink()
     write_votes(file, np.full(len(keys), vote, np.int8), fingerprint(keys), Faults())
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (["a", "b", "c", "d", "e", "f"], "a, b, c, d, e, f"),
+        ([0.1] * 10, "0.1 for each of 10 classes"),
+        ([0.1, 0.2] * 5, "0.1 to 0.2 for each of 10 classes"),
+        ([0.5, 0.5], "[0.5, 0.5]"),
+    ],
+)
+def test_a_setting_of_many_values_is_told_shortly_whatever_they_are(value: list[object], says: str) -> None:
+    assert _setting(value) == says

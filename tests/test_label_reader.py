@@ -122,3 +122,15 @@ def test_features_taught_by_some_rows_are_those_of_others_too() -> None:
     features = WordFeatures.of(counts)
     whole = features(counts)
     assert (features(word_counts([texts[:5], texts[:5]])) != whole[:5]).nnz == 0
+
+
+def test_a_class_of_which_nothing_was_seen_is_never_made_likely(truth: npt.NDArray[np.int64]) -> None:
+    voted = np.arange(len(truth)) < 400
+    soft = np.column_stack([soft_of(truth, 4), np.zeros(len(truth))])
+    counts, folds = word_counts([texts_of(truth, 5)]), folds_of(hashes_of([texts_of(truth, 5)]))
+    reader = fit_reader(counts, folds, soft, voted.astype(float))
+    assert reader.power.min() > 0.5
+    added = reader.log_odds(counts, folds)
+    assert np.array_equal(added[:, 2], added[:, :2].min(axis=1))
+    both = normalized(np.log(np.full((len(truth), 3), 1 / 3)) + added)
+    assert set(both[~voted].argmax(axis=1)) <= {0, 1}

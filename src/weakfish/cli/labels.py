@@ -199,6 +199,8 @@ def _origin(found: dict[str, Any]) -> list[str]:
 def _setting(value: Any) -> str:
     if not isinstance(value, list) or len(value) <= SHOWN:
         return str(value)
+    if not all(isinstance(each, int | float) for each in value):
+        return ", ".join(map(str, value))
     least, most = f"{min(value):.3g}", f"{max(value):.3g}"
     return f"{least if least == most else f'{least} to {most}'} for each of {len(value)} classes"
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from weakfish.labeling.embedding import SCALE, Vectors
 from weakfish.labeling.learning import (
     KINDS,
+    NEGLIGIBLE,
     Columns,
     Floats,
     NothingToLearn,
@@ -103,8 +104,7 @@ class RowReader:
 
     def added(self, rows: Any, folds: Ints) -> Floats:
         """The same, given features (rows, features)."""
-        said = _read(rows, self.models, folds, self.share.shape[1]) - np.log(self.share[folds])
-        found: Floats = self.power[folds, None] * said
+        found: Floats = self.power[folds, None] * _read(rows, self.models, folds, self.share)
         return found
 
     def to_bytes(self) -> bytes:
@@ -185,7 +185,7 @@ def fit_reader(
     for own in [np.arange(FOLDS)] if known is None else np.arange(FOLDS)[:, None]:
         mine = np.flatnonzero(judged & np.isin(folds, own))
         if len(mine):
-            said = _read(rows[mine], models, folds[mine], share.shape[1]) - np.log(share[folds[mine]])
+            said = _read(rows[mine], models, folds[mine], share)
             target = by_part[folds[mine], mine] * weights[mine, None]
             power[own], found = _power(said, share[own[0]], target)
             surprises += found
@@ -201,12 +201,18 @@ def features_of(features: WordFeatures, counts: Columns, vectors: Vectors | None
     return together(features(counts) if counts else None, None if vectors is None else vectors * length)
 
 
-def _read(rows: Any, models: Sequence[SoftRegression], folds: Ints, classes: int) -> Floats:
-    """Logarithms of what the model of each row's part says of it."""
-    found = np.zeros((rows.shape[0], classes))
+def _read(rows: Any, models: Sequence[SoftRegression], folds: Ints, share: Floats) -> Floats:
+    """Logarithms of what the model of each row's part says of each class, beyond the ``share``, (parts, classes).
+
+    Of a class of which a part has seen nothing it cannot know anything: it counts like the least likely of the others.
+    """
+    found = np.zeros((rows.shape[0], share.shape[1]))
     for number, model in enumerate(models):
         mine = np.flatnonzero(folds == number)
-        found[mine] = model.logs(rows[mine])
+        unseen = share[number] <= NEGLIGIBLE
+        said = model.logs(rows[mine]) - np.log(share[number])
+        said[:, unseen] = said[:, ~unseen].min(axis=1, keepdims=True)
+        found[mine] = said
     return found
 
 
