@@ -224,7 +224,7 @@ def test_gold_known_later_changes_no_label_that_features_see_before(tmp_path: Pa
     start = datetime.fromisoformat(f"{MONTHS[0]}-01").replace(tzinfo=UTC)
     known = [start + timedelta(hours=number) + delay for number in range(240)]
     if explicit:
-        known = [time + timedelta(days=20) for time in known]
+        known = [time + timedelta(days=30) for time in known]
     boundary = known[150]
 
     def seen(turned: Ints) -> list[dict[str, Any]]:
