@@ -23,11 +23,13 @@ from weakfish.contracts.verdicts import Check
 from weakfish.errors import LabelingFunctionError, ParamsError, UnknownName
 from weakfish.evaluation.evaluate import evaluate
 from weakfish.files import read_json, write_json
+from weakfish.labeling.drafts import drafts_of
 from weakfish.labeling.label import label
 from weakfish.labeling.matrix import read_label_matrix
 from weakfish.labeling.slice_counts import Slices
 from weakfish.labeling.vote import vote
 from weakfish.project.paths import Project
+from weakfish.rules import slice
 
 PARAMS = """
     events: {key: ticket_id, time: opened_at}
@@ -275,3 +277,14 @@ def test_the_page_shows_slices_by_their_rows_and_figures(at: Project) -> None:
     with own_functions():
         label(at)
     assert "&lt;b&gt;Tickets&lt;/b&gt; of" in html(at.root)
+
+
+def test_what_is_no_function_is_no_slice() -> None:
+    with pytest.raises(LabelingFunctionError, match="slice takes a condition or a labeling function, not int"):
+        slice(5)  # type: ignore[arg-type]
+
+
+def test_a_file_of_functions_is_tried_without_its_slices(at: Project) -> None:
+    with own_functions():
+        found, _, _ = drafts_of(at, "labeling_functions/tickets.py")
+    assert set(found) == {"is_large", "is_small", "says_now"}

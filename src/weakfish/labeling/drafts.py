@@ -18,6 +18,7 @@ from weakfish.errors import LabelingFunctionError, UnknownName, UserError, Weakf
 from weakfish.project.paths import Project
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.loading import FOLDER, check_vote, classes_of, load_functions, module_of
+from weakfish.rules.slices import is_slice
 from weakfish.rules.snorkel_functions import LabelingFunction
 
 AS_TRIED = "__as_tried"
@@ -60,7 +61,9 @@ def drafts_of(project: Project, path: str) -> tuple[dict[str, LabelingFunction],
     file = _inside(project, path)
     where = str(file.relative_to(project.root.resolve()))
     module = _imported(project, file, where)
-    functions = {key: item for key, item in vars(module).items() if isinstance(item, LabelingFunction)}
+    functions = {
+        key: item for key, item in vars(module).items() if isinstance(item, LabelingFunction) and not is_slice(item)
+    }
     return {function.name: function for function in functions.values()} | functions, where, module
 
 

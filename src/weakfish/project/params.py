@@ -471,7 +471,9 @@ def _first_problem(error: ValidationError) -> str:
     if first["type"] == "missing":
         problem = "is missing; add it"
     else:
-        problem = f"cannot be used: {first['msg'].removeprefix('Value error, ')}; got {str(first['input'])[:80]!r}"
+        problem = f"cannot be used: {first['msg'].removeprefix('Value error, ')}"
+        if not isinstance(first["input"], dict):  # of a whole section the message says what is wrong in it
+            problem += f"; got {str(first['input'])[:80]!r}"
     more = len(problems) - 1
     others = f" ({more} more setting{'s are' if more > 1 else ' is'} wrong too)" if more else ""
     return f"{FILE}: {setting or 'the file'} {problem}{others}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 
+from weakfish.errors import LabelingFunctionError
 from weakfish.rules.columnar import ColumnarLabelingFunction, Condition
 from weakfish.rules.snorkel_functions import LabelingFunction
 
@@ -24,8 +25,11 @@ def slice(rows: Condition | LabelingFunction) -> LabelingFunction:
     >>> sells_cards = slice(keywords("sells_cards", 0, "note", ["gift card"], why="Cards cannot be taken back."))
 
     Like labeling functions, slices are defined in ``labeling_functions/``; they vote in no task. A row is in every
-    slice whose condition holds. Limits are set by `validation.slices` in ``params.yaml``.
+    slice whose condition holds. Limits are set by `validation.slices` in ``params.yaml``. Raises
+    `LabelingFunctionError` for anything else.
     """
+    if not callable(rows):
+        raise LabelingFunctionError(f"slice takes a condition or a labeling function, not {type(rows).__name__}.")
     votes = isinstance(rows, LabelingFunction)
     function = copy(rows) if votes else ColumnarLabelingFunction(rows.__name__, rows, 0)
     setattr(function, _MARK, True)
