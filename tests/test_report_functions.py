@@ -473,7 +473,7 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     from weakfish.contracts import votes_file
     from weakfish.labeling.choice import alone, choose
     from weakfish.labeling.dev_gold import DevCounts
-    from weakfish.labeling.label import summary
+    from weakfish.labeling.label_summary import summary
     from weakfish.labeling.slice_counts import SliceCounts
     from weakfish.labeling.tally import VoteTally
 

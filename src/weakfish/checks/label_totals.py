@@ -20,7 +20,7 @@ OF_ROWS = ("rows", "covered", "conflicting", "weighed", "differing")
 
 OF_FUNCTIONS = ("votes", "others", "conflicts", "settled")
 """What is counted of a labeling function: its votes by class; the rows on which the other votes have one majority, by
-its own vote (abstaining last) and that majority; and what `labeling.modeling.summary` says of the other two."""
+its own vote (abstaining last) and that majority; and what `labeling.label_summary.summary` says of the other two."""
 
 SIGNALS = ("at_clamp", "voting", "unexplained", "unstable")
 DIGITS = 6

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
 from importlib.metadata import version
 from itertools import accumulate
-from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +22,20 @@ from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
 from weakfish.contracts.reports import LabelsReport, write_report
 from weakfish.contracts.tables import TIME, UNDATED, partitions, read_partition
-from weakfish.contracts.votes_file import Votes, fingerprint, table_json
+from weakfish.contracts.votes_file import Votes, fingerprint
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import whole_folder
-from weakfish.labeling.choice import Alone, Chosen, Maker, alone, choose
+from weakfish.labeling.choice import Chosen, Maker, alone, choose
 from weakfish.labeling.dev_gold import (
     DevCounts,
     compare,
     decided,
     dev_labels,
-    figures_of,
     snapshot,
 )
 from weakfish.labeling.known_rows import TaskEvidence
 from weakfish.labeling.label_model import Patterns, Probabilities, batches, covered, decide, majority
+from weakfish.labeling.label_summary import WrittenPart, summary
 from weakfish.labeling.learning import Floats
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
 from weakfish.labeling.reading import Read, TaskReader, rests_on
@@ -45,13 +43,11 @@ from weakfish.labeling.row_reader import FOLDS, Bools, Ints, RowReader, joined
 from weakfish.labeling.row_texts import RowHashes
 from weakfish.labeling.slice_counts import SliceCounts, Slices
 from weakfish.labeling.tally import VoteTally
-from weakfish.labeling.vote_pairs import Counts
 from weakfish.project.cache import Cache
-from weakfish.project.params import LabelModelParams, TaskParams
+from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
-from weakfish.rules.columnar import ColumnarLabelingFunction
-from weakfish.rules.loading import load_functions, module_of
-from weakfish.rules.snorkel_functions import LabelingFunction, wrapped
+from weakfish.rules.loading import load_functions
+from weakfish.rules.snorkel_functions import LabelingFunction
 
 MIN_HISTORY = 100
 """Covered rows that a model which is to stand for good must have seen."""
@@ -138,20 +134,6 @@ def schedule(settings: LabelModelParams, covered: Mapping[str, int], task: str) 
     first = next((place for place, rows in enumerate(seen, 1) if rows >= MIN_HISTORY), len(dated))
     fits = [Fit(dated[:first], dated[:first] + names[len(dated) :])]  # undated ones are last
     return fits + [Fit(dated[: place + 1], (dated[place],)) for place in range(first, len(dated))]
-
-
-@dataclass(frozen=True)
-class _Written:
-    """What was written of a partition.
-
-    ``counts`` are ``rows``, ``covered``, and ``mean``: the mean probability of each class over covered rows, None
-    without any; ``labels`` are rows by label; ``slices`` are in their order.
-    """
-
-    counts: dict[str, Any]
-    labels: Counter[str]
-    dev: DevCounts
-    slices: list[SliceCounts]
 
 
 @dataclass(frozen=True)
@@ -330,7 +312,7 @@ class _Task:
         known = self.kept.get(partition)
         return _Part.of(votes_of(self.project, self.task, self.names, partition)) if known is None else known
 
-    def _label(self, folder: Path, partition: str, chosen: Chosen, reader: RowReader | None) -> _Written:
+    def _label(self, folder: Path, partition: str, chosen: Chosen, reader: RowReader | None) -> WrittenPart:
         """Write the labels of a partition batch by batch; the same votes, rows and models give the same bytes."""
         part = self._part(partition)
         self.kept.pop(partition, None)
@@ -379,7 +361,7 @@ class _Task:
             writer.close()
         mean = {name: float(sum_) / rows if rows else None for name, sum_ in zip(classes, total, strict=True)}
         del labels[None]  # rows of which nothing is known
-        return _Written({"rows": events.num_rows, "covered": rows, "mean": mean}, labels, dev, sliced)
+        return WrittenPart({"rows": events.num_rows, "covered": rows, "mean": mean}, labels, dev, sliced)
 
     def _table(
         self,
@@ -446,82 +428,3 @@ def _next(said: Iterator[tuple[int, Floats, Bools]], place: slice, classes: int)
         if start + len(own) >= place.stop:
             break
     return found, known
-
-
-def summary(
-    task: TaskParams,
-    functions: Sequence[LabelingFunction],
-    tallies: Mapping[str, VoteTally],
-    faults: Sequence[int],
-    parts: Mapping[str, _Written],
-    settled: Mapping[str, Alone],
-    chosen: Chosen,
-) -> dict[str, Any]:
-    """The figures of a task.
-
-    ``tallies``, what was written in ``parts``, and what votes ``settled`` alone go by partition; ``faults`` counts
-    failed rows of each function; ``chosen`` is the model of the last partition. Coverage, overlaps and conflicts are
-    shares of all rows, as Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of the rows on which a function
-    votes and the others have one majority, on which it votes as that, None without any; ``settles`` is the share of
-    covered rows of `alone`.
-    By partition, the same are counts of rows; ``others`` is that of `VoteTally`, in the form of `table_json`.
-    ``dev`` is what dev gold says of the labels and of each function (see `DevCounts`), None where no row has any.
-    """
-    whole = VoteTally.total(tallies.values(), len(functions), len(task.classes))
-    names, rows = [function.name for function in functions], max(1, whole.sums.rows)
-    weighed = max(1, sum(part.rows for part in settled.values()))
-    counts = whole.sums.votes.reshape(len(functions), -1).tolist()
-
-    dev = reduce(add, (part.dev for part in parts.values()))
-    on_dev = dev.of_functions() if dev.labels.rows else [None] * len(functions)
-
-    def by_function(columns: Iterable[Any]) -> dict[str, Any]:
-        return dict(zip(names, columns, strict=True))
-
-    return {
-        "classes": task.classes,
-        "class_balance": dict(zip(task.classes, task.label_model.class_balance, strict=True)),
-        "rows": whole.sums.rows,
-        "covered": whole.sums.covered,
-        "method": chosen.method,
-        "why": chosen.why,
-        "signals": chosen.signals.to_json(names, chosen.model.losses, chosen.kinship),
-        "dev": figures_of(dev.labels) if dev.labels.rows else None,
-        "related": chosen.kinship.to_json(names),
-        "functions": [
-            {
-                "name": function.name,
-                "module": module_of(function),
-                "kind": "columnar" if isinstance(function, ColumnarLabelingFunction) else "row",
-                "doc": " ".join((wrapped(function).__doc__ or "").split()),
-                "polarity": [name for name, count in zip(task.classes, counts[number], strict=True) if count],
-                "coverage": sum(counts[number]) / rows,
-                "overlaps": int(whole.overlaps[number]) / rows,
-                "conflicts": int(whole.conflicts[number]) / rows,
-                "agreement": _agreement(whole.others[number]),
-                "settles": sum(int(part.settled[number]) for part in settled.values()) / weighed,
-                "weight": chosen.model.weights[number],
-                "faults": faults[number],
-                "dev": on_dev[number],
-            }
-            for number, function in enumerate(functions)
-        ],
-        "by_partition": [
-            {
-                "partition": name,
-                **parts[name].counts,
-                "votes": by_function(tally.sums.votes.reshape(len(functions), -1).tolist()),
-                "conflicts": by_function(tally.conflicts.tolist()),
-                "others": by_function(map(table_json, tally.others.tolist())),
-                "settled": by_function(settled[name].settled.tolist()),
-                "weighed": settled[name].rows,
-                "differing": settled[name].differing,
-            }
-            for name, tally in tallies.items()
-        ],
-    }
-
-
-def _agreement(others: Counts) -> float | None:
-    voted = others[:-1]
-    return int(voted.trace()) / int(voted.sum()) if voted.any() else None

@@ -1,0 +1,114 @@
+"""What is reported of a task's labels and labeling functions, from what was counted and written by partition."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+from weakfish.contracts.votes_file import table_json
+from weakfish.labeling.choice import Alone, Chosen
+from weakfish.labeling.dev_gold import DevCounts, figures_of
+from weakfish.labeling.slice_counts import SliceCounts
+from weakfish.labeling.tally import VoteTally
+from weakfish.labeling.vote_pairs import Counts
+from weakfish.project.params import TaskParams
+from weakfish.rules.columnar import ColumnarLabelingFunction
+from weakfish.rules.loading import module_of
+from weakfish.rules.snorkel_functions import LabelingFunction, wrapped
+
+
+@dataclass(frozen=True)
+class WrittenPart:
+    """What was written of a partition.
+
+    ``counts`` are ``rows``, ``covered``, and ``mean``: the mean probability of each class over covered rows, None
+    without any; ``labels`` are rows by label; ``slices`` are in their order.
+    """
+
+    counts: dict[str, Any]
+    labels: Counter[str]
+    dev: DevCounts
+    slices: list[SliceCounts]
+
+
+def summary(
+    task: TaskParams,
+    functions: Sequence[LabelingFunction],
+    tallies: Mapping[str, VoteTally],
+    faults: Sequence[int],
+    parts: Mapping[str, WrittenPart],
+    settled: Mapping[str, Alone],
+    chosen: Chosen,
+) -> dict[str, Any]:
+    """The figures of a task.
+
+    ``tallies``, what was written in ``parts``, and what votes ``settled`` alone go by partition; ``faults`` counts
+    failed rows of each function; ``chosen`` is the model of the last partition. Coverage, overlaps and conflicts are
+    shares of all rows, as Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of the rows on which a function
+    votes and the others have one majority, on which it votes as that, None without any; ``settles`` is the share of
+    covered rows of `alone`.
+    By partition, the same are counts of rows; ``others`` is that of `VoteTally`, in the form of `table_json`.
+    ``dev`` is what dev gold says of the labels and of each function (see `DevCounts`), None where no row has any.
+    """
+    whole = VoteTally.total(tallies.values(), len(functions), len(task.classes))
+    names, rows = [function.name for function in functions], max(1, whole.sums.rows)
+    weighed = max(1, sum(part.rows for part in settled.values()))
+    counts = whole.sums.votes.reshape(len(functions), -1).tolist()
+
+    dev = reduce(add, (part.dev for part in parts.values()))
+    on_dev = dev.of_functions() if dev.labels.rows else [None] * len(functions)
+
+    def by_function(columns: Iterable[Any]) -> dict[str, Any]:
+        return dict(zip(names, columns, strict=True))
+
+    return {
+        "classes": task.classes,
+        "class_balance": dict(zip(task.classes, task.label_model.class_balance, strict=True)),
+        "rows": whole.sums.rows,
+        "covered": whole.sums.covered,
+        "method": chosen.method,
+        "why": chosen.why,
+        "signals": chosen.signals.to_json(names, chosen.model.losses, chosen.kinship),
+        "dev": figures_of(dev.labels) if dev.labels.rows else None,
+        "related": chosen.kinship.to_json(names),
+        "functions": [
+            {
+                "name": function.name,
+                "module": module_of(function),
+                "kind": "columnar" if isinstance(function, ColumnarLabelingFunction) else "row",
+                "doc": " ".join((wrapped(function).__doc__ or "").split()),
+                "polarity": [name for name, count in zip(task.classes, counts[number], strict=True) if count],
+                "coverage": sum(counts[number]) / rows,
+                "overlaps": int(whole.overlaps[number]) / rows,
+                "conflicts": int(whole.conflicts[number]) / rows,
+                "agreement": _agreement(whole.others[number]),
+                "settles": sum(int(part.settled[number]) for part in settled.values()) / weighed,
+                "weight": chosen.model.weights[number],
+                "faults": faults[number],
+                "dev": on_dev[number],
+            }
+            for number, function in enumerate(functions)
+        ],
+        "by_partition": [
+            {
+                "partition": name,
+                **parts[name].counts,
+                "votes": by_function(tally.sums.votes.reshape(len(functions), -1).tolist()),
+                "conflicts": by_function(tally.conflicts.tolist()),
+                "others": by_function(map(table_json, tally.others.tolist())),
+                "settled": by_function(settled[name].settled.tolist()),
+                "weighed": settled[name].rows,
+                "differing": settled[name].differing,
+            }
+            for name, tally in tallies.items()
+        ],
+    }
+
+
+def _agreement(others: Counts) -> float | None:
+    voted = others[:-1]
+    return int(voted.trace()) / int(voted.sum()) if voted.any() else None
