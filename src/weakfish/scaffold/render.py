@@ -340,10 +340,12 @@ def _functions(task: str, classes: Sequence[str], rules: Sequence[Example]) -> s
         if rule.told:
             fires, right = rule.told
             return f"Right on {right:,} of {fires:,} rows of dev gold."
-        return "A guess by the name of a class." if rule.named else "A guess, made without gold."
+        if rule.named:
+            return "A guess by the name of a class."
+        return "A guess: dev gold does not tell." if told else "A guess, made without gold."
 
-    tried = [rule.model_copy(update={"why": f"{why(rule)} Try it: weakfish lf try {rule.name}"}) for rule in rules]
     told, every = any(rule.told for rule in rules), all(rule.told for rule in rules)
+    tried = [rule.model_copy(update={"why": f"{why(rule)} Try it: weakfish lf try {rule.name}"}) for rule in rules]
     gold = "is what dev gold supports" if told else "is a guess: nobody looked at gold"
     gold += "" if every or not told else ", or a guess where it says so"
     return module_source(tried, classes, about=FUNCTIONS.format(task=task, gold=gold))
