@@ -21,6 +21,7 @@ from corpus import EVENTS, LABELS
 from weakfish.contracts.tables import partitions, read_partition, read_table, write_partition
 from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
 from weakfish.project.paths import Project
+from weakfish.rules.slices import SLICES
 
 Rows = Callable[[pa.Table], pa.Table]
 """What a defect does to the rows of a partition."""
@@ -69,7 +70,7 @@ def change_votes(project: Project, function: str, votes: Callable[[Votes], Votes
 
 
 def new_month(project: Project, month: str, rows: int, spam: float | None) -> None:
-    """Add a month of events that others were, under new keys, with the votes that they had.
+    """Add a month of events that others were, under new keys, with the votes and slices that they had.
 
     ``spam`` is the share of those that are labelled as spam; None takes them as they come.
     """
@@ -84,7 +85,8 @@ def new_month(project: Project, month: str, rows: int, spam: float | None) -> No
         chosen = np.concatenate([random.choice(np.flatnonzero(side), round(rows * share)) for side, share in sides])
     keys = pa.array([f"{number:032x}" for number in range(len(chosen))])
     new = table.take(pa.array(chosen)).set_column(table.schema.get_field_index(key), table.schema.field(key), keys)
-    for folder in sorted((project.table("votes") / "spam").iterdir()):
+    votes_of = project.table("votes")
+    for folder in sorted([*(votes_of / "spam").iterdir(), *(votes_of / SLICES).iterdir()]):
         votes = read_table(folder)["vote"].to_numpy()[chosen].astype(np.int8)
         write_votes(folder / f"{month}.parquet", votes, fingerprint(pa.chunked_array([keys])), Faults())
     write_partition(project.table(EVENTS), month, new)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from labelled import commit, edit, labelled, repro
+from labelled import FEBRUARY, JANUARY, commit, edit, labelled, repro, write_orders
 from projects import command, contents, git, replace, weakfish, write
 
 from weakfish.contracts.tables import write_partition
@@ -235,13 +235,15 @@ def test_what_the_new_reader_makes_of_old_votes_is_the_readers_doing() -> None:
 
 def test_a_reader_that_is_new_or_has_learned_anew_is_named(tmp_path: Path) -> None:
     root = labelled(tmp_path / "orders")
+    write_orders(root, {**JANUARY, "uncovered": (110, "booking")}, FEBRUARY)  # no function votes, letters tell
+    repro(root)
     params = root / "params.yaml"
     params.write_text(
-        params.read_text().replace("method: snorkel", "method: snorkel, reader: on, reads: [note, amount]")
+        params.read_text().replace("method: snorkel", "method: snorkel, reader: on, reads: [note, order_id]")
     )
     repro(root)
     found = diff(Project(root), "fraud", "HEAD~1")
-    assert found["settings"] == {"reader": ["off", "on"], "reads": [[], ["note", "amount"]]}
+    assert found["settings"] == {"reader": ["off", "on"], "reads": [[], ["note", "order_id"]]}
     appeared = {key: group for group in found["groups"] for key in group["examples"]}["uncovered"]
     assert (appeared["change"], appeared["cause"]) == ("appeared", {"kind": "reader", "functions": []})
     params.write_text(params.read_text().replace("reader: on", "reader: off"))

@@ -499,7 +499,10 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     assert (name(0), name(3)) in [pair.functions for pair in read.signals.copies]
     of_slice = SliceCounts.none(5, CLASSES).to_json([name(n) for n in range(5)], CLASSES)
     shapes = (
-        (TaskLabels, written | {"labelled": 1990, "slices": {}}),  # which the stage adds, once labels are written
+        (
+            TaskLabels,
+            written | {"labelled": 1990, "slices": {}, "known": {}},
+        ),  # which the stage adds, once labels are written
         (SlicePart, {"partition": "2024-01", **of_slice}),
         (SignalsReport, written["signals"]),
         (FunctionReport, written["functions"][0]),

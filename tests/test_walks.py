@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,11 +53,12 @@ def test_payments_are_judged_by_their_gold_and_a_renamed_column_is_named(
     said = walk("init", "mine", "--from", "cards/*.csv", "--label", "fraud=is_fraud", "--entity", "card", "--yes")
     assert "6 files (csv), 7 columns, 2,400 rows" in said
     said = walk("run")
-    assert "The labels of fraud are no better than chance" in said  # three guesses, and one in fifty is a fraud
+    assert re.search(r"the labels of fraud have an F1 of 0\.[5-9]", said)  # one in fifty is a fraud, and dev gold tells
+    assert "no better than chance" not in said
     assert "Nothing to do" not in said
     assert ask("events.pandas()['country'].eq('NA').sum().item()") > 500  # type: ignore[operator]
     tried = walk("lf", "try", "labeling_functions/fraud.py")
-    assert all(word in tried for word in ("lift", "precision", "recall", "amount_is_high", "kind_is_web"))
+    assert all(word in tried for word in ("lift", "precision", "recall", "amount_is_high", "country_is_na"))
     assert walk("online", "get", "card=c0001").count("card_activity") >= 1
 
     walked.payments(tmp_path / "cards", (4,), amount="amount_kzt")
