@@ -70,7 +70,7 @@ def test_a_project_that_nobody_edited_is_as_if_this_version_had_made_it(shop: Pa
     chosen = {name: settings[1]["events"].pop(name) for name in ("wrong_clocks", "on_duplicate")}
     assert chosen == {"wrong_clocks": "quarantine", "on_duplicate": "keep_first"}
     assert (EVENTS.wrong_clocks, EVENTS.on_duplicate) == ("warn", "quarantine")
-    # So are the label model, the reader and known labels; what figures are about follows from dev gold if nothing is set.
+    # So are the label model, the reader and known labels; the class that figures are about follows from dev gold.
     old, new = (each["label_models"]["outcome"] for each in settings)
     assert (old.pop("method", "snorkel"), new.pop("method")) == ("snorkel", "auto")
     assert new.pop("known") == "none"  # no gold is looked at here
