@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from projects import BIN
-from serving import BUYERS, NOW, ORDERS, SHOPS, Site, embedded, feast_serving, plain, quiet, repository, serving, until
+from serving import BUYERS, NOW, ORDERS, SHOPS, Site, feast_serving, on_embedded_server, plain, quiet, serving, until
 
 from weakfish.feast import server
 from weakfish.project.paths import Project
@@ -26,13 +26,8 @@ HONEST = ("NOT_FOUND", "OUTSIDE_MAX_AGE")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A repository on its embedded server."""
-    root = tmp_path_factory.mktemp("serve") / "project"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("WEAKFISH_REDIS", raising=False)
-        patch.delenv("WEAKFISH_SERVE_TOKEN", raising=False)
-        found = repository(root, embedded)
+    with on_embedded_server(tmp_path_factory.mktemp("serve") / "project") as found:
         yield found
-        server.stop(found)
 
 
 @pytest.fixture(scope="module")
