@@ -1,12 +1,17 @@
-"""Tables are folders of Parquet, one file per partition; this is how they are named, read, checked and written."""
+"""Tables are folders of Parquet, one file per partition; this is how they are named, read, checked and written.
+
+A partition is a period of event time, such as a month, or a part of one that has many rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import add
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import mmh3
 import numpy as np
@@ -17,11 +22,16 @@ import pyarrow.parquet as pq
 from weakfish.contracts.record import Rooted
 from weakfish.errors import TableError
 
+T = TypeVar("T")
+
 TIME = pa.timestamp("us", tz="UTC")
 """The type of every time column."""
 
 UNDATED = "undated"
 """The partition of rows whose event time is not known."""
+
+PARTED = "~"
+"""In the name of a part of a period that is too large for one file: ``2002-08~0001``; no period has it in its own."""
 
 NAMES = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 """What partitions are named after, by how much of time each holds."""
@@ -88,15 +98,41 @@ def partition_names(times: pa.Array | pa.ChunkedArray, partition: str) -> pa.Arr
 
 
 def partition_span(name: str, partition: str) -> tuple[datetime, datetime]:
-    """When the partition of this name begins and when the next one does, UTC; it is not `UNDATED`."""
-    start = datetime.strptime(name, NAMES[partition]).replace(tzinfo=UTC)
+    """When the period of the partition of this name begins and when the next does, UTC; it is not `UNDATED`."""
+    start = datetime.strptime(period_of(name), NAMES[partition]).replace(tzinfo=UTC)
     longest = {"day": 1, "month": 31, "year": 366}[partition]
     later = start + timedelta(days=longest)
     return start, datetime.strptime(later.strftime(NAMES[partition]), NAMES[partition]).replace(tzinfo=UTC)
 
 
+def period_of(name: str) -> str:
+    """The period of a partition, of which it holds all rows or a part: ``2002-08`` of ``2002-08~0001``."""
+    return name.partition(PARTED)[0]
+
+
+def is_dated(name: str) -> bool:
+    """Whether the rows of a partition have event times."""
+    return period_of(name) != UNDATED
+
+
+def by_period(of: Mapping[str, T]) -> dict[str, list[T]]:
+    """What goes by partition, in their order, as lists by period."""
+    found: dict[str, list[T]] = {}
+    for name in sorted(of):
+        found.setdefault(period_of(name), []).append(of[name])
+    return found
+
+
+def totals(of: Mapping[str, T]) -> dict[str, T]:
+    """What goes by partition, added up by period."""
+    return {period: reduce(add, parts) for period, parts in by_period(of).items()}
+
+
 def partitions(folder: Path) -> dict[str, Path]:
-    """Partition names and files of a table, by name; raises `TableError` when there are none."""
+    """Partition names and files of a table, by name; raises `TableError` when there are none.
+
+    A period with many rows has several, each a part of it, in the order of time and key: see `period_of`.
+    """
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise TableError(f"Table {folder} holds no partition; run `dvc repro`, which makes it.")

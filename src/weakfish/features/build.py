@@ -21,7 +21,7 @@ from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import FeaturesManifest, write_manifest
 from weakfish.contracts.record import CREATED, EPOCH, EVENT_TIMESTAMP
-from weakfish.contracts.tables import KNOWN_AT, TIME, UNDATED, partition_span, partitions, write_partition
+from weakfish.contracts.tables import KNOWN_AT, TIME, is_dated, partition_span, partitions, period_of, write_partition
 from weakfish.engine import Engine, Fold
 from weakfish.engine.clock import last_plausible
 from weakfish.errors import FeatureError, TableError, WeakfishError
@@ -156,21 +156,31 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
     """Write the known labels of ``task`` and return how many there are.
 
     Columns: the events' key and time, ``known_at`` (event time plus ``features.labeling_delay_hours``; UTC,
-    microseconds), ``p_<class>`` (float64), ``fitted_through`` (the last partition whose votes the model had). Rows are
+    microseconds), ``p_<class>`` (float64), ``fitted_through`` (the last period whose votes the model had). Rows are
     the events on which a function voted, in months before which at least `MIN_HISTORY` such events lie; other
     partitions are empty.
 
-    Dev gold that is evidence counts in models of partitions that begin after it was known, and where it is known as
+    Dev gold that is evidence counts in models of periods that begin after it was known, and where it is known as
     early as the event's own row here, that has its class for certain.
     """
     settings, params = project.task(task), project.params
     delay = pa.scalar(params.features.labeling_delay, pa.duration("us"))
     earlier: VoteTally | None = None
-    through, rows, evidence = "", 0, None if settings.label_model.known == "none" else TaskEvidence(project, task)
+    same: VoteTally | None = None
+    through, period, rows, evidence = (
+        "",
+        "",
+        0,
+        None if settings.label_model.known == "none" else TaskEvidence(project, task),
+    )
     for partition, matrix in label_matrices(project, task):
-        if partition == UNDATED:
+        if not is_dated(partition):
             continue
-        earlier = earlier or VoteTally.none(len(matrix.names), len(settings.classes))
+        if earlier is None or same is None:
+            earlier = same = VoteTally.none(len(matrix.names), len(settings.classes))
+        if period_of(partition) != period:  # models never see other parts of the same period
+            through, period = period, period_of(partition)
+            earlier, same = earlier + same, VoteTally.none(len(matrix.names), len(settings.classes))
         voted = covered(matrix.votes) & matrix.times.is_valid().to_numpy()
         if earlier.sums.covered < MIN_HISTORY:
             voted[:] = False
@@ -190,10 +200,10 @@ def write_known_labels(project: Project, task: str, folder: Path) -> int:
         columns |= {f"p_{name}": pa.array(posterior[:, number]) for number, name in enumerate(settings.classes)}
         columns["fitted_through"] = pa.array([through] * len(posterior), pa.string())
         write_partition(folder, partition, pa.table(columns))
-        earlier += VoteTally.of(matrix.votes, len(settings.classes))
+        same += VoteTally.of(matrix.votes, len(settings.classes))
         if evidence:
             evidence.read(partition, matrix.keys, matrix.times, matrix.votes)
-        through, rows = partition, rows + len(posterior)
+        rows += len(posterior)
     return rows
 
 
@@ -221,7 +231,7 @@ def build_features(project: Project) -> None:
         params, engine = project.params, compute.connect()
         for task in params.tasks:
             write_known_labels(project, task, known / task)
-        dated = [file for name, file in partitions(project.table("events")).items() if name != UNDATED]
+        dated = [file for name, file in partitions(project.table("events")).items() if is_dated(name)]
         if not dated:
             raise TableError("No event in data/events has a time, so there is no past to make features of.")
         events, time = engine.read(dated), params.events.time

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from weakfish.contracts.figures import percent
 from weakfish.contracts.manifests import LabelsManifest
+from weakfish.contracts.tables import period_of
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.errors import TableError
 from weakfish.labeling import dawid_skene, hyper, naive_bayes
@@ -329,6 +330,9 @@ class Alone:
     settled: Counts
     differing: int
 
+    def __add__(self, other: Alone) -> Alone:
+        return Alone(self.rows + other.rows, self.settled + other.settled, self.differing + other.differing)
+
 
 def alone(chosen: Chosen, patterns: Patterns) -> Alone:
     """Weigh the votes of each pattern by the model that makes the labels, log-odds or one vote each.
@@ -367,7 +371,7 @@ def _settles(added: Floats, prior: Floats) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Maker:
-    """A fitted model and the method that make the labels of some partitions.
+    """A fitted model and the method that make the labels of some periods.
 
     Attributes
     ----------
@@ -377,7 +381,7 @@ class Maker:
     method : str
         ``snorkel``, ``hyper``, ``naive-bayes``, ``dawid-skene`` or ``majority``.
     partitions : list of str
-        Those that it labels.
+        The periods that it labels.
     seed : int
         Decides ties.
     reader : dict
@@ -454,6 +458,6 @@ def makers_of(manifest: LabelsManifest) -> list[Maker]:
 def maker_of(manifest: LabelsManifest, partition: str) -> Maker:
     """What labelled a partition; raises `TableError` where the manifest has no model for it."""
     for maker in makers_of(manifest):
-        if partition in maker.partitions:
+        if period_of(partition) in maker.partitions:
             return maker
     raise TableError(f"The manifest of the labels has no model for partition {partition}; run `dvc repro label`.")

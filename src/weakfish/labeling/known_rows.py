@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from weakfish.contracts.gold import UNKNOWN
-from weakfish.contracts.tables import UNDATED, partition_span
+from weakfish.contracts.tables import is_dated, partition_span
 from weakfish.contracts.votes_file import Votes
 from weakfish.labeling.dev_gold import FOREVER, known_labels, microseconds
 from weakfish.labeling.known import KnownVotes
@@ -60,7 +60,7 @@ class TaskEvidence:
 
     def end(self, seen: Sequence[str]) -> int:
         """When a fit on these partitions is made: after the last of them, or after all times where it sees all."""
-        if self.settings.label_model.refit == "always" or seen[-1] == UNDATED:
+        if self.settings.label_model.refit == "always" or not is_dated(seen[-1]):
             return FOREVER
         return microseconds(partition_span(seen[-1], self.project.params.events.partition)[1])
 

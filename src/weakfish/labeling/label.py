@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
 from weakfish.contracts.reports import LabelsReport, write_report
-from weakfish.contracts.tables import TIME, UNDATED, partitions, read_partition
+from weakfish.contracts.tables import TIME, UNDATED, by_period, partitions, period_of, read_partition
 from weakfish.contracts.votes_file import Votes, fingerprint
 from weakfish.errors import LabelingFunctionError, ParamsError
 from weakfish.files import whole_folder
@@ -99,26 +99,35 @@ def label(project: Project) -> list[str]:
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit: the partitions whose votes it sees, and the partitions that it labels."""
+    """One fit: the partitions whose votes it sees, and the partitions that it labels; all parts of their periods."""
 
     sees: tuple[str, ...]
     labels: tuple[str, ...]
+
+    @property
+    def through(self) -> str:
+        """The last period that it sees."""
+        return period_of(self.sees[-1])
 
 
 def schedule(settings: LabelModelParams, covered: Mapping[str, int], task: str) -> list[Fit]:
     """The fits of a task; ``covered`` has the covered rows of each partition, in the order of their names.
 
-    ``always``: one fit on all partitions. ``monthly``: each partition has the fit on all up to and including it, and
-    those before `MIN_HISTORY` covered rows share the first fit that has them. ``never``: one fit on the partitions up
-    to ``fitted_through``. Undated rows are seen only by ``always``; else the first fit labels them.
+    ``always``: one fit on all periods. ``monthly``: each period has the fit on all up to and including it, and those
+    before `MIN_HISTORY` covered rows share the first fit that has them. ``never``: one fit on the periods up to
+    ``fitted_through``. Undated rows are seen only by ``always``; else the first fit labels them.
 
     Raises
     ------
     ParamsError
-        When ``fitted_through`` names no partition.
+        When ``fitted_through`` names no period of the events.
     """
-    names = tuple(covered)
-    dated = tuple(name for name in names if name != UNDATED)
+    parts = by_period({name: name for name in covered})
+    dated = [period for period in parts if period != UNDATED]
+
+    def of(periods: Iterable[str]) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(parts[period] for period in periods))
+
     if settings.refit == "never":
         last = settings.fitted_through or ""
         if last not in dated:
@@ -127,13 +136,13 @@ def schedule(settings: LabelModelParams, covered: Mapping[str, int], task: str) 
                 f"({', '.join(dated[:3])}{', ...' if len(dated) > 3 else ''}); name the last one that the model may "
                 "see."
             )
-        return [Fit(dated[: dated.index(last) + 1], names)]
+        return [Fit(of(dated[: dated.index(last) + 1]), of(parts))]
     if settings.refit == "always" or not dated:
-        return [Fit(names, names)]
-    seen = list(accumulate(covered[name] for name in dated))
+        return [Fit(of(parts), of(parts))]
+    seen = list(accumulate(sum(covered[name] for name in parts[period]) for period in dated))
     first = next((place for place, rows in enumerate(seen, 1) if rows >= MIN_HISTORY), len(dated))
-    fits = [Fit(dated[:first], dated[:first] + names[len(dated) :])]  # undated ones are last
-    return fits + [Fit(dated[: place + 1], (dated[place],)) for place in range(first, len(dated))]
+    fits = [Fit(of(dated[:first]), of([*dated[:first], *(parts.keys() - set(dated))]))]
+    return fits + [Fit(of(dated[: place + 1]), of([dated[place]])) for place in range(first, len(dated))]
 
 
 @dataclass(frozen=True)
@@ -225,7 +234,7 @@ class _Task:
                 (folder / self._file(fit)).write_bytes(read.content)
 
     def _file(self, fit: Fit) -> str:
-        return f"{self.task}.reader.{fit.sees[-1]}.npz"
+        return f"{self.task}.reader.{fit.through}.npz"
 
     def _why(self) -> list[str]:
         """Why labels are those of the last fit's method, and of its reader."""
@@ -236,7 +245,7 @@ class _Task:
         """What made the labels; the parameters of a model stand in the order of its ``functions``."""
         seed, last = self.settings.label_model.seed, self.chosen[-1]
         makers = [
-            Maker.of(chosen, self.names, list(fit.labels), seed)
+            Maker.of(chosen, self.names, list(by_period(dict.fromkeys(fit.labels))), seed)
             for fit, chosen in zip(self.fits, self.chosen, strict=True)
         ]
         model = self.settings.label_model
@@ -285,7 +294,7 @@ class _Task:
             tally = sum((self.tallies[name] for name in fit.sees[seen:]), tally)
             seen = len(fit.sees)
             try:
-                through, names = fit.sees[-1], self.names
+                through, names = fit.through, self.names
                 known = self.known.of_fit(fit.sees) if self.known else None
                 yield choose(tally.sums, tally.patterns, self.settings, None, through, self.fitted, names, known)
             except LabelingFunctionError as error:

@@ -9,6 +9,7 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+from weakfish.contracts.tables import totals
 from weakfish.contracts.votes_file import table_json
 from weakfish.labeling.choice import Alone, Chosen
 from weakfish.labeling.dev_gold import DevCounts, figures_of
@@ -23,7 +24,7 @@ from weakfish.rules.snorkel_functions import LabelingFunction, wrapped
 
 @dataclass(frozen=True)
 class WrittenPart:
-    """What was written of a partition.
+    """What was written of a partition, or of all parts of a period.
 
     ``counts`` are ``rows``, ``covered``, and ``mean``: the mean probability of each class over covered rows, None
     without any; ``labels`` are rows by label; ``slices`` are in their order.
@@ -33,6 +34,19 @@ class WrittenPart:
     labels: Counter[str]
     dev: DevCounts
     slices: list[SliceCounts]
+
+    def __add__(self, other: WrittenPart) -> WrittenPart:
+        """What was written of both."""
+        both = [self.counts, other.counts]
+        counts: dict[str, Any] = {name: sum(of[name] for of in both) for name in ("rows", "covered")}
+        counts["mean"] = {
+            name: sum(of["covered"] * (of["mean"][name] or 0.0) for of in both) / counts["covered"]
+            if counts["covered"]
+            else None
+            for name in self.counts["mean"]
+        }
+        slices = [one + more for one, more in zip(self.slices, other.slices, strict=True)]
+        return WrittenPart(counts, self.labels + other.labels, self.dev + other.dev, slices)
 
 
 def summary(
@@ -51,9 +65,11 @@ def summary(
     shares of all rows, as Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of the rows on which a function
     votes and the others have one majority, on which it votes as that, None without any; ``settles`` is the share of
     covered rows of `alone`.
-    By partition, the same are counts of rows; ``others`` is that of `VoteTally`, in the form of `table_json`.
+    ``by_partition``, which goes by period, has the same as counts of rows; ``others`` is that of `VoteTally`, in the
+    form of `table_json`.
     ``dev`` is what dev gold says of the labels and of each function (see `DevCounts`), None where no row has any.
     """
+    tallies, parts, settled = totals(tallies), totals(parts), totals(settled)
     whole = VoteTally.total(tallies.values(), len(functions), len(task.classes))
     names, rows = [function.name for function in functions], max(1, whole.sums.rows)
     weighed = max(1, sum(part.rows for part in settled.values()))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakfish.contracts.gold import Confusion, Ints
-from weakfish.contracts.tables import partitions
+from weakfish.contracts.tables import partitions, totals
 from weakfish.labeling.dev_gold import decided, figures_of
 from weakfish.labeling.label_model import Patterns, Probabilities
 from weakfish.labeling.matrix import votes_of
@@ -59,7 +59,7 @@ class Slices:
         """
         found = {}
         for place, (name, function) in enumerate(self._functions.items()):
-            own = {partition: of[place] for partition, of in parts.items()}
+            own = totals({partition: of[place] for partition, of in parts.items()})
             whole = reduce(add, own.values())
             found[name] = {
                 "module": module_of(function),
