@@ -18,7 +18,9 @@ from snorkel.labeling.model import LabelModel, MajorityLabelVoter
 
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import LabelingFunctionError
+from weakfish.labeling import choice as choice_module
 from weakfish.labeling import label_model as patterns_module
+from weakfish.labeling import tally as tally_module
 from weakfish.labeling.choice import alone, learn
 from weakfish.labeling.label_model import BATCH, FittedModel, Patterns, Sums, decide, draws, fit, indicators, majority
 from weakfish.labeling.tally import VoteTally
@@ -250,8 +252,11 @@ def test_draws_never_change_with_the_process_or_the_type_of_the_key() -> None:
     assert draws(pa.array(["a"]), 2).tolist() != drawn[:1]
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_votes_are_counted_against_the_majority_of_the_others(classes: int) -> None:
+@pytest.mark.parametrize(("classes", "room"), [(2, tally_module.ROOM), (3, tally_module.ROOM), (3, 200)])
+def test_votes_are_counted_against_the_majority_of_the_others(
+    classes: int, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tally_module, "ROOM", room)
     votes = votes_of(300, 5, classes)
     expected = np.zeros((5, classes + 1, classes), np.int64)
     for row in votes:
@@ -265,7 +270,11 @@ def test_votes_are_counted_against_the_majority_of_the_others(classes: int) -> N
 
 
 @pytest.mark.parametrize("balance", [[0.5, 0.5], [0.97, 0.03], [0.2, 0.3, 0.5]])
-def test_a_vote_settles_a_class_alone_if_no_votes_of_the_others_could_change_it(balance: list[float]) -> None:
+@pytest.mark.parametrize("room", [choice_module.ROOM, 100])
+def test_a_vote_settles_a_class_alone_if_no_votes_of_the_others_could_change_it(
+    balance: list[float], room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice_module, "ROOM", room)
     votes = votes_of(400, 4, len(balance), coverage=0.4)
     chosen = learn(votes, task(balance))
     logs = np.log(chosen.model.mu).astype(float).reshape(4, len(balance), len(balance))

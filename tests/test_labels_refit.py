@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,9 +19,12 @@ from weakfish.contracts.tables import TIME, read_table, write_partition
 from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
 from weakfish.errors import ParamsError, TableError
 from weakfish.files import write_json
+from weakfish.labeling import label as label_stage
 from weakfish.labeling.label import label
 from weakfish.labeling.label_model import FittedModel, Sums, fit
+from weakfish.labeling.label_summary import VoteCounts
 from weakfish.labeling.matrix import read_label_matrix
+from weakfish.labeling.tally import VoteTally
 from weakfish.project.paths import Project
 
 FUNCTIONS = ("buys_gift_cards", "is_large", "is_small", "is_a_book")
@@ -146,6 +150,26 @@ def test_settings_that_cannot_be_are_said_so_and_old_labels_stay(settings: str, 
     with pytest.raises(ParamsError, match=says):
         label(Project(root))
     assert contents(root / "data/labels/fraud") == before
+
+
+@pytest.mark.parametrize("refit", ["always", "monthly"])
+def test_the_votes_of_partitions_are_added_up_and_let_go(
+    refit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    months = [f"{year}-{month:02}" for year in (2023, 2024) for month in range(1, 13)]
+    root = project(tmp_path / "orders", f"refit: {refit}, method: majority", *months)
+    held: list[int] = []
+
+    class Counts(VoteCounts):
+        @staticmethod
+        def of(tally: VoteTally) -> VoteCounts:
+            held.append(sum(type(each) is VoteTally for each in gc.get_objects()))
+            return VoteCounts.of(tally)
+
+    monkeypatch.setattr(label_stage, "VoteCounts", Counts)
+    labels(root)
+    assert len(held) == len(months)
+    assert max(held) < 10  # the sum, and those of partitions that are being read
 
 
 def test_uncovered_rows_have_no_label_and_count_for_no_class(tmp_path: Path) -> None:

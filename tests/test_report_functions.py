@@ -473,7 +473,7 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     from weakfish.contracts import votes_file
     from weakfish.labeling.choice import alone, choose
     from weakfish.labeling.dev_gold import DevCounts
-    from weakfish.labeling.label_summary import summary
+    from weakfish.labeling.label_summary import VoteCounts, summary
     from weakfish.labeling.slice_counts import SliceCounts
     from weakfish.labeling.tally import VoteTally
 
@@ -488,10 +488,10 @@ def test_all_that_the_label_and_vote_stages_write_is_read() -> None:
     functions = [LabelingFunction(name(n), lambda row: -1) for n in range(5)]
     counts = {"rows": 2000, "covered": 1990, "mean": {"good": 0.5, "bad": 0.5}}
     dev = DevCounts.of(truth[:, 0], votes[:, 0].astype(np.int64), votes, CLASSES)
-    parts: Any = {"2024-01": SimpleNamespace(counts=counts, dev=dev)}
     chosen = choose(tally.sums, tally.patterns, task)
-    settled = {"2024-01": alone(chosen, tally.patterns)}
-    found = summary(task, functions, {"2024-01": tally}, [0, 0, 2, 0, 0], parts, settled, chosen)
+    settled = alone(chosen, tally.patterns)
+    parts: Any = {"2024-01": SimpleNamespace(counts=counts, dev=dev, settled=settled)}
+    found = summary(task, functions, tally, {"2024-01": VoteCounts.of(tally)}, [0, 0, 2, 0, 0], parts, chosen)
     written = json.loads(json.dumps(found))
     read = parse(TaskLabels, written, "a test")
     assert [function.faults.count for function in read.functions] == [0, 0, 2, 0, 0]

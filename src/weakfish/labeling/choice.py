@@ -305,8 +305,8 @@ def _too_few(number: int, what: str) -> str:
     )
 
 
-BLOCK = 1 << 12
-"""Patterns that are weighed at once, so that memory stays small with many functions."""
+ROOM = 1 << 22
+"""Numbers, one per vote and class, that are weighed at once, so that memory stays small with many functions."""
 
 CLOSE = 1e-9
 """Part of a weight by which two sums of the same weights may differ."""
@@ -346,26 +346,27 @@ def alone(chosen: Chosen, patterns: Patterns) -> Alone:
         logs, prior = chosen.model.logs, np.log(chosen.model.class_balance)
     else:
         logs, prior = np.tile(np.eye(classes), (votes.shape[1], 1, 1)), np.zeros(classes)
-    settled = np.zeros(votes.shape[1], np.int64)
-    for start in range(0, len(votes), BLOCK):
-        block = votes[start : start + BLOCK]
-        added = logs[np.arange(block.shape[1]), np.maximum(block, 0)]
-        added[block < 0] = 0
-        settled += counts[start : start + BLOCK] @ _settles(added, prior)
+    settled, step = np.zeros(votes.shape[1], np.int64), max(1, ROOM // logs[..., 0].size)
+    for start in range(0, len(votes), step):
+        of, functions = np.nonzero(votes[start : start + step] >= 0)
+        added = logs[functions, votes[start + of, functions]]
+        wins = _settles(added, of, prior)
+        np.add.at(settled, functions[wins], counts[start + of[wins]])
     won = winners(chosen.model.posterior(votes)) & winners(majority(votes, len(prior)))
     return Alone(int(counts.sum()), settled, int(counts[~won.any(axis=1)].sum()))
 
 
-def _settles(added: Floats, prior: Floats) -> npt.NDArray[np.bool_]:
-    """Whether each vote outweighs all else for one class, against every other class; (patterns, functions).
+def _settles(added: Floats, patterns: Counts, prior: Floats) -> npt.NDArray[np.bool_]:
+    """Whether each vote outweighs all else in its pattern for one class, against every other class; (votes,).
 
-    ``added`` is what each vote of each pattern adds to each class, (patterns, functions, classes).
+    ``added`` is what each vote adds to each class, (votes, classes); ``patterns`` are those of votes, in order.
     """
-    found = np.zeros(added.shape[:2], np.bool_)
+    found, first = np.zeros(len(added), np.bool_), np.diff(patterns, prepend=-1) > 0
+    starts, pattern = np.flatnonzero(first), np.cumsum(first) - 1
     for label in range(len(prior)):
-        ahead = added[:, :, [label]] - np.delete(added, label, axis=2)
-        all_of_it = np.abs(ahead).sum(axis=1) + np.abs(prior[label] - np.delete(prior, label))
-        found |= (2 * ahead > all_of_it[:, None, :] * (1 + CLOSE)).all(axis=2)
+        ahead = added[:, [label]] - np.delete(added, label, axis=1)
+        all_of_it = np.add.reduceat(np.abs(ahead), starts) + np.abs(prior[label] - np.delete(prior, label))
+        found |= (2 * ahead > all_of_it[pattern] * (1 + CLOSE)).all(axis=1)
     return found
 
 

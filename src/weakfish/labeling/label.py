@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import accumulate, chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from weakfish.labeling.dev_gold import (
 )
 from weakfish.labeling.known_rows import TaskEvidence
 from weakfish.labeling.label_model import Patterns, Probabilities, batches, covered, decide, majority
-from weakfish.labeling.label_summary import WrittenPart, summary
+from weakfish.labeling.label_summary import VoteCounts, WrittenPart, summary
 from weakfish.labeling.learning import Floats
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
 from weakfish.labeling.reading import Read, TaskReader, rests_on
@@ -110,24 +110,18 @@ class Fit:
         return period_of(self.sees[-1])
 
 
-def schedule(settings: LabelModelParams, covered: Mapping[str, int], task: str) -> list[Fit]:
-    """The fits of a task; ``covered`` has the covered rows of each partition, in the order of their names.
+def candidates(settings: LabelModelParams, periods: Sequence[str], task: str) -> Sequence[str]:
+    """The periods, of those of the events in their order, after which a fit may be made.
 
-    ``always``: one fit on all periods. ``monthly``: each period has the fit on all up to and including it, and those
-    before `MIN_HISTORY` covered rows share the first fit that has them. ``never``: one fit on the periods up to
-    ``fitted_through``. Undated rows are seen only by ``always``; else the first fit labels them.
+    ``always``: the last, so that one fit sees all. ``monthly``: each, from the first on by which there are
+    `MIN_HISTORY` covered rows. ``never``: ``fitted_through``. Undated rows are seen only by ``always``.
 
     Raises
     ------
     ParamsError
         When ``fitted_through`` names no period of the events.
     """
-    parts = by_period({name: name for name in covered})
-    dated = [period for period in parts if period != UNDATED]
-
-    def of(periods: Iterable[str]) -> tuple[str, ...]:
-        return tuple(chain.from_iterable(parts[period] for period in periods))
-
+    dated = [period for period in periods if period != UNDATED]
     if settings.refit == "never":
         last = settings.fitted_through or ""
         if last not in dated:
@@ -136,13 +130,23 @@ def schedule(settings: LabelModelParams, covered: Mapping[str, int], task: str) 
                 f"({', '.join(dated[:3])}{', ...' if len(dated) > 3 else ''}); name the last one that the model may "
                 "see."
             )
-        return [Fit(of(dated[: dated.index(last) + 1]), of(parts))]
-    if settings.refit == "always" or not dated:
-        return [Fit(of(parts), of(parts))]
-    seen = list(accumulate(sum(covered[name] for name in parts[period]) for period in dated))
-    first = next((place for place, rows in enumerate(seen, 1) if rows >= MIN_HISTORY), len(dated))
-    fits = [Fit(of(dated[:first]), of([*dated[:first], *(parts.keys() - set(dated))]))]
-    return fits + [Fit(of(dated[: place + 1]), of([dated[place]])) for place in range(first, len(dated))]
+        return [last]
+    return periods[-1:] if settings.refit == "always" or not dated else dated
+
+
+def schedule(parts: Mapping[str, Sequence[str]], ends: Sequence[str]) -> list[Fit]:
+    """The fits that were made after the periods ``ends``; ``parts`` are the partitions of all periods.
+
+    Each labels the period after which it was made; the first also those that no other does.
+    """
+
+    def of(periods: Iterable[str]) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(parts[period] for period in periods))
+
+    order = list(parts)
+    seen = [of(order[: order.index(end) + 1]) for end in ends]
+    rest = of(period for period in order if period not in ends[1:])
+    return [Fit(sees, of([end]) if place else rest) for place, (sees, end) in enumerate(zip(seen, ends, strict=True))]
 
 
 @dataclass(frozen=True)
@@ -189,15 +193,12 @@ class _Task:
         if self.settings.label_model.known != "none":
             self.known = TaskEvidence(project, task)
         self.labelled: Counter[str] = Counter()
-        names = list(partitions(project.table("events")))
-        found = list(pool.map(self._tally, names))
-        self.tallies = dict(zip(names, (tally for tally, _ in found), strict=True))
-        self.faults = [sum(column) for column in zip(*(faults for _, faults in found), strict=True)]
-        # A fit keeps one processor busy; meanwhile the events are read beside which the votes will stand.
-        self.events = {name: pool.submit(self._events, name, part.checked) for name, part in self.kept.items()}
-        covered = {name: tally.sums.covered for name, tally in self.tallies.items()}
-        self.fits = schedule(self.settings.label_model, covered, task)
-        self.chosen = list(self._choices())
+        self.tally, self.faults = VoteTally.none(len(self.names), len(self.settings.classes)), [0] * len(self.names)
+        self.counted: dict[str, VoteCounts] = {}
+        self.events: dict[str, Future[pa.Table]] = {}
+        self.partitions = tuple(partitions(project.table("events")))
+        fitted = dict(self._fitted())
+        self.fits, self.chosen = schedule(self._periods, list(fitted)), list(fitted.values())
         self.read = list(self._readers())
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -210,10 +211,8 @@ class _Task:
         }
         last = self.chosen[-1]
         judged = self.pool.submit(lambda: last.signals)
-        settled = self.pool.map(lambda tally: alone(last, tally.patterns), self.tallies.values())
-        written = self.pool.map(lambda name: self._label(folder, name, *by_name[name]), self.tallies)
-        parts = dict(zip(self.tallies, written, strict=True))
-        by_one = dict(zip(self.tallies, settled, strict=True))
+        written = self.pool.map(lambda name: self._label(folder, name, *by_name[name]), self.partitions)
+        parts = dict(zip(self.partitions, written, strict=True))
         for part in parts.values():
             self.labelled.update(part.labels)
         judged.result()
@@ -221,7 +220,9 @@ class _Task:
         if self.reading:
             self.reading.drop_unused()
         why = self._why()
-        found = summary(self.settings, self.functions, self.tallies, self.faults, parts, by_one, replace(last, why=why))
+        found = summary(
+            self.settings, self.functions, self.tally, self.counted, self.faults, parts, replace(last, why=why)
+        )
         if self.slices.names:
             sliced = {name: part.slices for name, part in parts.items()}
             found["slices"] = self.slices.summary(sliced, self.names, self.settings.classes)
@@ -287,18 +288,52 @@ class _Task:
         check(fingerprint(rows[self.contract.key]))
         return rows
 
-    def _choices(self) -> Iterator[Chosen]:
-        """What each fit comes to; fits see ever more partitions, in the order of their names."""
-        tally, seen = VoteTally.none(len(self.names), len(self.settings.classes)), 0
-        for fit in self.fits:
-            tally = sum((self.tallies[name] for name in fit.sees[seen:]), tally)
-            seen = len(fit.sees)
-            try:
-                through, names = fit.through, self.names
-                known = self.known.of_fit(fit.sees) if self.known else None
-                yield choose(tally.sums, tally.patterns, self.settings, None, through, self.fitted, names, known)
-            except LabelingFunctionError as error:
-                raise LabelingFunctionError(f"Task {self.task}: {error}") from error
+    @property
+    def _periods(self) -> dict[str, list[str]]:
+        return by_period({name: name for name in self.partitions})
+
+    def _fitted(self) -> Iterator[tuple[str, Chosen]]:
+        """What each fit comes to, by the last period that it sees.
+
+        Partitions are added up in the order of their names: a fit sees all so far. What was counted of one is let go.
+        """
+        settings, tallies = self.settings.label_model, self._tallies()
+        wanted = candidates(settings, list(self._periods), self.task)
+        enough = MIN_HISTORY if settings.refit == "monthly" else 0
+        for period, parts in self._periods.items():
+            for name in parts:
+                self._add(name, *next(tallies))
+            if period in wanted and (self.tally.sums.covered >= enough or period == wanted[-1]):
+                yield period, self._choose(period)
+
+    def _add(self, partition: str, tally: VoteTally, faults: Sequence[int]) -> None:
+        """Count a partition."""
+        period, counted = period_of(partition), VoteCounts.of(tally)
+        self.tally += tally
+        self.counted[period] = self.counted[period] + counted if period in self.counted else counted
+        self.faults = [one + more for one, more in zip(self.faults, faults, strict=True)]
+        if partition in self.kept:
+            # A fit keeps one processor busy; meanwhile the events are read beside which the votes will stand.
+            self.events[partition] = self.pool.submit(self._events, partition, self.kept[partition].checked)
+
+    def _tallies(self) -> Iterator[tuple[VoteTally, list[int]]]:
+        """Tally and faults of each partition; no more than `WORKERS` are made before they are asked for."""
+        waiting, running = iter(self.partitions), deque[Future[tuple[VoteTally, list[int]]]]()
+        while True:
+            running += [self.pool.submit(self._tally, name) for name in islice(waiting, WORKERS - len(running))]
+            if not running:
+                return
+            yield running.popleft().result()
+
+    def _choose(self, through: str) -> Chosen:
+        """What a fit on the partitions that were counted comes to; ``through`` is the last period."""
+        try:
+            sums, patterns = self.tally.sums, self.tally.patterns
+            sees = [name for name in self.partitions if period_of(name) <= through]
+            known = self.known.of_fit(sees) if self.known else None
+            return choose(sums, patterns, self.settings, None, through, self.fitted, self.names, known)
+        except LabelingFunctionError as error:
+            raise LabelingFunctionError(f"Task {self.task}: {error}") from error
 
     def _readers(self) -> Iterator[Read | None]:
         """What each fit makes of reading; None without a reader."""
@@ -328,7 +363,7 @@ class _Task:
         events = (
             self.events.pop(partition).result() if partition in self.events else self._events(partition, part.checked)
         )
-        nothing = (slice(0, 0), VoteTally.none(len(self.names), len(self.settings.classes)).patterns)
+        nothing = (slice(0, 0), Patterns.none(len(self.names)))
         classes, labels = self.settings.classes, Counter[str]()
         gold = dev_labels(self.project, self.task, partition, events[self.contract.key])
         dev = DevCounts.of(gold[:0], gold[:0], nothing[1].votes, classes)
@@ -370,7 +405,8 @@ class _Task:
             writer.close()
         mean = {name: float(sum_) / rows if rows else None for name, sum_ in zip(classes, total, strict=True)}
         del labels[None]  # rows of which nothing is known
-        return WrittenPart({"rows": events.num_rows, "covered": rows, "mean": mean}, labels, dev, sliced)
+        by_one = alone(self.chosen[-1], sum((patterns for _, patterns in part.batches), nothing[1]))
+        return WrittenPart({"rows": events.num_rows, "covered": rows, "mean": mean}, labels, dev, sliced, by_one)
 
     def _table(
         self,

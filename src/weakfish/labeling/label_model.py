@@ -108,6 +108,11 @@ class Patterns:
     inverse: npt.NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @staticmethod
+    def none(functions: int) -> Patterns:
+        """Those of no row."""
+        return Patterns(np.empty((0, functions), np.int8), np.zeros(0, np.int64))
+
+    @staticmethod
     def of(votes: Votes) -> Patterns:
         """The distinct patterns of a batch by their first rows; all rows as they are where patterns do not collapse."""
         if not len(votes) or not _collapses(votes):

@@ -27,13 +27,14 @@ class WrittenPart:
     """What was written of a partition, or of all parts of a period.
 
     ``counts`` are ``rows``, ``covered``, and ``mean``: the mean probability of each class over covered rows, None
-    without any; ``labels`` are rows by label; ``slices`` are in their order.
+    without any; ``labels`` are rows by label; ``slices`` are in their order; ``settled`` is what votes settle alone.
     """
 
     counts: dict[str, Any]
     labels: Counter[str]
     dev: DevCounts
     slices: list[SliceCounts]
+    settled: Alone
 
     def __add__(self, other: WrittenPart) -> WrittenPart:
         """What was written of both."""
@@ -46,33 +47,57 @@ class WrittenPart:
             for name in self.counts["mean"]
         }
         slices = [one + more for one, more in zip(self.slices, other.slices, strict=True)]
-        return WrittenPart(counts, self.labels + other.labels, self.dev + other.dev, slices)
+        settled = self.settled + other.settled
+        return WrittenPart(counts, self.labels + other.labels, self.dev + other.dev, slices, settled)
+
+
+@dataclass(frozen=True)
+class VoteCounts:
+    """What is reported of the votes on a period: the part of its `VoteTally` that is small.
+
+    Attributes
+    ----------
+    votes : numpy.ndarray, int64, (functions, classes)
+    conflicts, others
+        As of `VoteTally`.
+    """
+
+    votes: Counts
+    conflicts: Counts
+    others: Counts
+
+    @staticmethod
+    def of(tally: VoteTally) -> VoteCounts:
+        """Those of a tally."""
+        return VoteCounts(tally.sums.votes.reshape(len(tally.conflicts), -1), tally.conflicts, tally.others)
+
+    def __add__(self, other: VoteCounts) -> VoteCounts:
+        return VoteCounts(self.votes + other.votes, self.conflicts + other.conflicts, self.others + other.others)
 
 
 def summary(
     task: TaskParams,
     functions: Sequence[LabelingFunction],
-    tallies: Mapping[str, VoteTally],
+    whole: VoteTally,
+    counted: Mapping[str, VoteCounts],
     faults: Sequence[int],
     parts: Mapping[str, WrittenPart],
-    settled: Mapping[str, Alone],
     chosen: Chosen,
 ) -> dict[str, Any]:
     """The figures of a task.
 
-    ``tallies``, what was written in ``parts``, and what votes ``settled`` alone go by partition; ``faults`` counts
-    failed rows of each function; ``chosen`` is the model of the last partition. Coverage, overlaps and conflicts are
-    shares of all rows, as Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of the rows on which a function
-    votes and the others have one majority, on which it votes as that, None without any; ``settles`` is the share of
-    covered rows of `alone`.
+    ``whole`` is the tally of all rows; what was ``counted`` goes by period, what was written in ``parts`` by
+    partition; ``faults`` counts failed rows of each function; ``chosen`` is the model of the last partition. Coverage,
+    overlaps and conflicts are shares of all rows, as Snorkel's ``LFAnalysis`` has them; ``agreement`` is the share of
+    the rows on which a function votes and the others have one majority, on which it votes as that, None without any;
+    ``settles`` is the share of covered rows of `alone`.
     ``by_partition``, which goes by period, has the same as counts of rows; ``others`` is that of `VoteTally`, in the
     form of `table_json`.
     ``dev`` is what dev gold says of the labels and of each function (see `DevCounts`), None where no row has any.
     """
-    tallies, parts, settled = totals(tallies), totals(parts), totals(settled)
-    whole = VoteTally.total(tallies.values(), len(functions), len(task.classes))
+    parts = totals(parts)
     names, rows = [function.name for function in functions], max(1, whole.sums.rows)
-    weighed = max(1, sum(part.rows for part in settled.values()))
+    weighed = max(1, sum(part.settled.rows for part in parts.values()))
     counts = whole.sums.votes.reshape(len(functions), -1).tolist()
 
     dev = reduce(add, (part.dev for part in parts.values()))
@@ -102,7 +127,7 @@ def summary(
                 "overlaps": int(whole.overlaps[number]) / rows,
                 "conflicts": int(whole.conflicts[number]) / rows,
                 "agreement": _agreement(whole.others[number]),
-                "settles": sum(int(part.settled[number]) for part in settled.values()) / weighed,
+                "settles": sum(int(part.settled.settled[number]) for part in parts.values()) / weighed,
                 "weight": chosen.model.weights[number],
                 "faults": faults[number],
                 "dev": on_dev[number],
@@ -112,15 +137,15 @@ def summary(
         "by_partition": [
             {
                 "partition": name,
-                **parts[name].counts,
-                "votes": by_function(tally.sums.votes.reshape(len(functions), -1).tolist()),
-                "conflicts": by_function(tally.conflicts.tolist()),
-                "others": by_function(map(table_json, tally.others.tolist())),
-                "settled": by_function(settled[name].settled.tolist()),
-                "weighed": settled[name].rows,
-                "differing": settled[name].differing,
+                **part.counts,
+                "votes": by_function(counted[name].votes.tolist()),
+                "conflicts": by_function(counted[name].conflicts.tolist()),
+                "others": by_function(map(table_json, counted[name].others.tolist())),
+                "settled": by_function(part.settled.settled.tolist()),
+                "weighed": part.settled.rows,
+                "differing": part.settled.differing,
             }
-            for name, tally in tallies.items()
+            for name, part in parts.items()
         ],
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from weakfish.labeling.vote_pairs import Counts
 
 Bools = npt.NDArray[np.bool_]
 Matrix = npt.NDArray[np.int64]
+
+ROOM = 1 << 26
+"""Votes by class that are looked at together; fewer patterns at once where functions and classes are many."""
 
 
 @dataclass(frozen=True)
@@ -41,24 +44,26 @@ class VoteTally:
     def of(votes: Votes, cardinality: int, known: Sequence[tuple[slice, Patterns]] | None = None) -> VoteTally:
         """The tally of a label matrix (rows, functions), batch by batch; its `batches` may be known."""
         total = VoteTally.none(votes.shape[1], cardinality)
+        step = max(1, ROOM // ((votes.shape[1] + cardinality) * (cardinality + 1)))
         for rows, patterns in batches(votes) if known is None else known:
-            own = [patterns.votes == label for label in range(cardinality)]
-            by_class = np.stack([voted.sum(axis=1) for voted in own], axis=1)
-            several = np.stack([by_class.sum(axis=1) > 1, (by_class > 0).sum(axis=1) > 1])
-            overlaps, conflicts = _counted(several, patterns.counts, patterns.votes >= 0)
-            leading = [_leading(by_class - alike) for alike in np.eye(cardinality + 1, cardinality, dtype=np.int64)]
-            kinds = zip(leading, [*own, patterns.votes < 0], strict=True)
-            others = np.stack([_counted(lead, patterns.counts, voted).T for lead, voted in kinds], axis=1)
-            total += VoteTally(Sums.of(votes[rows], cardinality), patterns, overlaps, conflicts, others)
+            for start in range(0, len(patterns.counts), step):
+                block = slice(start, start + step)
+                counted = _against_others(patterns.votes[block], patterns.counts[block], cardinality)
+                for whole, part in zip((total.overlaps, total.conflicts, total.others), counted, strict=True):
+                    whole += part
+            total = replace(
+                total,
+                sums=total.sums + Sums.of(votes[rows], cardinality),
+                patterns=total.patterns + patterns,
+            )
         return total
 
     @staticmethod
     def none(functions: int, cardinality: int) -> VoteTally:
         """The tally of no row."""
-        zeros = np.zeros(functions, np.int64)
-        empty = Patterns(np.empty((0, functions), np.int8), zeros[:0])
+        overlaps, conflicts = np.zeros((2, functions), np.int64)
         others = np.zeros((functions, cardinality + 1, cardinality), np.int64)
-        return VoteTally(Sums.none(functions, cardinality), empty, zeros, zeros, others)
+        return VoteTally(Sums.none(functions, cardinality), Patterns.none(functions), overlaps, conflicts, others)
 
     @staticmethod
     def total(parts: Iterable[VoteTally], functions: int, cardinality: int) -> VoteTally:
@@ -67,6 +72,19 @@ class VoteTally:
 
     def __add__(self, other: VoteTally) -> VoteTally:
         return VoteTally(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+
+def _against_others(votes: Votes, counts: Counts, cardinality: int) -> tuple[Counts, Counts, Counts]:
+    """What `VoteTally` has of patterns of a batch: overlaps, conflicts and others."""
+    own = [votes == label for label in range(cardinality)]
+    by_class = np.stack([voted.sum(axis=1) for voted in own], axis=1)
+    several = np.stack([by_class.sum(axis=1) > 1, (by_class > 0).sum(axis=1) > 1])
+    overlaps, conflicts = _counted(several, counts, votes >= 0)
+    alike = np.eye(cardinality + 1, cardinality, dtype=np.int64)
+    others = [
+        _counted(_leading(by_class - one), counts, voted).T for one, voted in zip(alike, [*own, votes < 0], strict=True)
+    ]
+    return overlaps, conflicts, np.stack(others, axis=1)
 
 
 def _counted(kinds: Bools, counts: Counts, voted: Bools) -> Matrix:

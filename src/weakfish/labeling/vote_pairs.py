@@ -62,6 +62,8 @@ class VotePairs:
         return total, covered
 
     def __add__(self, other: VotePairs) -> VotePairs:
+        if not len(self.columns) or not len(other.columns):
+            return self if len(self.columns) else other
         columns = np.union1d(self.columns, other.columns)
         votes, counts = np.zeros(len(columns), np.int64), None
         if len(columns) <= MOST:
@@ -69,7 +71,11 @@ class VotePairs:
         for each in (self, other):
             places = np.searchsorted(columns, each.columns)
             votes[places] += each.votes
-            if counts is not None and each.counts is not None:
+            if counts is None or each.counts is None:
+                continue
+            if len(places) == len(columns):  # without a copy of all that was counted
+                counts += each.counts
+            else:
                 counts[np.ix_(places, places)] += each.counts
         return replace(self, columns=columns, votes=votes, counts=counts)
 
@@ -117,8 +123,9 @@ def _counted(bits: Bits, columns: Counts, like: VotePairs) -> VotePairs:
         return replace(like, columns=columns, votes=votes, counts=None)
     counts = np.zeros((len(columns), len(columns)), np.int64)
     for number, column in enumerate(bits):
-        counts[number, number:] = np.bitwise_count(column & bits[number:]).sum(axis=1, dtype=np.int64)
-    return replace(like, columns=columns, votes=votes, counts=counts + np.triu(counts, 1).T)
+        together = np.bitwise_count(column & bits[number:]).sum(axis=1, dtype=np.int64)
+        counts[number, number:] = counts[number:, number] = together
+    return replace(like, columns=columns, votes=votes, counts=counts)
 
 
 def _bits(votes: Votes, classes: int) -> Bits:
