@@ -164,6 +164,15 @@ def test_the_page_quotes_all_kept_lines() -> None:
     assert kept <= {name for found in TABLE.finditer(page) for name in found["names"].split()}
 
 
+def test_a_month_in_parts_is_measured_in_a_line_for_each_stage(tmp_path: Path) -> None:
+    small = ["--rows", "2000", "--bytes", "200000", "--folder", str(tmp_path)]
+    command_line = [sys.executable, "-m", "benchmarks.growth_parts", *small]
+    done = subprocess.run(command_line, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["name"], line["parts"]) for line in lines] == [("ingest", 2), ("validate", 2), ("accept", 2)]
+    assert all(line["seconds"] > 0 and line["peak_rss_mb"] > 0 for line in lines)
+
+
 def test_the_label_stage_with_a_reader_is_measured_in_one_line(tmp_path: Path) -> None:
     command_line = [
         sys.executable,

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from in_process import run_here
 from labelled import FEBRUARY, JANUARY, commit, edit, labelled, repro, write_orders
 from projects import command, contents, git, replace, weakfish, write
 
-from weakfish.contracts.tables import write_partition
+from weakfish.contracts.tables import partitions, read_partition, write_partition
 from weakfish.errors import UserError
 from weakfish.files import write_json
 from weakfish.labeling.choice import Maker
@@ -131,6 +132,22 @@ def test_people_get_a_sentence_and_a_table(edited: Path) -> None:
 def test_the_same_revision_differs_in_nothing(edited: Path) -> None:
     found = diff(Project(edited), "fraud", "HEAD")
     assert (found["groups"], found["flipped"], found["rows"]) == ([], 0, {"old": 31, "new": 31})
+
+
+def test_months_that_lie_in_parts_now_are_compared_with_the_whole_ones_of_the_revision(
+    edited: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(edited, tmp_path / "orders"))
+    expected = diff(Project(root), "fraud", "HEAD~1")
+    for name, file in partitions(root / "data/events").items():
+        rows = read_partition(file)
+        for part, start in enumerate(range(0, rows.num_rows, 5), 1):
+            write_partition(root / "data/events", f"{name}~{part:04}", rows.slice(start, 5))
+        file.unlink()
+    run_here(root, ["vote"], ["label"])
+    found = diff(Project(root), "fraud", "HEAD~1")
+    assert found == expected
+    assert {group["change"] for group in found["groups"]} == {"appeared", "vanished"}
 
 
 @pytest.mark.parametrize("revision", ["nowhere", "HEAD~9", "--help", "HEAD:dvc.lock"])

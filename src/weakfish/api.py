@@ -16,7 +16,7 @@ import pyarrow as pa
 from weakfish.contracts.figures import counted
 from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.contracts.reports import Metrics, read_report
-from weakfish.contracts.tables import folder, open_partition, partitions, read_partition, schema_of
+from weakfish.contracts.tables import by_period, folder, open_partition, partitions, read_partition, schema_of
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.project.paths import Project
 
@@ -52,7 +52,8 @@ class StoredTable:
         try:
             files = self._files()
             columns = counted(len(self.columns), "column") if files else "no column"
-            extent = f", {' to '.join(dict.fromkeys((min(files), max(files))))}" if files else ""
+            named = self.partitions
+            extent = f", {' to '.join(dict.fromkeys((named[0], named[-1])))}" if named else ""
             return f"<{self.name}: {counted(len(self), 'row')}, {columns}{extent}, in {self.folder}>"
         except TableError as error:
             return f"<{self.name}: {error}>"
@@ -86,15 +87,17 @@ class StoredTable:
 
     @property
     def partitions(self) -> list[str]:
-        """The names of the partitions, such as ``2002-08``, in order."""
-        return list(self._files())
+        """The names of the partitions, such as ``2002-08``, in order; one that lies in several files is one."""
+        return list(by_period(self._files()))
 
     def __len__(self) -> int:
         """The number of rows, from the files' metadata."""
         return sum(open_partition(file).metadata.num_rows for file in self._files().values())
 
     def batches(self, columns: Sequence[str] | None = None, partition: str | None = None) -> Iterator[pa.Table]:
-        """The rows one partition after the other, so that the whole never has to fit into memory.
+        """The rows one file after the other, so that the whole never has to fit into memory.
+
+        A file holds a partition, or of one with very many rows a part.
 
         Parameters
         ----------
@@ -110,11 +113,11 @@ class StoredTable:
         UnknownName
             When there is no such partition.
         """
-        files = self._files()
-        if partition is not None and partition not in files:
-            raise UnknownName("partition", partition, files, self.name)
-        for file in files.values() if partition is None else [files[partition]]:
-            yield read_partition(file, columns)
+        parts = by_period(self._files())
+        if partition is not None and partition not in parts:
+            raise UnknownName("partition", partition, parts, self.name)
+        for name in parts if partition is None else [partition]:
+            yield from (read_partition(file, columns) for file in parts[name])
 
     def arrow(self, columns: Sequence[str] | None = None, partition: str | None = None) -> pa.Table:
         """The rows as an Arrow table, in the order of time and key; parameters and errors as in `batches`."""

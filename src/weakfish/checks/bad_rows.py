@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from weakfish.checks.patches import digest
 from weakfish.contracts.gate import EVENTS
 from weakfish.contracts.ledgers import ingested
-from weakfish.contracts.tables import UNDATED, open_partition, read_partition
+from weakfish.contracts.tables import UNDATED, is_dated, open_partition, period_of, read_partition
 from weakfish.contracts.verdicts import MASK, Check, Mask, Rows, Status, Verdict, mask_file, mask_writer, read_verdict
 from weakfish.errors import TableError, UserError
 from weakfish.files import read_json, write_json
@@ -170,16 +170,21 @@ class QuarantinedRows:
         return cls(project, table, Mask.read(project, table), read_verdict(project, table))
 
     def lines(self, **wanted: str | None) -> pa.Table:
-        """The mask's lines, of a ``rule`` or ``partition`` alone; raises `UserError` on one that does not occur."""
+        """The mask's lines, of a ``rule`` or a period alone (``partition``, all its parts).
+
+        Raises `UserError` on one that does not occur.
+        """
         lines = self.mask.lines
         for kind, name in wanted.items():
             column = "check" if kind == "rule" else kind
             if name is None:
                 continue
-            known = sorted(self.mask.lines[column].unique().to_pylist())
-            if name not in known:
-                raise no_such(kind, name, known, f"the quarantine of {self.table}")
-            lines = lines.filter(pc.equal(lines[column], name))
+            called = {
+                of: period_of(of) if kind == "partition" else of for of in self.mask.lines[column].unique().to_pylist()
+            }
+            if name not in called.values():
+                raise no_such(kind, name, sorted({*called.values()}), f"the quarantine of {self.table}")
+            lines = lines.filter(pc.is_in(lines[column], pa.array([of for of in called if called[of] == name])))
         return lines
 
     def summary(self, rule: str | None, partition: str | None, limit: int, files: Mapping[str, Path]) -> dict[str, Any]:
@@ -191,17 +196,18 @@ class QuarantinedRows:
         rules = []
         for name in sorted(lines["check"].unique().to_pylist()):
             of = lines.filter(pc.equal(lines["check"], name))
-            since = min(set(of["partition"].unique().to_pylist()) - {UNDATED}, default=UNDATED)
+            since = min(set(map(period_of, of["partition"].unique().to_pylist())) - {UNDATED}, default=UNDATED)
             why, rows = of["why"][0].as_py(), of.num_rows
             rules.append({"rule": name, "why": why, "rows": rows, "share": rows / total, "since": since})
         newest: list[dict[str, Any]] = []
         places: list[tuple[str, int]] = []
         # From the newest partition to the oldest, and last the one of rows without a time.
-        for part in sorted(lines["partition"].unique().to_pylist(), key=lambda of: (of != UNDATED, of), reverse=True):
+        for part in sorted(lines["partition"].unique().to_pylist(), key=lambda of: (is_dated(of), of), reverse=True):
             here = lines.filter(pc.equal(lines["partition"], part))
             for row in np.unique(here["row"].to_numpy())[::-1][: limit - len(newest)].tolist():
                 of = here.filter(pc.equal(here["row"], row))
-                newest.append({"key": of["key"][0].as_py(), "partition": part, "rules": of["check"].to_pylist()})
+                rule_names = of["check"].to_pylist()
+                newest.append({"key": of["key"][0].as_py(), "partition": period_of(part), "rules": rule_names})
                 places.append((part, row))
         self._name(newest, places, files)
         reading = ingested(self.project).reading if self.table == EVENTS else None
@@ -259,7 +265,9 @@ class QuarantinedRows:
             for row, hash_name, values in zip(rows.tolist(), hashes, columns, strict=True):
                 why = here.filter(pc.equal(here["row"], row)).select(["check", "why"]).to_pylist()
                 reasons = [{"rule": line["check"], "why": line["why"]} for line in why]
-                found.append({"partition": partition, "hash": hash_name, "reasons": reasons, "columns": values})
+                found.append(
+                    {"partition": period_of(partition), "hash": hash_name, "reasons": reasons, "columns": values}
+                )
         return found
 
     def _by_hash(self, name: str, files: Mapping[str, Path]) -> pa.Table:

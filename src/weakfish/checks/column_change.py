@@ -30,7 +30,7 @@ from weakfish.checks.rates import (
     shift,
 )
 from weakfish.contracts.figures import counted, short_percent
-from weakfish.contracts.tables import UNDATED, read_partition
+from weakfish.contracts.tables import UNDATED, by_period, period_of, read_partition
 from weakfish.contracts.verdicts import Check, Rows, Severity, measured
 from weakfish.engine.profile import CATEGORIES, ColumnProfile, Profile
 from weakfish.project.params import ChangeParams
@@ -363,11 +363,15 @@ def outside_check(against: Comparison, column: str, files: Mapping[str, Path], s
         return None
     parts = against.by_partition(column)
     beyond = {
-        name: _rows_outside(files[name], column, low, high)
-        for name, part in parts.items()
-        if part.low is not None and part.high is not None and (part.low < low or part.high > high)
+        name: _rows_outside(file, column, low, high)
+        for name, file in files.items()
+        if (part := parts.get(period_of(name)))
+        and part.low is not None
+        and part.high is not None
+        and (part.low < low or part.high > high)
     }
-    counts = [(sum(len(beyond.get(name, ())) for name in w.partitions), now.rows, w) for w, now, _ in sides]
+    by_part = {period: sum(map(len, of)) for period, of in by_period(beyond).items()}
+    counts = [(sum(by_part.get(name, 0) for name in w.partitions), now.rows, w) for w, now, _ in sides]
     bad, total, window = max(counts, key=lambda side: side[0] / side[1])
     chance, none = Limit(chance=CHANCE), Rate(0, before.rows)
     bound = chance.bounds(total, none).high
@@ -383,8 +387,8 @@ def outside_check(against: Comparison, column: str, files: Mapping[str, Path], s
         unexpected_share=rounded(bad / total),
         threshold=limit,
         detects=f"A share of rows above {short_percent(max(limit, bound) if limit and bound else limit)}.",
-        by_partition={name: rounded(len(of) / parts[name].rows) for name, of in beyond.items()},
-        rows={name: of for name, of in beyond.items() if len(of) and name in window.partitions},
+        by_partition={name: rounded(count / parts[name].rows) for name, count in by_part.items()},
+        rows={name: of for name, of in beyond.items() if len(of) and period_of(name) in window.partitions},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from weakfish.checks.patches import digest
 from weakfish.checks.repairs import row_count, staged_files
 from weakfish.contracts.gate import Gate, data_version, failure, other_data, write_gate
 from weakfish.contracts.ledgers import Ledger, write_ledger
-from weakfish.contracts.tables import read_partition, write_partition
+from weakfish.contracts.tables import open_partition, partition_writer, pieces_of
 from weakfish.contracts.verdicts import Check, Mask, Outcome, Status, Verdict, read_verdict, verdict_files
 from weakfish.errors import CheckFailed, TableError, UnknownName, WeakfishError
 from weakfish.files import whole_folder
@@ -275,10 +276,18 @@ def _split(name: str, file: Path, lines: pa.Table, good: Path, bad: Path) -> int
     texts = pc.binary_join_element_wise(lines["check"].cast(pa.string()), lines["why"].cast(pa.string()), ": ")
     ends = np.append(starts, lines.num_rows).astype(np.int32)
     reasons = pa.ListArray.from_arrays(pa.array(ends), texts.combine_chunks())
-    rows = read_partition(file)
-    keep = np.ones(rows.num_rows, np.bool_)
-    keep[marked] = False
-    if keep.any():
-        write_partition(good, name, rows.filter(pa.array(keep)))
-    write_partition(bad, name, rows.take(pa.array(marked)).append_column(REASONS, reasons))
+    schema, start = open_partition(file).schema_arrow, 0
+    with ExitStack() as stack:
+        write_bad = stack.enter_context(partition_writer(bad, name, schema.append(REASONS)))
+        some_good = len(marked) < row_count(file)
+        write_good = stack.enter_context(partition_writer(good, name, schema)) if some_good else None
+        for rows in pieces_of(file):
+            first, last = np.searchsorted(marked, [start, start + rows.num_rows])
+            here, keep = pa.array(marked[first:last] - start), np.ones(rows.num_rows, np.bool_)
+            keep[here.to_numpy()] = False
+            if write_good and keep.any():
+                write_good(rows.filter(pa.array(keep)))
+            if first < last:
+                write_bad(rows.take(here).append_column(REASONS, reasons[first:last]))
+            start += rows.num_rows
     return len(marked)

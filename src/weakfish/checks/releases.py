@@ -20,7 +20,7 @@ from weakfish.checks.gx import asked_of, judge_by_pandas
 from weakfish.checks.patches import Patch, as_yaml, from_text, patch_of, read_patches, typed
 from weakfish.checks.repairs import RepairPlan, contract_of, plan_of, staged_files
 from weakfish.checks.validate import suite
-from weakfish.contracts.tables import partitions, read_partition
+from weakfish.contracts.tables import partitions, period_of, read_partition
 from weakfish.errors import UnknownName, UserError
 from weakfish.project.git import git_output
 from weakfish.project.paths import Project
@@ -61,8 +61,8 @@ class Decision:
             raise UserError("Say who decides: --who 'Name <address>', or set the user of git.")
         content: dict[str, Any] = {"table": table, "who": who, "why": why}
         if not self.names and not self.values:
-            parts = sorted(lines["partition"].unique().to_pylist())
-            return {**content, "rule": self.rule, "partitions": parts}
+            periods = sorted({period_of(of) for of in lines["partition"].unique().to_pylist()})
+            return {**content, "rule": self.rule, "partitions": periods}
         content["keys"] = list(dict.fromkeys(self.names)) or lines["key"].unique().to_pylist()
         if self.values:
             return {**content, "set": _values(self.values, contract_of(project, table).schema, table)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,16 @@ from weakfish.checks.bad_rows import (
 )
 from weakfish.checks.patches import Patch, digest, read_patches
 from weakfish.contracts.gate import version_of
-from weakfish.contracts.tables import Contract, open_partition, partitions, read_partition, schema_of, write_partition
+from weakfish.contracts.tables import (
+    Contract,
+    by_period,
+    open_partition,
+    partitions,
+    period_of,
+    read_partition,
+    schema_of,
+    write_partition,
+)
 from weakfish.contracts.verdicts import Check, Rows, Status
 from weakfish.errors import UserError, WeakfishError
 from weakfish.project.paths import Project
@@ -237,7 +247,8 @@ def _rewritten(
     files: Mapping[str, Path], contract: Contract, changes: Mapping[str, Mapping[int, Values]], folder: Path
 ) -> dict[str, Path]:
     """The partitions that repaired rows leave, come to or stay in, written anew; the others as they are."""
-    repaired = {partition: _repaired(files[partition], contract, rows) for partition, rows in changes.items()}
+    homes = _Homes(files, contract)
+    repaired = {partition: _repaired(files[partition], homes, rows) for partition, rows in changes.items()}
     touched = sorted({*repaired, *(name for part in repaired.values() for name in part.to)})
     before = sum(row_count(files[name]) for name in touched if name in files)
     for name in touched:
@@ -249,7 +260,39 @@ def _rewritten(
     return {**{name: file for name, file in files.items() if name not in touched}, **made}
 
 
-def _repaired(file: Path, contract: Contract, changes: Mapping[int, Values]) -> _Repaired:
+class _Homes:
+    """The partitions of a table where rows belong by their time, and in a period of several parts by their key too."""
+
+    def __init__(self, files: Mapping[str, Path], contract: Contract) -> None:
+        self._files, self._contract = files, contract
+        self._parts = by_period({name: name for name in files})
+        self._begins: dict[str, list[Any]] = {}
+
+    def of(self, rows: pa.Table) -> list[str]:
+        """The partition of each row: of several parts the last that does not begin after it."""
+        times = rows[self._contract.time]
+        return [
+            self._part(period, place)
+            for period, place in zip(self._contract.partition_of(times).to_pylist(), self._places(rows), strict=True)
+        ]
+
+    def _part(self, period: str, place: Any) -> str:
+        names = self._parts.get(period, [period])
+        if len(names) == 1:
+            return names[0]
+        if period not in self._begins:
+            columns = [self._contract.time, self._contract.key]
+            first = (next(open_partition(self._files[name]).iter_batches(1, columns=columns)) for name in names)
+            self._begins[period] = [self._places(pa.Table.from_batches([rows]))[0] for rows in first]
+        return names[max(0, bisect_right(self._begins[period], place) - 1)]
+
+    def _places(self, rows: pa.Table) -> list[Any]:
+        """What rows are in the order of; nulls come last."""
+        columns = (rows[name].to_pylist() for name in (self._contract.time, self._contract.key))
+        return [[(value is None, value) for value in row] for row in zip(*columns, strict=True)]
+
+
+def _repaired(file: Path, homes: _Homes, changes: Mapping[int, Values]) -> _Repaired:
     rows = np.array(sorted(changes), np.int64)
     old = new = read_partition(file).take(pa.array(rows))
     for column in sorted({name for values in changes.values() for name in values}):
@@ -257,8 +300,7 @@ def _repaired(file: Path, contract: Contract, changes: Mapping[int, Values]) -> 
         kind = old.schema.field(number)
         values = [changes[row].get(column, old[column][place]) for place, row in enumerate(rows.tolist())]
         new = new.set_column(number, kind, pa.array([value.as_py() for value in values], kind.type))
-    to = contract.partition_of(new[contract.time]).to_pylist()
-    return _Repaired(rows, new, np.array(to, object), np.array(hashed(old), object))
+    return _Repaired(rows, new, np.array(homes.of(new), object), np.array(hashed(old), object))
 
 
 def _rewrite(file: Path | None, name: str, contract: Contract, repaired: Mapping[str, _Repaired], folder: Path) -> None:
@@ -352,8 +394,8 @@ def _released(project: Project, patch: Patch, check: Check, files: StagedFiles) 
     if not sets_aside(check):
         return {}
     if patch.keys is None:
-        only = patch.partitions or files
-        return {partition: rows for partition, rows in check.rows.items() if partition in only}
+        only = patch.partitions
+        return {partition: rows for partition, rows in check.rows.items() if not only or period_of(partition) in only}
     names, found = pa.array(patch.keys, pa.string()), {}
     for partition, rows in check.rows.items():
         named = pc.is_in(names_of(project, files[partition], rows), names)

@@ -18,7 +18,7 @@ from weakfish.checks.gates import REJECTED
 from weakfish.checks.repairs import row_count
 from weakfish.contracts.figures import percent
 from weakfish.contracts.ledgers import Ledger, MissingColumn
-from weakfish.contracts.tables import TIME, UNDATED, partition_names, read_partition, schema_of
+from weakfish.contracts.tables import TIME, is_dated, partition_names, period_of, read_partition, schema_of
 from weakfish.contracts.verdicts import Check, Rows, Severity, Status, measured
 from weakfish.project.paths import Project
 
@@ -122,13 +122,13 @@ def clock_checks(project: Project, files: Mapping[str, Path]) -> list[Check]:
     from weakfish.engine.clock import last_plausible
 
     events = project.params.events
-    dated = {name: file for name, file in files.items() if name != UNDATED}
+    dated = {name: file for name, file in files.items() if is_dated(name)}
     if events.wrong_clocks == "allow" or not dated:
         return []
     engine = connect()
     last = last_plausible(engine, engine.read(list(dated.values())), events.time)
     first = "" if last is None else partition_names(pa.array([last], TIME), events.partition)[0].as_py()
-    bad = {name: _later(file, events.time, last) for name, file in dated.items() if name >= first}
+    bad = {name: _later(file, events.time, last) for name, file in dated.items() if period_of(name) >= first}
     return [_clock(project, dated, {name: rows for name, rows in bad.items() if len(rows)}, last)]
 
 

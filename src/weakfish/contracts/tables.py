@@ -5,7 +5,8 @@ A partition is a period of event time, such as a month, or a part of one that ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 import mmh3
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -40,7 +40,7 @@ ROWS_IN_A_GROUP = 131_072
 """Rows of a row group in a partition's file: what one process works on at a time."""
 
 BYTES_IN_A_GROUP = 1 << 25
-"""Bytes of texts of a row group, where they come dictionary-encoded."""
+"""Bytes of texts of a row group, where a period has so many rows that it comes in parts."""
 
 
 @dataclass(frozen=True)
@@ -170,58 +170,53 @@ def read_partition(file: Path, columns: Sequence[str] | None = None) -> pa.Table
         raise _unreadable(file, error) from error
 
 
+def pieces_of(file: Path) -> Iterator[pa.Table]:
+    """All rows of a partition, those of a part row group by row group; raises `TableError` as `read_partition` does."""
+    if PARTED not in file.stem:
+        yield read_partition(file)
+        return
+    parquet = open_partition(file)
+    for group in range(parquet.num_row_groups):
+        try:
+            yield parquet.read_row_group(group)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable(file, error) from error
+
+
 def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """All partitions of a table, in the order of their names."""
     return pa.concat_tables([read_partition(file, columns) for file in partitions(folder).values()])
 
 
 def write_partition(folder: Path, name: str, table: pa.Table) -> None:
-    """Write one partition; the same rows in the same order give the same bytes.
+    """Write one partition; the same rows in the same order give the same bytes."""
+    with partition_writer(folder, name, table.schema) as write:
+        write(table)
 
-    Dictionary-encoded columns are written as their values, of which `BYTES_IN_A_GROUP` are held at once.
-    """
+
+@contextmanager
+def partition_writer(folder: Path, name: str, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Yield what writes the rows of one partition, some at a time, each time in row groups of their own."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.parquet"
-    coded = [column for column in table.columns if pa.types.is_dictionary(column.type)]
-    if not coded:
-        pq.write_table(table.combine_chunks(), file, row_group_size=ROWS_IN_A_GROUP, compression="zstd")
-        return
-    schema = pa.schema([(field.name, getattr(field.type, "value_type", field.type)) for field in table.schema])
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for first in range(0, table.num_rows, ROWS_IN_A_GROUP):
-            group = table.slice(first, ROWS_IN_A_GROUP).combine_chunks()
-            columns = [column.combine_chunks() for column in group.columns]
-            for begin, count in parts_of(columns, group.num_rows, BYTES_IN_A_GROUP):
-                parts = [decoded(column.slice(begin, count)) for column in columns]
-                writer.write_table(pa.Table.from_arrays(parts, schema=schema), row_group_size=ROWS_IN_A_GROUP)
+    with pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") as writer:
+
+        def write(table: pa.Table) -> None:
+            rows = _rows_in_a_group(table) if PARTED in name else ROWS_IN_A_GROUP
+            writer.write_table(table.combine_chunks(), rows)
+
+        yield write
 
 
-def parts_of(columns: Sequence[pa.Array], rows: int, most: int) -> Iterator[tuple[int, int]]:
-    """Where parts of some rows begin, and how many rows they have: of one row, or of at most so many bytes.
-
-    Only dictionary-encoded texts and bytes count, with their size when they are `decoded`.
-    """
-    sizes = np.zeros(rows, np.int64)
-    for values in columns:
-        if pa.types.is_dictionary(values.type) and _has_length(values.type.value_type):
-            lengths = pc.cast(pc.binary_length(values.dictionary), pa.int64())
-            sizes += np.asarray(pc.fill_null(pc.take(lengths, values.indices), 0))
-    ends, begin = np.cumsum(sizes), 0
-    while begin < rows:
-        before = ends[begin - 1] if begin else 0
-        end = max(int(np.searchsorted(ends, before + most, "right")), begin + 1)
-        yield begin, end - begin
-        begin = end
+def _rows_in_a_group(table: pa.Table) -> int:
+    """How many rows of a part make a row group, so that one has about `BYTES_IN_A_GROUP` of texts at most."""
+    texts = (pc.sum(pc.binary_length(column)) for column in table.columns if _has_length(column.type))
+    size = sum(total.as_py() or 0 for total in texts)
+    return int(min(ROWS_IN_A_GROUP, max(1, BYTES_IN_A_GROUP * table.num_rows // max(1, size))))
 
 
 def _has_length(kind: pa.DataType) -> bool:
     types = pa.types
     return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
-
-
-def decoded(values: pa.Array) -> pa.Array:
-    """Values as they are, not dictionary-encoded."""
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def _unreadable(file: Path, error: Exception) -> TableError:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, starmap
 from math import floor, log10
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from weakfish.contracts.record import EVENT_TIMESTAMP
-from weakfish.contracts.tables import ROWS_IN_A_GROUP, UNDATED, open_partition
+from weakfish.contracts.tables import ROWS_IN_A_GROUP, UNDATED, by_period, open_partition
 from weakfish.engine.sketch import Sketch
 from weakfish.errors import TableError
 from weakfish.files import read_json, sha256, write_json
@@ -281,7 +282,7 @@ NAMES_SOMEONE = re.compile(r"@|[0-9a-fA-F]{16}")
 
 @dataclass(frozen=True)
 class Partition:
-    """One partition in numbers."""
+    """One period in numbers, all its parts together: distinct values of parts do not add up."""
 
     rows: int
     columns: Mapping[str, ColumnProfile]
@@ -298,7 +299,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class Profile:
-    """A table in numbers, by partition."""
+    """A table in numbers, by period."""
 
     partitions: Mapping[str, Partition]
 
@@ -348,18 +349,19 @@ def profile_of(project: Project, table: str, files: Mapping[str, Path]) -> Profi
     """
     opened = {name: open_partition(file) for name, file in sorted(files.items())}
     progress = Progress(f"Rows of {table} measured", sum(file.metadata.num_rows for file in opened.values()))
+    hashes = by_period({name: sha256(files[name]) for name in opened})
     cache, events = Cache(project, f"profiles/{table}"), project.params.events
     found = {}
-    for name, parquet in opened.items():
-        columns = parquet.schema_arrow.names
+    for name, parts in by_period({name: (parquet, files[name]) for name, parquet in opened.items()}).items():
+        columns = parts[0][0].schema_arrow.names
         # The table's own time is that of feature rows where there is one; before it stand the entities, which are keys.
         time = next((of for of in (EVENT_TIMESTAMP, events.time) if of in columns), None)
         entities = columns[: columns.index(EVENT_TIMESTAMP)] if EVENT_TIMESTAMP in columns else []
         keys = {events.key, *entities}
-        key = key_of(sha256(files[name]), FORMAT, time, sorted(keys), pa.__version__, np.__version__)
+        key = key_of(hashes[name], FORMAT, time, sorted(keys), pa.__version__, np.__version__)
         known = cache.get(key)
         if known is None:
-            found[name] = _measured(parquet, files[name], time, keys, progress)
+            found[name] = _measured(parts, time, keys, progress)
             cache.put(key, json.dumps(found[name].as_json()).encode())
         else:
             found[name] = Partition.parse(json.loads(known.to_pybytes()))
@@ -367,11 +369,14 @@ def profile_of(project: Project, table: str, files: Mapping[str, Path]) -> Profi
     return _without_names_of_things(Profile(found))
 
 
-def _measured(parquet: pq.ParquetFile, file: Path, time: str | None, keys: set[str], progress: Progress) -> Partition:
-    tallies = {of.name: _Tally(of.name, of.type, time, of.name in keys) for of in parquet.schema_arrow}
+def _measured(
+    parts: Sequence[tuple[pq.ParquetFile, Path]], time: str | None, keys: set[str], progress: Progress
+) -> Partition:
+    """The parts of a period, which have the same columns."""
+    tallies = {of.name: _Tally(of.name, of.type, time, of.name in keys) for of in parts[0][0].schema_arrow}
     rows = 0
     with ThreadPoolExecutor(2) as pool:
-        for batch in _batches(parquet, file):
+        for batch in chain.from_iterable(starmap(_batches, parts)):
             times = batch.column(time) if time else None
             list(pool.map(lambda name, batch=batch, times=times: tallies[name].add(batch.column(name), times), tallies))
             rows += batch.num_rows

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import operator
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.manifests import LabelsManifest, Made, parse_manifest, read_manifest
-from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
+from weakfish.contracts.tables import by_period, open_partition, partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, FINGERPRINT, Votes, fingerprint, read_votes
 from weakfish.errors import TableError, UserError
 from weakfish.labeling.choice import HYPER, MAJORITY, SNORKEL, Maker, maker_of, makers_of
@@ -28,6 +29,7 @@ from weakfish.labeling.label_model import FittedModel, once
 from weakfish.labeling.matrix import votes_of
 from weakfish.labeling.reading import TOLD, Told, added, columns_of, parts_of, read_rows, reader_in, reader_of
 from weakfish.labeling.row_reader import RowReader, joined, log_of
+from weakfish.labeling.row_texts import Texts
 from weakfish.project.dvc import Revision
 from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
@@ -310,14 +312,21 @@ def diff(project: Project, task: str, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Side:
-    """One side's labels in a partition: keys, and labels as positions in the classes of both sides, or `ABSTAIN`.
+    """One side's labels in parts of a period: keys, and labels as positions in the classes of both sides, or `ABSTAIN`.
 
-    ``known`` are those of them that are known.
+    ``known`` are those of them that are known, and ``sizes`` the rows of each part.
     """
 
     keys: pa.ChunkedArray
     labels: Positions
     known: Positions
+    sizes: Mapping[str, int]
+
+    @property
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """Where each part begins among the rows of all, and ends."""
+        ends = list(accumulate(self.sizes.values(), initial=0))
+        return dict(zip(self.sizes, pairwise(ends), strict=True))
 
 
 class _Diff:
@@ -341,10 +350,11 @@ class _Diff:
 
     def run(self) -> dict[str, Any]:
         """Compare all partitions."""
-        files = partitions(self.project.table(f"labels/{self.task}"))
-        before = self.revision.partitions(f"labels/{self.task}")
-        for partition in sorted({*before, *files}):
-            self._compare(partition, partition in before, partition in files)
+        table = f"labels/{self.task}"
+        before, now = self.revision.partitions(table), partitions(self.project.table(table))
+        was, are = (by_period({name: name for name in names}) for names in (before, now))
+        for period in sorted({*was, *are}):
+            self._compare(was.get(period, []), are.get(period, []))
         usual = LabelModelParams().model_dump(mode="json")  # settings that an earlier version did not have
         old, new = (usual | side.settings["label_model"] for side in (self.old, self.new))
         moved = Counter[str]()
@@ -379,21 +389,20 @@ class _Diff:
         change, old, new, cause = group
         return change, -self.counts[group], old or "", new or "", cause or Cause("refit")
 
-    def _compare(self, partition: str, was: bool, is_there: bool) -> None:
-        path = f"labels/{self.task}/{partition}.parquet"
-        file = self.project.data / path
-        if was and is_there and file.read_bytes() == self.revision.bytes(path):
-            number = open_partition(file).metadata.num_rows
-            self.rows = {side: count + number for side, count in self.rows.items()}
-            return
-        nothing = _Side(pa.chunked_array([], pa.string()), np.zeros(0, np.int64), np.zeros(0, np.int64))
-        old = self._side(self.revision.parquet(path), self.old) if was else nothing
-        new = self._side(read_partition(file), self.new) if is_there else nothing
+    def _compare(self, was: Sequence[str], now: Sequence[str]) -> None:
+        """Compare the parts of a period, between which rows may have moved; what is the same on both sides counts."""
+        paths = {part: f"labels/{self.task}/{part}.parquet" for part in (*was, *now)}
+        files = {part: self.project.data / path for part, path in paths.items()}
+        same = {part for part in {*was} & {*now} if files[part].read_bytes() == self.revision.bytes(paths[part])}
+        number = sum(open_partition(files[part]).metadata.num_rows for part in same)
+        self.rows = {side: count + number for side, count in self.rows.items()}
+        old = self._side({part: self.revision.parquet(paths[part]) for part in was if part not in same}, self.old)
+        new = self._side({part: read_partition(files[part]) for part in now if part not in same}, self.new)
         self.rows = {"old": self.rows["old"] + len(old.keys), "new": self.rows["new"] + len(new.keys)}
         into_new = _positions(old.keys, new.keys)
         both = np.flatnonzero(into_new >= 0)
         moved = both[old.labels[both] != new.labels[into_new[both]]]
-        found = self._causes(partition, old, new, moved, into_new[moved]) if len(moved) else []
+        found = self._causes(old, new, moved, into_new[moved]) if len(moved) else []
         for place, cause in zip(moved.tolist(), found, strict=True):
             is_told = old.known[place] != new.known[into_new[place]]
             why = Cause("known") if is_told and not self.unknown else cause
@@ -403,7 +412,10 @@ class _Diff:
         for place in np.flatnonzero((_positions(new.keys, old.keys) < 0) & (new.labels >= 0)).tolist():
             self._add(new.keys[place], ABSTAIN, new.labels[place], Cause("events"))
 
-    def _side(self, labels: pa.Table, manifest: LabelsManifest) -> _Side:
+    def _side(self, parts: Mapping[str, pa.Table], manifest: LabelsManifest) -> _Side:
+        if not parts:
+            return _Side(pa.chunked_array([], pa.string()), np.zeros(0, np.int64), np.zeros(0, np.int64), {})
+        labels = pa.concat_tables(parts.values())
         places = np.array([self.classes.index(name) for name in manifest.classes])
         if "label" in labels.column_names:
             chosen = pc.fill_null(pc.index_in(labels["label"], pa.array(manifest.classes)), ABSTAIN).to_numpy()
@@ -413,22 +425,19 @@ class _Diff:
         known = np.full(len(chosen), ABSTAIN)
         if "known" in labels.column_names:
             known = pc.fill_null(pc.index_in(labels["known"], pa.array(manifest.classes)), ABSTAIN).to_numpy()
-        of_both = (np.where(of < 0, ABSTAIN, places[of]) for of in (chosen, known))
-        return _Side(labels[self.project.params.events.key], *of_both)
+        chosen, known = (np.where(of < 0, ABSTAIN, places[of]) for of in (chosen, known))
+        sizes = {part: rows.num_rows for part, rows in parts.items()}
+        return _Side(labels[self.project.params.events.key], chosen, known, sizes)
 
-    def _causes(
-        self, partition: str, old: _Side, new: _Side, rows: Positions, new_rows: Positions
-    ) -> Sequence[Cause | None]:
+    def _causes(self, old: _Side, new: _Side, rows: Positions, new_rows: Positions) -> Sequence[Cause | None]:
         if self.edits is None:
             return [None] * len(rows)
-        before, after = maker_of(self.old, partition), maker_of(self.new, partition)
-        voted = votes_of(self.project, self.task, after.names, partition)
-        voted.check(fingerprint(new.keys))
-        votes = (self._old_votes(partition, before.names, old.keys)[rows], voted.votes[new_rows])
-        said = (self._said(before, partition, new_rows, old=True), self._said(after, partition, new_rows))
+        before, after = maker_of(self.old, min(old.sizes)), maker_of(self.new, min(new.sizes))
+        votes = (self._votes(old, before, self._old_votes)[rows], self._votes(new, after, self._new_votes)[new_rows])
+        said = (self._said(before, new, new_rows, old=True), self._said(after, new, new_rows))
         return causes(before, after, votes, old.keys.take(pa.array(rows)), new.labels[new_rows], self.edits, said)
 
-    def _said(self, maker: Maker, partition: str, rows: Positions, *, old: bool = False) -> Said:
+    def _said(self, maker: Maker, side: _Side, rows: Positions, *, old: bool = False) -> Said:
         """What the reader of either side says of rows of the work tree's events; of columns that are gone nothing."""
         made = maker.reader
         events = self.project.table("events")
@@ -441,8 +450,20 @@ class _Diff:
                 if old
                 else reader_of(self.project, made)
             )
-        texts = read_rows(self.project, partition, *columns_of(made), rows)
-        return added(self.readers[made["sha256"]], texts)
+        order, texts = np.argsort(rows, kind="stable"), []
+        for part, (begin, end) in side.spans.items():
+            mine = rows[order][(rows[order] >= begin) & (rows[order] < end)]
+            texts.append(read_rows(self.project, part, *columns_of(made), mine - begin))
+        return added(self.readers[made["sha256"]], Texts.together(texts).at(np.argsort(order, kind="stable")))
+
+    def _votes(self, side: _Side, maker: Maker, read: Callable[[str, Sequence[str], pa.ChunkedArray], Votes]) -> Votes:
+        parts = [read(part, maker.names, side.keys[begin:end]) for part, (begin, end) in side.spans.items()]
+        return np.concatenate(parts)
+
+    def _new_votes(self, partition: str, names: Sequence[str], keys: pa.ChunkedArray) -> Votes:
+        read = votes_of(self.project, self.task, names, partition)
+        read.check(fingerprint(keys))
+        return read.votes
 
     def _old_votes(self, partition: str, names: Sequence[str], keys: pa.ChunkedArray) -> Votes:
         expected, columns = fingerprint(keys), []

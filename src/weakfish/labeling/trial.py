@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from weakfish import engine as compute
 from weakfish.contracts.manifests import VotesManifest, manifest_file, read_manifest
-from weakfish.contracts.tables import GOLD_LABEL, folder, read_table
+from weakfish.contracts.tables import GOLD_LABEL, by_period, folder, read_table
 from weakfish.contracts.votes_file import ABSTAIN, FAILED, Votes
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.labeling.drafts import checked, drafts_of, find_function
@@ -118,7 +118,7 @@ def try_function(
         "where": where,
         "kind": "columns" if applied.plan else "rows",
         "reads": list(reads),
-        "sample": {"rows": len(votes), "of": sample.of, "partitions": len(sample.places)},
+        "sample": {"rows": len(votes), "of": sample.of, "partitions": len(by_period(sample.places))},
         "faults": {"rows": faults.count, "exception": faults.exception.partition(":")[0] or None, "keys": faults.rows},
         "classes": classes,
         "coverage": {"rows": int(compared.fires.sum()), "by_class": compared.by_class(compared.fires)},
@@ -180,7 +180,7 @@ def try_module(project: Project, task: str, path: str, rows: int) -> dict[str, A
     return {
         "task": task,
         "where": where,
-        "sample": {"rows": len(gold), "of": sample.of, "partitions": len(sample.places)},
+        "sample": {"rows": len(gold), "of": sample.of, "partitions": len(by_period(sample.places))},
         "dev": known,
         "notes": notes,
         "functions": lines,

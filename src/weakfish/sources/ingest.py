@@ -1,14 +1,17 @@
 """Raw events into ``data/staged`` by month of event time, and gold labels, apart from them, into ``data/gold``.
 
-Every row that the source yields comes out once; one partition at a time is held in memory.
+Every row that the source yields comes out once; what is in memory at once is bounded, see `weakfish.sources.parts`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,15 +21,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.ledgers import write_ledger
-from weakfish.contracts.tables import GOLD_LABEL, KNOWN_AT, TIME, Contract, Part, in_test, write_partition
+from weakfish.contracts.tables import (
+    GOLD_LABEL,
+    KNOWN_AT,
+    TIME,
+    Contract,
+    Part,
+    in_test,
+    partition_writer,
+    write_partition,
+)
 from weakfish.errors import CheckFailed, ParamsError, UnknownName
 from weakfish.files import whole_folder, write_json
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 from weakfish.sources import Source
-
-LARGE = 1 << 28
-"""How many bytes of a partition are held as they are."""
+from weakfish.sources.parts import Spill, name_of_key
 
 
 def source(project: Project) -> Source:
@@ -88,29 +98,36 @@ def ingest(project: Project) -> None:
     with (
         whole_folder(project.data / "gold") as gold,
         whole_folder(project.staged("events")) as staged,
-        _Spill(staged / "spill") as spill,
+        Spill(staged / "spill", contract, makes_keys=reader.makes_keys) as spill,
     ):
         for part in get_args(Part):
             (gold / part).mkdir()
         for batch in reader.read(project.data / "raw"):
             rows = pa.Table.from_batches([batch])
             whole.check(rows, f"A batch of {type(reader).__name__}")
-            spill.add(rows, contract.partition_of(rows[contract.time]))
+            spill.add(rows)
             progress.add(rows.num_rows)
         with whole_folder(project.data / "quarantine" / "raw") as folder:  # empty where the source sets no rows aside
             rejected = reader.set_aside(folder) if reader.sets_aside else None
         for sentence in reader.remarks():
             print(f"ingest: {sentence}", file=sys.stderr)
-        plain = {contract.key, contract.time, *reader.gold.values(), *reader.gold_known_at.values()}
-        for name, rows in spill.partitions(plain):
-            rows = contract.in_order(rows)
-            if once:
-                rows, keys = without_copies(rows, contract.key, made=reader.makes_keys)
-                copies += keys
-            write_partition(staged, name, rows.select(contract.schema.names))
-            staged_rows += rows.num_rows
+        seen: set[bytes] = set()
+        columns = (contract.key, contract.time, *reader.gold.values(), *reader.gold_known_at.values())
+        of_gold = list(dict.fromkeys(columns))
+        for name, pieces in groupby(spill.pieces(), attrgetter("partition")):
+            about_gold = []
+            with partition_writer(staged, name, contract.schema) as write:
+                for _, rows, goes_on in pieces:
+                    if once:
+                        seen = seen if goes_on else set()
+                        rows, keys = without_copies(rows, contract.key, made=reader.makes_keys, seen=seen)
+                        copies += keys
+                    write(rows.select(contract.schema.names))
+                    staged_rows += rows.num_rows
+                    about_gold.append(rows.select(of_gold))
             for task, column in reader.gold.items():
-                _write_gold(project, gold, task, name, rows, column, reader.gold_known_at.get(task))
+                known_at = reader.gold_known_at.get(task)
+                _write_gold(project, gold, task, name, pa.concat_tables(about_gold), column, known_at)
         if copies and project.params.events.on_duplicate == "refuse":
             raise CheckFailed(
                 f"{len(copies):,} rows are exact copies of others, the first of {copies[0]!r}; bring the data without "
@@ -131,23 +148,22 @@ def ingest(project: Project) -> None:
     )
 
 
-def without_copies(rows: pa.Table, key: str, *, made: bool) -> tuple[pa.Table, list[Any]]:
+def without_copies(rows: pa.Table, key: str, *, made: bool, seen: set[bytes]) -> tuple[pa.Table, list[Any]]:
     """The rows without those that are equal to an earlier one in every column; and the keys of the others.
 
-    ``made`` keys have a number behind them in the second of equal rows and on, and count as equal.
+    ``made`` keys have a number behind them in the second of equal rows and on, and count as equal. ``seen`` are hashes
+    of earlier rows, as this function adds them.
     """
-    keys = rows[key].combine_chunks()
-    names = pc.replace_substring_regex(keys, r"-\d+$", "") if made else keys
+    names = name_of_key(rows[key].combine_chunks(), made=made)
     counts = pc.value_counts(names)
     again = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    places = pc.indices_nonzero(pc.is_in(names, again)).to_numpy()
+    places = np.arange(len(rows)) if seen else pc.indices_nonzero(pc.is_in(names, again)).to_numpy()
     if not len(places):
         return rows, []
     others = [name for name in rows.column_names if name != key]
-    seen: set[str] = set()
     copies = []
     for place, name, row in zip(places, names.take(places).to_pylist(), _contents(rows, others, places), strict=True):
-        said = repr((name, row))
+        said = hashlib.sha256(repr((name, row)).encode(errors="surrogatepass")).digest()
         if said in seen:
             copies.append(place)
         seen.add(said)
@@ -197,49 +213,3 @@ def _write_gold(
     for part, table in parts.items():
         if table.num_rows:
             write_partition(gold / part / task, partition, table)
-
-
-class _Spill:
-    """Rows by partition on disk, so that memory is bounded by one partition: a file of Arrow streams for each."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files: dict[str, Path] = {}
-
-    def __enter__(self) -> _Spill:
-        self._folder.mkdir()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._folder.iterdir():
-            file.unlink()
-        self._folder.rmdir()
-
-    def add(self, rows: pa.Table, names: pa.Array) -> None:
-        for name in pc.unique(names).to_pylist():
-            file = self._files.setdefault(name, self._folder / f"{name}.arrow")
-            with file.open("ab") as end, pa.ipc.new_stream(end, rows.schema) as stream:  # open no longer than needed:
-                stream.write_table(rows.filter(pc.equal(names, name)))  # there may be more days than open files
-
-    def partitions(self, plain: Collection[str]) -> Iterator[tuple[str, pa.Table]]:
-        """The rows of each partition; in large ones texts are dictionary-encoded, but for those of ``plain`` columns.
-
-        A text that stands in many rows is then held once, and rows are put in order without copying any.
-        """
-        for name in sorted(self._files):
-            with pa.OSFile(str(self._files[name])) as file:
-                large, parts = file.size() > LARGE, []
-                while file.tell() < file.size():
-                    part = pa.ipc.open_stream(file).read_all()
-                    parts.append(_coded(part, plain) if large else part)
-            yield name, pa.concat_tables(parts).unify_dictionaries() if large else pa.concat_tables(parts)
-
-
-def _coded(rows: pa.Table, plain: Collection[str]) -> pa.Table:
-    """Rows with dictionary-encoded texts, but for those of ``plain`` columns."""
-    texts = {field.name for field in rows.schema if pa.types.is_string(field.type)} - set(plain)
-    others = [name for name in rows.column_names if name not in texts]
-    copied = rows.select(others).take(pa.array(range(rows.num_rows), pa.int64()))  # else they keep all that was read
-    return pa.table(
-        {name: rows[name].dictionary_encode() if name in texts else copied[name] for name in rows.column_names}
-    )

@@ -16,6 +16,7 @@ import numpy as np
 from weakfish.checks import gx
 from weakfish.checks.expectations.plans import Judged, Planner
 from weakfish.checks.expectations.table import CheckedTable, Unsure
+from weakfish.contracts.tables import totals
 from weakfish.contracts.verdicts import NOT_HELD, Check, Severity, Status
 from weakfish.project.cache import Cache
 
@@ -110,7 +111,8 @@ def _check(judged: Judged, sizes: Mapping[str, int]) -> Check:
         status = Status.QUARANTINED if aside and severity == "critical" else NOT_HELD[severity]
     unexpected = found.get("unexpected_count")
     share = unexpected / found["element_count"] if unexpected is not None and found.get("element_count") else None
-    by_partition = {part: len(judged.rows.get(part, ())) / size for part, size in sizes.items() if size}
+    bad = totals({part: len(judged.rows.get(part, ())) for part in sizes})
+    by_partition = {period: bad[period] / size for period, size in totals(sizes).items() if size}
     return Check(
         check=_name(configuration.type, arguments),
         expectation=configuration.type,

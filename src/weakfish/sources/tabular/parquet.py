@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from weakfish.contracts.tables import decoded, parts_of
 from weakfish.errors import SourceError
 from weakfish.sources.tabular.jsonl import MANY, Path, header_of
 from weakfish.sources.tabular.parquet_pages import too_large
@@ -108,16 +107,36 @@ def _group(
             break
         longest, bad = settings.max_value_bytes, list[Bad]()
         columns = {column: _bounded(column, values, longest, bad) for column, values in columns.items()}
-        for begin, count in parts_of(list(columns.values()), batch.num_rows, BYTES):
+        for begin, count in _slices(columns.values(), batch.num_rows, BYTES):
             start = first + done
             done += count
             tally.rows += count
-            part = {column: decoded(values.slice(begin, count)) for column, values in columns.items()}
+            part = {column: _decoded(values.slice(begin, count)) for column, values in columns.items()}
             here = [replace(one, row=one.row - begin) for one in bad if begin <= one.row < begin + count]
             yield Piece(part, count, range(start, first + done), tuple(here))
     if done < rows:
         rejects.line(file.name, first + done, f"row group {number + 1} {reason}", "", rows - done, rows - done)
         tally.rejected += rows - done
+
+
+def _slices(columns: Iterable[pa.Array], rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """Where slices of some rows begin, and how many rows they have: of one row, or of at most so many bytes.
+
+    Only dictionary-encoded values count, with their size when they are `_decoded`.
+    """
+    sizes = [least_bytes(values) for values in columns if pa.types.is_dictionary(values.type)]
+    ends = np.cumsum(sum((of for of in sizes if of is not None), np.zeros(rows, np.int64)))
+    begin = 0
+    while begin < rows:
+        before = ends[begin - 1] if begin else 0
+        end = max(int(np.searchsorted(ends, before + most, "right")), begin + 1)
+        yield begin, end - begin
+        begin = end
+
+
+def _decoded(values: pa.Array) -> pa.Array:
+    """Values as they are, not dictionary-encoded."""
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def _bounded(column: str, values: pa.Array, longest: int, bad: list[Bad]) -> pa.Array:
