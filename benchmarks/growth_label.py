@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from weakfish.contracts.tables import TIME, write_partition
-from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
+from weakfish.contracts.votes_file import fingerprint, write_votes
 from weakfish.files import write_json
 
 PARAMS = """
@@ -56,13 +56,14 @@ def write_project(root: Path, functions: int, classes: int, partitions: int, row
         times = pa.array([start + timedelta(seconds=row) for row in range(rows)], TIME)
         write_partition(root / "data/events", name, pa.table({"key": keys, "at": times, "size": pa.array([1] * rows)}))
         truth, known = draw.integers(classes, size=rows), fingerprint(pa.chunked_array([keys]))
+        by_function = {}
         for place, function in enumerate(names):
             own = (np.arange(VOTED) + place * 7) % classes
             said = np.where(
                 np.isin(truth, own) & (draw.random(rows) < RIGHT), truth, own[draw.integers(VOTED, size=rows)]
             )
-            votes = np.where(draw.random(rows) < COVERAGE, said, -1).astype(np.int8)
-            write_votes(root / f"data/votes/topic/{function}/{name}.parquet", votes, known, Faults())
+            by_function[function] = np.where(draw.random(rows) < COVERAGE, said, -1).astype(np.int8)
+        write_votes(root / f"data/votes/topic/{name}.parquet", by_function, known)
     made = {name: {"module": "labeling_functions.made", "identity": "ab"} for name in names}
     write_json(root / "data/votes/topic.manifest.json", {"task": "topic", "functions": made})
 

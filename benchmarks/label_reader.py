@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from weakfish.contracts.tables import TIME, write_partition
-from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
+from weakfish.contracts.votes_file import fingerprint, write_votes
 from weakfish.files import write_json
 
 PARAMS = """
@@ -67,12 +67,11 @@ def write_project(root: Path, rows: int) -> None:
         times = pa.array([start + timedelta(seconds=row) for row in range(size)], TIME)
         columns = {"key": keys, "at": times, "text": pa.array(texts), "size": pa.array(sizes)}
         write_partition(root / "data/events", name, pa.table(columns))
-        voted = draw.random(size) < 0.6
+        voted, by_function = draw.random(size) < 0.6, {}
         for place, function in enumerate(names):
             votes = np.where(draw.random(size) < 0.85 - 0.02 * place, truth, 1 - truth)
-            votes = np.where(voted & (draw.random(size) < 0.4), votes, -1).astype(np.int8)
-            file = root / f"data/votes/topic/{function}/{name}.parquet"
-            write_votes(file, votes, fingerprint(pa.chunked_array([keys])), Faults())
+            by_function[function] = np.where(voted & (draw.random(size) < 0.4), votes, -1).astype(np.int8)
+        write_votes(root / f"data/votes/topic/{name}.parquet", by_function, fingerprint(pa.chunked_array([keys])))
     made = {name: {"module": "labeling_functions.made", "identity": "ab"} for name in names}
     write_json(root / "data/votes/topic.manifest.json", {"task": "topic", "functions": made})
 

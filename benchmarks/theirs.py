@@ -89,7 +89,7 @@ def _matrix(root: Path, functions: list[str]) -> Any:
     for column, name in enumerate(functions):
         first = 0
         for file in files:
-            votes = pq.ParquetFile(root / "data/votes" / TASK / name / file).read(["vote"])["vote"].to_numpy()
+            votes = pq.ParquetFile(root / "data/votes" / TASK / file).read([name])[name].to_numpy()
             matrix[first : first + len(votes), column] = votes
             first += len(votes)
     return matrix

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from corpus import EVENTS, LABELS
+from made_votes import revote
 
 from weakfish.contracts.tables import partitions, read_partition, read_table, write_partition
-from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
+from weakfish.contracts.votes_file import fingerprint, votes_file, write_votes
 from weakfish.project.paths import Project
 from weakfish.rules.slices import SLICES
 
@@ -60,13 +61,10 @@ def some(table: pa.Table, share: float, seed: int = 1) -> npt.NDArray[np.int64]:
 
 def change_votes(project: Project, function: str, votes: Callable[[Votes], Votes], *months: str) -> None:
     """Change the votes of a labeling function, on all events by default."""
-    folder = project.table("votes") / "spam" / function
-    for name, file in partitions(folder).items():
+    for name, file in partitions(project.table("votes/spam")).items():
         if not months or name in months:
-            keys = read_partition(project.table(EVENTS) / file.name, [project.params.events.key])
-            old = pq.ParquetFile(file).read()["vote"].to_numpy().astype(np.int8)
-            file.unlink()
-            write_votes(file, votes(old), fingerprint(keys[project.params.events.key]), Faults())
+            old = pq.ParquetFile(file).read([function])[function].to_numpy().astype(np.int8)
+            revote(file, {function: votes(old)})
 
 
 def new_month(project: Project, month: str, rows: int, spam: float | None) -> None:
@@ -85,10 +83,10 @@ def new_month(project: Project, month: str, rows: int, spam: float | None) -> No
         chosen = np.concatenate([random.choice(np.flatnonzero(side), round(rows * share)) for side, share in sides])
     keys = pa.array([f"{number:032x}" for number in range(len(chosen))])
     new = table.take(pa.array(chosen)).set_column(table.schema.get_field_index(key), table.schema.field(key), keys)
-    votes_of = project.table("votes")
-    for folder in sorted([*(votes_of / "spam").iterdir(), *(votes_of / SLICES).iterdir()]):
-        votes = read_table(folder)["vote"].to_numpy()[chosen].astype(np.int8)
-        write_votes(folder / f"{month}.parquet", votes, fingerprint(pa.chunked_array([keys])), Faults())
+    for task in ("spam", SLICES):
+        old = read_table(project.table(f"votes/{task}"))
+        votes = {name: old[name].to_numpy()[chosen].astype(np.int8) for name in old.column_names}
+        write_votes(votes_file(project, task, month), votes, fingerprint(pa.chunked_array([keys])))
     write_partition(project.table(EVENTS), month, new)
 
 

@@ -20,7 +20,7 @@ from made_votes import own_functions
 from projects import write
 
 from weakfish.contracts.tables import TIME, UNDATED, Part, folder, in_test, write_partition
-from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
+from weakfish.contracts.votes_file import fingerprint, votes_file, write_votes
 from weakfish.evaluation.evaluate import evaluate
 from weakfish.files import write_json
 from weakfish.labeling.label import label
@@ -141,10 +141,10 @@ def _partition(at: Project, tasks: Mapping[str, Made], name: str, rows: int, see
 def _vote(
     at: Project, task: str, made: Made, partition: str, keys: pa.Array, truth: Ints, random: np.random.Generator
 ) -> None:
+    votes = {}
     for number in range(made.functions):
         own = made.of(number)
         hits = (truth == own) & (random.random(len(truth)) < 0.7)
         misses = (truth != own) & (random.random(len(truth)) < 0.07 / max(1, made.classes - 1))
-        votes = np.where(hits | misses, own, -1).astype(np.int8)
-        file = at.table("votes") / task / f"{task}_{number}" / f"{partition}.parquet"
-        write_votes(file, votes, fingerprint(pa.chunked_array([keys])), Faults())
+        votes[f"{task}_{number}"] = np.where(hits | misses, own, -1).astype(np.int8)
+    write_votes(votes_file(at, task, partition), votes, fingerprint(pa.chunked_array([keys])))

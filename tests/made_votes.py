@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from in_process import own_modules
 from projects import ORDERS, write
 
 from weakfish.contracts.tables import TIME, Part, folder, write_partition
-from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
+from weakfish.contracts.votes_file import FAILED, fingerprint, print_of, votes_file, write_votes
 from weakfish.files import write_json
 from weakfish.labeling.label import label
 from weakfish.project.paths import Project
@@ -67,11 +68,11 @@ def vote(
     if gold_in:
         labels = pa.array(["fine", "fraud"]).take(pa.array(gold))
         write_partition(folder(at, "fraud", gold_in), month, pa.table({"order_id": keys, "label": labels}))
+    by_rule = {}
     for number, rule in enumerate(RULES):
         votes = _votes(random, gold, number)
-        votes = (bends or {}).get(rule, lambda votes, _: votes)(votes, gold)
-        file = at.table("votes") / "fraud" / rule / f"{month}.parquet"
-        write_votes(file, votes.astype(np.int8), fingerprint(pa.chunked_array([keys])), Faults())
+        by_rule[rule] = (bends or {}).get(rule, lambda votes, _: votes)(votes, gold).astype(np.int8)
+    write_votes(votes_file(at, "fraud", month), by_rule, fingerprint(pa.chunked_array([keys])))
     made = {
         rule: {"module": "labeling_functions.made", "identity": "new" if rule in edited else "old"} for rule in RULES
     }
@@ -83,6 +84,14 @@ def _votes(random: np.random.Generator, gold: Gold, number: int) -> Votes:
     votes = np.where(random.random(len(gold)) < COVERAGE, said, -1)
     only = {2: 1, 3: 1, 4: 0, 5: 0}.get(number)
     return np.where((votes == only) | (only is None), votes, -1).astype(np.int8)
+
+
+def revote(file: Path, votes: Mapping[str, Votes]) -> None:
+    """Let some functions vote otherwise in a votes file; the votes of others stay."""
+    table = pq.ParquetFile(file).read()
+    before = {name: table[name].fill_null(FAILED).to_numpy() for name in table.column_names}
+    file.unlink()
+    write_votes(file, before | dict(votes), print_of(table))
 
 
 def labelled(at: Project) -> Project:

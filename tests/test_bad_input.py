@@ -164,7 +164,7 @@ def test_a_module_with_a_syntax_error_is_named(project: Path) -> None:
 
 @pytest.mark.parametrize("stage", [["label"], ["validate", "labels/fraud"]])
 def test_a_truncated_parquet_file_is_named(project: Path, stage: list[str]) -> None:
-    table = {"label": "votes/fraud/is_large", "validate": "labels/fraud"}[stage[0]]
+    table = {"label": "votes/fraud", "validate": "labels/fraud"}[stage[0]]
     file = project / "data" / table / "2024-02.parquet"
     file.write_bytes(file.read_bytes()[:-20])
     sentence = refused(project, *stage)
@@ -178,12 +178,12 @@ def test_a_truncated_file_of_the_events_is_not_what_was_accepted(project: Path) 
 
 
 def test_a_missing_table_says_what_makes_it(project: Path) -> None:
-    shutil.rmtree(project / "data/votes/fraud/is_large")
-    assert "is_large/2024-01.parquet does not exist; run `dvc repro`" in refused(project, "label")
+    shutil.rmtree(project / "data/votes/fraud")
+    assert "votes/fraud/2024-01.parquet does not exist; run `dvc repro`" in refused(project, "label")
 
 
 def test_votes_on_other_events_are_refused(project: Path) -> None:
-    votes = project / "data/votes/fraud/is_large"
+    votes = project / "data/votes/fraud"
     shutil.copy(votes / "2024-01.parquet", votes / "2024-02.parquet")
     assert "holds votes on other events" in refused(project, "label")
 

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import run_here
 from labelled import labelled
+from made_votes import revote
 from projects import replace, weakfish
 
 from weakfish.cli.labels import _setting, print_explanation, task_of
 from weakfish.contracts.tables import read_partition, read_table
-from weakfish.contracts.votes_file import FAILED, Faults, fingerprint, write_votes
+from weakfish.contracts.votes_file import FAILED
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.files import sha256
 from weakfish.labeling.explain import explain, from_log_odds, log_odds
@@ -186,10 +187,8 @@ def test_labels_of_other_votes_are_not_explained(project: Path) -> None:
 
 def overwrite(root: Path, function: str, vote: int) -> None:
     """Make a function vote alike on all orders of February."""
-    keys = read_partition(root / "data/events/2024-02.parquet", ["order_id"])["order_id"]
-    file = root / f"data/votes/fraud/{function}/2024-02.parquet"
-    file.unlink()
-    write_votes(file, np.full(len(keys), vote, np.int8), fingerprint(keys), Faults())
+    file = root / "data/votes/fraud/2024-02.parquet"
+    revote(file, {function: np.full(read_partition(file).num_rows, vote, np.int8)})
 
 
 @pytest.mark.parametrize(

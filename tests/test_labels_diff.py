@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from in_process import run_here
 from labelled import FEBRUARY, JANUARY, commit, edit, labelled, repro, write_orders
@@ -204,6 +205,26 @@ def test_a_revision_before_the_pipeline_is_one_sentence(edited: Path, tmp_path: 
 
 def commit_of(root: Path, message: str) -> None:
     git(root, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", message)
+
+
+def test_votes_of_a_revision_that_has_a_folder_per_function_tell_causes_too(edited: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(edited, tmp_path / "orders"))
+    git(root, "checkout", "--quiet", "-b", "older", "HEAD~1")
+    assert command(root, "dvc", "checkout", "--quiet").returncode == 0
+    for file in sorted((root / "data/votes/fraud").glob("*.parquet")):
+        together = pq.read_table(file)
+        file.unlink()
+        for name in together.column_names:
+            apart = together.select([name]).rename_columns(["vote"])
+            (root / "data/votes/fraud" / name).mkdir(exist_ok=True)
+            pq.write_table(apart.replace_schema_metadata(together.schema.metadata), file.parent / name / file.name)
+    result = command(root, "dvc", "commit", "--quiet", "--force")
+    assert result.returncode == 0, result.stderr
+    commit(root)
+    git(root, "checkout", "--quiet", "-")
+    assert command(root, "dvc", "checkout", "--quiet").returncode == 0
+    assert list((root / "data/votes/fraud").glob("*.parquet"))
+    assert diff(Project(root), "fraud", "older")["groups"] == diff(Project(root), "fraud", "HEAD~1")["groups"] != []
 
 
 def test_flips_of_labels_in_the_older_form_are_counted_without_causes(edited: Path, tmp_path: Path) -> None:

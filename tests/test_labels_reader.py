@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 import pytest
 from feast import Entity, ValueType
 from in_process import own_modules
+from made_votes import revote
 from projects import contents, replace
 from told_orders import FUNCTIONS, MONTHS, ON, TOPICS, labels, manifest, project, rows, truth_of, write_month
 
 from weakfish.cli.labels import print_explanation
 from weakfish.contracts.tables import Part, folder, read_table, write_partition
-from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
+from weakfish.contracts.votes_file import fingerprint, read_votes, write_votes
 from weakfish.errors import ParamsError, TableError
 from weakfish.evaluation.aligned import read_inputs
 from weakfish.evaluation.classifiers import Classifiers
@@ -98,15 +99,13 @@ def test_it_learns_from_rows_by_their_content_whatever_their_order(
         events = read_table(turned / "data/events").filter(
             pc.starts_with(read_table(turned / "data/events")["order_id"], file.stem)
         )
+        voted = turned / "data/votes/fraud" / file.name
         votes = {
-            function: read_table(turned / f"data/votes/fraud/{function}").to_pydict()["vote"] for function in FUNCTIONS
+            name: column.to_numpy()[order]
+            for name, column in zip(FUNCTIONS, read_votes(voted, FUNCTIONS).columns, strict=True)
         }
-        place = MONTHS.index(file.stem) * 240
         turned_events = events.take(pa.array(order))
-        for function in FUNCTIONS:
-            own = np.array(votes[function][place : place + 240], np.int8)[order]
-            print_of_keys = fingerprint(turned_events["order_id"])
-            write_votes(turned / f"data/votes/fraud/{function}/{file.stem}.parquet", own, print_of_keys, Faults())
+        write_votes(voted, votes, fingerprint(turned_events["order_id"]))
         write_partition(turned / "data/events", file.stem, turned_events)
     labels(root), labels(turned)
     readers = [manifest(at)["models"][0]["reader"]["sha256"] for at in (root, turned)]
@@ -142,13 +141,11 @@ def test_no_row_is_judged_by_what_learned_from_its_own_votes(tmp_path: Path) -> 
     notes = read_table(root / "data/events")["note"].to_pylist()
     mine = folds_of(hashes_of([notes])) == 0
     for place, name in enumerate(MONTHS[:2]):
-        keys = read_table(turned / "data/events")["order_id"].slice(place * 240, 240)
-        for function in FUNCTIONS:
-            votes = read_table(turned / f"data/votes/fraud/{function}")["vote"].to_numpy()[place * 240 :][:240]
-            own = mine[place * 240 :][:240]
-            votes = np.where(own & (votes >= 0), 1 - votes, votes).astype(np.int8)
-            file = turned / f"data/votes/fraud/{function}/{name}.parquet"
-            write_votes(file, votes, fingerprint(keys), Faults())
+        file, own = turned / f"data/votes/fraud/{name}.parquet", mine[place * 240 :][:240]
+        votes = {
+            name: column.to_numpy() for name, column in zip(FUNCTIONS, read_votes(file, FUNCTIONS).columns, strict=True)
+        }
+        revote(file, {name: np.where(own & (of >= 0), 1 - of, of).astype(np.int8) for name, of in votes.items()})
     for at in (root, turned):
         replace(at / "params.yaml", "method: snorkel", "method: majority")  # whose posteriors need no fit
         labels(at)

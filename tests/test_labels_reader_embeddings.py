@@ -111,8 +111,7 @@ def test_the_same_rows_give_the_same_bytes_from_the_cache_or_anew(tmp_path: Path
     assert contents(pieces) == kept
     assert labels(project(tmp_path / "again", settings)) == before
     (root / "data/events" / f"{MONTHS[1]}.parquet").unlink()
-    for function in ("one", "two", "three", "four"):
-        (root / f"data/votes/fraud/{function}/{MONTHS[1]}.parquet").unlink()
+    (root / f"data/votes/fraud/{MONTHS[1]}.parquet").unlink()
     labels(root)
     assert set(contents(pieces)) < set(kept)  # what is gone is swept, what stays is not computed again
 

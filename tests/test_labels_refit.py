@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from in_process import own_modules
 from projects import contents, replace, tiny
 
 from weakfish.contracts.tables import TIME, read_table, write_partition
-from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
+from weakfish.contracts.votes_file import fingerprint, write_votes
 from weakfish.errors import ParamsError, TableError
 from weakfish.files import write_json
 from weakfish.labeling import label as label_stage
@@ -48,11 +49,11 @@ def write_month(root: Path, name: str, rows: int = 70) -> None:
     events = {"order_id": keys, "placed_at": pa.array(times, TIME), "amount": pa.array([100.0] * rows)}
     write_partition(root / "data/events", name, pa.table(events | {"note": pa.array(["book"] * rows)}))
     gold = random.integers(2, size=rows)
+    by_function = {}
     for column, function in enumerate(FUNCTIONS):
         votes = np.where(random.random(rows) < 0.9 - 0.1 * column, gold, 1 - gold)
-        votes = np.where(random.random(rows) < 0.6, votes, -1).astype(np.int8)
-        print_of_keys = fingerprint(pa.chunked_array([keys]))
-        write_votes(root / f"data/votes/fraud/{function}/{name}.parquet", votes, print_of_keys, Faults())
+        by_function[function] = np.where(random.random(rows) < 0.6, votes, -1).astype(np.int8)
+    write_votes(root / f"data/votes/fraud/{name}.parquet", by_function, fingerprint(pa.chunked_array([keys])))
     made = {function: {"module": "labeling_functions.orders", "identity": "ab"} for function in FUNCTIONS}
     write_json(root / "data/votes/fraud.manifest.json", {"task": "fraud", "functions": made})
 
@@ -202,33 +203,28 @@ def test_ties_get_the_same_label_wherever_the_row_stands(tmp_path: Path) -> None
     for name, column in columns.items():
         events = events.append_column(name, column)
     write_partition(root / "data/events", "2024-01", events)
-    for column, function in enumerate(FUNCTIONS):
-        shutil.rmtree(root / f"data/votes/fraud/{function}")
-        file = root / f"data/votes/fraud/{function}/2024-01.parquet"
-        write_votes(file, matrix.votes[::-1, column], fingerprint(events["order_id"]), Faults())
+    shutil.rmtree(root / "data/votes/fraud")
+    votes = dict(zip(FUNCTIONS, matrix.votes[::-1].T, strict=True))
+    write_votes(root / "data/votes/fraud/2024-01.parquet", votes, fingerprint(events["order_id"]))
     labels(root)
     after = {row["order_id"]: row["label"] for row in read_table(root / "data/labels/fraud").to_pylist()}
     assert {key: after[key] for key in ties} == ties
 
 
-def test_votes_on_other_events_are_named(tmp_path: Path) -> None:
+def test_votes_on_other_events_than_those_that_lie_there_are_an_error(tmp_path: Path) -> None:
     root = project(tmp_path / "orders", "refit: always", *MONTHS[:2])
-    file = root / "data/votes/fraud/is_small/2024-02.parquet"
-    shutil.copy(root / "data/votes/fraud/is_small/2024-01.parquet", file)
-    with pytest.raises(TableError, match=r"is_small/2024-02.parquet holds votes on other events"):
-        label(Project(root))
-    shutil.copy(root / "data/votes/fraud/is_large/2024-01.parquet", root / "data/votes/fraud/is_large/2024-02.parquet")
-    with pytest.raises(TableError, match="holds votes on other events"):
-        label(Project(root))
-
-
-def test_votes_that_agree_on_other_events_than_those_that_lie_there_are_an_error(tmp_path: Path) -> None:
-    root = project(tmp_path / "orders", "refit: always", *MONTHS[:2])
-    for function in FUNCTIONS:  # as many rows, by the same functions, of another month
-        votes = root / f"data/votes/fraud/{function}"
-        shutil.copy(votes / "2024-01.parquet", votes / "2024-02.parquet")
-    says = r"buys_gift_cards/2024-02.parquet holds votes on other events than data/events/2024-02.parquet"
+    votes = root / "data/votes/fraud"
+    shutil.copy(votes / "2024-01.parquet", votes / "2024-02.parquet")  # as many rows
+    says = r"fraud/2024-02.parquet holds votes on other events than data/events/2024-02.parquet"
     with pytest.raises(TableError, match=says):
         read_label_matrix(Project(root), "fraud")
     with pytest.raises(TableError, match=says):
+        label(Project(root))
+
+
+def test_a_votes_file_without_a_function_names_it(tmp_path: Path) -> None:
+    root = project(tmp_path / "orders", "refit: always", *MONTHS[:2])
+    file = root / "data/votes/fraud/2024-02.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["is_small"]), file)
+    with pytest.raises(TableError, match=r"2024-02.parquet has no votes of is_small; run `dvc repro vote`"):
         label(Project(root))

@@ -181,7 +181,7 @@ def test_pasted_code_votes_as_it_was_said_to(
     after = read_table(root / "data/labels/fraud", ["covered"])["covered"].to_numpy()
     fired = np.zeros(len(before), np.bool_)
     for each in found.suggestions:
-        votes = read_table(root / f"data/votes/fraud/{each.rule.name}", ["vote"])["vote"].to_numpy()
+        votes = read_table(root / "data/votes/fraud", [each.rule.name])[each.rule.name].to_numpy()
         assert set(np.unique(votes)) == {-1, each.rule.label}
         assert (votes >= 0).sum() == each.counts["votes"]
         new = (votes >= 0) & ~before & ~fired

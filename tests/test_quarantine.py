@@ -76,7 +76,7 @@ def test_a_repaired_time_moves_a_row_into_its_month_where_it_gets_its_votes_and_
     january = rows(project, "labels/fraud")["2024-01"]
     assert [row["order_id"] for row in january[:3]] == ["o01", "o00", "o02"]
     assert (january[1]["n_votes"], january[1]["label"]) == (2, "fraud")
-    assert pq.read_table(project / "data/votes/fraud/is_large/2024-01.parquet")["vote"][1].as_py() == 1
+    assert pq.read_table(project / "data/votes/fraud/2024-01.parquet")["is_large"][1].as_py() == 1
 
 
 def test_a_repaired_partition_has_the_bytes_that_a_right_source_would_have_given(project: Path) -> None:

@@ -93,9 +93,9 @@ def test_a_verdict_is_canonical_and_names_rows_by_key(done: Path) -> None:
 def test_votes_stand_in_the_order_of_the_events(done: Path) -> None:
     events = read_table(done / "data/events")
     expected = [1 if amount is not None and amount > 200 else -1 for amount in events["amount"].to_pylist()]
-    assert read_table(done / "data/votes/fraud/is_large")["vote"].to_pylist() == expected
+    assert read_table(done / "data/votes/fraud")["is_large"].to_pylist() == expected
     books = [0 if note == "book" else -1 for note in events["note"].to_pylist()]
-    assert read_table(done / "data/votes/fraud/is_a_book")["vote"].to_pylist() == books
+    assert read_table(done / "data/votes/fraud")["is_a_book"].to_pylist() == books
 
 
 def test_labels_hold_probabilities_of_both_models_and_say_what_is_covered(done: Path) -> None:
@@ -136,10 +136,8 @@ def test_the_summary_agrees_with_snorkels_own_analysis(done: Path) -> None:
     from snorkel.labeling import LFAnalysis
 
     summary = json.loads((done / "reports/labeling_functions.json").read_text())["tasks"]["fraud"]
-    columns = [
-        read_table(done / f"data/votes/fraud/{function['name']}")["vote"].to_numpy()
-        for function in summary["functions"]
-    ]
+    votes = read_table(done / "data/votes/fraud")
+    columns = [votes[function["name"]].to_numpy() for function in summary["functions"]]
     analysis = LFAnalysis(np.stack(columns, axis=1).astype(float))
     assert [f["coverage"] for f in summary["functions"]] == pytest.approx(list(analysis.lf_coverages()))
     assert [f["overlaps"] for f in summary["functions"]] == pytest.approx(list(analysis.lf_overlaps()))

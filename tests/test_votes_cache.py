@@ -69,6 +69,22 @@ def test_an_edited_function_costs_one_column(project: Path) -> None:
     assert computed(project) == nothing(project), "the votes from before are still there"
 
 
+def test_the_votes_of_all_functions_on_a_partition_are_one_file_and_an_edit_changes_one_column(project: Path) -> None:
+    months = sorted(file.name for file in (project / "data/events").glob("*.parquet"))
+    files = [path for path in (project / "data/votes").rglob("*") if path.is_file()]
+    expected = [project / "data/votes/fraud" / name for name in months]
+    assert sorted(files) == sorted([*expected, project / "data/votes/fraud.manifest.json"])
+    before = [pq.read_table(file) for file in expected]
+    assert before[0].column_names == ["buys_gift_cards", "is_a_book", "is_large", "is_small"]
+    replace(project / FUNCTIONS, "order.amount > 200", "order.amount > 150")
+    computed(project)
+    changed = [
+        {name for name in old.column_names if not old[name].equals(new[name])}
+        for old, new in zip(before, map(pq.read_table, expected), strict=True)
+    ]
+    assert set.union(*changed) == {"is_large"}
+
+
 def test_what_does_not_change_a_columnar_function_costs_nothing(project: Path) -> None:
     replace(project / FUNCTIONS, "Large orders are worth the trouble.", "Thieves buy big.")
     replace(project / FUNCTIONS, "return order.amount > 200", "limit = 200\n    return order.amount > limit")

@@ -13,7 +13,7 @@ import pyarrow as pa
 from projects import ORDERS, contents, replace, write
 
 from weakfish.contracts.tables import TIME, read_table, write_partition
-from weakfish.contracts.votes_file import Faults, fingerprint, write_votes
+from weakfish.contracts.votes_file import fingerprint, write_votes
 from weakfish.files import write_json
 from weakfish.labeling.label import label
 from weakfish.project.paths import Project
@@ -49,11 +49,11 @@ def write_month(root: Path, name: str, *, rows: int = 240, covered: float = 0.6,
     write_partition(root / "data/events", name, pa.table(events))
     voted = draw.random(rows) < covered
     voted[:2] = False, covered > 0
+    by_function = {}
     for column, function in enumerate(FUNCTIONS):
         votes = np.where(draw.random(rows) < 0.85 - 0.05 * column, truth, 1 - truth)
-        votes = np.where(voted & (draw.random(rows) < 0.7), votes, -1).astype(np.int8)
-        file = root / f"data/votes/fraud/{function}/{name}.parquet"
-        write_votes(file, votes, fingerprint(pa.chunked_array([keys])), Faults())
+        by_function[function] = np.where(voted & (draw.random(rows) < 0.7), votes, -1).astype(np.int8)
+    write_votes(root / f"data/votes/fraud/{name}.parquet", by_function, fingerprint(pa.chunked_array([keys])))
     made = {function: {"module": "labeling_functions.orders", "identity": "ab"} for function in FUNCTIONS}
     write_json(root / "data/votes/fraud.manifest.json", {"task": "fraud", "functions": made})
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from weakfish.contracts.manifests import LabelsManifest, Made, parse_manifest, read_manifest
 from weakfish.contracts.tables import by_period, open_partition, partitions, read_partition, schema_of
-from weakfish.contracts.votes_file import ABSTAIN, FINGERPRINT, Votes, fingerprint, read_votes
+from weakfish.contracts.votes_file import ABSTAIN, Votes, fingerprint, print_of, read_votes, votes_file
 from weakfish.errors import TableError, UserError
 from weakfish.labeling.choice import HYPER, MAJORITY, SNORKEL, Maker, maker_of, makers_of
 from weakfish.labeling.label_model import FittedModel, once
@@ -160,9 +160,8 @@ def _votes(
     project: Project, task: str, maker: Maker, partition: str, position: int, keys: pa.ChunkedArray
 ) -> tuple[Votes, list[bool]]:
     """The votes on one event, and which functions failed on it."""
-    expected, folder = fingerprint(keys), project.table(f"votes/{task}")
-    files = [folder / name / f"{partition}.parquet" for name in maker.names]
-    read = [read_votes(file, expected)[position].as_py() for file in files]
+    votes = read_votes(votes_file(project, task, partition), maker.names, fingerprint(keys))
+    read = [column[position].as_py() for column in votes.columns]
     return np.array([ABSTAIN if vote is None else vote for vote in read], np.int8), [vote is None for vote in read]
 
 
@@ -466,16 +465,18 @@ class _Diff:
         return read.votes
 
     def _old_votes(self, partition: str, names: Sequence[str], keys: pa.ChunkedArray) -> Votes:
-        expected, columns = fingerprint(keys), []
-        for name in names:
-            table = self.revision.parquet(f"votes/{self.task}/{name}/{partition}.parquet", ["vote"])
-            if (table.schema.metadata or {}).get(FINGERPRINT, b"").decode() != expected:
-                raise TableError(
-                    f"At {self.revision.name} the votes of {name} on {partition} are about other events than the "
-                    "labels: that run was not complete; name another revision."
-                )
-            columns.append(pc.fill_null(table["vote"], ABSTAIN).to_numpy())
-        return np.stack(columns, axis=1)
+        of, file = f"votes/{self.task}", f"{partition}.parquet"
+        if partition in self.revision.partitions(of):
+            tables = [self.revision.parquet(f"{of}/{file}", list(names)).select(list(names))]
+        else:  # the older form has a folder per function
+            tables = [self.revision.parquet(f"{of}/{name}/{file}", ["vote"]) for name in names]
+        if {print_of(table) for table in tables} != {fingerprint(keys)}:
+            raise TableError(
+                f"At {self.revision.name} the votes on {partition} are about other events than the labels: that run "
+                "was not complete; name another revision."
+            )
+        columns = (column for table in tables for column in table.columns)
+        return np.stack([pc.fill_null(column, ABSTAIN).to_numpy() for column in columns], axis=1)
 
     def _add(self, key: pa.Scalar, old: int, new: int, cause: Cause | None) -> None:
         change: Moved = "appeared" if old == ABSTAIN else "vanished" if new == ABSTAIN else "flipped"

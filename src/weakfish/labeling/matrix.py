@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
-from weakfish.contracts.votes_file import ABSTAIN, FINGERPRINT, Votes, fingerprint
+from weakfish.contracts.votes_file import ABSTAIN, Votes, about_others, fingerprint, print_of, read_votes, votes_file
 from weakfish.errors import TableError, WeakfishError
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
@@ -118,9 +118,8 @@ class VotesOfPartition:
     faults : list of int
         Rows on which each function failed.
     fingerprint : str
-        Of the events' keys, the same in all files.
+        Of the events' keys.
     file : pathlib.Path
-        Of the first function.
     """
 
     votes: Votes
@@ -131,7 +130,7 @@ class VotesOfPartition:
     def check(self, expected: str) -> None:
         """Raise `TableError` unless these are votes on events whose keys have the fingerprint ``expected``."""
         if self.fingerprint != expected:
-            raise _about_others(self.file)
+            raise about_others(self.file)
 
 
 def read_label_matrix(project: Project, task: str) -> LabelMatrix:
@@ -173,28 +172,15 @@ def votes_of(project: Project, task: str, names: Sequence[str], partition: str) 
     Raises
     ------
     TableError
-        When votes are missing, cut off, or about other events than each other.
+        When votes are missing or cut off.
     """
-    files = [project.table(f"votes/{task}/{name}") / f"{partition}.parquet" for name in names]
-    votes = np.empty((0, 0), np.int8)
-    faults, prints = [], []
-    for number, file in enumerate(files):
-        table = read_partition(file, ["vote"])
-        if not number:
-            votes = np.empty((len(files), table.num_rows), np.int8)
-        prints.append((table.schema.metadata or {}).get(FINGERPRINT, b"").decode())
-        if prints[-1] != prints[0] or table.num_rows != votes.shape[1]:
-            key = project.params.events.key  # which of the two is the odd one, the events tell
-            expected = fingerprint(read_partition(project.table("events") / file.name, [key])[key])
-            raise _about_others(file if prints[0] == expected else files[0])
-        faults.append(table["vote"].null_count)
-        column = pc.fill_null(table["vote"], ABSTAIN) if faults[-1] else table["vote"]
-        votes[number] = column.to_numpy()
-    return VotesOfPartition(votes.T, faults, prints[0], files[0])
-
-
-def _about_others(file: Path) -> TableError:
-    return TableError(f"{file} holds votes on other events than data/events/{file.name}; run `dvc repro vote`.")
+    file = votes_file(project, task, partition)
+    table = read_votes(file, names)
+    votes, faults = np.empty((len(names), table.num_rows), np.int8), []
+    for number, column in enumerate(table.columns):
+        faults.append(column.null_count)
+        votes[number] = (pc.fill_null(column, ABSTAIN) if faults[-1] else column).to_numpy()
+    return VotesOfPartition(votes.T, faults, print_of(table), file)
 
 
 SPAN = 4

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import Made, VotesManifest, write_manifest
 from weakfish.contracts.reports import VotesReport, write_report
 from weakfish.contracts.tables import open_partition, partitions, schema_of
-from weakfish.contracts.votes_file import ABSTAIN, Faults, read_faults, read_votes, write_votes
+from weakfish.contracts.votes_file import ABSTAIN, Faults, put_together, read_faults, read_piece, write_piece
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.files import read_json, sha256, whole_file, whole_folder, write_json
 from weakfish.labeling.matrix import EventHashes, group_sizes
@@ -66,7 +65,7 @@ class VotesPiece:
 def vote(project: Project) -> None:
     """Apply the labeling functions of every task, and all slices, to ``data/events``, each once.
 
-    ``data/votes/<task>/<function>`` holds the votes, ``data/votes/@slices/<slice>`` those of slices: any vote means
+    ``data/votes/<task>`` holds the votes, a column per function, ``data/votes/@slices`` those of slices: any vote means
     that the row is in it. Says on stdout how much was computed. ``reports/votes.json`` has what functions failed with.
 
     Raises
@@ -105,10 +104,7 @@ def vote(project: Project) -> None:
                 each.function: Made(module_of(voters[each.function].function), each.identity.digest) for each in wanted
             }
             write_manifest(folder, task, VotesManifest(task, made))
-            for piece in wanted:
-                file = folder / task / piece.function / piece.events.name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(piece.cached, file)
+            _put_together(folder / task, wanted)
     cache.bound(project.params.votes.max_cache_megabytes)
     rows = sum(open_partition(file).metadata.num_rows for file in events.values())
     write_ledger(project, "vote", rows_in=rows, rows_out=rows)
@@ -158,7 +154,7 @@ class _Known:
             _, highest, failed = self._before[name]
         else:
             try:
-                votes = read_votes(piece.cached, piece.keys)
+                votes = read_piece(piece.cached, piece.keys)
             except WeakfishError:
                 piece.cached.unlink(missing_ok=True)
                 return False
@@ -215,7 +211,18 @@ def _keep(pieces: Sequence[VotesPiece], groups: dict[int, Outcome]) -> None:
     for piece in pieces:
         votes, faults = joined([groups[group][piece.function] for group in sorted(groups)])
         with whole_file(piece.cached) as part:
-            write_votes(part, votes, piece.keys, faults)
+            write_piece(part, votes, piece.keys, faults)
+
+
+def _put_together(folder: Path, pieces: Sequence[VotesPiece]) -> None:
+    """Write the votes files of a task."""
+    by_file: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
+    for piece in pieces:
+        by_file[piece.events.name, piece.keys][piece.function] = piece.cached
+    with ThreadPoolExecutor(READING) as pool:
+        made = [pool.submit(put_together, folder / name, cached, keys) for (name, keys), cached in by_file.items()]
+        for each in made:
+            each.result()
 
 
 def _summary(by_task: Mapping[str, Sequence[VotesPiece]], missing: Sequence[VotesPiece]) -> list[str]:

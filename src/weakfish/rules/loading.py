@@ -61,7 +61,7 @@ def load_functions(project: Project, task: str) -> list[LabelingFunction]:
     UnknownName
         When ``params.yaml`` names a function or a module that is not there.
     LabelingFunctionError
-        When there are none, two share a name, a name cannot be the name of a folder, or one votes for what is no class
+        When there are none, two share a name, a name cannot be that of a column, or one votes for what is no class
         of the task.
     UserError
         When a module cannot be imported.
