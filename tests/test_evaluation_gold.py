@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from projects import ORDERS, write
 from sklearn.metrics import roc_auc_score
 from test_evaluation import BINARY, SETTINGS, THREE, certain, drawn, inputs, task
 
 from weakfish.contracts.gold import ROWS, UNKNOWN
 from weakfish.contracts.gold import ROWS_OF_CLASS as OF_CLASS
+from weakfish.contracts.tables import write_partition
+from weakfish.errors import TableError
 from weakfish.evaluation import classifiers as models_module
 from weakfish.evaluation import evaluate as plots
 from weakfish.evaluation import measures as spread
-from weakfish.evaluation.aligned import Aligned
+from weakfish.evaluation.aligned import Aligned, texts_of
 from weakfish.evaluation.classifiers import sample
 from weakfish.evaluation.evaluate import Evaluation, assess
 from weakfish.evaluation.measures import MEASURES, Predictions, Support
 from weakfish.labeling.learning import fit_predict
+from weakfish.labeling.matrix import rows_at
 from weakfish.project.params import EvaluateParams
+from weakfish.project.paths import Project
 
 NO_TEXT = EvaluateParams(text=[], seeds=[1], bootstrap=20)
 
@@ -145,7 +153,7 @@ def test_blocks_of_samples_give_what_all_at_once_give(monkeypatch: pytest.Monkey
 
 
 def test_without_columns_of_text_there_are_no_models_of_text() -> None:
-    rows = replace(inputs(BINARY, with_features=True), texts=[])
+    rows = replace(inputs(BINARY, with_features=True), texts=None)
     assert list(values(assess(rows, task(BINARY), NO_TEXT))) == [
         "majority_vote",
         "label_model",
@@ -156,7 +164,7 @@ def test_without_columns_of_text_there_are_no_models_of_text() -> None:
 
 
 def test_without_text_and_features_the_labels_alone_are_measured() -> None:
-    found = assess(replace(inputs(THREE), texts=[]), task(THREE), NO_TEXT)
+    found = assess(replace(inputs(THREE), texts=None), task(THREE), NO_TEXT)
     assert list(values(found)) == ["majority_vote", "label_model", "majority_class"]
     assert values(found)["label_model"]["accuracy"] > 0.5
 
@@ -226,8 +234,15 @@ def test_training_on_a_sample_repeats_and_reads_no_other_rows(monkeypatch: pytes
     chosen = sample(rows.earlier & (rows.votes >= 0).any(axis=1), 60, 1) | sample(rows.dev != UNKNOWN, 60, 1)
     unread = ~(chosen | (rows.test != UNKNOWN))
     assert unread.sum() > 10
-    other = [["" if skip else words for words, skip in zip(rows.texts[0], unread, strict=True)]]
-    assert assess(replace(rows, texts=other), task(THREE), SETTINGS).metrics == first.metrics
+    asked: list[np.ndarray] = []
+
+    def read(wanted: np.ndarray) -> list[list[str]]:
+        asked.append(wanted)
+        return rows.texts(wanted)
+
+    assert assess(replace(rows, texts=read), task(THREE), SETTINGS).metrics == first.metrics
+    assert len(asked) == 1
+    assert not (asked[0] & unread).any()
 
 
 def test_every_measure_has_a_reason_where_it_has_no_value() -> None:
@@ -239,3 +254,35 @@ def test_every_measure_has_a_reason_where_it_has_no_value() -> None:
         for entry in found.values():
             assert (entry["value"] is None) == ("reason" in entry)
         assert (support.lacks_rows() is None) == (sum(count) >= ROWS)
+
+
+def test_texts_are_read_of_the_rows_that_are_asked_for_and_of_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "params.yaml", ORDERS)
+    notes = [f"note {row}" if row % 5 else None for row in range(30)]
+    for part, start in enumerate((0, 10, 20), 1):
+        rows = pa.table({"order_id": notes[start : start + 10], "note": notes[start : start + 10]})
+        write_partition(tmp_path / "data/events", f"2024-01~{part:04}", rows)
+    taken: list[int] = []
+
+    def counted(file: Path, columns: Sequence[str], places: np.ndarray) -> Iterator[pa.Table]:
+        for rows in rows_at(file, columns, places):
+            taken.append(rows.num_rows)
+            yield rows
+
+    monkeypatch.setattr("weakfish.evaluation.aligned.rows_at", counted)
+    monkeypatch.setattr("weakfish.labeling.matrix.EVENTS_BATCH", 4)
+    wanted = np.isin(np.arange(30), [0, 1, 9, 12, 13, 29])
+    assert texts_of(Project(tmp_path))(wanted) == [["", "note 1", "note 9", "note 12", "note 13", "note 29"]]
+    assert sum(taken) == 6
+
+
+@pytest.mark.parametrize(
+    ("column", "sentence"), [("place", "does not exist, there are order_id, amount"), ("amount", "is double, not text")]
+)
+def test_a_column_of_text_that_is_none_is_refused(tmp_path: Path, column: str, sentence: str) -> None:
+    write(tmp_path / "params.yaml", ORDERS.replace("[note]", f"[{column}]"))
+    write_partition(tmp_path / "data/events", "2024-01", pa.table({"order_id": ["a"], "amount": [1.0]}))
+    with pytest.raises(TableError, match=rf"^Column {column} of the events {sentence}; correct evaluate\.text"):
+        texts_of(Project(tmp_path))

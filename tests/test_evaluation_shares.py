@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve
-from test_evaluation import BINARY, SETTINGS, THREE
+from test_evaluation import BINARY, SETTINGS, THREE, held
 
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.evaluation.aligned import Aligned
@@ -63,7 +63,7 @@ def events(before: float, after: float, rows: int = 3000, seed: int = 1, functio
         earlier=earlier,
         days=np.arange(rows) / 100,
         partitions=["2024-01" if of else "2024-02" for of in earlier],
-        texts=[words],
+        texts=held(words),
         features=(gold + random.standard_normal(rows))[:, None],
     )
 

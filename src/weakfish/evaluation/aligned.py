@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,13 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.gold import UNKNOWN, gold_labels
-from weakfish.contracts.tables import folder, in_test, open_partition, partition_names, partitions, read_table
+from weakfish.contracts.tables import (
+    folder,
+    in_test,
+    open_partition,
+    partition_names,
+    partitions,
+    read_table,
+    schema_of,
+)
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
 from weakfish.labeling.dev_gold import known_labels, microseconds
 from weakfish.labeling.known import KnownVotes
-from weakfish.labeling.matrix import LabelMatrix, read_label_matrix
+from weakfish.labeling.matrix import LabelMatrix, read_label_matrix, rows_at
 from weakfish.labeling.reading import TaskReader, parts_of
 from weakfish.labeling.row_texts import Texts
 from weakfish.labeling.slice_counts import Slices
@@ -25,6 +33,10 @@ from weakfish.project.paths import Project
 
 MICROSECONDS = 86_400_000_000
 """Of a day."""
+
+
+ReadTexts = Callable[[Bools], list[list[str]]]
+"""Gives a list per column of text, with the texts of the rows (rows,) that are asked for; missing text is empty."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,8 @@ class Aligned:
         Event times, in days since 1970; of events without a time the mean of the others, 0 where all are.
     partitions : list of str
         The partition of each event.
-    texts : list of list of str
-        One list per column of text, of which there may be none; missing text is empty.
+    texts : ReadTexts or None
+        Reads the text of some events; None without columns of text.
     features : numpy.ndarray, float64, (rows, features), or None
         The task's training set as numbers, see `numbers`; None where there is none, or none with features.
     read : Texts or None
@@ -79,7 +91,7 @@ class Aligned:
     earlier: Bools
     days: Floats
     partitions: list[str]
-    texts: list[list[str]]
+    texts: ReadTexts | None
     features: Floats | None = None
     read: Texts | None = None
     slices: Mapping[str, Bools] = field(default_factory=dict)
@@ -98,12 +110,6 @@ def read_inputs(project: Project, task: str) -> Aligned:
     params, classes = project.params, project.task(task).classes
     key, shares = params.events.key, [f"p_{name}" for name in classes]
     matrix = read_label_matrix(project, task)
-    events = read_table(project.table("events"), params.evaluate.text) if params.evaluate.text else {}
-    for name in params.evaluate.text:
-        if not pa.types.is_string(events[name].type):
-            raise TableError(
-                f"Column {name} of the events is {events[name].type}, not text; correct evaluate.text in params.yaml."
-            )
     reads = project.task(task).label_model
     rests = reads.origins
     names = [key, "covered", *shares, *rests]
@@ -128,12 +134,35 @@ def read_inputs(project: Project, task: str) -> Aligned:
         earlier=pc.equal(late, False).fill_null(False).to_numpy(),
         days=pc.fill_null(since_1970.cast(pa.float64()), usual).to_numpy() / MICROSECONDS,
         partitions=partition_names(matrix.times, params.events.partition).to_pylist(),
-        texts=[pc.fill_null(events[name], "").to_pylist() for name in params.evaluate.text],
+        texts=texts_of(project) if params.evaluate.text else None,
         features=features,
         slices=Slices(project).everywhere(),
         read=None if reads.reader == "off" else TaskReader(project, task, Cache(project, f"fits/{task}")).whole(),
         known=_known(project, task, matrix),
     )
+
+
+def texts_of(project: Project) -> ReadTexts:
+    """What reads the columns of ``evaluate.text``; raises `TableError` where one is missing, or no text."""
+    columns, events = project.params.evaluate.text, project.table("events")
+    kinds = {field.name: field.type for field in schema_of(events)}
+    for name in columns:
+        if not pa.types.is_string(kinds.get(name, pa.null())):
+            found = f"is {kinds[name]}, not text" if name in kinds else f"does not exist, there are {', '.join(kinds)}"
+            raise TableError(f"Column {name} of the events {found}; correct evaluate.text in params.yaml.")
+
+    def read(rows: Bools) -> list[list[str]]:
+        texts: list[list[str]] = [[] for _ in columns]
+        start = 0
+        for file in partitions(events).values():
+            size = open_partition(file).metadata.num_rows
+            for part in rows_at(file, columns, np.flatnonzero(rows[start : start + size])):
+                for column, name in zip(texts, columns, strict=True):
+                    column += pc.fill_null(part[name], "").to_pylist()
+            start += size
+        return texts
+
+    return read
 
 
 def _known(project: Project, task: str, matrix: LabelMatrix) -> KnownOfAll | None:

@@ -118,12 +118,11 @@ class Classifiers:
             weak |= inputs.earlier & (inputs.known.classes != UNKNOWN)
         most = EXAMPLES // len(inputs.classes)
         self._weak, self._gold = (sample(rows, most, seed) for rows in (weak, gold))
-        whole = np.array_equal(weak, self._weak) and np.array_equal(gold, self._gold)
-        # Words are counted over all earlier rows where all train; of a sample only what is read becomes features.
+        whole = len(weak) <= EXAMPLES and np.array_equal(weak, self._weak) and np.array_equal(gold, self._gold)
+        # Words are counted over all earlier rows where all train; of a sample only what is needed is read.
         read = np.ones(len(weak), dtype=bool) if whole else self._weak | self._gold | self._test
         self._place = np.cumsum(read) - 1
-        texts = [[column[row] for row in np.flatnonzero(read)] for column in inputs.texts]
-        self._words = word_features(texts, inputs.earlier[read]) if texts else None
+        self._words = word_features(inputs.texts(read), inputs.earlier[read]) if inputs.texts else None
         of_text, of_features = self._words is not None, inputs.features is not None
         self._kinds = ["text"] * of_text + ["features"] * of_features + ["both"] * (of_text and of_features)
 
