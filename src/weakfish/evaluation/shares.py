@@ -1,8 +1,8 @@
 """Probabilities at work: the shares of classes among new rows, estimated without their labels, and what follows.
 
 A classifier that learned where a class was frequent says it too often where the class is rare, and decides badly at one
-half, however well it ranks. Two estimates of the new shares err for different reasons: one trusts that rows of a class
-look as before, the other that functions vote on a class as before.
+half, however well it ranks. The estimate trusts that functions vote on a class as before, and asks their vote rates
+whether they do.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ STEPS = 500
 SETTLED = 1e-7
 """A change of every share below this ends an iteration."""
 
-NEARLY = 2.0
-"""The factor by which odds may differ in two estimates of shares that are averaged. A classifier that knows its
-examples by heart is so sure of new rows that its own estimate goes to 0 or 1."""
+WORTH = 1.05
+"""The factor by which F1 must be expected to rise for another threshold than one half. Less is within what shares that
+are not quite right make of it; more is had where a class is rare and the classifier weak, so that it would name none."""
 
 CHANCE = 0.1
 """The chance up to which vote rates that moved as predicted, each by the toss of a coin, bear out new shares."""
@@ -82,6 +82,12 @@ def scaled(posteriors: Floats, factors: Floats) -> Floats:
     found = np.maximum(posteriors, FLOOR) * factors
     whole: Floats = found / found.sum(axis=1, keepdims=True)
     return whole
+
+
+def expected_f1(probabilities: Floats, threshold: float) -> float:
+    """F1 of the expected counts, as the probabilities have them, where rows from the threshold on are positive."""
+    positive = probabilities[probabilities >= threshold]
+    return float(2 * positive.sum() / max(len(positive) + probabilities.sum(), FLOOR))
 
 
 def best_threshold(probabilities: Floats) -> float:
@@ -208,17 +214,18 @@ def votes_shift(
 def at_work(predictions: Predictions, voted: Bools, shift: MovedShares, positive: int) -> Predictions:
     """Predictions of new rows with the level that their shares of classes ask for; as they are where that is unknown.
 
-    The shares are those by the votes on the rows ``voted`` on, (rows,). Where the classifier itself, from the shares
-    that it learned with, finds nearly the same ones, they are the geometric mean of the two. Of two classes, rows are
-    decided as positive from the probability on that makes the expected F1 highest.
+    The shares are those by the votes on the rows ``voted`` on, (rows,). Of two classes, rows are decided as positive
+    from one half on, or from the probability on that makes the expected F1 highest, where that is much higher.
     """
     if predictions.trained is None or not shift.holds:
         return predictions
-    seen, shares = predictions.probabilities[voted], np.maximum(shift.new, FLOOR)
-    own = np.maximum(class_shares(seen, predictions.trained), FLOOR)
-    odds = np.abs(np.log(own / (1 - own + FLOOR)) - np.log(shares / (1 - shares + FLOOR)))
-    if odds.max() < np.log(NEARLY):
-        shares = np.sqrt(own * shares)
-    found = scaled(predictions.probabilities, levels(seen, shares / shares.sum()))
-    threshold = best_threshold(found[:, positive]) if found.shape[1] == 2 else None
+    shares = np.maximum(shift.new, FLOOR)
+    found = scaled(predictions.probabilities, levels(predictions.probabilities[voted], shares / shares.sum()))
+    threshold = _threshold(found[:, positive]) if found.shape[1] == 2 else None
     return replace(predictions, probabilities=found, threshold=threshold, positive=positive)
+
+
+def _threshold(probabilities: Floats) -> float | None:
+    """The best one if it is worth leaving one half, the threshold of None."""
+    best = best_threshold(probabilities)
+    return best if expected_f1(probabilities, best) > WORTH * expected_f1(probabilities, 0.5) else None
