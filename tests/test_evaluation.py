@@ -33,7 +33,7 @@ from weakfish.evaluation.measures import (
     spread,
 )
 from weakfish.labeling.label_model import Sums, fit
-from weakfish.labeling.learning import NothingToLearn
+from weakfish.labeling.learning import NothingToLearn, word_counts
 from weakfish.project.params import EvaluateParams, TaskParams
 
 BINARY = ["no", "yes"]
@@ -321,7 +321,8 @@ def test_a_gold_label_that_is_no_class_is_refused_by_name(tmp_path: Path) -> Non
 
 def test_classifiers_repeat_themselves_and_trees_differ_between_seeds() -> None:
     rows = inputs(BINARY)
-    features = word_features(rows.texts(rows.test == rows.test), rows.earlier)
+    assert rows.texts is not None
+    features = word_features(word_counts(rows.texts(rows.test == rows.test)), rows.earlier)
     soft = np.eye(2)[np.where(rows.earlier, rows.dev, 0)] * 0.8 + 0.1
     learned = [learn_words(features[rows.earlier], soft[rows.earlier], features) for _ in range(2)]
     assert np.array_equal(learned[0], learned[1])
@@ -333,13 +334,13 @@ def test_classifiers_repeat_themselves_and_trees_differ_between_seeds() -> None:
 
 @pytest.mark.parametrize("texts", [[""] * 20, [f"word{number}" for number in range(20)]])
 def test_text_that_teaches_nothing_gives_the_reason(texts: list[str]) -> None:
-    features = word_features([texts], np.arange(20) < 2)
+    features = word_features(word_counts([texts]), np.arange(20) < 2)
     with pytest.raises(NothingToLearn, match="share no words"):
         learn_words(features[:10], np.eye(2)[np.arange(10) % 2], features)
 
 
 def test_one_class_alone_teaches_nothing_and_says_so() -> None:
-    features = word_features([["same words"] * 10], np.ones(10, dtype=bool))
+    features = word_features(word_counts([["same words"] * 10]), np.ones(10, dtype=bool))
     with pytest.raises(NothingToLearn, match="one class only"):
         learn_words(features, np.eye(2)[np.zeros(10, dtype=int)], features)
 

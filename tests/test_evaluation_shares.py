@@ -16,7 +16,7 @@ from weakfish.evaluation.evaluate import Evaluation, assess
 from weakfish.evaluation.measures import Predictions
 from weakfish.evaluation.shares import (
     MovedShares,
-    at_work,
+    at_level,
     best_threshold,
     class_shares,
     levels,
@@ -71,7 +71,8 @@ def events(before: float, after: float, rows: int = 3000, seed: int = 1, functio
 def best_f1(rows: Aligned, kind: str, before: float) -> float:
     """The best F1 that any threshold gives on a classifier's own scores."""
     classifiers = Classifiers(rows, 1)
-    learned = classifiers.on_weak_labels(classifiers.soft_labels(spam(before), [1]))[kind]
+    (stretch,) = classifiers.stretches
+    learned = classifiers.on_weak_labels(classifiers.soft_labels(spam(before), [1], stretch), stretch)[kind]
     assert not isinstance(learned, str)
     precision, recall, _ = precision_recall_curve(rows.test[rows.test != UNKNOWN], learned[1].probabilities[:, 1])
     return float((2 * precision * recall / np.maximum(precision + recall, 1e-9)).max())
@@ -195,13 +196,13 @@ def test_of_three_classes_each_is_moved_to_its_new_share() -> None:
     raw = np.exp(2 * signal) * before
     says = Predictions(raw / raw.sum(axis=1, keepdims=True), np.ones(8000, bool), trained=before)
     shift = MovedShares(before, after, 8000, 9, 8, None)
-    found = at_work(says, np.ones(8000, bool), shift, 1)
+    found = at_level(says, np.ones(8000, bool), shift)
     assert found.probabilities.mean(axis=0) == pytest.approx(after, abs=0.02)
     assert (found.decided() == gold).mean() > (says.decided() == gold).mean() + 0.02
     assert found.threshold is None
     assert "and probabilities" not in shift.sentence(2, THREE[2])
-    assert at_work(says, np.ones(8000, bool), replace(shift, nearer=4), 1) is says
-    assert at_work(replace(says, trained=None), np.ones(8000, bool), shift, 1).trained is None
+    assert at_level(says, np.ones(8000, bool), replace(shift, nearer=4)) is says
+    assert at_level(replace(says, trained=None), np.ones(8000, bool), shift).trained is None
 
 
 def test_a_function_that_votes_as_before_has_no_say_and_one_that_changed_is_named() -> None:
@@ -253,7 +254,8 @@ def test_so_few_rates_that_chance_could_do_it_bear_nothing_out(nearer: int, aske
 def test_shares_are_found_with_methods_whose_probabilities_only_rank(method: str) -> None:
     rows = events(0.5, 0.15, functions=20)
     task = TaskParams(classes=BINARY, label_model={"class_balance": [0.5, 0.5], "method": method})
-    labels = Classifiers(rows, 1).soft_labels(task, [1])
+    classifiers = Classifiers(rows, 1)
+    labels = classifiers.soft_labels(task, [1], classifiers.stretches[0])
     assert labels is not None
     found = votes_shift(labels.votes, labels.by_seed[1], np.array([0.5, 0.5]), rows.functions)
     assert found.new[1] == pytest.approx(0.15, abs=0.03)

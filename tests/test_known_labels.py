@@ -482,7 +482,8 @@ def test_classifiers_learn_known_rows_as_they_are_and_more_than_others(tmp_path:
     inputs = read_inputs(at, "fraud")
     assert inputs.known is not None
     assert (inputs.known.classes != UNKNOWN).nonzero()[0].tolist() == list(range(60))
-    taught = Classifiers(inputs, 1).soft_labels(at.task("fraud"), [1])
+    classifiers = Classifiers(inputs, 1)
+    taught = classifiers.soft_labels(at.task("fraud"), [1], classifiers.stretches[0])
     assert taught is not None
     soft = taught.taught[1][:60]
     expected = weight(60, len(taught.taught[1]) - 60) * np.eye(2)[1 - truth_of(MONTHS[0], 240)[:60]]

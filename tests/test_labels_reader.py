@@ -338,7 +338,7 @@ def test_evaluation_judges_and_learns_from_what_is_published(tmp_path: Path) -> 
     right = found["label"] == np.array(["fine", "fraud"])[np.concatenate([truth_of(name, 240) for name in parts])]
     assert model["label_model"]["accuracy"]["value"] == pytest.approx(right[240:].mean(), abs=1e-6)
     weak = Classifiers(inputs, 1)
-    known = weak.soft_labels(at.task("fraud"), [1])
+    known = weak.soft_labels(at.task("fraud"), [1], weak.stretches[0])
     assert known is not None
     assert len(known.taught[1]) == labelled[:240].sum()
     assert len(known.votes[0]) == found["covered"][:240].sum() < len(known.taught[1])
@@ -346,7 +346,7 @@ def test_evaluation_judges_and_learns_from_what_is_published(tmp_path: Path) -> 
     inputs.votes[later] = -1
     for column in inputs.read.columns if inputs.read else []:
         column[240:] = ["other"] * 240
-    again = Classifiers(inputs, 1).soft_labels(at.task("fraud"), [1])
+    again = Classifiers(inputs, 1).soft_labels(at.task("fraud"), [1], weak.stretches[0])
     assert again is not None
     assert np.array_equal(again.taught[1], known.taught[1])
 

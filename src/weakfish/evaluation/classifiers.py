@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from weakfish.contracts.gold import ROWS_OF_CLASS, UNKNOWN
+from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation.aligned import Aligned
 from weakfish.evaluation.measures import FLOOR, Bools, Floats, Predictions, Support, too_few
 from weakfish.labeling.choice import learn
 from weakfish.labeling.known import weight
 from weakfish.labeling.label_model import covered, winners
-from weakfish.labeling.learning import NothingToLearn, WordFeatures, fit_predict, word_counts
+from weakfish.labeling.learning import Columns, NothingToLearn, WordFeatures, fit_predict, word_counts
 from weakfish.labeling.reading import labels_of
 from weakfish.project.params import TaskParams
 
@@ -31,6 +32,8 @@ class SoftLabels:
 
     Attributes
     ----------
+    new : numpy.ndarray, bool, (rows,)
+        The covered new rows.
     votes
         On covered rows to learn from, and on covered new rows.
     by_seed
@@ -40,9 +43,52 @@ class SoftLabels:
         class, times how much more they teach than others.
     """
 
+    new: Bools
     votes: tuple[Votes, Votes]
     by_seed: Mapping[int, tuple[Floats, Floats]]
     taught: Mapping[int, Floats]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Test rows of some periods, and what a classifier of them may learn from.
+
+    Attributes
+    ----------
+    test, earlier : numpy.ndarray, bool, (rows,)
+        Test rows of these periods; the rows before the split, and those of periods before the first of these.
+    """
+
+    test: Bools
+    earlier: Bools
+
+
+RETRAINED = 1 / 6
+"""The share of the test rows after which a classifier is trained anew, at the next period."""
+
+
+def stretches(inputs: Aligned) -> list[Stretch]:
+    """The test rows in order of time, each with the rows of earlier periods; one where time does not split gold.
+
+    Weak labels cost nothing, so that whoever uses them trains anew on those of new rows.
+    """
+    test, periods = inputs.test != UNKNOWN, np.array(inputs.partitions)
+    whole = [Stretch(test, inputs.earlier)]
+    before = inputs.days[inputs.earlier & (periods != UNDATED)]
+    if not test.any() or not len(before) or before.max() > inputs.days[test].min():
+        return whole
+    names, counts = np.unique(periods[test], return_counts=True)
+    found, first, held = [], names[0], 0
+    for name, rows in zip(names, counts.tolist(), strict=True):
+        if held >= RETRAINED * test.sum():
+            found.append((first, name))
+            first, held = name, 0
+        held += rows
+    found.append((first, UNDATED))
+    return [
+        Stretch(test & (periods >= since) & (periods < until), inputs.earlier | (periods < since))
+        for since, until in found
+    ]
 
 
 RANKING = ("hyper", "naive-bayes")
@@ -64,7 +110,7 @@ def vote_shares(votes: Votes, cardinality: int) -> Predictions:
 
 
 def label_models(inputs: Aligned, task: TaskParams, seeds: Sequence[int]) -> BySeed:
-    """The labels of all rows: as published for the pipeline's seed, made anew of the same votes and rows for others."""
+    """The labels of all rows: as published; where seeds have a part in them, made anew for others of the same votes."""
     votes, published = inputs.votes, task.label_model.seed
 
     def again(seed: int) -> Predictions:
@@ -75,13 +121,17 @@ def label_models(inputs: Aligned, task: TaskParams, seeds: Sequence[int]) -> ByS
         classes = None if known is None else known.classes
         return Predictions(*labels_of(of, votes, inputs.read, task.label_model, rows, classes))
 
-    others = of_seeds(task, [seed for seed in seeds if seed != published], again)
-    return {seed: inputs.published if seed == published else others[seed] for seed in seeds}
+    drawn = task.label_model.method == DRAWN
+    return {seed: again(seed) if drawn and seed != published else inputs.published for seed in seeds}
+
+
+DRAWN = "snorkel"
+"""The only method in which a seed has a part."""
 
 
 def of_seeds(task: TaskParams, seeds: Sequence[int], make: Callable[[int], T]) -> dict[int, T]:
     """What ``make`` makes of each seed; the same object where none has a part in it: only Snorkel's fits draw."""
-    if task.label_model.method == "snorkel" or not seeds:
+    if task.label_model.method == DRAWN or not seeds:
         return {seed: make(seed) for seed in seeds}
     return dict.fromkeys(seeds, make(seeds[0]))
 
@@ -112,35 +162,38 @@ class Classifiers:
 
     def __init__(self, inputs: Aligned, seed: int) -> None:
         self._inputs, self._seed, self._test = inputs, seed, inputs.test != UNKNOWN
+        self.stretches = stretches(inputs)
         known = covered(inputs.votes) if inputs.read is None else inputs.published.covered
-        weak, gold = inputs.earlier & known, inputs.dev != UNKNOWN
         if inputs.known is not None:
-            weak |= inputs.earlier & (inputs.known.classes != UNKNOWN)
+            known = known | (inputs.known.classes != UNKNOWN)
+        weak, gold = self.stretches[-1].earlier & known, inputs.dev != UNKNOWN
         most = EXAMPLES // len(inputs.classes)
         self._weak, self._gold = (sample(rows, most, seed) for rows in (weak, gold))
         whole = len(weak) <= EXAMPLES and np.array_equal(weak, self._weak) and np.array_equal(gold, self._gold)
         # Words are counted over all earlier rows where all train; of a sample only what is needed is read.
-        read = np.ones(len(weak), dtype=bool) if whole else self._weak | self._gold | self._test
-        self._place = np.cumsum(read) - 1
-        self._words = word_features(inputs.texts(read), inputs.earlier[read]) if inputs.texts else None
-        of_text, of_features = self._words is not None, inputs.features is not None
+        self._read = np.ones(len(weak), dtype=bool) if whole else self._weak | self._gold | self._test
+        self._place = np.cumsum(self._read) - 1
+        self._counts = word_counts(inputs.texts(self._read)) if inputs.texts else None
+        of_text, of_features = self._counts is not None, inputs.features is not None
         self._kinds = ["text"] * of_text + ["features"] * of_features + ["both"] * (of_text and of_features)
 
-    def soft_labels(self, task: TaskParams, seeds: Sequence[int]) -> SoftLabels | None:
-        """Probabilities by the votes, of covered rows before the split and of covered test rows.
+    def soft_labels(self, task: TaskParams, seeds: Sequence[int], stretch: Stretch) -> SoftLabels | None:
+        """Probabilities by the votes, of covered rows before the stretch and of covered test rows from there on.
 
-        None where there are none before the split.
+        None where there are none before it.
 
         Label models and readers, of each seed where seeds have a part in them, are fitted on votes and rows before the
-        split alone, so that nothing later has any part in what is tested.
+        stretch alone, so that nothing later has any part in what is tested.
         """
         inputs, voted = self._inputs, covered(self._inputs.votes)
-        if not (self._weak & voted).any():
+        weak = self._weak & stretch.earlier
+        if not (weak & voted).any():
             return None
-        earlier, known, votes = np.flatnonzero(inputs.earlier), inputs.known, inputs.votes[inputs.earlier]
-        evidence = None if known is None else known.of(inputs.votes, inputs.earlier)
-        train, test = inputs.votes[self._weak & voted], inputs.votes[self._test & voted]
-        rows, classes = np.flatnonzero(self._weak[earlier]), None if known is None else known.classes[earlier]
+        earlier, known, votes = np.flatnonzero(stretch.earlier), inputs.known, inputs.votes[stretch.earlier]
+        evidence = None if known is None else known.of(inputs.votes, stretch.earlier)
+        later = self._test & ~stretch.earlier & voted
+        train, test = inputs.votes[weak & voted], inputs.votes[later]
+        rows, classes = np.flatnonzero(weak[earlier]), None if known is None else known.classes[earlier]
 
         def fitted(seed: int) -> tuple[tuple[Floats, Floats], Floats]:
             of = learn(votes, task, seed, evidence)
@@ -159,13 +212,13 @@ class Classifiers:
 
         found = of_seeds(task, seeds, fitted)
         by_seed = {seed: by_votes for seed, (by_votes, _) in found.items()}
-        return SoftLabels((train, test), by_seed, {seed: taught for seed, (_, taught) in found.items()})
+        return SoftLabels(later, (train, test), by_seed, {seed: taught for seed, (_, taught) in found.items()})
 
-    def on_weak_labels(self, labels: SoftLabels | None) -> dict[str, BySeed | str]:
-        """Trained on soft labels of the rows before the split that have a label."""
+    def on_weak_labels(self, labels: SoftLabels | None, stretch: Stretch) -> dict[str, BySeed | str]:
+        """Predictions of the test rows of the stretch, by what learned from soft labels of the rows before it."""
         if labels is None:
             return dict.fromkeys(self._kinds, "No event before the split is covered by a labeling function.")
-        return self._learn(self._weak, labels.taught)
+        return self._learn(self._weak & stretch.earlier, labels.taught, stretch)
 
     def on_gold_labels(self, seeds: Sequence[int]) -> dict[str, BySeed | str]:
         """Trained on the gold labels of dev: the ceiling, which needs examples of each class that is measured."""
@@ -179,18 +232,21 @@ class Classifiers:
             reason = f"Of {', '.join(lacking[:3])}{more} there are fewer than {ROWS_OF_CLASS} dev rows to learn from."
         if reason:
             return dict.fromkeys(self._kinds, reason)
-        return self._learn(self._gold, dict.fromkeys(seeds, np.eye(len(classes))[gold]))
+        everything = Stretch(self._test, self._inputs.earlier)
+        return self._learn(self._gold, dict.fromkeys(seeds, np.eye(len(classes))[gold]), everything)
 
-    def _learn(self, rows: Bools, soft: Mapping[int, Floats]) -> dict[str, BySeed | str]:
-        """Every kind of classifier for every seed, trained on its labels of ``rows``."""
-        words: Any = self._words  # neither is None for a kind that reads it
+    def _learn(self, rows: Bools, soft: Mapping[int, Floats], stretch: Stretch) -> dict[str, BySeed | str]:
+        """Every kind of classifier for every seed, trained on its labels of ``rows``; what it says of a stretch."""
+        counts, judged = self._counts, stretch.test
+        # Neither is None for a kind that reads it.
+        words: Any = None if counts is None else word_features(counts, stretch.earlier[self._read])
         known: Any = self._inputs.features
         days = self._inputs.days[rows]
         distinct = {id(labels): labels for labels in soft.values()}
 
         @cache  # no seed has a part in reading text
         def text(labels: int) -> Floats:
-            return learn_words(words[self._place[rows]], distinct[labels], words[self._place[self._test]])
+            return learn_words(words[self._place[rows]], distinct[labels], words[self._place[judged]])
 
         @cache
         def text_out_of_fold(labels: int) -> Floats:
@@ -206,11 +262,11 @@ class Classifiers:
             return said
 
         def features(seed: int) -> Floats:
-            return learn_numbers(known[rows], soft[seed], days, seed, known[self._test])
+            return learn_numbers(known[rows], soft[seed], days, seed, known[judged])
 
         def both(seed: int) -> Floats:
             said, own = text(id(soft[seed])), text_out_of_fold(id(soft[seed]))
-            train, test = (np.hstack([_log_odds(of), known[at]]) for of, at in ((own, rows), (said, self._test)))
+            train, test = (np.hstack([_log_odds(of), known[at]]) for of, at in ((own, rows), (said, judged)))
             stacked = learn_numbers(train, soft[seed], days, seed, test)
             # The geometric mean with text alone holds where entities are new and only text can tell.
             mean = np.exp((_logs(stacked) + _logs(said)) / 2)
@@ -244,13 +300,13 @@ INVERSE_REGULARIZATION = 10.0
 MAX_ITERATIONS = 1000
 
 
-def word_features(texts: Sequence[Sequence[str]], train: Bools) -> Any:
+def word_features(counts: Columns, train: Bools) -> Any:
     """TF-IDF features of rows of text, by words and by two to four characters within words.
 
     Parameters
     ----------
-    texts
-        One sequence per column of text, each with one string per row.
+    counts
+        Of each row's words, see `word_counts`.
     train : (rows,)
         Rows from which document frequencies are counted.
 
@@ -258,7 +314,6 @@ def word_features(texts: Sequence[Sequence[str]], train: Bools) -> Any:
     -------
     scipy.sparse.csr_array, (rows, features)
     """
-    counts = word_counts(texts)
     return WordFeatures.of([each[train] for each in counts])(counts)
 
 

@@ -19,7 +19,8 @@ from weakfish.contracts.reports import Metrics, write_report
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.evaluation.aligned import Aligned, read_inputs
-from weakfish.evaluation.classifiers import BySeed, Classifiers, SoftLabels, label_models, sample, vote_shares
+from weakfish.evaluation.at_work import learned_anew
+from weakfish.evaluation.classifiers import BySeed, label_models, sample, vote_shares
 from weakfish.evaluation.measures import (
     MEASURES,
     MOST_TEST,
@@ -36,9 +37,8 @@ from weakfish.evaluation.measures import (
     spread,
     too_few,
 )
-from weakfish.evaluation.shares import MovedShares, at_work, votes_shift
+from weakfish.evaluation.shares import MovedShares
 from weakfish.files import write_json
-from weakfish.labeling.label_model import covered
 from weakfish.project.params import EvaluateParams, TaskParams
 from weakfish.project.paths import Project
 
@@ -166,23 +166,14 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams, asked: s
         name: {number: predictions.at(test) for number, predictions in by_seed.items()}
         for name, by_seed in everywhere.items()
     }
-    share, uncorrected = None, {}
+    share: MovedShares | None = None
+    uncorrected: dict[str, dict[str, Any]] = {}
     if enough:  # nothing is learned where nothing can be measured
-        classifiers = Classifiers(kept, seed)
-        labels = classifiers.soft_labels(task, seeds)
-        weak, ceiling = classifiers.on_weak_labels(labels), classifiers.on_gold_labels(seeds)
-        for what in weak:
-            on_test |= {f"{what}_weak": weak[what], f"{what}_gold": ceiling[what]}
-        if labels:
-            shifts = _shifts(labels, task, inputs.functions)
-            share = shifts[seed].to_json(classes, positive if len(classes) == 2 else None)
-            voted = covered(inputs.votes[test])
-            learned = {
-                name: of for name, of in on_test.items() if not isinstance(of, str) and of[seed].trained is not None
-            }
-            for name, raw in learned.items() if shifts[seed].holds else ():
-                uncorrected[name] = spread(gold, raw, seed, np.zeros((0, len(gold))), classes, positive)[0]
-                on_test[name] = {at: at_work(says, voted, shifts[at], positive) for at, says in raw.items()}
+        learned, share = learned_anew(kept, task, seeds, positive)
+        for name, says in learned.items():
+            on_test[name] = says if isinstance(says, str) else says[1]
+            if share and share.holds and not isinstance(says, str):
+                uncorrected[name] = spread(gold, says[0], seed, np.zeros((0, len(gold))), classes, positive)[0]
         on_test[CONSTANT] = {seed: constant(gold, len(classes))}
     samples = resamples(len(gold), settings.bootstrap, seed) if enough else np.zeros((1, len(gold)))
     models, by_class, measured, useless = {}, {}, {}, {}
@@ -238,7 +229,8 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams, asked: s
         }
     else:
         metrics |= {"positive": classes[positive], "positive_why": why}
-    found = {"share": share, "uncorrected": uncorrected, "no_better": useless, "left_out": left_out, "slices": sliced}
+    moved = share and share.to_json(classes, positive if len(classes) == 2 else None)
+    found = {"share": moved, "uncorrected": uncorrected, "no_better": useless, "left_out": left_out, "slices": sliced}
     metrics |= {name: of for name, of in found.items() if of}
     return Evaluation(metrics, {name: [] if name in left_out else of for name, of in plots.items()}, len(inputs.votes))
 
@@ -251,12 +243,6 @@ def _of_slice(
     samples = resamples(len(gold), bootstrap, seed) if enough else np.zeros((1, len(gold)))
     figures = {name: spread(gold, of, seed, samples, classes, positive)[0] for name, of in models.items()}
     return {"test_rows": len(gold), "models": figures}
-
-
-def _shifts(labels: SoftLabels, task: TaskParams, functions: Sequence[str]) -> dict[int, MovedShares]:
-    """What the votes say of the shares of classes among test rows, by seed."""
-    balance = np.array(task.label_model.class_balance or [1 / len(task.classes)] * len(task.classes))
-    return {seed: votes_shift(labels.votes, soft, balance, functions) for seed, soft in labels.by_seed.items()}
 
 
 def empirical(names: Sequence[str], votes: Votes, gold: Mapping[str, Ints]) -> dict[str, dict[str, dict[str, Any]]]:

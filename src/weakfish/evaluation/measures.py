@@ -83,6 +83,18 @@ class Predictions:
         """The predictions of some rows."""
         return replace(self, probabilities=self.probabilities[rows], covered=self.covered[rows])
 
+    @staticmethod
+    def together(parts: Sequence[tuple[Bools, Predictions]]) -> Predictions:
+        """One for all rows; each part has those of its own rows (a mask), and every row is in one part.
+
+        What all learned from has no one share: it is that of the first.
+        """
+        (rows, first), *_ = parts
+        probabilities, known = np.zeros((len(rows), first.probabilities.shape[1])), np.zeros(len(rows), bool)
+        for own, says in parts:
+            probabilities[own], known[own] = says.probabilities, says.covered
+        return replace(first, probabilities=probabilities, covered=known)
+
 
 def measure(
     gold: Ints, predictions: Predictions, weights: Floats, scored: Sequence[int] | None = None

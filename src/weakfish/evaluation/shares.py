@@ -26,8 +26,8 @@ SETTLED = 1e-7
 """A change of every share below this ends an iteration."""
 
 WORTH = 1.05
-"""The factor by which F1 must be expected to rise for another threshold than one half. Less is within what shares that
-are not quite right make of it; more is had where a class is rare and the classifier weak, so that it would name none."""
+"""The factor by which F1 must be expected to rise for another threshold than one half. Less may come of shares that are
+not quite right; more is had where a class is rare and the classifier weak, so that it would name no row."""
 
 CHANCE = 0.1
 """The chance up to which vote rates that moved as predicted, each by the toss of a coin, bear out new shares."""
@@ -211,21 +211,24 @@ def votes_shift(
     return MovedShares(trained, new, rows, asked, nearer, stranger)
 
 
-def at_work(predictions: Predictions, voted: Bools, shift: MovedShares, positive: int) -> Predictions:
+def at_level(predictions: Predictions, voted: Bools, shift: MovedShares) -> Predictions:
     """Predictions of new rows with the level that their shares of classes ask for; as they are where that is unknown.
 
-    The shares are those by the votes on the rows ``voted`` on, (rows,). Of two classes, rows are decided as positive
-    from one half on, or from the probability on that makes the expected F1 highest, where that is much higher.
+    The shares are those by the votes on the rows ``voted`` on, (rows,).
     """
     if predictions.trained is None or not shift.holds:
         return predictions
     shares = np.maximum(shift.new, FLOOR)
-    found = scaled(predictions.probabilities, levels(predictions.probabilities[voted], shares / shares.sum()))
-    threshold = _threshold(found[:, positive]) if found.shape[1] == 2 else None
-    return replace(predictions, probabilities=found, threshold=threshold, positive=positive)
+    factors = levels(predictions.probabilities[voted], shares / shares.sum())
+    return replace(predictions, probabilities=scaled(predictions.probabilities, factors))
 
 
-def _threshold(probabilities: Floats) -> float | None:
-    """The best one if it is worth leaving one half, the threshold of None."""
-    best = best_threshold(probabilities)
-    return best if expected_f1(probabilities, best) > WORTH * expected_f1(probabilities, 0.5) else None
+def decided(predictions: Predictions, positive: int) -> Predictions:
+    """Predictions of two classes, positive from one half on, or from where the expected F1 is best, if much better."""
+    of_class = predictions.probabilities[:, positive]
+    if predictions.probabilities.shape[1] != 2:
+        return predictions
+    best = best_threshold(of_class)
+    if expected_f1(of_class, best) <= WORTH * expected_f1(of_class, 0.5):
+        return predictions
+    return replace(predictions, threshold=best, positive=positive)
