@@ -173,6 +173,23 @@ def test_a_month_in_parts_is_measured_in_a_line_for_each_stage(tmp_path: Path) -
     assert all(line["seconds"] > 0 and line["peak_rss_mb"] > 0 for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("growth_label", {"functions": 6, "classes": 3, "partitions": 2, "rows": 200}),
+        ("growth_keys", {"keys": 20_000}),
+    ],
+)
+def test_growth_is_measured_in_lines_with_their_sizes(name: str, sizes: dict[str, int]) -> None:
+    asked = [text for size, number in sizes.items() for text in (f"--{size}", str(number))]
+    command_line = [sys.executable, "-m", f"benchmarks.{name}", *asked]
+    done = subprocess.run(command_line, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(line["name"] == name and line["seconds"] > 0 and line["peak_rss_mb"] > 0 for line in lines)
+    assert sizes.items() <= lines[-1].items()
+    assert [line["found"] for line in lines if "found" in line] == ([2, 20] if name == "growth_keys" else [])
+
+
 def test_the_label_stage_with_a_reader_is_measured_in_one_line(tmp_path: Path) -> None:
     command_line = [
         sys.executable,

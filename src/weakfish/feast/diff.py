@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -22,6 +23,7 @@ from weakfish.feast import layout as keys
 from weakfish.feast.clients import retried
 from weakfish.feast.encoding import Encoded
 from weakfish.feast.exchange import Exchange, Want
+from weakfish.feast.key_ranges import EntityKeys, Spool, hashed, range_of
 from weakfish.feast.probe import event_time
 
 Row = Sequence[bytes | None]
@@ -73,9 +75,9 @@ class Online:
         except redis.exceptions.NoPermissionError:
             return 0
 
-    def keys(self, project: str) -> list[bytes]:
+    def keys(self, project: str) -> EntityKeys:
         """All entity keys of a project."""
-        return retried(lambda: list(keys.of_project(self.client, project)))
+        return retried(lambda: EntityKeys(keys.scanned(self.client, project)))
 
 
 @dataclass(frozen=True)
@@ -166,9 +168,8 @@ def _is_nothing(column: pa.Array) -> pa.Array:
     return pc.or_(pc.is_null(column), pc.fill_null(pc.is_in(column, NOTHING), True))
 
 
-Hashes = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 Kind = tuple[str, ...]
-NONE: Hashes = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,9 @@ class KnownKeys:
     def __init__(self, layouts: Mapping[str, Layout], read: Iterable[str]) -> None:
         self.layouts = layouts
         self.read = list(read)
-        self._keys: dict[str, list[Hashes]] = {view: [] for view in self.read}
-        self._present: dict[str, list[Hashes]] = {view: [] for view in self.read}
+        self._keys = {view: Spool() for view in self.read}
+        self._present = {view: Spool() for view in self.read}
+        self._counts: Counter[str] = Counter()
 
     def others(self, view: str) -> list[str]:
         """The other views whose rows lie in the same keys."""
@@ -209,26 +211,34 @@ class KnownKeys:
 
     def add(self, view: str, found: Sequence[bytes], times: Sequence[Sequence[bytes | None]]) -> None:
         """Take keys of a view, and what the store has there in the fields `times_of_others`."""
-        hashes = hashed(found)
-        self._keys[view].append(hashes)
+        hashes = hashes_of(found)
+        self._counts[view] += len(found)
+        _keep(self._keys[view], hashes)
         for place, other in enumerate(self.others(view)):
             there = np.fromiter((row[place] is not None for row in times), np.bool_, len(found))
-            self._present[other].append(hashes[there])
+            _keep(self._present[other], hashes[there])
 
     def count(self, view: str) -> int:
         """How many keys a view has."""
-        return sum(map(len, self._keys[view]))
+        return self._counts[view]
 
-    def strangers(self) -> Callable[[Sequence[bytes], Sequence[Kind]], list[list[str]]]:
-        """What tells for each key, given its kind, the views that may have a row there that is not in the tables."""
-        strays = {view: np.setdiff1d(_joined(self._present[view]), _joined(self._keys[view])) for view in self.read}
+    def strangers(self, ranges: Sequence[int]) -> Callable[[Sequence[bytes], Sequence[Kind]], list[list[str]]]:
+        """What tells for each key, given its kind, the views that may have a row there that is not in the tables.
+
+        It is asked of keys of some ranges (`weakfish.feast.key_ranges`) alone.
+        """
+        own, present = (
+            {view: np.frombuffer(spools[view].read(ranges), np.uint64) for view in self.read}
+            for spools in (self._keys, self._present)
+        )
+        strays = {view: np.setdiff1d(present[view], own[view]) for view in self.read}
         seen: dict[Kind, list[Hashes]] = {}
         for view in self.read:
-            seen.setdefault(self.layouts[view].kind, []).extend(self._keys[view])
-        known = {kind: np.unique(_joined(hashes)) for kind, hashes in seen.items()}
+            seen.setdefault(self.layouts[view].kind, []).append(own[view])
+        known = {kind: np.unique(np.concatenate(hashes)) for kind, hashes in seen.items()}
 
         def views(found: Sequence[bytes], kinds: Sequence[Kind]) -> list[list[str]]:
-            hashes, of_keys = hashed(found), [list[str]() for _ in found]
+            hashes, of_keys = hashes_of(found), [list[str]() for _ in found]
             for view in self.read:
                 kind = self.layouts[view].kind
                 mine = np.fromiter((each == kind for each in kinds), np.bool_, len(found))
@@ -247,9 +257,9 @@ def leftovers(
     ``thorough`` looks for such fields in all keys, not just in those of which something is not known; ``others`` are
     fields of views whose rows are not looked at.
     """
-    strangers, layouts = known.strangers(), known.layouts
+    layouts = known.layouts
     prefixes = {layout.kind: _prefix(layout.kind) for layout in layouts.values()}
-    for batch in keys.batches(online.keys(project)):
+    for batch, strangers in _batches(online.keys(project), known):
         kinds = [_kind(key, project, prefixes) for key in batch]
         views = strangers(batch, kinds)
         asked = [thorough or kind not in prefixes for kind in kinds]
@@ -274,13 +284,26 @@ def leftovers(
                 yield Leftover(batch[place], rows, orphans, present is None)
 
 
-def hashed(found: Sequence[bytes]) -> Hashes:
-    """Keys by 8 bytes each; the same key gives the same number for as long as the process lives."""
-    return np.fromiter(map(hash, found), np.int64, len(found))
+def _batches(
+    found: EntityKeys, known: KnownKeys
+) -> Iterator[tuple[list[bytes], Callable[[Sequence[bytes], Sequence[Kind]], list[list[str]]]]]:
+    """Keys in batches, with what tells the views that may have strange rows there."""
+    for ranges, some in found.groups():
+        strangers = known.strangers(ranges)
+        for batch in keys.batches(some):
+            yield batch, strangers
 
 
-def _joined(parts: Sequence[Hashes]) -> Hashes:
-    return np.concatenate([NONE, *parts])
+def hashes_of(found: Sequence[bytes]) -> Hashes:
+    """Keys by 8 bytes each."""
+    return np.fromiter(map(hashed, found), np.uint64, len(found))
+
+
+def _keep(spool: Spool, hashes: Hashes) -> None:
+    """Put hashes into their ranges."""
+    ranges = np.fromiter(map(range_of, hashes.tolist()), np.int64, len(hashes))
+    for number in np.unique(ranges).tolist():
+        spool.add(number, hashes[ranges == number].tobytes())
 
 
 def _among(hashes: Hashes, ordered: Hashes) -> npt.NDArray[np.bool_]:

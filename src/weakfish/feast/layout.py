@@ -14,6 +14,8 @@ from typing import Any
 
 import redis
 
+from weakfish.feast.key_ranges import EntityKeys
+
 STRING = 2
 BATCH = 1_000
 
@@ -72,15 +74,19 @@ def join_keys(key: bytes, project: str) -> tuple[str, ...] | None:
     return tuple(names) if names and key[position:] == project.encode() else None
 
 
+def scanned(client: redis.Redis, project: str, wanted: Callable[[bytes], bool] = lambda key: True) -> Iterator[bytes]:
+    """All entity keys of a project that are wanted, as they are found: some may come twice."""
+    for key in client.scan_iter(match=b"*" + _literally(project.encode()), count=10_000):
+        if wanted(key) and join_keys(key, project) is not None:
+            yield key
+
+
 def of_project(
     client: redis.Redis, project: str, wanted: Callable[[bytes], bool] = lambda key: True
 ) -> Iterator[bytes]:
-    """All entity keys of a project that are wanted, each once."""
-    seen: set[bytes] = set()
-    for key in client.scan_iter(match=b"*" + _literally(project.encode()), count=10_000):
-        if key not in seen and wanted(key) and join_keys(key, project) is not None:
-            seen.add(key)
-            yield key
+    """All entity keys of a project that are wanted, each once; all are found before the first comes."""
+    for _, found in EntityKeys(scanned(client, project, wanted)).groups():
+        yield from found
 
 
 def is_of_other_type(answer: object) -> bool:

@@ -265,7 +265,7 @@ class _Publication:
         self.changed = [view for view in self.now if not (self.intact and view in same)]
         self.known = KnownKeys(self.layouts, self.changed)
         self.online = Online(self.client)
-        self.is_first = before is None and next(keys.of_project(self.client, self.name), None) is None
+        self.is_first = before is None and next(keys.scanned(self.client, self.name), None) is None
 
     def run(self) -> tuple[Marker, dict[str, Counts]]:
         """Fill what changed, take away what is gone, and commit."""
