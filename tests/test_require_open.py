@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ from verdicts import write as write_judged
 from weakfish.checks import gates
 from weakfish.checks.validate import validate
 from weakfish.cli.main import cli
-from weakfish.contracts import gate
+from weakfish.contracts import hashes
 from weakfish.contracts.gate import data_version, require_open, table_version
+from weakfish.contracts.hashes import FolderMemory, hashes_of
 from weakfish.contracts.ledgers import despite, ledger_file, read_ledger, write_ledger
 from weakfish.contracts.manifests import FeaturesManifest, write_manifest
 from weakfish.contracts.tables import read_partition, write_partition
 from weakfish.contracts.verdicts import verdict_file
 from weakfish.errors import CheckFailed
-from weakfish.files import write_json
+from weakfish.files import whole_folder, write_json
 from weakfish.project.paths import Project
 from weakfish.report.overall import overall
 from weakfish.sources.ingest import ingest
@@ -239,13 +241,15 @@ def test_hashes_are_remembered_until_a_file_changes(project: Project, monkeypatc
     version = table_version(project, LABELS)
     assert json.loads(memory.read_text() if memory.exists() else "{}") == {}, "a file this young may change unseen"
 
-    monkeypatch.setattr(gate, "SETTLED", -(10**18))
+    for name in ("SETTLED", "SETTLED_FINE"):
+        monkeypatch.setattr(hashes, name, -(10**18))
     assert table_version(project, LABELS) == version
     known = json.loads(memory.read_text())
-    memory.write_text(json.dumps({name: [*marks, "0" * 64] for name, (*marks, _) in known.items()}))
+    memory.write_text(json.dumps({name: {**of, "sha256": "0" * 64} for name, of in known.items()}))
     assert table_version(project, LABELS) != version, "the remembered hash was not asked"
-    memory.write_text("cut off {")
-    assert table_version(project, LABELS) == version
+    for other in ("cut off {", json.dumps({"2024-01.parquet": [1, 2, 3, 4, "0" * 64], "gone.parquet": [1]})):
+        memory.write_text(other)
+        assert table_version(project, LABELS) == version
 
     file = project.table(LABELS) / "2024-01.parquet"
     before = file.stat()
@@ -254,4 +258,31 @@ def test_hashes_are_remembered_until_a_file_changes(project: Project, monkeypatc
     file.write_bytes(content)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert file.stat().st_size == before.st_size
-    assert table_version(project, LABELS) == data_version(project.table(LABELS)) != version
+    again = table_version(project, LABELS)
+    memory.unlink()
+    assert again == data_version(project.table(LABELS)) != version
+
+
+def test_what_is_hashed_as_it_is_written_is_remembered_where_it_comes_to_lie(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashes, "SETTLED_FINE", -(10**18))
+    monkeypatch.setattr(hashes, "SETTLED", -(10**18))
+    with whole_folder(project.table("events").parent / "made") as folder:
+        (folder / "a.parquet").write_bytes(b"a")
+        version = hashes_of({"a": folder / "a.parquet"})
+    assert [file.name for file in (project.root / ".weakfish/hashes").iterdir()] == ["made.json"]
+    monkeypatch.setattr(hashes, "sha256_of", lambda files: dict.fromkeys(files, "read again"))
+    assert hashes_of({"a": project.data / "made/a.parquet"}) == version
+
+
+def test_times_of_a_coarse_clock_take_longer_to_tell_a_change(project: Project) -> None:
+    file, memory = project.table(LABELS) / "2024-01.parquet", project.root / ".weakfish/hashes/labels/fraud.json"
+    second = time.time_ns() // 10**9 * 10**9 - 10**9  # one to two seconds ago
+    for at, is_kept in ((second, False), (second + 123_456, True)):
+        os.utime(file, ns=(at, at))
+        known = FolderMemory(file.parent)
+        known.of(file)["sha256"] = "found"
+        known._known[file.name]["marks"][2] = at  # the time of the change of the marks themselves cannot be set
+        known.save()
+        assert memory.exists() == is_kept

@@ -7,27 +7,22 @@ staged data, which the verdict must be about, and of the copy, which must lie in
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from weakfish.contracts.figures import counted, percent
+from weakfish.contracts.hashes import hashes_of
 from weakfish.contracts.ledgers import ledger_file, overriding, read_ledger
 from weakfish.contracts.record import Rooted, Stored
 from weakfish.contracts.tables import partitions
 from weakfish.contracts.verdicts import Check, Status, Verdict, read_verdict, verdict_file
 from weakfish.errors import CheckFailed
-from weakfish.files import sha256_of, whole_file, write_json
+from weakfish.files import write_json
 
 EVENTS = "events"
-
-SETTLED = 2 * 10**9
-"""Nanoseconds after which a file's times tell a later change of it, whatever the clock of its file system ticks in."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ def _not_accepted(project: Rooted, verdict: Verdict) -> str | None:
 
 def version_of(files: Mapping[str, Path]) -> str:
     """A hash of a table's partitions, names and bytes."""
-    return _version(sha256_of(files))
+    return _version(hashes_of(files))
 
 
 def data_version(folder: Path) -> str:
@@ -137,41 +132,13 @@ def data_version(folder: Path) -> str:
 
 
 def table_version(project: Rooted, table: str) -> str:
-    """The hash of a table below ``data/``, as `data_version`; files that did not change since are not read again."""
+    """The hash of a table below ``data/``, as `data_version`."""
     return _version(partition_hashes(project, table))
 
 
 def partition_hashes(project: Rooted, table: str) -> dict[str, str]:
-    """The SHA-256 of each partition of a table below ``data/``; files that did not change since are not read again.
-
-    Hashes are remembered below ``.weakfish/hashes`` by size, times and inode. The folder may be deleted at any time.
-    """
-    files = partitions(project.root / "data" / table)
-    memory = project.root / ".weakfish" / "hashes" / f"{table}.json"
-    known, now = _remembered(memory), time.time_ns()
-    stats = {name: file.stat() for name, file in files.items()}
-    marks = {name: [of.st_size, of.st_mtime_ns, of.st_ctime_ns, of.st_ino] for name, of in stats.items()}
-    same = {name: str(known[name][-1]) for name in files if known.get(name, [])[:-1] == marks[name]}
-    new = sha256_of({name: file for name, file in files.items() if name not in same})
-    hashes = {name: same.get(name) or new[name] for name in files}
-    # A file may change again within the same tick of its file system's clock, and its marks stay the same.
-    settled = {
-        name: [*marks[name], hashes[name]]
-        for name, of in stats.items()
-        if now - max(of.st_mtime_ns, of.st_ctime_ns) > SETTLED
-    }
-    if settled != known:
-        with contextlib.suppress(OSError), whole_file(memory) as part:
-            part.write_text(json.dumps(settled), encoding="utf-8")
-    return hashes
-
-
-def _remembered(memory: Path) -> dict[str, list[int | str]]:
-    try:
-        found = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    """The SHA-256 of each partition of a table below ``data/``."""
+    return hashes_of(partitions(project.root / "data" / table))
 
 
 def _version(hashes: Mapping[str, str]) -> str:

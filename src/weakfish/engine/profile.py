@@ -24,11 +24,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
+from weakfish.contracts.hashes import hashes_of
 from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.contracts.tables import ROWS_IN_A_GROUP, UNDATED, by_period, open_partition
 from weakfish.engine.sketch import Sketch
 from weakfish.errors import TableError
-from weakfish.files import read_json, sha256, write_json
+from weakfish.files import read_json, write_json
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
@@ -349,7 +350,7 @@ def profile_of(project: Project, table: str, files: Mapping[str, Path]) -> Profi
     """
     opened = {name: open_partition(file) for name, file in sorted(files.items())}
     progress = Progress(f"Rows of {table} measured", sum(file.metadata.num_rows for file in opened.values()))
-    hashes = by_period({name: sha256(files[name]) for name in opened})
+    hashes = by_period(hashes_of(files))
     cache, events = Cache(project, f"profiles/{table}"), project.params.events
     found = {}
     for name, parts in by_period({name: (parquet, files[name]) for name, parquet in opened.items()}).items():

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from weakfish.contracts.hashes import FolderMemory
 from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Votes, about_others, fingerprint, print_of, read_votes, votes_file
-from weakfish.errors import TableError, WeakfishError
-from weakfish.files import read_json, write_json
+from weakfish.errors import TableError
 from weakfish.project.paths import Project
 from weakfish.rules.loading import load_functions
 
@@ -26,21 +25,17 @@ PART = 1 << 22
 
 
 class EventHashes:
-    """Hashes of partitions, remembered while a file's time and size stay what they were.
+    """Hashes of the columns of the events' partitions, and of their keys; what was hashed before is remembered.
 
     The hash of a column is that of its chunks as they lie in the Parquet file: nothing is decoded.
     """
 
     def __init__(self, project: Project) -> None:
-        self._file = project.root / ".weakfish" / "contents.json"
-        try:
-            self._known: dict[str, dict[str, Any]] = read_json(self._file)
-        except WeakfishError:
-            self._known = {}
+        self._memory = FolderMemory(project.table("events"))
 
     def of(self, file: Path, columns: Sequence[str]) -> list[str]:
         """One hash per column."""
-        known = self._entry(file)["columns"]
+        known = self._memory.of(file).setdefault("columns", {})
         missing = [name for name in columns if name not in known]
         if missing:
             known.update(_column_hashes(file, missing))
@@ -48,22 +43,14 @@ class EventHashes:
 
     def keys(self, file: Path, key: str) -> str:
         """The fingerprint of a partition's keys."""
-        known = self._entry(file)["keys"]
+        known = self._memory.of(file).setdefault("keys", {})
         if key not in known:
             known[key] = fingerprint(read_partition(file, [key])[key])
         return str(known[key])
 
-    def save(self, files: Sequence[Path]) -> None:
-        """Remember what is known of these files, and nothing else."""
-        write_json(self._file, {str(file): self._known[str(file)] for file in files if str(file) in self._known})
-
-    def _entry(self, file: Path) -> dict[str, Any]:
-        state = file.stat()
-        stamp = [state.st_mtime_ns, state.st_size, state.st_ino]
-        entry = self._known.get(str(file))
-        if entry is None or entry["stamp"] != stamp:
-            entry = self._known[str(file)] = {"stamp": stamp, "columns": {}, "keys": {}}
-        return entry
+    def save(self) -> None:
+        """Remember what is known of the files that are there."""
+        self._memory.save()
 
 
 def _column_hashes(file: Path, names: Sequence[str]) -> dict[str, str]:

@@ -119,7 +119,7 @@ def _pieces(
     columns = sorted({name for identity in identities.values() for name in identity.columns} | {key})
     with ThreadPoolExecutor(READING) as pool:  # hashing and reading leave the interpreter to others
         list(pool.map(lambda file: (hashes.of(file, columns), hashes.keys(file, key)), events.values()))
-    hashes.save(list(events.values()))
+    hashes.save()
     pieces = []
     for partition, file in events.items():
         keys = hashes.keys(file, key)

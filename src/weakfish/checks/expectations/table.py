@@ -22,9 +22,9 @@ import pyarrow as pa
 from ibis.common.exceptions import IbisError
 
 from weakfish.checks.expectations.python_regex import PYTHON_SEARCH, search_by_python
+from weakfish.contracts.hashes import hashes_of
 from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.errors import TableError
-from weakfish.files import sha256_of
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.runs import Progress
 
@@ -90,7 +90,7 @@ class CheckedTable:
                 ) from error
         self.rows = sum(self.sizes.values())
         self.starts = dict(zip(files, np.cumsum([0, *self.sizes.values()]).tolist(), strict=False))
-        self.hashes = sha256_of(files)
+        self.hashes = hashes_of(files)
 
     @contextmanager
     def opened(self) -> Iterator[CheckedTable]:
