@@ -26,15 +26,15 @@ def votes(root: str, theirs: str) -> dict[str, Any]:
 
 def _first(root: Path, function: str, rows: int) -> npt.NDArray[np.int8]:
     parts: list[npt.NDArray[np.int8]] = []
-    for file in sorted((root / "data/votes" / TASK / function).glob("*.parquet")):
-        parts.append(_votes(file))
+    for file in sorted((root / "data/votes" / TASK).glob("*.parquet")):
+        parts.append(_votes(file, function))
         if sum(map(len, parts)) >= rows:
             break
     return np.concatenate(parts)[:rows]
 
 
-def _votes(file: Path) -> npt.NDArray[np.int8]:
-    column = pq.ParquetFile(file).read(["vote"])["vote"]
+def _votes(file: Path, function: str) -> npt.NDArray[np.int8]:
+    column = pq.ParquetFile(file).read([function])[function]
     if column.null_count:
         raise ValueError(f"{file} has {column.null_count} faults, where the benchmark has none.")
     found: npt.NDArray[np.int8] = column.to_numpy().astype(np.int8)
@@ -86,9 +86,8 @@ def engine_votes(root: str, rows: int) -> dict[str, Any]:
 
 def _patterns(root: Path) -> int:
     """How many distinct rows the label matrix has."""
-    functions = sorted((root / "data/votes" / TASK).iterdir())
     seen: set[bytes] = set()
-    for file in sorted(functions[0].glob("*.parquet")):
-        rows = np.stack([_votes(folder / file.name) for folder in functions], axis=1)
+    for file in sorted((root / "data/votes" / TASK).glob("*.parquet")):
+        rows = np.stack([_votes(file, function) for function in sorted(pq.read_schema(file).names)], axis=1)
         seen |= {row.tobytes() for row in np.unique(rows.view(f"V{rows.shape[1]}"))}
     return len(seen)

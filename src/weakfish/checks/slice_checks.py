@@ -15,9 +15,6 @@ from weakfish.contracts.verdicts import Check, measured
 from weakfish.errors import UnknownName
 from weakfish.project.params import LabelChecksParams, SliceParams
 
-SHOWN = 5
-"""Labeling functions that a sentence names."""
-
 
 def within(check: Check, name: str) -> Check:
     """The check of the rows of a slice: its name says so, its arguments and what it found do too."""
@@ -136,14 +133,14 @@ def _of_votes(compared: ComparedLabels) -> Iterator[Check]:
 
 
 def _together(checks: Iterable[Check]) -> Check | None:
-    """One check of all functions: it holds where all do, and names those that moved, the farthest first."""
+    """One check of all functions: it holds where all do, and names the one that moved farthest."""
     found = list(checks)
     if not found:
         return None
     moved = [check for check in found if check.status != "passed"]
     moved.sort(key=lambda check: -abs(check.observed - check.arguments["accepted"]))
-    more = f" And {len(moved) - SHOWN} more." if len(moved) > SHOWN else ""
-    said = " ".join(str(check.found) for check in moved[:SHOWN]) + more
+    more = f" {len(moved) - 1} more functions have moved." if len(moved) > 1 else ""
+    said = f"{moved[0].found}{more}" if moved else ""
     first = moved[0] if moved else found[0]
     return replace(
         first,
