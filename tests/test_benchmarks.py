@@ -190,6 +190,18 @@ def test_growth_is_measured_in_lines_with_their_sizes(name: str, sizes: dict[str
     assert [line["found"] for line in lines if "found" in line] == ([2, 20] if name == "growth_keys" else [])
 
 
+def test_the_growth_of_features_is_measured_with_equal_bytes_of_a_new_month(tmp_path: Path) -> None:
+    command_line = [sys.executable, "-m", "benchmarks.growth_features", "2400", "--work", str(tmp_path)]
+    done = subprocess.run(command_line, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["name"], line["equal"]) for line in lines] == [
+        ("features_2400", True),
+        ("features_new_month_2400", True),
+    ]
+    assert all(line["feature_rows"] > 2400 for line in lines)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_label_stage_with_a_reader_is_measured_in_one_line(tmp_path: Path) -> None:
     command_line = [
         sys.executable,

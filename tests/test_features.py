@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -133,6 +134,18 @@ def test_the_same_project_gives_the_same_bytes(done: Path, tmp_path: Path) -> No
     run_here(root, *STAGES)
     for table in ("known_labels", "features"):
         assert contents(root / "data" / table) == contents(done / "data" / table)
+
+
+def test_an_edited_transform_gives_the_rows_that_it_gives_without_what_was_computed_before(tmp_path: Path) -> None:
+    root = project(tmp_path / "orders")
+    run_here(root, *STAGES)
+    before = contents(root / "data/features")
+    replace(root / TRANSFORMS, "days=7", "days=8")
+    run_here(root, ["features"])
+    edited = contents(root / "data/features")
+    shutil.rmtree(root / ".weakfish/cache/features")
+    run_here(root, ["features"])
+    assert contents(root / "data/features") == edited != before
 
 
 def test_without_history_no_label_is_known_and_shares_are_null(tmp_path: Path) -> None:

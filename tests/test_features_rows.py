@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,10 +20,12 @@ from hypothesis import strategies as st
 from weakfish import engine as compute
 from weakfish.contracts.record import EPOCH
 from weakfish.contracts.tables import TIME
-from weakfish.engine import duckdb as accumulate
 from weakfish.features import Past, transform
-from weakfish.features.build import Relations, feature_rows, with_times
+from weakfish.features.history import Limits
+from weakfish.features.months import Basis, Months, Part
 from weakfish.features.views import Transform, View, check_view
+from weakfish.project.cache import Cache
+from weakfish.project.paths import Project
 
 START = datetime(2024, 3, 9, tzinfo=UTC)
 EVENTS = pa.schema(
@@ -144,16 +149,39 @@ def view_of(made: Transform, hours: int) -> View:
     return check_view(made, Past(made.name, events, "at", hours, {"task": (labels, ["no", "yes"])}))
 
 
-def built(history: History, made: Transform = activity) -> pa.Table:
+def part_of(folder: Path, events: list[dict[str, Any]], labels: list[dict[str, Any]]) -> Part:
+    """A partition below ``folder``, for all of whose events its name, that of a month, stands."""
+    folder.mkdir(parents=True)
+    for name, rows, schema in (("events", events, EVENTS), ("labels", labels, LABELS)):
+        pq.write_table(pa.Table.from_pylist(rows, schema), folder / f"{name}.parquet")
+    begins = (
+        START.replace(day=1) if folder.name == "all" else datetime.strptime(folder.name, "%Y-%m").replace(tzinfo=UTC)
+    )
+    ends = (begins + timedelta(days=32)).replace(day=1)
+    version = repr((events, labels))
+    return Part(folder / "events.parquet", {"task": folder / "labels.parquet"}, begins, ends, len(events), version)
+
+
+def months_of(
+    root: Path, parts: list[Part], as_of: datetime, hours: int, made: Transform = activity, limits: Limits | None = None
+) -> Months:
+    """The months of a view of a project at ``root``."""
+    last = (as_of - EPOCH) // timedelta(hours=hours)
+    basis = Basis(parts, "id", "at", hours, timedelta(hours=24), last, f"{made.name} {hours}")
+    root.mkdir(exist_ok=True)
+    cache = Cache(Project(root), f"features/{made.name}")
+    return Months(compute.connect(), view_of(made, hours), basis, cache, Path(mkdtemp(dir=root)), limits)
+
+
+def built(history: History, made: Transform = activity, limits: Limits | None = None) -> pa.Table:
     """The rows that the engine makes of a history."""
-    engine = compute.connect()
-    events = engine.from_arrow(pa.Table.from_pylist(history.events, EVENTS))
-    labels = engine.from_arrow(pa.Table.from_pylist(history.labels, LABELS))
-    relations = Relations(events, {"task": labels}, "id", "at", history.hours)
-    view = view_of(made, history.hours)
-    last = (history.as_of - EPOCH) // timedelta(hours=history.hours)
-    rows = feature_rows(view, relations, last, engine)
-    return engine.run(with_times(view, rows, history.hours)).cast(view.schema)
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        part = part_of(root / "all", history.events, history.labels)
+        months = months_of(root, [part], history.as_of, history.hours, made, limits)
+        months.write(root / "out")
+        tables = [pq.read_table(file) for file in sorted((root / "out").glob("*.parquet"))]
+        return pa.concat_tables([months.view.schema.empty_table(), *tables])
 
 
 def close(found: dict[str, Any], expected: dict[str, Any]) -> bool:
@@ -263,7 +291,7 @@ def test_a_share_of_nothing_is_null_and_no_value_is_nan() -> None:
     assert (row["nan"], row["mean"], row["sum"]) == (None, None, 0.0)
 
 
-def test_batches_of_groups_give_the_rows_of_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_buckets_and_slices_give_the_rows_of_one() -> None:
     chance = random.Random(1)  # noqa: S311
     events = [
         {
@@ -276,5 +304,4 @@ def test_batches_of_groups_give_the_rows_of_one_batch(monkeypatch: pytest.Monkey
     ]
     history = History(events, [], 1)
     whole = built(history)
-    monkeypatch.setattr(accumulate, "BATCH_CHANGES", 1000)
-    assert built(history).equals(whole)
+    assert built(history, limits=Limits(cells=20_000, rows=50)).equals(whole)

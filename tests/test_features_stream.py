@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -12,9 +12,13 @@ import pytest
 from projects import contents
 
 from weakfish import engine as compute
+from weakfish.contracts.record import EPOCH
 from weakfish.features import Past, transform
-from weakfish.features.build import Relations, write_view
+from weakfish.features.history import Limits
+from weakfish.features.months import Basis, Months, Part
 from weakfish.features.views import check_view
+from weakfish.project.cache import Cache
+from weakfish.project.paths import Project
 
 EVENTS = 3_000_000
 DAYS = 45
@@ -51,21 +55,23 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def written(stream: Path, to: Path) -> dict[str, bytes]:
+def written(stream: Path, root: Path, limits: Limits) -> dict[str, bytes]:
     engine = compute.connect()
     engine.connection.raw_sql("SET threads = 2")
-    events, labels = (engine.read([stream / f"{name}.parquet"]) for name in ("events", "labels"))
     known = ibis.table({"p_yes": "float64"}, name="fraud")
-    past = Past(
-        "shop_activity", ibis.table(events.schema(), name="events"), "placed_at", 1, {"fraud": (known, ["yes"])}
-    )
-    relations = Relations(events, {"fraud": labels}, "id", "placed_at", 1)
-    counts = write_view(engine, check_view(shop_activity, past), relations, datetime(2024, 4, 23, tzinfo=UTC), to)
-    assert sum(counts.values()) > 1_000_000
-    return contents(to)
+    schema = engine.read([stream / "events.parquet"]).schema()
+    past = Past("shop_activity", ibis.table(schema, name="events"), "placed_at", 1, {"fraud": (known, ["yes"])})
+    begins, ends = (datetime(2024, month, 1, tzinfo=UTC) for month in (3, 5))
+    part = Part(stream / "events.parquet", {"fraud": stream / "labels.parquet"}, begins, ends, EVENTS, "1")
+    last = (datetime(2024, 4, 23, tzinfo=UTC) - EPOCH) // timedelta(hours=1)
+    basis = Basis([part], "id", "placed_at", 1, timedelta(hours=24), last, "1")
+    view = check_view(shop_activity, past)
+    months = Months(engine, view, basis, Cache(Project(root), "features/shop"), root / "scratch", limits)
+    assert sum(month.rows for month in months.write(root / "out").values()) > 1_000_000
+    return contents(root / "out")
 
 
 def test_three_million_events_give_the_same_bytes_twice_on_two_threads(stream: Path, tmp_path: Path) -> None:
-    first = written(stream, tmp_path / "first")
+    first = written(stream, tmp_path / "first", Limits())
     assert sorted(first) == ["2024-03.parquet", "2024-04.parquet"]
-    assert written(stream, tmp_path / "second") == first
+    assert written(stream, tmp_path / "second", Limits(cells=1 << 25, rows=1 << 20)) == first

@@ -23,7 +23,7 @@ from weakfish.contracts.votes_file import Votes
 from weakfish.errors import ParamsError, TableError
 from weakfish.evaluation.aligned import read_inputs
 from weakfish.evaluation.classifiers import Classifiers
-from weakfish.features.build import write_known_labels
+from weakfish.features.known_labels import write_known_labels
 from weakfish.files import read_json
 from weakfish.labeling.choice import MAJORITY, NAIVE_BAYES, Chosen, learn
 from weakfish.labeling.dev_gold import known_labels

@@ -25,7 +25,7 @@ from weakfish.evaluation.aligned import read_inputs
 from weakfish.evaluation.classifiers import Classifiers
 from weakfish.evaluation.evaluate import evaluate_task
 from weakfish.feast.definitions import label_view
-from weakfish.features.build import write_known_labels
+from weakfish.features.known_labels import write_known_labels
 from weakfish.files import sha256
 from weakfish.labeling import label as label_stage
 from weakfish.labeling import reading, row_texts

@@ -164,7 +164,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         write(one / f"validation/patches/{name}.yaml", f"table: events\nwho: Ada\nwhy: Told by phone.\n{text}\n")
     shutil.copytree(one, several)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("labeling.label", "features.build"):
+        for module in ("labeling.label", "features.known_labels"):
             patch.setattr(f"weakfish.{module}.MIN_HISTORY", 20)
         run_here(one, *stages())
         patch.setattr(parts, "ROWS_IN_A_PART", 11)

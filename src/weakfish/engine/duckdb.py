@@ -58,24 +58,54 @@ class Engine:
         with _told(), _quiet():
             return self.connection.create_table(self._name("kept"), expression, temp=True)
 
-    def accumulate(self, changes: Sequence[ir.Table], group: str, order: str, folds: Mapping[str, Fold]) -> ir.Table:
-        """What changes add up to: one row per ``group`` and ``order`` (int64) that any change has, in no order.
+    def lend(self, table: pa.Table) -> ir.Table:
+        """A table of data in memory, as `from_arrow`; the engine lets go of it at the end of a `scratch`."""
+        name = self._name("lent")
+        self.connection.con.register(name, table)
+        with _quiet():
+            return self.connection.table(name)
+
+    @contextmanager
+    def scratch(self) -> Iterator[None]:
+        """What is kept or lent within the block goes with it."""
+        before = self._kept
+        try:
+            yield
+        finally:
+            for number in range(before + 1, self._kept + 1):
+                self.connection.con.execute(f"DROP TABLE IF EXISTS weakfish_kept_{number}")
+                self.connection.con.unregister(f"weakfish_lent_{number}")
+
+    def write(self, expression: ir.Table, file: Path, group_rows: int) -> None:
+        """Write the rows of ``expression`` as Parquet, ``group_rows`` to a row group; raises `WeakfishError`."""
+        name, to = self._name("written"), str(file).replace("'", "''")
+        # Sums of whole numbers have 128 bits in DuckDB, which Parquet has not: they would become doubles.
+        quoted = {column.replace('"', '""'): kind.is_int64() for column, kind in expression.schema().items()}
+        columns = ", ".join(
+            f'CAST("{each}" AS BIGINT) AS "{each}"' if of else f'"{each}"' for each, of in quoted.items()
+        )
+        options = f"FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {group_rows}"
+        with _told(), _quiet():
+            self.connection.create_view(name, expression)
+            self.connection.con.execute(f"COPY (SELECT {columns} FROM {name}) TO '{to}' ({options})")  # noqa: S608
+            self.connection.con.execute(f"DROP VIEW {name}")
+
+    def accumulate(self, changes: Sequence[ir.Table], group: str, order: str, folds: Mapping[str, Fold]) -> pa.Table:
+        """What changes add up to: one row per ``group`` and ``order`` (int64) that any change has, in their order.
 
         Each column of ``folds`` runs up over the rows of its group in their order, itself included. A change has
         ``group``, ``order`` (together unique in it) and some of the columns; the others it leaves as they are. Each
         group's first row has the ``first`` and ``last`` columns. Totals are exact.
         """
         names = [f"weakfish_change_{number}" for number in range(len(changes))]
-        name, con = self._name("kept"), self.connection.con
         with _told(), _quiet():
-            for view, change in zip(names, changes, strict=True):
-                self.connection.create_view(view, change, overwrite=True)
-            for number, batch in enumerate(accumulated(con, names, group, order, folds)):
-                con.register("weakfish_batch", batch)
-                start = f"INSERT INTO {name}" if number else f"CREATE TEMP TABLE {name} AS"
-                con.execute(f"{start} FROM weakfish_batch")
-            con.unregister("weakfish_batch")
-            return self.connection.table(name)
+            for name, change in zip(names, changes, strict=True):
+                self.connection.create_view(name, change, overwrite=True)
+            try:
+                return accumulated(self.connection.con, names, group, order, folds)
+            finally:
+                for name in names:
+                    self.connection.con.execute(f"DROP VIEW {name}")
 
     def prepare(self, schema: pa.Schema, build: Callable[[ir.Table], ir.Table]) -> Callable[[pa.Table], pa.Table]:
         """A query over tables of ``schema``, compiled once: what it returns runs it on one table after the other.
@@ -134,61 +164,28 @@ def first_line(error: Exception) -> str:
 
 Integers = npt.NDArray[np.int64]
 
-BATCH_CHANGES = 5_000_000
-"""About how many changes are worked on at a time."""
-
-KEYS = "weakfish_keys"
 MISSING = np.iinfo(np.int64).min
 
 
 def accumulated(
     connection: duckdb.DuckDBPyConnection, changes: Sequence[str], group: str, order: str, folds: Mapping[str, Fold]
-) -> Iterator[pa.Table]:
-    """Yield the result of `Engine.accumulate` in batches of whole groups; at least one, which may be empty.
-
-    ``changes`` are names of tables in ``connection``.
-    """
-    counts = [connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in changes]  # noqa: S608
-    batches = sum(counts) // BATCH_CHANGES + 1
-    for batch in range(batches):
-        mine = f'hash("{group}") % {batches} = {batch}'
-        rows = " UNION ".join(
-            f'SELECT "{group}", "{order}" FROM {name} WHERE {mine}'  # noqa: S608
-            for name in changes
-        )
-        numbered = f'SELECT *, row_number() OVER (ORDER BY "{group}", "{order}") - 1 AS weakfish_row FROM ({rows})'  # noqa: S608
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {KEYS} AS {numbered}")
-        yield _batch(connection, changes, group, order, folds)
-    connection.execute(f"DROP TABLE {KEYS}")
-
-
-def _batch(
-    connection: duckdb.DuckDBPyConnection, changes: Sequence[str], group: str, order: str, folds: Mapping[str, Fold]
 ) -> pa.Table:
-    keys = connection.table(KEYS).order("weakfish_row").to_arrow_table().drop_columns("weakfish_row")
-    totals = {name: np.full(len(keys), 0 if fold == "sum" else MISSING) for name, fold in folds.items()}
-    types: dict[str, pa.DataType] = dict.fromkeys(folds, pa.int64())
-    for change in changes:
-        found = connection.sql(
-            f'SELECT weakfish_row, c.* EXCLUDE ("{group}", "{order}") FROM {change} c '  # noqa: S608
-            f'JOIN {KEYS} USING ("{group}", "{order}")'
-        ).to_arrow_table()
-        rows = found["weakfish_row"].to_numpy()
-        for name in found.column_names[1:]:
-            values = found[name].cast(pa.int64()).to_numpy()
-            if folds[name] == "sum":
-                totals[name][rows] += values
-            else:
-                totals[name][rows] = values
-                types[name] = found[name].type
-    starts = _starts(keys[group])
+    """The result of `Engine.accumulate`; ``changes`` are names of tables in ``connection``."""
+    one = {"sum": "CAST(coalesce(sum({0}), 0) AS BIGINT) AS {0}"}  # where only one change has a value, it is the max
+    columns = ", ".join(one.get(fold, "max({0}) AS {0}").format(f'"{name}"') for name, fold in folds.items())
+    every = " UNION ALL BY NAME ".join(f"SELECT * FROM {name}" for name in changes)  # noqa: S608
+    keys = f'"{group}", "{order}"'
+    table = connection.sql(f"SELECT {keys}, {columns} FROM ({every}) GROUP BY {keys} ORDER BY {keys}").to_arrow_table()  # noqa: S608
+    starts = group_starts(table[group])
     for name, fold in folds.items():
-        column = pa.array(_run_up(totals.pop(name), starts, fold)).cast(types[name])
-        keys = keys.append_column(name, column)
-    return keys
+        column = table[name]
+        values = column.cast(pa.int64()).fill_null(MISSING).to_numpy()
+        run_up = pa.array(_run_up(values, starts, fold)).cast(column.type)
+        table = table.set_column(table.column_names.index(name), name, run_up)
+    return table
 
 
-def _starts(group: pa.ChunkedArray) -> Integers:
+def group_starts(group: pa.ChunkedArray) -> Integers:
     """The positions at which a new group starts."""
     if not len(group):
         return np.zeros(0, np.int64)

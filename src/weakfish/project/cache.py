@@ -1,4 +1,4 @@
-"""The one cache of computed pieces: votes, facts of checks and profiles, each found by what it was computed from.
+"""The one cache of computed pieces: votes, fits, features, facts of checks, each found by what it was computed from.
 
 It lies in ``.weakfish/cache``, outside of DVC's outs. All of it may vanish at any time, and a piece that was cut off or
 altered is as good as none.
@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from weakfish.contracts.record import Rooted
-from weakfish.files import whole_file
+from weakfish.files import sha256, whole_file
 
 _DIGEST = 32
 """Bytes of a SHA-256, which every piece that `Cache.put` keeps begins with."""
@@ -64,6 +64,19 @@ class Cache:
         with whole_file(self.file(key)) as part, part.open("wb") as stream:
             stream.write(hashlib.sha256(content).digest())
             stream.write(content)
+
+    def take(self, file: Path) -> str:
+        """Move a file into the cache, whole, under the SHA-256 of its bytes, which is returned."""
+        digest = sha256(file)
+        place = self.file(digest)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(place)
+        return digest
+
+    def taken(self, digest: str) -> Path | None:
+        """The file that `take` moved here; None when it is not there or damaged."""
+        place = self.file(digest)
+        return place if place.is_file() and sha256(place) == digest else None
 
     @staticmethod
     def touch(file: Path) -> None:

@@ -1,0 +1,194 @@
+"""A view's past regrouped by entity: what enters at each boundary, on disk, and rows made of it bucket by bucket.
+
+A bucket holds all that there is of some entities. Stretches of time follow each other: what a stretch leaves behind is
+the `State` from which the next one goes on. No row depends on the number of buckets, batches or stretches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from weakfish.engine import Engine, Fold
+from weakfish.engine.duckdb import group_starts
+from weakfish.features.changes import (
+    BOUNDARY,
+    ENTITY,
+    SLOT,
+    SLOTS,
+    Inflow,
+    Relations,
+    Span,
+    neighbours,
+    on,
+    slotted,
+)
+from weakfish.features.views import View, finite
+
+NUMBER = "__boundary"
+"""The column of boundary numbers, beside an author's columns."""
+
+GROUP_ROWS = 1 << 14
+"""Rows of a row group of what lies on disk for a while: few, so that a bucket reads little besides its own."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is worked on at a time; no result depends on it.
+
+    Attributes
+    ----------
+    batch : int
+        Events that are regrouped at a time.
+    cells : int
+        Changes times measures of a bucket, about.
+    rows : int
+        Feature rows that are put in order at a time.
+    history : int
+        Entries from which on stretches of time are computed apart, so that a later run can go on from them.
+    """
+
+    batch: int = 1 << 19
+    cells: int = 1 << 23
+    rows: int = 1 << 19
+    history: int = 1 << 17
+
+
+State = dict[str, list[Path]]
+"""What is known of entities just before a boundary: ``totals`` of all measures, and by column whose different values
+are counted the latest occurrence of each."""
+
+TOTALS = "totals"
+
+
+class History:
+    """What entered at each boundary from ``since`` on, or a window before it, as far as a view asks for it.
+
+    Attributes
+    ----------
+    entries : int
+        How many there are.
+    """
+
+    def __init__(self, engine: Engine, view: View, hours: int, folder: Path, limits: Limits) -> None:
+        self.engine, self.view, self.folder, self.limits = engine, view, folder, limits
+        tasks = sorted({measure.task for measure in view.measures}, key=str)
+        self.inflows = [Inflow(view, task, hours) for task in tasks]
+        self.entries = 0
+        self._files: dict[str, list[Path]] = {}
+
+    @cached_property
+    def longest(self) -> int:
+        """The longest window, in boundaries."""
+        return max((length for inflow in self.inflows for length in inflow.lengths), default=0)
+
+    def regroup(self, batches: Iterable[Relations], since: int) -> None:
+        """Read events and labels, batch by batch, and put what matters from boundary ``since`` on in order of slot."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for number, relations in enumerate(batches):
+            for place, inflow in enumerate(self.inflows):
+                rows = inflow.rows(relations)
+                entered = inflow.entered(rows)
+                first = since - max(inflow.lengths, default=0)
+                file = self._keep(f"entered_{place}", number, entered.filter(entered[BOUNDARY] >= first))
+                self.entries += pq.read_metadata(file).num_rows
+                for column in inflow.counted:
+                    occurred = inflow.occurred(rows, column)
+                    self._keep(f"occurred_{column}", number, occurred.filter(occurred[BOUNDARY] >= since))
+
+    def _keep(self, kind: str, number: int, rows: ir.Table) -> Path:
+        file = self.folder / f"{kind}.{number}.parquet"
+        self.engine.write(rows.order_by(SLOT), file, GROUP_ROWS)
+        self._files.setdefault(kind, []).append(file)
+        return file
+
+    def _buckets(self, span: Span) -> Iterator[tuple[int, int]]:
+        """Ranges of slots; the entities of each are worked on together."""
+        cells, size = 0, SLOTS
+        for place, inflow in enumerate(self.inflows):
+            entered = self._within(span, place, inflow)
+            entries = self.engine.run(entered.aggregate(rows=entered.count()))["rows"][0].as_py()
+            cells += entries * (1 + len(inflow.lengths)) * len(self.view.measures)
+        while size > 1 and cells * size > self.limits.cells * SLOTS:
+            size //= 2
+        return ((start, start + size) for start in range(0, SLOTS, size))
+
+    def _within(self, span: Span, place: int, inflow: Inflow) -> ir.Table:
+        """What entered in a span, or a window before it."""
+        first = span.first - max(inflow.lengths, default=0)
+        return Span(first, span.end).of(self.engine.read(self._files[f"entered_{place}"]))
+
+    def rows(self, span: Span, before: State | None, to: Path, goes_on: bool) -> tuple[list[Path], State | None]:
+        """Compute the rows of a span bucket by bucket; their files below ``to``, and the state after it if asked to."""
+        to.mkdir(parents=True)
+        files: list[Path] = []
+        after: State = {}
+        for number, slots in enumerate(self._buckets(span)):
+            with self.engine.scratch():
+                changes, left = self._changes(span, before, slots)
+                table = self.engine.accumulate(changes, ENTITY, BOUNDARY, self._folds)
+                files.append(to / f"rows.{number}.parquet")
+                self.engine.write(self._features(table, span), files[-1], GROUP_ROWS)
+                if goes_on:
+                    left[TOTALS] = slotted(self.engine.lend(_ends(table).drop_columns(BOUNDARY)))
+                    for kind, state in left.items():
+                        file = to / f"{kind}.{number}.parquet"
+                        self.engine.write(state.order_by(SLOT), file, GROUP_ROWS)
+                        after.setdefault(kind, []).append(file)
+        return files, after if goes_on else None
+
+    @property
+    def _folds(self) -> dict[str, Fold]:
+        return {m.name: m.kind if m.kind in ("first", "last") else "sum" for m in self.view.measures}
+
+    def _changes(
+        self, span: Span, before: State | None, slots: tuple[int, int]
+    ) -> tuple[list[ir.Table], dict[str, ir.Table]]:
+        """All changes of a bucket in a span, with what stood before it as those of the boundary before; and what of
+        single values is to be remembered after it."""
+        changes, remembered = [], {}
+        if before is not None:
+            stood = within(slots, self.engine.read(before[TOTALS]))
+            at = ibis.literal(span.first - 1, "int64").name(BOUNDARY)
+            changes.append(stood.select(ENTITY, at, *self._folds))
+        for place, inflow in enumerate(self.inflows):
+            entered = self.engine.keep(inflow.together(within(slots, self._within(span, place, inflow))))
+            changes += inflow.changes(entered, span)
+            for column in inflow.counted:
+                occurred = span.of(within(slots, self.engine.read(self._files[f"occurred_{column}"])))
+                if before is not None:
+                    earlier = within(slots, self.engine.read(before[column]))
+                    occurred = occurred.union(earlier.select(occurred.columns))
+                pairs = self.engine.keep(neighbours(occurred))
+                changes += map(self.engine.keep, inflow.distinct_changes(column, pairs, span))
+                remembered[column] = inflow.remembered(column, occurred, span.end)
+        return changes, remembered
+
+    def _features(self, table: pa.Table, span: Span) -> ir.Table:
+        """The features at each boundary of a span: entity, boundary, features, in the order of boundaries."""
+        order = np.argsort(table[BOUNDARY].to_numpy(), kind="stable")
+        running = span.of(self.engine.lend(table.take(pa.array(order))))
+        values = {name: on(running, value) for name, value in self.view.features.items()}
+        values |= {name: finite(value) for name, value in values.items() if isinstance(value, ir.FloatingValue)}
+        return running.select(running[ENTITY].name(self.view.entity), running[BOUNDARY].name(NUMBER), **values)
+
+
+def within(slots: tuple[int, int], rows: ir.Table) -> ir.Table:
+    """The rows of a bucket."""
+    at = cast(ir.IntegerColumn, rows[SLOT])
+    return rows.filter((at >= slots[0]) & (at < slots[1]))
+
+
+def _ends(table: pa.Table) -> pa.Table:
+    """The last row of each entity."""
+    starts = group_starts(table[ENTITY])
+    return table.take(pa.array(np.append(starts[1:], table.num_rows)[: len(starts)] - 1))
