@@ -1,7 +1,7 @@
-"""How the features stage grows: `python -m benchmarks.growth_features [EVENTS ...] [--work W]`.
+"""How features and training sets grow: `python -m benchmarks.growth_features [EVENTS ...] [--work W]`.
 
 Made-up payments of two entities in twelve months: seconds and peak memory of the whole stage and of one new month, for
-each number of events. ``equal`` says that both gave the same bytes. Nothing compares.
+each number of events, and the training set. ``equal`` says that the month gave the bytes of the whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.figures import Figure
-from benchmarks.process import run
+from benchmarks.process import own_peak_mb, run
 
 MONTHS = [np.datetime64(f"2024-{month:02}") for month in range(1, 13)]
 SIZES = (100_000, 1_000_000)
@@ -62,6 +62,36 @@ def is_small(payment: ir.Table) -> ir.BooleanValue:
 @votes(0)
 def says_rent(payment: ir.Table) -> ir.BooleanValue:
     return payment.note.contains("rent")
+""",
+    "feature_repo/feature_store.yaml": """
+project: growth
+provider: local
+registry: {path: ../data/registry/registry.db}
+offline_store: {type: weakfish.feast.offline.AsOfOfflineStore}
+entity_key_serialization_version: 3
+""",
+    "feature_repo/definitions.py": """
+from datetime import timedelta
+from pathlib import Path
+
+from feast import Entity, FeatureService, FeatureView, ValueType
+
+from weakfish.feast.definitions import view_schema, view_source
+from weakfish.project.paths import Project
+
+here = Project.find(Path(__file__).parent)
+
+
+def view(entity: str) -> FeatureView:
+    name = f"{entity}_activity"
+    known = Entity(name=entity, value_type=ValueType.STRING)
+    schema, source = view_schema(here, name), view_source(here, name)
+    return known, FeatureView(name=name, entities=[known], ttl=timedelta(0), schema=schema, source=source)
+
+
+customer, customer_activity = view("customer")
+merchant, merchant_activity = view("merchant")
+service = FeatureService(name="fraud_v1", features=[customer_activity, merchant_activity])
 """,
     "feature_repo/transforms.py": """
 from weakfish.features import Past, transform
@@ -154,8 +184,26 @@ def features(root: str) -> dict[str, Any]:
     return {"seconds": seconds, "cpu_seconds": used, "digest": digest.hexdigest(), "feature_rows": rows}
 
 
+def training(root: str) -> dict[str, Any]:
+    """A side: the training set, of labels that are made before the clock starts."""
+    from weakfish.labeling.label import label
+    from weakfish.project.paths import Project
+    from weakfish.training.sets import build_training_sets
+
+    project = Project(Path(root))
+    label(project)
+    held, start, used = own_peak_mb(), time.perf_counter(), time.process_time()
+    build_training_sets(project)
+    seconds, used, digest = time.perf_counter() - start, time.process_time() - used, hashlib.sha256()
+    for file in sorted((project.data / "training").rglob("*.parquet")):
+        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    rows = sum(pq.read_metadata(file).num_rows for file in (project.data / "features").rglob("*.parquet"))
+    digests = {"digest": digest.hexdigest(), "feature_rows": rows}
+    return {"seconds": seconds, "cpu_seconds": used, "before_mb": held} | digests
+
+
 def growth(work: Path, events: int) -> list[Figure]:
-    """The whole stage on so many events, and one new month of them."""
+    """The whole stage on so many events, one new month of them, and the training set of what both made."""
     root = str(work / f"growth-{events}")
     run("growth_features:make", root=root, events=events, months=11)
     run("growth_features:features", root=root)
@@ -163,11 +211,12 @@ def growth(work: Path, events: int) -> list[Figure]:
     month = run("growth_features:features", root=root)
     shutil.rmtree(Path(root) / ".weakfish")
     whole = run("growth_features:features", root=root)
+    trained = run("growth_features:training", root=root)
     shutil.rmtree(root)
     equal = month.result["digest"] == whole.result["digest"]
     return [
         Figure(f"{name}_{events}", done.seconds, None, "s", equal, events, done.peak_rss_mb, None, told(done.result))
-        for name, done in (("features", whole), ("features_new_month", month))
+        for name, done in (("features", whole), ("features_new_month", month), ("training_set", trained))
     ]
 
 

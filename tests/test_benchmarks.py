@@ -197,6 +197,7 @@ def test_the_growth_of_features_is_measured_with_equal_bytes_of_a_new_month(tmp_
     assert [(line["name"], line["equal"]) for line in lines] == [
         ("features_2400", True),
         ("features_new_month_2400", True),
+        ("training_set_2400", True),
     ]
     assert all(line["feature_rows"] > 2400 for line in lines)
     assert not list(tmp_path.iterdir())

@@ -138,7 +138,7 @@ def test_test_gold_changes_no_byte_of_labels_features_and_training_sets(tmp_path
     def made() -> tuple[Any, ...]:
         found = labels(root)
         write_known_labels(Project(root), "fraud", root / "data/known_labels/fraud")
-        parts = [part.labels for batch in spine(Project(root), "fraud", []) for part in batch]
+        parts = [part.labels for part in spine(Project(root), "fraud", [])]
         return (
             found,
             contents(root / "data/known_labels"),
@@ -157,8 +157,7 @@ def test_training_sets_take_the_known_label_for_certain_and_say_which_it_is(tmp_
     root = orders(tmp_path / "orders", READS)
     give(root, MONTHS[0], of=slice(0, 60))
     labels(root)
-    (batch,) = spine(Project(root), "fraud", [])
-    table = pa.concat_tables([part.labels for part in batch])
+    table = pa.concat_tables([part.labels for part in spine(Project(root), "fraud", [])])
     truth = truth_of(MONTHS[0], 240)[:60]
     assert np.array(table["p_fraud"])[:60].tolist() == truth.tolist()
     assert np.array(table["p_fine"])[:60].tolist() == (1 - truth).tolist()

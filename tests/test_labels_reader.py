@@ -354,11 +354,11 @@ def test_evaluation_judges_and_learns_from_what_is_published(tmp_path: Path) -> 
 def test_training_sets_and_feast_have_what_labels_rest_on(tmp_path: Path) -> None:
     root = project(tmp_path / "orders", ON)
     labels(root)
-    batch = next(iter(spine(Project(root), "fraud", ["order_id"])))
-    assert [part.labels.column_names[-1] for part in batch] == ["rests_on"] * 2
-    assert batch[0].labels["rests_on"].to_pylist() == rows(root)["rests_on"][:240].tolist()
+    parts = list(spine(Project(root), "fraud", ["order_id"]))
+    assert [part.labels.column_names[-1] for part in parts] == ["rests_on"] * 2
+    assert parts[0].labels["rests_on"].to_pylist() == rows(root)["rests_on"][:240].tolist()
     entity = Entity(name="order", join_keys=["order_id"], value_type=ValueType.STRING)
     assert "rests_on" in {field.name for field in label_view(Project(root), "fraud", entity).schema}
     plain = project(tmp_path / "plain", "")
     labels(plain)
-    assert "rests_on" not in next(iter(spine(Project(plain), "fraud", ["order_id"])))[0].labels.column_names
+    assert "rests_on" not in next(iter(spine(Project(plain), "fraud", ["order_id"]))).labels.column_names

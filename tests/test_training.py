@@ -22,6 +22,7 @@ from projects import contents, replace, tiny, write
 from weakfish.contracts.tables import TIME, partition_names, read_table, write_partition
 from weakfish.errors import TableError, TrainingError, UnknownName, UserError
 from weakfish.project.paths import Project
+from weakfish.training import sets
 from weakfish.training.sets import build_training_sets
 
 START = datetime(2024, 1, 31, 20, tzinfo=UTC)
@@ -392,6 +393,17 @@ def test_a_feature_that_the_parquet_lacks_is_named(made: Project) -> None:
     file = made.data / "features/shop_activity/2024-01.parquet"
     pq.write_table(pq.read_table(file).drop_columns(["orders"]), file)
     refused(made, TrainingError, "shop_activity", "orders")
+
+
+def test_rows_that_come_a_few_at_a_time_make_the_same_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [event(number, 300 * number) for number in range(9)]  # of several months
+    events += [event(10 + number, number, "bob", "west") for number in range(4)]
+    made = project(tmp_path / "p", events, CUSTOMERS, SHOPS)
+    rows = trained(made)
+    assert len(list(made.table("training/fraud").glob("*.parquet"))) > 2
+    monkeypatch.setattr(sets, "BATCH", 2)
+    assert trained(made) == rows
+    assert features(rows) == expected(events, CUSTOMERS, SHOPS)
 
 
 def test_rows_among_which_nothing_can_choose_are_refused(made: Project) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from weakfish.contracts.gate import EVENTS, data_version, require_open
 from weakfish.contracts.ledgers import write_ledger
@@ -25,17 +27,27 @@ from weakfish.contracts.manifests import (
     write_manifest,
 )
 from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
-from weakfish.contracts.tables import TIME, open_partition, partitions, read_partition, read_table, write_partition
+from weakfish.contracts.tables import (
+    ROWS_IN_A_GROUP,
+    TIME,
+    open_partition,
+    partitions,
+    read_partition,
+    write_partition,
+)
 from weakfish.errors import TableError, TrainingError, UnknownName, reason
 from weakfish.files import sha256, whole_folder
 from weakfish.project.paths import Project
-from weakfish.project.runs import Progress
+from weakfish.project.runs import Progress, temporary_folder
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
 
-BATCH = 20_000
-"""Rows for which features are asked at once; a partition that has more is asked for alone."""
+BATCH = 65_536
+"""Rows of which features are held at once, beside those of one partition."""
+
+MEMORY = "1GB"
+"""What the joins may hold unless offline_store.memory_limit says otherwise; more is spilled to disk."""
 
 PACKAGES = ("duckdb", "feast", "ibis-framework", "pandas", "pyarrow")
 """Packages on whose version the training sets depend."""
@@ -64,29 +76,56 @@ def build_training_sets(project: Project) -> None:
     from weakfish.feast.registry import historical_store  # imports Feast, once the gates are open
 
     rows = 0
-    order = [(project.params.events.time, "ascending"), (project.params.events.key, "ascending")]
-    with whole_folder(project.data / "training") as folder, historical_store(project) as store:
+    with (
+        whole_folder(project.data / "training") as folder,
+        historical_store(project) as store,
+        temporary_folder(project.temporary, "training") as scratch,
+    ):
         for task in project.params.tasks:
             asked, progress = describe(store, project, task), Progress(f"training set of {task}")
             nulls = dict.fromkeys(asked.schema.names, 0)
-            for batch in spine(project, task, asked.columns):
-                features = retrieve(store, asked, pa.concat_tables([part.asked for part in batch]))
+            sizes = write_spine(project, task, asked.columns, scratch / f"{task}.parquet")
+            known = cut(retrieved(store, asked, scratch / f"{task}.parquet"), sizes, asked.schema)
+            for part, features in zip(spine(project, task, []), known, strict=True):
                 nulls = {name: count + features[name].null_count for name, count in nulls.items()}
                 progress.add(features.num_rows)
-                start = 0
-                for part in batch:
-                    table, known = part.labels, features.slice(start, part.labels.num_rows)
-                    if shared := sorted({*table.column_names} & {*known.column_names}):
-                        raise TrainingError(
-                            f"Feature {shared[0]!r} has the name of a column of the labels; rename it in its view."
-                        )
-                    for field in known.schema:
-                        table = table.append_column(field, known[field.name])
-                    write_partition(folder / task, part.name, table.sort_by(order))
-                    start += known.num_rows
+                _write(project, folder / task, part, features)
             write_manifest(folder, task, manifest(project, task, asked, progress.done, nulls))
             rows += progress.done
     write_ledger(project, "training_set", rows_in=rows, rows_out=rows)
+
+
+def _write(project: Project, folder: Path, part: LabelledPart, features: pa.Table) -> None:
+    table, order = part.labels, [(project.params.events.time, "ascending"), (project.params.events.key, "ascending")]
+    if shared := sorted({*table.column_names} & {*features.column_names}):
+        raise TrainingError(f"Feature {shared[0]!r} has the name of a column of the labels; rename it in its view.")
+    for field in features.schema:
+        table = table.append_column(field, features[field.name])
+    write_partition(folder, part.name, table.sort_by(order))
+
+
+def write_spine(project: Project, task: str, columns: list[str], file: Path) -> list[int]:
+    """Write what features are asked for, partition after partition; returns how many rows each has."""
+    sizes: list[int] = []
+    with ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for part in spine(project, task, columns):
+            writer = writer or stack.enter_context(pq.ParquetWriter(file, part.asked.schema, compression="lz4"))
+            writer.write_table(part.asked, row_group_size=ROWS_IN_A_GROUP)
+            sizes.append(part.asked.num_rows)
+    return sizes
+
+
+def cut(tables: Iterator[pa.Table], sizes: Sequence[int], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Rows that come in tables, as tables of these sizes."""
+    rest = schema.empty_table()
+    for size in sizes:
+        held = [rest]
+        while sum(table.num_rows for table in held) < size:
+            held.append(next(tables))
+        table = pa.concat_tables(held)
+        yield table.slice(0, size)
+        rest = table.slice(size)
 
 
 @dataclass(frozen=True)
@@ -106,8 +145,8 @@ class LabelledPart:
     asked: pa.Table
 
 
-def spine(project: Project, task: str, columns: list[str]) -> Iterator[list[LabelledPart]]:
-    """Labels and ``columns`` of the same events, in batches of partitions of about `BATCH` rows, in their order.
+def spine(project: Project, task: str, columns: list[str]) -> Iterator[LabelledPart]:
+    """Labels and ``columns`` of the same events, partition by partition.
 
     Raises
     ------
@@ -124,7 +163,6 @@ def spine(project: Project, task: str, columns: list[str]) -> Iterator[list[Labe
         raise TableError(
             f"data/labels/{task} and data/events differ in their partitions ({', '.join(odd)}); run `dvc repro label`."
         )
-    batch: list[LabelledPart] = []
     for name, file in known.items():
         labels, there = read_partition(labelled[name], of_label), open_partition(file).schema_arrow.names
         labels = _certain(labels, project.task(task).classes)
@@ -139,13 +177,8 @@ def spine(project: Project, task: str, columns: list[str]) -> Iterator[list[Labe
                 f"data/labels/{task}/{name}.parquet holds labels of other events than data/events/{name}.parquet; run "
                 "`dvc repro label`."
             )
-        if batch and sum(part.labels.num_rows for part in batch) + labels.num_rows > BATCH:
-            yield batch
-            batch = []
         asked = events.select(columns).append_column(EVENT_TIMESTAMP, events[time].cast(TIME))
-        batch.append(LabelledPart(name, labels, asked))
-    if batch:
-        yield batch
+        yield LabelledPart(name, labels, asked)
 
 
 def _certain(labels: pa.Table, classes: Sequence[str]) -> pa.Table:
@@ -209,7 +242,7 @@ def describe(store: FeatureStore, project: Project, task: str) -> Asked:
     stored = [view for view in every if not is_on_demand(view)]
     read = {source.name for view in on_demand for source in view.source_feature_view_projections.values()}
     views = [*stored, *map(view_of, sorted(read - {view.name for view in stored}))]
-    schemas = {id(view): _stored_schema(view) for view in views}
+    schemas = {id(view): _stored_schema(store, view) for view in views}
     schema = pa.schema(
         pa.field(
             f"{view.projection.name_to_use()}__{field.name}",
@@ -224,7 +257,7 @@ def describe(store: FeatureStore, project: Project, task: str) -> Asked:
     return Asked(services[name], needed, schema, views, on_demand)
 
 
-def _stored_schema(view: Any) -> pa.Schema:
+def _stored_schema(store: FeatureStore, view: Any) -> pa.Schema:
     """The columns of the Parquet behind a view, in which no rows may tie."""
     folder, keys = Path(view.batch_source.path), [*view.join_keys, EVENT_TIMESTAMP, CREATED]
     schema: pa.Schema = open_partition(next(iter(partitions(folder).values()))).schema_arrow
@@ -234,13 +267,31 @@ def _stored_schema(view: Any) -> pa.Schema:
                 f"View {view.name!r} has {name!r} in {WHERE}, but data/{table_of(view)} has not; run "
                 "`dvc repro features`, or correct the view."
             )
-    rows = read_table(folder, keys)
-    if rows.group_by(keys).aggregate([]).num_rows != rows.num_rows:
+    if _tie(store, view, keys):
         raise TrainingError(
             f"data/{table_of(view)} holds several rows of one {', '.join(keys)}, among which nothing can choose; "
             "run `dvc repro features`."
         )
     return schema
+
+
+def _tie(store: FeatureStore, view: Any, keys: list[str]) -> bool:
+    """Whether several rows behind a view have the same keys; held on disk as far as they do not fit into memory."""
+    from weakfish.feast.source_files import open_source, quoted, session
+
+    _bounded(store)
+    with session(store.config) as opened:
+        stored = open_source(opened, view.batch_source, mapped=False)
+        names = ", ".join(map(quoted, dict.fromkeys(keys)))
+        ties = f"FROM {stored.scan} GROUP BY {names} HAVING count(*) > 1"
+        return opened.holds(ties, f"The look at the rows of view {view.name!r}")
+
+
+def _bounded(store: FeatureStore) -> None:
+    """Bound the memory of what is read from our offline store, unless its settings do."""
+    configured = store.config.offline_store
+    if getattr(configured, "memory_limit", MEMORY) is None:
+        configured.memory_limit = MEMORY
 
 
 def retrieve(store: FeatureStore, asked: Asked, frame: pa.Table) -> pa.Table:
@@ -263,6 +314,11 @@ def retrieve(store: FeatureStore, asked: Asked, frame: pa.Table) -> pa.Table:
     TrainingError
         When Feast fails, a feature is not of its type, or the project's offline store is another than ours.
     """
+    return pa.concat_tables([asked.schema.empty_table(), *retrieved(store, asked, frame)])
+
+
+def retrieved(store: FeatureStore, asked: Asked, rows: pa.Table | Path) -> Iterator[pa.Table]:
+    """As `retrieve`, of a table or a file of Parquet, some rows at a time; each stored row is read once."""
     from weakfish.feast.offline import AsOfOfflineStoreConfig
 
     configured = store.config.offline_store
@@ -271,19 +327,35 @@ def retrieve(store: FeatureStore, asked: Asked, frame: pa.Table) -> pa.Table:
             f"offline_store.type in feature_repo/feature_store.yaml is {configured.type!r}, which may lose or reorder "
             f"rows; set it to {AsOfOfflineStoreConfig().type!r}."
         )
+    _bounded(store)
+    frame: Any = str(rows) if isinstance(rows, Path) else rows
+    with _explained(asked):
+        job: Any = store.get_historical_features(
+            frame, asked.service, full_feature_names=True, filter_by_created_timestamp=True
+        )
+        reader = job.to_arrow_batches(BATCH)
+    while True:
+        with _explained(asked):
+            batch = next(reader, None)
+        if batch is None:
+            return
+        found = pa.Table.from_batches([batch])
+        yield pa.table([_typed(found, field) for field in asked.schema], schema=asked.schema)
+
+
+@contextmanager
+def _explained(asked: Asked) -> Iterator[None]:
+    """What Feast raises becomes a `TrainingError`; of its warnings one is heard."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Feast's own deprecations
         warnings.filterwarnings("always", message="The times of the entity rows are numbers")
         try:
-            found = store.get_historical_features(
-                frame, asked.service, full_feature_names=True, filter_by_created_timestamp=True
-            ).to_arrow()
+            yield
         except Exception as error:
             raise TrainingError(
                 f"Feast could not retrieve feature service {asked.service.name!r}: {reason(error)}; correct what "
                 "it names in feature_repo/ or run `dvc repro`."
             ) from error
-    return pa.table([_typed(found, field) for field in asked.schema], schema=asked.schema)
 
 
 def _typed(found: pa.Table, field: pa.Field) -> pa.ChunkedArray:
