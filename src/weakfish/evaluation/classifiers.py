@@ -174,6 +174,9 @@ class Classifiers:
         self._read = np.ones(len(weak), dtype=bool) if whole else self._weak | self._gold | self._test
         self._place = np.cumsum(self._read) - 1
         self._counts = word_counts(inputs.texts(self._read)) if inputs.texts else None
+        # Readers are fitted anew for each stretch, on the same texts.
+        read = inputs.read
+        self._texts = read.counted() if read is not None and len(read) <= EXAMPLES else read
         of_text, of_features = self._counts is not None, inputs.features is not None
         self._kinds = ["text"] * of_text + ["features"] * of_features + ["both"] * (of_text and of_features)
 
@@ -199,10 +202,10 @@ class Classifiers:
             of = learn(votes, task, seed, evidence)
             old, new = of.probabilities(train), of.probabilities(test)
             by_votes = (_decided(old), _decided(new)) if of.method in RANKING else (old, new)
-            if inputs.read is None:
+            if self._texts is None:
                 taught = of.probabilities(votes[rows])
             else:
-                taught, _ = labels_of(of, votes, inputs.read.at(earlier), task.label_model, rows, classes)
+                taught, _ = labels_of(of, votes, self._texts.at(earlier), task.label_model, rows, classes)
             if classes is not None:
                 own = classes[rows]
                 told = own != UNKNOWN

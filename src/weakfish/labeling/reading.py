@@ -245,7 +245,7 @@ def _fitted(
         raise NothingToLearn("No row has a vote, so there is nothing to learn from.")
     read = texts().embedded()
     apart = read.categories()
-    return fit_reader(word_counts(read.columns, apart), folds, soft, weights, known, read.vectors, apart)
+    return fit_reader(read.counts(apart), folds, soft, weights, known, read.vectors, apart)
 
 
 def added(reader: RowReader, texts: Texts) -> tuple[Floats, Bools]:
@@ -254,7 +254,7 @@ def added(reader: RowReader, texts: Texts) -> tuple[Floats, Bools]:
     To others, which have no word that the reader has learned, and no text that is embedded, it adds nothing.
     """
     vectors = texts.embedded().vectors
-    rows = reader.rows(word_counts(texts.columns, reader.apart), vectors)
+    rows = reader.rows(texts.counts(reader.apart), vectors)
     known: Bools = np.asarray(rows.any(axis=1)) if isinstance(rows, np.ndarray) else np.diff(rows.indptr) > 0
     found = reader.added(rows, folds_of(texts.hashes))
     found[~known] = 0
@@ -384,7 +384,7 @@ class Told:
         texts = texts.embedded()
         whole, _ = added(reader, texts)
         fold = int(folds_of(texts.hashes)[0])
-        features = reader.rows(word_counts(texts.columns, reader.apart), texts.vectors)
+        features = reader.rows(texts.counts(reader.apart), texts.vectors)
         rows = features.toarray()[0] if issparse(features) else features[0]
         weights = reader.models[fold].weights
         found, start = [], 0

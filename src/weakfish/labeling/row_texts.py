@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from weakfish.errors import ParamsError
 from weakfish.labeling.embedding import CHARACTERS as EMBEDDED
 from weakfish.labeling.embedding import Vectors, vectors_of
-from weakfish.labeling.learning import SEPARATOR, Floats
+from weakfish.labeling.learning import SEPARATOR, Columns, Floats, word_counts
 from weakfish.labeling.row_reader import Bools, Ints, hashes_of
 from weakfish.project.cache import Cache
 
@@ -68,6 +68,8 @@ class Texts:
         The texts that are embedded, by column.
     vectors : numpy.ndarray, int8, (rows, columns of ``wholes`` times 384), or None
         Their embeddings, where they have been computed.
+    words : (list of bool, Columns) or None
+        How often each word stands in each row, where that was counted, and which columns were not taken apart for it.
     """
 
     columns: list[list[str]]
@@ -75,6 +77,7 @@ class Texts:
     hashes: npt.NDArray[np.uint64]
     wholes: list[list[str]]
     vectors: Vectors | None = None
+    words: tuple[list[bool], Columns] | None = None
 
     @classmethod
     def of(cls, rows: pa.Table | pa.RecordBatch, reads: Sequence[str], embeds: Sequence[str] = ()) -> Texts:
@@ -88,7 +91,19 @@ class Texts:
         """Those of some rows."""
         columns, wholes = ([[column[row] for row in rows] for column in part] for part in (self.columns, self.wholes))
         vectors = None if self.vectors is None else self.vectors[rows]
-        return replace(self, columns=columns, hashes=self.hashes[rows], wholes=wholes, vectors=vectors)
+        words = self.words and (self.words[0], [counts[rows] for counts in self.words[1]])
+        return replace(self, columns=columns, hashes=self.hashes[rows], wholes=wholes, vectors=vectors, words=words)
+
+    def counted(self) -> Texts:
+        """The same with their words counted, for rows that are read again and again."""
+        apart = self.categories()
+        return replace(self, words=(apart, word_counts(self.columns, apart)))
+
+    def counts(self, apart: Sequence[bool]) -> Columns:
+        """How often each word stands in each row; the words of columns that are ``apart`` are not taken apart."""
+        if self.words is not None and self.words[0] == list(apart):
+            return self.words[1]
+        return word_counts(self.columns, apart)
 
     def embedded(self, pieces: Cache | None = None) -> Texts:
         """The same with their embeddings, which are computed unless they lie in ``pieces``."""
