@@ -295,6 +295,22 @@ def test_labels_and_the_functions_that_moved_with_them_are_one_cause(root: Path)
     assert found.title == "The label probabilities of fraud have changed."
 
 
+def test_what_moved_within_a_slice_is_told_after_what_moved_in_all_rows(root: Path) -> None:
+    about = {"kind": "labels", "arguments": {"class": "fraud", "accepted": 0.44}}
+    inside = {"kind": "labels", "arguments": {"slice": "small", "class": "fraud", "accepted": 0.1}}
+    whole = measured("class_balance(fraud)", 0.18, 0.1, **about)
+    balance = measured("class_balance(fraud, small)", 0.9, 0.1, found="Within small: it is more.", **inside)
+    votes = measured("functions(small)", 3.0, 0.0, kind="labels", arguments={"slice": "small"})
+    verdict(root, "labels/fraud", "warned", votes, balance, whole)
+    (found,) = overall(root).causes
+    assert found.title == "The labels of fraud have changed."
+    assert found.picture
+    assert found.picture.bars == [("fine", pytest.approx(0.56), pytest.approx(0.82)), ("fraud", 0.44, 0.18)]
+    verdict(root, "labels/fraud", "warned", votes, balance)
+    (found,) = overall(root).causes
+    assert (found.title, found.detail) == ("The labels of fraud have changed within `small`.", "it is more.")
+
+
 def test_functions_of_which_the_same_is_to_say_are_one_cause(root: Path) -> None:
     silent = [
         measured(f"rule_died({name})", 0.0, -1.0, kind="labels", arguments={"rule": name})

@@ -112,14 +112,14 @@ def causes(records: RunRecords) -> list[GroupedCause]:
     return told
 
 
-def _telling(finding: Finding) -> tuple[int, bool, float, str]:
-    """Failed before warned; the class balance before what it moves; then by distance from the limit."""
+def _telling(finding: Finding) -> tuple[int, bool, bool, float, str]:
+    """Failed before warned; all rows before a slice; the class balance before what it moves; then by distance."""
     check = finding[1]
     first = check.expectation in ("missing_column", "class_balance", "uncovered", "nulls", *WORTH)
-    first = first or check.check == "drift"
+    first, sliced = first or check.check == "drift", _slice(check) is not None
     if check.expectation in WORTH:
-        return BAD.index(check.status), not first, [*WORTH].index(check.expectation) - len(WORTH), check.check
-    return BAD.index(check.status), not first, -beyond(check), check.check
+        return BAD.index(check.status), sliced, not first, [*WORTH].index(check.expectation) - len(WORTH), check.check
+    return BAD.index(check.status), sliced, not first, -beyond(check), check.check
 
 
 def _keyed(verdict: Verdict, checks: Sequence[Check], accepted: BaselineTable) -> list[tuple[Key, Finding]]:
@@ -148,7 +148,11 @@ def _keyed(verdict: Verdict, checks: Sequence[Check], accepted: BaselineTable) -
             key = ("rows", table, column or check.check)
         elif rule and check.expectation.startswith(RULES):
             key = ("function", table, worst.get(rule, check.expectation))
-        elif rule or check.expectation in ("class_balance", "uncovered") or (area == "labels" and column):
+        elif (
+            rule
+            or check.expectation in ("class_balance", "uncovered")
+            or (area == "labels" and (column or (_slice(check) and check.against_baseline)))
+        ):
             key = ("labels", table)  # where classes have other shares, functions vote and are contradicted otherwise
         elif check.kind in ("labels", "evaluation"):
             key = ("quality", table.partition("/")[2])
@@ -165,6 +169,11 @@ def _keyed(verdict: Verdict, checks: Sequence[Check], accepted: BaselineTable) -
 def _column(check: Check) -> str | None:
     column = check.arguments.get("column")
     return column if isinstance(column, str) else None
+
+
+def _slice(check: Check) -> str | None:
+    name = check.arguments.get("slice")
+    return name if isinstance(name, str) else None
 
 
 def _onset(check: Check, accepted: BaselineTable) -> str:
@@ -184,7 +193,7 @@ def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: boo
     rules = list(dict.fromkeys(f"`{rule}`" for _, of in found if (rule := rule_of(of))))
     since = f" since {month(key[2])}" if kind in ("nulls", "columns") and key[2] else ""
     have = "have" if columns[1:] else "has"
-    alike = [of for _, of in found if of.expectation == check.expectation]
+    alike = [of for _, of in found if (of.expectation, _slice(of)) == (check.expectation, _slice(check))]
     moved = f"{count(len(rules), 'labeling function')} vote{'' if rules[1:] else 's'} or {'are' if rules[1:] else 'is'}"
     votes = f"{moved} contradicted on more or fewer rows: {listed(rules)}." if rules else ""
     title, detail, picture = describe(check, verdict.verdict != "failed"), check.why, None
@@ -192,7 +201,9 @@ def _cause(records: RunRecords, key: Key, found: Sequence[Finding], changed: boo
         of = "labels" if columns or "class" in check.arguments or not rules else "labeling functions"
         if all(one.expectation == "drift" and (_column(one) or "").startswith("p_") for _, one in found):
             of = "label probabilities"  # the shares of classes may well have stayed
-        title, detail = f"The {of} of {task} have changed.", votes or title
+        where = f" within `{_slice(check)}`" if _slice(check) else ""
+        detail = votes or title.removeprefix(f"Within {_slice(check)}: ")
+        title = f"The {of} of {task} have changed{where}."
         bars = [(rule_of(of) or "", *_shares(of)) for of in alike] if rule_of(check) else []
         bars = bars or _classes(records, task, check)
         picture = of_shares(f"{check.expectation.replace('_', ' ')}, share of rows", bars) or of_column(
