@@ -44,7 +44,7 @@ def make(root: Path, partitions: Sequence[Path], functions: Sequence[str], epoch
     task = params["tasks"][TASK]
     task["functions"] = list(functions)
     params["tasks"] = {TASK: task}
-    model = params["label_models"][TASK] | {"n_epochs": epochs, "method": "snorkel", "refit": "always"}
+    model = params["label_models"][TASK] | {"n_epochs": epochs, "method": "snorkel", "reader": "off", "refit": "always"}
     params["label_models"] = {TASK: model}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     return root
