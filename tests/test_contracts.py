@@ -17,6 +17,7 @@ from weakfish.contracts.manifests import FeaturesManifest, read_manifest, write_
 from weakfish.contracts.publications import PUBLICATIONS, Marker, parse_marker, write_publication
 from weakfish.contracts.record import parse
 from weakfish.contracts.verdicts import Status, Verdict, read_verdict, verdict_file, write_verdict
+from weakfish.contracts.votes_file import read_votes
 from weakfish.errors import TableError
 from weakfish.files import write_json
 from weakfish.project.cache import Cache, key_of
@@ -143,3 +144,12 @@ STATED: dict[str, Any] = {"version": "v", "as_of": "", "views": {"t": VIEW}, "un
 def test_a_marker_of_another_shape_says_nothing(other: str) -> None:
     assert parse_marker(json.dumps(STATED)) is not None
     assert parse_marker(other) is None
+
+
+def test_votes_of_an_earlier_version_are_called_that(tmp_path: Path) -> None:
+    folder = tmp_path / "data/votes/fraud"
+    (folder / "is_large").mkdir(parents=True)
+    with pytest.raises(
+        TableError, match=r"a folder for each labeling function.*run `weakfish upgrade`, then `dvc repro`"
+    ):
+        read_votes(folder / "2024-01.parquet", ["is_large"])

@@ -247,7 +247,9 @@ def test_a_label_model_that_is_wrong_before_and_after_in_the_same_way_shows_no_m
 )
 def test_so_few_rates_that_chance_could_do_it_bear_nothing_out(nearer: int, asked: int, holds: bool) -> None:
     even = np.array([0.5, 0.5])
-    assert MovedShares(even, even, 100, asked, nearer, None).holds == holds
+    found = MovedShares(even, even, 100, asked, nearer, None)
+    assert found.holds == holds
+    assert ("so few may do so by chance" in found.sentence(1, "yes")) == (0 < asked < 4)
 
 
 @pytest.mark.parametrize("method", ["hyper", "naive-bayes", "majority"])

@@ -177,8 +177,11 @@ def accept() -> None:
 
 @cli.command()
 @click.option("--explain-plan", is_flag=True, help="Show which searches of text share one scan and which do not.")
+@click.option(
+    "--layout", type=click.Choice(["2"]), help="Of the votes files; dvc.yaml names it, so that a new one reruns."
+)
 @despite_gate
-def vote(explain_plan: bool, despite_gate: str | None) -> None:
+def vote(explain_plan: bool, layout: str | None, despite_gate: str | None) -> None:
     """Apply the labeling functions to the events."""
     if explain_plan:
         from weakfish.cli.labels import print_plan

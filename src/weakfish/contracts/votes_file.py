@@ -125,6 +125,11 @@ def read_votes(file: Path, names: Sequence[str], keys: str | None = None) -> pa.
         When the file is missing, cut off, has no votes of a function, or is about other events than those with the
         fingerprint ``keys``.
     """
+    if not file.exists() and any(child.is_dir() for child in file.parent.glob("*")):
+        raise TableError(
+            f"{file.parent} has a folder for each labeling function, as earlier versions of Weakfish wrote votes; run "
+            "`weakfish upgrade`, then `dvc repro`."
+        )
     present = open_partition(file).schema_arrow.names
     if missing := [name for name in names if name not in present]:
         raise TableError(f"{file} has no votes of {', '.join(missing)}; run `dvc repro vote`.")

@@ -40,7 +40,7 @@ class SoftLabels:
         Probabilities of both by a label model, by its seed; where they only rank rows, its decisions.
     taught
         Probabilities of all rows to learn from, by votes and reader where there is one; those of known rows are their
-        class, times how much more they teach than others.
+        class, times how much more they teach than others, and those of rows of which nothing is known 0.
     """
 
     new: Bools
@@ -163,15 +163,16 @@ class Classifiers:
     def __init__(self, inputs: Aligned, seed: int) -> None:
         self._inputs, self._seed, self._test = inputs, seed, inputs.test != UNKNOWN
         self.stretches = stretches(inputs)
-        known = covered(inputs.votes) if inputs.read is None else inputs.published.covered
+        self._told = np.ones(len(self._test), bool) if inputs.read is not None else covered(inputs.votes)
         if inputs.known is not None:
-            known = known | (inputs.known.classes != UNKNOWN)
-        weak, gold = self.stretches[-1].earlier & known, inputs.dev != UNKNOWN
-        most = EXAMPLES // len(inputs.classes)
-        self._weak, self._gold = (sample(rows, most, seed) for rows in (weak, gold))
-        whole = len(weak) <= EXAMPLES and np.array_equal(weak, self._weak) and np.array_equal(gold, self._gold)
+            self._told |= inputs.known.classes != UNKNOWN
+        self._most = EXAMPLES // len(inputs.classes)
+        self._gold = sample(inputs.dev != UNKNOWN, self._most, seed)
+        last = self.stretches[-1].earlier & self._told
+        whole = len(last) <= EXAMPLES and max(last.sum(), (inputs.dev != UNKNOWN).sum()) <= self._most
         # Words are counted over all earlier rows where all train; of a sample only what is needed is read.
-        self._read = np.ones(len(weak), dtype=bool) if whole else self._weak | self._gold | self._test
+        needed = np.logical_or.reduce([self._gold, self._test, *map(self._taught, self.stretches)])
+        self._read = np.ones_like(needed) if whole else needed
         self._place = np.cumsum(self._read) - 1
         self._counts = word_counts(inputs.texts(self._read)) if inputs.texts else None
         # Readers are fitted anew for each stretch, on the same texts.
@@ -179,6 +180,10 @@ class Classifiers:
         self._texts = read.counted() if read is not None and len(read) <= EXAMPLES else read
         of_text, of_features = self._counts is not None, inputs.features is not None
         self._kinds = ["text"] * of_text + ["features"] * of_features + ["both"] * (of_text and of_features)
+
+    def _taught(self, stretch: Stretch) -> Bools:
+        """The rows that classifiers of a stretch learn from: a sample of its own, in which nothing later has a part."""
+        return sample(stretch.earlier & self._told, self._most, self._seed)
 
     def soft_labels(self, task: TaskParams, seeds: Sequence[int], stretch: Stretch) -> SoftLabels | None:
         """Probabilities by the votes, of covered rows before the stretch and of covered test rows from there on.
@@ -189,7 +194,7 @@ class Classifiers:
         stretch alone, so that nothing later has any part in what is tested.
         """
         inputs, voted = self._inputs, covered(self._inputs.votes)
-        weak = self._weak & stretch.earlier
+        weak = self._taught(stretch)
         if not (weak & voted).any():
             return None
         earlier, known, votes = np.flatnonzero(stretch.earlier), inputs.known, inputs.votes[stretch.earlier]
@@ -205,11 +210,12 @@ class Classifiers:
             if self._texts is None:
                 taught = of.probabilities(votes[rows])
             else:
-                taught, _ = labels_of(of, votes, self._texts.at(earlier), task.label_model, rows, classes)
+                taught, read = labels_of(of, votes, self._texts.at(earlier), task.label_model, rows, classes)
+                taught[~read] = 0  # of which nothing is known by what comes before the stretch
             if classes is not None:
                 own = classes[rows]
                 told = own != UNKNOWN
-                more = weight(int(told.sum()), int((~told).sum()))
+                more = weight(int(told.sum()), int((~told & taught.any(axis=1)).sum()))
                 taught[told] = more * np.eye(taught.shape[1])[own[told]]
             return by_votes, taught
 
@@ -221,7 +227,7 @@ class Classifiers:
         """Predictions of the test rows of the stretch, by what learned from soft labels of the rows before it."""
         if labels is None:
             return dict.fromkeys(self._kinds, "No event before the split is covered by a labeling function.")
-        return self._learn(self._weak & stretch.earlier, labels.taught, stretch)
+        return self._learn(self._taught(stretch), labels.taught, stretch)
 
     def on_gold_labels(self, seeds: Sequence[int]) -> dict[str, BySeed | str]:
         """Trained on the gold labels of dev: the ceiling, which needs examples of each class that is measured."""

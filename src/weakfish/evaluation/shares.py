@@ -150,8 +150,10 @@ class MovedShares:
                 f"{moved}Classifiers are corrected for it: {self.nearer} of {counted(self.asked, 'vote rate')} moved "
                 "as that predicts."
             )
+        by_chance = tail(self.asked, self.asked) > CHANCE
         return (
             f"{moved}That cannot be relied on: {self.nearer} of {counted(self.asked, 'vote rate')} moved as it predicts"
+            f"{', and so few may do so by chance' if by_chance else ''}"
             f"{f', that of {self.stranger} least' if self.stranger else ''}. So classifiers are as learned."
         )
 

@@ -180,7 +180,8 @@ class Kinship:
                 pairs.append(
                     TOLD[each.kind].format(first=first, second=second, share=percent(each.share), counted=counted)
                 )
-        more = [f"There are {len(pairs) - NAMED} more such pairs."] if len(pairs) > NAMED else []
+        left = len(pairs) - NAMED
+        more = [f"There {'is 1 more such pair' if left == 1 else f'are {left} more such pairs'}."] if left > 0 else []
         more += [] if self.compared else ["There are too many functions and classes to look for copies among them."]
         return [*lines, *pairs[:NAMED], *more]
 
