@@ -348,7 +348,8 @@ def test_evaluation_judges_and_learns_from_what_is_published(tmp_path: Path) -> 
     for column in inputs.read.columns if inputs.read else []:
         column[240:] = ["other"] * 240
     everything = dataclasses.replace(inputs.published, covered=np.ones_like(inputs.published.covered))
-    again = Classifiers(dataclasses.replace(inputs, published=everything), 1).soft_labels(at.task("fraud"), [1], weak.stretches[0])
+    changed = Classifiers(dataclasses.replace(inputs, published=everything), 1)
+    again = changed.soft_labels(at.task("fraud"), [1], weak.stretches[0])
     assert again is not None
     assert np.array_equal(again.taught[1], known.taught[1])
 
