@@ -102,3 +102,11 @@ def test_gold_that_time_does_not_split_is_judged_at_once(partitions: list[str] |
     (only,) = stretches(apart)
     assert np.array_equal(only.test, drawn)
     assert np.array_equal(only.earlier, ~drawn)
+
+
+def test_every_test_row_is_judged_once_those_without_a_time_among_them() -> None:
+    rows = events()
+    partitions = [UNDATED if row % 97 == 0 else name for row, name in enumerate(rows.partitions)]
+    found = stretches(replace(rows, partitions=partitions))
+    assert len(found) > 1
+    assert np.array_equal(sum(of.test.astype(int) for of in found), rows.test != UNKNOWN)

@@ -178,7 +178,9 @@ def accept() -> None:
 @cli.command()
 @click.option("--explain-plan", is_flag=True, help="Show which searches of text share one scan and which do not.")
 @click.option(
-    "--layout", type=click.Choice(["2"]), help="Of the votes files; dvc.yaml names it, so that a new one reruns."
+    "--layout",
+    type=click.Choice(["2"]),
+    help="Layout of the votes files; dvc.yaml names it, so that a new one is made.",
 )
 @despite_gate
 def vote(explain_plan: bool, layout: str | None, despite_gate: str | None) -> None:

@@ -67,6 +67,10 @@ RETRAINED = 1 / 6
 """The share of the test rows after which a classifier is trained anew, at the next period."""
 
 
+AFTER = "~"
+"""Sorts after all periods, `UNDATED` among them, whose test rows are judged last."""
+
+
 def stretches(inputs: Aligned) -> list[Stretch]:
     """The test rows in order of time, each with the rows of earlier periods; one where time does not split gold.
 
@@ -84,7 +88,7 @@ def stretches(inputs: Aligned) -> list[Stretch]:
             found.append((first, name))
             first, held = name, 0
         held += rows
-    found.append((first, UNDATED))
+    found.append((first, AFTER))
     return [
         Stretch(test & (periods >= since) & (periods < until), inputs.earlier | (periods < since))
         for since, until in found
