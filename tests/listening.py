@@ -16,7 +16,7 @@ from pathlib import Path
 
 SECONDS = 60
 TRIES = 5
-READY = ("Ready to accept connections", "Sentinel ID is")
+READY = ("Ready to accept connections", "ready to accept connections", "Sentinel ID is")
 PORTS = range(10_000, 32_000)
 """Below those that the system gives to outgoing connections, which could take a stopped server's."""
 
@@ -34,10 +34,10 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def listening(
-    arguments: Arguments, folder: Path, at: int | None = None
+    arguments: Arguments, folder: Path, at: int | None = None, user: str | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A server and its port, ``at`` or a free one; ``arguments`` are those for a port, ``folder`` gets its log."""
-    process, port = start(arguments, folder, at)
+    process, port = start(arguments, folder, at, user)
     try:
         yield process, port
     finally:
@@ -46,7 +46,9 @@ def listening(
         process.wait(timeout=20)
 
 
-def start(arguments: Arguments, folder: Path, at: int | None = None) -> tuple[subprocess.Popen[bytes], int]:
+def start(
+    arguments: Arguments, folder: Path, at: int | None = None, user: str | None = None
+) -> tuple[subprocess.Popen[bytes], int]:
     """As `listening`, for whoever ends the process itself.
 
     Raises
@@ -60,7 +62,7 @@ def start(arguments: Arguments, folder: Path, at: int | None = None) -> tuple[su
     for _ in range(1 if at else TRIES):
         port = at or free_port()
         with log.open("wb") as stream:
-            process = subprocess.Popen(arguments(port), stdout=stream, stderr=stream)
+            process = subprocess.Popen(arguments(port), stdout=stream, stderr=stream, user=user)
         if _listens(process, log):
             return process, port
         said = log.read_text(errors="replace")

@@ -51,6 +51,7 @@ ADAPTERS = {
     "weakfish.labeling.snorkel_model": {"snorkel"},
     "weakfish.rules.snorkel_functions": {"snorkel"},
     "weakfish.project.dvc": {"dvc"},
+    "weakfish.sources.lake.iceberg": {"pyiceberg"},
 }
 """Where a library's private names may be used; each has a contract test, and pyproject.toml bounds the library."""
 

@@ -99,6 +99,8 @@ class Ledger:
         Raw lines that became no row; None where a source says nothing of them.
     copies
         Of these, exact copies of rows that were kept; None where copies are not looked for.
+    fetched
+        Of `fetch` alone: the table that was read and its version, where others keep one.
     reading
         Of `ingest` alone: what the source has to say of its files.
     reasons
@@ -123,6 +125,7 @@ class Ledger:
     reasons: Mapping[str, int] = field(default_factory=dict)
     patches: Sequence[AppliedPatch] = ()
     accepted: Mapping[str, str] | None = None
+    fetched: Mapping[str, str | int] | None = None
     reading: Reading | None = None
     despite_gate: Override | None = None
 
@@ -141,7 +144,8 @@ def write_ledger(project: Rooted, stage: str, *, rows_in: int | None, rows_out: 
     override = overriding()
     despite_gate = override if override and override.gates else None
     content = asdict(Ledger(stage, rows_in, rows_out, **counts, despite_gate=despite_gate))
-    absent = [name for name in ("rejected", "copies", "accepted", "reading", "despite_gate") if content[name] is None]
+    optional = ("rejected", "copies", "accepted", "fetched", "reading", "despite_gate")
+    absent = [name for name in optional if content[name] is None]
     write_json(ledger_file(project, stage), {name: value for name, value in content.items() if name not in absent})
 
 

@@ -41,7 +41,7 @@ class Engine:
     def read(self, files: Sequence[Path]) -> ir.Table:
         """A table of Parquet files of one schema, in the order given; raises `TableError` where one is unreadable."""
         try:
-            with _quiet():
+            with quiet():
                 return cast(ir.Table, self.connection.read_parquet([str(file) for file in files]))
         except (duckdb.Error, FileNotFoundError) as error:
             names = ", ".join(file.name for file in files)
@@ -55,14 +55,14 @@ class Engine:
 
     def keep(self, expression: ir.Table) -> ir.Table:
         """The rows of ``expression``, computed once and kept in the engine; raises `WeakfishError` like `run`."""
-        with _told(), _quiet():
+        with _told(), quiet():
             return self.connection.create_table(self._name("kept"), expression, temp=True)
 
     def lend(self, table: pa.Table) -> ir.Table:
         """A table of data in memory, as `from_arrow`; the engine lets go of it at the end of a `scratch`."""
         name = self._name("lent")
         self.connection.con.register(name, table)
-        with _quiet():
+        with quiet():
             return self.connection.table(name)
 
     @contextmanager
@@ -85,7 +85,7 @@ class Engine:
             f'CAST("{each}" AS BIGINT) AS "{each}"' if of else f'"{each}"' for each, of in quoted.items()
         )
         options = f"FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {group_rows}"
-        with _told(), _quiet():
+        with _told(), quiet():
             self.connection.create_view(name, expression)
             self.connection.con.execute(f"COPY (SELECT {columns} FROM {name}) TO '{to}' ({options})")  # noqa: S608
             self.connection.con.execute(f"DROP VIEW {name}")
@@ -98,7 +98,7 @@ class Engine:
         group's first row has the ``first`` and ``last`` columns. Totals are exact.
         """
         names = [f"weakfish_change_{number}" for number in range(len(changes))]
-        with _told(), _quiet():
+        with _told(), quiet():
             for name, change in zip(names, changes, strict=True):
                 self.connection.create_view(name, change, overwrite=True)
             try:
@@ -150,7 +150,7 @@ def _told() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Ibis 12 itself calls what DuckDB 2 deprecates."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"fetch_arrow_table\(\) is deprecated", category=DeprecationWarning)

@@ -82,6 +82,14 @@ class Source(ABC):
         """The files that `fetch` would put into ``data/raw`` now; none for a source that reads no files."""
         return []
 
+    def fetched(self) -> Mapping[str, str | int]:
+        """What `fetch` brought, for its ledger, where that is a version of a table that others keep: which one."""
+        return {}
+
+    def newest(self) -> Mapping[str, str | int]:
+        """What `fetch` would bring now, where a version tells it; it runs again when this changes."""
+        return {}
+
     def remarks(self) -> list[str]:
         """Sentences about what `read` found, for the person who runs it; none as a rule."""
         return []

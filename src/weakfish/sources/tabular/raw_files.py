@@ -91,7 +91,7 @@ def find(path: str, root: Path) -> list[RawFile]:
     ParamsError
         When the path cannot be used.
     SourceError
-        When there is no such file.
+        When there is no such file, or it is a table.
     """
     try:
         found = _find(root / path)
@@ -106,6 +106,8 @@ def _find(path: Path) -> list[RawFile]:
     if path.is_file():
         return [RawFile(path, path.name)]
     if path.is_dir():
+        if (path / "_delta_log").is_dir():  # its folder also holds files of other versions
+            raise SourceError(f"{path} is a Delta table; set source.format: delta in params.yaml to read it.")
         known = [file for file in path.rglob("*") if FORMATS.get(RawFile(file, file.name).suffix)]
         rows = [file for file in known if RawFile(file, file.name).suffix != ".json"]  # .json may be about them
         return _below(path, rows or known, hidden=("_", "."))

@@ -7,7 +7,9 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -16,6 +18,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from weakfish.contracts.tables import TIME
 from weakfish.errors import ParamsError
 from weakfish.project.params import Name, Section
+from weakfish.sources.lake import TableAt
+from weakfish.sources.lake.snapshot import TableKind
 from weakfish.sources.tabular.times import pattern
 
 Kind = Literal["string", "integer", "number", "boolean", "time", "date"]
@@ -78,6 +82,10 @@ class TabularSettings(Section):
     column, or by column; in the others only the empty text is. ``optional`` are columns that whole
     files may lack. ``thousands`` is the mark before each three digits of numbers, with a point before their decimals.
 
+    Of tables, which ``format`` names: ``path`` is the folder or address of a Delta table, the name of an Iceberg table
+    (``catalog.namespace.table``) or the file of its metadata, or the URL of a database. ``version`` is that of a Delta
+    or Iceberg table, the newest where it is null; ``table`` is the name of a database's.
+
     Of JSON: ``records`` is the key of the lists whose objects are the rows, where others are around them: ``data``, or
     ``result.rows`` in an inner object. ``whole`` is a column of text that gets each object whole, as JSON; then keys
     that are no columns are not left out.
@@ -89,7 +97,9 @@ class TabularSettings(Section):
     """
 
     path: str = Field(min_length=1)
-    format: Format | None = None
+    format: Literal[Format, TableKind] | None = None
+    version: int | str | None = None
+    table: str | None = Field(default=None, min_length=1)
     columns: dict[Name, Kind] = Field(min_length=1)
     key: str | None = None
     time: str | None = None
@@ -117,6 +127,11 @@ class TabularSettings(Section):
             raise ValueError("must be one ASCII character that is not a line end")
         return value
 
+    @field_validator("version", mode="before")
+    @classmethod
+    def _as_written(cls, value: object) -> object:
+        return value.isoformat() if isinstance(value, date) else value  # YAML makes times of what looks like one
+
     @field_validator("time_zone")
     @classmethod
     def _a_zone(cls, value: str) -> str:
@@ -143,6 +158,14 @@ class TabularSettings(Section):
         if value is not None and value == info.data.get("decimal"):
             raise ValueError("must differ from decimal")
         return value
+
+    @model_validator(mode="after")
+    def _tables_have_what_they_need(self) -> TabularSettings:
+        if self.version is not None and self.format not in ("delta", "iceberg"):
+            raise ValueError("version is of format delta and iceberg, and no other has one")
+        if (self.table is not None) != (self.format == "warehouse"):
+            raise ValueError("table names a table of a database: format warehouse needs it, and no other takes it")
+        return self
 
     @model_validator(mode="after")
     def _roles_are_columns(self) -> TabularSettings:
@@ -180,6 +203,24 @@ class TabularSettings(Section):
                     f"gold.{task} gives values of {column!r} other classes than another task; make them equal"
                 )
         return self
+
+    @property
+    def file_format(self) -> str | None:
+        """The format of the files in ``data/raw``, where the settings say it: rows of tables come there as Parquet."""
+        return "parquet" if self.is_table else self.format
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the rows are those of a table that others keep, and not of files."""
+        return self.format in get_args(TableKind)
+
+    def table_at(self, root: Path) -> TableAt:
+        """The table; paths count from ``root``."""
+        order = [name for name in (self.time, self.key) if name is not None]
+        return TableAt(self.format, self.path, root, self.version, self.table, order, self._is_wanted)  # type: ignore[arg-type]
+
+    def _is_wanted(self, header: str) -> bool:
+        return self.column_of(header) is not None
 
     @property
     def gold_columns(self) -> dict[str, str]:

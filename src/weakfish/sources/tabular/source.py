@@ -1,4 +1,5 @@
-"""CSV, JSON Lines and Parquet as a source: files that a setting names, linked into ``data/raw``, read as Arrow batches.
+"""CSV, JSON Lines and Parquet as a source: files that a setting names, linked into ``data/raw``, read as Arrow batches;
+and tables that others keep, whose rows come there as Parquet.
 
 A project's ``sources/`` names the source that its ``params.yaml`` describes in one line::
 
@@ -7,6 +8,7 @@ A project's ``sources/`` names the source that its ``params.yaml`` describes in 
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -22,6 +24,7 @@ from weakfish.errors import SourceError
 from weakfish.project import params
 from weakfish.project.paths import Project
 from weakfish.sources import Source
+from weakfish.sources.lake import TableAt, open_table, save
 from weakfish.sources.tabular.infer import READERS
 from weakfish.sources.tabular.pieces import Keys, Piece, Rejects, Tally
 from weakfish.sources.tabular.raw_files import NO_TEXT, RawFile, find, format_of, link, listed
@@ -88,16 +91,45 @@ class TabularSource(Source):
         self.unfit: dict[str, str] = {}
         self.swapped: dict[str, str] = {}
         self._files: dict[str, RawFile] = {}
+        self._fetched: dict[str, str | int] = {}
 
     def fetch(self, raw: Path) -> None:
-        """Link (or copy) the files that ``path`` means into ``raw``, under names that stay when others come."""
+        """Link (or copy) the files that ``path`` means into ``raw``, under names that stay when others come.
+
+        Of a table, its rows at the version are written there as Parquet.
+        """
+        if self.options.is_table:
+            self._fetch_table(raw)
+            return
         files = find(self.options.path, self.root or Project.find().root)
         for file in files:
-            format_of(file, self.options.format)
+            format_of(file, self.options.file_format)
         link(files, raw)
 
+    def _fetch_table(self, raw: Path) -> None:
+        snapshot = open_table(self._table())
+        if snapshot.left_out:
+            left = ", ".join(snapshot.left_out)
+            print(f"fetch: columns that are not in source.columns are left out: {left}.", file=sys.stderr)
+        self._fetched = {**snapshot.version, "rows": save(snapshot, raw)}
+
+    def _table(self) -> TableAt:
+        return self.options.table_at(self.root or Project.find().root)
+
+    def fetched(self) -> Mapping[str, str | int]:
+        """Of a table, how it is named, its version and how many rows it has, after `fetch`."""
+        return self._fetched
+
+    def newest(self) -> Mapping[str, str | int]:
+        """Of a Delta or Iceberg table, how it is named and the version that is meant now."""
+        if self.options.format not in ("delta", "iceberg"):
+            return {}
+        return open_table(self._table()).version
+
     def files(self) -> list[Path]:
-        """The files that ``path`` means."""
+        """The files that ``path`` means; none of a table."""
+        if self.options.is_table:
+            return []
         return [file.path for file in find(self.options.path, self.root or Project.find().root)]
 
     def read(self, raw: Path) -> Iterator[pa.RecordBatch]:
@@ -110,7 +142,7 @@ class TabularSource(Source):
         self.swapped, self._noted = {}, set[tuple[str, str]]()
         keys = Keys()
         for file in files:
-            reader = READERS[format_of(file, self.options.format)]
+            reader = READERS[format_of(file, self.options.file_format)]
             tally = self.tallies[file.name] = Tally()
             self._files[file.name] = file
             for piece in reader(file, self.options, self.rejects, tally):
@@ -176,7 +208,7 @@ class TabularSource(Source):
                     for other, of in self._files.items()
                     if self.tallies[other].rows and column not in self.rejects.lacking.get(other, ())
                 )
-                reader = READERS[format_of(file, self.options.format)]
+                reader = READERS[format_of(file, self.options.file_format)]
                 found = likely(column, new, file, next(others, None), reader, self.options)
                 yield MissingColumn(name, column, found)
 
