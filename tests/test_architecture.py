@@ -28,6 +28,7 @@ ORDER = (
     "feast",
     "training",
     "evaluation",
+    "exports",
     "api",
     "report",
     "scaffold",

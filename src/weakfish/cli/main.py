@@ -58,7 +58,7 @@ _WITHOUT_CUDA = (
 """What to add to the advice where pip would fetch torch with all of CUDA."""
 
 MODULES = {
-    **{"explain": "labels", "labels": "labels", "lf": "lf", "quarantine": "quarantine"},
+    **{"explain": "labels", "export": "export", "labels": "labels", "lf": "lf", "quarantine": "quarantine"},
     **{"init": "scaffold", "upgrade": "scaffold", "online": "store", "serve": "store"},
 }
 """Where the other commands are; a module is imported when one of its commands is named."""
@@ -66,7 +66,7 @@ MODULES = {
 
 SECTIONS = {
     "Data engineers": ("init", "run", "status", "upgrade"),
-    "Data scientists": ("lf", "explain", "labels"),
+    "Data scientists": ("lf", "explain", "labels", "export"),
     "Online services": ("serve", "online", "audit"),
     "DataOps": ("report", "gate", "quarantine", "accept-baseline"),
     "Stages of dvc.yaml": (

@@ -1,0 +1,1 @@
+"""Our tables as tables that others keep: Delta and Iceberg."""
