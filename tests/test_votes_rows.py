@@ -199,6 +199,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from weakfish.engine import local
 from weakfish.labeling import workers
 from weakfish.project.paths import Project
 
@@ -209,8 +210,8 @@ if __name__ == "__main__":
     units = [workers.Unit(file, group, names) for group in range(groups)]
     project = Project(Path.cwd())
     alone = {unit.group: outcome for unit, outcome in workers.run(project, units)}
-    workers.WORTH_A_PROCESS = 0.0
-    workers.os.cpu_count = lambda: 3
+    local.WORTH_A_PROCESS = 0.0
+    local.os.cpu_count = lambda: 3
     together = {unit.group: outcome for unit, outcome in workers.run(project, units)}
     assert sorted(together) == sorted(alone) == list(range(groups)) and groups == 6
     for group, outcome in alone.items():
@@ -224,8 +225,9 @@ def test_processes_give_the_votes_of_one(made: Path, tmp_path: Path) -> None:
     files = sorted((made / "data/events").glob("*.parquet"))
     rows = pa.concat_tables([pq.read_table(file) for file in files])
     big = pa.concat_tables([rows] * 20)
-    pq.write_table(big, tmp_path / "big.parquet", row_group_size=100)
+    file = made / ".weakfish/big.parquet"
+    pq.write_table(big, file, row_group_size=100)
     write(tmp_path / "both.py", BOTH)
-    result = command(made, "python", str(tmp_path / "both.py"), str(tmp_path / "big.parquet"))
+    result = command(made, "python", str(tmp_path / "both.py"), str(file))
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) == big.num_rows

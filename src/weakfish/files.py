@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -54,7 +55,8 @@ def part_folder(target: Path, within: Path | None = None) -> Iterator[Path]:
 def whole_file(file: Path) -> Iterator[Path]:
     """Yield a path beside ``file`` that replaces it when the block ends well, and vanishes otherwise."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part-{os.getpid()}")
+    # processes of several machines may have one number
+    part = file.with_name(f".{file.name}.part-{secrets.token_hex(4)}-{os.getpid()}")
     try:
         yield part
         part.replace(file)

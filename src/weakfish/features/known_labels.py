@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import shutil
 import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +22,7 @@ from weakfish.contracts.tables import (
     period_of,
     write_partition,
 )
-from weakfish.errors import WeakfishError
+from weakfish.engine import fleet
 from weakfish.labeling.choice import Chosen, choose
 from weakfish.labeling.dev_gold import known_labels, microseconds
 from weakfish.labeling.known import KnownVotes
@@ -36,10 +33,14 @@ from weakfish.labeling.matrix import LabelMatrix, label_matrix
 from weakfish.labeling.tally import VoteTally
 from weakfish.project.cache import Cache
 from weakfish.project.paths import Project
+from weakfish.project.runs import temporary_folder
 from weakfish.rules.loading import load_functions
 
 WORTH_PROCESSES = 12.0
 """Seconds of fits from which on other processes help: each imports what fits, which takes some."""
+
+TOGETHER = 1 << 30
+"""Bytes of what models are fitted on that lie on disk at once, about."""
 
 
 def write_known_labels(project: Project, task: str, folder: Path, worth: float = WORTH_PROCESSES) -> int:
@@ -84,6 +85,23 @@ class _History:
     def is_enough(self) -> bool:
         """Whether a label model may stand for good."""
         return self.tally.sums.covered >= MIN_HISTORY
+
+    def write(self, folder: Path) -> fleet.Item:
+        """Write it for a worker, whose item names the folder."""
+        folder.mkdir()
+        self.tally.write(folder / "tally.npz")
+        if self.known is not None:
+            np.savez(folder / "known.npz", allow_pickle=False, **vars(self.known))
+        return {"task": self.task, "through": self.through, "history": fleet.relative(self.project, folder)}
+
+    @staticmethod
+    def read(project: Project, item: fleet.Item) -> _History:
+        """What `write` wrote."""
+        folder, known = project.root / item["history"], None
+        if (folder / "known.npz").exists():
+            with np.load(folder / "known.npz") as found:
+                known = KnownVotes(**found)
+        return _History(project, item["task"], item["through"], VoteTally.read(folder / "tally.npz"), known)
 
     def choose(self, cache: Cache) -> Chosen:
         """The label model of rows with votes, from the cache if it was fitted before."""
@@ -140,31 +158,30 @@ class _Walk:
         return len(posterior)
 
 
-def _fit_ahead(project: Project, task: str, after: str) -> None:
-    """Put the models of all periods after one into the cache, in several processes."""
-    walk, processes = _Walk(project, task), os.cpu_count() or 1
-    running: set[Future[None]] = set()
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        try:
-            for partition, _, history in walk.forward():
-                if period_of(partition) <= after:
-                    continue
+def _fit_ahead(project: Project, task: str, after: str, together: int = TOGETHER) -> None:
+    """Put the models of all periods after one into the cache, as many at once as there are workers."""
+    with temporary_folder(project.temporary, "fits") as folder:
+        waiting: list[fleet.Item] = []
+        size = 0
+        for partition, _, history in _Walk(project, task).forward():
+            if period_of(partition) > after:
                 after = period_of(partition)
-                running.add(pool.submit(_fit, history))
-                while len(running) >= processes:  # what a fit needs may be large
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-            for future in running:
-                future.result()
-        except BrokenProcessPool as error:
-            raise WeakfishError(
-                "A process that fitted a label model ended before its work, perhaps for want of memory; run the stage "
-                "again, what was computed is kept."
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+                waiting.append(history.write(folder / after))
+                size += history.tally.nbytes
+            if size >= together:
+                _fit_all(project, waiting)
+                waiting, size = [], 0
+        _fit_all(project, waiting)
 
 
-def _fit(history: _History) -> None:
-    history.choose(Cache(history.project, f"known_fits/{history.task}"))
+def _fit_all(project: Project, items: Sequence[fleet.Item]) -> None:
+    fleet.receipts(project, f"{__name__}:fit", items, "features: label models of earlier months")
+    for item in items:
+        shutil.rmtree(project.root / item["history"])
+
+
+def fit(project: Project, item: fleet.Item) -> fleet.Receipt:
+    """Put the label model of a history that was written to a folder into the cache."""
+    history = _History.read(project, item)
+    history.choose(Cache(project, f"known_fits/{history.task}"))
+    return {}

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from weakfish.contracts.votes_file import Votes
+from weakfish.files import whole_file
 from weakfish.labeling.label_model import Patterns, Sums, batches
-from weakfish.labeling.vote_pairs import Counts
+from weakfish.labeling.vote_pairs import Counts, VotePairs
 
 Bools = npt.NDArray[np.bool_]
 Matrix = npt.NDArray[np.int64]
+
+COUNTED = ("overlaps", "conflicts", "others")
+"""The fields of a tally that are arrays themselves."""
 
 ROOM = 1 << 26
 """Votes by class that are looked at together; fewer patterns at once where functions and classes are many."""
@@ -69,6 +74,32 @@ class VoteTally:
     def total(parts: Iterable[VoteTally], functions: int, cardinality: int) -> VoteTally:
         """The tally of several partitions."""
         return sum(parts, VoteTally.none(functions, cardinality))
+
+    def write(self, file: Path) -> None:
+        """Write the tally as a file of NumPy's, for another process."""
+        sums, pairs = self.sums, self.sums.voted
+        of = [sums.rows, sums.covered, pairs.functions, pairs.classes]
+        arrays = {"of": np.array(of), "columns": pairs.columns, "voted": pairs.votes}
+        arrays |= {} if pairs.counts is None else {"pairs": pairs.counts}
+        arrays |= {"patterns": self.patterns.votes, "counts": self.patterns.counts}
+        arrays |= {name: getattr(self, name) for name in COUNTED}
+        with whole_file(file) as part, part.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+
+    @staticmethod
+    def read(file: Path) -> VoteTally:
+        """The tally that `write` wrote."""
+        with np.load(file) as found:
+            rows, covered, functions, classes = found["of"].tolist()
+            voted = VotePairs(functions, classes, found["columns"], found["voted"], found.get("pairs"))
+            patterns = Patterns(found["patterns"], found["counts"])
+            return VoteTally(Sums(rows, voted, covered), patterns, *(found[name] for name in COUNTED))
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory, about."""
+        arrays = (self.sums.voted.counts, self.patterns.votes, self.patterns.counts, self.others)
+        return sum(array.nbytes for array in arrays if array is not None)
 
     def __add__(self, other: VoteTally) -> VoteTally:
         return VoteTally(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))

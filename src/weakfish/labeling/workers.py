@@ -8,13 +8,8 @@ with preprocessors, and those that a `RowView` cannot serve, get the Series itse
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +22,12 @@ import pyarrow.parquet as pq
 from weakfish import engine as compute
 from weakfish.contracts.tables import open_partition
 from weakfish.contracts.votes_file import ABSTAIN, FAILED, Faults, Votes
-from weakfish.engine import Engine
-from weakfish.errors import WeakfishError, reason
+from weakfish.engine import Engine, fleet
+from weakfish.errors import reason
+from weakfish.files import whole_file
 from weakfish.labeling.plan import VotePlan
 from weakfish.project.paths import Project
+from weakfish.project.runs import temporary_folder
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.identity import columns_read
 from weakfish.rules.loading import Classes, check_vote, load_slices, load_voters
@@ -181,9 +178,6 @@ the processor's caches, and Arrow gives its memory back to the system, which cle
 the time that voting took.
 """
 
-WORTH_A_PROCESS = 6.0
-"""Estimated seconds of work from which on other processes help: each takes some to start."""
-
 BYTES_A_SECOND = 250e6
 VOTES_A_SECOND = 200e3
 """Of stored columns and of row functions, roughly; only the estimate depends on them."""
@@ -279,39 +273,40 @@ def run(project: Project, units: Sequence[Unit]) -> Iterator[tuple[Unit, Outcome
     LabelingFunctionError
         When a function cannot be computed, or returns what is not a vote.
     WeakfishError
-        When a worker process ends before its work.
+        When a worker ends before its work.
     """
-    here = Worker(project)
-    processes = min(os.cpu_count() or 1, len(units)) - 1
-    if processes < 1 or sum(map(here.seconds, units)) < WORTH_A_PROCESS:
-        yield from ((unit, here.work(unit)) for unit in units)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _start, (project.root,)) as pool:
-        try:
-            yield from _shared(pool, here, deque(units), processes)
-        except BrokenProcessPool as error:
-            raise WeakfishError(
-                "A worker process ended before its work, perhaps for want of memory; run the stage again, "
-                "what was computed is kept."
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with temporary_folder(project.temporary, "vote") as folder:
+        files = [folder / f"{place}.npy" for place in range(len(units))]
+        items = [
+            {
+                "events": fleet.relative(project, unit.file),
+                "group": unit.group,
+                "functions": unit.functions,
+                "votes": fleet.relative(project, file),
+            }
+            for unit, file in zip(units, files, strict=True)
+        ]
+
+        def seconds(here: Project) -> float:
+            return sum(map(fleet.prepared(Worker, here).seconds, units))
+
+        for place, receipt in fleet.run(project, f"{__name__}:apply", items, "vote: row groups", seconds):
+            unit, votes = units[place], np.load(files[place])
+            files[place].unlink()
+            faults = {name: Faults(**found) for name, found in receipt["faults"].items()}
+            yield (
+                unit,
+                {name: (own, faults.get(name, Faults())) for name, own in zip(unit.functions, votes, strict=True)},
+            )
 
 
-def _shared(
-    pool: ProcessPoolExecutor, here: Worker, waiting: deque[Unit], processes: int
-) -> Iterator[tuple[Unit, Outcome]]:
-    """This process works too; each other one has a unit at work and one to go on with, so that none is idle."""
-    running: set[Future[tuple[Unit, Outcome]]] = set()
-    while waiting or running:
-        while waiting and len(running) < 2 * processes:
-            running.add(pool.submit(_work, waiting.popleft()))
-        if waiting:
-            unit = waiting.popleft()
-            yield unit, here.work(unit)
-        done, running = wait(running, 0 if waiting else None, FIRST_COMPLETED)
-        yield from (future.result() for future in done)
+def apply(project: Project, item: fleet.Item) -> fleet.Receipt:
+    """Write the votes of an item, int8, (functions, rows), as a NumPy file; the receipt has the faults by function."""
+    unit = Unit(project.root / item["events"], item["group"], tuple(item["functions"]))
+    outcome = fleet.prepared(Worker, project).work(unit)
+    with whole_file(project.root / item["votes"]) as part, part.open("wb") as file:
+        np.save(file, np.stack([outcome[name][0] for name in unit.functions]), allow_pickle=False)
+    return {"faults": {name: asdict(outcome[name][1]) for name in unit.functions if outcome[name][1].count}}
 
 
 def joined(parts: Sequence[tuple[Votes, Faults]]) -> tuple[Votes, Faults]:
@@ -321,17 +316,3 @@ def joined(parts: Sequence[tuple[Votes, Faults]]) -> tuple[Votes, Faults]:
         faults.add(part)
     votes: Votes = np.concatenate([votes for votes, _ in parts]) if parts else np.zeros(0, np.int8)
     return votes, faults
-
-
-_worker: Worker | None = None
-
-
-def _start(root: Path) -> None:
-    global _worker
-    _worker = Worker(Project(root))
-
-
-def _work(unit: Unit) -> tuple[Unit, Outcome]:
-    if _worker is None:
-        raise WeakfishError("A worker process was not started as one; this is a defect of Weakfish.")
-    return unit, _worker.work(unit)

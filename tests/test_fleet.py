@@ -1,0 +1,241 @@
+"""One contract for all engines: the same receipts and files, errors as they are raised, workers that may be lost."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleets import CLUSTER, LOCAL, connect_server
+from projects import command, write
+
+from weakfish.engine import spark
+from weakfish.engine.worker import Job
+from weakfish.errors import WeakfishError
+
+WORK = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+
+from sources.said import WORD
+from weakfish.engine import fleet
+from weakfish.errors import LabelingFunctionError
+from weakfish.files import whole_file
+
+
+def prepare(project):
+    return {"calls": 0}
+
+
+def squares(project, item):
+    with whole_file(project.root / item["to"]) as part:
+        part.write_text(str(item["number"] ** 2))
+    kept = fleet.prepared(prepare, project)
+    kept["calls"] += 1
+    return {"square": item["number"] ** 2, "word": WORD, "of": item["names"], "first": kept["calls"] == 1}
+
+
+def refuses(project, item):
+    if item["number"] >= 3:
+        raise LabelingFunctionError(f"Function 'odd' raised on row {item['number']}; make it return -1.")
+    return {}
+
+
+def dies_once(project, item):
+    mark = project.root / "data" / item["mark"]
+    mine = multiprocessing.parent_process() is not None if item["who"] == "process" else item["number"] == 5
+    if mine and not mark.exists():
+        mark.write_text("")
+        if item["who"] == "executor":  # the process above Python's own, with all that it has
+            import psutil
+
+            above = psutil.Process().parents()
+            java = next(each for each in above if each.name() == "java")
+            java.kill()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"square": item["number"] ** 2}
+"""
+
+CALLS = """
+import json, sys
+from pathlib import Path
+
+from weakfish.engine import fleet, local
+from weakfish.errors import WeakfishError
+from weakfish.project.paths import Project
+
+
+def call(work, items, seconds=None):
+    try:
+        return fleet.receipts(project, f"sources.working:{work}", items, "squares", seconds)
+    except WeakfishError as error:
+        return [type(error).__name__, str(error)]
+
+
+if __name__ == "__main__":
+    project = Project(Path.cwd())
+    local.os.cpu_count = lambda: 3
+    calls = json.loads(sys.argv[1])
+    found = []
+    for work, items, word in calls:
+        (project.root / "sources/said.py").write_text(f"WORD = {word!r}")
+        found.append(call(work, items))
+    one = (lambda here: 0.0)
+    found.append(call("squares", calls[0][1], one) if "alone" in sys.argv else None)
+    print(json.dumps(found))
+"""
+
+NUMBERS = range(12)
+
+
+@pytest.fixture(scope="module")
+def connected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """The environment that names a Spark Connect server."""
+    with connect_server(tmp_path_factory.mktemp("connect")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    write(tmp_path / "params.yaml", "")
+    write(tmp_path / "dvc.yaml", "")
+    write(tmp_path / "sources/working.py", WORK)
+    write(tmp_path / "calls.py", CALLS)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "reports").mkdir()
+    return tmp_path
+
+
+def items(**more: Any) -> list[dict[str, Any]]:
+    return [{"number": number, "to": f"data/{number}.txt", "names": ["a", "\u017f"], **more} for number in NUMBERS]
+
+
+def calls(project: Path, engine: Mapping[str, str], *wanted: list[Any], alone: bool = False) -> list[Any]:
+    more = ["alone"] if alone else []
+    ended = command(project, "python", "calls.py", json.dumps(wanted), *more, **engine)
+    assert ended.returncode == 0, ended.stderr
+    found: list[Any] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def test_processes_keep_the_contract(project: Path) -> None:
+    done, refused, lost, _ = calls(
+        project,
+        LOCAL,
+        ["squares", items(), "before"],
+        ["refuses", items(), "before"],
+        ["dies_once", items(who="process", mark="process"), "before"],
+    )
+    all_is_done(project, done)
+    is_refused(refused)
+    assert lost[0] == "WeakfishError"
+    assert lost[1].startswith("A worker process ended before its work")
+
+
+@pytest.mark.parametrize("engine", ["cluster", "connect"])
+def test_spark_keeps_the_contract(project: Path, engine: str, request: pytest.FixtureRequest) -> None:
+    done, refused, after, *lost, _ = calls(
+        project,
+        CLUSTER if engine == "cluster" else request.getfixturevalue("connected"),
+        ["squares", items(), "before"],
+        ["refuses", items(), "before"],
+        ["squares", items()[:2], "after"],  # the team's code has changed since
+        *(["dies_once", items(who=who, mark=who), "after"] for who in ("worker", "executor")),
+    )
+    all_is_done(project, done)
+    is_refused(refused)
+    assert {receipt["word"] for receipt in after} == {"after"}
+    for who, found in zip(("worker", "executor"), lost, strict=True):
+        assert (project / "data" / who).exists()
+        assert [receipt["square"] for receipt in found] == [number**2 for number in NUMBERS]
+    assert not list((project / ".weakfish").glob("fleet/*"))
+
+
+def all_is_done(project: Path, found: list[Any]) -> None:
+    assert [receipt["square"] for receipt in found] == [number**2 for number in NUMBERS]
+    assert {(receipt["word"], *receipt["of"]) for receipt in found} == {("before", "a", "\u017f")}
+    assert [(project / f"data/{number}.txt").read_text() for number in NUMBERS] == [str(n**2) for n in NUMBERS]
+    assert not list((project / "data").glob(".*"))
+
+
+def is_refused(found: list[str]) -> None:
+    assert found[0] == "LabelingFunctionError"
+    assert found[1].startswith("Function 'odd' raised on row ")
+    assert found[1].endswith("; make it return -1.")
+
+
+def test_little_work_is_done_in_one_process(project: Path) -> None:
+    *_, found = calls(project, LOCAL, ["squares", items(), "here"], alone=True)
+    assert [receipt["first"] for receipt in found] == [True] + [False] * (len(NUMBERS) - 1)
+
+
+def on_executor(project: Path, **changes: Any) -> str:
+    """What an executor says of a job for which it is not made."""
+    packed = spark.archive(project)
+    given = {"code": packed, "packages": spark.packages(), "items": ("{}",)} | changes
+    with pytest.raises(WeakfishError) as raised:
+        spark.answered(spark.SparkJob(Job("sources.working:squares", changes.get("root", project)), **given), 0)
+    return str(raised.value)
+
+
+def test_executors_that_differ_or_do_not_see_the_tables_say_so(project: Path) -> None:
+    said = on_executor(project, packages={**spark.packages(), "pyarrow": "1.0", "Python": "2.7"})
+    assert "differ from this machine" in said
+    assert "pyarrow is " in said
+    assert "Python is 3." in said
+    assert "2.7 here" in said
+    assert f"do not see {project}" in on_executor(project)
+
+
+def test_the_teams_folders_travel_and_tables_do_not(project: Path) -> None:
+    for name in (
+        "data/events/x.parquet",
+        ".git/config",
+        ".venv/pyvenv.cfg",
+        "sources/__pycache__/a.pyc",
+        "env/pyvenv.cfg",
+    ):
+        write(project / name, "x")
+    packed = spark.archive(project)
+    with zipfile.ZipFile(io.BytesIO(packed)) as found:
+        assert sorted(found.namelist()) == ["calls.py", "dvc.yaml", "params.yaml", "sources/working.py"]
+    assert hashlib.sha256(spark.archive(project)).digest() == hashlib.sha256(packed).digest()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        (
+            {"WEAKFISH_ENGINE": "flink"},
+            "The environment variable WEAKFISH_ENGINE is 'flink'; set it to local or spark.",
+        ),
+        ({"WEAKFISH_ENGINE": "spark"}, "The engine is spark, but no cluster is named; set SPARK_REMOTE"),
+        (
+            {"WEAKFISH_ENGINE": "spark", "SPARK_REMOTE": "sc://127.0.0.1:9/;token=secret"},
+            "The Spark cluster at sc://127.0.0.1:9/ cannot be used: ",
+        ),
+    ],
+)
+def test_an_engine_that_cannot_be_used_is_one_sentence(project: Path, environment: dict[str, str], said: str) -> None:
+    ended: subprocess.CompletedProcess[str] = command(
+        project, "python", "calls.py", json.dumps([["squares", items(), ""]]), **environment
+    )
+    (kind, message), _ = json.loads(ended.stdout.splitlines()[-1])
+    assert kind in ("UserError", "WeakfishError")
+    assert message.startswith(said)
+    assert "secret" not in message + ended.stderr
+
+
+def test_the_engine_is_named_in_a_file_that_git_ignores(project: Path) -> None:
+    write(project / ".weakfish/engine.yaml", "engine: spark\n")
+    ((kind, message), _) = calls(project, {}, ["squares", items(), ""])
+    assert kind == "UserError"
+    assert "no cluster is named" in message
+    write(project / ".weakfish/engine.yaml", "engine: [spark\n")
+    assert calls(project, {}, ["squares", items()[:1], ""])[0][0]["square"] == 0
