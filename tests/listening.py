@@ -1,4 +1,4 @@
-"""Starts Debian's redis-server, Valkey or a Sentinel on a free loopback port, and ends it by its own process id.
+"""Starts a server (redis-server, Valkey, a Sentinel, moto) on a free loopback port, and ends it by its process id.
 
 The port that was taken comes back with the process, once the process says itself that it listens there: whatever else
 answers on a port is never taken for it, and one that does not start fails the test with its log.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 SECONDS = 60
 TRIES = 5
-READY = ("Ready to accept connections", "ready to accept connections", "Sentinel ID is")
+READY = ("Ready to accept connections", "ready to accept connections", "Sentinel ID is", "Running on http")
 PORTS = range(10_000, 32_000)
 """Below those that the system gives to outgoing connections, which could take a stopped server's."""
 

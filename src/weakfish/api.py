@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from weakfish.contracts.figures import counted
+from weakfish.contracts.pointers import listed
 from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.contracts.reports import Metrics, read_report
 from weakfish.contracts.tables import by_period, folder, open_partition, partitions, read_partition, schema_of
@@ -71,7 +72,7 @@ class StoredTable:
 
     def _files(self) -> dict[str, Path]:
         """The partitions' files by name; none of a table that may be empty and is."""
-        if self.may_be_empty and self.folder.is_dir() and not any(self.folder.glob("*.parquet")):
+        if self.may_be_empty and self.folder.is_dir() and not any(listed(self.folder)):
             return {}
         return partitions(self.folder)
 

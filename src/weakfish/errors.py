@@ -3,6 +3,7 @@
 WeakfishError                 3  an engine or a service failed
 |-- CheckFailed               1  a check failed: the data is readable and is not good enough
 |-- StoreError                3  the online store or its registry cannot be reached or used
+|-- StorageError              3  the storage of tables cannot be reached, or lost an object
 |-- Interrupted         128 + n  signal n ended a run
 `-- UserError                 2  wrong use or bad input
     |-- ParamsError              params.yaml or a setting of a source
@@ -42,6 +43,10 @@ class CheckFailed(WeakfishError):
 
 class StoreError(WeakfishError):
     """The online store, its server or its registry failed."""
+
+
+class StorageError(WeakfishError):
+    """The storage that machines share cannot be reached, or an object in it is missing or damaged."""
 
 
 class Interrupted(WeakfishError):

@@ -19,10 +19,10 @@ from weakfish.checks.patches import digest
 from weakfish.checks.repairs import row_count, staged_files
 from weakfish.contracts.gate import Gate, data_version, failure, other_data, write_gate
 from weakfish.contracts.ledgers import Ledger, write_ledger
+from weakfish.contracts.pointers import local, whole_tables
 from weakfish.contracts.tables import open_partition, partition_writer, pieces_of
 from weakfish.contracts.verdicts import Check, Mask, Outcome, Status, Verdict, read_verdict, verdict_files
 from weakfish.errors import CheckFailed, TableError, UnknownName, WeakfishError
-from weakfish.files import whole_folder
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 
@@ -229,8 +229,8 @@ def accept(project: Project, table: str = "events") -> None:
     staged = aside = 0
     with (
         staged_files(project, table) as files,
-        whole_folder(project.table(table)) as good,
-        whole_folder(project.data / "quarantine" / table) as bad,
+        whole_tables(project.table(table)) as good,
+        whole_tables(project.data / "quarantine" / table) as bad,
     ):
         version = files.version
         verdict = _require_open(project, table, version)
@@ -270,7 +270,7 @@ def accept(project: Project, table: str = "events") -> None:
 def _split(name: str, file: Path, lines: pa.Table, good: Path, bad: Path) -> int:
     """Write the rows of a partition to where they belong; how many are set aside, with the checks that each failed."""
     if not lines.num_rows:
-        shutil.copyfile(file, good / f"{name}.parquet")
+        shutil.copyfile(local(file), good / f"{name}.parquet")
         return 0
     marked, starts = np.unique(lines["row"].to_numpy(), return_index=True)
     texts = pc.binary_join_element_wise(lines["check"].cast(pa.string()), lines["why"].cast(pa.string()), ": ")

@@ -59,7 +59,7 @@ _WITHOUT_CUDA = (
 
 MODULES = {
     **{"explain": "labels", "export": "export", "labels": "labels", "lf": "lf", "quarantine": "quarantine"},
-    **{"init": "scaffold", "upgrade": "scaffold", "online": "store", "serve": "store"},
+    **{"init": "scaffold", "upgrade": "scaffold", "online": "store", "serve": "store", "gc": "collect"},
 }
 """Where the other commands are; a module is imported when one of its commands is named."""
 
@@ -68,7 +68,7 @@ SECTIONS = {
     "Data engineers": ("init", "run", "status", "upgrade"),
     "Data scientists": ("lf", "explain", "labels", "export"),
     "Online services": ("serve", "online", "audit"),
-    "DataOps": ("report", "gate", "quarantine", "accept-baseline"),
+    "DataOps": ("report", "gate", "quarantine", "accept-baseline", "gc"),
     "Stages of dvc.yaml": (
         *("fetch", "ingest", "validate", "accept", "vote", "label", "features"),
         *("publish", "training-set", "evaluate"),

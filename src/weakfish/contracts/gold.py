@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.pointers import listed
 from weakfish.contracts.tables import GOLD_LABEL, KNOWN_AT, TIME, open_partition, read_partition
 from weakfish.contracts.votes_file import parse_table, table_json
 from weakfish.errors import TableError
@@ -47,7 +48,7 @@ def gold_labels(
     TableError
         When a file is cut off, or holds a label that is no class of the task.
     """
-    files = sorted(where.glob(f"{partition or '*'}.parquet"))
+    files = listed(where, partition or "*")
     if not files:
         return np.full(len(keys), UNKNOWN)
     gold = pa.concat_tables([read_partition(file, [key, GOLD_LABEL]) for file in files])
@@ -69,7 +70,7 @@ def gold_times(where: Path, key: str, keys: pa.ChunkedArray, partition: str | No
     Parameters are those of `gold_labels`. Raises `TableError` when a file is cut off, or its column `KNOWN_AT` holds
     no times.
     """
-    files = sorted(where.glob(f"{partition or '*'}.parquet"))
+    files = listed(where, partition or "*")
     said = [
         read_partition(file, [key, KNOWN_AT]) for file in files if KNOWN_AT in open_partition(file).schema_arrow.names
     ]

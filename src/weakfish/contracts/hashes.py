@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from weakfish.contracts.pointers import exists, pointer_of
 from weakfish.files import sha256_of, whole_file
 
 SETTLED, SETTLED_FINE = 2 * 10**9, 10**8
@@ -28,7 +29,7 @@ _UNFINISHED = re.compile(r"\.(.+)\.part-[^/]*")
 class FolderMemory:
     """What is known of the bytes of a folder's files; nothing is kept of folders outside of a project's ``data``.
 
-    A file is the same while its size, times and inode are.
+    A file is the same while its size, times and inode are; one that a pointer stands for, while its SHA-256 is.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,16 +39,19 @@ class FolderMemory:
 
     def of(self, file: Path) -> dict[str, Any]:
         """What is known of a file as it is now, by whoever found it out; what is added to it is kept by `save`."""
-        state = file.stat()
-        marks = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
+        if pointer := pointer_of(file):
+            marks: list[Any] = [pointer.sha256]
+        else:
+            state = file.stat()
+            marks = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
         entry = self._known.get(file.name)
         if entry is None or entry.get("marks") != marks:
-            entry = self._known[file.name] = {"marks": marks}
+            entry = self._known[file.name] = {"marks": marks} | ({"sha256": pointer.sha256} if pointer else {})
         return entry
 
     def save(self) -> None:
         """Keep what is known of the files that are there, but of those that may change without a mark."""
-        there = {name: entry for name, entry in self._known.items() if (self._folder / name).exists()}
+        there = {name: entry for name, entry in self._known.items() if exists(self._folder / name)}
         kept = {name: entry for name, entry in there.items() if self._is_settled(*entry["marks"][1:3])}
         text = json.dumps(kept)
         if self._file and text != self._before:
@@ -55,7 +59,12 @@ class FolderMemory:
                 part.write_text(text, encoding="utf-8")
 
     def _is_settled(self, *times: int) -> bool:
-        """Whether times are so old that a file which changes now gets others, even in a coarse clock's next tick."""
+        """Whether times are so old that a file which changes now gets others, even in a coarse clock's next tick.
+
+        What a pointer stands for has none.
+        """
+        if not times:
+            return True
         fine = any(at % MILLISECOND for at in times)
         return self._now - max(times) > (SETTLED_FINE if fine else SETTLED)
 

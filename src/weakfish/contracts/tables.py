@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from weakfish.contracts.pointers import listed, local
 from weakfish.contracts.record import Rooted
 from weakfish.errors import TableError
 
@@ -131,9 +132,10 @@ def totals(of: Mapping[str, T]) -> dict[str, T]:
 def partitions(folder: Path) -> dict[str, Path]:
     """Partition names and files of a table, by name; raises `TableError` when there are none.
 
-    A period with many rows has several, each a part of it, in the order of time and key: see `period_of`.
+    A period with many rows has several, each a part of it, in the order of time and key: see `period_of`. Where their
+    bytes lie in storage that machines share, there are pointers instead of files, which `open_partition` follows.
     """
-    files = sorted(folder.glob("*.parquet"))
+    files = listed(folder)
     if not files:
         raise TableError(f"Table {folder} holds no partition; run `dvc repro`, which makes it.")
     return {file.stem: file for file in files}
@@ -147,10 +149,11 @@ def schema_of(folder: Path) -> pa.Schema:
 def open_partition(file: Path, buffer: int = 0) -> pq.ParquetFile:
     """A partition's Parquet file, its schema and metadata read; raises `TableError` when it is missing or cut off.
 
-    With a ``buffer`` (bytes) columns are read through it, as they are decoded, and not each row group's at once.
+    One that lies in storage is fetched. With a ``buffer`` (bytes) columns are read through it, as they are decoded, and
+    not each row group's at once.
     """
     try:
-        return pq.ParquetFile(file, page_checksum_verification=True, buffer_size=buffer)
+        return pq.ParquetFile(local(file), page_checksum_verification=True, buffer_size=buffer)
     except FileNotFoundError as error:
         raise TableError(f"{file} does not exist; run `dvc repro`, which makes it.") from error
     except (pa.ArrowInvalid, OSError) as error:

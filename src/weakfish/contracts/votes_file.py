@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from weakfish.contracts.pointers import exists
 from weakfish.contracts.record import Rooted
 from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.errors import TableError
@@ -125,7 +126,7 @@ def read_votes(file: Path, names: Sequence[str], keys: str | None = None) -> pa.
         When the file is missing, cut off, has no votes of a function, or is about other events than those with the
         fingerprint ``keys``.
     """
-    if not file.exists() and any(child.is_dir() for child in file.parent.glob("*")):
+    if not exists(file) and any(child.is_dir() for child in file.parent.glob("*")):
         raise TableError(
             f"{file.parent} has a folder for each labeling function, as earlier versions of Weakfish wrote votes; run "
             "`weakfish upgrade`, then `dvc repro`."

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.pointers import all_local
 from weakfish.errors import TableError, WeakfishError
 
 Fold = Literal["sum", "first", "last"]
@@ -42,7 +43,7 @@ class Engine:
         """A table of Parquet files of one schema, in the order given; raises `TableError` where one is unreadable."""
         try:
             with quiet():
-                return cast(ir.Table, self.connection.read_parquet([str(file) for file in files]))
+                return cast(ir.Table, self.connection.read_parquet([str(file) for file in all_local(files)]))
         except (duckdb.Error, FileNotFoundError) as error:
             names = ", ".join(file.name for file in files)
             raise TableError(

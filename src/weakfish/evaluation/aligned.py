@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.gold import UNKNOWN, gold_labels
+from weakfish.contracts.pointers import listed
 from weakfish.contracts.tables import (
     folder,
     in_test,
@@ -117,7 +118,7 @@ def read_inputs(project: Project, task: str) -> Aligned:
     known_of = pc.is_valid(labels["rests_on"]) if rests else labels["covered"]
     probabilities: Floats = np.stack([labels[name].to_numpy() for name in shares], axis=1)
     features = None
-    if any(project.table(f"training/{task}").glob("*.parquet")):
+    if any(listed(project.table(f"training/{task}"))):
         rows = _of_same_events(project, f"training/{task}", matrix.keys, "training_set")
         past = rows.drop_columns([key, params.events.time, *shares, "covered", "n_votes", *rests])
         features = numbers(past) if past.num_columns else None

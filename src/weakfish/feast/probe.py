@@ -16,6 +16,7 @@ import redis
 import yaml
 
 from weakfish.contracts.manifests import FEATURES
+from weakfish.contracts.pointers import exists
 from weakfish.contracts.publications import SHARES, Marker, Receipt, parse_marker, read_receipt
 from weakfish.contracts.record import utc
 from weakfish.errors import StoreError, TableError
@@ -112,7 +113,7 @@ def manifests(project: Project) -> dict[str, dict[str, Any]]:
     for name, content in found.items():
         for partition in content.get("partitions", {}):
             file = project.table(f"features/{name}") / f"{partition}.parquet"
-            if not file.is_file():
+            if not exists(file):
                 raise TableError(f"{file} is gone, nothing was published; run `dvc repro`, which makes it.")
     return found
 

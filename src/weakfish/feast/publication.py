@@ -23,6 +23,8 @@ import yaml
 from feast import FeatureStore, FeatureView, FileSource
 
 from weakfish.contracts.manifests import FeaturesManifest, read_manifest
+from weakfish.contracts.pointers import SUFFIX as POINTER
+from weakfish.contracts.pointers import named
 from weakfish.contracts.publications import Marker
 from weakfish.contracts.record import EVENT_TIMESTAMP, microseconds, moment, utc
 from weakfish.contracts.tables import partitions, read_partition
@@ -36,7 +38,7 @@ from weakfish.feast.encoding import Encoded, encode, entity_of, view_name
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.registry import new_registry, quiet, replaced, views
 from weakfish.feast.retrieval import latest
-from weakfish.feast.source_files import SCHEMES, files, resolved
+from weakfish.feast.source_files import SCHEMES, as_they_lie, resolved
 from weakfish.feast.writer import removals, writes
 from weakfish.files import whole_folder
 from weakfish.project.dvc import Revision
@@ -192,7 +194,11 @@ def _lay_out(revision: Revision, home: Path) -> None:
     for path, content in found.items():
         _write(home / path, content)
     for path in paths:
-        _write(home / "data" / path, revision.bytes(path))
+        if path.endswith(POINTER):
+            (home / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(revision.fetched(path), named(home / "data" / path))
+        else:
+            _write(home / "data" / path, revision.bytes(path))
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -448,7 +454,7 @@ def _paths(view: FeatureView, project: Project) -> list[str]:
     source = view.batch_source
     if not isinstance(source, FileSource) or source.path.startswith(SCHEMES):
         return []
-    found = files(source.path, probe.repository(project), f"view {view.name}")
+    found = as_they_lie(source.path, probe.repository(project), f"view {view.name}")
     place = resolved(source.path, probe.repository(project))
     folders = {folder for file in found for folder in file.parents if folder.is_relative_to(place)}
     return sorted(os.path.relpath(path, project.root) for path in {*found, *folders})

@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 from feast import FileSource
 from feast.data_format import ParquetFormat
 
+from weakfish.contracts.pointers import SUFFIX as POINTER
+from weakfish.contracts.pointers import all_local, exists, named, pointer_file
 from weakfish.contracts.tables import ROWS_IN_A_GROUP
 from weakfish.engine.duckdb import first_line
 from weakfish.errors import StoreError, TableError, UserError
@@ -31,7 +33,7 @@ from weakfish.files import whole_file
 from weakfish.project.paths import MARKS, Project
 from weakfish.project.runs import temporary_folder
 
-SUFFIXES = (".parquet", ".parq", ".pq")
+SUFFIXES = (".parquet", ".parq", ".pq", POINTER)
 SCHEMES = ("s3://", "gs://", "hdfs://", "abfs://", "http://", "https://")
 HIDDEN = re.compile(r"/[._][^=/]*(/|$)")
 """Files and folders that are not read; a folder such as ``_part=3`` is one of a partition."""
@@ -305,16 +307,25 @@ def resolved(path: str, repo: Path | None) -> Path:
 
 
 def files(path: str, repo: Path | None, what: str) -> list[Path]:
-    """The Parquet files of a path, which is one of them, a folder of them at any depth, or a glob; in a fixed order."""
+    """The Parquet files of a path, which is one of them, a folder of them at any depth, or a glob; in a fixed order.
+
+    Those that lie in storage are fetched.
+    """
+    return all_local(map(named, as_they_lie(path, repo, what)))
+
+
+def as_they_lie(path: str, repo: Path | None, what: str) -> list[Path]:
+    """The same files, of those that lie in storage the pointers."""
     place = resolved(path, repo)
-    if place.is_file():
-        return [place]
+    if exists(place):
+        return [place if place.is_file() else pointer_file(place)]
     if place.is_dir():
         inside = sorted(file for file in place.rglob("*") if file.suffix in SUFFIXES and file.is_file())
         found = [file for file in inside if not HIDDEN.search(f"/{file.relative_to(place).as_posix()}")]
     else:
-        matching = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207 - absolute, and may hold `**`
-        found = sorted(file for file in matching if file.is_file())
+        patterns = (str(place), str(pointer_file(place)))
+        matching = (glob.glob(of, recursive=True) for of in patterns)  # noqa: PTH207 - absolute, and may hold `**`
+        found = sorted({file for of in matching for file in map(Path, of) if file.is_file()})
     if not found:
         raise TableError(f"There is no Parquet of {what} at {place}; make it, or correct the path.")
     return found

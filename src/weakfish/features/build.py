@@ -17,6 +17,7 @@ from weakfish import engine as compute
 from weakfish.contracts.gate import EVENTS, data_version, partition_hashes, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import FeaturesManifest, write_manifest
+from weakfish.contracts.pointers import whole_tables
 from weakfish.contracts.record import EPOCH
 from weakfish.contracts.tables import is_dated, open_partition, partition_span, partitions
 from weakfish.engine.clock import last_plausible
@@ -25,7 +26,7 @@ from weakfish.features.changes import on
 from weakfish.features.known_labels import write_known_labels
 from weakfish.features.months import Basis, MonthRows, Months, Part
 from weakfish.features.views import View, declared_views
-from weakfish.files import sha256, sha256_of, whole_folder
+from weakfish.files import sha256, sha256_of
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.paths import Project
 from weakfish.project.runs import temporary_folder
@@ -53,8 +54,8 @@ def build_features(project: Project) -> None:
     require_open(project, [EVENTS])
     views = declared_views(project)
     with (
-        whole_folder(project.data / "known_labels") as known,
-        whole_folder(project.data / "features") as folder,
+        whole_tables(project.data / "known_labels") as known,
+        whole_tables(project.data / "features") as folder,
         temporary_folder(project.temporary, "features") as scratch,
     ):
         if not views:  # without times or entities there is no past

@@ -15,6 +15,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from weakfish.contracts.pointers import listed
 from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
 from weakfish.contracts.tables import TIME, schema_of
 from weakfish.errors import FeatureError, UnknownName, reason
@@ -332,7 +333,7 @@ def declared_views(project: Project) -> dict[str, View]:
         When a transform is wrong; names view and column.
     """
     transforms, events = load_transforms(project), project.table("events")
-    made = any(events.glob("*.parquet"))
+    made = any(listed(events))
     schema = ibis.Schema.from_pyarrow(schema_of(events) if made else events_contract(project).schema)
     params = project.params
     labels = {

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.hashes import hashes_of
 from weakfish.contracts.manifests import LabelsManifest, Made, parse_manifest, read_manifest
 from weakfish.contracts.tables import by_period, open_partition, partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Votes, fingerprint, print_of, read_votes, votes_file
@@ -392,7 +393,8 @@ class _Diff:
         """Compare the parts of a period, between which rows may have moved; what is the same on both sides counts."""
         paths = {part: f"labels/{self.task}/{part}.parquet" for part in (*was, *now)}
         files = {part: self.project.data / path for part, path in paths.items()}
-        same = {part for part in {*was} & {*now} if files[part].read_bytes() == self.revision.bytes(paths[part])}
+        hashes = hashes_of({part: files[part] for part in now})
+        same = {part for part in {*was} & {*now} if hashes[part] == self.revision.sha256(paths[part])}
         number = sum(open_partition(files[part]).metadata.num_rows for part in same)
         self.rows = {side: count + number for side, count in self.rows.items()}
         old = self._side({part: self.revision.parquet(paths[part]) for part in was if part not in same}, self.old)

@@ -20,11 +20,11 @@ from weakfish.contracts.gate import EVENTS, partition_hashes, require_open
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
+from weakfish.contracts.pointers import whole_tables
 from weakfish.contracts.reports import LabelsReport, write_report
 from weakfish.contracts.tables import TIME, UNDATED, by_period, partitions, period_of, read_partition
 from weakfish.contracts.votes_file import Votes, fingerprint
 from weakfish.errors import LabelingFunctionError, ParamsError
-from weakfish.files import whole_folder
 from weakfish.labeling.choice import Chosen, Maker, alone, choose
 from weakfish.labeling.dev_gold import (
     DevCounts,
@@ -81,7 +81,7 @@ def label(project: Project) -> list[str]:
     summaries: dict[str, dict[str, Any]] = {}
     remembered: dict[str, dict[str, Any]] = {}
     slices = Slices(project)
-    with whole_folder(project.data / "labels") as folder, ThreadPoolExecutor(WORKERS) as pool:
+    with whole_tables(project.data / "labels") as folder, ThreadPoolExecutor(WORKERS) as pool:
         hashes = pool.submit(partition_hashes, project, EVENTS)
         for task in project.params.tasks:
             work = _Task(project, task, pool, slices)

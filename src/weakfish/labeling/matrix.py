@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weakfish.contracts.hashes import FolderMemory
+from weakfish.contracts.pointers import local
 from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Votes, about_others, fingerprint, print_of, read_votes, votes_file
 from weakfish.errors import TableError
@@ -59,7 +60,7 @@ def _column_hashes(file: Path, names: Sequence[str]) -> dict[str, str]:
     if missing := [name for name in names if name not in parquet.schema_arrow.names]:
         raise TableError(f"{file} has no column {', '.join(missing)}; it has {', '.join(parquet.schema_arrow.names)}.")
     digests = {name: hashlib.sha256(str(parquet.schema_arrow.field(name).type).encode()) for name in names}
-    with file.open("rb") as stream:
+    with local(file).open("rb") as stream:
         for group in range(metadata.num_row_groups):
             for number in range(metadata.num_columns):
                 chunk = metadata.row_group(group).column(number)

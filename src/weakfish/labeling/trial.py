@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from weakfish import engine as compute
 from weakfish.contracts.manifests import VotesManifest, manifest_file, read_manifest
+from weakfish.contracts.pointers import listed
 from weakfish.contracts.tables import GOLD_LABEL, by_period, folder, read_table
 from weakfish.contracts.votes_file import ABSTAIN, FAILED, Votes
 from weakfish.errors import TableError, UnknownName, UserError
@@ -274,7 +275,7 @@ class DevGold:
     def __init__(self, project: Project, task: str) -> None:
         dev, key = folder(project, task, "dev"), project.params.events.key
         self._keys, self._labels, self._known = pd.Index([]), np.empty(0, np.int64), np.empty(0, np.bool_)
-        if not any(dev.glob("*.parquet")):
+        if not any(listed(dev)):
             return
         gold = read_table(dev, [key, GOLD_LABEL])
         places = pc.index_in(gold[GOLD_LABEL], pa.array(project.task(task).classes))

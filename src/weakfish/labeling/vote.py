@@ -23,12 +23,14 @@ import pyarrow.compute as pc
 from weakfish.contracts.gate import EVENTS, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import Made, VotesManifest, write_manifest
+from weakfish.contracts.pointers import whole_tables
 from weakfish.contracts.reports import VotesReport, write_report
 from weakfish.contracts.tables import open_partition, partitions, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Faults, put_together, read_faults, read_piece, write_piece
 from weakfish.errors import LabelingFunctionError, WeakfishError
-from weakfish.files import read_json, sha256, whole_file, whole_folder, write_json
+from weakfish.files import read_json, sha256, whole_file, write_json
 from weakfish.labeling.matrix import EventHashes, group_sizes
+from weakfish.labeling.shared_votes import PartitionVotes, bring, tell
 from weakfish.labeling.workers import Outcome, Unit, joined, run
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.paths import Project
@@ -80,16 +82,18 @@ def vote(project: Project) -> None:
     events, slices, cache = partitions(project.table("events")), load_slices(project), Cache(project, "votes")
     voters = load_voters(project) | slices
     pieces = _pieces(project, voters, events, cache)
+    by_task = {
+        task: [piece for piece in pieces if task in voters[piece.function].tasks]
+        for task in (*project.params.tasks, *([SLICES] if slices else []))
+    }
+    shared = _shared(by_task)
+    bring(project, shared)
     known = _Known(project, cache)
     with ThreadPoolExecutor(READING) as pool:
         whole = pool.map(lambda piece: known.whole(piece, len(voters[piece.function].classes.names)), pieces)
         missing = [piece for piece, is_whole in zip(pieces, whole, strict=True) if not is_whole]
     known.save(missing)
-    by_task = {
-        task: [piece for piece in pieces if task in voters[piece.function].tasks]
-        for task in (*project.params.tasks, *([SLICES] if slices else []))
-    }
-    with whole_folder(project.data / "votes") as folder:
+    with whole_tables(project.data / "votes") as folder:
         _compute(project, voters, missing)
         print("\n".join(_summary(by_task, missing)))
         faults = {task: known.faults(wanted) for task, wanted in by_task.items()}
@@ -105,6 +109,7 @@ def vote(project: Project) -> None:
             }
             write_manifest(folder, task, VotesManifest(task, made))
             _put_together(folder / task, wanted)
+    tell(project, shared)
     cache.bound(project.params.votes.max_cache_megabytes)
     rows = sum(open_partition(file).metadata.num_rows for file in events.values())
     write_ledger(project, "vote", rows_in=rows, rows_out=rows)
@@ -128,6 +133,16 @@ def _pieces(
             cached = cache.file(key_of(identity.digest, read, keys, engine_version()))
             pieces.append(VotesPiece(name, partition, file, keys, identity, cached))
     return pieces
+
+
+def _shared(by_task: Mapping[str, Sequence[VotesPiece]]) -> list[PartitionVotes]:
+    """What other machines may have computed, or may take from here; of functions that cannot be told apart nothing."""
+    found: dict[tuple[str, str, str], dict[str, Path]] = defaultdict(dict)
+    for task, pieces in by_task.items():
+        for piece in pieces:
+            if piece.identity.certain:
+                found[task, piece.partition, piece.keys][piece.function] = piece.cached
+    return [PartitionVotes(*of, engine_version(), pieces) for of, pieces in found.items()]
 
 
 class _Known:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from weakfish.contracts.pointers import SUFFIX, Pointer, fetched
+from weakfish.contracts.record import parse
+from weakfish.contracts.tables import read_partition
 from weakfish.errors import UserError
 from weakfish.project.paths import Project
 
@@ -41,7 +46,7 @@ class Revision:
         from dvc.repo import Repo
         from dvc.scm import SCM, SCMError, resolve_rev
 
-        self.name = name
+        self.name, self._project = name, project
         try:
             scm = SCM(str(project.root))
             self.commit: str = resolve_rev(scm, f"{name}^{{commit}}")
@@ -66,11 +71,39 @@ class Revision:
     def partitions(self, table: str) -> list[str]:
         """The partitions of a table, by name."""
         names = [PurePosixPath(path) for path in self._list(f"data/{table}")]
-        return sorted(path.stem for path in names if path.suffix == ".parquet")
+        return sorted(path.stem for path in names if path.suffix in (".parquet", SUFFIX))
 
     def parquet(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A Parquet file below ``data/``: some of its columns, or all."""
-        return pq.read_table(pa.BufferReader(self.bytes(path)), columns=columns)
+        pointer = self._pointer(path)
+        if pointer is None:
+            return pq.read_table(pa.BufferReader(self.bytes(path)), columns=columns)
+        return read_partition(self.fetched(path), columns)
+
+    def fetched(self, path: str) -> Path:
+        """A file of this machine with the bytes of a partition below ``data/`` that lies in storage."""
+        partition = PurePosixPath(path).with_suffix(".parquet")
+        pointer = self._pointer(str(partition))
+        if pointer is None:
+            raise self._lost(path)
+        return fetched(self._project.root, pointer, partition.name)
+
+    def sha256(self, path: str) -> str:
+        """The SHA-256 of a Parquet file below ``data/``."""
+        pointer = self._pointer(path)
+        return pointer.sha256 if pointer else hashlib.sha256(self.bytes(path)).hexdigest()
+
+    def pointers(self, folder: str) -> dict[str, Pointer]:
+        """The pointers of all partitions below a folder of ``data/`` that lie in storage, by paths below ``data/``."""
+        paths = (path for path in self.files(folder) if path.endswith(SUFFIX))
+        return {path: parse(Pointer, self.json(path), f"data/{path} at {self.name}") for path in paths}
+
+    def _pointer(self, path: str) -> Pointer | None:
+        """The pointer of a partition that lies in storage; None of others."""
+        pointer = PurePosixPath(path).with_suffix(SUFFIX)
+        if not any(PurePosixPath(found).name == pointer.name for found in self._list(f"data/{pointer.parent}")):
+            return None
+        return parse(Pointer, self.json(str(pointer)), f"data/{pointer} at {self.name}")
 
     def json(self, path: str) -> Any:
         """A JSON file below ``data/``."""
@@ -118,6 +151,16 @@ class Revision:
             f"DVC's cache no longer holds data/{path} of {self.name} ({self.commit[:7]}), nor does a remote; "
             "check that revision out and run `dvc repro` to make it again, or name another."
         )
+
+
+@contextmanager
+def cached_file(project: Project) -> Iterator[Callable[[str], Path]]:
+    """Yield what says where DVC's cache on this machine has the file with an MD5, or would have it."""
+    from dvc.repo import Repo
+
+    with Repo(str(project.root)) as repository:
+        cache = repository.cache.local
+        yield lambda md5: Path(cache.oid_to_path(md5))
 
 
 def _remotes(project: Project) -> dict[str, Any]:

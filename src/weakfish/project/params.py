@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from weakfish.contracts.reports import MODELS
+from weakfish.contracts.storage import Setting, address
 from weakfish.errors import ParamsError
 
 FILE = "params.yaml"
@@ -371,6 +372,16 @@ class EvaluateParams(Section):
     bootstrap: int = Field(gt=0)
 
 
+class StorageParams(Section):
+    """Where tables lie that many machines share, and how much of them this machine keeps in ``.weakfish/objects``.
+
+    No stage depends on it: the same tables have the same bytes anywhere.
+    """
+
+    uri: str
+    max_cache_megabytes: int = Field(default=Setting.max_cache_megabytes, ge=0)
+
+
 class Params(Section):
     """All of ``params.yaml``. ``views`` are the feature views; None in projects that do not list them."""
 
@@ -387,6 +398,13 @@ class Params(Section):
     features: FeaturesParams = FeaturesParams()
     publish: PublishParams = PublishParams()
     evaluate: EvaluateParams
+    storage: StorageParams | None = None
+
+    @field_validator("storage", mode="before")
+    @classmethod
+    def _is_an_address(cls, value: Any) -> Any:
+        given = value if isinstance(value, dict) else {"uri": value}
+        return value and {**given, "uri": address(str(given.get("uri")), f"{FILE}: storage")}
 
     @model_validator(mode="after")
     def _tasks_are_whole(self) -> Params:

@@ -9,6 +9,7 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from weakfish.contracts.storage import storage_of
 from weakfish.errors import ParamsError, UnknownName, UserError
 from weakfish.project.params import Params, read_settings
 from weakfish.project.paths import Project
@@ -36,9 +37,10 @@ def check_configuration(project: Project, targets: Sequence[str] = ()) -> None:
         When a task has no feature service in the definitions, or a view or a labeling function that is listed is
         nowhere in the code.
     UserError
-        When a file of the team's code is no Python.
+        When a file of the team's code is no Python, or the package that a storage needs is not installed.
     """
     params = project.params
+    storage_of(project.root)
     read_settings(project.root / "dvc.yaml")
     trees = {file: _parsed(file, project.root) for file in _code(project.root)}
     repository = [tree for file, tree in trees.items() if file.is_relative_to(project.root / "feature_repo")]

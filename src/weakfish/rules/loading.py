@@ -13,6 +13,7 @@ from typing import Literal, cast
 import ibis
 import pyarrow as pa
 
+from weakfish.contracts.pointers import listed
 from weakfish.contracts.tables import schema_of
 from weakfish.errors import LabelingFunctionError, UnknownName
 from weakfish.project.paths import Project
@@ -146,7 +147,7 @@ def module_of(function: LabelingFunction) -> str:
 def events_schema(project: Project) -> pa.Schema | None:
     """The columns and types of ``data/events``; None where there is none."""
     folder = project.table("events")
-    return schema_of(folder) if any(folder.glob("*.parquet")) else None
+    return schema_of(folder) if any(listed(folder)) else None
 
 
 def _chosen(

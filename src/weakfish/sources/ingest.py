@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.ledgers import write_ledger
+from weakfish.contracts.pointers import whole_tables
 from weakfish.contracts.tables import (
     GOLD_LABEL,
     KNOWN_AT,
@@ -99,8 +100,8 @@ def ingest(project: Project) -> None:
     copies: list[Any] = []
     once = project.params.events.on_duplicate != "quarantine"
     with (
-        whole_folder(project.data / "gold") as gold,
-        whole_folder(project.staged("events")) as staged,
+        whole_tables(project.data / "gold") as gold,
+        whole_tables(project.staged("events")) as staged,
         Spill(staged / "spill", contract, makes_keys=reader.makes_keys) as spill,
     ):
         for part in get_args(Part):
@@ -110,7 +111,7 @@ def ingest(project: Project) -> None:
             whole.check(rows, f"A batch of {type(reader).__name__}")
             spill.add(rows)
             progress.add(rows.num_rows)
-        with whole_folder(project.data / "quarantine" / "raw") as folder:  # empty where the source sets no rows aside
+        with whole_tables(project.data / "quarantine" / "raw") as folder:  # empty where the source sets no rows aside
             rejected = reader.set_aside(folder) if reader.sets_aside else None
         for sentence in reader.remarks():
             print(f"ingest: {sentence}", file=sys.stderr)

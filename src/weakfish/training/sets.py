@@ -26,6 +26,7 @@ from weakfish.contracts.manifests import (
     read_manifest,
     write_manifest,
 )
+from weakfish.contracts.pointers import whole_tables
 from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
 from weakfish.contracts.tables import (
     ROWS_IN_A_GROUP,
@@ -36,7 +37,7 @@ from weakfish.contracts.tables import (
     write_partition,
 )
 from weakfish.errors import TableError, TrainingError, UnknownName, reason
-from weakfish.files import sha256, whole_folder
+from weakfish.files import sha256
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress, temporary_folder
 
@@ -77,7 +78,7 @@ def build_training_sets(project: Project) -> None:
 
     rows = 0
     with (
-        whole_folder(project.data / "training") as folder,
+        whole_tables(project.data / "training") as folder,
         historical_store(project) as store,
         temporary_folder(project.temporary, "training") as scratch,
     ):

@@ -23,6 +23,7 @@ from ibis.common.exceptions import IbisError
 
 from weakfish.checks.expectations.python_regex import PYTHON_SEARCH, search_by_python
 from weakfish.contracts.hashes import hashes_of
+from weakfish.contracts.pointers import local
 from weakfish.contracts.tables import open_partition, read_partition
 from weakfish.errors import TableError
 from weakfish.project.cache import Cache, key_of
@@ -126,7 +127,7 @@ class CheckedTable:
 
     def part(self, part: str, columns: Sequence[str]) -> ir.Table:
         """Some columns of a partition, with null for NaN as pandas sees them, and `ROW`."""
-        file = glob.escape(str(self.files[part]))
+        file = glob.escape(str(local(self.files[part])))
         table = self.engine.read_parquet(file, file_row_number=True, hive_partitioning=False)
         return table.select(**{name: self._column(table, name) for name in columns}, **{ROW: table[ROW]})
 
