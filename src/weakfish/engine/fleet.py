@@ -96,6 +96,11 @@ def receipts(
     return [found[place] for place in range(len(items))]
 
 
+def is_elsewhere(project: Project) -> bool:
+    """Whether work runs on other machines, so that it is worth spreading what one process does here as fast."""
+    return chosen(project).engine != "local"
+
+
 def relative(project: Project, file: Path) -> str:
     """A path of a project as items and receipts name it."""
     return file.relative_to(project.root).as_posix()

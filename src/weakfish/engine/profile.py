@@ -27,6 +27,7 @@ import pyarrow.types as pt
 from weakfish.contracts.hashes import hashes_of
 from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.contracts.tables import ROWS_IN_A_GROUP, UNDATED, by_period, open_partition
+from weakfish.engine import fleet
 from weakfish.engine.sketch import Sketch
 from weakfish.errors import TableError
 from weakfish.files import read_json, write_json
@@ -349,30 +350,41 @@ def profile_of(project: Project, table: str, files: Mapping[str, Path]) -> Profi
         When a file is missing or cut off.
     """
     opened = {name: open_partition(file) for name, file in sorted(files.items())}
-    progress = Progress(f"Rows of {table} measured", sum(file.metadata.num_rows for file in opened.values()))
     hashes = by_period(hashes_of(files))
     cache, events = Cache(project, f"profiles/{table}"), project.params.events
-    found = {}
+    keys, missing = {}, []
     for name, parts in by_period({name: (parquet, files[name]) for name, parquet in opened.items()}).items():
         columns = parts[0][0].schema_arrow.names
         # The table's own time is that of feature rows where there is one; before it stand the entities, which are keys.
         time = next((of for of in (EVENT_TIMESTAMP, events.time) if of in columns), None)
         entities = columns[: columns.index(EVENT_TIMESTAMP)] if EVENT_TIMESTAMP in columns else []
-        keys = {events.key, *entities}
-        key = key_of(hashes[name], FORMAT, time, sorted(keys), pa.__version__, np.__version__)
+        of_rows = sorted({events.key, *entities})
+        keys[name] = key_of(hashes[name], FORMAT, time, of_rows, pa.__version__, np.__version__)
+        if cache.get(keys[name]) is None:
+            places = [fleet.relative(project, file) for _, file in parts]
+            missing.append({"table": table, "key": keys[name], "files": places, "time": time, "keys": of_rows})
+    progress = Progress(f"Rows of {table} measured", sum(file.metadata.num_rows for file in opened.values()))
+    for _, receipt in fleet.run(project, f"{__name__}:measure", missing, f"{table}: profiles", lambda _: 0.0):
+        progress.add(receipt["rows"])
+    found = {}
+    for name, key in keys.items():
         known = cache.get(key)
         if known is None:
-            found[name] = _measured(parts, time, keys, progress)
-            cache.put(key, json.dumps(found[name].as_json()).encode())
-        else:
-            found[name] = Partition.parse(json.loads(known.to_pybytes()))
+            raise TableError(f"What was measured of {name} of {table} is gone from .weakfish/cache; run this again.")
+        found[name] = Partition.parse(json.loads(known.to_pybytes()))
     cache.drop_unused()
     return _without_names_of_things(Profile(found))
 
 
-def _measured(
-    parts: Sequence[tuple[pq.ParquetFile, Path]], time: str | None, keys: set[str], progress: Progress
-) -> Partition:
+def measure(project: Project, item: fleet.Item) -> fleet.Receipt:
+    """Measure the parts of a period, and put what was found into the cache."""
+    files = [project.root / file for file in item["files"]]
+    found = _measured([(open_partition(file), file) for file in files], item["time"], set(item["keys"]))
+    Cache(project, f"profiles/{item['table']}").put(item["key"], json.dumps(found.as_json()).encode())
+    return {"rows": found.rows}
+
+
+def _measured(parts: Sequence[tuple[pq.ParquetFile, Path]], time: str | None, keys: set[str]) -> Partition:
     """The parts of a period, which have the same columns."""
     tallies = {of.name: _Tally(of.name, of.type, time, of.name in keys) for of in parts[0][0].schema_arrow}
     rows = 0
@@ -381,7 +393,6 @@ def _measured(
             times = batch.column(time) if time else None
             list(pool.map(lambda name, batch=batch, times=times: tallies[name].add(batch.column(name), times), tallies))
             rows += batch.num_rows
-            progress.add(batch.num_rows)
     return Partition(rows, {name: tally.column() for name, tally in tallies.items()})
 
 

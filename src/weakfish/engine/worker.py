@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,8 +50,10 @@ def begin(job: Job) -> None:
     if _Worker.job != job.id:
         end()
         module, _, name = job.work.partition(":")
-        _Worker.work = staticmethod(getattr(Project(job.root).import_module(module), name))
-        _Worker.project, _Worker.job = Project(job.root), job.id
+        _Worker.project = Project(job.root)
+        own = module.startswith("weakfish.")
+        found = import_module(module) if own else _Worker.project.import_module(module)
+        _Worker.work, _Worker.job = staticmethod(getattr(found, name)), job.id
 
 
 def end() -> None:

@@ -73,7 +73,8 @@ def build_features(project: Project) -> None:
         rows, as_of = 0, plausible or last.astimezone(UTC)
         for view in views.values():
             basis = _basis(project, view, parts, as_of)
-            months = Months(engine, view, basis, Cache(project, f"features/{view.name}"), scratch / view.name)
+            cache = Cache(project, f"features/{view.name}")
+            months = Months(engine, view, basis, cache, scratch / view.name, project=project)
             written = write_view(months, as_of, folder / view.name)
             write_manifest(folder, view.name, _manifest(project, view, folder, known, as_of, written))
             rows += sum(month.rows for month in written.values())

@@ -6,9 +6,9 @@ the `State` from which the next one goes on. No row depends on the number of buc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from weakfish.engine import Engine, Fold
+from weakfish.engine import Engine, Fold, connect, fleet
 from weakfish.engine.duckdb import group_starts
 from weakfish.features.changes import (
     BOUNDARY,
@@ -32,7 +32,9 @@ from weakfish.features.changes import (
     on,
     slotted,
 )
-from weakfish.features.views import View, finite
+from weakfish.features.views import View, declared_views, finite
+from weakfish.files import whole_file
+from weakfish.project.paths import Project
 
 NUMBER = "__boundary"
 """The column of boundary numbers, beside an author's columns."""
@@ -79,8 +81,12 @@ class History:
         How many there are.
     """
 
-    def __init__(self, engine: Engine, view: View, hours: int, folder: Path, limits: Limits) -> None:
-        self.engine, self.view, self.folder, self.limits = engine, view, folder, limits
+    def __init__(
+        self, engine: Engine, view: View, hours: int, folder: Path, limits: Limits, project: Project | None = None
+    ) -> None:
+        self.engine, self.view, self.hours, self.folder, self.limits = engine, view, hours, folder, limits
+        self.root = project.root if project else Path(folder.anchor)
+        self.spread = partial(_on_fleet, project, view) if project else self._here
         tasks = sorted({measure.task for measure in view.measures}, key=str)
         self.inflows = [Inflow(view, task, hours) for task in tasks]
         self.entries = 0
@@ -130,21 +136,54 @@ class History:
     def rows(self, span: Span, before: State | None, to: Path, goes_on: bool) -> tuple[list[Path], State | None]:
         """Compute the rows of a span bucket by bucket; their files below ``to``, and the state after it if asked to."""
         to.mkdir(parents=True)
-        files: list[Path] = []
+        shared = {
+            "view": self.view.name,
+            "hours": self.hours,
+            "span": [span.first, span.end],
+            "files": self._named(self._files),
+            "before": None if before is None else self._named(before),
+            "to": self._name(to),
+            "goes_on": goes_on,
+        }
+        items = [{**shared, "number": number, "slots": slots} for number, slots in enumerate(self._buckets(span))]
+        kinds = [receipt["left"] for receipt in self.spread(items)]
+        files = [to / f"rows.{number}.parquet" for number in range(len(items))]
         after: State = {}
-        for number, slots in enumerate(self._buckets(span)):
-            with self.engine.scratch():
-                changes, left = self._changes(span, before, slots)
-                table = self.engine.accumulate(changes, ENTITY, BOUNDARY, self._folds)
-                files.append(to / f"rows.{number}.parquet")
-                self.engine.write(self._features(table, span), files[-1], GROUP_ROWS)
-                if goes_on:
-                    left[TOTALS] = slotted(self.engine.lend(_ends(table).drop_columns(BOUNDARY)))
-                    for kind, state in left.items():
-                        file = to / f"{kind}.{number}.parquet"
-                        self.engine.write(state.order_by(SLOT), file, GROUP_ROWS)
-                        after.setdefault(kind, []).append(file)
+        for number, left in enumerate(kinds):
+            for kind in left:
+                after.setdefault(kind, []).append(to / f"{kind}.{number}.parquet")
         return files, after if goes_on else None
+
+    def _here(self, items: Sequence[fleet.Item]) -> list[fleet.Receipt]:
+        return [self.bucket(item) for item in items]
+
+    def _named(self, state: State) -> dict[str, list[str]]:
+        return {kind: [self._name(file) for file in files] for kind, files in state.items()}
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self.root).as_posix()
+
+    def bucket(self, item: fleet.Item) -> fleet.Receipt:
+        """Compute the rows of a bucket as `rows` asks for them; the receipt names the kinds of state that are left."""
+        span, to, number = Span(*item["span"]), self.root / item["to"], item["number"]
+        before = item["before"] and {
+            kind: [self.root / file for file in files] for kind, files in item["before"].items()
+        }
+        self._files = {kind: [self.root / file for file in files] for kind, files in item["files"].items()}
+        left: dict[str, ir.Table] = {}
+        with self.engine.scratch():
+            changes, remembered = self._changes(span, before, tuple(item["slots"]))
+            table = self.engine.accumulate(changes, ENTITY, BOUNDARY, self._folds)
+            self._write(self._features(table, span), to / f"rows.{number}.parquet")
+            if item["goes_on"]:
+                left = {**remembered, TOTALS: slotted(self.engine.lend(_ends(table).drop_columns(BOUNDARY)))}
+                for kind, state in left.items():
+                    self._write(state.order_by(SLOT), to / f"{kind}.{number}.parquet")
+        return {"left": list(left)}
+
+    def _write(self, rows: ir.Table, file: Path) -> None:
+        with whole_file(file) as part:
+            self.engine.write(rows, part, GROUP_ROWS)
 
     @property
     def _folds(self) -> dict[str, Fold]:
@@ -180,6 +219,23 @@ class History:
         values = {name: on(running, value) for name, value in self.view.features.items()}
         values |= {name: finite(value) for name, value in values.items() if isinstance(value, ir.FloatingValue)}
         return running.select(running[ENTITY].name(self.view.entity), running[BOUNDARY].name(NUMBER), **values)
+
+
+def _on_fleet(project: Project, view: View, items: Sequence[fleet.Item]) -> list[fleet.Receipt]:
+    def seconds(_: Project) -> float:
+        return 0.0  # one process of DuckDB has all of this machine's processors at work
+
+    return fleet.receipts(project, f"{__name__}:bucket", items, f"features: buckets of {view.name}", seconds)
+
+
+def bucket(project: Project, item: fleet.Item) -> fleet.Receipt:
+    """The work of `History.bucket`, wherever a worker is."""
+    view, engine = fleet.prepared(declared_views, project)[item["view"]], fleet.prepared(_engine, project)
+    return History(engine, view, item["hours"], project.root / item["to"], Limits(), project).bucket(item)
+
+
+def _engine(_: Project) -> Engine:
+    return connect()
 
 
 def within(slots: tuple[int, int], rows: ir.Table) -> ir.Table:

@@ -28,6 +28,7 @@ from weakfish.features.changes import Relations, Span
 from weakfish.features.history import NUMBER, History, Limits, State
 from weakfish.features.views import View
 from weakfish.project.cache import Cache, key_of
+from weakfish.project.paths import Project
 from weakfish.project.runs import Progress
 
 
@@ -113,7 +114,7 @@ class Checkpoint:
 
 
 class Months:
-    """The months of a view.
+    """The months of a view; workers of the fleet compute them where a project is given, and else this process.
 
     Attributes
     ----------
@@ -122,9 +123,17 @@ class Months:
     """
 
     def __init__(
-        self, engine: Engine, view: View, basis: Basis, cache: Cache, scratch: Path, limits: Limits | None = None
+        self,
+        engine: Engine,
+        view: View,
+        basis: Basis,
+        cache: Cache,
+        scratch: Path,
+        limits: Limits | None = None,
+        project: Project | None = None,
     ) -> None:
         self.engine, self.view, self.basis, self.cache, self.scratch = engine, view, basis, cache, scratch
+        self.project = project
         self.limits = limits or Limits()
         self.months = list(_months(basis))
         self.keys = dict(zip((month.name for month in self.months), self._keys(), strict=True))
@@ -182,7 +191,8 @@ class Months:
     def _computed(self, done: int, found: Checkpoint) -> Checkpoint:
         """Go on from a checkpoint to the last month."""
         state = self._state(found)
-        history = History(self.engine, self.view, self.basis.boundary_hours, self.scratch / "history", self.limits)
+        folder = self.scratch / "history"
+        history = History(self.engine, self.view, self.basis.boundary_hours, folder, self.limits, self.project)
         since = self.months[done].span.first
         history.regroup(self._batches(since - history.longest), since)
         small = history.entries < self.limits.history and state is None

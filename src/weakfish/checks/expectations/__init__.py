@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from weakfish.checks import gx
-from weakfish.checks.expectations.plans import Judged, Planner
+from weakfish.checks.expectations.plans import Judged, Plan, Planner
 from weakfish.checks.expectations.table import CheckedTable, Unsure
 from weakfish.contracts.tables import totals
 from weakfish.contracts.verdicts import NOT_HELD, Check, Severity, Status
@@ -46,8 +47,16 @@ class SuiteOutcome(NamedTuple):
     by_pandas: list[str]
 
 
-def run(name: str, expectations: Sequence[Any], files: Mapping[str, Path], cache: Cache) -> SuiteOutcome:
+Ahead = Callable[[CheckedTable, Sequence[str]], None]
+"""What is called with a table and those of its partitions of which the cache lacks facts, before they are asked for."""
+
+
+def run(
+    name: str, expectations: Sequence[Any], files: Mapping[str, Path], cache: Cache, ahead: Ahead | None = None
+) -> SuiteOutcome:
     """Run the suite ``name`` over the rows of ``files``, by partition; ``cache`` remembers partitions as they are.
+
+    ``ahead`` may put facts into the cache.
 
     Raises
     ------
@@ -59,7 +68,7 @@ def run(name: str, expectations: Sequence[Any], files: Mapping[str, Path], cache
     with gx.quiet():
         gx.require_suite(name, expectations)
         with CheckedTable(files, cache).opened() as table:
-            judged = [(item, _check(item, table.sizes)) for item in _judged(expectations, table)]
+            judged = [(item, _check(item, table.sizes)) for item in _judged(expectations, table, ahead)]
     judged.sort(key=lambda pair: (pair[1].check, str(pair[1].arguments)))
     total, seen, checks = Counter(check.check for _, check in judged), Counter[str](), []
     for _, check in judged:  # those of one name are told apart by a number
@@ -70,20 +79,35 @@ def run(name: str, expectations: Sequence[Any], files: Mapping[str, Path], cache
     return SuiteOutcome(checks, [item.result for item, _ in judged], by_pandas)
 
 
-def _judged(expectations: Sequence[Any], table: CheckedTable) -> list[Judged]:
-    """What the library says of each expectation: from facts, or over pandas where the engine is unsure."""
+def find_facts(expectations: Sequence[Any], files: Mapping[str, Path], cache: Cache, schema: pa.Schema) -> None:
+    """Put the facts of some partitions of a table with a ``schema`` into the cache."""
+    with gx.quiet():
+        table = CheckedTable(files, cache, schema)
+        with table.session():
+            table.facts([fact for _, plan in _planned(expectations, table) if plan for fact in plan.facts])
 
-    def unless_unsure(expectation: Any, work: Callable[[Any], T], given: Any) -> T | None:
-        try:
-            return work(given)
-        except Unsure as why:
-            _LOG.debug("%s is left to pandas: %s", type(expectation).__name__, why)
-            return None
 
+def _planned(expectations: Sequence[Any], table: CheckedTable) -> list[tuple[Any, Plan | None]]:
     planner = Planner(table)
-    plans = [(of, unless_unsure(of, planner.plan, of)) for of in expectations]
-    found = table.facts([fact for _, plan in plans if plan for fact in plan.facts])
-    judged = [(of, unless_unsure(of, plan.judge, found) if plan else None) for of, plan in plans]
+    return [(of, _unless_unsure(of, planner.plan, of)) for of in expectations]
+
+
+def _unless_unsure(expectation: Any, work: Callable[[Any], T], given: Any) -> T | None:
+    try:
+        return work(given)
+    except Unsure as why:
+        _LOG.debug("%s is left to pandas: %s", type(expectation).__name__, why)
+        return None
+
+
+def _judged(expectations: Sequence[Any], table: CheckedTable, ahead: Ahead | None) -> list[Judged]:
+    """What the library says of each expectation: from facts, or over pandas where the engine is unsure."""
+    plans = _planned(expectations, table)
+    wanted = [fact for _, plan in plans if plan for fact in plan.facts]
+    if ahead and (lacking := table.lacking(wanted)):
+        ahead(table, lacking)
+    found = table.facts(wanted)
+    judged = [(of, _unless_unsure(of, plan.judge, found) if plan else None) for of, plan in plans]
     return [one or _by_pandas(of, table) for of, one in judged]
 
 

@@ -74,9 +74,12 @@ Found = dict[tuple[str, ...], dict[str, Any]]
 class CheckedTable:
     """A table by its partitions, in order."""
 
-    def __init__(self, files: Mapping[str, Path], cache: Cache) -> None:
-        """Read the files' footers; raises `TableError` when one is missing, cut off, or of types that do not fit."""
-        self.files, self.cache, self.schema = files, cache, pa.schema([])
+    def __init__(self, files: Mapping[str, Path], cache: Cache, schema: pa.Schema | None = None) -> None:
+        """Read the files' footers; raises `TableError` when one is missing, cut off, or of types that do not fit.
+
+        A ``schema`` is that of a table of which these are some partitions.
+        """
+        self.files, self.cache, self.schema = files, cache, schema or pa.schema([])
         self.sizes: dict[str, int] = {}
         for part, file in files.items():
             opened = open_partition(file)
@@ -96,16 +99,28 @@ class CheckedTable:
     @contextmanager
     def opened(self) -> Iterator[CheckedTable]:
         """The table with a DuckDB session; at the end the cache is rid of what was not asked for."""
+        with self.session():
+            yield self
+        self.cache.drop_unused()
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """A DuckDB session."""
         self.engine = ibis.duckdb.connect()
         session = self.engine.con
         session.execute("SET TimeZone = 'UTC'")
         session.create_function(PYTHON_SEARCH, search_by_python, ["VARCHAR", "VARCHAR"], "BOOLEAN", type="arrow")
         try:
-            yield self
+            yield
         finally:
             session.remove_function(PYTHON_SEARCH)  # else DuckDB complains of a leak when Python ends
             self.engine.disconnect()
-        self.cache.drop_unused()
+
+    def lacking(self, wanted: Sequence[PartitionFact]) -> list[str]:
+        """The partitions of which the cache lacks facts."""
+        return [
+            part for part in self.files if not all(self.cache.file(self._key(part, fact)).exists() for fact in wanted)
+        ]
 
     def facts(self, wanted: Sequence[PartitionFact]) -> Found:
         """The facts of each partition: from the cache, or in one pass over the partition."""
