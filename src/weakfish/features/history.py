@@ -6,11 +6,11 @@ the `State` from which the next one goes on. No row depends on the number of buc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import ibis
 import ibis.expr.types as ir
@@ -41,6 +41,10 @@ NUMBER = "__boundary"
 
 GROUP_ROWS = 1 << 14
 """Rows of a row group of what lies on disk for a while: few, so that a bucket reads little besides its own."""
+
+
+WORKS = {"regrouped": "batches of events", "bucket": "buckets"}
+"""What workers do, for people."""
 
 
 @dataclass(frozen=True)
@@ -97,25 +101,43 @@ class History:
         """The longest window, in boundaries."""
         return max((length for inflow in self.inflows for length in inflow.lengths), default=0)
 
-    def regroup(self, batches: Iterable[Relations], since: int) -> None:
-        """Read events and labels, batch by batch, and put what matters from boundary ``since`` on in order of slot."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for number, relations in enumerate(batches):
-            for place, inflow in enumerate(self.inflows):
-                rows = inflow.rows(relations)
-                entered = inflow.entered(rows)
-                first = since - max(inflow.lengths, default=0)
-                file = self._keep(f"entered_{place}", number, entered.filter(entered[BOUNDARY] >= first))
-                self.entries += pq.read_metadata(file).num_rows
-                for column in inflow.counted:
-                    occurred = inflow.occurred(rows, column)
-                    self._keep(f"occurred_{column}", number, occurred.filter(occurred[BOUNDARY] >= since))
+    def regroup(self, batches: Iterable[Mapping[str, Any]], since: int) -> None:
+        """Read events and labels, batch by batch, and put what matters from boundary ``since`` on in order of slot.
 
-    def _keep(self, kind: str, number: int, rows: ir.Table) -> Path:
-        file = self.folder / f"{kind}.{number}.parquet"
-        self.engine.write(rows.order_by(SLOT), file, GROUP_ROWS)
-        self._files.setdefault(kind, []).append(file)
-        return file
+        A batch has the files of ``events`` and by task of ``labels``, and the ``key`` and ``time`` of the events.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shared = {"view": self.view.name, "hours": self.hours, "since": since, "to": self._name(self.folder)}
+        items = [{**shared, **batch, "number": number} for number, batch in enumerate(batches)]
+        for number, receipt in enumerate(self.spread("regrouped", items)):
+            self.entries += receipt["entries"]
+            for kind in receipt["kinds"]:
+                self._files.setdefault(kind, []).append(self.folder / f"{kind}.{number}.parquet")
+
+    def regrouped(self, item: fleet.Item) -> fleet.Receipt:
+        """Regroup a batch; the receipt says how many entries there are, and of which kinds."""
+        to: Path = self.root / item["to"]
+        since, kinds, entries = item["since"], list[str](), 0
+
+        def keep(kind: str, rows: ir.Table) -> Path:
+            file = to / f"{kind}.{item['number']}.parquet"
+            self._write(rows.order_by(SLOT), file)
+            kinds.append(kind)
+            return file
+
+        labels = {task: self.engine.read(self._paths(files)) for task, files in item["labels"].items()}
+        events = self.engine.read(self._paths(item["events"]))
+        relations = Relations(events, labels, item["key"], item["time"], self.hours)
+        for place, inflow in enumerate(self.inflows):
+            rows = inflow.rows(relations)
+            entered = inflow.entered(rows)
+            first = since - max(inflow.lengths, default=0)
+            file = keep(f"entered_{place}", entered.filter(entered[BOUNDARY] >= first))
+            entries += pq.read_metadata(file).num_rows
+            for column in inflow.counted:
+                occurred = inflow.occurred(rows, column)
+                keep(f"occurred_{column}", occurred.filter(occurred[BOUNDARY] >= since))
+        return {"entries": entries, "kinds": kinds}
 
     def _buckets(self, span: Span) -> Iterator[tuple[int, int]]:
         """Ranges of slots; the entities of each are worked on together."""
@@ -146,7 +168,7 @@ class History:
             "goes_on": goes_on,
         }
         items = [{**shared, "number": number, "slots": slots} for number, slots in enumerate(self._buckets(span))]
-        kinds = [receipt["left"] for receipt in self.spread(items)]
+        kinds = [receipt["left"] for receipt in self.spread("bucket", items)]
         files = [to / f"rows.{number}.parquet" for number in range(len(items))]
         after: State = {}
         for number, left in enumerate(kinds):
@@ -154,8 +176,11 @@ class History:
                 after.setdefault(kind, []).append(to / f"{kind}.{number}.parquet")
         return files, after if goes_on else None
 
-    def _here(self, items: Sequence[fleet.Item]) -> list[fleet.Receipt]:
-        return [self.bucket(item) for item in items]
+    def _here(self, work: str, items: Sequence[fleet.Item]) -> list[fleet.Receipt]:
+        return [getattr(self, work)(item) for item in items]
+
+    def _paths(self, files: Sequence[str]) -> list[Path]:
+        return [self.root / file for file in files]
 
     def _named(self, state: State) -> dict[str, list[str]]:
         return {kind: [self._name(file) for file in files] for kind, files in state.items()}
@@ -166,10 +191,8 @@ class History:
     def bucket(self, item: fleet.Item) -> fleet.Receipt:
         """Compute the rows of a bucket as `rows` asks for them; the receipt names the kinds of state that are left."""
         span, to, number = Span(*item["span"]), self.root / item["to"], item["number"]
-        before = item["before"] and {
-            kind: [self.root / file for file in files] for kind, files in item["before"].items()
-        }
-        self._files = {kind: [self.root / file for file in files] for kind, files in item["files"].items()}
+        before = item["before"] and {kind: self._paths(files) for kind, files in item["before"].items()}
+        self._files = {kind: self._paths(files) for kind, files in item["files"].items()}
         left: dict[str, ir.Table] = {}
         with self.engine.scratch():
             changes, remembered = self._changes(span, before, tuple(item["slots"]))
@@ -221,17 +244,26 @@ class History:
         return running.select(running[ENTITY].name(self.view.entity), running[BOUNDARY].name(NUMBER), **values)
 
 
-def _on_fleet(project: Project, view: View, items: Sequence[fleet.Item]) -> list[fleet.Receipt]:
+def _on_fleet(project: Project, view: View, work: str, items: Sequence[fleet.Item]) -> list[fleet.Receipt]:
     def seconds(_: Project) -> float:
         return 0.0  # one process of DuckDB has all of this machine's processors at work
 
-    return fleet.receipts(project, f"{__name__}:bucket", items, f"features: buckets of {view.name}", seconds)
+    return fleet.receipts(project, f"{__name__}:{work}", items, f"features: {WORKS[work]} of {view.name}", seconds)
+
+
+def regrouped(project: Project, item: fleet.Item) -> fleet.Receipt:
+    """The work of `History.regrouped`, wherever a worker is."""
+    return _of_item(project, item).regrouped(item)
 
 
 def bucket(project: Project, item: fleet.Item) -> fleet.Receipt:
     """The work of `History.bucket`, wherever a worker is."""
+    return _of_item(project, item).bucket(item)
+
+
+def _of_item(project: Project, item: fleet.Item) -> History:
     view, engine = fleet.prepared(declared_views, project)[item["view"]], fleet.prepared(_engine, project)
-    return History(engine, view, item["hours"], project.root / item["to"], Limits(), project).bucket(item)
+    return History(engine, view, item["hours"], project.root / item["to"], Limits(), project)
 
 
 def _engine(_: Project) -> Engine:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from weakfish.contracts.record import CREATED, EPOCH, EVENT_TIMESTAMP
 from weakfish.contracts.tables import ROWS_IN_A_GROUP
 from weakfish.engine import Engine
-from weakfish.features.changes import Relations, Span
+from weakfish.features.changes import Span
 from weakfish.features.history import NUMBER, History, Limits, State
 from weakfish.features.views import View
 from weakfish.project.cache import Cache, key_of
@@ -225,7 +225,7 @@ class Months:
             return None
         return {kind: [self.cache.file(digest) for digest in files] for kind, files in found.state.items()}
 
-    def _batches(self, since: int) -> Iterator[Relations]:
+    def _batches(self, since: int) -> Iterator[dict[str, Any]]:
         """Events and labels that tell of boundaries from ``since`` on, some partitions at a time."""
         batch: list[Part] = []
         for part in self.basis.parts:
@@ -233,16 +233,17 @@ class Months:
             if last < since or part.begins >= self.months[-1].ends:
                 continue
             if batch and sum(each.rows for each in batch) + part.rows > self.limits.batch:
-                yield self._relations(batch)
+                yield self._named(batch)
                 batch = []
             batch.append(part)
         if batch:
-            yield self._relations(batch)
+            yield self._named(batch)
 
-    def _relations(self, batch: Sequence[Part]) -> Relations:
-        labels = {task: self.engine.read([part.labels[task] for part in batch]) for task in batch[0].labels}
-        events = self.engine.read([part.events for part in batch])
-        return Relations(events, labels, self.basis.key, self.basis.time, self.basis.boundary_hours)
+    def _named(self, batch: Sequence[Part]) -> dict[str, Any]:
+        root = self.project.root if self.project else Path(self.scratch.anchor)
+        labels = {task: [part.labels[task].relative_to(root).as_posix() for part in batch] for task in batch[0].labels}
+        events = [part.events.relative_to(root).as_posix() for part in batch]
+        return {"events": events, "labels": labels, "key": self.basis.key, "time": self.basis.time}
 
     def _ordered(self, months: Sequence[Month], files: Sequence[Path], progress: Progress) -> dict[str, MonthRows]:
         """Put the rows of months in order, and into the cache."""
