@@ -6,7 +6,7 @@ export TORCH_INDEX # where CPU builds of torch are, if not on PyTorch's own inde
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-dev system demo test test-lowest fuzz check bench bench-labels bench-store bench-validation lock clean
+.PHONY: help env env-dev system demo test test-lowest test-spark fuzz check bench bench-labels bench-store bench-validation lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: system env-dev ## Run all tests, the pipeline on the real corpus included
 
 test-lowest: env-dev ## Run tests on the lowest versions of the direct dependencies that pyproject.toml allows
 	@tools/test-lowest $(BIN)/python
+
+test-spark: system env-dev ## Run the demo on Spark (classic and Connect; Java 17), and kill executors (half an hour)
+	@$(BIN)/python -m pytest -n 0 tests/spark_of_the_demo.py
 
 SECONDS ?= 600
 fuzz: system env-dev ## Try hostile files, requests, values and kills for SECONDS (600), drawn from SEED (a random one)
