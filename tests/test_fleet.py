@@ -8,14 +8,18 @@ import json
 import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fleets import CLUSTER, LOCAL, connect_server
+from in_process import own_modules
 from projects import command, write
 
+from weakfish.contracts.storage import VARIABLE, storage_of
 from weakfish.engine import spark
+from weakfish.engine.carried import Carrier
 from weakfish.engine.worker import Job
 from weakfish.errors import WeakfishError
 
@@ -60,6 +64,15 @@ def dies_once(project, item):
             java.kill()
         os.kill(os.getpid(), signal.SIGKILL)
     return {"square": item["number"] ** 2}
+"""
+
+CARRIED = """
+def total(project, item):
+    found = sum(int(file.read_text()) for file in sorted((project.root / item["of"]).iterdir()))
+    (project.root / item["to"]).write_text(str(found))
+    (project.root / ".weakfish/cache").mkdir(exist_ok=True)
+    (project.root / ".weakfish/cache/kept").write_text("kept")
+    return {"sum": found}
 """
 
 CALLS = """
@@ -206,6 +219,42 @@ def test_the_teams_folders_travel_and_tables_do_not(project: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(packed)) as found:
         assert sorted(found.namelist()) == ["calls.py", "dvc.yaml", "params.yaml", "sources/working.py"]
     assert hashlib.sha256(spark.archive(project)).digest() == hashlib.sha256(packed).digest()
+
+
+def test_files_travel_by_the_storage_where_executors_do_not_see_the_project(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project / "params.yaml", f"storage: file://{tmp_path / 'bucket'}\n")
+    write(project / "sources/working.py", CARRIED)
+    write(project / ".weakfish/tmp/given/a.txt", "3")
+    write(project / ".weakfish/tmp/given/b.txt", "4")
+    item = json.dumps({"of": ".weakfish/tmp/given", "to": ".weakfish/tmp/sum.txt", "other": "data/none.parquet"})
+    storage = storage_of(project)
+    assert storage
+    monkeypatch.setenv(VARIABLE, storage.uri)  # which executors set for themselves
+    job = Job("sources.working:total", project)
+    carrier = Carrier(storage, job.id)
+    there = spark.SparkJob(
+        replace(job, root=tmp_path / "nowhere"),
+        (item,),
+        spark.archive(project),
+        spark.packages(),
+        storage.uri,
+        carrier.send(project, [item]),
+    )
+    with own_modules():
+        answers = [json.loads(spark.answered(there, 0)) for _ in range(2)]  # an item may be tried twice
+    assert answers[0] == answers[1]
+    assert json.loads(answers[0]["receipt"]) == {"sum": 7}
+    assert sorted(answers[0]["files"]) == [".weakfish/cache/kept", ".weakfish/tmp/sum.txt"]
+    carrier.fetch(project, answers[0]["files"])
+    assert (project / ".weakfish/tmp/sum.txt").read_text() == "7"
+    assert (project / ".weakfish/cache/kept").read_text() == "kept"
+    carrier.end()
+    assert not list(storage.listing("fleet"))
+    for name in ("../x", "/tmp/x", "sources/x.py"):  # noqa: S108
+        with pytest.raises(WeakfishError, match="not a project's"):
+            carrier.fetch(project, {name: "fleet/x"})
 
 
 @pytest.mark.parametrize(

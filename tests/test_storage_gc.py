@@ -17,7 +17,7 @@ from projects import git, replace, weakfish
 
 from weakfish.contracts import storage as of_storage
 from weakfish.contracts.pointers import listed, local, pointer_of, settle
-from weakfish.contracts.storage import ENDED, NOTES, RUNNING, Storage, storage_of
+from weakfish.contracts.storage import ENDED, FLEET, NOTES, RUNNING, Storage, storage_of
 from weakfish.contracts.tables import partitions, read_table, write_partition
 from weakfish.errors import Busy, StorageError, UserError
 from weakfish.labeling.explain import diff
@@ -99,6 +99,14 @@ def test_what_only_other_revisions_name_goes_and_what_counts_stays_readable(proj
     assert tables(project) == before
     with pytest.raises(StorageError, match="does not exist, though a pointer names it"):
         diff(Project(project), "fraud", "HEAD~1")
+
+
+def test_what_killed_jobs_of_a_cluster_left_goes_when_it_is_old(project: Path) -> None:
+    storage(project).put(f"{FLEET}/old/file", b"old")
+    age(project)
+    storage(project).put(f"{FLEET}/new/file", b"new")
+    gone(project)
+    assert [found.path for found in storage(project).listing(FLEET)] == [f"{FLEET}/new/file"]
 
 
 def test_branches_count_and_when_they_are_gone_they_do_not(project: Path) -> None:

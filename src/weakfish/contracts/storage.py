@@ -49,6 +49,9 @@ EXPORTS = "exports"
 NOTES = "votes"
 """The folder of notes on votes (`weakfish.labeling.shared_votes`)."""
 
+FLEET = "fleet"
+"""The folder of files that travel between the driver of a cluster and its executors, each below its job's id."""
+
 RUNNING, ENDED = "gc/running", "gc/ended"
 """What exists while `weakfish gc` deletes; what each of its runs leaves, other than before."""
 

@@ -31,11 +31,13 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from weakfish import errors
+from weakfish.contracts.storage import VARIABLE, storage_of
 from weakfish.engine import worker
+from weakfish.engine.carried import OBJECTS, Carrier, emptied, files_of
 from weakfish.engine.worker import Job
 from weakfish.errors import UserError, WeakfishError, reason
 from weakfish.files import part_folder, whole_file
-from weakfish.project.runs import Progress
+from weakfish.project.runs import Progress, sweep
 
 MASTER, REMOTE = "SPARK_MASTER", "SPARK_REMOTE"
 """Where the cluster is: a master's URL (classic), or that of a Spark Connect server."""
@@ -65,12 +67,17 @@ RECEIPT = pa.schema([("place", pa.int64()), ("receipt", pa.string()), ("error", 
 
 @dataclass(frozen=True)
 class SparkJob:
-    """A job and what executors need for it: items, the team's folders as a ZIP archive, the driver's packages."""
+    """A job and what executors need for it: items, the team's folders as a ZIP archive, the driver's packages.
+
+    Where the project has a ``storage``, executors need not see its folder: the files of items lie at ``places`` there.
+    """
 
     job: Job
     items: tuple[str, ...]
     code: bytes
     packages: Mapping[str, str]
+    storage: str | None = None
+    places: tuple[Mapping[str, str], ...] = ()
 
     @property
     def receipts(self) -> Path:
@@ -95,7 +102,11 @@ def run(job: Job, items: Sequence[str], what: str, settings: Mapping[str, Any]) 
         When the cluster cannot be reached, gives a task up, or its executors differ from this machine.
     """
     spark = _session(settings)
-    whole = SparkJob(job, tuple(items), archive(job.root), packages())
+    storage = storage_of(job.root)
+    carrier = Carrier(storage, job.id) if storage else None
+    places = carrier.send(job.root, items) if carrier else ()
+    uri = storage.uri if storage else None
+    whole = SparkJob(job, tuple(items), archive(job.root), packages(), uri, places)
     whole.receipts.mkdir(parents=True)
     progress, told = Progress(f"{what} on Spark", len(items)), 0
     try:
@@ -104,10 +115,16 @@ def run(job: Job, items: Sequence[str], what: str, settings: Mapping[str, Any]) 
             if place not in done:
                 done.add(place)
                 progress.add(1)
+                if carrier:
+                    carried = json.loads(receipt)
+                    carrier.fetch(job.root, carried["files"])
+                    receipt = carried["receipt"]
                 yield place, receipt
         told = len(done)
     finally:
         shutil.rmtree(whole.receipts, ignore_errors=True)
+        if carrier:
+            carrier.end()
     if told != len(items):
         raise WeakfishError(f"Spark returned {told} receipts for {len(items)} items; this is a defect of Weakfish.")
 
@@ -305,10 +322,12 @@ def answered(whole: SparkJob, place: int) -> str:
             f"The executors on {socket.gethostname()} differ from this machine: {differing}; install the same "
             "requirements.lock there, and restart them."
         )
+    if whole.storage:
+        return _carried(whole, place, whole.storage)
     if not whole.receipts.is_dir():
         raise WeakfishError(
             f"The executors on {socket.gethostname()} do not see {whole.job.root}, where the project's tables lie; "
-            "mount it there under the same path (docs/scale.md)."
+            "mount it there under the same path, or set a storage (docs/scale.md)."
         )
     root = _unpacked(whole)
     _load_from(root)
@@ -316,6 +335,22 @@ def answered(whole: SparkJob, place: int) -> str:
     with whole_file(whole.receipts / str(place)) as part:
         part.write_text(receipt, encoding="utf-8")
     return receipt
+
+
+def _carried(whole: SparkJob, place: int, uri: str) -> str:
+    """The receipt of an item whose files travel, with where those lie that its work has written."""
+    os.environ[VARIABLE] = uri
+    root = _unpacked(whole)
+    storage = storage_of(root)
+    if storage is None:
+        raise WeakfishError(f"Executors have no storage at {uri}; this is a defect of Weakfish.")
+    carrier = Carrier(storage, whole.job.id)
+    _load_from(root)
+    emptied(root)
+    carrier.unpack(root, whole.places[place])
+    before = files_of(root)
+    receipt = worker.answer(replace(whole.job, root=root), whole.items[place])
+    return json.dumps({"receipt": receipt, "files": carrier.leave(root, before)})
 
 
 def _differing(theirs: Mapping[str, str]) -> str:
@@ -327,19 +362,30 @@ def _differing(theirs: Mapping[str, str]) -> str:
 
 
 def _unpacked(whole: SparkJob) -> Path:
-    """The team's folders of a job on this machine, with the shared ones beside them."""
+    """The team's folders of a job on this machine, with the shared ones beside them.
+
+    Where files travel, each process has a folder of its own, so that it can tell what its work has written; they share
+    the partitions that they fetched.
+    """
     home = Path(tempfile.gettempdir()) / f"weakfish-fleet-{os.getuid()}"
     home.mkdir(mode=0o700, exist_ok=True)
     if home.lstat().st_uid != os.getuid() or home.is_symlink():
         raise WeakfishError(f"{home} on {socket.gethostname()} belongs to another user; remove it there.")
-    digest = hashlib.sha256(str(whole.job.root).encode() + b"\0" + whole.code).hexdigest()[:24]
-    root = home / digest
+    sweep(home)
+    digest = hashlib.sha256(f"{whole.job.root}\0{whole.storage}\0".encode() + whole.code).hexdigest()[:24]
+    root = home / (f"job-{os.getpid()}-{digest}" if whole.storage else digest)
     if not root.is_dir():
         with part_folder(root) as part:
             with zipfile.ZipFile(io.BytesIO(whole.code)) as packed:
                 packed.extractall(part)
             for name in SHARED:
-                (part / name).symlink_to(whole.job.root / name, target_is_directory=True)
+                if whole.storage:
+                    (part / name).mkdir()
+                else:
+                    (part / name).symlink_to(whole.job.root / name, target_is_directory=True)
+            if whole.storage:
+                (home / "objects").mkdir(exist_ok=True)
+                (part / OBJECTS).symlink_to(home / "objects", target_is_directory=True)
             with suppress(OSError):  # another process was first
                 part.rename(root)
     return root

@@ -19,7 +19,18 @@ import yaml
 
 from weakfish.contracts.pointers import SUFFIX, Pointer
 from weakfish.contracts.record import parse, read
-from weakfish.contracts.storage import AT_ONCE, ENDED, EXPORTS, NOTES, OBJECTS, RUNNING, Found, Storage, storage_of
+from weakfish.contracts.storage import (
+    AT_ONCE,
+    ENDED,
+    EXPORTS,
+    FLEET,
+    NOTES,
+    OBJECTS,
+    RUNNING,
+    Found,
+    Storage,
+    storage_of,
+)
 from weakfish.errors import Busy, UserError
 from weakfish.project.dvc import cached_file
 from weakfish.project.git import git
@@ -102,6 +113,7 @@ def _look(
             dead[digest] = found
     size = sum(found.size for found in dead.values())
     paths = [found.path for found in dead.values()] + _dead_notes(storage, dead.keys())
+    paths += [found.path for found in storage.listing(FLEET) if now - found.at > older]  # of jobs that were killed
     return Collected(storage.uri, len(dead), size, len(kept), young), paths
 
 
