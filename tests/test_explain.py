@@ -71,7 +71,8 @@ def test_the_parts_add_up_to_what_snorkel_predicts() -> None:
     votes = np.random.default_rng(3).integers(-1, 3, (200, 6))
     theirs = LabelModel(cardinality=3, verbose=False)
     theirs.fit(votes, class_balance=[0.6, 0.3, 0.1], n_epochs=50, seed=1, progress_bar=False)
-    made = FittedModel(theirs.mu.detach().numpy().copy(), np.array(theirs.p), [], rows=200)
+    mu = theirs.mu.detach().numpy().copy()
+    made = FittedModel(mu, np.array(theirs.p), [], rows=200, rounded=np.log(mu))
     found = np.array([from_log_odds(log_odds(made, row)) for row in votes.astype(np.int8)])
     assert np.abs(found - theirs.predict_proba(votes)).max() < 1e-12
 

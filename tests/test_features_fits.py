@@ -51,7 +51,7 @@ def test_a_model_that_was_fitted_before_is_not_fitted_again(orders: Project) -> 
         content = cache.get(file.name)
         assert content is not None
         model = json.loads(content.to_pybytes())
-        cache.put(file.name, json.dumps(model | {"mu": model["mu"][::-1]}).encode())
+        cache.put(file.name, json.dumps(model | {"log_mu": model["log_mu"][::-1]}).encode())
     after = known(orders, "after")
     assert sorted(name for name in before if after[name] != before[name]) == [
         f"{month}.parquet" for month in MONTHS[1:]

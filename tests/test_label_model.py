@@ -1,4 +1,4 @@
-"""The label model from sums: equal to Snorkel's on the whole matrix, to the bit; sums, patterns and ties."""
+"""The label model from sums: Snorkel's on the whole matrix, probabilities within 1e-12; sums, patterns and ties."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from weakfish.labeling import label_model as patterns_module
 from weakfish.labeling import tally as tally_module
 from weakfish.labeling.choice import alone, learn
 from weakfish.labeling.label_model import BATCH, FittedModel, Patterns, Sums, decide, draws, fit, indicators, majority
+from weakfish.labeling.learning import Floats
 from weakfish.labeling.tally import VoteTally
 from weakfish.project.params import TaskParams
 
@@ -66,6 +67,11 @@ def snorkel(votes: Votes, settings: TaskParams) -> LabelModel:
     return model
 
 
+def assert_close(found: Floats, expected: Floats) -> None:
+    """Exponentials here round the same on every processor, NumPy's, which Snorkel takes, do not."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     threads, level = torch.get_num_threads(), logging.getLogger().level
@@ -77,13 +83,13 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("functions", [3, 4, 11, 20, 40, 45])
 @pytest.mark.parametrize("balance", BALANCES.values(), ids=str)
-def test_fit_and_prediction_equal_snorkels_to_the_bit(functions: int, balance: list[float]) -> None:
+def test_a_fit_equals_snorkels_to_the_bit_and_predicts_as_it_does(functions: int, balance: list[float]) -> None:
     settings = task(balance)
     votes = votes_of(700, functions, len(balance))
     expected = snorkel(votes, settings)
     model = fit(Sums.of(votes, len(balance)), settings)
     assert np.array_equal(model.mu, expected.mu.detach().numpy())
-    assert np.array_equal(model.probabilities(votes), expected.predict_proba(votes))
+    assert_close(model.probabilities(votes), expected.predict_proba(votes))
     assert model.weights == [float(weight) for weight in expected.get_weights()]
 
 
@@ -98,7 +104,7 @@ def test_six_and_fifty_classes_are_as_in_snorkel_though_no_function_votes_for_th
     model = fit(Sums.of(votes[:400], classes) + Sums.of(votes[400:], classes), settings)
     assert np.array_equal(model.mu, expected.mu.detach().numpy())
     found = model.probabilities(votes)
-    assert np.array_equal(found, expected.predict_proba(votes))
+    assert_close(found, expected.predict_proba(votes))
     assert (found[(votes >= 0).any(axis=1), 0] < 1 / classes).all()
 
 
@@ -108,7 +114,7 @@ def test_equal_with_any_number_of_rows_and_regularization(rows: int, l2: float) 
     votes = votes_of(rows, 6, 2, coverage=0.8)
     expected = snorkel(votes, settings)
     model = fit(Sums.of(votes, 2), settings)
-    assert np.array_equal(model.probabilities(votes), expected.predict_proba(votes))
+    assert_close(model.probabilities(votes), expected.predict_proba(votes))
 
 
 def test_patterns_that_do_not_collapse_give_the_same_as_those_that_do() -> None:
@@ -120,7 +126,7 @@ def test_patterns_that_do_not_collapse_give_the_same_as_those_that_do() -> None:
     for votes in (scattered, repeated):
         expected = snorkel(votes, settings)
         model = fit(Sums.of(votes, 2), settings)
-        assert np.array_equal(model.probabilities(votes), expected.predict_proba(votes))
+        assert_close(model.probabilities(votes), expected.predict_proba(votes))
 
 
 def test_a_class_or_function_without_any_vote_is_as_in_snorkel() -> None:
@@ -131,7 +137,7 @@ def test_a_class_or_function_without_any_vote_is_as_in_snorkel() -> None:
         expected = snorkel(votes, settings)
         weights = [float(weight) for weight in expected.get_weights()]
     model = fit(Sums.of(votes, 3), settings)
-    assert np.array_equal(model.probabilities(votes), expected.predict_proba(votes))
+    assert_close(model.probabilities(votes), expected.predict_proba(votes))
     assert model.weights == weights
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,7 @@ import numpy as np
 from weakfish.contracts.gold import ROWS_OF_CLASS, UNKNOWN
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.votes_file import ABSTAIN, Votes
+from weakfish.engine.portable import exp, log
 from weakfish.evaluation.aligned import Aligned
 from weakfish.evaluation.measures import FLOOR, Bools, Floats, Predictions, Support, too_few
 from weakfish.labeling.choice import learn
@@ -282,14 +284,14 @@ class Classifiers:
             train, test = (np.hstack([_log_odds(of), known[at]]) for of, at in ((own, rows), (said, judged)))
             stacked = learn_numbers(train, soft[seed], days, seed, test)
             # The geometric mean with text alone holds where entities are new and only text can tell.
-            mean = np.exp((_logs(stacked) + _logs(said)) / 2)
+            mean = exp((_logs(stacked) + _logs(said)) / 2)
             shares: Floats = mean / mean.sum(axis=1, keepdims=True)
             return shares
 
         def shares(kind: str, seed: int) -> Floats:
             """The shares of classes that a classifier has learned with."""
             late = recency(days)
-            alike, weighted = soft[seed].sum(axis=0), late @ soft[seed]
+            alike, weighted = soft[seed].sum(axis=0), (late[:, None] * soft[seed]).sum(axis=0)
             alike, weighted = alike / alike.sum(), weighted / weighted.sum()
             mean = np.sqrt(np.maximum(alike, FLOOR) * np.maximum(weighted, FLOOR))
             found: Floats = {"text": alike, "features": weighted, "both": mean / mean.sum()}[kind]
@@ -384,8 +386,7 @@ def learn_numbers(examples: Floats, soft: Floats, days: Floats, seed: int, rows:
 
 def recency(days: Floats) -> Floats:
     """The weight of each example, 1 for the latest."""
-    weights: Floats = 0.5 ** ((days.max(initial=0.0) - days) / HALF_LIFE)
-    return weights
+    return exp((days - days.max(initial=0.0)) * (math.log(2) / HALF_LIFE))
 
 
 def cuts(values: Floats, weights: Floats) -> Floats:
@@ -407,5 +408,4 @@ def _log_odds(probabilities: Floats) -> Floats:
 
 
 def _logs(probabilities: Floats) -> Floats:
-    found: Floats = np.log(np.maximum(probabilities, FLOOR))
-    return found
+    return log(np.maximum(probabilities, FLOOR))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakfish.contracts.gold import ROWS, ROWS_OF_CLASS
+from weakfish.engine.portable import log
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -141,7 +142,7 @@ def measure(
         scored = [1] if classes == 2 else range(classes)
     truth = np.eye(classes)[gold]
     squares = ((probabilities - truth) ** 2).sum(axis=1) / (2 if classes == 2 else 1)
-    losses = -np.log(np.maximum((probabilities * truth).sum(axis=1), FLOOR))
+    losses = -log(np.maximum((probabilities * truth).sum(axis=1), FLOOR))
     right, sure, total = decided == gold, decided >= 0, weights.sum(axis=1)
     found = {
         "accuracy": _ratio(weights @ right, total),

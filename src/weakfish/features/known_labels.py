@@ -34,6 +34,7 @@ from weakfish.labeling.tally import VoteTally
 from weakfish.project.cache import Cache
 from weakfish.project.paths import Project
 from weakfish.project.runs import temporary_folder
+from weakfish.project.versioned import Versioned
 from weakfish.rules.loading import load_functions
 
 WORTH_PROCESSES = 12.0
@@ -54,8 +55,8 @@ def write_known_labels(project: Project, task: str, folder: Path, worth: float =
     Dev gold that is evidence counts in models of periods that begin after it was known, and where it is known as
     early as the event's own row here, that has its class for certain.
 
-    Models are cached by what they were fitted on. Where making those that are missing will take ``worth`` seconds or
-    more, several processes do.
+    Models are cached by what they were fitted on, and outs too, ``<task>.fits`` beside the folder. Where making those
+    that are missing will take ``worth`` seconds or more, several processes do.
     """
     walk, rows = _Walk(project, task), 0
     cache, left, chosen, of = walk.cache, len(walk.periods), None, ""
@@ -68,6 +69,7 @@ def write_known_labels(project: Project, task: str, folder: Path, worth: float =
                 worth = float("inf")
         rows += walk.write(folder, partition, matrix, chosen, history.through)
     cache.drop_unused()
+    cache.write(folder.with_name(f"{task}.fits"))
     return rows
 
 
@@ -115,7 +117,7 @@ class _Walk:
 
     def __init__(self, project: Project, task: str) -> None:
         self.project, self.task, self.settings = project, task, project.task(task)
-        self.cache = Cache(project, f"known_fits/{task}")
+        self.cache = _fits_of(project, task)
         self.names = [name for name in partitions(project.table("events")) if is_dated(name)]
         self.periods = list(dict.fromkeys(map(period_of, self.names)))
         self.functions = [function.name for function in load_functions(project, task)]
@@ -183,5 +185,10 @@ def _fit_all(project: Project, items: Sequence[fleet.Item]) -> None:
 def fit(project: Project, item: fleet.Item) -> fleet.Receipt:
     """Put the label model of a history that was written to a folder into the cache."""
     history = _History.read(project, item)
-    history.choose(Cache(project, f"known_fits/{history.task}"))
+    history.choose(_fits_of(project, history.task))
     return {}
+
+
+def _fits_of(project: Project, task: str) -> Versioned:
+    """The models of a task: outs beside its known labels."""
+    return Versioned(project, f"known_fits/{task}", f"known_labels/{task}.fits")

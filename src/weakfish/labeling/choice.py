@@ -18,6 +18,7 @@ from weakfish.contracts.figures import percent
 from weakfish.contracts.manifests import LabelsManifest
 from weakfish.contracts.tables import period_of
 from weakfish.contracts.votes_file import ABSTAIN, Votes
+from weakfish.engine.portable import log
 from weakfish.errors import TableError
 from weakfish.labeling import dawid_skene, hyper, naive_bayes
 from weakfish.labeling.hyper import HyperModel
@@ -343,7 +344,7 @@ def alone(chosen: Chosen, patterns: Patterns) -> Alone:
     votes = once(votes, chosen.model.as_one)
     # what a vote (functions, votes, classes) and the class balance add to each class
     if isinstance(chosen.model, FittedModel) and chosen.method != MAJORITY:
-        logs, prior = chosen.model.logs, np.log(chosen.model.class_balance)
+        logs, prior = chosen.model.logs, log(chosen.model.class_balance)
     else:
         logs, prior = np.tile(np.eye(classes), (votes.shape[1], 1, 1)), np.zeros(classes)
     settled, step = np.zeros(votes.shape[1], np.int64), max(1, ROOM // logs[..., 0].size)

@@ -1,10 +1,14 @@
-"""The label model of Dawid and Skene (1979): expectation maximization over whole vote patterns, in log space."""
+"""The label model of Dawid and Skene (1979): expectation maximization over whole vote patterns, in log space.
+
+Sums are of one order, so that a fit is the same bytes on every processor.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
+from weakfish.engine.portable import exp, log
 from weakfish.labeling.label_model import FittedModel, Patterns, indicators, majority
 
 Floats = npt.NDArray[np.float64]
@@ -36,17 +40,17 @@ def fit(patterns: Patterns, balance: Floats, rows: int) -> FittedModel:
         voted = told.T @ (share * weights[:, None])
         blocks = voted.reshape(functions, classes, classes) + RARE + RIGHT * np.eye(classes)
         mu = np.where(voted_for, blocks / blocks.sum(axis=1, keepdims=True), NEVER)
-        joint = told @ np.log(mu).reshape(-1, classes) + np.log(balance)
+        joint = told @ log(mu).reshape(-1, classes) + log(balance)
         most = joint.max(axis=1, keepdims=True)
-        new = np.exp(joint - most)
+        new = exp(joint - most)
         total = new.sum(axis=1, keepdims=True)
         new /= total
-        losses.append((step, -float(weights @ (most + np.log(total))[:, 0]) / rows_covered))
-        moved = float(weights @ np.abs(new - share).sum(axis=1)) / (2 * rows_covered)
+        losses.append((step, -float((weights * (most + log(total))[:, 0]).sum()) / rows_covered))
+        moved = float((weights * np.abs(new - share).sum(axis=1)).sum()) / (2 * rows_covered)
         share = new
         if moved <= SETTLED:
             break
     own = voted.reshape(functions, classes, classes)
-    right, all_of_it = np.einsum("iaa->i", own), own.sum(axis=(1, 2))
+    right, all_of_it = np.trace(own, axis1=1, axis2=2), own.sum(axis=2).sum(axis=1)
     accuracies = np.divide(right, all_of_it, out=np.ones(functions), where=all_of_it > 0)
     return FittedModel(mu.reshape(-1, classes).astype(np.float32), balance, accuracies.tolist(), losses, rows)

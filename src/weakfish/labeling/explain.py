@@ -24,6 +24,7 @@ from weakfish.contracts.hashes import hashes_of
 from weakfish.contracts.manifests import LabelsManifest, Made, parse_manifest, read_manifest
 from weakfish.contracts.tables import by_period, open_partition, partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Votes, fingerprint, print_of, read_votes, votes_file
+from weakfish.engine.portable import exp, log
 from weakfish.errors import TableError, UserError
 from weakfish.labeling.choice import HYPER, MAJORITY, SNORKEL, Maker, maker_of, makers_of
 from weakfish.labeling.label_model import FittedModel, once
@@ -175,7 +176,7 @@ def log_odds(model: FittedModel, votes: Votes, balance: LogOdds | None = None) -
     """
     nothing = np.zeros(len(model.class_balance))
     added = [log[vote] if vote >= 0 else nothing for log, vote in zip(model.logs, votes, strict=True)]
-    parts = np.stack([np.log(model.class_balance if balance is None else balance), *added])
+    parts = np.stack([log(model.class_balance if balance is None else balance), *added])
     against_first: LogOdds = parts - parts[:, :1]
     return against_first
 
@@ -190,7 +191,7 @@ def _against_first(shares: LogOdds) -> LogOdds:
 def from_log_odds(parts: LogOdds) -> LogOdds:
     """The probability of each class that parts (parts, classes) add up to."""
     total = parts.sum(axis=0)
-    weights = np.exp(total - total.max())
+    weights = exp(total - total.max())
     shares: LogOdds = weights / weights.sum()
     return shares
 

@@ -2,8 +2,9 @@
 
 A graph network reads the matrix of votes, once per class: a vote for the class is 1, another vote -1. What a layer
 knows of a vote is mixed with its mean over the row, over the function, and over all votes. The last two are what a fit
-finds; given them, a row's posterior depends on its own votes alone. ``pretrained/hyper.npz`` has the arrays of the
-checkpoint of ``hyperlm`` 0.0.5 (MIT licence, beside it), which was trained once on made-up votes and needs no gold.
+finds; given them, a row's posterior depends on its own votes alone. Sums have one order, so that fits and posteriors
+are the same bytes on every processor. ``pretrained/hyper.npz`` has the arrays of the checkpoint of ``hyperlm`` 0.0.5
+(MIT licence, beside it), which was trained once on made-up votes and needs no gold.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array  # type: ignore[import-untyped]
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from weakfish.contracts.votes_file import Votes
+from weakfish.engine.portable import exp, log, product
 from weakfish.errors import LabelingFunctionError
 from weakfish.labeling.label_model import Patterns, batches, covered
 
@@ -42,7 +42,8 @@ MOST, WORK = 1 << 20, 1 << 23
 CHUNK = 1 << 14
 """Votes that are scored together, so that they stay in the processor's cache."""
 
-POWER = 32
+DOUBLINGS = 5
+POWER = 2**DOUBLINGS
 """What the network's shares are raised to. It was trained to order classes: its shares lie close together, whatever
 the votes (0.47 to 0.53 of two classes), and say little as probabilities; see docs/label-model.md."""
 
@@ -52,7 +53,10 @@ SLOPE = 0.01
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a layer adds up: a vote times ``own``, its means over the row, the function and all votes times theirs."""
+    """What a layer adds up: a vote times ``own``, its means over the row, the function and all votes times theirs.
+
+    Each is (numbers that it makes, numbers that it reads).
+    """
 
     own: Floats
     row: Floats
@@ -88,11 +92,11 @@ def network() -> _Network:
         name = f"matrix_net.{number}.linear"
         parts = np.split(arrays[f"{name}.weight"].T, range(size, 4 * size, size))
         kinds = ("self", "row", "col", "global")  # in the order in which the checkpoint stacks them
-        folded = [arrays[f"{name}_{kind}.weight"].T @ part for kind, part in zip(kinds, parts, strict=True)]
-        bias = sum(arrays[f"{name}_{kind}.bias"] @ part for kind, part in zip(kinds, parts, strict=True))
-        own, row, function, whole = folded
-        layers.append(_Layer(own, row, function, whole, arrays[f"{name}.bias"] + bias))
-    dense = [(arrays[f"classify.{number}.weight"].T, arrays[f"classify.{number}.bias"]) for number in (0, 2, 4)]
+        named = [(f"{name}_{kind}", part) for kind, part in zip(kinds, parts, strict=True)]
+        own, row, function, whole = (product(arrays[f"{each}.weight"].T, part).T for each, part in named)
+        bias = sum(product(arrays[f"{each}.bias"][None], part)[0] for each, part in named)
+        layers.append(_Layer(own, row, function, whole, (arrays[f"{name}.bias"] + bias)[:, None]))
+    dense = [(arrays[f"classify.{number}.weight"], arrays[f"classify.{number}.bias"][:, None]) for number in (0, 2, 4)]
     return _Network(tuple(layers), tuple(dense))
 
 
@@ -100,44 +104,63 @@ def network() -> _Network:
 class _Entries:
     """The votes of some rows, each of which has one, row by row.
 
-    ``classes`` and ``functions`` (entries,) say who votes what; ``lengths`` (rows,) how many votes a row has, and
-    ``averaging`` (rows, entries) takes their mean.
+    ``rows``, ``classes`` and ``functions`` (entries,) say who votes what on which row; ``lengths`` (rows,) how many
+    votes a row has, and ``starts`` (rows,) where its first is. What layers make lies in ``room`` by turns: to ask for
+    megabytes again and again takes longer than to fill them.
     """
 
+    rows: Ints
     classes: npt.NDArray[np.int8]
     functions: Ints
     lengths: Ints
-    averaging: csr_array
+    starts: Ints
+    room: list[Floats]
 
     @staticmethod
     def of(votes: Votes) -> _Entries:
         rows, functions = np.nonzero(votes >= 0)
         lengths = np.bincount(rows, minlength=len(votes))
-        shares, ends = np.repeat(1 / lengths, lengths), np.concatenate([[0], np.cumsum(lengths)])
-        averaging = csr_array((shares, np.arange(len(rows)), ends), shape=(len(votes), len(rows)))
-        return _Entries(votes[rows, functions], functions, lengths, averaging)
+        widest = max(len(layer.own) for layer in network().layers)
+        room = [np.empty((widest, len(rows))) for _ in range(3)]
+        return _Entries(rows, votes[rows, functions], functions, lengths, np.cumsum(lengths) - lengths, room)
 
     def values(self, label: int) -> Floats:
-        """What the network reads of the votes in the pass of a class, (entries, 1)."""
-        return np.where(self.classes == label, 1.0, -1.0)[:, None]
+        """What the network reads of the votes in the pass of a class, (1, entries)."""
+        return np.where(self.classes == label, 1.0, -1.0)[None]
+
+    def averages(self, found: Floats) -> Floats:
+        """The means over the votes of each row, (numbers, rows)."""
+        if not len(self.starts):
+            return np.empty((len(found), 0))
+        sums: Floats = np.add.reduceat(found, self.starts, axis=1)
+        return sums / self.lengths
 
     def after(self, layer: _Layer, found: Floats, means: Floats) -> Floats:
         """What a layer makes of what it reads of the votes, given the means of `HyperModel.means`."""
-        by_function = means[:-1] @ layer.function + means[-1] @ layer.whole + layer.bias
-        made = found @ layer.own
-        made += np.repeat(self.averaging @ found @ layer.row, self.lengths, axis=0)
-        made += by_function[self.functions]
-        return _leaky(made)
+        by_function = _times(layer.function, means[:-1].T)
+        by_function += _times(layer.whole, means[-1:].T) + layer.bias
+        by_row = _times(layer.row, self.averages(found))
+        made, spare = (each[: len(layer.own)] for each in self.room[:2])
+        self.room[:] = self.room[2], self.room[1], self.room[0]  # ``found`` may lie in the one that was made last
+        _times(layer.own, found, made, spare)
+        made += np.take(by_row, self.rows, axis=1, out=spare, mode="clip")
+        made += np.take(by_function, self.functions, axis=1, out=spare, mode="clip")
+        return _leaky(made, spare)
 
 
-@cache
-def _threads() -> ThreadpoolController:
-    """Of numpy's BLAS: on matrices as small as these several threads wait for each other most of the time."""
-    return ThreadpoolController()
+def _times(weights: Floats, found: Floats, total: Floats | None = None, each: Floats | None = None) -> Floats:
+    """``weights @ found``, (numbers, numbers) by (numbers, entries), added in the order of the numbers."""
+    first, *others = weights.T[:, :, None]
+    total = np.multiply(first, found[0], out=total)
+    each = np.empty_like(total) if each is None else each
+    for weight, row in zip(others, found[1:], strict=True):
+        total += np.multiply(weight, row, out=each)
+    return total
 
 
-def _leaky(values: Floats) -> Floats:
-    return np.maximum(values, SLOPE * values)
+def _leaky(values: Floats, spare: Floats | None = None) -> Floats:
+    found: Floats = np.maximum(values, np.multiply(SLOPE, values, out=spare), out=values)
+    return found
 
 
 def _chunks(votes: Votes) -> Iterator[slice]:
@@ -193,8 +216,8 @@ class HyperModel:
     def posterior(self, votes: Votes) -> Floats:
         """As `probabilities`, row by row."""
         found, voted = np.tile(self.class_balance, (len(votes), 1)), covered(votes)
-        logs = POWER * np.log(self.shares(votes[voted]))
-        joint = np.exp(logs - logs.max(axis=1, keepdims=True, initial=-np.inf))
+        logs = POWER * log(self.shares(votes[voted]))
+        joint = exp(logs - logs.max(axis=1, keepdims=True, initial=-np.inf))
         found[voted] = joint / joint.sum(axis=1, keepdims=True)
         return found
 
@@ -202,11 +225,10 @@ class HyperModel:
         """The shares of the classes as the network gives them, ``predict_prob`` of ``hyperlm``, of rows with votes."""
         found, ends = np.empty((len(votes), len(self.class_balance))), np.cumsum(SIZES)[:-1]
         means = [np.split(own, ends, axis=1) for own in self.means.astype(np.float64)]
-        with _threads().limit(limits=1, user_api="blas"):
-            for chunk in _chunks(votes):
-                entries = _Entries.of(votes[chunk])
-                scores = [_score(entries, label, own) for label, own in zip(passes(found.shape[1]), means, strict=True)]
-                found[chunk] = np.stack([1 - scores[0], scores[0]] if len(scores) == 1 else scores, axis=1)
+        for chunk in _chunks(votes):
+            entries = _Entries.of(votes[chunk])
+            scores = [_score(entries, label, own) for label, own in zip(passes(found.shape[1]), means, strict=True)]
+            found[chunk] = np.stack([1 - scores[0], scores[0]] if len(scores) == 1 else scores, axis=1)
         shares: Floats = found / found.sum(axis=1, keepdims=True)
         return shares
 
@@ -252,11 +274,11 @@ def _score(entries: _Entries, label: int, means: Sequence[Floats]) -> Floats:
     found = entries.values(label)
     for layer, mean in zip(network().layers, means, strict=True):
         found = entries.after(layer, found, mean)
-    found = entries.averaging @ found
+    found = entries.averages(found)
     *hidden, (weight, bias) = network().dense
     for inner, inner_bias in hidden:
-        found = _leaky(found @ inner + inner_bias)
-    score: Floats = 1 / (1 + np.exp(-(found @ weight + bias)[:, 0]))
+        found = _leaky(_times(inner, found) + inner_bias)
+    score: Floats = 1 / (1 + exp(-(_times(weight, found) + bias)[0]))
     return score
 
 
@@ -266,19 +288,21 @@ def fit(patterns: Patterns, balance: Floats, rows: int) -> HyperModel:
     votes, counts = voted.sampled((voted.votes >= 0).sum(axis=1), min(MOST, WORK // len(labels)))
     entries, functions, ends = _Entries.of(votes), votes.shape[1], np.cumsum((0, *SIZES))
     of_entry = np.repeat(counts, entries.lengths)
-    by_function = csr_array((of_entry, entries.functions, np.arange(len(of_entry) + 1)), (len(of_entry), functions)).T
-    weight = by_function.sum(axis=1)
+
+    def by_function(values: Floats) -> Floats:
+        return np.bincount(entries.functions, values * of_entry, functions).astype(np.float64)
+
+    weight = by_function(np.ones(len(of_entry)))
     means = np.zeros((len(labels), functions + 1, ends[-1]), np.float32)
-    with _threads().limit(limits=1, user_api="blas"):
-        for own, label in zip(means, labels, strict=True):
-            found = entries.values(label)
-            for layer, (start, end) in zip(network().layers, pairwise(ends), strict=True):
-                total = by_function @ found
-                whole = total.sum(axis=0) / weight.sum()
-                own[:-1, start:end] = np.where(weight[:, None] > 0, total / np.maximum(weight, 1)[:, None], whole)
-                own[-1, start:end] = whole
-                if end < ends[-1]:
-                    found = entries.after(layer, found, own[:, start:end].astype(np.float64))
+    for own, label in zip(means, labels, strict=True):
+        found = entries.values(label)
+        for layer, (start, end) in zip(network().layers, pairwise(ends), strict=True):
+            total = np.stack([by_function(values) for values in found], axis=1)
+            whole = total.sum(axis=0) / weight.sum()
+            own[:-1, start:end] = np.where(weight[:, None] > 0, total / np.maximum(weight, 1)[:, None], whole)
+            own[-1, start:end] = whole
+            if end < ends[-1]:
+                found = entries.after(layer, found, own[:, start:end].astype(np.float64))
     model = HyperModel(means, np.asarray(balance, np.float64), [], rows)
     return replace(model, weights=_weights(model.posterior(votes), votes, counts))
 
@@ -287,5 +311,6 @@ def _weights(posterior: Floats, votes: Votes, counts: Floats) -> list[float]:
     found = []
     for of_one in votes.T:
         at = np.flatnonzero(of_one >= 0)
-        found.append(float(counts[at] @ posterior[at, of_one[at]] / counts[at].sum()) if len(at) else 1.0)
+        right = (counts[at] * posterior[at, of_one[at]]).sum()
+        found.append(float(right / counts[at].sum()) if len(at) else 1.0)
     return found

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from weakfish.contracts.votes_file import Votes
-from weakfish.labeling.hyper import POWER
+from weakfish.engine.portable import log, power_of_two
+from weakfish.labeling.hyper import DOUBLINGS
 from weakfish.labeling.label_model import FittedModel, Probabilities
 from weakfish.labeling.learning import Floats
 from weakfish.labeling.row_reader import FOLDS, Ints, normalized
@@ -113,7 +114,7 @@ def weighed(prior: FittedModel, known: KnownVotes) -> FittedModel:
     """
     classes = len(prior.class_balance)
     shares = prior.mu.astype(np.float64).reshape(-1, classes, classes)
-    shares = (shares / shares.sum(axis=2, keepdims=True)) ** POWER
+    shares = power_of_two(shares / shares.sum(axis=2, keepdims=True), DOUBLINGS)
     shares /= shares.sum(axis=2, keepdims=True)
     rows, functions = np.nonzero(known.votes >= 0)
     said = known.votes[rows, functions]
@@ -141,7 +142,7 @@ def gains(posterior: Callable[[Votes], Probabilities], prior: FittedModel, known
     other parts best. ``prior`` is what known rows correct. Both are logarithms (rows,), weighed by the classes.
     """
     classes = len(prior.class_balance)
-    logs, weights = np.log(np.maximum(posterior(known.votes), LEAST)), _by_class(known, classes)[known.classes]
+    logs, weights = log(np.maximum(posterior(known.votes), LEAST)), _by_class(known, classes)[known.classes]
     without, with_ = np.zeros(len(known)), np.zeros(len(known))
     for part in range(FOLDS):
         mine = np.flatnonzero(known.parts == part)
@@ -149,7 +150,7 @@ def gains(posterior: Callable[[Votes], Probabilities], prior: FittedModel, known
         if not len(mine) or not len(others):
             continue
         theirs, scale = logs[known.parts != part], _by_class(others, classes)[others.classes]
-        fits = [_log_likelihood(normalized(power * theirs), others.classes) @ scale for power in TEMPERS]
+        fits = [(_log_likelihood(normalized(power * theirs), others.classes) * scale).sum() for power in TEMPERS]
         tempered = normalized(TEMPERS[int(np.argmax(fits))] * logs[mine])
         without[mine] = _log_likelihood(tempered, known.classes[mine])
         found = weighed(prior, others).posterior(known.votes[mine])
@@ -163,7 +164,7 @@ def clearly_more(gained: Floats) -> bool:
 
 
 def _log_likelihood(probabilities: Probabilities, classes: Ints) -> Floats:
-    found: Floats = np.log(np.maximum(probabilities[np.arange(len(classes)), classes], LEAST))
+    found: Floats = log(np.maximum(probabilities[np.arange(len(classes)), classes], LEAST))
     return found
 
 

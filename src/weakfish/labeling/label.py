@@ -38,12 +38,11 @@ from weakfish.labeling.label_model import Patterns, Probabilities, batches, cove
 from weakfish.labeling.label_summary import VoteCounts, WrittenPart, summary
 from weakfish.labeling.learning import Floats
 from weakfish.labeling.matrix import VotesOfPartition, votes_of
-from weakfish.labeling.reading import Read, TaskReader, rests_on
+from weakfish.labeling.reading import Read, TaskReader, fits_of, rests_on
 from weakfish.labeling.row_reader import FOLDS, Bools, Ints, RowReader, joined
 from weakfish.labeling.row_texts import RowHashes
 from weakfish.labeling.slice_counts import SliceCounts, Slices
 from weakfish.labeling.tally import VoteTally
-from weakfish.project.cache import Cache
 from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
 from weakfish.rules.loading import load_functions
@@ -70,10 +69,11 @@ def label(project: Project) -> list[str]:
     ``majority_<class>`` (majority vote), ``covered`` (any function voted), ``n_votes``, and ``label``: the most
     probable class, by `decide` where several are. A row without votes has the class balance as its probabilities,
     ``covered`` false and no ``label``. With a reader, probabilities and labels are those of votes and row together,
-    and ``rests_on`` says of which: ``votes``, ``row`` or ``both``, null where there is no label; the readers lie beside
-    the labels. With known labels, ``known`` is the known class, null elsewhere, which is also the ``label`` and what it
-    ``rests_on``; the probabilities of the row are then those of models and readers that have seen no known row of its
-    part, so that figures on known rows are out of fold. Raises `CheckFailed` when the gate of the events is shut.
+    and ``rests_on`` says of which: ``votes``, ``row`` or ``both``, null where there is no label. With known labels,
+    ``known`` is the known class, null elsewhere, which is also the ``label`` and what it ``rests_on``; the
+    probabilities of the row are then those of models and readers that have seen no known row of its part, so that
+    figures on known rows are out of fold. What was fitted lies beside the labels, in ``<task>.fits``, and embeddings in
+    ``<task>.embeddings``. Raises `CheckFailed` when the gate of the events is shut.
 
     Returns sentences: what the labels are worth on dev gold, and what changed since the last run.
     """
@@ -86,7 +86,7 @@ def label(project: Project) -> list[str]:
         for task in project.params.tasks:
             work = _Task(project, task, pool, slices)
             summaries[task] = work.write(folder / task)
-            work.write_readers(folder)
+            work.write_fits(folder)
             manifest = work.manifest(hashes.result())
             write_manifest(folder, task, manifest)
             identities = {name: function.identity for name, function in manifest.functions.items()}
@@ -181,7 +181,7 @@ class _Task:
     def __init__(self, project: Project, task: str, pool: ThreadPoolExecutor, slices: Slices) -> None:
         self.project, self.task, self.pool, self.slices = project, task, pool, slices
         self.settings, self.contract = project.task(task), project.params.events
-        self.fitted = Cache(project, f"fits/{task}")
+        self.fitted = fits_of(project, task)
         self.functions: list[LabelingFunction] = load_functions(project, task)
         self.names = [function.name for function in self.functions]
         self.kept: dict[str, _Part] = {}
@@ -228,14 +228,11 @@ class _Task:
             found["slices"] = self.slices.summary(sliced, self.names, self.settings.classes)
         return found | {"labelled": self.labelled.total()} | ({"known": self.known.counts()} if self.known else {})
 
-    def write_readers(self, folder: Path) -> None:
-        """Write the readers of all fits into ``folder``."""
-        for fit, read in zip(self.fits, self.read, strict=True):
-            if read and read.content:
-                (folder / self._file(fit)).write_bytes(read.content)
-
-    def _file(self, fit: Fit) -> str:
-        return f"{self.task}.reader.{fit.through}.npz"
+    def write_fits(self, folder: Path) -> None:
+        """Write what was fitted, and embeddings, into folders in ``folder``."""
+        self.fitted.write(folder / f"{self.task}.fits")
+        if self.reading:
+            self.reading.pieces.write(folder / f"{self.task}.embeddings")
 
     def _why(self) -> list[str]:
         """Why labels are those of the last fit's method, and of its reader."""
@@ -250,10 +247,7 @@ class _Task:
             for fit, chosen in zip(self.fits, self.chosen, strict=True)
         ]
         model = self.settings.label_model
-        read = [
-            {"reader": read.to_json(model, self._file(fit))} if read else {}
-            for fit, read in zip(self.fits, self.read, strict=True)
-        ]
+        read = [{"reader": read.to_json(model, f"{self.task}.fits")} if read else {} for read in self.read]
         return LabelsManifest(
             task=self.task,
             functions=read_manifest(self.project, VotesManifest, f"votes/{self.task}").functions,

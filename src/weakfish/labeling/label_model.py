@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.votes_file import ABSTAIN, Votes
+from weakfish.engine.portable import exp, log
 from weakfish.errors import LabelingFunctionError
 from weakfish.labeling.vote_pairs import Counts, VotePairs
 from weakfish.project.cache import Cache, key_of
@@ -187,8 +188,7 @@ def _numbers(votes: Votes) -> npt.NDArray[np.int32]:
 
 
 def _ranks(codes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
-    ranks: npt.NDArray[np.int32] = pa.array(codes).dictionary_encode().indices.to_numpy()
-    return ranks
+    return np.asarray(pa.array(codes).dictionary_encode().indices.to_numpy())
 
 
 def _thinned(patterns: Patterns) -> Patterns:
@@ -209,8 +209,7 @@ Classes = npt.NDArray[np.int64]
 
 def winners(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Which classes are most probable, (rows, classes); several where they tie."""
-    found: npt.NDArray[np.bool_] = probabilities.max(axis=1, keepdims=True) - probabilities < TOLERANCE
-    return found
+    return np.asarray(probabilities.max(axis=1, keepdims=True) - probabilities < TOLERANCE)
 
 
 def decide(
@@ -277,6 +276,9 @@ class FittedModel:
         The last partition that it was fitted on.
     as_one : tuple of tuple of int
         Sets of functions of which each has one vote a row, see `once`.
+    rounded : numpy.ndarray, float32, like ``mu``, or None
+        The logarithms of ``mu`` as Snorkel's prediction rounds them. ``np.log`` rounds single floats by the processor,
+        so these are part of the fit; None of a model that is not Snorkel's.
     """
 
     mu: Singles
@@ -286,12 +288,14 @@ class FittedModel:
     rows: int = 0
     fitted_through: str = ""
     as_one: tuple[tuple[int, ...], ...] = ()
+    rounded: Singles | None = None
 
     @cached_property
     def logs(self) -> Probabilities:
-        """Logarithms of Snorkel's float32 estimates, by which it predicts, (functions, votes, classes)."""
+        """Logarithms of the estimates, by which it predicts, (functions, votes, classes)."""
         classes = len(self.class_balance)
-        return np.log(self.mu).astype(np.float64).reshape(-1, classes, classes)
+        found = log(self.mu) if self.rounded is None else self.rounded.astype(np.float64)
+        return found.reshape(-1, classes, classes)
 
     def at_bound(self) -> npt.NDArray[np.bool_]:
         """Which votes have an estimate that Snorkel holds at its bound, (functions, classes).
@@ -299,15 +303,15 @@ class FittedModel:
         The bound, ``mu_eps``, is 10^-ceil(log10(rows)) and at most 0.01: an estimate beyond it would be one over less
         than one row.
         """
-        eps = np.float32(min(0.01, 1 / 10 ** np.ceil(np.log10(self.rows))))
+        eps = np.float32(min(0.01, 1 / 10 ** len(str(max(1, self.rows - 1)))))
         held = (self.mu <= eps) | (self.mu >= 1 - eps)
         found: npt.NDArray[np.bool_] = held.any(axis=1).reshape(-1, len(self.class_balance))
         return found
 
     def probabilities(self, votes: Votes) -> Probabilities:
-        """The posterior of each class, (rows, classes), to the bit as ``LabelModel.predict_proba`` has it.
+        """The posterior of each class, (rows, classes), within 1e-12 of ``LabelModel.predict_proba``.
 
-        Computed once per distinct pattern of a batch. A row without votes has the class balance.
+        Once per distinct pattern of a batch, the same bytes everywhere. A row without votes has the class balance.
         """
         found = np.empty((len(votes), len(self.class_balance)))
         for rows, patterns in batches(votes):
@@ -317,47 +321,56 @@ class FittedModel:
     def posterior(self, votes: Votes, balance: Probabilities | None = None) -> Probabilities:
         """As `probabilities`, row by row; ``balance`` takes the place of the class balance.
 
-        Adds the logarithms function by function, as the matrix product in ``predict_proba`` does. Where that product
-        of many small probabilities leaves the range of floats, so that Snorkel's result is not a number or has lost
-        digits, the logarithms are put back into it first.
+        Adds the logarithms function by function, as the matrix product in ``predict_proba`` does. Where a product of
+        small probabilities leaves the range of floats, and Snorkel's result is no number or has lost digits, the
+        logarithms are put back into it first.
         """
         classes = len(self.class_balance)
         total = np.zeros((len(votes), classes))
-        for votes_of_one, log in zip(votes.T, self.logs, strict=True):
-            total += np.concatenate([log, np.zeros((1, classes))])[votes_of_one]
-        total += np.log(self.class_balance if balance is None else balance)
-        joint = np.exp(total)
+        for votes_of_one, own in zip(votes.T, self.logs, strict=True):
+            total += np.concatenate([own, np.zeros((1, classes))])[votes_of_one]
+        total += log(self.class_balance if balance is None else balance)
+        joint = exp(total)
         small = (joint.max(axis=1) < SMALL / EPSILON) & (joint < SMALL).any(axis=1)
         if small.any():
-            joint[small] = np.exp(total[small] - total[small].max(axis=1, keepdims=True))
+            joint[small] = exp(total[small] - total[small].max(axis=1, keepdims=True))
         shares: Probabilities = joint / joint.sum(axis=1).reshape(-1, 1)
         return shares
 
     def taking(self, functions: Sequence[int]) -> FittedModel:
         """The model of these functions (numbers of this one's, which may stand several times)."""
         classes = len(self.class_balance)
-        mu = self.mu.reshape(-1, classes, classes)[list(functions)].reshape(-1, classes)
-        return replace(self, mu=mu, weights=[self.weights[number] for number in functions])
+        rows = (np.array(functions, np.int64)[:, None] * classes + np.arange(classes)).ravel()
+        mu, rounded = self.mu[rows], None if self.rounded is None else self.rounded[rows]
+        return replace(self, mu=mu, rounded=rounded, weights=[self.weights[number] for number in functions])
 
     def extended(self, other: object, functions: Sequence[int]) -> FittedModel:
         """This model with functions of another one added, whose votes add nothing if that one is of another kind."""
         classes = len(self.class_balance)
-        added = np.ones((len(functions) * classes, classes), np.float32)
+        taken = replace(self, mu=np.ones((len(functions) * classes, classes), np.float32), rounded=None)
         if isinstance(other, FittedModel):
-            added = other.taking(functions).mu
-        return replace(self, mu=np.concatenate([self.mu, added]), weights=[*self.weights, *[0.0] * len(functions)])
+            taken = other.taking(functions)
+        logs = taken.logs.reshape(-1, classes).astype(np.float32)
+        rounded = None if self.rounded is None else np.concatenate([self.rounded, logs])
+        mu, weights = np.concatenate([self.mu, taken.mu]), [*self.weights, *[0.0] * len(functions)]
+        return replace(self, mu=mu, rounded=rounded, weights=weights)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, exactly."""
         as_one = {"as_one": [list(own) for own in self.as_one]} if self.as_one else {}
-        return as_one | {
-            "mu": [[float(value) for value in row] for row in self.mu],
-            "class_balance": [float(value) for value in self.class_balance],
-            "weights": self.weights,
-            "losses": [list(pair) for pair in self.losses],
-            "rows": self.rows,
-            "fitted_through": self.fitted_through,
-        }
+        rounded = {} if self.rounded is None else {"log_mu": self.rounded.astype(np.float64).tolist()}
+        return (
+            as_one
+            | rounded
+            | {
+                "mu": [[float(value) for value in row] for row in self.mu],
+                "class_balance": [float(value) for value in self.class_balance],
+                "weights": self.weights,
+                "losses": [list(pair) for pair in self.losses],
+                "rows": self.rows,
+                "fitted_through": self.fitted_through,
+            }
+        )
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> FittedModel:
@@ -370,6 +383,7 @@ class FittedModel:
             content["rows"],
             content["fitted_through"],
             tuple(map(tuple, content.get("as_one", ()))),
+            np.array(content["log_mu"], np.float32) if "log_mu" in content else None,
         )
 
     def through(self, partition: str) -> FittedModel:
@@ -393,7 +407,7 @@ def refuse_no_votes(sums: Sums) -> None:
 
 
 def fit(sums: Sums, task: TaskParams, seed: int | None = None, cache: Cache | None = None) -> FittedModel:
-    """Fit Snorkel's ``LabelModel`` on the rows behind ``sums``, to the bit as on their label matrix.
+    """Fit Snorkel's ``LabelModel`` on the rows behind ``sums``, its parameters to the bit as on their label matrix.
 
     ``seed`` overrides the task's. Snorkel's own default seed differs from process to process, so one is always passed.
     A fit that lies in ``cache`` is not made again, and torch not imported.
@@ -429,7 +443,8 @@ def fit(sums: Sums, task: TaskParams, seed: int | None = None, cache: Cache | No
         model.train_on(settings)
         with np.errstate(divide="ignore"):  # a function that never votes has coverage 0, and weight 1
             weights = [float(weight) for weight in model.get_weights()]
-        return FittedModel(model.mu.detach().numpy().copy(), np.array(model.p), weights, model.losses, sums.rows)
+        mu = model.mu.detach().numpy().copy()
+        return FittedModel(mu, np.array(model.p), weights, model.losses, sums.rows, rounded=np.log(mu))
 
     return kept(cache, key, found, FittedModel.from_json)
 
@@ -480,5 +495,4 @@ def majority(votes: Votes, cardinality: int) -> Probabilities:
 
 def covered(votes: Votes) -> npt.NDArray[np.bool_]:
     """Whether any function votes on a row."""
-    found: npt.NDArray[np.bool_] = (votes != ABSTAIN).any(axis=1)
-    return found
+    return np.asarray((votes != ABSTAIN).any(axis=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from weakfish.engine.portable import exp, log, product, sums_by_row
 
 Floats = npt.NDArray[np.float64]
 Columns = list[Any]
@@ -75,6 +77,9 @@ def _most_probable(soft: Floats) -> Floats:
     found: Floats = kept * np.divide(soft.sum(axis=1, keepdims=True), total, out=np.zeros_like(total), where=total > 0)
     return found
 
+
+AT_ONCE = 1 << 15
+"""Features of rows, more or less, that are weighed together."""
 
 HASHED = 2**18
 """Hash columns per column of text and kind of feature."""
@@ -146,29 +151,39 @@ class WordFeatures:
     @classmethod
     def of(cls, counts: Columns) -> WordFeatures:
         """The features that rows with these counts teach."""
-        from sklearn.feature_extraction.text import TfidfTransformer
-
         kept = [np.flatnonzero(np.bincount(each.indices, minlength=HASHED) >= MIN_ROWS) for each in counts]
-        weights = [
-            TfidfTransformer(sublinear_tf=True).fit(each[:, columns]).idf_ if len(columns) else np.zeros(0)
-            for each, columns in zip(counts, kept, strict=True)
-        ]
+        weights = []
+        for each, columns in zip(counts, kept, strict=True):
+            rows = np.bincount(each.indices, minlength=HASHED)[columns]
+            weights.append(log((1 + each.shape[0]) / (1 + rows)) + 1)
         return cls(kept, weights)
 
     def __call__(self, counts: Columns) -> Any:
         """The features of rows with these counts, of a column at least, scipy.sparse.csr_array (rows, features)."""
         from scipy.sparse import hstack
-        from sklearn.feature_extraction.text import TfidfTransformer
 
-        found = []
-        for each, columns, weights in zip(counts, self.kept, self.weights, strict=True):
-            rows = each[:, columns]
-            if len(columns):
-                transformer = TfidfTransformer(sublinear_tf=True)
-                transformer.idf_ = weights
-                rows = transformer.transform(rows)
-            found.append(rows)
-        return hstack(found).tocsr()
+        own = zip(counts, self.kept, self.weights, strict=True)
+        return hstack([_weighed(each[:, columns], weights) for each, columns, weights in own]).tocsr()
+
+
+def _weighed(counts: Any, weights: Floats) -> Any:
+    """Rows of length 1, of 1 and the logarithm of each count, times the weight of its column; the same everywhere."""
+    from scipy.sparse import csr_array
+
+    values, often = np.empty(counts.nnz), 1 + log(np.arange(1, counts.data.max(initial=0) + 1))
+    for _, of, ends in _parts(counts.indptr):
+        own = often[counts.data[of].astype(np.int64) - 1] * weights[counts.indices[of]]
+        values[of] = own / np.repeat(np.sqrt(sums_by_row(own * own, ends)), np.diff(ends))
+    return csr_array((values, counts.indices, counts.indptr), shape=counts.shape)
+
+
+def _parts(ends: npt.NDArray[np.integer]) -> Iterator[tuple[slice, slice, npt.NDArray[np.integer]]]:
+    """Some rows of a sparse array at once: which rows, where their values lie, and where each row's end there."""
+    start, rows = 0, len(ends) - 1
+    while start < rows:
+        end = max(start + 1, int(np.searchsorted(ends, ends[start] + AT_ONCE, "right")) - 1)
+        yield slice(start, end), slice(ends[start], ends[end]), ends[start : end + 1] - ends[start]
+        start = end
 
 
 def together(words: Any, vectors: Floats | None) -> Any:
@@ -226,14 +241,14 @@ class SoftRegression:
             held = flat.reshape(shape)
             logs = examples @ held[:-1] + held[-1]
             logs -= logs.max(axis=1, keepdims=True)
-            logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
-            wrong = np.exp(logs) * soft.sum(axis=1, keepdims=True) - soft
+            logs -= log(exp(logs).sum(axis=1, keepdims=True))
+            wrong = exp(logs) * soft.sum(axis=1, keepdims=True) - soft
             gradient = np.concatenate([turned @ wrong + held[:-1] / strength, wrong.sum(axis=0, keepdims=True)])
             value = -(soft * logs).sum() + (held[:-1] ** 2).sum() / (2 * strength)
             return value / total, (gradient / total).ravel()
 
         start = np.zeros(shape)
-        start[-1] = np.log(np.maximum(soft.sum(axis=0) / total, NEGLIGIBLE))
+        start[-1] = log(np.maximum(soft.sum(axis=0) / total, NEGLIGIBLE))
         with threadpool_limits(1):  # sums in one order
             found = minimize(
                 loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "gtol": GRADIENT}
@@ -241,9 +256,20 @@ class SoftRegression:
         return cls(found[:-1], found[-1])
 
     def logs(self, rows: Any) -> Floats:
-        """The logarithms of the probabilities of rows (rows, features), (rows, classes)."""
-        with threadpool_limits(1):
-            found: Floats = rows @ self.weights + self.intercepts
+        """The logarithms of the probabilities of rows (rows, features), (rows, classes); the same bytes everywhere."""
+        found = _product(rows, self.weights) + self.intercepts
         found -= found.max(axis=1, keepdims=True)
-        found -= np.log(np.exp(found).sum(axis=1, keepdims=True))
+        found -= log(exp(found).sum(axis=1, keepdims=True))
         return found
+
+
+def _product(rows: Any, weights: Floats) -> Floats:
+    """``rows @ weights`` of rows that may be sparse, added in the order of the features."""
+    from scipy.sparse import issparse
+
+    if not issparse(rows):
+        return product(rows, weights)
+    found = np.empty((rows.shape[0], weights.shape[1]))
+    for some, of, ends in _parts(rows.indptr):
+        found[some] = sums_by_row(rows.data[of, None] * weights[rows.indices[of]], ends)
+    return found

@@ -40,6 +40,7 @@ from weakfish.labeling.row_texts import RowHashes, Texts, refuse_columns
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
+from weakfish.project.versioned import Versioned, file_of
 
 AT_ONCE, CHARACTERS_AT_ONCE = 1 << 13, 1 << 22
 """Rows that are read together, and about how many characters they may have."""
@@ -66,17 +67,18 @@ class Read:
         Whether labels rest on it.
     why : str
         A sentence.
-    content : bytes
-        The reader as a file.
+    content, key : bytes, str
+        The reader as a file, and what it was fitted on.
     """
 
     reader: RowReader | None
     used: bool
     why: str
     content: bytes = field(default=b"", repr=False)
+    key: str = ""
 
     @classmethod
-    def of(cls, settings: LabelModelParams, reader: RowReader | str, content: bytes = b"") -> Read:
+    def of(cls, settings: LabelModelParams, reader: RowReader | str, content: bytes = b"", key: str = "") -> Read:
         """The reader, or why there is none, and whether it is used by the settings."""
         columns = [*settings.reads, *(f"{name} as a whole" for name in settings.embeds)]
         what = f"The reader of {', '.join(columns)}"
@@ -85,22 +87,28 @@ class Read:
         known = f"{what} knows {percent(reader.gain)} of what can be known of votes that it has not seen"
         if settings.reader == "on":
             why = f"{known}; params.yaml asks for it: label_model.reader is on (power {reader.power.mean():.2f})."
-            return cls(reader, True, why, content)
+            return cls(reader, True, why, content, key)
         if reader.helps:
             why = f"{known}, so labels rest on it as well (power {reader.power.mean():.2f})."
-            return cls(reader, True, why, content)
+            return cls(reader, True, why, content, key)
         why = f"{known}, less than {percent(LEAST_GAIN)}, so the labels are those of the votes alone."
-        return cls(reader, False, why, content)
+        return cls(reader, False, why, content, key)
 
-    def to_json(self, settings: LabelModelParams, file: str) -> dict[str, Any]:
-        """As the manifest of labels has it; ``file`` is the name of the file that holds the reader."""
+    def to_json(self, settings: LabelModelParams, folder: str) -> dict[str, Any]:
+        """As the manifest of labels has it; ``folder`` is that of the file that holds the reader."""
         found: dict[str, Any] = {"used": self.used, "why": self.why, "columns": list(settings.reads)}
         found |= {"embeds": list(settings.embeds)} if settings.embeds else {}
         if self.reader is not None:
+            file = f"{folder}/{file_of(self.key, self.content)}"
             found |= {"file": file, "sha256": hashlib.sha256(self.content).hexdigest()}
             found |= {"power": float(self.reader.power.mean()), "gain": self.reader.gain}
             found |= {"share": self.reader.share.mean(axis=0).tolist()}
         return found
+
+
+def fits_of(project: Project, task: str) -> Versioned:
+    """What the label stage fits for a task, readers included: outs beside the labels."""
+    return Versioned(project, f"fits/{task}", f"labels/{task}.fits")
 
 
 class TaskReader:
@@ -109,7 +117,7 @@ class TaskReader:
     def __init__(self, project: Project, task: str, cache: Cache) -> None:
         self.settings, self.classes = project.task(task).label_model, len(project.task(task).classes)
         self.files, self.cache = partitions(project.table("events")), cache
-        self.pieces = Cache(project, f"embeddings/{task}")
+        self.pieces = Versioned(project, f"embeddings/{task}", f"labels/{task}.embeddings")
         setting, reads, embeds = f"label_models.{task}", self.settings.reads, self.settings.embeds
         refuse_columns(schema_of(project.table("events")), reads, embeds, setting)
         if embeds:
@@ -227,7 +235,7 @@ def learned(
     found = cache.get(key) if cache else None
     if found is not None:
         content = found.to_pybytes()
-        return Read.of(settings, RowReader.from_bytes(content), content)
+        return Read.of(settings, RowReader.from_bytes(content), content, key)
     try:
         reader = _fitted(texts, folds_of(hashes), soft, weights, is_known)
     except NothingToLearn as error:
@@ -235,7 +243,7 @@ def learned(
     content = reader.to_bytes()
     if cache:
         cache.put(key, content)
-    return Read.of(settings, reader, content)
+    return Read.of(settings, reader, content, key)
 
 
 def _fitted(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from weakfish.engine.portable import exp, log
 from weakfish.labeling.embedding import SCALE, Vectors
 from weakfish.labeling.learning import (
     KINDS,
@@ -210,7 +211,7 @@ def _read(rows: Any, models: Sequence[SoftRegression], folds: Ints, share: Float
     for number, model in enumerate(models):
         mine = np.flatnonzero(folds == number)
         unseen = share[number] <= NEGLIGIBLE
-        said = model.logs(rows[mine]) - np.log(share[number])
+        said = model.logs(rows[mine]) - log(share[number])
         said[:, unseen] = said[:, ~unseen].min(axis=1, keepdims=True)
         found[mine] = said
     return found
@@ -224,11 +225,11 @@ def _power(said: Floats, share: Floats, target: Floats) -> tuple[float, Floats]:
     from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
     def surprise(power: float) -> float:
-        return float(-(target * np.log(np.maximum(normalized(np.log(share) + power * said), FLOOR))).sum())
+        return float(-(target * log(np.maximum(normalized(log(share) + power * said), FLOOR))).sum())
 
     power = float(minimize_scalar(surprise, bounds=(0.0, MOST_POWER), method="bounded").x)
     total = np.maximum(target.sum(axis=1, keepdims=True), FLOOR)
-    least = float(-(target * np.log(np.maximum(target / total, FLOOR))).sum())
+    least = float(-(target * log(np.maximum(target / total, FLOOR))).sum())
     return power, np.array([surprise(0.0), surprise(power), least])
 
 
@@ -242,12 +243,11 @@ def joined(votes: Floats, added: Floats) -> Floats:
 
 def log_of(shares: Floats) -> Floats:
     """Logarithms of probabilities; what is impossible by the votes counts as `FLOOR`."""
-    found: Floats = np.log(np.where(shares > 0, shares, FLOOR))
-    return found
+    return log(np.where(shares > 0, shares, FLOOR))
 
 
 def normalized(logs: Floats) -> Floats:
     """The probabilities whose logarithms, up to a constant by row, these are, (rows, classes)."""
-    found = np.exp(logs - logs.max(axis=1, keepdims=True))
+    found = exp(logs - logs.max(axis=1, keepdims=True))
     shares: Floats = found / found.sum(axis=1, keepdims=True)
     return shares

@@ -186,7 +186,8 @@ def _number_words(values: Floats) -> list[str]:
     finite = np.isfinite(values) & (values != 0)
     steps = np.zeros(len(values), np.int64)
     # in letters and digits alone, so that sign and magnitude stay one word
-    steps[finite] = np.floor(2 * np.log2(np.abs(values[finite]))).astype(np.int64) + 3000
+    part, power = np.frexp(np.abs(values[finite]))
+    steps[finite] = 2 * power.astype(np.int64) - 2 + (part > np.sqrt(0.5)) + 3000
     signs = np.where(values < 0, "minus", "plus")
     return [
         "" if np.isnan(value) else f"{sign}{step}" if known else "zero" if value == 0 else f"{sign}infinite"

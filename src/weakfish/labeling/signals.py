@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from weakfish.contracts.votes_file import ABSTAIN, Votes
+from weakfish.engine import portable
+from weakfish.engine.portable import exp, log
 from weakfish.labeling.hyper import HyperModel
 from weakfish.labeling.kinship import Kinship
 from weakfish.labeling.label_model import FittedModel, Patterns, Sums, indicators, majority, winners
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
 Floats = npt.NDArray[np.float64]
 
@@ -117,7 +122,7 @@ def signals(model: FittedModel | HyperModel, sums: Sums, patterns: Patterns, sno
         disagreement=differing(majority(votes, won.shape[1])),
         unexplained=None,
         unstable=None,
-        shift=float(np.abs(counts @ posterior / counts.sum() - model.class_balance).sum() / 2),
+        shift=float(np.abs((counts[:, None] * posterior).sum(axis=0) / counts.sum() - model.class_balance).sum() / 2),
         sensitivity=None,
         converged=None,
         copies=(),
@@ -167,7 +172,7 @@ def held_out(model: Callable[[Votes], Floats], patterns: Patterns, classes: int)
         others[places, function] = ABSTAIN
         won = winners(model(others))
         share = won[places, votes[row, function]] / won.sum(axis=1)
-        named += float(counts[row] @ share)
+        named += float((counts[row] * share).sum())
     return named / float(counts[rows].sum())
 
 
@@ -183,7 +188,7 @@ def unexplained_where_both(model: FittedModel, sums: Sums) -> float | None:
     others = function[:, None] != function[None, :]
     both = sums.voted.between_functions()[1][function][:, function]
     mu = model.mu.astype(np.float64)[sums.voted.columns]
-    explained = (mu * model.class_balance) @ mu.T * both
+    explained = portable.product(mu * model.class_balance, mu.T) * both
     starts = np.unique(function, return_index=True)[1]
     own = np.add.reduceat(counts, starts, axis=1)[:, np.cumsum(np.isin(np.arange(len(function)), starts)) - 1]
     independent = own * own.T / np.maximum(both, 1)
@@ -213,7 +218,7 @@ def copies(model: FittedModel, sums: Sums) -> list[Copy]:
     classes = len(model.class_balance)
     mu = model.mu.astype(np.float64).reshape(-1, classes * classes)  # of each function: its votes, by class
     observed = sums.voted.between_functions()[0] / sums.rows
-    explained = (mu * np.tile(model.class_balance, classes)) @ mu.T
+    explained = portable.product(mu * np.tile(model.class_balance, classes), mu.T)
     coverage = sums.votes.reshape(-1, classes).sum(axis=1) / sums.rows
     room = np.minimum(coverage[:, None], coverage[None, :]) - explained
     excess = observed - explained
@@ -228,8 +233,7 @@ def copies(model: FittedModel, sums: Sums) -> list[Copy]:
 def _expected(model: FittedModel) -> Floats:
     """What the model explains of ``O``, (functions * classes, functions * classes)."""
     mu = model.mu.astype(np.float64)
-    explained: Floats = (mu * model.class_balance) @ mu.T
-    return explained
+    return portable.product(mu * model.class_balance, mu.T)
 
 
 def _unexplained(model: FittedModel, sums: Sums) -> float:
@@ -248,10 +252,12 @@ def refined(model: FittedModel, patterns: Patterns) -> FittedModel:
 
     Abstaining counts as an answer here, since the likelihood is that of the whole pattern; the class balance is free.
     """
+    from scipy.sparse import csr_array
+
     classes = len(model.class_balance)
     most = np.sort(np.argsort(-patterns.counts, kind="stable")[:MOST])
     votes, counts = patterns.votes[most], patterns.counts[most].astype(np.float64)
-    voted, abstained = indicators(votes, classes), (votes < 0).astype(np.float64)
+    voted, abstained = indicators(votes, classes), csr_array((votes < 0).astype(np.float64))
     mu, balance = _inside(model.mu.astype(np.float64)), model.class_balance
     for _ in range(STEPS):
         share = _shares(voted, abstained, mu, balance) * counts[:, None]
@@ -260,11 +266,11 @@ def refined(model: FittedModel, patterns: Patterns) -> FittedModel:
     return replace(model, mu=mu.astype(np.float32), class_balance=balance / balance.sum())
 
 
-def _shares(voted: Floats, abstained: Floats, mu: Floats, balance: Floats) -> Floats:
+def _shares(voted: csr_array, abstained: csr_array, mu: Floats, balance: Floats) -> Floats:
     classes = len(balance)
     silent = _inside(1 - mu.reshape(-1, classes, classes).sum(axis=1))
-    joint = voted @ np.log(mu) + abstained @ np.log(silent) + np.log(balance)
-    shares: Floats = np.exp(joint - joint.max(axis=1, keepdims=True))
+    joint = voted @ log(mu) + abstained @ log(silent) + log(balance)
+    shares: Floats = exp(joint - joint.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     return shares
 
