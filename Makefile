@@ -6,7 +6,7 @@ export TORCH_INDEX # where CPU builds of torch are, if not on PyTorch's own inde
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-dev system demo test test-lowest test-spark fuzz check bench bench-labels bench-store bench-validation lock clean
+.PHONY: help env env-dev system demo test test-lowest test-spark fuzz check bench bench-labels bench-store bench-validation bench-growth lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench-store: env ## Measure the feature store against plain Feast's (some minute
 
 bench-validation: env ## Measure expectations on 10 million rows against Great Expectations (ten minutes, 10 GB below TMPDIR)
 	@$(BIN)/python -m benchmarks.validation
+
+bench-growth: env ## Measure how the whole pipeline grows (half an hour, 5 GB below TMPDIR); EVENTS="10000000" for more
+	@$(BIN)/python -m benchmarks.growth --keep $(EVENTS)
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-annotate --no-header \
   --upgrade --constraint -

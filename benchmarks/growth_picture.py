@@ -40,9 +40,13 @@ Line = Mapping[str, Any]
 
 def write_page(lines: Sequence[Line]) -> None:
     """Make the tables of the page anew, and the picture."""
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(TABLE.sub(lambda found: found["head"] + table(found["name"], lines), page), encoding="utf-8")
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), lines), encoding="utf-8")
     PICTURE.write_text(picture(lines), encoding="utf-8")
+
+
+def with_tables(page: str, lines: Sequence[Line]) -> str:
+    """A page with its tables made anew."""
+    return TABLE.sub(lambda found: found["head"] + table(found["name"], lines), page)
 
 
 def table(name: str, lines: Sequence[Line]) -> str:

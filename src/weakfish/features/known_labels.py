@@ -109,7 +109,9 @@ class _History:
         """The label model of rows with votes, from the cache if it was fitted before."""
         sums, settings = self.tally.sums, self.project.task(self.task)
         of_covered = replace(sums, rows=sums.covered)
-        return choose(of_covered, self.tally.patterns, settings, through=self.through, cache=cache, known=self.known)
+        return choose(
+            of_covered, self.tally.patterns, settings, through=self.through, cache=cache, known=self.known, apart=False
+        )
 
 
 class _Walk:

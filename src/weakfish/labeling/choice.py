@@ -119,12 +119,14 @@ def choose(
     cache: Cache | None = None,
     names: Sequence[str] = (),
     known: KnownVotes | None = None,
+    apart: bool = True,
 ) -> Chosen:
     """Fit a label model on the rows behind ``sums`` and ``patterns``, of the method that the task's settings say.
 
     With ``auto`` functions that say the same count as one, see `Kinship`; ``names`` are those of the functions, for the
     reasons. ``known`` rows say what a row without votes has, and weigh votes where the method is ``auto`` or
-    ``naive-bayes`` and rows of other parts show that they are better weighed so.
+    ``naive-bayes`` and rows of other parts show that they are better weighed so. ``apart`` says whether anyone asks for
+    what labels these rows, of which it has seen none; it takes as long as the rest for each part.
 
     Raises
     ------
@@ -157,7 +159,7 @@ def choose(
     if known is None:
         return chosen(None)
     of_sets = replace(known, votes=kinship.votes_of_sets(known.votes))
-    without = tuple(chosen(of_sets.without(part)) for part in range(FOLDS))
+    without = tuple(chosen(of_sets.without(part)) for part in range(FOLDS if apart else 0))
     return replace(chosen(of_sets), without=without)
 
 
@@ -238,8 +240,7 @@ class _Fits:
         patterns, digest = self.patterns.in_order(), hashlib.sha256()
         digest.update(patterns.votes.tobytes())
         digest.update(patterns.counts.tobytes())
-        versions = [version(package) for package in ("numpy", "scipy", "weakfish")]
-        return key_of(*method, digest.hexdigest(), self.sums.rows, self._balance.tolist(), versions)
+        return key_of(*method, digest.hexdigest(), self.sums.rows, self._balance.tolist(), _versions())
 
     def _chosen(self) -> tuple[Model, str, list[str]]:
         """What ``auto`` takes.
@@ -296,6 +297,12 @@ class _Fits:
         if of_each < named + AHEAD:
             return pretrained, HYPER, why
         return weighed, NAIVE_BAYES, why
+
+
+@functools.cache
+def _versions() -> list[str]:
+    """The packages on which fits depend; asking for one reads its metadata, which takes milliseconds."""
+    return [version(package) for package in ("numpy", "scipy", "weakfish")]
 
 
 def _too_few(number: int, what: str) -> str:
