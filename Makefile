@@ -27,7 +27,8 @@ test: system env-dev ## Run all tests, the pipeline on the real corpus included
 test-lowest: env-dev ## Run tests on the lowest versions of the direct dependencies that pyproject.toml allows
 	@tools/test-lowest $(BIN)/python
 
-test-spark: system env-dev ## Run the demo on Spark (classic and Connect; Java 17), and kill executors (half an hour)
+test-spark: system env-dev ## Run the demo on Spark (classic and Connect; Java 17), kill executors, and on Sail (half an hour)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/sail pysail==0.7.2 pyspark-client==4.2.0
 	@$(BIN)/python -m pytest -n 0 tests/spark_of_the_demo.py
 
 SECONDS ?= 600

@@ -1,4 +1,4 @@
-"""Starts a server (redis-server, Valkey, a Sentinel, moto) on a free loopback port, and ends it by its process id.
+"""Starts a server (redis-server, Valkey, a Sentinel, moto, Spark) on a free loopback port; ends it by its process id.
 
 The port that was taken comes back with the process, once the process says itself that it listens there: whatever else
 answers on a port is never taken for it, and one that does not start fails the test with its log.
@@ -16,7 +16,10 @@ from pathlib import Path
 
 SECONDS = 60
 TRIES = 5
-READY = ("Ready to accept connections", "ready to accept connections", "Sentinel ID is", "Running on http")
+READY = (
+    *("Ready to accept connections", "ready to accept connections", "Sentinel ID is", "Running on http"),
+    *("Spark Connect server started at", "Starting the Spark Connect server on"),
+)
 PORTS = range(10_000, 32_000)
 """Below those that the system gives to outgoing connections, which could take a stopped server's."""
 
@@ -34,10 +37,10 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def listening(
-    arguments: Arguments, folder: Path, at: int | None = None, user: str | None = None
+    arguments: Arguments, folder: Path, at: int | None = None, user: str | None = None, seconds: float = SECONDS
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A server and its port, ``at`` or a free one; ``arguments`` are those for a port, ``folder`` gets its log."""
-    process, port = start(arguments, folder, at, user)
+    process, port = start(arguments, folder, at, user, seconds)
     try:
         yield process, port
     finally:
@@ -47,7 +50,7 @@ def listening(
 
 
 def start(
-    arguments: Arguments, folder: Path, at: int | None = None, user: str | None = None
+    arguments: Arguments, folder: Path, at: int | None = None, user: str | None = None, seconds: float = SECONDS
 ) -> tuple[subprocess.Popen[bytes], int]:
     """As `listening`, for whoever ends the process itself.
 
@@ -63,7 +66,7 @@ def start(
         port = at or free_port()
         with log.open("wb") as stream:
             process = subprocess.Popen(arguments(port), stdout=stream, stderr=stream, user=user)
-        if _listens(process, log):
+        if _listens(process, log, seconds):
             return process, port
         said = log.read_text(errors="replace")
         if "in use" not in said:  # else another process took the port first
@@ -71,9 +74,9 @@ def start(
     raise AssertionError(f"{arguments(0)[0]} did not start: {said[-2000:]}")
 
 
-def _listens(process: subprocess.Popen[bytes], log: Path) -> bool:
+def _listens(process: subprocess.Popen[bytes], log: Path, seconds: float) -> bool:
     """Wait for a process to listen; False when it ends instead, or is ended for it takes too long."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while process.poll() is None:
         said = log.read_text(errors="replace")
         if any(words in said for words in READY):

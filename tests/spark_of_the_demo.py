@@ -1,4 +1,4 @@
-"""The demo on Spark, classic and Connect, and with an executor killed in each stage: `make test-spark`."""
+"""The demo on Spark, classic and Connect, with an executor killed in each stage, and on Sail: `make test-spark`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fleets import CLUSTER, connect_server
+from fleets import CLUSTER, connect_server, sail_server
 from projects import clone, contents, weakfish
 
 EXECUTOR = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
@@ -33,6 +33,13 @@ SAME = ("profiles", "masks", "staged", "events", "votes", "labels", "known_label
 def connected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """The environment that names a Spark Connect server with two executors."""
     with connect_server(tmp_path_factory.mktemp("connect")) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def sail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """The environment that names a server of Sail."""
+    with sail_server(tmp_path_factory.mktemp("sail")) as environment:
         yield environment
 
 
@@ -103,4 +110,15 @@ def test_a_killed_executor_changes_no_byte(demo: Path, tmp_path: Path, connected
             ended = weakfish(root, *stage, **connected)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert killer.killed, f"{stage} gave executors nothing to do"
+        assert (tables(root), verdicts(root)) == before, stage
+
+
+def test_sail_is_a_second_engine(demo: Path, tmp_path: Path, sail: Mapping[str, str]) -> None:
+    root = Path(shutil.copytree(demo, tmp_path / "weakfish", ignore=shutil.ignore_patterns("online", "locks")))
+    before = tables(root), verdicts(root)
+    for stage in STAGES:
+        shutil.rmtree(root / ".weakfish/cache")
+        ended = weakfish(root, *stage, **sail)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "on Spark: " in ended.stderr
         assert (tables(root), verdicts(root)) == before, stage

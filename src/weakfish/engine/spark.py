@@ -62,6 +62,9 @@ TASKS = 10_000
 
 POLL_SECONDS = 0.3
 
+REFUSED = ".refused"
+"""What the name of a receipt ends with that holds an error."""
+
 RECEIPT = pa.schema([("place", pa.int64()), ("receipt", pa.string()), ("error", pa.string())])
 
 
@@ -144,18 +147,34 @@ def _receipts(spark: Any, whole: SparkJob) -> Iterator[tuple[int, str]]:
     thread = threading.Thread(target=collect, daemon=True)
     thread.start()
     seen: set[str] = set()
-    while thread.is_alive():
-        thread.join(POLL_SECONDS)
-        for file in whole.receipts.glob("[0-9]*"):
-            if file.name not in seen:
+    try:
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            for file in whole.receipts.glob("[0-9]*"):
+                if file.name in seen:
+                    continue
                 seen.add(file.name)
-                yield int(file.name), file.read_text(encoding="utf-8")
+                said = file.read_text(encoding="utf-8")
+                if file.suffix == REFUSED:
+                    raise _told(json.loads(said))
+                yield int(file.name), said
+    finally:
+        if thread.is_alive():  # an item was refused, or the caller goes
+            _cancel(spark)
     for each in sorted(found, key=lambda row: -1 if isinstance(row, _Failed) else int(row.place)):
         if isinstance(each, _Failed):
             raise _explained(each.error) from each.error
         if each.error is not None:
             raise _told(json.loads(each.error))
         yield int(each.place), each.receipt
+
+
+def _cancel(session: Any) -> None:
+    """End the jobs of a session; what it says of that is of no use to anyone."""
+    with suppress(Exception):
+        session.interruptAll()
+    with suppress(Exception):
+        session.sparkContext.cancelAllJobs()
 
 
 def _told(error: Mapping[str, str]) -> WeakfishError:
@@ -309,6 +328,9 @@ def _work(whole: SparkJob, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Rec
                 receipt = answered(whole, place)
             except WeakfishError as raised:
                 error = json.dumps({"kind": type(raised).__name__, "message": str(raised)})
+                if whole.receipts.is_dir():
+                    with whole_file(whole.receipts / f"{place}{REFUSED}") as part:
+                        part.write_text(error, encoding="utf-8")
             yield pa.RecordBatch.from_arrays(
                 [pa.array([value], field.type) for value, field in zip((place, receipt, error), RECEIPT, strict=True)],
                 schema=RECEIPT,
