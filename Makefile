@@ -6,7 +6,7 @@ export TORCH_INDEX # where CPU builds of torch are, if not on PyTorch's own inde
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-dev system demo test test-lowest test-spark fuzz check bench bench-labels bench-store bench-validation bench-growth lock clean
+.PHONY: help env env-dev system demo test test-lowest test-storage test-spark fuzz check bench bench-labels bench-store bench-validation bench-growth lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-lowest: env-dev ## Run tests on the lowest versions of the direct dependenc
 test-spark: system env-dev ## Run the demo on Spark (classic and Connect; Java 17), kill executors, and on Sail (half an hour)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/sail pysail==0.7.2 pyspark-client==4.2.0
 	@$(BIN)/python -m pytest -n 0 tests/spark_of_the_demo.py
+test-storage: system env-dev ## Run the demo with its tables on an S3 server, and a small project on azurite (from npm)
+	@npm install --silent --no-audit --no-fund --prefix .venv/azurite azurite@3.35.0
+	@$(BIN)/python -m pytest tests/storage_of_the_demo.py
 
 SECONDS ?= 600
 fuzz: system env-dev ## Try hostile files, requests, values and kills for SECONDS (600), drawn from SEED (a random one)

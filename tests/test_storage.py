@@ -20,7 +20,9 @@ from weakfish.contracts.storage import storage_of
 from weakfish.contracts.tables import open_partition, partitions, read_table, write_partition
 from weakfish.engine.duckdb import connect
 from weakfish.errors import UserError
+from weakfish.exports.exporting import Format, export
 from weakfish.feast.source_files import Session, files, open_files
+from weakfish.files import sha256
 from weakfish.labeling.explain import diff
 from weakfish.project.paths import Project
 
@@ -148,6 +150,14 @@ def test_labels_are_explained_and_compared_with_a_revision_whose_objects_are_fet
     assert found["groups"]
     explained = weakfish(stored, "explain", "o12")
     assert explained.returncode == 0, explained.stderr
+
+
+@pytest.mark.parametrize("to", ["delta", "iceberg"])
+def test_tables_are_exported_from_what_pointers_stand_for(second: Path, tmp_path: Path, to: Format) -> None:
+    (exported,) = export(Project(second), ["labels"], to, str(tmp_path / "lake"))
+    assert exported.data_version == table_version(Project(second), "labels/fraud")
+    copies = {sha256(file) for file in (tmp_path / "lake").rglob("*.parquet")}
+    assert copies == set(_digests(second / "data/labels/fraud"))  # so that `weakfish gc` takes nothing from them
 
 
 def test_files_beyond_the_setting_leave_the_cache_oldest_first_and_come_back(

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from weakfish.contracts.pointers import local
 from weakfish.errors import reason
 from weakfish.exports.exporting import VERSION, Exported, OurTable, cannot
 from weakfish.exports.placing import local_folder, place
@@ -33,7 +34,7 @@ def _written(delta: Any, ours: OurTable, where: str) -> Exported:
     target = str(folder or where)
     table = delta.DeltaTable(target) if delta.DeltaTable.is_deltatable(target) else None
     known = set(pa.table(table.get_add_actions())["path"].to_pylist()) if table else set()
-    new = {name: file for name, file in ours.files.items() if name not in known}
+    new = {name: local(file) for name, file in ours.files.items() if name not in known}
     gone = sorted(known - set(ours.files))
     if table is None or new or gone:
         for name, file in new.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from weakfish.contracts.pointers import local
 from weakfish.errors import UserError, WeakfishError, reason
 from weakfish.exports.exporting import VERSION, Exported, OurTable, cannot
 from weakfish.exports.placing import local_folder, place
@@ -67,7 +68,7 @@ def _written(catalog: Any, name: str, ours: OurTable, where: str) -> Exported:
     known = {} if table.current_snapshot() is None else {task.file.file_path: task.file for task in _files(table)}
     home = f"{table.location()}/data"
     wanted = {f"{home}/{name}": file for name, file in ours.files.items()}
-    new = {target: file for target, file in wanted.items() if target not in known}
+    new = {target: local(file) for target, file in wanted.items() if target not in known}
     gone = [file for path, file in known.items() if path not in wanted]
     if new or gone:
         for target, file in new.items():
