@@ -69,6 +69,12 @@ def test_a_second_machine_goes_on_and_computes_only_the_votes_of_an_edited_funct
         weakfish(second, "online", "stop")
 
 
+def test_the_store_goes_back_to_the_features_of_a_revision(machine: Path) -> None:
+    said = done(machine, "weakfish", "publish", "--rollback", "HEAD")
+    assert "all rows audited" in said
+    done(machine, "weakfish", "publish")
+
+
 def votes(root: Path) -> dict[str, bytes]:
     return {name: content for name, content in tables(root).items() if name.startswith("data/votes/")}
 

@@ -129,6 +129,26 @@ def test_partitions_are_fetched_when_they_are_opened_and_not_before(second: Path
     assert table_version(Project(second), "events") == version
 
 
+def test_whoever_reads_in_order_gets_the_next_partitions_at_once_and_others_only_theirs(stored: Path) -> None:
+    names = [f"2024-{month:02}" for month in range(1, 13)]
+    for place, name in enumerate(names):
+        write_partition(stored / "data/other", name, pa.table({"a": [place]}))
+    settle(stored, stored / "data/other")
+    of = dict(zip(names, _digests(stored / "data/other"), strict=True))
+
+    def fetched() -> list[str]:
+        return [name for name, digest in of.items() if (stored / ".weakfish/objects" / digest).exists()]
+
+    files_of_other = partitions(stored / "data/other")
+    shutil.rmtree(stored / ".weakfish/objects")
+    for name in ("2024-06", "2024-02"):
+        local(files_of_other[name])
+    assert fetched() == ["2024-02", "2024-06"]
+    local(files_of_other["2024-03"])
+    assert fetched() == names[1:10]  # eight from there
+    assert read_table(stored / "data/other")["a"].to_pylist() == list(range(12))
+
+
 def test_python_the_engine_and_feast_read_what_lies_there(second: Path, stored: Path, tmp_path: Path) -> None:
     events = read_table(stored / "data/events")
     assert api.open(second).events.arrow().equals(events)

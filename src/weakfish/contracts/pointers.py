@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -71,6 +72,8 @@ def listed(folder: Path, pattern: str = "*") -> list[Path]:
 def local(file: Path) -> Path:
     """A file with the bytes of a partition: itself, or what its pointer stands for, fetched if need be.
 
+    Where a process asks for one partition of a folder after the other, the next ones are fetched with it, at once.
+
     Raises
     ------
     StorageError
@@ -81,7 +84,27 @@ def local(file: Path) -> Path:
     if file.is_file() or (pointer := pointer_of(file)) is None:
         return file
     root = root_of(file)
-    return fetched(root, pointer, file.name) if root else file
+    if root is None:
+        return file
+    if not _is_there(_kept(root, pointer, file.name), pointer):
+        ahead = _next_ones(file)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(partial(_bring, root), ahead))
+        _Fetched.last[file.parent] = [file, *ahead][-1]
+    return fetched(root, pointer, file.name)
+
+
+def _next_ones(file: Path) -> list[Path]:
+    """What whoever reads a folder in order opens next; nothing where this is not what comes after the last fetched."""
+    files = listed(file.parent)
+    place = files.index(file)
+    goes_on = place > 0 and _Fetched.last.get(file.parent) == files[place - 1]
+    return files[place + 1 : place + AT_ONCE] if goes_on else []
+
+
+def _bring(root: Path, file: Path) -> None:
+    if pointer := pointer_of(file):
+        fetched(root, pointer, file.name)
 
 
 def all_local(files: Iterable[Path]) -> list[Path]:
@@ -92,9 +115,9 @@ def all_local(files: Iterable[Path]) -> list[Path]:
 
 def fetched(root: Path, pointer: Pointer, name: str) -> Path:
     """The file of this machine's cache with what a pointer stands for, fetched if need be; raises as `local` does."""
-    kept = _home(root) / pointer.sha256 / name
+    kept = _kept(root, pointer, name)
     with _fetching[kept]:
-        if kept.is_file() and kept.stat().st_size == pointer.bytes:
+        if _is_there(kept, pointer):
             with contextlib.suppress(OSError):
                 os.utime(kept)
             return kept
@@ -155,9 +178,18 @@ def _home(root: Path) -> Path:
     return root / ".weakfish" / "objects"
 
 
-class _Fetched:
-    """Bytes that this process fetched since it last looked at the size of the cache."""
+def _kept(root: Path, pointer: Pointer, name: str) -> Path:
+    return _home(root) / pointer.sha256 / name
 
+
+def _is_there(kept: Path, pointer: Pointer) -> bool:
+    return kept.is_file() and kept.stat().st_size == pointer.bytes
+
+
+class _Fetched:
+    """What this process fetched: the last of each folder, and the bytes since it last looked at the cache's size."""
+
+    last: dict[Path, Path] = {}  # noqa: RUF012 - of the class
     bytes = 0
 
 
