@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pyarrow as pa
@@ -19,8 +20,9 @@ from weakfish.contracts.pointers import SUFFIX, listed, local, settle
 from weakfish.contracts.storage import storage_of
 from weakfish.contracts.tables import open_partition, partitions, read_table, write_partition
 from weakfish.engine.duckdb import connect
-from weakfish.errors import UserError
+from weakfish.errors import CheckFailed, UserError
 from weakfish.exports.exporting import Format, export
+from weakfish.feast.offline import require_open_source
 from weakfish.feast.source_files import Session, files, open_files
 from weakfish.files import sha256
 from weakfish.labeling.explain import diff
@@ -159,6 +161,14 @@ def test_python_the_engine_and_feast_read_what_lies_there(second: Path, stored: 
     with duckdb.connect() as connection:
         found = open_files(Session(connection, tmp_path, second), "data/events", "events")
         assert connection.sql(f"FROM {found.scan}").to_arrow_table().num_rows == events.num_rows
+
+
+def test_a_shut_gate_holds_back_a_single_partition_too(stored: Path) -> None:
+    one = SimpleNamespace(path="data/labels/fraud/2024-01.parquet")
+    require_open_source(one, stored)
+    write_partition(stored / "data/labels/fraud", "2024-03", pa.table({"a": [1]}))
+    with pytest.raises(CheckFailed, match="about different data than the table holds"):
+        require_open_source(one, stored)
 
 
 def test_labels_are_explained_and_compared_with_a_revision_whose_objects_are_fetched(stored: Path) -> None:

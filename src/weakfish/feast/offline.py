@@ -23,6 +23,7 @@ from feast.types import UnixTimestamp, from_feast_to_pyarrow_type
 from pydantic import StrictStr
 
 from weakfish.contracts.gate import require_open
+from weakfish.contracts.pointers import exists
 from weakfish.contracts.tables import ROWS_IN_A_GROUP, TIME
 from weakfish.errors import StoreError, UserError
 from weakfish.files import part_folder, whole_file
@@ -60,7 +61,7 @@ def require_open_source(source: Any, repository: Path | None) -> None:
         project = Project.find(place)
     except UserError:  # the source lies in no project
         return
-    folder, data = place.parent if place.is_file() else place, project.data.resolve()
+    folder, data = place.parent if exists(place) else place, project.data.resolve()
     if folder != data and folder.is_relative_to(data):
         require_open(project, [folder.relative_to(data).as_posix()])
 

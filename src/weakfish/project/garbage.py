@@ -124,47 +124,54 @@ def _of_work_tree(root: Path) -> Iterator[str]:
 
 def _of_revisions(project: Project, revisions: Sequence[str]) -> set[str]:
     """What revisions name, and the ``dvc.lock`` that lies there; raises `UserError` where that is not known."""
-    named, seen, lost = set[str](), set[str](), dict[str, str]()
+    seen, lost = set[str](), dict[str, str]()
     with cached_file(project) as file_of:
+        pointers = _Pointers(file_of)
         for revision, text in _locks(project, revisions):
             for out, md5 in _tables(text):
                 if md5 in seen:
                     continue
                 seen.add(md5)
-                found = _named(out, md5, file_of)
-                if found is None:
+                if not pointers.add(out, md5):
                     lost.setdefault(revision, out)
-                else:
-                    named |= found
     if lost:
         revision, out = next(iter(lost.items()))
         others = f" (and some of {len(lost) - 1} other revisions)" if len(lost) > 1 else ""
         raise UserError(
-            f"Nothing was deleted: what {out} names at {revision[:7]}{others} is not in this machine's DVC cache; run "
+            f"Nothing was deleted: what {out} names at {revision}{others} is not in this machine's DVC cache; run "
             "`dvc fetch --all-commits`, or give --rev for each revision that counts."
         )
-    return named
+    return set(pointers.named.values())
 
 
-def _named(out: str, md5: str, file_of: Callable[[str], Path]) -> set[str] | None:
-    """The objects that an out of DVC names; None where its cache lacks a part of it."""
-    try:
-        listing = json.loads(file_of(md5).read_text(encoding="utf-8")) if md5.endswith(".dir") else []
-        pointers = [file_of(each["md5"]) for each in listing if each["relpath"].endswith(SUFFIX)]
-        return {parse(Pointer, json.loads(file.read_bytes()), f"A pointer of {out}").sha256 for file in pointers}
-    except (FileNotFoundError, ValueError):
-        return None
+class _Pointers:
+    """What pointers in DVC's cache name, by the MD5 of each, so that one that many revisions have is read once."""
+
+    def __init__(self, file_of: Callable[[str], Path]) -> None:
+        self._file_of = file_of
+        self.named: dict[str, str] = {}
+
+    def add(self, out: str, md5: str) -> bool:
+        """Read the pointers of an out that is a folder; False where DVC's cache lacks a part of it."""
+        try:
+            for each in json.loads(self._file_of(md5).read_text(encoding="utf-8")):
+                if each["relpath"].endswith(SUFFIX) and each["md5"] not in self.named:
+                    content = json.loads(self._file_of(each["md5"]).read_bytes())
+                    self.named[each["md5"]] = parse(Pointer, content, f"A pointer of {out}").sha256
+        except (FileNotFoundError, ValueError):
+            return False
+        return True
 
 
 def _locks(project: Project, revisions: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The text of ``dvc.lock`` of each revision, by commit, and the one of the work tree."""
+    """The text of ``dvc.lock`` of each revision, with the beginning of its commit, and the one of the work tree."""
     root = project.root
     if (root / LOCK).is_file():
         yield "the work tree", (root / LOCK).read_text(encoding="utf-8")
     for commit in _commits(root, revisions):
         shown = git(root, "show", f"{commit}:./{LOCK}")
         if shown.returncode == 0:  # else the project had none
-            yield commit, shown.stdout
+            yield commit[:7], shown.stdout
 
 
 def _commits(root: Path, revisions: Sequence[str]) -> list[str]:
