@@ -17,16 +17,8 @@ from pathlib import Path
 SECONDS = 60
 TRIES = 5
 READY = (
-<<<<<<< HEAD
     *("Ready to accept connections", "ready to accept connections", "Sentinel ID is", "Running on http"),
-    *("Spark Connect server started at", "Starting the Spark Connect server on"),
-=======
-    "Ready to accept connections",
-    "ready to accept connections",
-    "Sentinel ID is",
-    "Running on http",
-    "successfully listens",
->>>>>>> 38d5314 (Export what pointers stand for; make test-storage: the demo in a bucket, a small project on azurite)
+    *("Spark Connect server started at", "Starting the Spark Connect server on", "successfully listens"),
 )
 PORTS = range(10_000, 32_000)
 """Below those that the system gives to outgoing connections, which could take a stopped server's."""
