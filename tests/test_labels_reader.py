@@ -22,6 +22,7 @@ from weakfish.cli.labels import print_explanation
 from weakfish.contracts.tables import Part, folder, read_table, write_partition
 from weakfish.contracts.votes_file import fingerprint, read_votes, write_votes
 from weakfish.errors import ParamsError, TableError
+from weakfish.evaluation import classifiers
 from weakfish.evaluation.aligned import read_inputs
 from weakfish.evaluation.classifiers import Classifiers
 from weakfish.evaluation.evaluate import evaluate_task
@@ -33,6 +34,8 @@ from weakfish.labeling import reading, row_texts
 from weakfish.labeling.explain import explain
 from weakfish.labeling.label import label
 from weakfish.labeling.learning import word_counts
+from weakfish.labeling.matrix import rows_at
+from weakfish.labeling.reading import TaskReader, fits_of
 from weakfish.labeling.row_reader import FOLDS, RowReader, folds_of, hashes_of, normalized
 from weakfish.project.paths import Project
 from weakfish.training.sets import spine
@@ -346,10 +349,12 @@ def test_evaluation_judges_and_learns_from_what_is_published(tmp_path: Path) -> 
     assert len(known.votes[0]) == found["covered"][:240].sum() < labelled[:240].sum()
     later = np.flatnonzero(~inputs.earlier)
     inputs.votes[later] = -1
-    for column in inputs.read.columns if inputs.read else []:
+    assert inputs.read is not None
+    told = inputs.read.loaded()
+    for column in told.columns:
         column[240:] = ["other"] * 240
     everything = dataclasses.replace(inputs.published, covered=np.ones_like(inputs.published.covered))
-    changed = Classifiers(dataclasses.replace(inputs, published=everything), 1)
+    changed = Classifiers(dataclasses.replace(inputs, published=everything, read=told), 1)
     again = changed.soft_labels(at.task("fraud"), [1], weak.stretches[0])
     assert again is not None
     assert np.array_equal(again.taught[1], known.taught[1])
@@ -366,3 +371,40 @@ def test_training_sets_and_feast_have_what_labels_rest_on(tmp_path: Path) -> Non
     plain = project(tmp_path / "plain", "")
     labels(plain)
     assert "rests_on" not in next(iter(spine(Project(plain), "fraud", ["order_id"]))).labels.column_names
+
+
+def test_evaluation_says_the_same_of_texts_in_memory_and_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Project(project(tmp_path / "orders", ON, *MONTHS[:3]))
+    label(root)
+    inputs = read_inputs(root, "fraud")
+    taught = []
+    for held in (1000, 0):
+        monkeypatch.setattr(classifiers, "HELD", held)
+        made = Classifiers(inputs, 1)
+        found = made.soft_labels(root.task("fraud"), [1], made.stretches[-1])
+        assert found is not None
+        taught.append(found.taught[1].tobytes())
+    assert taught[0] == taught[1]
+
+
+def test_texts_stay_where_they_lie_until_rows_of_them_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Project(project(tmp_path / "orders", ON, *MONTHS[:3]))
+    reader = TaskReader(root, "fraud", fits_of(root, "fraud"))
+    whole, stored = reader.whole().loaded(), reader.whole()
+    assert np.array_equal(stored.hashes, whole.hashes)
+    assert stored.lengths().tolist() == whole.lengths().tolist()
+    assert len(stored) == len(whole) == 720
+    rows = np.array([700, 3, 250, 4, 699])
+    some = stored.at(np.flatnonzero(np.arange(720) % 2 == 0)).at(np.array([350, 2, 125]))
+    read = list[str]()
+    monkeypatch.setattr(reading, "rows_at", lambda file, *of: read.append(file.stem) or rows_at(file, *of))
+    assert some.loaded().columns == whole.at(np.array([700, 4, 250])).columns
+    assert read == list(MONTHS[:3])
+    assert stored.at(rows).loaded().columns == whole.at(rows).columns
+    read.clear()
+    assert stored.at(rows[:1]).loaded().hashes.tolist() == whole.hashes[rows[:1]].tolist()
+    assert read == [MONTHS[2]]

@@ -96,8 +96,9 @@ def test_labels_rest_on_what_a_text_says_as_a_whole(tmp_path: Path) -> None:
     assert set(embedding.PACKAGES) <= set(made["versions"])
     inputs = read_inputs(Project(root), "fraud")
     assert inputs.read is not None
-    assert inputs.read.vectors is not None
-    assert inputs.read.vectors.shape == (480, WIDTH)
+    vectors = inputs.read.loaded().vectors
+    assert vectors is not None
+    assert vectors.shape == (480, WIDTH)
 
 
 def test_the_same_rows_give_the_same_bytes_from_the_cache_or_anew(tmp_path: Path) -> None:
@@ -143,12 +144,12 @@ def test_an_explanation_shows_an_embedding_as_one_term_and_adds_up(settings: str
 def test_large_months_are_embedded_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = project(tmp_path / "orders", EMBEDS, MONTHS[0])
     reader = TaskReader(Project(root), "fraud", Cache(Project(root), "fits/fraud"))
-    whole = reader.whole()
+    whole = reader.whole().loaded()
     monkeypatch.setattr("weakfish.labeling.reading.AT_ONCE", 50)
     again = TaskReader(Project(root), "fraud", Cache(Project(root), "fits/fraud"))
     parts = list(again.texts(MONTHS[0]))
     assert len(parts) == 5
-    assert np.array_equal(again.whole().vectors, whole.vectors)
+    assert np.array_equal(again.whole().loaded().vectors, whole.vectors)
 
 
 def test_without_the_extra_a_sentence_says_what_installs_it(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from weakfish.labeling.dev_gold import known_labels, microseconds
 from weakfish.labeling.known import KnownVotes
 from weakfish.labeling.matrix import LabelMatrix, read_label_matrix, rows_at
 from weakfish.labeling.reading import TaskReader, fits_of, parts_of
-from weakfish.labeling.row_texts import Texts
+from weakfish.labeling.row_texts import Readable
 from weakfish.labeling.slice_counts import Slices
 from weakfish.project.paths import Project
 
@@ -74,8 +74,8 @@ class Aligned:
         Reads the text of some events; None without columns of text.
     features : numpy.ndarray, float64, (rows, features), or None
         The task's training set as numbers, see `numbers`; None where there is none, or none with features.
-    read : Texts or None
-        What the reader of the labels reads; None without one.
+    read : Readable or None
+        What the reader of the labels reads, left where it lies; None without one.
     slices : dict of numpy.ndarray, bool, (rows,)
         Which events are in each slice.
     known : KnownOfAll or None
@@ -93,7 +93,7 @@ class Aligned:
     partitions: list[str]
     texts: ReadTexts | None
     features: Floats | None = None
-    read: Texts | None = None
+    read: Readable | None = None
     slices: Mapping[str, Bools] = field(default_factory=dict)
     known: KnownOfAll | None = None
 

@@ -159,6 +159,10 @@ def sample(rows: Bools, most: int, seed: int) -> Bools:
     return found
 
 
+HELD = 100_000
+"""Rows at most of which the texts that a reader reads stay in memory; of more, those are read that are asked for."""
+
+
 class Classifiers:
     """Classifiers of test rows, trained on the labels of other rows.
 
@@ -183,7 +187,7 @@ class Classifiers:
         self._counts = word_counts(inputs.texts(self._read)) if inputs.texts else None
         # Readers are fitted anew for each stretch, on the same texts.
         read = inputs.read
-        self._texts = read.counted() if read is not None and len(read) <= EXAMPLES else read
+        self._texts = read.loaded().counted() if read is not None and len(read) <= HELD else read
         of_text, of_features = self._counts is not None, inputs.features is not None
         self._kinds = ["text"] * of_text + ["features"] * of_features + ["both"] * (of_text and of_features)
 

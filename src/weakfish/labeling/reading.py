@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -23,6 +23,7 @@ from weakfish.labeling.choice import Chosen
 from weakfish.labeling.known import weight
 from weakfish.labeling.label_model import BATCH, Probabilities, covered
 from weakfish.labeling.learning import Floats, NothingToLearn, word_counts, words_of
+from weakfish.labeling.matrix import rows_at
 from weakfish.labeling.row_reader import (
     FOLDS,
     LEAST_GAIN,
@@ -36,7 +37,7 @@ from weakfish.labeling.row_reader import (
     hashes_of,
     joined,
 )
-from weakfish.labeling.row_texts import RowHashes, Texts, refuse_columns
+from weakfish.labeling.row_texts import Readable, RowHashes, Texts, refuse_columns
 from weakfish.project.cache import Cache, key_of
 from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
@@ -133,9 +134,23 @@ class TaskReader:
         """Delete the embeddings that nobody asked this object for."""
         self.pieces.drop_unused()
 
-    def whole(self) -> Texts:
-        """The texts of all events, with their embeddings."""
-        return Texts.together([part.embedded(self.pieces) for name in self.files for _, part in self.texts(name)])
+    def whole(self) -> StoredTexts:
+        """What is read of all events, which is hashed and let go."""
+        nothing = [RowHashes(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        parts = [RowHashes.of(part, np.arange(len(part))) for name in self.files for _, part in self.texts(name)]
+        found = RowHashes.together([*nothing, *parts])
+        return StoredTexts(self, found.hashes, found.characters, np.arange(len(found.rows)))
+
+    def at(self, partition: str, rows: Ints) -> Iterator[Texts]:
+        """What is read of some rows of a partition, which are in order, with their embeddings."""
+        if not self.settings.embeds:
+            for part in rows_at(self.files[partition], self.columns, rows):
+                yield Texts.of(part, self.settings.reads).embedded()
+            return
+        for start, texts in self.texts(partition):  # embeddings lie in pieces of whole batches
+            low, high = np.searchsorted(rows, [start, start + len(texts)])
+            if low < high:
+                yield texts.embedded(self.pieces).at(rows[low:high] - start)
 
     def texts(self, partition: str) -> Iterator[tuple[int, Texts]]:
         """The texts of a partition and the place of their first row, some rows at once, none across two batches."""
@@ -185,16 +200,12 @@ class TaskReader:
             soft[..., mine, :] = posterior(seen[number], chosen.rows[mine])
 
         def texts() -> Texts:
-            parts, order = [], []
+            parts, order = list[Texts](), []
             for number in np.unique(places):
                 mine = np.flatnonzero(places == number)
                 mine = mine[np.argsort(chosen.rows[mine], kind="stable")]
-                rows = chosen.rows[mine]
-                for start, part in self.texts(seen[number]):
-                    low, high = np.searchsorted(rows, [start, start + len(part)])
-                    if low < high:
-                        parts.append(part.embedded(self.pieces).at(rows[low:high] - start))
-                        order.append(mine[low:high])
+                parts += self.at(seen[number], chosen.rows[mine])
+                order.append(mine)
             return Texts.together(parts).at(np.argsort(np.concatenate(order), kind="stable"))
 
         return learned(
@@ -205,6 +216,47 @@ class TaskReader:
         """What reading adds, the place of the first row before it, and which rows have anything that is known."""
         for start, texts in self.texts(partition):
             yield start, *added(reader, texts.embedded(self.pieces))
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTexts:
+    """What a reader reads of some events, which lies where it is until it is asked for.
+
+    Attributes
+    ----------
+    reader : TaskReader
+    hashes, characters : numpy.ndarray, (rows,)
+        As `RowHashes` has them.
+    places : numpy.ndarray, int64, (rows,)
+        Of each row among all events.
+    """
+
+    reader: TaskReader
+    hashes: npt.NDArray[np.uint64]
+    characters: Ints
+    places: Ints
+
+    def at(self, rows: Ints) -> StoredTexts:
+        """Those of some rows."""
+        return replace(self, hashes=self.hashes[rows], characters=self.characters[rows], places=self.places[rows])
+
+    def lengths(self) -> Ints:
+        """The characters of each row."""
+        return self.characters
+
+    def loaded(self) -> Texts:
+        """The texts, of one row at least, with their embeddings."""
+        order = np.argsort(self.places, kind="stable")
+        places, parts, start = self.places[order], list[Texts](), 0
+        for name, file in self.reader.files.items():
+            end = start + open_partition(file).metadata.num_rows
+            if len(mine := places[(places >= start) & (places < end)]):
+                parts += self.reader.at(name, mine - start)
+            start = end
+        return Texts.together(parts).at(np.argsort(order, kind="stable"))
+
+    def __len__(self) -> int:
+        return len(self.places)
 
 
 def learned(
@@ -290,7 +342,7 @@ def parts_of(project: Project, settings: LabelModelParams, partition: str, keys:
 def labels_of(
     chosen: Chosen,
     votes: Votes,
-    texts: Texts,
+    texts: Readable,
     settings: LabelModelParams,
     rows: Ints,
     known: Ints | None = None,
@@ -319,13 +371,13 @@ def labels_of(
     soft = all_of_it[contents.rows]
     if classes is not None:
         soft = np.stack([chosen.apart(part).probabilities(votes[contents.rows]) for part in range(FOLDS)])
-    read = learned(settings, contents.hashes, soft, lambda: texts.at(contents.rows), known=classes)
+    read = learned(settings, contents.hashes, soft, lambda: texts.at(contents.rows).loaded(), known=classes)
     found, told = all_of_it[rows], voted[rows]
     if read.reader is None or not read.used:
         return found, told
     for start in range(0, len(rows), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        more, own = added(read.reader, texts.at(rows[part]))
+        more, own = added(read.reader, texts.at(rows[part]).loaded())
         found[part] = joined(found[part], more)
         told[part] |= own
     return found, told

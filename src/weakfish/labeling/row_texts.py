@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,10 @@ class Texts:
             return self.words[1]
         return word_counts(self.columns, apart)
 
+    def loaded(self) -> Texts:
+        """These: they are in memory."""
+        return self
+
     def embedded(self, pieces: Cache | None = None) -> Texts:
         """The same with their embeddings, which are computed unless they lie in ``pieces``."""
         if self.vectors is not None:
@@ -141,6 +145,29 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self.hashes)
+
+
+class Readable(Protocol):
+    """Texts in memory, or where they lie."""
+
+    @property
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """Of the values of each row."""
+        ...
+
+    def at(self, rows: Ints) -> Readable:
+        """Those of some rows."""
+        ...
+
+    def lengths(self) -> Ints:
+        """The characters of each row."""
+        ...
+
+    def loaded(self) -> Texts:
+        """The texts themselves."""
+        ...
+
+    def __len__(self) -> int: ...
 
 
 def _whole(column: pa.Array | pa.ChunkedArray) -> list[str]:
@@ -224,7 +251,7 @@ class RowHashes:
     rows: Ints
 
     @classmethod
-    def of(cls, texts: Texts, rows: Ints) -> RowHashes:
+    def of(cls, texts: Readable, rows: Ints) -> RowHashes:
         """The contents of rows at these places."""
         return cls(texts.hashes, texts.lengths(), rows)
 
