@@ -143,16 +143,16 @@ def gains(posterior: Callable[[Votes], Probabilities], prior: FittedModel, known
     """
     classes = len(prior.class_balance)
     logs, weights = log(np.maximum(posterior(known.votes), LEAST)), _by_class(known, classes)[known.classes]
+    by_power = [_log_likelihood(normalized(power * logs), known.classes) for power in TEMPERS]
     without, with_ = np.zeros(len(known)), np.zeros(len(known))
     for part in range(FOLDS):
         mine = np.flatnonzero(known.parts == part)
         others = known.without(part)
         if not len(mine) or not len(others):
             continue
-        theirs, scale = logs[known.parts != part], _by_class(others, classes)[others.classes]
-        fits = [(_log_likelihood(normalized(power * theirs), others.classes) * scale).sum() for power in TEMPERS]
-        tempered = normalized(TEMPERS[int(np.argmax(fits))] * logs[mine])
-        without[mine] = _log_likelihood(tempered, known.classes[mine])
+        scale = _by_class(others, classes)[others.classes]
+        fits = [(each[known.parts != part] * scale).sum() for each in by_power]
+        without[mine] = by_power[int(np.argmax(fits))][mine]
         found = weighed(prior, others).posterior(known.votes[mine])
         with_[mine] = _log_likelihood(found, known.classes[mine])
     return without * weights, with_ * weights
