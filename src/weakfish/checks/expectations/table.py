@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ from weakfish.project.runs import Progress
 
 ROW = "file_row_number"
 """The position of a row within its partition, as DuckDB calls it."""
+
+VIEW = "weakfish_partition"
+"""The name by which compiled queries know a partition."""
 
 _VERSIONS = (1, platform.python_version(), pa.__version__, duckdb.__version__, np.__version__)
 """What facts follow from besides rows and question; the first is raised whenever they change their meaning."""
@@ -81,11 +85,14 @@ class CheckedTable:
         """
         self.files, self.cache, self.schema = files, cache, schema or pa.schema([])
         self.sizes: dict[str, int] = {}
+        self._types: dict[str, str] = {}
+        self._queries: dict[tuple[Any, ...], str] = {}
         for part, file in files.items():
             opened = open_partition(file)
             self.sizes[part] = opened.metadata.num_rows
             try:
                 schema = opened.schema_arrow.remove_metadata()
+                self._types[part] = sys.intern(schema.to_string())
                 self.schema = pa.unify_schemas([self.schema, schema], promote_options="permissive")
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 reason = str(error).splitlines()[0].rstrip(".")
@@ -143,14 +150,19 @@ class CheckedTable:
     def part(self, part: str, columns: Sequence[str]) -> ir.Table:
         """Some columns of a partition, with null for NaN as pandas sees them, and `ROW`."""
         file = glob.escape(str(local(self.files[part])))
-        table = self.engine.read_parquet(file, file_row_number=True, hive_partitioning=False)
+        return self._of(self.engine.read_parquet(file, file_row_number=True, hive_partitioning=False), columns)
+
+    def _of(self, table: ir.Table, columns: Sequence[str]) -> ir.Table:
         return table.select(**{name: self._column(table, name) for name in columns}, **{ROW: table[ROW]})
 
     def run(self, query: ir.Table) -> pa.Table:
         """The rows of a query; raises `duckdb.Error`."""
+        self._register(query)
+        return self.engine.con.sql(self.engine.compile(query)).to_arrow_table()
+
+    def _register(self, query: ir.Table) -> None:
         for memory in query.op().find(ops.InMemoryTable):
             self.engine.con.register(memory.name, memory.data.to_pyarrow(memory.schema))
-        return self.engine.con.sql(self.engine.compile(query)).to_arrow_table()
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Whole columns of all partitions."""
@@ -167,9 +179,7 @@ class CheckedTable:
     def _computed(self, part: str, facts: Sequence[PartitionFact]) -> Iterator[tuple[tuple[str, ...], Any]]:
         columns = sorted({name for fact in facts for name in fact.columns})
         try:
-            rows = self.part(part, columns)
-            query = rows.aggregate([fact.of(rows).name(f"f{place}") for place, fact in enumerate(facts)])
-            values = self.run(query)
+            values = self._aggregated(part, columns, facts)
         except (duckdb.Error, IbisError) as error:
             self._whole(part, columns)  # says so if the file is damaged; else the rows are such as DuckDB cannot take
             yield from ((fact.identity, Unsure(str(error).splitlines()[0])) for fact in facts)
@@ -183,6 +193,21 @@ class CheckedTable:
             content = _written(value)
             self.cache.put(self._key(part, fact), content)
             yield fact.identity, _read(content)
+
+    def _aggregated(self, part: str, columns: Sequence[str], facts: Sequence[PartitionFact]) -> pa.Table:
+        """The aggregates of facts, one row; compiled once for all partitions that have the same columns."""
+        session, file = self.engine.con, str(local(self.files[part]))
+        session.execute(
+            f"CREATE OR REPLACE TEMP VIEW {VIEW} AS SELECT * FROM read_parquet("  # noqa: S608
+            f"'{glob.escape(file).replace(chr(39), chr(39) * 2)}', file_row_number = true, hive_partitioning = false)"
+        )
+        asked = (self._types[part], *(fact.identity for fact in facts))
+        if asked not in self._queries:
+            rows = self._of(self.engine.table(VIEW), columns)
+            query = rows.aggregate([fact.of(rows).name(f"f{place}") for place, fact in enumerate(facts)])
+            self._register(query)
+            self._queries[asked] = self.engine.compile(query)
+        return session.sql(self._queries[asked]).to_arrow_table()
 
     def _key(self, part: str, fact: PartitionFact) -> str:
         types = [str(self.schema.field(name).type) for name in fact.columns]
