@@ -269,6 +269,10 @@ def test_files_travel_by_the_storage_where_executors_do_not_see_the_project(
             {"WEAKFISH_ENGINE": "spark", "SPARK_REMOTE": "sc://127.0.0.1:9/;token=secret"},
             "The Spark cluster at sc://127.0.0.1:9/ cannot be used: ",
         ),
+        (
+            {"WEAKFISH_ENGINE": "spark", "SPARK_MASTER": "nowhere;token=secret"},
+            "The Spark cluster at nowhere cannot be used: ",
+        ),
     ],
 )
 def test_an_engine_that_cannot_be_used_is_one_sentence(project: Path, environment: dict[str, str], said: str) -> None:

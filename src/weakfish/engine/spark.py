@@ -204,6 +204,10 @@ def _explained(error: BaseException) -> BaseException:
 # --- The session -----------------------------------------------------------------------------------------------------
 
 
+_begun: set[int] = set()
+"""The sessions of this process, which are stopped at its end."""
+
+
 def _session(settings: Mapping[str, Any]) -> Any:
     """The session of this process: by `REMOTE` or `MASTER`, or else by the settings' ``remote`` or ``master``."""
     try:
@@ -232,12 +236,15 @@ def _session(settings: Mapping[str, Any]) -> Any:
             at = urlsplit(str(remote))
             socket.create_connection((at.hostname or "", at.port or PORT), SECONDS_TO_CONNECT).close()
         found = (builder.remote(str(remote)) if remote else builder.master(str(master))).getOrCreate()
-        found.range(1).collect()  # a Connect session speaks to its server now
+        if id(found) not in _begun:
+            found.range(1).collect()  # so that what is wrong is told here
+            atexit.register(_stop, found)
+            _begun.add(id(found))
     except Exception as error:
-        raise WeakfishError(
-            f"The Spark cluster at {_plain(remote or master)} cannot be used: {reason(error)}."
-        ) from error
-    atexit.register(_stop, found)
+        said = reason(error)
+        for parameter in str(remote or master).split(";")[1:]:  # a token, say
+            said = said.replace(parameter.partition("=")[2] or ";", "***")
+        raise WeakfishError(f"The Spark cluster at {_plain(remote or master)} cannot be used: {said}.") from None
     return found
 
 
