@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -24,6 +25,7 @@ from weakfish.labeling.reading import WHOLE, TaskReader
 from weakfish.labeling.row_texts import Texts
 from weakfish.project.cache import Cache
 from weakfish.project.paths import Project
+from weakfish.project.versioned import file_of
 
 EMBEDS = "reader: on, embeds: [note]"
 
@@ -175,3 +177,23 @@ def test_without_the_extra_a_sentence_says_what_installs_it(tmp_path: Path) -> N
         "installed; `pip install 'weakfish[embeddings]'` adds it."
     )
     assert not (root / "data/labels").exists()
+
+
+def test_embeddings_that_were_pulled_are_used_and_explained(tmp_path: Path) -> None:
+    """Those of another processor differ by a step here and there."""
+    root = project(tmp_path / "orders", EMBEDS, MONTHS[0])
+    labels(root)
+    before = rows(root)["p_fraud"]
+    (file,) = (root / "data/labels/fraud.embeddings").iterdir()
+    theirs = np.frombuffer(file.read_bytes(), np.int8) // 2
+    file.unlink()
+    name = file_of(file.name.partition("-")[0], theirs.tobytes())
+    file.with_name(name).write_bytes(theirs.tobytes())
+    shutil.rmtree(root / ".weakfish")
+    labels(root)
+    after = rows(root)
+    assert (after["p_fraud"] != before).any()
+    assert [each.name for each in file.parent.iterdir()] == [name]
+    place = int(np.flatnonzero(after["rests_on"] == "both")[0])
+    told = explain(Project(root), "fraud", after["order_id"][place])
+    assert told["probabilities"]["fraud"] == after["p_fraud"][place]

@@ -29,7 +29,7 @@ from weakfish.errors import TableError, UserError
 from weakfish.labeling.choice import HYPER, MAJORITY, SNORKEL, Maker, maker_of, makers_of
 from weakfish.labeling.label_model import FittedModel, once
 from weakfish.labeling.matrix import votes_of
-from weakfish.labeling.reading import TOLD, Told, added, columns_of, parts_of, read_rows, reader_in, reader_of
+from weakfish.labeling.reading import TOLD, Told, added, columns_of, parts_of, read_row, read_rows, reader_in, reader_of
 from weakfish.labeling.row_reader import RowReader, joined, log_of
 from weakfish.labeling.row_texts import Texts
 from weakfish.project.dvc import Revision
@@ -77,7 +77,7 @@ def explain(project: Project, task: str, key: str) -> dict[str, Any]:
         made = made if maker.reader else from_log_odds(odds)
     told = None
     if maker.reader:
-        texts = read_rows(project, partition, *columns_of(maker.reader), np.array([position]))
+        texts = read_row(project, task, maker.reader, partition, position)
         told = Told.of(reader_of(project, maker.reader), maker.reader, texts)
         made = joined(made[None], told.added[None])[0]
     if np.abs(made - stored).max() > TOLERANCE:

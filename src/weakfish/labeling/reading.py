@@ -412,6 +412,15 @@ def read_rows(project: Project, partition: str, reads: Sequence[str], embeds: Se
     return Texts.of(table.take(pa.array(rows)), reads, embeds)
 
 
+def read_row(project: Project, task: str, made: Mapping[str, Any], partition: str, row: int) -> Texts:
+    """What the reader of which a manifest says ``made`` reads of an event, with the embedding that its label has."""
+    (reads, embeds), settings, place = columns_of(made), project.task(task).label_model, np.array([row])
+    if embeds and (list(settings.reads), list(settings.embeds)) == (reads, embeds):
+        (texts,) = TaskReader(project, task, fits_of(project, task)).at(partition, place)
+        return texts
+    return read_rows(project, partition, reads, embeds, place)
+
+
 WHOLE = "the text as a whole"
 """What stands for a word where a text is embedded."""
 
