@@ -14,12 +14,12 @@ import pytest
 import redis
 from click.testing import CliRunner
 from feast import FeatureStore
-from projects import contents
+from projects import contents, tiny
 from stores import AS_OF, COLUMNS, dump, port, report, set_as_of, shop, table
 
 from weakfish.cli.main import cli
 from weakfish.contracts.publications import Receipt, receipt_file
-from weakfish.errors import CheckFailed, StoreError
+from weakfish.errors import CheckFailed, StoreError, UserError
 from weakfish.feast import layout as keys
 from weakfish.feast.audit import differing
 from weakfish.feast.diff import Online
@@ -323,3 +323,11 @@ def test_many_rows_are_looked_up_by_a_sample(
     store.delete(key_of(store, "shop", "s0"))
     assert publish(project)
     assert asked == []
+
+
+def test_without_views_there_is_nothing_to_audit(tmp_path: Path) -> None:
+    root = tiny(tmp_path / "orders")
+    with (root / "params.yaml").open("a") as params:
+        params.write("views: []\n")
+    with pytest.raises(UserError, match="nothing is published, so there is nothing to audit"):
+        audit(Project(root))

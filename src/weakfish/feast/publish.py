@@ -17,7 +17,7 @@ from weakfish.contracts.gate import require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import feature_tables
 from weakfish.contracts.publications import SHARES, Marker, Receipt, read_receipt, write_publication, write_receipt
-from weakfish.errors import CheckFailed, StoreError
+from weakfish.errors import CheckFailed, StoreError, UserError
 from weakfish.feast import server
 from weakfish.feast.clients import explained
 from weakfish.feast.probe import audited_share, failure, is_current, read_marker, settings
@@ -145,8 +145,13 @@ def audit(project: Project) -> Receipt:
     ------
     StoreError
         When the store cannot be reached or read, or what it holds is another version than the tables.
+    UserError
+        When the project has no view.
     """
     from weakfish.feast.publication import Contents
+
+    if project.params.views == []:
+        raise UserError("`views` in params.yaml is empty: nothing is published, so there is nothing to audit.")
 
     with locked(project, "online publish"), _client(project) as client:
         name: str = settings(project)["project"]
