@@ -17,7 +17,6 @@ EXECUTOR = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
 
 STAGES = (
     ("vote",),
-    ("label",),
     ("features",),
     ("validate", "events"),
     ("validate", "labels/spam"),
