@@ -223,14 +223,15 @@ def _session(settings: Mapping[str, Any]) -> Any:
             f"The engine is spark, but no cluster is named; set {REMOTE} (sc://host:15002) or {MASTER} "
             f"(spark://host:7077), or `remote` or `master` in {SETTINGS}."
         )
-    builder = SparkSession.builder.appName("weakfish")
-    for name, value in (settings.get("conf") or {}).items():
+    builder, conf = SparkSession.builder.appName("weakfish"), settings.get("conf") or {}
+    for name, value in conf.items():
         builder = builder.config(name, str(value))
     if not remote:
-        if str(master).startswith("local"):
-            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        python = conf.get("spark.pyspark.python") or (sys.executable if str(master).startswith("local") else None)
+        if python:  # the setting itself is only read where spark-submit starts the driver
+            os.environ.setdefault("PYSPARK_PYTHON", str(python))
         for name, value in QUIET.items():
-            builder = builder.config(name, (settings.get("conf") or {}).get(name, value))
+            builder = builder.config(name, conf.get(name, value))
     try:
         if remote:  # or else the client tries again for ten minutes
             at = urlsplit(str(remote))
@@ -322,6 +323,9 @@ def packages() -> dict[str, str]:
 # --- On an executor --------------------------------------------------------------------------------------------------
 
 
+_at_work = threading.Lock()
+"""Some engines work on several tasks in threads of one process, which has one project and one state."""
+
 _loaded: Path | None = None
 """The folder from which this process has imported a team's modules."""
 
@@ -332,7 +336,8 @@ def _work(whole: SparkJob, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Rec
         for place in batch.column(0).to_pylist():
             receipt, error = None, None
             try:
-                receipt = answered(whole, place)
+                with _at_work:
+                    receipt = answered(whole, place)
             except WeakfishError as raised:
                 error = json.dumps({"kind": type(raised).__name__, "message": str(raised)})
                 if whole.receipts.is_dir():
