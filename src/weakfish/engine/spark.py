@@ -18,6 +18,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -61,6 +62,9 @@ TASKS = 10_000
 """Tasks of a job at most; of more items, several share one."""
 
 POLL_SECONDS = 0.3
+
+LEFT_SECONDS = 7 * 86_400.0
+"""Age from which on receipts were left by a driver that was killed; another machine's may be at work."""
 
 REFUSED = ".refused"
 """What the name of a receipt ends with that holds an error."""
@@ -110,6 +114,9 @@ def run(job: Job, items: Sequence[str], what: str, settings: Mapping[str, Any]) 
     places = carrier.send(job.root, items) if carrier else ()
     uri = storage.uri if storage else None
     whole = SparkJob(job, tuple(items), archive(job.root), packages(), uri, places)
+    for left in whole.receipts.parent.glob("*"):
+        if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     whole.receipts.mkdir(parents=True)
     progress, told = Progress(f"{what} on Spark", len(items)), 0
     try:
