@@ -385,7 +385,7 @@ def test_features_become_numbers_and_counts_of_nothing_are_zero() -> None:
             "name": ["a", "b"],
         }
     )
-    found = numbers(features)
+    found = numbers(features.schema, features.num_rows, features.column)
     assert found[0].tolist() == [3, 0.5, 1]
     assert found[1, [0, 2]].tolist() == [0, 0]
     assert np.isnan(found[1, 1])

@@ -118,9 +118,12 @@ def read_inputs(project: Project, task: str) -> Aligned:
     probabilities: Floats = np.stack([labels[name].to_numpy() for name in shares], axis=1)
     features = None
     if any(listed(project.table(f"training/{task}"))):
-        rows = _of_same_events(project, f"training/{task}", matrix.keys, "training_set")
-        past = rows.drop_columns([key, params.events.time, *shares, "covered", "n_votes", *rests])
-        features = numbers(past) if past.num_columns else None
+        _of_same_events(project, f"training/{task}", matrix.keys, "training_set", [key])
+        training = project.table(f"training/{task}")
+        others = {key, params.events.time, *shares, "covered", "n_votes", *rests}
+        past = pa.schema([each for each in schema_of(training) if each.name not in others])
+        if past.names:
+            features = numbers(past, len(matrix.keys), lambda name: read_table(training, [name])[name])
     late = in_test(params.gold, matrix.keys, matrix.times)
     since_1970 = matrix.times.cast(pa.int64())
     usual = float(pc.mean(since_1970).as_py() or 0)
@@ -133,7 +136,7 @@ def read_inputs(project: Project, task: str) -> Aligned:
         test=gold_labels(folder(project, task, "test"), key, matrix.keys, classes),
         earlier=pc.equal(late, False).fill_null(False).to_numpy(),
         days=pc.fill_null(since_1970.cast(pa.float64()), usual).to_numpy() / MICROSECONDS,
-        partitions=partition_names(matrix.times, params.events.partition).to_pylist(),
+        partitions=_shared(partition_names(matrix.times, params.events.partition)),
         texts=texts_of(project) if params.evaluate.text else None,
         features=features,
         slices=Slices(project).everywhere(),
@@ -191,15 +194,25 @@ def _of_same_events(
     return rows
 
 
-def numbers(features: pa.Table) -> Floats:
-    """Features as numbers: (rows, features).
+def numbers(schema: pa.Schema, rows: int, read: Callable[[str], pa.ChunkedArray]) -> Floats:
+    """Features as numbers: (rows, features); ``read`` reads one column, so that no other is in memory beside it.
 
     A whole number that is null becomes 0: of what is not known, nothing was counted. Any other is NaN where null. Texts
     are left out, and times too: what they are good for is an age, which an on-demand view computes.
     """
-    found: list[Floats] = []
-    for column in features.columns:
-        is_whole = pa.types.is_integer(column.type)
-        if is_whole or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
-            found.append(pc.fill_null(column.cast(pa.float64()), 0.0 if is_whole else float("nan")).to_numpy())
-    return np.stack(found, axis=1) if found else np.zeros((features.num_rows, 0))
+    types = pa.types
+    kinds = (types.is_integer, types.is_floating, types.is_boolean)
+    numeric = [each for each in schema if any(is_one(each.type) for is_one in kinds)]
+    found: Floats = np.empty((rows, len(numeric)))
+    for place, each in enumerate(numeric):
+        missing = 0.0 if types.is_integer(each.type) else float("nan")
+        found[:, place] = pc.fill_null(read(each.name).cast(pa.float64()), missing).to_numpy()
+    return found
+
+
+def _shared(names: pa.ChunkedArray) -> list[str]:
+    """Texts as a list in which those that are alike are one object."""
+    encoded = names.combine_chunks().dictionary_encode()
+    texts = np.array(encoded.dictionary.to_pylist(), object)
+    found: list[str] = texts[encoded.indices.to_numpy()].tolist() if len(texts) else []
+    return found

@@ -267,13 +267,9 @@ def _plots(
     test, classes = inputs.test != UNKNOWN, inputs.classes
     gold = np.where(test, inputs.test, inputs.dev)
     known = gold != UNKNOWN
-    shares = [("gold", known, np.eye(len(classes))[np.where(known, gold, 0)])]
-    shares += [(name, of.covered, of.probabilities) for name, of in everywhere.items()]
-    for name, of in on_test.items():
-        if name not in everywhere:
-            share = np.zeros((len(test), len(classes)))
-            share[test] = of.probabilities
-            shares.append((name, test, share))
+    shares = [("gold", known, np.eye(len(classes))[gold[known]])]
+    shares += [(name, of.covered, of.probabilities[of.covered]) for name, of in everywhere.items()]
+    shares += [(name, test, of.probabilities) for name, of in on_test.items() if name not in everywhere]
     return {
         "calibration": calibration(inputs.test[test], on_test, positive),
         "roc": roc(inputs.test[test], on_test, Support.of(inputs.test[test], classes, positive).scored),
@@ -344,7 +340,7 @@ def share_over_time(
     partitions
         The partition of each row.
     shares
-        Of each model: its name, on which rows it says something, and the probabilities (rows, classes) of every row.
+        Of each model: its name, on which rows it says something, and their probabilities (rows, classes).
     classes
         Their names.
     """
@@ -353,14 +349,15 @@ def share_over_time(
         return []
     shown = [positive]
     if len(classes) > 2:
-        first = next((values[known] for _, known, values in found if known.any()), np.zeros((1, len(classes))))
+        first = next((values for _, known, values in found if known.any()), np.zeros((1, len(classes))))
         shown = sorted(np.argsort(-first.mean(axis=0), kind="stable")[:SHOWN].tolist())
     points: Points = []
     for label in shown:
         about = {"class": classes[label]} if len(classes) > 2 else {}
         for model, known, values in found:
-            for partition in sorted(set(of_row[known].tolist())):
-                rows = known & (of_row == partition)
+            of_known = of_row[known]
+            for partition in sorted(set(of_known.tolist())):
+                rows = of_known == partition
                 share = {"share": rounded(values[rows, label].mean()), "rows": int(rows.sum())}
                 points.append({"model": model, **about, "partition": partition, **share})
     return points
