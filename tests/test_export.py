@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from in_process import run_here
 from projects import ORDERS, git, write
 from pyiceberg.catalog import load_catalog
@@ -228,3 +228,25 @@ def test_what_cannot_be_exported_is_one_sentence(project: Project, tmp_path: Pat
             export(project, ["labels"], kind, str(tmp_path / "file"))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="a catalog in a file cannot lie there"):
         export(project, ["labels"], "iceberg", "s3://bucket/lake")
+
+
+def test_a_table_that_no_export_made_stays_as_it_is(project: Project, to: Any, tmp_path: Path) -> None:
+    theirs, lake = pa.table({"mine": ["a", "b"]}), tmp_path / "lake"
+    lake.mkdir()
+    if to == "delta":
+        write_deltalake(lake / "labels/fraud", theirs)
+    else:
+        catalog = SqlCatalog("weakfish", uri=f"sqlite:///{lake}/catalog.db", warehouse=lake.as_uri())
+        catalog.create_namespace("weakfish")
+        catalog.create_table("weakfish.labels_fraud", theirs.schema).append(theirs)
+        catalog.close()
+    with pytest.raises(UserError, match="is a table that Weakfish did not make, and stays as it is"):
+        exported(project, to, lake)
+    assert READERS[to](lake).to_pylist() == theirs.to_pylist()
+
+
+@pytest.mark.parametrize("address", ["", " ", "s3://u:SECRETPW@b/x", "s3://b/x?k=SECRETPW", "s3://b/x#SECRETPW"])
+def test_an_address_that_is_empty_or_may_hold_a_secret_is_refused(project: Project, to: Any, address: str) -> None:
+    with pytest.raises(UserError, match=r"The address to export to (is empty|must hold neither)") as raised:
+        export(project, ["labels"], to, address)
+    assert "SECRETPW" not in str(raised.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -18,10 +19,11 @@ from in_process import own_modules
 from projects import command, write
 
 from weakfish.contracts.storage import VARIABLE, storage_of
-from weakfish.engine import spark
+from weakfish.engine import fleet, spark
 from weakfish.engine.carried import Carrier
 from weakfish.engine.worker import Job
-from weakfish.errors import WeakfishError
+from weakfish.errors import UserError, WeakfishError
+from weakfish.project.paths import Project
 
 WORK = """
 import multiprocessing, os, signal, sys
@@ -80,7 +82,8 @@ import json, sys
 from pathlib import Path
 
 from weakfish.engine import fleet, local
-from weakfish.errors import WeakfishError
+from weakfish.errors import UserError, WeakfishError
+from weakfish.project.paths import Project
 from weakfish.project.paths import Project
 
 
@@ -290,5 +293,22 @@ def test_the_engine_is_named_in_a_file_that_git_ignores(project: Path) -> None:
     ((kind, message), _) = calls(project, {}, ["squares", items(), ""])
     assert kind == "UserError"
     assert "no cluster is named" in message
-    write(project / ".weakfish/engine.yaml", "engine: [spark\n")
-    assert calls(project, {}, ["squares", items()[:1], ""])[0][0]["square"] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("engine: [", "cannot be read"),
+        ("- spark", "what it holds: Input should be"),
+        ("master: spark://a:7077", "engine: Field required"),
+        ("{engine: spark, foo: 1}", "foo: Extra inputs are not permitted"),
+        ("{engine: spark, master: 7}", "master: Input should be a valid string"),
+        ("{engine: spark, conf: x}", "conf: Input should be a valid dictionary"),
+        ("engine: ray", "engine: Input should be 'local' or 'spark'"),
+    ],
+)
+def test_a_malformed_file_of_the_engine_is_one_sentence(project: Path, content: str, said: str) -> None:
+    write(project / ".weakfish/engine.yaml", content)
+    with pytest.raises(UserError, match=re.escape(said)) as raised:
+        fleet.chosen(Project(project))
+    assert "engine.yaml" in str(raised.value)

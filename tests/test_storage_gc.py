@@ -101,6 +101,15 @@ def test_what_only_other_revisions_name_goes_and_what_counts_stays_readable(proj
         diff(Project(project), "fraud", "HEAD~1")
 
 
+def test_a_shallow_clone_deletes_nothing(project: Path) -> None:
+    shallow = project.parent / "shallow"
+    done(project.parent, "git", "clone", "--quiet", "--depth", "1", project.as_uri(), str(shallow))
+    before = objects(project)
+    with pytest.raises(UserError, match="this clone is shallow"):
+        gone(shallow)
+    assert objects(project) == before
+
+
 def test_what_killed_jobs_of_a_cluster_left_goes_when_it_is_old(project: Path) -> None:
     storage(project).put(f"{FLEET}/old/file", b"old")
     age(project)

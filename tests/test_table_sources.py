@@ -294,6 +294,23 @@ def test_no_message_holds_a_password(
     assert raised.value.__suppress_context__
 
 
+@pytest.mark.parametrize(
+    ("kind", "address"),
+    [
+        ("delta", "s3://u:SECRETPW@b/x"),
+        ("delta", "s3://b/x?sig=SECRETPW"),
+        ("iceberg", "s3://u:SECRETPW@b/x.metadata.json"),
+        ("parquet", "https://u:SECRETPW@h/x.parquet"),
+        ("warehouse", "duckdb://wh.duckdb?password=SECRETPW"),
+    ],
+)
+def test_an_address_that_may_hold_a_secret_is_refused(made: Make, kind: str, address: str) -> None:
+    more = {"table": "orders"} if kind == "warehouse" else {}
+    with pytest.raises(ParamsError, match=r"path must (not hold a secret|hold neither)") as raised:
+        made("refused", format=kind, path=address, **more)
+    assert "SECRETPW" not in str(raised.value)
+
+
 def test_a_password_in_the_settings_is_refused(tmp_path: Path, made: Make) -> None:
     with pytest.raises(ParamsError, match=r"holds a password; write") as raised:
         made("plain", format="warehouse", path="postgres://reader:geheim@127.0.0.1/shop", table="orders")

@@ -78,8 +78,7 @@ def address(uri: str, where: str) -> str:
     if parts.scheme not in SCHEMES:
         kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise ParamsError(f"{where} must be an address that begins with one of {kinds}; correct it.")
-    of_container = parts.scheme.startswith("abfs") and not parts.password  # container@account
-    if parts.query or parts.fragment or ("@" in parts.netloc and not of_container):
+    if holds_secret(uri):
         raise ParamsError(
             f"{where} must hold neither a user or password nor a query, for it is written into files and messages; "
             "put credentials into the environment."
@@ -87,6 +86,13 @@ def address(uri: str, where: str) -> str:
     if not (parts.path.strip("/") if parts.scheme == "file" else parts.netloc):
         raise ParamsError(f"{where} names no {'folder' if parts.scheme == 'file' else 'bucket'}; add it.")
     return uri.rstrip("/")
+
+
+def holds_secret(uri: str) -> bool:
+    """Whether an address has a part that may be a secret: a user or password, a query, or a fragment."""
+    parts = urlsplit(uri)
+    of_container = parts.scheme.startswith("abfs") and not parts.password  # container@account
+    return "://" in uri and bool(parts.query or parts.fragment or ("@" in parts.netloc and not of_container))
 
 
 def setting_of(root: Path) -> Setting | None:

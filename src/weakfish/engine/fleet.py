@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from weakfish.engine import local, spark
 from weakfish.engine.local import Seconds
 from weakfish.engine.spark import SETTINGS
 from weakfish.engine.worker import Item, Job, Receipt, prepared
-from weakfish.errors import UserError
+from weakfish.errors import UserError, reason
 from weakfish.project.paths import Project
-from weakfish.project.stages import read_yaml
 
 __all__ = ["Item", "Receipt", "prepared", "receipts", "relative", "run"]
 
@@ -29,30 +30,39 @@ ENGINE = "WEAKFISH_ENGINE"
 """``local`` or ``spark``."""
 
 
-@dataclass(frozen=True)
-class EngineChoice:
-    """The engine that was chosen, and its settings."""
+class EngineSettings(BaseModel):
+    """What `SETTINGS` holds; closed to what nothing reads."""
 
-    engine: str
-    settings: Mapping[str, Any]
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Literal["local", "spark"]
+    remote: str | None = None
+    master: str | None = None
+    conf: dict[str, str | int | float | bool] = {}
 
 
-def chosen(project: Project) -> EngineChoice:
+def chosen(project: Project) -> EngineSettings:
     """The engine by `ENGINE`, or else by `SETTINGS`; processes of this machine where neither names one.
 
     Raises
     ------
     UserError
-        When it is neither ``local`` nor ``spark``.
+        When it is neither ``local`` nor ``spark``, or the file is malformed.
     """
-    file = project.root / SETTINGS
-    settings = read_yaml(file)
-    named, where = os.environ.get(ENGINE), f"The environment variable {ENGINE}"
-    if not named:
-        named, where = settings.get("engine", "local"), f"`engine` in {file}"
-    if named not in ("local", "spark"):
-        raise UserError(f"{where} is {named!r}; set it to local or spark.")
-    return EngineChoice(named, settings)
+    file, named = project.root / SETTINGS, os.environ.get(ENGINE)
+    if named not in (None, "", "local", "spark"):
+        raise UserError(f"The environment variable {ENGINE} is {named!r}; set it to local or spark.")
+    if not file.exists():
+        return EngineSettings(engine="spark" if named == "spark" else "local")
+    try:
+        found = EngineSettings.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(map(str, wrong["loc"])) or "what it holds"
+        raise UserError(f"{file}: {where}: {wrong['msg']}; correct it there (docs/scale.md), or delete it.") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{file} cannot be read ({reason(error)}); correct it (docs/scale.md), or delete it.") from None
+    return found.model_copy(update={"engine": named}) if named else found
 
 
 def run(
@@ -84,7 +94,7 @@ def run(
     job, texts = Job(work, project.root), [json.dumps(item) for item in items]
     engine = chosen(project)
     if engine.engine == "spark":
-        return _parsed(spark.run(job, texts, what, engine.settings))
+        return _parsed(spark.run(job, texts, what, engine.model_dump()))
     return _parsed(local.run(job, texts, seconds))
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from weakfish.contracts.gate import partition_hashes, require_open, table_version
 from weakfish.contracts.manifests import feature_tables
+from weakfish.contracts.storage import holds_secret
 from weakfish.contracts.tables import open_partition, partitions
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.project.git import git_output
@@ -95,6 +96,13 @@ def export(project: Project, tables: Sequence[str], to: Format, address: str) ->
     UserError
         When the other table cannot be written.
     """
+    if not address.strip():
+        raise UserError("The address to export to is empty; name a folder, an object store's URI, or a catalog.")
+    if holds_secret(address):
+        raise UserError(
+            "The address to export to must hold neither a user or password nor a query, for messages repeat it; put "
+            "credentials into the environment."
+        )
     names = [name for table in tables for name in named(project, table)]
     require_open(project, names)
     write = import_module(f"weakfish.exports.to_{to}").write
@@ -124,6 +132,11 @@ def _ours(project: Project, name: str) -> OurTable:
     if revision := git_output(project.root, "rev-parse", "HEAD"):
         properties[REVISION] = revision.strip()
     return OurTable(name, files, schema, properties)
+
+
+def not_ours(address: str) -> UserError:
+    """That a table is there which no export made, whose rows would be lost."""
+    return UserError(f"{address} is a table that Weakfish did not make, and stays as it is; name another address.")
 
 
 def cannot(address: str, why: str) -> UserError:

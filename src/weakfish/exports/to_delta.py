@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from weakfish.contracts.pointers import local
 from weakfish.errors import reason
-from weakfish.exports.exporting import VERSION, Exported, OurTable, cannot
+from weakfish.exports.exporting import VERSION, Exported, OurTable, cannot, not_ours
 from weakfish.exports.placing import local_folder, place
 from weakfish.sources.lake.snapshot import library
 
@@ -33,6 +33,8 @@ def _written(delta: Any, ours: OurTable, where: str) -> Exported:
     folder = local_folder(where)
     target = str(folder or where)
     table = delta.DeltaTable(target) if delta.DeltaTable.is_deltatable(target) else None
+    if table and table.metadata().name != ours.plain_name and not any(VERSION in said for said in table.history()):
+        raise not_ours(where)
     known = set(pa.table(table.get_add_actions())["path"].to_pylist()) if table else set()
     new = {name: local(file) for name, file in ours.files.items() if name not in known}
     gone = sorted(known - set(ours.files))

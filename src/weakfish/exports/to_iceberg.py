@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from weakfish.contracts.pointers import local
 from weakfish.errors import UserError, WeakfishError, reason
-from weakfish.exports.exporting import VERSION, Exported, OurTable, cannot
+from weakfish.exports.exporting import VERSION, Exported, OurTable, cannot, not_ours
 from weakfish.exports.placing import local_folder, place
 from weakfish.sources.lake.snapshot import library
 
@@ -64,6 +64,8 @@ def _catalog(address: str) -> Iterator[tuple[Any, str]]:
 
 def _written(catalog: Any, name: str, ours: OurTable, where: str) -> Exported:
     table = catalog.load_table(name) if catalog.table_exists(name) else catalog.create_table(name, ours.schema)
+    if table.current_snapshot() is not None and VERSION not in table.properties:
+        raise not_ours(where)
     _check_types(table.schema().as_arrow(), ours.schema, where)
     known = {} if table.current_snapshot() is None else {task.file.file_path: task.file for task in _files(table)}
     home = f"{table.location()}/data"

@@ -33,7 +33,7 @@ from weakfish.contracts.storage import (
 )
 from weakfish.errors import Busy, UserError
 from weakfish.project.dvc import cached_file
-from weakfish.project.git import git
+from weakfish.project.git import git, git_output
 from weakfish.project.paths import Project
 
 ABANDONED = timedelta(hours=1)
@@ -77,6 +77,11 @@ def collect(project: Project, revisions: Sequence[str], older: timedelta, dry_ru
     storage = storage_of(project.root)
     if storage is None:
         raise UserError("storage is not set in params.yaml, so all tables lie in data/; use `dvc gc`.")
+    if not revisions and (git_output(project.root, "rev-parse", "--is-shallow-repository") or "").strip() == "true":
+        raise UserError(
+            "Nothing was deleted: this clone is shallow, so what earlier revisions name is not known; run `git fetch "
+            "--unshallow`, or give --rev for each revision that counts."
+        )
     if dry_run:
         return _look(project, storage, revisions, older, datetime.now(UTC))[0]
     if not storage.put(RUNNING, b"", create=True):

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from weakfish.contracts.storage import holds_secret
 from weakfish.contracts.tables import TIME
 from weakfish.errors import ParamsError
 from weakfish.project.params import Name, Section
@@ -34,6 +35,9 @@ ARROW: dict[str, pa.DataType] = {
     "date": pa.date32(),
 }
 """The Arrow type of each kind of column."""
+
+SECRET = re.compile(r"pass|pwd|token|secret|key|sig", re.IGNORECASE)
+"""Names of parameters in the address of a database that may be a secret."""
 
 MADE_KEY = "row_id"
 """The column of keys that are made, where no column is the key."""
@@ -193,6 +197,15 @@ class TabularSettings(Section):
             if self.columns.get(column) not in ("time", "date"):
                 raise ValueError(f"time_formats names {column!r}, which is no column of times or dates")
             pattern(form)
+        if self.format == "warehouse":
+            named = [part.partition("=") for part in self.path.partition("?")[2].split("&")]
+            if any(SECRET.search(name) and not value.startswith("${") for name, _, value in named):
+                raise ValueError("path must not hold a secret; write ${NAME} there, and set NAME in the environment")
+        elif holds_secret(self.path):
+            raise ValueError(
+                "path must hold neither a user or password nor a query, for messages and reports repeat it; put "
+                "credentials into the environment"
+            )
         if isinstance(self.null_values, dict) and (strange := set(self.null_values) - set(self.columns)):
             raise ValueError(f"null_values names {min(strange)!r}, which is not among columns")
         if self.delimiter is not None and self.delimiter == self.quote:
