@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyspark
 from listening import listening
+from machine import program
 from projects import REPOSITORY
 
 CLUSTER = {"WEAKFISH_ENGINE": "spark", "SPARK_MASTER": "local-cluster[2,1,1024]", "SPARK_LOCAL_IP": "127.0.0.1"}
@@ -24,9 +25,15 @@ SAIL = REPOSITORY / ".venv/sail"
 """Where `make test-spark` puts Sail, which speaks Spark Connect, and the client that it knows."""
 
 
+def require_java() -> None:
+    """Leave the test out where there is no Java, which classic masters need, too."""
+    program("default-jre-headless", "java")
+
+
 @contextmanager
 def connect_server(folder: Path, master: str = CLUSTER["SPARK_MASTER"]) -> Iterator[dict[str, str]]:
     """A Spark Connect server on a free port of loopback; yields the environment that names it."""
+    require_java()
     home = Path(pyspark.__file__).parent
 
     def command(port: int) -> list[str | Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleets import CLUSTER, LOCAL, connect_server
+from fleets import CLUSTER, LOCAL, connect_server, require_java
 from in_process import own_modules
 from projects import command, write
 
@@ -156,6 +156,7 @@ def test_processes_keep_the_contract(project: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["cluster", "connect"])
 def test_spark_keeps_the_contract(project: Path, engine: str, request: pytest.FixtureRequest) -> None:
+    require_java()
     done, refused, after, *lost, _ = calls(
         project,
         CLUSTER if engine == "cluster" else request.getfixturevalue("connected"),
@@ -279,6 +280,8 @@ def test_files_travel_by_the_storage_where_executors_do_not_see_the_project(
     ],
 )
 def test_an_engine_that_cannot_be_used_is_one_sentence(project: Path, environment: dict[str, str], said: str) -> None:
+    if "SPARK_MASTER" in environment:
+        require_java()
     ended: subprocess.CompletedProcess[str] = command(
         project, "python", "calls.py", json.dumps([["squares", items(), ""]]), **environment
     )
