@@ -277,6 +277,20 @@ def test_the_engine_agrees_with_the_library_on_types_and_names_that_are_rare(tmp
     assert {place: (cases[place], what) for place, what in wrong.items() if what} == {}
 
 
+def test_an_expectation_on_a_column_that_is_gone_fails(tmp_path: Path) -> None:
+    rows = pa.table({"code": ["a", None]})
+    cases = [
+        column("ValuesToNotBeNull", "gone"),
+        column("ValuesToBeInTypeList", "gone", type_list=["str"]),
+        column("ValuesToBeOfType", "gone", type_="str"),
+        column("MeanToBeBetween", "gone", min_value=0),
+    ]
+    outcome = expectations.run(
+        "suite", made(cases), written(tmp_path / "table", {"a": rows}), cache(tmp_path / "cache")
+    )
+    assert [(check.status, bool(check.error)) for check in outcome.checks] == [("failed", True)] * len(cases)
+
+
 def test_columns_whose_names_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
     rows = pa.table({"code": ["a", None, "A"], "Code": [None, "b", "b"]})
     cases = [*(column("ValuesToNotBeNull", name) for name in rows.column_names), column("ToExist", "CODE")]

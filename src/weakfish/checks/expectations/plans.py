@@ -197,6 +197,7 @@ class Planner:
     def _of_type(self, expectation: Any, metric: str) -> Plan:
         """All values of a column have the same type, so one tells."""
         column = expectation.column
+        self._require(column)
         kind = self.schema.field(column).type
         if family(kind) == "other":
             raise Unsure(f"the type {kind}")
