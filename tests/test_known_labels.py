@@ -34,7 +34,8 @@ from weakfish.project.params import LabelModelParams, TaskParams
 from weakfish.project.paths import Project
 from weakfish.report.page import render
 from weakfish.sources import Source
-from weakfish.sources.ingest import events_contract, ingest
+from weakfish.sources.declared import events_contract
+from weakfish.sources.ingest import ingest
 from weakfish.sources.tabular.settings import read_settings
 from weakfish.training.sets import spine
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ from weakfish.files import read_json
 from weakfish.labeling.explain import explain
 from weakfish.project.paths import Project
 from weakfish.sources import parts
-from weakfish.sources.ingest import without_copies
-from weakfish.sources.parts import Spill, row_bytes
+from weakfish.sources.parts import Period, Spill, row_bytes
+from weakfish.sources.staging import without_copies
 
 SCHEMA = pa.schema([("id", pa.string()), ("at", TIME), ("text", pa.string()), ("tags", pa.list_(pa.string()))])
 CONTRACT = Contract("events", SCHEMA, "id", "at")
@@ -57,11 +58,13 @@ def rows(*keys: int, at: int | None = None) -> pa.Table:
 
 
 def spilled(folder: Path, *batches: pa.Table) -> list[parts.PartitionRows]:
-    with Spill(folder / "spill", CONTRACT) as spill:
+    with TemporaryDirectory(dir=folder) as home, TemporaryDirectory(dir=folder) as scratch:
+        spill = Spill(Path(home), CONTRACT)
         for batch in batches:
             spill.add(batch)
-        found = list(spill.pieces())
-    assert list(folder.iterdir()) == []
+        periods = [Period(CONTRACT, name, [spill.file(name)], size) for name, size in sorted(spill.sizes.items())]
+        found = [piece for period in periods for piece in period.pieces(Path(scratch))]
+        assert list(Path(scratch).iterdir()) == []
     return found
 
 

@@ -26,7 +26,7 @@ from weakfish.rules.rule import constants, literal
 from weakfish.scaffold import literals
 from weakfish.scaffold.proposal import Proposal, TaskProposal
 from weakfish.scaffold.render import plan_past, render
-from weakfish.sources.ingest import events_contract
+from weakfish.sources.declared import events_contract
 from weakfish.sources.tabular import TabularSettings
 
 SETTINGS = REPOSITORY / "pyproject.toml"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,12 +17,16 @@ from weakfish.checks.patches import digest
 from weakfish.checks.repairs import row_count, staged_files
 from weakfish.contracts.gate import Gate, data_version, failure, other_data, write_gate
 from weakfish.contracts.ledgers import Ledger, write_ledger
-from weakfish.contracts.pointers import local, whole_tables
-from weakfish.contracts.tables import open_partition, partition_writer, pieces_of
+from weakfish.contracts.pointers import copy_partition, listed, whole_tables
+from weakfish.contracts.tables import open_partition, partition_writer, pieces_of, read_partition, write_partition
 from weakfish.contracts.verdicts import Check, Mask, Outcome, Status, Verdict, read_verdict, verdict_files
+from weakfish.engine import fleet
 from weakfish.errors import CheckFailed, TableError, UnknownName, WeakfishError
 from weakfish.project.paths import Project
-from weakfish.project.runs import Progress
+from weakfish.project.runs import Progress, temporary_folder
+
+SPLIT_ROWS = 1e6
+"""Rows that a process splits in a second, about."""
 
 KEYS_SHOWN = 20
 """How many keys of bad rows a verdict names per check; the mask names all."""
@@ -218,7 +220,7 @@ def _require_open(project: Project, table: str, version: str) -> Verdict:
 def accept(project: Project, table: str = "events") -> None:
     """Split the staged rows, with repaired values, by the mask into ``data/<table>`` and ``data/quarantine/<table>``.
 
-    A partition without bad rows is copied as it is; of the others, one at a time is held in memory.
+    A partition without bad rows is copied as it is; workers split the others, each one at a time.
 
     Raises
     ------
@@ -227,10 +229,15 @@ def accept(project: Project, table: str = "events") -> None:
     """
     progress = Progress(f"accept {table}: rows")
     staged = aside = 0
+
+    def seconds(_: Project) -> float:
+        return sum(row_count(project.root / item["file"]) for item in items) / SPLIT_ROWS
+
     with (
         staged_files(project, table) as files,
         whole_tables(project.table(table)) as good,
         whole_tables(project.data / "quarantine" / table) as bad,
+        temporary_folder(project.temporary, "accept") as scratch,
     ):
         version = files.version
         verdict = _require_open(project, table, version)
@@ -240,12 +247,22 @@ def accept(project: Project, table: str = "events") -> None:
                 f"The patches in validation/patches are others than when {table} was validated; "
                 f"run `weakfish validate {table}`."
             )
+        shared = {"good": fleet.relative(project, good), "bad": fleet.relative(project, bad)}
+        items: list[fleet.Item] = []
         for name, file in files.items():
-            rows = row_count(file)
-            staged += rows
-            aside += _split(name, file, mask.of(name), good, bad)
-            progress.add(rows)
-        kept, quarantined = (sum(map(row_count, folder.glob("*.parquet"))) for folder in (good, bad))
+            staged += row_count(file)
+            lines = mask.of(name)
+            if lines.num_rows:
+                write_partition(scratch, name, lines)
+                places = {"file": file, "lines": scratch / f"{name}.parquet"}
+                items.append({**shared, **{what: fleet.relative(project, place) for what, place in places.items()}})
+            else:
+                copy_partition(file, good)
+                progress.add(row_count(file))
+        for _, receipt in fleet.run(project, f"{__name__}:split", items, f"accept {table}: partitions", seconds):
+            aside += receipt["aside"]
+            progress.add(receipt["rows"])
+        kept, quarantined = (sum(map(row_count, listed(folder))) for folder in (good, bad))
         if (staged, staged - aside, aside) != (verdict.rows, kept, quarantined) or quarantined != verdict.quarantined:
             raise WeakfishError(
                 f"Rows were lost in accepting {table}: {staged} staged, {kept} accepted, {quarantined} quarantined; "
@@ -267,11 +284,13 @@ def accept(project: Project, table: str = "events") -> None:
     )
 
 
-def _split(name: str, file: Path, lines: pa.Table, good: Path, bad: Path) -> int:
-    """Write the rows of a partition to where they belong; how many are set aside, with the checks that each failed."""
-    if not lines.num_rows:
-        shutil.copyfile(local(file), good / f"{name}.parquet")
-        return 0
+def split(project: Project, item: fleet.Item) -> fleet.Receipt:
+    """Write the rows of a partition to where they belong, those that are set aside with the checks that each failed.
+
+    The receipt says how many ``rows`` there are, and how many are set ``aside``.
+    """
+    file, good, bad = (project.root / item[name] for name in ("file", "good", "bad"))
+    lines, name = read_partition(project.root / item["lines"]), file.stem
     marked, starts = np.unique(lines["row"].to_numpy(), return_index=True)
     texts = pc.binary_join_element_wise(lines["check"].cast(pa.string()), lines["why"].cast(pa.string()), ": ")
     ends = np.append(starts, lines.num_rows).astype(np.int32)
@@ -290,4 +309,4 @@ def _split(name: str, file: Path, lines: pa.Table, good: Path, bad: Path) -> int
             if first < last:
                 write_bad(rows.take(here).append_column(REASONS, reasons[first:last]))
             start += rows.num_rows
-    return len(marked)
+    return {"rows": start, "aside": len(marked)}

@@ -30,6 +30,7 @@ from weakfish.checks.bad_rows import (
 )
 from weakfish.checks.patches import Patch, digest, read_patches
 from weakfish.contracts.gate import version_of
+from weakfish.contracts.pointers import pointer_of
 from weakfish.contracts.tables import (
     Contract,
     by_period,
@@ -329,8 +330,9 @@ def _rewrite(file: Path | None, name: str, contract: Contract, repaired: Mapping
 
 
 def row_count(file: Path) -> int:
-    """The rows of a partition, by its footer."""
-    return int(open_partition(file).metadata.num_rows)
+    """The rows of a partition, by its pointer or its footer."""
+    pointer = pointer_of(file)
+    return pointer.rows if pointer else int(open_partition(file).metadata.num_rows)
 
 
 Places = Mapping[str, Rows]

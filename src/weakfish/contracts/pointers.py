@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 from collections import defaultdict
@@ -57,6 +58,12 @@ def pointer_of(file: Path) -> Pointer | None:
     """The pointer of a partition; None where its bytes lie in ``data/``, or where it does not exist."""
     pointer = pointer_file(file)
     return read(Pointer, pointer) if pointer.is_file() and not file.is_file() else None
+
+
+def copy_partition(file: Path, folder: Path) -> None:
+    """Copy a partition into a folder; of one whose bytes lie in storage, its pointer."""
+    found = file if file.is_file() else pointer_file(file)
+    shutil.copyfile(found, folder / found.name)
 
 
 def exists(file: Path) -> bool:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from weakfish.contracts.pointers import listed, local
 from weakfish.contracts.record import Rooted
 from weakfish.errors import TableError
+from weakfish.files import whole_file
 
 T = TypeVar("T")
 
@@ -200,8 +201,10 @@ def write_partition(folder: Path, name: str, table: pa.Table) -> None:
 @contextmanager
 def partition_writer(folder: Path, name: str, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
     """Yield what writes the rows of one partition, some at a time, each time in row groups of their own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") as writer:
+    with (
+        whole_file(folder / f"{name}.parquet") as part,
+        pq.ParquetWriter(part, schema, compression="zstd") as writer,
+    ):
 
         def write(table: pa.Table) -> None:
             rows = _rows_in_a_group(table) if PARTED in name else ROWS_IN_A_GROUP

@@ -20,7 +20,7 @@ from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
 from weakfish.contracts.tables import TIME, schema_of
 from weakfish.errors import FeatureError, UnknownName, reason
 from weakfish.project.paths import Project
-from weakfish.sources.ingest import events_contract
+from weakfish.sources.declared import events_contract
 
 MICRO = 1_000_000
 """Numbers with a fraction are summed as integers of a millionth: such sums do not depend on the order of rows."""

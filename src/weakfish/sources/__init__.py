@@ -8,7 +8,7 @@ the engine's business.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -77,6 +77,25 @@ class Source(ABC):
         SourceError
             When the raw data is missing or cannot be read; names the file and the place in it.
         """
+
+    def splits(self, raw: Path) -> list[list[str]]:
+        """Files below ``raw``, in groups that can be read apart, perhaps on several machines: see `read_split`.
+
+        The rows of all groups in their order are those of `read`; made keys may be numbered in each group alone. None
+        for a source whose rows `read` yields in one pass; then what follows is not called.
+        """
+        return []
+
+    def read_split(self, raw: Path, split: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of one group of `splits`; other files may not be there. Raises as `read` does."""
+        raise NotImplementedError(f"{type(self).__name__}.read_split")
+
+    def found(self) -> Mapping[str, Any]:
+        """What `read_split` found beside rows, of what JSON has, for `take` where all is put together."""
+        return {}
+
+    def take(self, found: Mapping[str, Any]) -> None:  # noqa: B027  a default that does nothing
+        """Add what reading a group found, group by group in their order, to what `remarks` and others tell."""
 
     def files(self) -> list[Path]:
         """The files that `fetch` would put into ``data/raw`` now; none for a source that reads no files."""

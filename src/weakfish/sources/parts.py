@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -41,100 +40,141 @@ class PartitionRows(NamedTuple):
     goes_on: bool = False
 
 
-@dataclass
-class _Streams:
-    """Rows by name on disk: a file of Arrow streams for each."""
+@dataclass(frozen=True)
+class Streams:
+    """Rows by name on disk: a file of Arrow streams for each, in a folder that its owner deletes."""
 
     folder: Path
-    rows: dict[str, int] = field(default_factory=dict)
-    bytes: dict[str, int] = field(default_factory=dict)
 
-    def add(self, name: str, rows: pa.Table, size: int) -> None:
-        """Keep rows that have so many bytes."""
-        with self._file(name).open("ab") as end, pa.ipc.new_stream(end, rows.schema) as stream:
+    def add(self, name: str, rows: pa.Table) -> None:
+        """Keep rows behind those that the name has."""
+        with self.file(name).open("ab") as end, pa.ipc.new_stream(end, rows.schema) as stream:
             stream.write_table(rows)  # the file is open no longer than needed: there may be more days than open files
-        self.rows[name] = self.rows.get(name, 0) + rows.num_rows
-        self.bytes[name] = self.bytes.get(name, 0) + size
 
-    def read(self, name: str) -> Iterator[pa.Table]:
-        """The rows of a name, as they were added."""
-        with pa.OSFile(str(self._file(name))) as file:
-            while file.tell() < file.size():
-                yield pa.ipc.open_stream(file).read_all()
-
-    def take(self, name: str) -> pa.Table:
-        """All rows of a name, which are let go."""
-        rows = pa.concat_tables(self.read(name))
-        self.drop(name)
-        return rows
-
-    def drop(self, name: str) -> None:
-        """Let the rows of a name go."""
-        self._file(name).unlink()
-
-    def _file(self, name: str) -> Path:
+    def file(self, name: str) -> Path:
+        """Where the rows of a name are."""
         return self.folder / f"{name}.arrow"
 
 
-class Spill:
-    """Rows by period on disk, in a folder that lasts as long as the block.
+def streamed(files: Iterable[Path]) -> Iterator[pa.Table]:
+    """The rows of files of Arrow streams, as they were added."""
+    for name in files:
+        with pa.OSFile(str(name)) as file:
+            while file.tell() < file.size():
+                yield pa.ipc.open_stream(file).read_all()
 
-    A period with more than `ROWS_IN_A_PART` or `BYTES_IN_A_PART` comes out in parts. Of such a period the keys, times
-    and sizes of all rows are in memory at once, and of all else one row group.
-    """
+
+class Size(NamedTuple):
+    """How many rows there are, and how many bytes their values have."""
+
+    rows: int = 0
+    bytes: int = 0
+
+    def and_of(self, other: Size) -> Size:
+        """That of both."""
+        return Size(self.rows + other.rows, self.bytes + other.bytes)
+
+    @property
+    def is_one_partition(self) -> bool:
+        """Whether a period of this size is one partition, not several parts."""
+        return self.rows <= ROWS_IN_A_PART and self.bytes <= BYTES_IN_A_PART
+
+
+class Spill:
+    """Puts rows on disk by period, in an empty folder."""
 
     def __init__(self, folder: Path, contract: Contract, *, makes_keys: bool = False) -> None:
-        self._contract, self._makes_keys, self._streams = contract, makes_keys, _Streams(folder)
-
-    def __enter__(self) -> Spill:
-        self._streams.folder.mkdir()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._streams.folder)
+        self._contract, self._makes_keys, self._streams = contract, makes_keys, Streams(folder)
+        self.sizes: dict[str, Size] = {}
 
     def add(self, rows: pa.Table) -> None:
-        """Keep rows until `pieces`."""
-        periods, sizes = self._contract.partition_of(rows[self._contract.time]), row_bytes(rows)
+        """Keep rows."""
+        periods = self._contract.partition_of(rows[self._contract.time])
+        sizes = row_bytes(rows, self._contract.key if self._makes_keys else None)
         for period in pc.unique(periods).to_pylist():
             mine = pc.equal(periods, period)
-            self._streams.add(period, rows.filter(mine), int(sizes[mine.to_numpy()].sum()))
+            chosen = rows.filter(mine)
+            self._streams.add(period, chosen)
+            more = Size(chosen.num_rows, int(sizes[mine.to_numpy()].sum()))
+            self.sizes[period] = self.sizes.get(period, Size()).and_of(more)
 
-    def pieces(self) -> Iterator[PartitionRows]:
-        """All rows, each once, in the order of their partitions; the same rows make the same pieces."""
-        for period, rows in sorted(self._streams.rows.items()):
-            if rows <= ROWS_IN_A_PART and self._streams.bytes[period] <= BYTES_IN_A_PART:
-                yield PartitionRows(period, self._contract.in_order(self._streams.take(period)))
-            else:
-                yield from self._parts(period)
+    def file(self, period: str) -> Path:
+        """Where the rows of a period are."""
+        return self._streams.file(period)
 
-    def _parts(self, period: str) -> Iterator[PartitionRows]:
-        numbers, parts, goes_on = self._places(period)
-        pieces, start = _Streams(self._streams.folder), 0
-        for rows in self._streams.read(period):
-            own = numbers[start : start + rows.num_rows]
+
+@dataclass(frozen=True)
+class Period:
+    """Rows of a period on disk, in the files of several spills, which are read in this order and stay.
+
+    Attributes
+    ----------
+    makes_keys
+        Whether keys are made, so that equal rows differ in the number behind them.
+    numbered
+        Whether these numbers count in all files; else in each alone.
+    """
+
+    contract: Contract
+    name: str
+    files: Sequence[Path]
+    size: Size
+    makes_keys: bool = False
+    numbered: bool = True
+
+    def pieces(self, scratch: Path) -> Iterator[PartitionRows]:
+        """All rows, each once, in the order of their partitions; the same rows make the same pieces.
+
+        Of a period that has several parts the keys, times and sizes of all rows are in memory at once, and of all else
+        one row group; the others wait in ``scratch``, an empty folder.
+        """
+        if self.size.is_one_partition:
+            rows = pa.concat_tables(self._read())
+            if not self.numbered:
+                rows = _with(rows, self.contract.key, numbered(rows[self.contract.key]))
+            yield PartitionRows(self.name, self.contract.in_order(rows))
+        else:
+            yield from self._parts(Streams(scratch))
+
+    def _read(self) -> Iterator[pa.Table]:
+        return streamed(self.files)
+
+    def _parts(self, waiting: Streams) -> Iterator[PartitionRows]:
+        keys, times, sizes = self._keys_times_sizes()
+        numbers, parts, goes_on = self._places(keys, times, sizes)
+        start = 0
+        for rows in self._read():
+            end = start + rows.num_rows
+            own = numbers[start:end]
+            if not self.numbered:
+                rows = _with(rows, self.contract.key, keys.slice(start, rows.num_rows).cast(pa.string()))
             for number in np.unique(own):
-                pieces.add(f"{period}.{number}", rows.filter(pa.array(own == number)), 0)
-            start += rows.num_rows
-        self._streams.drop(period)
+                waiting.add(str(number), rows.filter(pa.array(own == number)))
+            start = end
         for number, (part, again) in enumerate(zip(parts, goes_on, strict=True)):
-            rows = self._contract.in_order(pieces.take(f"{period}.{number}"))
-            yield PartitionRows(f"{period}{PARTED}{part + 1:04}", rows, again)
+            rows = self.contract.in_order(pa.concat_tables(streamed([waiting.file(str(number))])))
+            waiting.file(str(number)).unlink()
+            yield PartitionRows(f"{self.name}{PARTED}{part + 1:04}", rows, again)
 
-    def _places(self, period: str) -> tuple[Sizes, Sizes, list[bool]]:
-        """The piece of each row of a period, as they were added; of each piece its part, and whether it goes on."""
-        key, time = self._contract.key, self._contract.time
+    def _keys_times_sizes(self) -> tuple[pa.ChunkedArray, pa.ChunkedArray, Sizes]:
+        """Those of all rows, as they were added."""
+        key, time = self.contract.key, self.contract.time
         tables, sizes = [], []
-        for rows in self._streams.read(period):
-            sizes.append(row_bytes(rows))
+        for rows in self._read():
+            sizes.append(row_bytes(rows, key if self.makes_keys else None))
             # Taken, not selected: else each keeps all that was read with it.
-            tables.append(rows.select([time, key]).take(pa.array(np.arange(rows.num_rows))))
+            tables.append(rows.select([key, time]).take(pa.array(np.arange(rows.num_rows))))
         rows = pa.concat_tables(tables)
-        rows = rows.set_column(1, key, rows[key].cast(pa.large_string())).combine_chunks()
-        order = pc.sort_indices(rows, [(time, "ascending"), (key, "ascending")])
+        keys = rows[key].cast(pa.large_string())
+        return (keys if self.numbered else numbered(keys)), rows[time], np.concatenate(sizes)
+
+    def _places(self, keys: pa.ChunkedArray, times: pa.ChunkedArray, sizes: Sizes) -> tuple[Sizes, Sizes, list[bool]]:
+        """The piece of each row, as they were added; of each piece its part, and whether it goes on."""
+        rows = pa.table({"time": times, "key": keys}).combine_chunks()
+        order = pc.sort_indices(rows, [("time", "ascending"), ("key", "ascending")])
         ordered = rows.take(order)
-        begins = np.flatnonzero(_differ(ordered[time]) | _differ(name_of_key(ordered[key], made=self._makes_keys)))
-        in_order = np.concatenate(sizes)[order.to_numpy()]
+        begins = np.flatnonzero(_differ(ordered["time"]) | _differ(name_of_key(ordered["key"], made=self.makes_keys)))
+        in_order = sizes[order.to_numpy()]
         parts = list(_cuts(in_order, begins, ROWS_IN_A_PART, BYTES_IN_A_PART))
         cuts = [
             begin + cut
@@ -151,8 +191,35 @@ def name_of_key(keys: pa.ChunkedArray, *, made: bool) -> pa.ChunkedArray:
     return pc.replace_substring_regex(keys, r"-\d+$", "") if made else keys
 
 
-def row_bytes(rows: pa.Table) -> Sizes:
-    """About how many bytes the values of each row take; it depends on the values alone."""
+def numbered(keys: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Made keys with the numbers of equal ones counted through, from the second on: ``k``, ``k-2``, ``k-3``."""
+    names = name_of_key(keys, made=True)
+    codes = names.combine_chunks().dictionary_encode().indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    again = np.flatnonzero(np.diff(codes[order], prepend=-1) == 0)
+    if not len(again):
+        return names
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    counts = again - starts[np.searchsorted(starts, again, "right") - 1] + 1
+    places = order[again]
+    found = pc.binary_join_element_wise(
+        names.take(places), pa.array(counts.astype(str)).cast(keys.type), pa.scalar("-", keys.type)
+    )
+    mask = np.zeros(len(keys), np.bool_)
+    mask[places] = True
+    by_place = np.argsort(places)
+    return pc.replace_with_mask(names.combine_chunks(), pa.array(mask), found.take(pa.array(by_place)).combine_chunks())
+
+
+def _with(rows: pa.Table, column: str, values: pa.ChunkedArray | pa.Array) -> pa.Table:
+    """Rows with other values of a column."""
+    return rows.set_column(rows.column_names.index(column), rows.schema.field(column), values)
+
+
+def row_bytes(rows: pa.Table, made_key: str | None = None) -> Sizes:
+    """About how many bytes the values of each row take; it depends on the values alone, of a made key on its name."""
+    if made_key:
+        rows = _with(rows, made_key, name_of_key(rows[made_key], made=True))
     total = np.zeros(rows.num_rows, np.int64)
     for column in rows.columns:
         if pa.types.is_primitive(column.type):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -214,6 +214,30 @@ class Rejects:
         self.unknown.setdefault(header, file)
         self.others.setdefault(file, []).append(header)
         self.note(file, f"has a column {header[:100]!r} that is not in source.columns; it is left out")
+
+    def to_json(self) -> dict[str, Any]:
+        """All that is known, of what JSON has."""
+        return {
+            "kept": [list(reject) for reject in self.kept],
+            "counts": [[*place, count] for place, count in self.counts.items()],
+            "reasons": [[*reason, count] for reason, count in self.reasons.items()],
+            "changed": [[*change, count, first] for change, (count, first) in self.changed.items()],
+            "unknown": self.unknown,
+            "lacking": self.lacking,
+            "others": self.others,
+        }
+
+    def add(self, found: Mapping[str, Any]) -> None:
+        """Take what `to_json` has of files that stand behind those so far."""
+        self.kept += [Reject(*reject) for reject in found["kept"][: KEPT - len(self.kept)]]
+        for file, kind, column, count in found["counts"]:
+            self.counts[file, kind, column] += count
+        for column, reason, count in found["reasons"]:
+            self.reasons[column, reason] += count
+        self.changed |= {(file, column, how): (count, first) for file, column, how, count, first in found["changed"]}
+        self.unknown = {**found["unknown"], **self.unknown}
+        self.lacking |= found["lacking"]
+        self.others |= found["others"]
 
     def _add(self, reject: Reject, most: int) -> None:
         place: Place = (reject.file, reject.kind, reject.column or "")

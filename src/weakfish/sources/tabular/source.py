@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import accumulate, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,6 +47,9 @@ from weakfish.sources.tabular.types import (
 
 REMARKS = 10
 """The most sentences about files that are printed; all are in ``rejects.parquet``."""
+
+SPLIT = 1 << 25
+"""Bytes of files that are read together, unless one has more."""
 
 WORST = 5
 """The most columns that are named of those with values that became null."""
@@ -136,10 +141,37 @@ class TabularSource(Source):
         """Yield the rows of all files in the order of their names, and within each as they stand there."""
         yield from self.read_files(listed(raw))
 
-    def read_files(self, files: Iterable[RawFile]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of files, wherever they lie, in this order."""
+    def splits(self, raw: Path) -> list[list[str]]:
+        """Files that follow each other, as many as have `SPLIT` bytes together."""
+        self._begin()
+        self._files = {file.name: file for file in listed(raw)}
+        ends = accumulate(file.path.stat().st_size for file in self._files.values())
+        numbered = zip((end // SPLIT for end in ends), self._files, strict=True)
+        return [[name for _, name in group] for _, group in groupby(numbered, itemgetter(0))]
+
+    def read_split(self, raw: Path, split: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of some files in this order."""
+        yield from self.read_files(RawFile(raw / name, name) for name in split)
+
+    def found(self) -> Mapping[str, Any]:
+        """What `remarks`, `reading` and `set_aside` tell of the files that were read."""
+        tallies = {name: asdict(tally) for name, tally in self.tallies.items()}
+        return {"rejects": self.rejects.to_json(), "tallies": tallies, "unfit": self.unfit, "swapped": self.swapped}
+
+    def take(self, found: Mapping[str, Any]) -> None:
+        """Add what was found in files that stand behind those so far."""
+        self.rejects.add(found["rejects"])
+        self.tallies |= {name: Tally(**tally) for name, tally in found["tallies"].items()}
+        self.unfit, self.swapped = {**found["unfit"], **self.unfit}, {**found["swapped"], **self.swapped}
+
+    def _begin(self) -> None:
+        """Forget what was found before."""
         self.rejects, self.tallies, self.unfit, self._files = Rejects(), {}, {}, {}
         self.swapped, self._noted = {}, set[tuple[str, str]]()
+
+    def read_files(self, files: Iterable[RawFile]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of files, wherever they lie, in this order."""
+        self._begin()
         keys = Keys()
         for file in files:
             reader = READERS[format_of(file, self.options.file_format)]
