@@ -16,6 +16,7 @@ from projects import clone, contents, weakfish
 EXECUTOR = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
 
 STAGES = (
+    ("ingest",),
     ("vote",),
     ("features",),
     ("validate", "events"),
