@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from weakfish import engine as compute
+from weakfish.engine import duckdb as compute
 from weakfish.labeling.plan import VotePlan
 from weakfish.rules.columnar import ColumnarLabelingFunction
 

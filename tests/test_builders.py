@@ -19,7 +19,7 @@ from ibis.expr.operations import InMemoryTable
 from projects import command, tiny, write
 from snorkel.labeling import LFAnalysis, PandasLFApplier
 
-from weakfish import engine as compute
+from weakfish.engine import duckdb as compute
 from weakfish.errors import LabelingFunctionError
 from weakfish.labeling.plan import VotePlan
 from weakfish.rules import ABSTAIN, ColumnarLabelingFunction, keywords, lookup, patterns, threshold, votes

@@ -13,8 +13,8 @@ from projects import replace, weakfish, write
 from weakfish.contracts.manifests import FeaturesManifest, read_manifest
 from weakfish.contracts.tables import TIME, read_table
 from weakfish.contracts.verdicts import Check, read_verdict
-from weakfish.engine import connect
 from weakfish.engine.clock import last_plausible
+from weakfish.engine.duckdb import connect
 from weakfish.project.paths import Project
 from weakfish.report.overall import overall
 

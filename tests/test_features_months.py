@@ -16,7 +16,7 @@ import pytest
 from projects import contents
 from test_features_rows import START, months_of, part_of
 
-from weakfish.engine import Engine
+from weakfish.engine.duckdb import Engine
 from weakfish.features.history import Limits
 from weakfish.features.months import Part
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from weakfish import engine as compute
 from weakfish.contracts.record import EPOCH
 from weakfish.contracts.tables import TIME
+from weakfish.engine import duckdb as compute
 from weakfish.features import Past, transform
 from weakfish.features.history import Limits
 from weakfish.features.months import Basis, Months, Part

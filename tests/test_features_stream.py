@@ -11,8 +11,8 @@ import ibis.expr.types as ir
 import pytest
 from projects import contents
 
-from weakfish import engine as compute
 from weakfish.contracts.record import EPOCH
+from weakfish.engine import duckdb as compute
 from weakfish.features import Past, transform
 from weakfish.features.history import Limits
 from weakfish.features.months import Basis, Months, Part

@@ -15,7 +15,7 @@ import pytest
 from snorkel.labeling import LabelingFunction
 
 from sources.mail import MailSource
-from weakfish import engine as compute
+from weakfish.engine import duckdb as compute
 from weakfish.labeling.workers import Applied
 from weakfish.rules import ABSTAIN, ColumnarLabelingFunction
 from weakfish.rules.loading import Classes

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pytest
 from plans import engines_votes, plan_that_agrees
 
-from weakfish import engine as compute
+from weakfish.engine import duckdb as compute
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.labeling import automaton
 from weakfish.labeling.plan import VotePlan

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plans import engines_votes
 
-from weakfish import engine as compute
+from weakfish.engine import duckdb as compute
 from weakfish.labeling.plan import VotePlan
 from weakfish.rules import votes
 from weakfish.rules.columnar import ColumnarLabelingFunction

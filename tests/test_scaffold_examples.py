@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scaffolded import KINDS, proposed, written
 
-from weakfish import engine as compute
+from weakfish.engine import duckdb as compute
 from weakfish.rules.columnar import ColumnarLabelingFunction
 from weakfish.rules.loading import load_functions
 from weakfish.scaffold.examples import FEWEST, MOST, DevRows, Example, examples, fired, stems

@@ -151,7 +151,7 @@ def _where(found: pa.BooleanArray) -> Rows:
 
 def _shared_keys(files: Mapping[str, Path], key: str) -> pa.Array:
     """Keys that more than one row has."""
-    from weakfish.engine import connect
+    from weakfish.engine.duckdb import connect
 
     engine = connect()
     keys = engine.read(list(files.values())).select(key=key)

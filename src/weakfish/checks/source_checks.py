@@ -118,8 +118,8 @@ def _copies(copies: int) -> Check:
 
 def clock_checks(project: Project, files: Mapping[str, Path]) -> list[Check]:
     """Whether events are later than now or far beyond the rest; nothing where none has a time, or where all may be."""
-    from weakfish.engine import connect
     from weakfish.engine.clock import last_plausible
+    from weakfish.engine.duckdb import connect
 
     events = project.params.events
     dated = {name: file for name, file in files.items() if is_dated(name)}

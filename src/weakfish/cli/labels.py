@@ -259,7 +259,7 @@ def print_plan(project: Project) -> None:
         When there are no events, whose columns the functions are compiled for.
     """
     from weakfish.contracts.tables import schema_of
-    from weakfish.engine import connect
+    from weakfish.engine.duckdb import connect
     from weakfish.labeling.plan import VotePlan
     from weakfish.rules.columnar import ColumnarLabelingFunction
     from weakfish.rules.loading import load_voters

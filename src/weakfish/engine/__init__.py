@@ -1,8 +1,4 @@
-"""Where work runs: the contract of an engine, DuckDB on this machine, and the additive column profile.
+"""Where work runs: the contract of an engine, DuckDB on this machine, the fleet, and the additive column profile.
 
 Code outside this package speaks Ibis; what only one engine understands stays in that engine's module.
 """
-
-from weakfish.engine.duckdb import Engine, Fold, connect
-
-__all__ = ["Engine", "Fold", "connect"]

@@ -13,13 +13,13 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from weakfish import engine as compute
 from weakfish.contracts.gate import EVENTS, data_version, partition_hashes, require_open
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import FeaturesManifest, write_manifest
 from weakfish.contracts.pointers import whole_tables
 from weakfish.contracts.record import EPOCH
 from weakfish.contracts.tables import is_dated, open_partition, partition_span, partitions
+from weakfish.engine import duckdb as compute
 from weakfish.engine.clock import last_plausible
 from weakfish.errors import FeatureError, TableError, WeakfishError
 from weakfish.features.changes import on

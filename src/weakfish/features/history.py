@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from weakfish.engine import Engine, Fold, connect, fleet
-from weakfish.engine.duckdb import group_starts
+from weakfish.engine import fleet
+from weakfish.engine.duckdb import Engine, Fold, connect, group_starts
 from weakfish.features.changes import (
     BOUNDARY,
     ENTITY,

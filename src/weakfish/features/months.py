@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from weakfish.contracts.record import CREATED, EPOCH, EVENT_TIMESTAMP
 from weakfish.contracts.tables import ROWS_IN_A_GROUP
-from weakfish.engine import Engine
+from weakfish.engine.duckdb import Engine
 from weakfish.features.changes import Span
 from weakfish.features.history import NUMBER, History, Limits, State
 from weakfish.features.views import View

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from weakfish.contracts.votes_file import ABSTAIN, Votes
-from weakfish.engine import Engine
+from weakfish.engine.duckdb import Engine
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.labeling.automaton import Automaton, Booleans, is_usable
 from weakfish.labeling.regex import TWINS_NEEDLE, Case, Needle, Unlifted, needle_of

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.sparse import csc_matrix, hstack, vstack  # type: ignore[import-untyped]
 
-from weakfish import engine as compute
 from weakfish.contracts.tables import open_partition, partitions
 from weakfish.contracts.votes_file import ABSTAIN, Votes
+from weakfish.engine import duckdb as compute
 from weakfish.errors import TableError, UnknownName
 from weakfish.labeling.candidates import FEW, Candidate, Examined, Labelled, labels_of, read_labelled
 from weakfish.labeling.estimates import Evidence, Floats, precision, untangled

@@ -13,11 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish import engine as compute
 from weakfish.contracts.manifests import VotesManifest, manifest_file, read_manifest
 from weakfish.contracts.pointers import listed
 from weakfish.contracts.tables import GOLD_LABEL, by_period, folder, read_table
 from weakfish.contracts.votes_file import ABSTAIN, FAILED, Votes
+from weakfish.engine import duckdb as compute
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.labeling.drafts import checked, drafts_of, find_function
 from weakfish.labeling.label_model import majority

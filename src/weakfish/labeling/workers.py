@@ -19,10 +19,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from weakfish import engine as compute
 from weakfish.contracts.tables import open_partition
 from weakfish.contracts.votes_file import ABSTAIN, FAILED, Faults, Votes
-from weakfish.engine import Engine, fleet
+from weakfish.engine import duckdb as compute
+from weakfish.engine import fleet
+from weakfish.engine.duckdb import Engine
 from weakfish.errors import reason
 from weakfish.files import whole_file
 from weakfish.labeling.plan import VotePlan

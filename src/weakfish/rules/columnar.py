@@ -12,8 +12,8 @@ import ibis.expr.types as ir
 import pandas as pd
 import pyarrow as pa
 
-from weakfish import engine as compute
 from weakfish.contracts.votes_file import ABSTAIN
+from weakfish.engine import duckdb as compute
 from weakfish.errors import LabelingFunctionError, WeakfishError, reason
 from weakfish.rules.snorkel_functions import LabelingFunction
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weakfish import engine as compute
+from weakfish.engine import duckdb as compute
 from weakfish.rules.rule import Form, Rule
 from weakfish.scaffold.literals import slug, unused
 
