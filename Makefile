@@ -29,7 +29,7 @@ test-lowest: env-dev ## Run tests on the lowest versions of the direct dependenc
 
 test-spark: system env-dev ## Run the demo on Spark (classic and Connect; Java 17), kill executors, and on Sail (half an hour)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/sail pysail==0.7.2 pyspark-client==4.2.0
-	@$(BIN)/python -m pytest -n 0 tests/spark_of_the_demo.py
+	@$(BIN)/python -m pytest -n 0 tests/spark_of_the_demo.py tests/spark_of_shards.py
 
 test-storage: system env-dev ## Run the demo with its tables on an S3 server, and a small project on azurite (from npm)
 	@npm install --silent --no-audit --no-fund --prefix .venv/azurite azurite@3.35.0

@@ -37,7 +37,7 @@ def made(rows: range) -> Iterator[bytes]:
 
 def look(port: int, keys: int) -> dict[str, Any]:
     """Look through the keys of the server at a port."""
-    from weakfish.feast.diff import KnownKeys, Layout, Online, leftovers
+    from weakfish.feast.diff import KeySearch, KnownKeys, Layout, Online, leftovers
 
     begin = time.perf_counter()
     layouts = {VIEW: Layout.of(VIEW, {"join_keys": ["buyer"], "features": ["amount"]})}
@@ -45,7 +45,7 @@ def look(port: int, keys: int) -> dict[str, Any]:
     for start in range(0, keys, STRANGE):
         found = list(made(range(start + 1, min(start + STRANGE, keys))))
         known.add(VIEW, found, [[]] * len(found))
-    found_there = sum(1 for _ in leftovers(Online(client), PROJECT, known, thorough=False))
+    found_there = sum(1 for _ in leftovers(Online(client), known, KeySearch(PROJECT, thorough=False)))
     client.close()
     return {"seconds": round(time.perf_counter() - begin, 1), "found": found_there}
 

@@ -22,9 +22,10 @@ from weakfish.contracts.publications import Receipt, receipt_file
 from weakfish.errors import CheckFailed, StoreError, UserError
 from weakfish.feast import layout as keys
 from weakfish.feast.audit import differing
+from weakfish.feast.contents import Contents
 from weakfish.feast.diff import Online
+from weakfish.feast.latest_rows import LatestRows
 from weakfish.feast.probe import event_time, failure
-from weakfish.feast.publication import Contents, batches
 from weakfish.feast.publish import audit, check, publish
 from weakfish.feast.registry import open_store
 from weakfish.project.paths import Project
@@ -94,7 +95,7 @@ def test_a_byte_that_was_corrupted_is_caught_named_and_repaired(project: Project
 def test_every_batch_of_rows_is_compared(
     project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch, entity: str
 ) -> None:
-    monkeypatch.setattr("weakfish.feast.publication.ROWS", 3)
+    monkeypatch.setattr("weakfish.feast.latest_rows.ROWS", 3)
     store.hset(key_of(store, "buyer", entity), FIELD, b"\x00")
     found = audit(project)
     assert rows(found) == {"equal": 11, "different": 1}
@@ -271,7 +272,7 @@ def test_plain_feast_notices_a_value_and_a_time_that_are_not_as_in_the_table(
 ) -> None:
     feast = open_store(project)
     view = feast.get_feature_view(VIEW)
-    ((batch, encoded),) = list(batches(Contents.of_work_tree(project), feast, view))
+    ((batch, encoded),) = list(LatestRows(view, feast.config, Contents.of_work_tree(project).as_of).batches())
     assert differing(store, feast.config, view, batch) == []
     found = encoded.keys.to_pylist()
     first, other = found.index(key_of(store, "buyer", "b0")), found.index(key_of(store, "buyer", "b2"))

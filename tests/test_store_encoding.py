@@ -46,7 +46,7 @@ from hypothesis import strategies as st
 from weakfish.errors import StoreError
 from weakfish.feast import layout as keys
 from weakfish.feast.encoding import UNKNOWN, encode, encode_rows
-from weakfish.feast.publication import taken
+from weakfish.feast.filling import taken
 
 quick = settings(max_examples=25, deadline=None)
 

@@ -331,7 +331,7 @@ def killed(project: Project, limit: int, at: int) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("weakfish.feast.commit.LIMIT", limit)
-        patch.setattr("weakfish.feast.publication.ROWS", limit)
+        patch.setattr("weakfish.feast.latest_rows.ROWS", limit)
         patch.setattr(Changes, "_transaction", counted)
         publish(project)
 
@@ -343,7 +343,7 @@ def test_publishing_in_parts_gives_the_same(
     held = dump(store)
     store.flushall()
     monkeypatch.setattr("weakfish.feast.commit.LIMIT", 3)
-    monkeypatch.setattr("weakfish.feast.publication.ROWS", 3)
+    monkeypatch.setattr("weakfish.feast.latest_rows.ROWS", 3)
     publish(project)
     assert dump(store) == held
 

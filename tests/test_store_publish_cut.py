@@ -39,7 +39,7 @@ def project(tmp_path: Path) -> Project:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every publication be one of many parts."""
     monkeypatch.setattr("weakfish.feast.commit.LIMIT", 4)
-    monkeypatch.setattr("weakfish.feast.publication.ROWS", 4)
+    monkeypatch.setattr("weakfish.feast.latest_rows.ROWS", 4)
 
 
 def counted(project: Project, die_at: int | None) -> int:

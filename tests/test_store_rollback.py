@@ -19,7 +19,7 @@ from weakfish.cli.main import cli
 from weakfish.contracts.ledgers import read_run
 from weakfish.errors import CheckFailed, UserError
 from weakfish.feast import layout as keys
-from weakfish.feast.publication import folder
+from weakfish.feast.contents import folder
 from weakfish.feast.publish import audit, publish
 from weakfish.project.paths import Project
 from weakfish.report.overall import overall

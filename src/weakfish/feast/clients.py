@@ -162,9 +162,13 @@ def external() -> Address | None:
     UserError
         When a variable cannot be used.
     """
-    value, slash, db = os.environ.get(VARIABLE, "").strip().partition("/")
-    if not value:
-        return None
+    text = os.environ.get(VARIABLE, "").strip()
+    return addressed(text) if text.partition("/")[0] else None
+
+
+def addressed(text: str) -> Address:
+    """The Redis at an address as ``WEAKFISH_REDIS`` has it; its companions say the rest. Raises as `external`."""
+    value, slash, db = text.partition("/")
     kind, primary, listed = "server", None, value
     # A server may well be called cluster, so host:port comes first.
     if not NODE.fullmatch(value) and (match := re.fullmatch(r"(cluster|sentinel):(?:([\w.-]+)@)?(.+)", value)):

@@ -1,4 +1,7 @@
-"""Writes of a publication: what changes and the marker that says so, under a lock, in few transactions, retried."""
+"""Writes of a publication: what changes and the marker that says so, under a lock, in few transactions, retried.
+
+Workers write for a publisher by its `Claim`; lock, marker and commit stay with it.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +57,7 @@ class PublishingLock:
 
     def check(self, pipe: redis.client.Pipeline) -> None:
         """Watch the key in a transaction about to begin; raises `StoreError` when it is no longer ours."""
-        pipe.watch(self.key)  # type: ignore[no-untyped-call]
-        if pipe.get(self.key) != self.value:
-            raise StoreError("Another publisher took over while this one stood still; publish again.")
+        _check(pipe, self.key, self.value)
 
     def renew(self) -> None:
         """Keep the key from expiring, until it is released."""
@@ -76,6 +77,12 @@ class PublishingLock:
                 self.client.delete(self.key)
         except ERRORS:
             return  # it expires
+
+
+def _check(pipe: redis.client.Pipeline, key: str, value: bytes) -> None:
+    pipe.watch(key)  # type: ignore[no-untyped-call]
+    if pipe.get(key) != value:
+        raise StoreError("Another publisher took over while this one stood still; publish again.")
 
 
 @contextmanager
@@ -166,13 +173,27 @@ class Changes:
         waiting, self._waiting = self._waiting, []
         self._transaction(marker, waiting)
 
+    def claim(self, rows: int) -> Claim | None:
+        """What lets workers make changes of so many rows, once the marker says that it is under way.
+
+        None where they are few enough for a transaction with all others.
+        """
+        if not self._parts and sum(waiting.size for waiting, _, _ in self._waiting) + rows <= LIMIT:
+            return None
+        self._make_parts()
+        marker = self._under_way(None)
+        self._transaction(marker, [])
+        return Claim(self.name, self.lock.value.decode(), marker.text())
+
+    def _under_way(self, view: str | None) -> Marker:
+        done = sum(counts.written + counts.removed for counts in self.counts.values())
+        return replace(self.before or Marker("", ""), under_way={**self._coming, "view": view, "rows": done})
+
     def _make_parts(self) -> None:
         self._parts = True
         while self._waiting:
             waiting = change, view, _ = self._waiting.pop(0)
-            done = sum(counts.written + counts.removed for counts in self.counts.values())
-            under_way = {**self._coming, "view": view, "rows": done}
-            marker = replace(self.before or Marker("", ""), under_way=under_way)
+            marker = self._under_way(view)
             if keys.is_cluster(self.client):
                 self._transaction(marker, [])
                 self._count(waiting, change.make(self.client))
@@ -194,10 +215,7 @@ class Changes:
                 if found == text and found != self._held:
                     return [change.size for change, _, _ in changes]
                 if found != self._held:
-                    raise StoreError(
-                        "The online store is not as this publisher left it: it lost its data, or another one was at "
-                        "work; run `weakfish publish` again."
-                    )
+                    raise StoreError(NOT_AS_LEFT)
                 pipe.multi()
                 answers = [change.queue(pipe) for change, _, _ in changes]
                 pipe.set(keys.marker(self.name), text)
@@ -214,3 +232,54 @@ class Changes:
             counts = vars(self.counts[view])
             counts[counted] += rows
             counts["left"] += change.size - rows
+
+
+NOT_AS_LEFT = (
+    "The online store is not as this publisher left it: it lost its data, or another one was at work; run `weakfish "
+    "publish` again."
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What lets any process write for a publisher: that the lock and the marker are as that one left them.
+
+    Attributes
+    ----------
+    name : str
+        The Feast project's.
+    lock, marker : str
+        What the two keys hold meanwhile.
+    """
+
+    name: str
+    lock: str
+    marker: str
+
+    def make(self, client: redis.Redis, change: Change) -> int:
+        """Make a change, with the check in one transaction but on a cluster, where it comes before; rows changed.
+
+        Making it twice is the same as making it once, and says the same.
+
+        Raises
+        ------
+        StoreError
+            When another publisher took over, or the store lost its data.
+        """
+        if not change.size:
+            return 0
+
+        def attempt() -> int:
+            with client.pipeline(transaction=True) as pipe:
+                _check(pipe, keys.lock(self.name), self.lock.encode())
+                pipe.watch(keys.marker(self.name))  # type: ignore[no-untyped-call]
+                if pipe.get(keys.marker(self.name)) != self.marker.encode():
+                    raise StoreError(NOT_AS_LEFT)
+                if keys.is_cluster(client):
+                    return -1
+                pipe.multi()
+                change.queue(pipe)
+                return sum(pipe.execute())
+
+        changed = retried(attempt)
+        return change.make(client) if changed < 0 else changed

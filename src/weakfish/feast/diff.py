@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
@@ -25,6 +26,7 @@ from weakfish.feast.encoding import Encoded
 from weakfish.feast.exchange import Exchange, Want
 from weakfish.feast.key_ranges import EntityKeys, Spool, hashed, range_of
 from weakfish.feast.probe import event_time
+from weakfish.files import whole_file
 
 Row = Sequence[bytes | None]
 """A row's fields: event time, created time, then features in the view's order; None for a field that is not there."""
@@ -153,6 +155,11 @@ class Losses:
             self.lost += ~was & now
             self.had += now.astype(np.int64) - was
 
+    def take(self, lost: Sequence[int], had: Sequence[int]) -> None:
+        """Take what was counted elsewhere, of other rows."""
+        self.lost += lost
+        self.had += had
+
     def most(self) -> dict[str, tuple[int, int]]:
         """The features that most entities lost: how many did, and how many had a value."""
         found = zip(self.features, self.lost.tolist(), self.had.tolist(), strict=True)
@@ -211,87 +218,126 @@ class KnownKeys:
 
     def add(self, view: str, found: Sequence[bytes], times: Sequence[Sequence[bytes | None]]) -> None:
         """Take keys of a view, and what the store has there in the fields `times_of_others`."""
-        hashes = hashes_of(found)
-        self._counts[view] += len(found)
-        _keep(self._keys[view], hashes)
-        for place, other in enumerate(self.others(view)):
-            there = np.fromiter((row[place] is not None for row in times), np.bool_, len(found))
-            _keep(self._present[other], hashes[there])
+        self.take(view, *keys_and_others(found, times, len(self.others(view))))
+
+    def take(self, view: str, own: Hashes, others: Sequence[Hashes]) -> None:
+        """Take keys of a view by their hashes, and those of them where the store has rows of each of the `others`."""
+        self._counts[view] += len(own)
+        _keep(self._keys[view], own)
+        for other, there in zip(self.others(view), others, strict=True):
+            _keep(self._present[other], there)
 
     def count(self, view: str) -> int:
         """How many keys a view has."""
         return self._counts[view]
 
-    def strangers(self, ranges: Sequence[int]) -> Callable[[Sequence[bytes], Sequence[Kind]], list[list[str]]]:
-        """What tells for each key, given its kind, the views that may have a row there that is not in the tables.
-
-        It is asked of keys of some ranges (`weakfish.feast.key_ranges`) alone.
-        """
+    def strangers(self, ranges: Sequence[int]) -> Strangers:
+        """What tells views whose rows are not in the tables, of keys of some ranges (`weakfish.feast.key_ranges`)."""
         own, present = (
             {view: np.frombuffer(spools[view].read(ranges), np.uint64) for view in self.read}
             for spools in (self._keys, self._present)
         )
-        strays = {view: np.setdiff1d(present[view], own[view]) for view in self.read}
+        return Strangers(self.layouts, own, present)
+
+
+def keys_and_others(
+    found: Sequence[bytes], times: Sequence[Sequence[bytes | None]], others: int
+) -> tuple[Hashes, list[Hashes]]:
+    """The hashes of keys, and by other view of those where the store has a row of it."""
+    hashes = hashes_of(found)
+    there = (np.fromiter((row[place] is not None for row in times), np.bool_, len(found)) for place in range(others))
+    return hashes, [hashes[each] for each in there]
+
+
+def keep_hashes(file: Path, known: Sequence[tuple[Hashes, list[Hashes]]]) -> None:
+    """Write what is known of the keys of batches, as `keys_and_others` has it, to a file."""
+    columns = [[own for own, _ in known], *zip(*(others for _, others in known), strict=True)]
+    with whole_file(file) as part, part.open("wb") as stream:
+        np.savez(stream, *(np.concatenate(column) for column in columns))
+
+
+def hashes_in(file: Path) -> list[Hashes]:
+    """What `keep_hashes` wrote: the hashes of all keys, then by other view of those where the store has a row of it."""
+    with np.load(file) as found:
+        return [found[name] for name in found.files]
+
+
+class Strangers:
+    """Tells the views that may have rows in keys where the tables have none.
+
+    Parameters
+    ----------
+    layouts
+        Of all views that are served.
+    own, present
+        Hashes by view: of its keys in the tables, and of keys of others in which the store has a row of it.
+    """
+
+    def __init__(self, layouts: Mapping[str, Layout], own: Mapping[str, Hashes], present: Mapping[str, Hashes]) -> None:
+        self.layouts, self.own, self.present = layouts, own, present
+        self._strays = {view: np.setdiff1d(present[view], own[view]) for view in own}
         seen: dict[Kind, list[Hashes]] = {}
-        for view in self.read:
-            seen.setdefault(self.layouts[view].kind, []).append(own[view])
-        known = {kind: np.unique(np.concatenate(hashes)) for kind, hashes in seen.items()}
+        for view in own:
+            seen.setdefault(layouts[view].kind, []).append(own[view])
+        self._known = {kind: np.unique(np.concatenate(hashes)) for kind, hashes in seen.items()}
 
-        def views(found: Sequence[bytes], kinds: Sequence[Kind]) -> list[list[str]]:
-            hashes, of_keys = hashes_of(found), [list[str]() for _ in found]
-            for view in self.read:
-                kind = self.layouts[view].kind
-                mine = np.fromiter((each == kind for each in kinds), np.bool_, len(found))
-                for place in np.flatnonzero(mine & (~_among(hashes, known[kind]) | _among(hashes, strays[view]))):
-                    of_keys[place].append(view)
-            return of_keys
+    def views(self, found: Sequence[bytes], kinds: Sequence[Kind]) -> list[list[str]]:
+        """For each key, given its kind, the views that may have a row there that is not in the tables."""
+        hashes, of_keys = hashes_of(found), [list[str]() for _ in found]
+        for view, strays in self._strays.items():
+            kind = self.layouts[view].kind
+            mine = np.fromiter((each == kind for each in kinds), np.bool_, len(found))
+            for place in np.flatnonzero(mine & (~_among(hashes, self._known[kind]) | _among(hashes, strays))):
+                of_keys[place].append(view)
+        return of_keys
 
-        return views
 
-
-def leftovers(
-    online: Online, project: str, known: KnownKeys, *, thorough: bool, others: Collection[bytes] = ()
-) -> Iterator[Leftover]:
-    """Look through a project's keys for rows that are in no view's keys, and for fields of no view.
+@dataclass(frozen=True)
+class KeySearch:
+    """What is looked for in a project's keys: rows that are in no view's keys, and fields of no view.
 
     ``thorough`` looks for such fields in all keys, not just in those of which something is not known; ``others`` are
     fields of views whose rows are not looked at.
     """
-    layouts = known.layouts
-    prefixes = {layout.kind: _prefix(layout.kind) for layout in layouts.values()}
-    for batch, strangers in _batches(online.keys(project), known):
-        kinds = [_kind(key, project, prefixes) for key in batch]
-        views = strangers(batch, kinds)
-        asked = [thorough or kind not in prefixes for kind in kinds]
-        for kind in prefixes if not thorough else ():
-            mine = [place for place, each in enumerate(kinds) if each == kind and views[place]]
-            names = [view for view in layouts if layouts[view].kind == kind]
-            times = online.rows([batch[place] for place in mine], [layouts[view].fields[0] for view in names])
-            for place, row in zip(mine, times, strict=True):
-                there = [view for view, time in zip(names, row, strict=True) if time is not None]
-                asked[place] = not there or any(view in there for view in views[place])
-        places = list(compress(range(len(batch)), asked))
-        for place, present in zip(places, online.fields([batch[place] for place in places]), strict=True):
-            if present is None:  # nothing that is ours; it goes with the rows that it may stand for, or as a field
-                rows = {view: list(layouts[view].fields) for view in views[place]}
-                orphans = [] if rows else [NO_HASH]
-            else:
-                rows = {view: [field for field in layouts[view].fields if field in present] for view in views[place]}
-                ours = [layout.fields for layout in layouts.values() if layout.kind == kinds[place]]
-                orphans = sorted(present.difference(others, *ours))
-            rows = {view: found for view, found in rows.items() if found}
-            if rows or orphans:
-                yield Leftover(batch[place], rows, orphans, present is None)
+
+    project: str
+    thorough: bool
+    others: Collection[bytes] = ()
+
+    def leftovers(self, online: Online, found: Iterable[bytes], strangers: Strangers) -> Iterator[Leftover]:
+        """What is left over in some keys."""
+        layouts = strangers.layouts
+        fields = {view: layout.fields for view, layout in layouts.items()}
+        prefixes = {layout.kind: _prefix(layout.kind) for layout in layouts.values()}
+        for batch in keys.batches(found):
+            kinds = [_kind(key, self.project, prefixes) for key in batch]
+            views = strangers.views(batch, kinds)
+            asked = [self.thorough or kind not in prefixes for kind in kinds]
+            for kind in prefixes if not self.thorough else ():
+                mine = [place for place, each in enumerate(kinds) if each == kind and views[place]]
+                names = [view for view in layouts if layouts[view].kind == kind]
+                times = online.rows([batch[place] for place in mine], [fields[view][0] for view in names])
+                for place, row in zip(mine, times, strict=True):
+                    there = [view for view, time in zip(names, row, strict=True) if time is not None]
+                    asked[place] = not there or any(view in there for view in views[place])
+            places = list(compress(range(len(batch)), asked))
+            for place, present in zip(places, online.fields([batch[place] for place in places]), strict=True):
+                if present is None:  # nothing that is ours; it goes with the rows that it may stand for, or as a field
+                    rows = {view: list(fields[view]) for view in views[place]}
+                    orphans = [] if rows else [NO_HASH]
+                else:
+                    rows = {view: [field for field in fields[view] if field in present] for view in views[place]}
+                    ours = [layout.fields for layout in layouts.values() if layout.kind == kinds[place]]
+                    orphans = sorted(present.difference(self.others, *ours))
+                rows = {view: found for view, found in rows.items() if found}
+                if rows or orphans:
+                    yield Leftover(batch[place], rows, orphans, present is None)
 
 
-def _batches(
-    found: EntityKeys, known: KnownKeys
-) -> Iterator[tuple[list[bytes], Callable[[Sequence[bytes], Sequence[Kind]], list[list[str]]]]]:
-    """Keys in batches, with what tells the views that may have strange rows there."""
-    for ranges, some in found.groups():
-        strangers = known.strangers(ranges)
-        for batch in keys.batches(some):
-            yield batch, strangers
+def leftovers(online: Online, known: KnownKeys, search: KeySearch) -> Iterator[Leftover]:
+    """What is left over in all keys of a project."""
+    for ranges, found in online.keys(search.project).groups():
+        yield from search.leftovers(online, found, known.strangers(ranges))
 
 
 def hashes_of(found: Sequence[bytes]) -> Hashes:
@@ -301,7 +347,7 @@ def hashes_of(found: Sequence[bytes]) -> Hashes:
 
 def _keep(spool: Spool, hashes: Hashes) -> None:
     """Put hashes into their ranges."""
-    ranges = np.fromiter(map(range_of, hashes.tolist()), np.int64, len(hashes))
+    ranges = range_of(hashes)
     for number in np.unique(ranges).tolist():
         spool.add(number, hashes[ranges == number].tobytes())
 

@@ -11,7 +11,7 @@ import tempfile
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 RANGES = 256
 """Ranges of the hash; of a billion keys each has four million."""
@@ -29,8 +29,8 @@ def hashed(key: bytes) -> int:
     return mmh3.hash64(key, signed=False)[0]
 
 
-def range_of(number: int) -> int:
-    """The range of a hash: its upper bits."""
+def range_of(number: Any) -> Any:
+    """The range of a hash, or of each of an array of them: its upper bits."""
     return (number >> 32) * RANGES >> 32
 
 
@@ -82,11 +82,12 @@ class Spool:
                 self._file.seek(place)
                 yield self._file.read(size)
 
-    def groups(self) -> Iterator[list[int]]:
-        """All ranges in order, as many together as `LIMIT` allows."""
+    def groups(self, limit: int | None = None) -> Iterator[list[int]]:
+        """All ranges in order, as many together as a limit allows: `LIMIT`, if none is given."""
+        limit = limit or LIMIT
         group, size = list[int](), 0
         for number in range(RANGES):
-            if group and size + self.sizes[number] > LIMIT:
+            if group and size + self.sizes[number] > limit:
                 yield group
                 group, size = [], 0
             group.append(number)
@@ -104,8 +105,18 @@ class EntityKeys:
 
     def groups(self) -> Iterator[tuple[list[int], Sequence[bytes]]]:
         """The keys of some ranges at a time, with the numbers of these."""
-        for numbers in self._spool.groups():
-            yield numbers, list(dict.fromkeys(_unpacked(self._spool.read(numbers))))
+        for numbers, content in self.packed():
+            yield numbers, unpacked(content)
+
+    def packed(self, limit: int | None = None) -> Iterator[tuple[list[int], bytes]]:
+        """The same for whoever unpacks it elsewhere, in groups of so many bytes."""
+        for numbers in self._spool.groups(limit):
+            yield numbers, self._spool.read(numbers)
+
+
+def unpacked(content: bytes) -> list[bytes]:
+    """The keys of a group, each once."""
+    return list(dict.fromkeys(_unpacked(content)))
 
 
 def _unpacked(content: bytes) -> Iterator[bytes]:

@@ -3,221 +3,40 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import weakfish.feast.adapter  # noqa: F401 - first: it makes the import of Feast cheap
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import redis
-import yaml
 from feast import FeatureStore, FeatureView, FileSource
 
-from weakfish.contracts.manifests import FeaturesManifest, read_manifest
-from weakfish.contracts.pointers import SUFFIX as POINTER
-from weakfish.contracts.pointers import named
 from weakfish.contracts.publications import Marker
-from weakfish.contracts.record import EVENT_TIMESTAMP, microseconds, moment, utc
-from weakfish.contracts.tables import partitions, read_partition
+from weakfish.contracts.record import microseconds, moment
+from weakfish.engine import fleet
 from weakfish.errors import StoreError, UserError, WeakfishError, reason
+from weakfish.feast import filling, probe, searching, server
 from weakfish.feast import layout as keys
-from weakfish.feast import probe
 from weakfish.feast.clients import ERRORS
 from weakfish.feast.commit import Changes, Counts, PublishingLock
-from weakfish.feast.diff import NO_HASH, KnownKeys, Layout, Losses, Online, differences, is_most, leftovers
-from weakfish.feast.encoding import Encoded, encode, entity_of, view_name
+from weakfish.feast.contents import Contents, description, is_of_table
+from weakfish.feast.diff import KeySearch, KnownKeys, Layout, Losses, Online, hashes_in, is_most
+from weakfish.feast.encoding import entity_of, view_name
+from weakfish.feast.executors import reach
+from weakfish.feast.filling import Filling, Intent
+from weakfish.feast.latest_rows import ROWS, LatestRows, is_spread, shards
 from weakfish.feast.online import ProjectRedisOnlineStore, ProjectRedisOnlineStoreConfig
 from weakfish.feast.registry import new_registry, quiet, replaced, views
-from weakfish.feast.retrieval import latest
 from weakfish.feast.source_files import SCHEMES, as_they_lie, resolved
-from weakfish.feast.writer import removals, writes
-from weakfish.files import whole_folder
-from weakfish.project.dvc import Revision
-from weakfish.project.params import PublishParams
+from weakfish.feast.writer import removals
 from weakfish.project.paths import Project
-from weakfish.project.runs import Progress
-
-ROWS = 5_000
-"""Rows that are encoded, compared and written at a time: what bounds memory."""
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What is to be published, or was.
-
-    Attributes
-    ----------
-    project
-        The project whose registry and online store it is for.
-    source
-        The project that tables and definitions are read from: the same, or a revision of it somewhere else.
-    version
-        The hash of all that decides what is published.
-    as_of
-        The time that the store is to answer for.
-    revision
-        ``name`` and ``commit`` of what is gone back to; None for the work tree.
-    """
-
-    project: Project
-    source: Project
-    version: str
-    as_of: datetime
-    revision: dict[str, str] | None = None
-
-    @classmethod
-    def of_work_tree(cls, project: Project) -> Contents:
-        """What lies in the work tree."""
-        return cls(project, project, probe.expected_version(project), probe.as_of(project))
-
-    @classmethod
-    def of_marker(cls, project: Project, marker: Marker) -> Contents:
-        """What is published, so that it can be compared; its version differs where tables or settings changed since."""
-        as_of, revision = datetime.fromisoformat(marker.as_of), marker.revision
-        if revision is None:
-            return cls(project, project, probe.expected_version(project), as_of)
-        return replace(at_revision(project, revision["commit"], revision["name"]), as_of=as_of, revision=revision)
-
-
-def description(contents: Contents, store: FeatureStore, view: FeatureView) -> tuple[dict[str, Any], datetime | None]:
-    """What the marker and the report say of a view, and the time of the first of its rows that is left for later.
-
-    The description's ``version`` changes when the view's rows or its fields do. Rows ``until`` that time are the
-    table's, which knows events or has a row so far; what is online with a later one was pushed by a service, and is
-    not the publication's to change. Raises `TableError` when the table is missing or cut off.
-    """
-    table, as_of = str(view.batch_source.name), contents.as_of
-    known = read_manifest(contents.source, FeaturesManifest, f"features/{table}")
-    rows, ends = 0, list[tuple[datetime | None, datetime | None]]([(None, None)])
-    for file in partitions(Path(view.batch_source.path)).values():
-        times = read_partition(file, [EVENT_TIMESTAMP])[EVENT_TIMESTAMP]
-        past, later = times.filter(pc.less_equal(times, as_of)), times.filter(pc.greater(times, as_of))
-        rows += len(past)
-        ends.append((pc.max(past).as_py(), pc.min(later).as_py()))
-    last, first_later = ([utc(time) for time in times if time] for times in zip(*ends, strict=True))
-    last_row = max(last, default=None)
-    until = min(as_of, known.as_of) if known.as_of else as_of
-    content: dict[str, Any] = {
-        "table": table,
-        "join_keys": sorted(view.join_keys),
-        "features": [feature.name for feature in view.features],
-        "types": {feature.name: str(feature.dtype) for feature in view.features},
-        "data_version": known.data_version,
-        "last_row_at": last_row.isoformat() if last_row else None,
-        "rows": rows,
-        "until": utc(max(until, last_row) if last_row else until).isoformat(),
-    }
-    if (name := view_name(view, store.config)) != view.name:
-        content["online_name"] = name
-    entities = [str(field.dtype) for field in view.entity_columns]
-    content["version"] = probe.digest([probe.FORMAT, view.name, entities, content])
-    return content, min(first_later, default=None)
-
-
-def is_of_table(source: Project, view: FeatureView) -> bool:
-    """Whether a view is over a feature table of the project, and not over Parquet of the team's own."""
-    path, table = getattr(view.batch_source, "path", None), source.table("features") / str(view.batch_source.name)
-    return isinstance(path, str) and (probe.repository(source) / path).resolve() == table.resolve()
-
-
-def batches(contents: Contents, store: FeatureStore, view: FeatureView) -> Iterator[tuple[pa.RecordBatch, Encoded]]:
-    """The last row of each entity as of the publication, as it is offline and as it is to be online, in batches."""
-    with latest(view, contents.as_of, store.config, known=True) as reader:
-        for whole in reader:
-            for start in range(0, whole.num_rows, ROWS):
-                batch = whole.slice(start, ROWS)
-                yield batch, encode(view, store.config, batch)
-
-
-DEFINED = re.compile(r"feature_repo/.*|params\.yaml|dvc\.yaml")
-"""Files of a revision that decide what is published, as git has them."""
-
-
-def folder(project: Project) -> Path:
-    """Where the tables of revisions that were gone back to are."""
-    return project.root / ".weakfish" / "rollback"
-
-
-def at_revision(project: Project, name: str, called: str | None = None) -> Contents:
-    """What the project would have published at a revision, as of the time that it said then.
-
-    Parameters
-    ----------
-    called
-        What people called the revision, where ``name`` is its commit.
-
-    Raises
-    ------
-    UserError
-        When git does not know the revision, DVC's cache no longer has its feature tables, or they cannot be published.
-    """
-    with closing(Revision(project, name)) as revision:
-        home = folder(project) / revision.commit
-        if not home.is_dir():
-            with whole_folder(home) as part:
-                _lay_out(revision, part)
-        source = Project(home)
-        today, then = (probe.settings(each)["project"] for each in (project, source))
-        if today != then:
-            raise UserError(f"At {revision.name} the Feast project was {then}, not {today}; name a later revision.")
-        named = {"name": called or revision.name, "commit": revision.commit}
-        version = probe.digest(["rollback", revision.commit, probe.FORMAT])
-        return Contents(project, source, version, _as_of(source, revision), named)
-
-
-def tidy(project: Project, marker: Marker) -> None:
-    """Delete the tables of all revisions but the one that is published."""
-    commit = marker.revision["commit"] if marker.revision else None
-    for home in folder(project).glob("*"):
-        if home.name != commit:
-            shutil.rmtree(home, ignore_errors=True)
-
-
-def _lay_out(revision: Revision, home: Path) -> None:
-    """Write a revision's definitions, settings, feature tables and label manifests into an empty folder."""
-    sources = {**revision.sources("*.py"), **revision.sources("*.yaml"), **revision.sources(".feastignore")}
-    found = {path: content for path, content in sources.items() if DEFINED.fullmatch(path)}
-    if not any(path.startswith("feature_repo/") for path in found):
-        raise UserError(f"At {revision.name} there was no feature_repo; name a later revision.")
-    paths = list(revision.files("features"))
-    with suppress(UserError):  # a revision that had no labels
-        paths += [path for path in revision.files("labels") if path.endswith(".manifest.json")]
-    for path, content in found.items():
-        _write(home / path, content)
-    for path in paths:
-        if path.endswith(POINTER):
-            (home / "data" / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(revision.fetched(path), named(home / "data" / path))
-        else:
-            _write(home / "data" / path, revision.bytes(path))
-
-
-def _write(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
-
-
-def _as_of(source: Project, revision: Revision) -> datetime:
-    """The time that the revision's own settings say, whatever else stands in them that is not understood any more."""
-    try:
-        settings: Any = yaml.safe_load((source.root / "params.yaml").read_text(encoding="utf-8"))
-        setting = PublishParams.model_validate(settings.get("publish") or {}).as_of
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(
-            f"publish.as_of in params.yaml cannot be read at {revision.name} ({type(error).__name__}); name a later "
-            "revision."
-        ) from error
-    return probe.as_of(source, setting)
-
+from weakfish.project.runs import Progress, temporary_folder
 
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 
@@ -235,6 +54,15 @@ def publication(
     with new_registry(contents.source, contents.project) as store:
         _check_type(store)
         return _Publication(contents, store, Changes(client, name, lock)).run()
+
+
+@dataclass(frozen=True)
+class _Differing:
+    """A file of a view's rows that differ, how many of them are to be written, and the item that says so."""
+
+    view: str
+    rows: int
+    item: dict[str, Any]
 
 
 class _Publication:
@@ -272,22 +100,36 @@ class _Publication:
         self.known = KnownKeys(self.layouts, self.changed)
         self.online = Online(self.client)
         self.is_first = before is None and next(keys.scanned(self.client, self.name), None) is None
+        stored = sum(self.now[view]["rows"] for view in self.changed)
+        self.is_spread = is_spread(contents.project, stored)
+        self.folder, self.reach = Path(), dict[str, Any]()  # where workers leave files, and how they reach the store
+        self.differing: list[_Differing] = []
 
     def run(self) -> tuple[Marker, dict[str, Counts]]:
         """Fill what changed, take away what is gone, and commit."""
+        with ExitStack() as stack:
+            if self.is_spread:
+                self.folder = stack.enter_context(temporary_folder(self.contents.project.temporary, "publish"))
+                self.reach = reach(server.resolve(self.contents.project))
+            return self._run()
+
+    def _run(self) -> tuple[Marker, dict[str, Counts]]:
         contents, as_of = self.contents, self.contents.as_of.isoformat()
         until = {view: moment(time).isoformat() for view, time in self.until.items()}
         self._materialize()
         self.changes.begin(contents.version, as_of, until)
         for view in self.served:
             if view.name in self.changed:
-                self._fill(view)
+                self.changes.counts[view.name] = Counts()
+                self._compare(view) if self.is_spread else self._fill(view)
+                self.now[view.name]["entities"] = self.known.count(view.name)
             else:
                 self._keep_losses(view.name)
                 entities = self.now[view.name]["entities"] = self.before[view.name]["entities"]
                 self.changes.counts[view.name] = Counts(unchanged=entities)
             with quiet():
                 self.store.registry.apply_materialization(view, self.name, BEGINNING, contents.as_of)
+        self._write_what_differs()
         self._clear()
         self._tell_losses()
         self._tell_no_hash()
@@ -313,40 +155,69 @@ class _Publication:
                     "its source or its definition."
                 ) from error
 
-    def _fill(self, view: FeatureView) -> None:
-        name, until, before = str(view.name), self.until[view.name], self._was(view.name)
-        counts = self.changes.counts[name] = Counts()
-        expire = self.store.config.online_store.key_ttl_seconds
+    def _intent(self, name: str) -> Intent:
+        before, expire = self._was(name), self.store.config.online_store.key_ttl_seconds
         fields = Layout.of(name, before).fields if before else ()
-        gone, retyped = sorted(set(fields) - set(self.layouts[name].fields)), self._retyped(name)
-        losses = self.losses[name] = Losses(self.now[name]["features"])
-        progress = Progress(f"publish {name}, rows", before.get("entities"))
-        for _, encoded in batches(self.contents, self.store, view):
-            found = encoded.keys.to_pylist()
-            if self.is_first:
-                self.known.add(name, found, [[None] * len(self.known.others(name))] * len(found))
-                self.changes.add(writes(encoded, until=until, expire=expire), name, "written")
-                progress.add(len(encoded))
-                continue
-            different, others = differences(self.online, encoded, self.known.times_of_others(name))
-            self.known.add(name, found, others)
-            self.no_hash += [found[d.position] for d in different if d.online[0] is NO_HASH]
-            ours = [d.position for d in different if d.event_us is None or d.event_us <= until]
-            newer = sorted({d.position for d in different}.difference(ours))
-            losses.add(encoded, (d for d in different if d.event_us is None or d.event_us <= until))
-            counts.unchanged += len(encoded) - len(different)
-            if expire is None and not self.intact:
-                wrong = {d.position for d in different}
-                self.online.keep([found[position] for position in wrong])
-                kept = self.online.keep([key for position, key in enumerate(found) if position not in wrong])
-                counts.written, counts.unchanged = counts.written + kept, counts.unchanged - kept
-            counts.left += len(newer)
-            rows = taken(encoded, ours)
-            self.changes.add(writes(rows, until=until, gone=gone, expire=expire), name, "written")
-            if retyped:
-                self.changes.add(removals([found[position] for position in newer], None, retyped))
+        return Intent(
+            until=self.until[name],
+            gone=sorted(set(fields) - set(self.layouts[name].fields)),
+            retyped=self._retyped(name),
+            others=self.known.times_of_others(name),
+            expire=expire,
+            keeps=expire is None and not self.intact,
+            is_first=self.is_first,
+        )
+
+    def _fill(self, view: FeatureView) -> None:
+        """Compare and write the rows of a view, batch by batch."""
+        name = str(view.name)
+        own = Filling(self._intent(name), self.now[name]["features"], self.changes.counts[name])
+        progress = Progress(f"publish {name}, rows", self._was(name).get("entities"))
+        for _, encoded in LatestRows(view, self.store.config, self.contents.as_of).batches():
+            found = own.compare(self.online, encoded)
+            self.known.take(name, found.own, found.others)
+            for change, counts in own.intent.changes(encoded, found.ours, found.newer):
+                self.changes.add(change, *((name, "written") if counts else ()))
             progress.add(len(encoded))
-        self.now[name]["entities"] = self.known.count(name)
+        self.losses[name], self.no_hash = own.losses, self.no_hash + own.no_hash
+
+    def _compare(self, view: FeatureView) -> None:
+        """Let workers compare the rows of a view, shard by shard, and leave what differs in files."""
+        name, home = str(view.name), self.folder / str(len(self.losses))
+        rows, losses = LatestRows(view, self.store.config, self.contents.as_of), Losses(self.now[name]["features"])
+        common = {"rows": rows.packed(), "intent": self._intent(name).packed(), "store": self.reach}
+        made = shards(self.contents, rows, self.now[name]["rows"], home, "publish")
+        items = [{**common, "shard": shard, "to": f"{shard}.differ"} for shard in made]
+        project, what = self.contents.project, f"publish: shards of {name} compared"
+        for place, receipt in fleet.run(project, f"{filling.__name__}:compared", items, what):
+            to = items[place]["to"]
+            if receipt["any"]:
+                own, *others = hashes_in(project.root / f"{to}.keys.npz")
+                self.known.take(name, own, others)
+                self.differing.append(_Differing(name, receipt["differ"], {**common, "file": f"{to}.rows"}))
+            self._count(name, receipt["counts"])
+            losses.take(*receipt["losses"])
+            self.no_hash += map(bytes.fromhex, receipt["no_hash"])
+        self.losses[name] = losses
+
+    def _write_what_differs(self) -> None:
+        """Make the changes of rows that workers found to differ: here if they are few, and else by workers again."""
+        project, changes = self.contents.project, self.changes
+        claim = changes.claim(sum(each.rows for each in self.differing)) if self.differing else None
+        if claim is None:
+            for each in self.differing:
+                for change, counts in filling.that_differ(project, each.item):
+                    changes.add(change, *((each.view, "written") if counts else ()))
+            return
+        items = [{**each.item, "claim": vars(claim)} for each in self.differing]
+        work, what = f"{filling.__name__}:written", "publish: shards written"
+        for place, receipt in fleet.run(project, work, items, what):
+            self._count(self.differing[place].view, receipt)
+
+    def _count(self, view: str, more: Mapping[str, int]) -> None:
+        counts = vars(self.changes.counts[view])
+        for name, number in more.items():
+            counts[name] += number
 
     def _clear(self) -> None:
         """Away with rows of entities that are gone, and with fields of views and features that are gone."""
@@ -369,7 +240,9 @@ class _Publication:
             waiting.clear()
 
         others = {bytes.fromhex(field) for fields in now.values() for field in fields}
-        for left in leftovers(self.online, self.name, self.known, thorough=thorough, others=others):
+        search = KeySearch(self.name, thorough, others)
+        store, home = (self.reach, self.folder / "left") if self.is_spread else (None, Path())
+        for left in searching.found(self.contents.project, self.online, self.known, search, store, home):
             self.no_hash += [left.key] if left.is_no_hash else []
             orphans = list(left.orphans)
             for view, present in left.rows.items():
@@ -419,22 +292,6 @@ class _Publication:
         types, now = self._was(view).get("types") or {}, self.now[view]
         changed = [name for name, kind in now["types"].items() if types.get(name, kind) != kind]
         return [keys.feature_field(now.get("online_name", view), name) for name in changed]
-
-
-def taken(encoded: Encoded, positions: list[int]) -> Encoded:
-    """Some of the rows, by their positions."""
-    if len(positions) == len(encoded):
-        return encoded
-    places = pa.array(positions, pa.int64())
-    return replace(
-        encoded,
-        keys=encoded.keys.take(places),
-        times=encoded.times.take(places),
-        event_us=encoded.event_us[positions],
-        created_us=encoded.created_us[positions],
-        created=encoded.created.take(places),
-        values={name: column.take(places) for name, column in encoded.values.items()},
-    )
 
 
 def _shapes(described: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def publish(project: Project, rollback: str | None = None) -> PublishOutcome | N
             if marker is None or outcome is None:
                 # What follows imports Feast, which a probe of what did not change does without.
                 from weakfish.feast.commit import publishing_lock
-                from weakfish.feast.publication import Contents, at_revision, publication, tidy
+                from weakfish.feast.contents import Contents, at_revision, tidy
+                from weakfish.feast.publication import publication
 
                 with publishing_lock(client, name) as lock:
                     contents = at_revision(project, rollback) if rollback else Contents.of_work_tree(project)
@@ -148,7 +149,7 @@ def audit(project: Project) -> Receipt:
     UserError
         When the project has no view.
     """
-    from weakfish.feast.publication import Contents
+    from weakfish.feast.contents import Contents
 
     if project.params.views == []:
         raise UserError("`views` in params.yaml is empty: nothing is published, so there is nothing to audit.")
@@ -189,7 +190,7 @@ def _client(project: Project) -> Iterator[redis.Redis]:
 def _audited(project: Project, client: redis.Redis, name: str, marker: Marker) -> Receipt:
     """Compare what is published with its tables, and remember the result."""
     from weakfish.feast.audit import audit
-    from weakfish.feast.publication import Contents
+    from weakfish.feast.contents import Contents
     from weakfish.feast.registry import open_store
 
     found = audit(Contents.of_marker(project, marker), client, open_store(project), marker, name)

@@ -65,6 +65,17 @@ def named(project: Project) -> Address | None:
     return external() or configured(project)
 
 
+def beside(project: Project, port: int) -> Address:
+    """The embedded server at a port, for a worker on its machine; raises `StoreError` for one without its password."""
+    password = _password(project)
+    if password is None:
+        raise StoreError(
+            f"The embedded online store lets nobody in who has no {password_file(project)}, which executors do not "
+            f"see; let {VARIABLE} name a server, or publish with WEAKFISH_ENGINE=local."
+        )
+    return Address(HOST, port, password=password, embedded=True)
+
+
 def folder(project: Project) -> Path:
     """Where the embedded server keeps its data."""
     return project.data / "online"
