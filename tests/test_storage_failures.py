@@ -19,7 +19,7 @@ from weakfish.contracts import storage
 from weakfish.contracts.pointers import listed, local, settle
 from weakfish.contracts.storage import Storage, address, setting_of
 from weakfish.contracts.tables import read_table, write_partition
-from weakfish.errors import ParamsError, StorageError, UserError
+from weakfish.errors import ParamsError, StorageError, TableError, UserError
 from weakfish.files import whole_file
 from weakfish.project.params import load
 
@@ -97,6 +97,11 @@ def answering(status: int, said: int, sent: bytes) -> Iterator[str]:
         (SECRET, "begins with one of s3://, gs://"),
         ("s3:///tables", "names no bucket"),
         ("file://", "names no folder"),
+        ("file://host/tables", "as file:///folder/below"),
+        ("file:tables", "as file:///folder/below"),
+        ("file:///tables//below", "as file:///folder/below"),
+        ("FILE:///tables", "as file:///folder/below"),
+        (f"s3://[{SECRET}", "is no address"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_without_repeating_it(
@@ -131,6 +136,24 @@ def test_settings_of_storage_are_checked_like_others(tmp_path: Path, given: str)
         params.write(f"storage: {given}\n")
     with pytest.raises(ParamsError, match=r"params\.yaml: storage"):
         load(root)
+
+
+@pytest.mark.parametrize("given", ["-3", "x", "1.5", "true"])
+def test_a_setting_of_the_cache_that_is_no_number_is_told_by_every_command(tmp_path: Path, given: str) -> None:
+    root = tiny(tmp_path / "orders")
+    with (root / "params.yaml").open("a") as params:
+        params.write(f"storage: {{uri: 'file://{tmp_path}/shared', max_cache_megabytes: {given}}}\n")
+    with pytest.raises(ParamsError, match=r"storage\.max_cache_megabytes is .*; let it be a whole number, 0 or more"):
+        setting_of(root)
+    ended = weakfish(root, "gc")
+    assert (ended.returncode, "max_cache_megabytes" in ended.stderr) == (2, True)
+
+
+def test_what_a_service_cannot_be_opened_by_is_wrong_use(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for uri in (f"file://{tmp_path}/file/below", "s3://a b/c"):
+        with pytest.raises(UserError, match=r"cannot be opened \(.*correct storage in params\.yaml"):
+            Storage(uri)
 
 
 def test_a_service_that_does_not_answer_is_told_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +196,30 @@ def test_an_object_that_is_gone_or_damaged_is_named_and_never_read(project: Path
     with pytest.raises(StorageError, match=f"objects/../{stored.name} does not exist, though a pointer names it"):
         local(file)
     stored.write_bytes(content)
+    assert read_table(project / "data/events").num_rows == 1000
+
+
+def test_an_object_that_was_found_damaged_is_put_again_though_it_looks_fresh(project: Path) -> None:
+    _, (stored,) = forget(project), objects(project)
+    content = stored.read_bytes()
+    stored.write_bytes(content[:-1] + b"!")
+    with pytest.raises(
+        StorageError, match=r"is damaged: .* `weakfish run --force` for the stage .*, which puts it again"
+    ):
+        read_table(project / "data/events")
+    write_partition(project / "data/again", "2024-01", pa.table({"a": range(1000)}))
+    settle(project, project / "data/again")
+    assert stored.read_bytes() == content
+    assert not [file for file in (project.parent / "shared/damaged").rglob("*") if file.is_file()]
+
+
+def test_a_file_of_the_cache_that_was_changed_is_named_itself(project: Path) -> None:
+    kept = local(listed(project / "data/events")[0])
+    content = kept.read_bytes()
+    kept.write_bytes(b"x" * len(content))
+    with pytest.raises(TableError, match=rf"^{kept}, this machine's copy .*; delete it and run this again"):
+        read_table(project / "data/events")
+    kept.unlink()
     assert read_table(project / "data/events").num_rows == 1000
 
 

@@ -110,6 +110,37 @@ def test_a_shallow_clone_deletes_nothing(project: Path) -> None:
     assert objects(project) == before
 
 
+def test_objects_of_another_project_in_the_same_place_are_spared(project: Path, tmp_path: Path) -> None:
+    gone(project)
+    other = stored_orders(tmp_path / "other", f"file://{project.parent}/shared")
+    replace(other / FUNCTIONS, 'contains("gift")', 'contains("toy")')
+    commit_made(other)
+    done(other, "weakfish", "ingest")
+    age(project)
+    before = objects(project)
+    for root, others in ((project, "other"), (other, "orders")):
+        with pytest.raises(UserError, match=f"Nothing was deleted: the project '{others}' keeps tables in file://"):
+            gone(root)
+    assert objects(project) == before
+    copy = Path(shutil.copytree(project, tmp_path / "copy"))
+    for mark in (project.parent / "shared/projects").iterdir():
+        if "other" in mark.read_text():
+            mark.unlink()
+    assert gone(copy).named, "a clone is the same project"
+
+
+def test_without_git_or_dvc_nothing_is_deleted_and_one_sentence_says_why(project: Path) -> None:
+    before = objects(project)
+    (project / ".dvc").rename(project.parent / "dvc")
+    with pytest.raises(UserError, match=r"is in no repository of DVC; run `dvc init`"):
+        gone(project)
+    (project / ".git").rename(project.parent / "git")
+    for revisions in ((), ("HEAD",)):
+        with pytest.raises(UserError, match="is in no git repository with commits, which would say what counts"):
+            gone(project, *revisions)
+    assert objects(project) == before
+
+
 def test_what_killed_jobs_of_a_cluster_left_goes_when_it_is_old(project: Path) -> None:
     storage(project).put(f"{FLEET}/old/file", b"old")
     age(project)

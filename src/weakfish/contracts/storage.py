@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -55,8 +55,17 @@ NOTES = "votes"
 FLEET = "fleet"
 """The folder of files that travel between the driver of a cluster and its executors, each below its job's id."""
 
+DAMAGED = "damaged"
+"""The folder of marks for objects that were found to have other bytes than their name says: they are put again."""
+
+PROJECTS = "projects"
+"""The folder of marks of the projects that keep tables here (`weakfish.project.garbage`)."""
+
 RUNNING, ENDED = "gc/running", "gc/ended"
 """What exists while `weakfish gc` deletes; what each of its runs leaves, other than before."""
+
+_OF_FOLDER = re.compile(r"file://(?:/[^/\x00-\x1f\x7f]+)+")
+"""An absolute path without a host and without empty parts."""
 
 _NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|latest/api/token|metadata\.google|credential", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.IGNORECASE)
@@ -74,7 +83,10 @@ class Setting:
 
 def address(uri: str, where: str) -> str:
     """The address of a storage as it is used; raises `ParamsError`, which repeats nothing that may be a secret."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise ParamsError(f"{where} is no address; write it as s3://bucket/prefix or file:///folder.") from None
     if parts.scheme not in SCHEMES:
         kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise ParamsError(f"{where} must be an address that begins with one of {kinds}; correct it.")
@@ -85,12 +97,17 @@ def address(uri: str, where: str) -> str:
         )
     if not (parts.path.strip("/") if parts.scheme == "file" else parts.netloc):
         raise ParamsError(f"{where} names no {'folder' if parts.scheme == 'file' else 'bucket'}; add it.")
+    if parts.scheme == "file" and not _OF_FOLDER.fullmatch(uri.rstrip("/")):
+        raise ParamsError(f"{where} must name a folder of this machine as file:///folder/below; correct it.")
     return uri.rstrip("/")
 
 
 def holds_secret(uri: str) -> bool:
     """Whether an address has a part that may be a secret: a user or password, a query, or a fragment."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return any(sign in uri for sign in "@?#")
     of_container = parts.scheme.startswith("abfs") and not parts.password  # container@account
     return "://" in uri and bool(parts.query or parts.fragment or ("@" in parts.netloc and not of_container))
 
@@ -117,7 +134,11 @@ def _setting(file: Path, _: int, named: str) -> Setting | None:
     if not (uri := named or said.get("uri")):
         return None
     megabytes = said.get("max_cache_megabytes", Setting.max_cache_megabytes)
-    return Setting(address(str(uri), where), int(megabytes))
+    if type(megabytes) is not int or megabytes < 0:
+        raise ParamsError(
+            f"params.yaml: storage.max_cache_megabytes is {megabytes!r}; let it be a whole number, 0 or more."
+        )
+    return Setting(address(str(uri), where), megabytes)
 
 
 @dataclass(frozen=True)
@@ -153,8 +174,15 @@ class Storage:
             options = {"mkdir": True}
         elif any(value.startswith("http://") for name, value in os.environ.items() if "ENDPOINT" in name):
             options["client_options"] = {"allow_http": True}
-        with self._told():
+        from obstore.exceptions import BaseError
+
+        try:
             self._store = from_url(uri, **options)
+        except (BaseError, OSError, ValueError) as error:  # nothing was asked yet; the cause may hold a secret
+            raise UserError(
+                f"{uri} cannot be opened ({type(error).__name__}); correct storage in params.yaml, or what the "
+                "environment says of its service (docs/storage.md)."
+            ) from None
 
     @staticmethod
     def object(digest: str) -> str:
@@ -242,9 +270,11 @@ class Storage:
                     hashed.update(chunk)
                     file.write(chunk)
         if hashed.hexdigest() != digest:
+            with suppress(WeakfishError):  # who may only read cannot leave the mark
+                self.put(f"{DAMAGED}/{digest}", b"")
             raise StorageError(
-                f"{self.uri}/{path} is damaged: its bytes do not have the hash that it is named by; delete it and run "
-                "`weakfish run --force` for the stage that made it."
+                f"{self.uri}/{path} is damaged: its bytes do not have the hash that it is named by; run `weakfish run "
+                "--force` for the stage that made it, which puts it again."
             )
 
     def export(self, name: str, digests: Iterable[str]) -> None:
@@ -257,6 +287,10 @@ class Storage:
         An object that `weakfish gc` may have deleted meanwhile is put again.
         """
         ended = self.get(ENDED)
+        damaged = {found.path.rpartition("/")[2] for found in self.listing(DAMAGED)}.intersection(files)
+        for digest in damaged:
+            self.put(self.object(digest), files[digest])
+        self.delete(f"{DAMAGED}/{digest}" for digest in damaged)
         while True:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 list(pool.map(self._keep, files, files.values()))

@@ -226,7 +226,12 @@ def _has_length(kind: pa.DataType) -> bool:
 
 
 def _unreadable(file: Path, error: Exception) -> TableError:
-    reason = str(error).splitlines()[0].rstrip(".")
+    reason, read = str(error).splitlines()[0].rstrip("."), local(file)
+    if read != file:
+        return TableError(
+            f"{read}, this machine's copy of {file.name}, is not readable Parquet ({reason}); delete it and run this "
+            "again, which fetches it from the storage."
+        )
     return TableError(f"{file} is not readable Parquet ({reason}); delete it and run `dvc repro`.")
 
 

@@ -113,7 +113,7 @@ def shards(contents: Contents, rows: LatestRows, stored: int, folder: Path, verb
         Who asks, for people.
     """
     project, number = contents.project, -(-stored // SHARD_ROWS)
-    found = partitions(Path(rows.view.batch_source.path)).values()
+    found = partitions(contents.source.table("features") / str(rows.view.batch_source.name)).values()
     files = found if contents.source == project else map(local, found)  # whose pointers do not travel
     items = [
         {

@@ -155,10 +155,18 @@ class Revision:
 
 @contextmanager
 def cached_file(project: Project) -> Iterator[Callable[[str], Path]]:
-    """Yield what says where DVC's cache on this machine has the file with an MD5, or would have it."""
+    """Yield what says where DVC's cache on this machine has the file with an MD5, or would have it.
+
+    Raises `UserError` where there is no repository of DVC.
+    """
+    from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
-    with Repo(str(project.root)) as repository:
+    try:
+        opened = Repo(str(project.root))
+    except NotDvcRepoError as error:
+        raise UserError(f"{project.root} is in no repository of DVC; run `dvc init` there.") from error
+    with opened as repository:
         cache = repository.cache.local
         yield lambda md5: Path(cache.oid_to_path(md5))
 

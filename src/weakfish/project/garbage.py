@@ -35,6 +35,7 @@ from weakfish.errors import Busy, UserError
 from weakfish.project.dvc import cached_file
 from weakfish.project.git import git, git_output
 from weakfish.project.paths import Project
+from weakfish.project.sharing import leave_mark, require_alone
 
 ABANDONED = timedelta(hours=1)
 """After which a collection that says it is running was killed."""
@@ -67,8 +68,8 @@ def collect(project: Project, revisions: Sequence[str], older: timedelta, dry_ru
     Raises
     ------
     UserError
-        When the project has no storage, is in no git repository, or git does not know a revision; or when it is not
-        known what a revision names. Nothing is deleted then.
+        When the project has no storage, is in no git repository, or git does not know a revision; when it is not known
+        what a revision names; or when another project keeps tables in the storage. Nothing is deleted then.
     Busy
         While another collection is at work in the storage.
     StorageError
@@ -77,11 +78,17 @@ def collect(project: Project, revisions: Sequence[str], older: timedelta, dry_ru
     storage = storage_of(project.root)
     if storage is None:
         raise UserError("storage is not set in params.yaml, so all tables lie in data/; use `dvc gc`.")
+    if git_output(project.root, "rev-parse", "HEAD") is None:
+        raise UserError(
+            f"{project.root} is in no git repository with commits, which would say what counts; commit first."
+        )
     if not revisions and (git_output(project.root, "rev-parse", "--is-shallow-repository") or "").strip() == "true":
         raise UserError(
             "Nothing was deleted: this clone is shallow, so what earlier revisions name is not known; run `git fetch "
             "--unshallow`, or give --rev for each revision that counts."
         )
+    leave_mark(project)
+    require_alone(project, storage)
     if dry_run:
         return _look(project, storage, revisions, older, datetime.now(UTC))[0]
     if not storage.put(RUNNING, b"", create=True):
@@ -182,10 +189,7 @@ def _locks(project: Project, revisions: Sequence[str]) -> Iterator[tuple[str, st
 def _commits(root: Path, revisions: Sequence[str]) -> list[str]:
     if not revisions:
         # without --full-history git leaves out the commits of a branch whose merge changed nothing
-        listed = git(root, "rev-list", "--all", "HEAD", "--full-history", "--", f"./{LOCK}")
-        if listed.returncode:
-            raise UserError(f"{root} is in no git repository with commits, which would say what counts; commit first.")
-        return listed.stdout.split()
+        return git(root, "rev-list", "--all", "HEAD", "--full-history", "--", f"./{LOCK}").stdout.split()
     found = []
     for revision in revisions:
         parsed = git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")

@@ -20,6 +20,7 @@ from weakfish.contracts.ledgers import Run, read_run, read_runs, run_file, write
 from weakfish.errors import Busy, UserError, WeakfishError, of_system
 from weakfish.files import drop_parts, existed
 from weakfish.project.paths import Project
+from weakfish.project.sharing import leave_mark
 from weakfish.project.stages import QUIET
 
 INTERRUPTED = 130
@@ -68,6 +69,7 @@ def run_recorded(project: Project, stage: str, work: Callable[[Project], object]
         code, idle, misused = INTERRUPTED, False, False
         message: str | None = "It was interrupted."
         try:
+            leave_mark(project)
             idle = work(project) is False
             code, message = 0, None
         except WeakfishError as error:
