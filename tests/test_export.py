@@ -20,7 +20,7 @@ from pyiceberg.utils.config import Config
 
 from weakfish.contracts.gate import table_version
 from weakfish.contracts.tables import TIME, read_table, write_partition
-from weakfish.errors import CheckFailed, UnknownName, UserError
+from weakfish.errors import CheckFailed, ServiceError, UnknownName, UserError
 from weakfish.exports.exporting import Exported, export
 from weakfish.files import sha256
 from weakfish.project.paths import Project
@@ -228,6 +228,30 @@ def test_what_cannot_be_exported_is_one_sentence(project: Project, tmp_path: Pat
             export(project, ["labels"], kind, str(tmp_path / "file"))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="a catalog in a file cannot lie there"):
         export(project, ["labels"], "iceberg", "s3://bucket/lake")
+
+
+def test_a_word_makes_no_folder_and_a_file_address_with_a_host_is_refused(
+    project: Project, to: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for address in ("file://host/lake", "file:lake", "file://"):
+        with pytest.raises(UserError, match=r"names no folder of this machine; write it as file:///folder/below"):
+            export(project, ["labels"], to, address)
+    if to == "iceberg":
+        with pytest.raises(UserError, match=r"'shop' is neither a folder nor catalog\.namespace .*; write \./shop for"):
+            export(project, ["labels"], to, "shop")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_catalog_that_does_not_answer_is_no_mistake_of_the_user(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYICEBERG_CATALOG__DOWN__URI", "http://127.0.0.1:1")
+    monkeypatch.setattr("pyiceberg.catalog._ENV_CONFIG", Config())
+    with pytest.raises(ServiceError, match="cannot be written, for its service does not answer") as raised:
+        export(project, ["labels"], "iceberg", "down.weakfish")
+    assert raised.value.exit_code == 3
 
 
 def test_a_table_that_no_export_made_stays_as_it_is(project: Project, to: Any, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.utils.config import Config
 
 from weakfish.contracts.ledgers import read_ledger
-from weakfish.errors import ParamsError, SourceError, UserError
+from weakfish.contracts.tables import read_table
+from weakfish.errors import ParamsError, ServiceError, SourceError, UserError
 from weakfish.project.paths import Project
 from weakfish.sources.ingest import fetch, ingest, look
 from weakfish.sources.lake import snapshot, warehouse
@@ -323,6 +324,9 @@ def test_a_password_in_the_settings_is_refused(tmp_path: Path, made: Make) -> No
     ("settings", "said"),
     [
         ({"format": "delta", "path": "../orders", "version": 9}, "Delta table ../orders cannot be read"),
+        ({"format": "delta", "path": "../orders", "version": -1}, "source.version -1 in .* which count from 0"),
+        ({"format": "delta", "path": "../orders", "version": 10**30}, "source.version 10+ in .* which count from 0"),
+        ({"format": "delta", "path": "file://[x/y"}, r"Delta table file://\[x/y cannot be read"),
         ({"format": "delta", "path": "../orders", "version": "v1"}, "neither a version of a Delta table nor a time"),
         ({"format": "delta", "path": "../none"}, "Delta table ../none cannot be read"),
         ({"path": "../orders"}, "is a Delta table; set source.format: delta"),
@@ -346,3 +350,42 @@ def test_what_cannot_be_read_is_one_sentence(
         connection.sql("CREATE TABLE odd AS SELECT 'a' AS order_id, [1, 2] AS note")
     with pytest.raises(UserError, match=said):
         made("bad", **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"format": "delta", "path": "s3://bucket/orders"},
+        {"format": "iceberg", "path": "down.shop.orders"},
+        {"format": "warehouse", "path": "postgres://reader@127.0.0.1:1/shop", "table": "orders"},
+    ],
+)
+def test_a_service_that_does_not_answer_is_no_mistake_of_the_user(
+    settings: dict[str, Any], made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:1", "ALLOW_HTTP": "true", "REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "tests")
+    monkeypatch.setenv("PYICEBERG_CATALOG__DOWN__URI", "http://127.0.0.1:1")
+    monkeypatch.setattr("pyiceberg.catalog._ENV_CONFIG", Config())
+    with pytest.raises(ServiceError, match="cannot be read, for its service does not answer") as raised:
+        made("down", **settings)
+    assert raised.value.exit_code == 3
+
+
+def test_a_day_that_never_comes_is_rejected_and_not_another_day(made: Make, tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as connection:
+        connection.sql(
+            "CREATE TABLE orders AS SELECT 'a' AS order_id, TIMESTAMPTZ '2024-01-01' AS placed_at, "
+            "DATE 'infinity' AS day UNION ALL SELECT 'b', TIMESTAMPTZ 'infinity', DATE '-infinity' "
+            "UNION ALL SELECT 'c', TIMESTAMPTZ '2024-01-02', DATE '9999-12-31'"
+        )
+    columns = {name: COLUMNS[name] for name in ("order_id", "placed_at", "day")}
+    settings = {"format": "warehouse", "path": "duckdb://../shop.duckdb", "table": "orders", "gold": {}}
+    project = made("never", columns=columns, **settings)
+    rows = {row["order_id"]: row for row in read_table(project.staged("events")).to_pylist()}
+    assert [rows[key]["day"] for key in "abc"] == [None, None, dt.date(9999, 12, 31)]
+    assert rows["b"]["placed_at"] is None
+    rejected = read_table(project.data / "quarantine/raw").to_pylist()
+    assert sorted((each["line"], each["column"]) for each in rejected) == [(1, "day"), (3, "day"), (3, "placed_at")]

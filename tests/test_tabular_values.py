@@ -262,3 +262,24 @@ def test_nan_of_a_column_of_floats_is_null_and_no_unreadable_value(tmp_path: Pat
     assert reader.rejects.kept == []
     _, reader = taken(tmp_path, found, null_values=[""])
     assert sum(reader.rejects.values().values()) == 20, "unless it is not said to mean null"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+def test_an_empty_text_that_becomes_null_is_told_where_the_format_tells_the_two_apart(
+    tmp_path: Path, kind: str
+) -> None:
+    notes: list[str | None] = ["", "some", None, ""]
+    if kind == "parquet":
+        pq.write_table(pa.table({"n": range(4), "note": notes}), tmp_path / "a.parquet")
+    elif kind == "jsonl":
+        put(tmp_path, "a.jsonl", "".join(f"{json.dumps({'n': n, 'note': note})}\n" for n, note in enumerate(notes)))
+    else:
+        put(tmp_path, "a.csv", "n,note\n" + "".join(f"{n},{note or ''}\n" for n, note in enumerate(notes)))
+    settings: dict[str, Any] = {"path": "x", "columns": {"n": "integer", "note": "string"}}
+    told = "Column note: an empty text became null (source.null_values), in 2 rows (first '')."
+    for null_values, expected in (([""], [None, "some", None, None]), (["NULL"], notes)):
+        reader = TabularSource({**settings, "null_values": null_values})
+        rows = pa.Table.from_batches(reader.read(tmp_path), reader.schema)
+        if kind != "csv" or null_values == [""]:
+            assert rows["note"].to_pylist() == expected
+        assert reader.remarks() == ([told] if kind != "csv" and null_values == [""] else [])

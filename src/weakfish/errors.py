@@ -4,6 +4,7 @@ WeakfishError                 3  an engine or a service failed
 |-- CheckFailed               1  a check failed: the data is readable and is not good enough
 |-- StoreError                3  the online store or its registry cannot be reached or used
 |-- StorageError              3  the storage of tables cannot be reached, or lost an object
+|-- ServiceError              3  a service that keeps others' tables, or a database, does not answer
 |-- Interrupted         128 + n  signal n ended a run
 `-- UserError                 2  wrong use or bad input
     |-- ParamsError              params.yaml or a setting of a source
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 import shutil
 import signal
 from collections.abc import Iterable
@@ -47,6 +49,10 @@ class StoreError(WeakfishError):
 
 class StorageError(WeakfishError):
     """The storage that machines share cannot be reached, or an object in it is missing or damaged."""
+
+
+class ServiceError(WeakfishError):
+    """A service that keeps tables of others, a catalog or a database does not answer."""
 
 
 class Interrupted(WeakfishError):
@@ -148,8 +154,36 @@ def of_system(error: OSError, folder: Path) -> WeakfishError | None:
     return WeakfishError(f"{where} cannot be {does}: {SYSTEM[error.errno]}{free}; put that right and run this again.")
 
 
+_ANSWERS = re.compile(r"authentication|password|credential|permission|denied|forbidden", re.IGNORECASE)
+"""What a service says that is up, or why it is not asked at all."""
+
+_DOWN = re.compile(
+    r"connection (refused|reset|aborted|timed out|error)|time(d )?-?out|could(n.t| not) (connect|resolve|translate)"
+    r"|failed to (resolve|establish|connect)|name or service not known|name resolution|no route to host"
+    r"|network is unreachable|network_connection|error sending request|dns error|service unavailable|starting up"
+    r"|shutting down|server closed the connection|internal server error|bad gateway",
+    re.IGNORECASE,
+)
+
+
+def is_down(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that a service does not answer, as far as its library tells."""
+    seen: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in seen:
+        seen.append(following)
+        following = following.__cause__ or following.__context__
+    if any(isinstance(each, ConnectionError | TimeoutError) for each in seen):
+        return True
+    said = " ".join(map(str, seen))
+    return bool(_DOWN.search(said)) and not _ANSWERS.search(said)
+
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
 def reason(error: BaseException, longest: int = 300) -> str:
     """What a library says went wrong, on one line, without what it goes on to say after that."""
-    said = " ".join(str(error).split()).rstrip(".;: ")
+    said = " ".join(_COLOURS.sub("", str(error)).split()).rstrip(".;: ")
     cut = said if len(said) <= longest else f"{said[:longest]}..."
     return f"{type(error).__name__}: {cut}" if cut else type(error).__name__

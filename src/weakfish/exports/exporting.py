@@ -18,7 +18,8 @@ from weakfish.contracts.gate import partition_hashes, require_open, table_versio
 from weakfish.contracts.manifests import feature_tables
 from weakfish.contracts.storage import holds_secret
 from weakfish.contracts.tables import open_partition, partitions
-from weakfish.errors import TableError, UnknownName, UserError
+from weakfish.errors import ServiceError, TableError, UnknownName, UserError, WeakfishError, is_down, reason
+from weakfish.exports.placing import local_folder
 from weakfish.project.git import git_output
 from weakfish.project.paths import Project
 
@@ -95,6 +96,8 @@ def export(project: Project, tables: Sequence[str], to: Format, address: str) ->
         When there is no such table.
     UserError
         When the other table cannot be written.
+    ServiceError
+        When what keeps it does not answer.
     """
     if not address.strip():
         raise UserError("The address to export to is empty; name a folder, an object store's URI, or a catalog.")
@@ -103,6 +106,7 @@ def export(project: Project, tables: Sequence[str], to: Format, address: str) ->
             "The address to export to must hold neither a user or password nor a query, for messages repeat it; put "
             "credentials into the environment."
         )
+    local_folder(address)  # which refuses what no format can use
     names = [name for table in tables for name in named(project, table)]
     require_open(project, names)
     write = import_module(f"weakfish.exports.to_{to}").write
@@ -139,6 +143,13 @@ def not_ours(address: str) -> UserError:
     return UserError(f"{address} is a table that Weakfish did not make, and stays as it is; name another address.")
 
 
-def cannot(address: str, why: str) -> UserError:
-    """That a table cannot be written, as one sentence."""
-    return UserError(f"{address} cannot be written ({why}); correct the address, its permissions, or name another.")
+def cannot(address: str, error: BaseException) -> WeakfishError:
+    """That a table cannot be written, as one sentence: of a service that does not answer, another kind."""
+    if is_down(error):
+        return ServiceError(
+            f"{address} cannot be written, for its service does not answer ({reason(error)}); see that it runs and can "
+            "be reached, and run this again."
+        )
+    return UserError(
+        f"{address} cannot be written ({reason(error)}); correct the address, its permissions, or name another."
+    )

@@ -13,7 +13,6 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from weakfish.contracts.pointers import local
-from weakfish.errors import reason
 from weakfish.exports.exporting import VERSION, Exported, OurTable, cannot, not_ours
 from weakfish.exports.placing import local_folder, place
 from weakfish.sources.lake.snapshot import library
@@ -26,7 +25,7 @@ def write(ours: OurTable, address: str) -> Exported:
     try:
         return _written(delta, ours, where)
     except (delta.exceptions.DeltaError, pa.ArrowException, OSError, ValueError) as error:
-        raise cannot(where, reason(error)) from error
+        raise cannot(where, error) from error
 
 
 def _written(delta: Any, ours: OurTable, where: str) -> Exported:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from weakfish.contracts.pointers import local
-from weakfish.errors import UserError, WeakfishError, reason
+from weakfish.errors import UserError, WeakfishError
 from weakfish.exports.exporting import VERSION, Exported, OurTable, cannot, not_ours
 from weakfish.exports.placing import local_folder, place
 from weakfish.sources.lake.snapshot import library
@@ -33,7 +33,7 @@ def write(ours: OurTable, address: str) -> Exported:
     except WeakfishError:
         raise
     except Exception as error:  # catalogs raise what their servers' and databases' libraries do
-        raise cannot(f"{address} (Iceberg, {ours.plain_name})", reason(error)) from error
+        raise cannot(f"{address} (Iceberg, {ours.plain_name})", error) from error
 
 
 @contextmanager
@@ -46,6 +46,11 @@ def _catalog(address: str) -> Iterator[tuple[Any, str]]:
     if "/" not in address and "." in address.strip("."):
         name, _, namespace = address.partition(".")
         catalog = load_catalog(name)
+    elif "/" not in address and address.strip("."):
+        raise UserError(
+            f"{address!r} is neither a folder nor catalog.namespace of a catalog that pyiceberg knows; write "
+            f"./{address} for a folder of that name."
+        )
     elif folder is None:
         raise UserError(
             f"{address} is not a folder, and a catalog in a file cannot lie there; name catalog.namespace of a catalog "

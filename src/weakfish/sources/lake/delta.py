@@ -33,6 +33,11 @@ def snapshot(at: TableAt) -> TableSnapshot:
 
 def _go_to(table: Any, at: TableAt) -> None:
     if isinstance(at.version, int):
+        if not 0 <= at.version < 1 << 63:
+            raise SourceError(
+                f"source.version {at.version} in params.yaml is no version of a Delta table, which count from 0; "
+                "correct it."
+            )
         table.load_as_version(at.version)
         return
     try:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from weakfish.errors import SourceError, UserError, reason
+from weakfish.errors import ServiceError, SourceError, UserError, WeakfishError, is_down, reason
 from weakfish.project.runs import Progress
 
 TableKind = Literal["delta", "iceberg", "warehouse"]
@@ -71,6 +71,8 @@ def open_table(at: TableAt) -> TableSnapshot:
     ------
     SourceError
         When there is no such table or version, or it cannot be read; never names a password.
+    ServiceError
+        When what keeps it does not answer.
     UserError
         When the library that reads it is not installed.
     """
@@ -101,10 +103,8 @@ def save(snapshot: TableSnapshot, folder: Path) -> int:
         if writer is None:
             writer = pq.ParquetWriter(folder / "part-00001.parquet", schema)
     except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
-        raise SourceError(
-            f"{snapshot.version['table']} cannot be read ({reason(error)}); correct source in params.yaml, or the "
-            "table."
-        ) from error
+        what = f"{snapshot.version['table']}"
+        raise refused(what, error, "correct source in params.yaml, or the table") from error
     finally:
         if writer is not None:
             writer.close()
@@ -148,6 +148,11 @@ def library(name: str, extra: str) -> ModuleType:
         ) from error
 
 
-def refused(what: str, error: Any, advice: str) -> SourceError:
-    """What a library says of a table, as one sentence."""
+def refused(what: str, error: Any, advice: str) -> WeakfishError:
+    """What a library says of a table, as one sentence: of a service that does not answer, another kind."""
+    if is_down(error):
+        return ServiceError(
+            f"{what} cannot be read, for its service does not answer ({reason(error)}); see that it runs and can be "
+            "reached, and run this again."
+        )
     return SourceError(f"{what} cannot be read ({reason(error)}); {advice}.")

@@ -45,6 +45,9 @@ from weakfish.sources.tabular.types import (
     why,
 )
 
+TYPED = ("jsonl", "parquet")
+"""Formats in which an empty text is not a null."""
+
 REMARKS = 10
 """The most sentences about files that are printed; all are in ``rejects.parquet``."""
 
@@ -273,6 +276,8 @@ class TabularSource(Source):
             self.rejects.value(file.name, int(piece.lines[row]), name, reason, found.text(row))
         if kind == "time":
             self._check_times(name, how, found, file)
+        if kind == "string":
+            self._check_empty(name, how, given, file)
         if kind in ("integer", "number") and pa.types.is_string(found.texts.type):
             self._check_digits(name, kind, found, file)
         if how.time_format and (other := swapped(how.time_format)) and pc.any(found.bad, min_count=0).as_py():
@@ -314,6 +319,13 @@ class TabularSource(Source):
             rows = pc.indices_nonzero(pc.and_(pc.is_valid(found.values), changed))
             if len(rows):
                 self.rejects.change(file.name, name, what, len(rows), found.text(rows[0].as_py()))
+
+    def _check_empty(self, name: str, how: Conversion, given: pa.Array, file: RawFile) -> None:
+        """Tell of empty texts that become null, in formats that tell the two apart."""
+        if "" in how.nulls and pa.types.is_string(given.type) and format_of(file, self.options.file_format) in TYPED:
+            empty = pc.sum(pc.equal(pc.binary_length(given), 0)).as_py() or 0
+            if empty:
+                self.rejects.change(file.name, name, "an empty text became null (source.null_values)", empty, "")
 
     def _check_order(self, name: str, how: Conversion, found: Converted, file: RawFile) -> None:
         """Tell of times that only fit with day and month swapped: then others of the file may be read wrong."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -25,6 +26,9 @@ _LONG = r"^[+-]?0*[1-9]\d{15,}(?:\.\d*)?$"
 """Numbers written out in so many digits that a float may hold another."""
 
 _LONGEST_EXACT = 15
+_FIRST_DAY, _LAST_DAY = pa.scalar(date.min, pa.date32()), pa.scalar(date.max, pa.date32())
+"""Those beyond are how some databases hold infinity."""
+
 _TRUE = pa.array(["true", "t", "yes", "y", "1"])
 _FALSE = pa.array(["false", "f", "no", "n", "0"])
 
@@ -172,7 +176,8 @@ def _typed(values: pa.Array, kind: str, how: Conversion) -> pa.Array | None:
     if kind == "boolean" and pa.types.is_boolean(have):
         return values
     if kind == "date" and pa.types.is_date(have):
-        return pc.cast(values, pa.date32(), safe=False)
+        days = pc.cast(values, pa.date32(), safe=False)
+        return _null_where(pc.or_(pc.less(days, _FIRST_DAY), pc.greater(days, _LAST_DAY)), days)
     if kind == "time" and pa.types.is_timestamp(have):
         return of_timestamps(values, how.time_zone)
     return None
