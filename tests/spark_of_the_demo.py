@@ -18,6 +18,7 @@ EXECUTOR = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
 STAGES = (
     ("ingest",),
     ("vote",),
+    ("label",),
     ("features",),
     ("validate", "events"),
     ("validate", "labels/spam"),

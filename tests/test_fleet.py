@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import told_orders
 from fleets import CLUSTER, LOCAL, connect_server, require_java
 from in_process import own_modules
-from projects import command, write
+from projects import command, contents, write
+from test_known_labels import give
+from told_orders import MONTHS
 
+from weakfish.contracts.pointers import settle
 from weakfish.contracts.storage import VARIABLE, storage_of
 from weakfish.engine import fleet, spark
 from weakfish.engine.carried import Carrier
@@ -106,6 +111,21 @@ if __name__ == "__main__":
     found.append(call("squares", calls[0][1], one) if "alone" in sys.argv else None)
     print(json.dumps(found))
 """
+
+LABELS = """
+import sys
+from pathlib import Path
+
+from weakfish.engine import local
+from weakfish.labeling.label import label
+from weakfish.project.paths import Project
+
+if __name__ == "__main__":
+    local.WORTH_A_PROCESS, local.os.cpu_count = float(sys.argv[1]), lambda: 3
+    label(Project(Path.cwd()), worth=float(sys.argv[1]))
+"""
+
+SETTINGS = "refit: monthly, known: dev, reader: on, reads: [note], embeds: [note]"
 
 NUMBERS = range(12)
 
@@ -259,6 +279,42 @@ def test_files_travel_by_the_storage_where_executors_do_not_see_the_project(
     for name in ("../x", "/tmp/x", "sources/x.py"):  # noqa: S108
         with pytest.raises(WeakfishError, match="not a project's"):
             carrier.fetch(project, {name: "fleet/x"})
+
+
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Orders in a storage; known labels, words and embeddings of notes make labels month by month."""
+    folder = tmp_path_factory.mktemp("orders")
+    root = told_orders.project(folder / "orders", SETTINGS, *MONTHS[:3], rows=100)
+    give(root, MONTHS[0], of=slice(0, 40), rows=100)
+    with (root / "params.yaml").open("a") as file:
+        file.write(f"storage: file://{folder / 'bucket'}\n")
+    for table in ("events", "votes", "gold"):
+        settle(root, root / "data" / table)
+    write(root / "calls.py", LABELS)
+    return root
+
+
+def labelled(orders: Path, root: Path, worth: float, engine: Mapping[str, str]) -> dict[str, bytes]:
+    """The labels, for which workers do what takes them so many seconds."""
+    shutil.copytree(orders, root)
+    ended = command(root, "python", "calls.py", str(worth), **engine)
+    assert ended.returncode == 0, ended.stderr
+    assert not list((root / ".weakfish/tmp").iterdir())
+    return contents(root / "data/labels")
+
+
+def test_processes_and_executors_that_do_not_see_the_project_label_with_the_same_bytes(
+    orders: Path, tmp_path: Path, connected: Mapping[str, str]
+) -> None:
+    alone = labelled(orders, tmp_path / "alone", float("inf"), LOCAL)
+    assert len([name for name in alone if name.startswith("fraud/")]) == 3
+    assert len([name for name in alone if name.startswith("fraud.fits/")]) == 4
+    assert len([name for name in alone if name.startswith("fraud.embeddings/")]) == 3
+    assert labelled(orders, tmp_path / "several", 0, LOCAL) == alone
+    assert labelled(orders, tmp_path / "spark", 0, connected) == alone
+    assert (tmp_path / "spark/.weakfish/fleet").is_dir()
+    assert not list(storage_of(tmp_path / "spark").listing("fleet"))
 
 
 @pytest.mark.parametrize(

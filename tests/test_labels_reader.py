@@ -29,13 +29,12 @@ from weakfish.evaluation.evaluate import evaluate_task
 from weakfish.feast.definitions import label_view
 from weakfish.features.known_labels import write_known_labels
 from weakfish.files import sha256
-from weakfish.labeling import label as label_stage
 from weakfish.labeling import reading, row_texts
 from weakfish.labeling.explain import explain
 from weakfish.labeling.label import label
 from weakfish.labeling.learning import word_counts
 from weakfish.labeling.matrix import rows_at
-from weakfish.labeling.reading import TaskReader, fits_of
+from weakfish.labeling.reading import TaskReader
 from weakfish.labeling.row_reader import FOLDS, RowReader, folds_of, hashes_of, normalized
 from weakfish.project.paths import Project
 from weakfish.training.sets import spine
@@ -85,10 +84,8 @@ def test_the_same_input_gives_the_same_bytes_anew_from_the_cache_and_with_any_wo
 ) -> None:
     first = labels(project(tmp_path / "first", ON))
     assert labels(tmp_path / "first") == first
-    monkeypatch.setattr(label_stage, "WORKERS", 1)
     monkeypatch.setattr(reading, "AT_ONCE", 50)
     monkeypatch.setattr(reading, "CHARACTERS_AT_ONCE", 700)
-    monkeypatch.setattr(label_stage, "KEPT", 0)
     assert labels(project(tmp_path / "again", ON)) == first
 
 
@@ -393,7 +390,7 @@ def test_texts_stay_where_they_lie_until_rows_of_them_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = Project(project(tmp_path / "orders", ON, *MONTHS[:3]))
-    reader = TaskReader(root, "fraud", fits_of(root, "fraud"))
+    reader = TaskReader(root, "fraud")
     whole, stored = reader.whole().loaded(), reader.whole()
     assert np.array_equal(stored.hashes, whole.hashes)
     assert stored.lengths().tolist() == whole.lengths().tolist()

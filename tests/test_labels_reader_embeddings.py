@@ -23,7 +23,6 @@ from weakfish.labeling.embedding import SCALE, WIDTH, vectors_of
 from weakfish.labeling.explain import explain
 from weakfish.labeling.reading import WHOLE, TaskReader
 from weakfish.labeling.row_texts import Texts
-from weakfish.project.cache import Cache
 from weakfish.project.paths import Project
 from weakfish.project.versioned import file_of
 
@@ -145,10 +144,10 @@ def test_an_explanation_shows_an_embedding_as_one_term_and_adds_up(settings: str
 
 def test_large_months_are_embedded_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = project(tmp_path / "orders", EMBEDS, MONTHS[0])
-    reader = TaskReader(Project(root), "fraud", Cache(Project(root), "fits/fraud"))
+    reader = TaskReader(Project(root), "fraud")
     whole = reader.whole().loaded()
     monkeypatch.setattr("weakfish.labeling.reading.AT_ONCE", 50)
-    again = TaskReader(Project(root), "fraud", Cache(Project(root), "fits/fraud"))
+    again = TaskReader(Project(root), "fraud")
     parts = list(again.texts(MONTHS[0]))
     assert len(parts) == 5
     assert np.array_equal(again.whole().loaded().vectors, whole.vectors)

@@ -114,6 +114,22 @@ def read_json(file: Path) -> Any:
         raise TableError(f"{file} is not JSON ({error}); delete it and run `dvc repro`.") from error
 
 
+def write_arrays(file: Path, **arrays: Any) -> None:
+    """Write arrays of numbers for another process."""
+    import numpy as np
+
+    with whole_file(file) as part, part.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+
+
+def read_arrays(file: Path) -> dict[str, Any]:
+    """The arrays that `write_arrays` wrote."""
+    import numpy as np
+
+    with np.load(file, allow_pickle=False) as found:
+        return dict(found)
+
+
 def sha256(file: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with file.open("rb") as stream:

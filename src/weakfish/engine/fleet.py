@@ -24,7 +24,7 @@ from weakfish.engine.worker import Item, Job, Receipt, prepared
 from weakfish.errors import UserError, reason
 from weakfish.project.paths import Project
 
-__all__ = ["Item", "Receipt", "prepared", "receipts", "relative", "run"]
+__all__ = ["Item", "Receipt", "in_order", "prepared", "receipts", "relative", "run"]
 
 ENGINE = "WEAKFISH_ENGINE"
 """``local`` or ``spark``."""
@@ -98,12 +98,24 @@ def run(
     return _parsed(local.run(job, texts, seconds))
 
 
+def in_order(
+    project: Project, work: str, items: Sequence[Item], what: str, seconds: Seconds | None = None
+) -> Iterator[Receipt]:
+    """As `run`, the receipts in the order of items, each as soon as it and all before it are there."""
+    early: dict[int, Receipt] = {}
+    following = 0
+    for place, receipt in run(project, work, items, what, seconds):
+        early[place] = receipt
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
 def receipts(
     project: Project, work: str, items: Sequence[Item], what: str, seconds: Seconds | None = None
 ) -> list[Receipt]:
     """As `run`, all receipts in the order of items."""
-    found = dict(run(project, work, items, what, seconds))
-    return [found[place] for place in range(len(items))]
+    return list(in_order(project, work, items, what, seconds))
 
 
 def is_elsewhere(project: Project) -> bool:

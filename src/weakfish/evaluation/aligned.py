@@ -26,7 +26,7 @@ from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
 from weakfish.labeling.dev_gold import known_labels, microseconds
 from weakfish.labeling.known import KnownVotes
 from weakfish.labeling.matrix import LabelMatrix, read_label_matrix, rows_at
-from weakfish.labeling.reading import TaskReader, fits_of, parts_of
+from weakfish.labeling.reading import TaskReader, parts_of
 from weakfish.labeling.row_texts import Readable
 from weakfish.labeling.slice_counts import Slices
 from weakfish.project.paths import Project
@@ -140,7 +140,7 @@ def read_inputs(project: Project, task: str) -> Aligned:
         texts=texts_of(project) if params.evaluate.text else None,
         features=features,
         slices=Slices(project).everywhere(),
-        read=None if reads.reader == "off" else TaskReader(project, task, fits_of(project, task)).whole(),
+        read=None if reads.reader == "off" else TaskReader(project, task).whole(),
         known=_known(project, task, matrix),
     )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,8 @@ from weakfish.contracts.tables import (
 from weakfish.engine import fleet
 from weakfish.labeling.choice import Chosen, choose
 from weakfish.labeling.dev_gold import known_labels, microseconds
-from weakfish.labeling.known import KnownVotes
-from weakfish.labeling.known_rows import TaskEvidence
+from weakfish.labeling.histories import TOGETHER, WORTH_PROCESSES, VoteHistory, delete
+from weakfish.labeling.known_rows import KnownRows, TaskEvidence
 from weakfish.labeling.label import MIN_HISTORY
 from weakfish.labeling.label_model import covered
 from weakfish.labeling.matrix import LabelMatrix, label_matrix
@@ -36,12 +35,6 @@ from weakfish.project.paths import Project
 from weakfish.project.runs import temporary_folder
 from weakfish.project.versioned import Versioned
 from weakfish.rules.loading import load_functions
-
-WORTH_PROCESSES = 12.0
-"""Seconds of fits from which on other processes help: each imports what fits, which takes some."""
-
-TOGETHER = 1 << 30
-"""Bytes of what models are fitted on that lie on disk at once, about."""
 
 
 def write_known_labels(project: Project, task: str, folder: Path, worth: float = WORTH_PROCESSES) -> int:
@@ -63,7 +56,7 @@ def write_known_labels(project: Project, task: str, folder: Path, worth: float =
     for partition, matrix, history in walk.forward():
         if period_of(partition) != of:
             of, left, begun = period_of(partition), left - 1, time.monotonic()
-            chosen = history.choose(cache) if history.is_enough else None
+            chosen = _chosen(history, project, task, cache) if history.tally.sums.covered >= MIN_HISTORY else None
             if (time.monotonic() - begun) * left >= worth and chosen and left:
                 _fit_ahead(project, task, of)
                 worth = float("inf")
@@ -71,47 +64,6 @@ def write_known_labels(project: Project, task: str, folder: Path, worth: float =
     cache.drop_unused()
     cache.write(folder.with_name(f"{task}.fits"))
     return rows
-
-
-@dataclass(frozen=True)
-class _History:
-    """All that is known before a period: the last one before it, the votes, and the dev gold that is evidence."""
-
-    project: Project
-    task: str
-    through: str
-    tally: VoteTally
-    known: KnownVotes | None
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether a label model may stand for good."""
-        return self.tally.sums.covered >= MIN_HISTORY
-
-    def write(self, folder: Path) -> fleet.Item:
-        """Write it for a worker, whose item names the folder."""
-        folder.mkdir()
-        self.tally.write(folder / "tally.npz")
-        if self.known is not None:
-            np.savez(folder / "known.npz", allow_pickle=False, **vars(self.known))
-        return {"task": self.task, "through": self.through, "history": fleet.relative(self.project, folder)}
-
-    @staticmethod
-    def read(project: Project, item: fleet.Item) -> _History:
-        """What `write` wrote."""
-        folder, known = project.root / item["history"], None
-        if (folder / "known.npz").exists():
-            with np.load(folder / "known.npz") as found:
-                known = KnownVotes(**found)
-        return _History(project, item["task"], item["through"], VoteTally.read(folder / "tally.npz"), known)
-
-    def choose(self, cache: Cache) -> Chosen:
-        """The label model of rows with votes, from the cache if it was fitted before."""
-        sums, settings = self.tally.sums, self.project.task(self.task)
-        of_covered = replace(sums, rows=sums.covered)
-        return choose(
-            of_covered, self.tally.patterns, settings, through=self.through, cache=cache, known=self.known, apart=False
-        )
 
 
 class _Walk:
@@ -124,22 +76,22 @@ class _Walk:
         self.periods = list(dict.fromkeys(map(period_of, self.names)))
         self.functions = [function.name for function in load_functions(project, task)]
 
-    def forward(self) -> Iterator[tuple[str, LabelMatrix, _History]]:
+    def forward(self) -> Iterator[tuple[str, LabelMatrix, VoteHistory]]:
         """Each partition with its votes; models never see other parts of its period."""
         evidence = None if self.settings.label_model.known == "none" else TaskEvidence(self.project, self.task)
         none = VoteTally.none(len(self.functions), len(self.settings.classes))
-        history, same, period = _History(self.project, self.task, "", none, None), none, ""
+        history, same, period = VoteHistory("", none, None), none, ""
         for partition in self.names:
             matrix = label_matrix(self.project, self.task, self.functions, partition)
             if period_of(partition) != period:
                 begins = microseconds(partition_span(partition, self.project.params.events.partition)[0])
                 known = evidence.by(begins, list(evidence.of)) if evidence else None
-                history = _History(self.project, self.task, period, history.tally + same, known)
+                history = VoteHistory(period, history.tally + same, known)
                 same, period = none, period_of(partition)
             yield partition, matrix, history
             same += VoteTally.of(matrix.votes, len(self.settings.classes))
             if evidence:
-                evidence.read(partition, matrix.keys, matrix.times, matrix.votes)
+                evidence.add(partition, KnownRows.of(self.project, self.task, partition, matrix, partition))
 
     def write(self, folder: Path, partition: str, matrix: LabelMatrix, chosen: Chosen | None, through: str) -> int:
         """Write the labels of a partition; none without a model."""
@@ -170,7 +122,7 @@ def _fit_ahead(project: Project, task: str, after: str, together: int = TOGETHER
         for partition, _, history in _Walk(project, task).forward():
             if period_of(partition) > after:
                 after = period_of(partition)
-                waiting.append(history.write(folder / after))
+                waiting.append({"task": task, **history.write(project, folder / after)})
                 size += history.tally.nbytes
             if size >= together:
                 _fit_all(project, waiting)
@@ -180,15 +132,21 @@ def _fit_ahead(project: Project, task: str, after: str, together: int = TOGETHER
 
 def _fit_all(project: Project, items: Sequence[fleet.Item]) -> None:
     fleet.receipts(project, f"{__name__}:fit", items, "features: label models of earlier months")
-    for item in items:
-        shutil.rmtree(project.root / item["history"])
+    delete(project, items)
 
 
 def fit(project: Project, item: fleet.Item) -> fleet.Receipt:
     """Put the label model of a history that was written to a folder into the cache."""
-    history = _History.read(project, item)
-    history.choose(_fits_of(project, history.task))
+    _chosen(VoteHistory.read(project, item), project, item["task"], _fits_of(project, item["task"]))
     return {}
+
+
+def _chosen(history: VoteHistory, project: Project, task: str, cache: Cache) -> Chosen:
+    """The label model of rows with votes, from the cache if it was fitted before."""
+    tally, known = history.tally, history.known
+    of_covered = replace(tally.sums, rows=tally.sums.covered)
+    settings, through = project.task(task), history.through
+    return choose(of_covered, tally.patterns, settings, through=through, cache=cache, known=known, apart=False)
 
 
 def _fits_of(project: Project, task: str) -> Versioned:

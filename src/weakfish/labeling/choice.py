@@ -96,6 +96,10 @@ class Chosen:
         """The probabilities that become labels, (rows, classes); a row without votes has the class balance."""
         return probabilities_by(self.method, self.model, votes, self.balance)
 
+    def by_part(self, votes: Votes) -> Probabilities:
+        """The same for known rows of each part, (parts, rows, classes)."""
+        return np.stack([self.apart(part).probabilities(votes) for part in range(FOLDS)])
+
 
 def probabilities_by(method: str, model: Model, votes: Votes, balance: Floats | None = None) -> Probabilities:
     """The probabilities that a method makes of votes, (rows, classes).
@@ -342,7 +346,7 @@ class Alone:
         return Alone(self.rows + other.rows, self.settled + other.settled, self.differing + other.differing)
 
 
-def alone(chosen: Chosen, patterns: Patterns) -> Alone:
+def alone(chosen: Chosen | Maker, patterns: Patterns) -> Alone:
     """Weigh the votes of each pattern by the model that makes the labels, log-odds or one vote each.
 
     The pretrained model weighs votes all together, so each counts one there too.

@@ -34,11 +34,14 @@ TIE = 1e-12
 def dev_labels(project: Project, task: str, partition: str | None, keys: pa.ChunkedArray) -> Ints:
     """The dev gold of a partition's events, see `gold_labels`; other partitions have it where a repair moved rows."""
     where, classes = folder(project, task, "dev"), project.task(task).classes
-    return gold_labels(where, project.params.events.key, keys, classes, _where(project, partition))
+    return gold_labels(where, project.params.events.key, keys, classes, gold_place(project, partition))
 
 
-def _where(project: Project, partition: str | None) -> str | None:
-    """The partition in which the gold of a partition's events lies, None where it may be any."""
+def gold_place(project: Project, partition: str | None) -> str | None:
+    """The partition in which the gold of a partition's events lies, None where it may be any.
+
+    On the executors of a cluster it is what they are told: the ledger that says so is not there.
+    """
     moved = ledger_file(project, "accept").is_file() and read_ledger(project, "accept").repaired
     return None if moved else partition
 
@@ -72,7 +75,7 @@ def known_labels(
     """
     if project.task(task).label_model.known == "none":
         return np.full(len(keys), UNKNOWN), np.full(len(keys), NEVER)
-    said = gold_times(folder(project, task, "dev"), project.params.events.key, keys, _where(project, partition))
+    said = gold_times(folder(project, task, "dev"), project.params.events.key, keys, gold_place(project, partition))
     given, at = (column.cast(pa.int64()) for column in (said, times.cast(TIME)))  # Arrow has no maximum of times
     delay = project.params.features.labeling_delay // timedelta(microseconds=1)
     since = pc.if_else(pc.is_valid(given), pc.max_element_wise(given, at), pc.add(at, delay))

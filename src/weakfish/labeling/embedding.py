@@ -10,6 +10,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distribution
 from importlib.util import find_spec
@@ -67,18 +68,33 @@ def vectors_of(texts: Sequence[str], pieces: Cache | None = None) -> Vectors:
     That of a text depends on it alone: texts are computed in blocks of a fixed shape, on one processor, so that
     neighbours have no part in how a sum is rounded. The same text gives the same bytes on one kind of processor.
     """
-    content = [text[:CHARACTERS].encode("utf-8", "replace") for text in texts]
-    distinct = {each: place for place, each in enumerate(dict.fromkeys(content))}
-    digest = hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in distinct)).hexdigest()
-    key = key_of("embeddings", MODEL, SCALE, CHARACTERS, LENGTHS, PIECES, digest)
-    known = pieces.get(key) if pieces else None
+    distinct = Distinct.of(texts)
+    known = pieces.get(distinct.key) if pieces else None
     if known is not None:
         found: Vectors = np.frombuffer(known, np.int8).reshape(-1, WIDTH)
     else:
-        found = _model().embed([each.decode() for each in distinct])
+        found = _model().embed(distinct.texts)
         if pieces:
-            pieces.put(key, found.tobytes())
-    return found[[distinct[each] for each in content]]
+            pieces.put(distinct.key, found.tobytes())
+    return found[distinct.places]
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The different ones of some texts, where each of these stands among them, and the key of their embeddings."""
+
+    texts: list[str]
+    places: list[int]
+    key: str
+
+    @staticmethod
+    def of(texts: Sequence[str]) -> Distinct:
+        """Those of texts, as far as they are read."""
+        content = [text[:CHARACTERS].encode("utf-8", "replace") for text in texts]
+        distinct = {each: place for place, each in enumerate(dict.fromkeys(content))}
+        digest = hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in distinct)).hexdigest()
+        key = key_of("embeddings", MODEL, SCALE, CHARACTERS, LENGTHS, PIECES, digest)
+        return Distinct([each.decode() for each in distinct], [distinct[each] for each in content], key)
 
 
 @cache

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.tables import is_dated, partition_span
-from weakfish.contracts.votes_file import Votes
+from weakfish.files import read_arrays, write_arrays
 from weakfish.labeling.dev_gold import FOREVER, known_labels, microseconds
 from weakfish.labeling.known import KnownVotes
+from weakfish.labeling.matrix import LabelMatrix
 from weakfish.labeling.reading import parts_of
 from weakfish.labeling.row_reader import Ints
 from weakfish.project.paths import Project
@@ -26,6 +27,25 @@ class KnownRows:
     since: Ints
     rows: Ints
 
+    @staticmethod
+    def of(project: Project, task: str, partition: str, matrix: LabelMatrix, gold: str | None) -> KnownRows:
+        """Those of a partition, given its votes; ``gold`` is the partition in which its gold lies, see `gold_place`."""
+        classes, since = known_labels(project, task, gold, matrix.keys, matrix.times)
+        places = np.flatnonzero(classes != UNKNOWN)
+        parts = parts_of(project, project.task(task).label_model, partition, matrix.keys, places)
+        return KnownRows(KnownVotes(matrix.votes[places], classes[places], parts), since[places], places)
+
+    def write(self, file: Path) -> None:
+        """Write them for another process."""
+        write_arrays(file, since=self.since, rows=self.rows, **vars(self.known))
+
+    @staticmethod
+    def read(file: Path) -> KnownRows:
+        """What `write` wrote."""
+        found = read_arrays(file)
+        since, rows = found.pop("since"), found.pop("rows")
+        return KnownRows(KnownVotes(**found), since, rows)
+
     def within(self, place: slice) -> tuple[Ints, Ints, Ints]:
         """Of the known rows of a part of the partition: where they stand in it, their classes, and their parts."""
         here = (self.rows >= place.start) & (self.rows < place.stop)
@@ -38,20 +58,16 @@ class TaskEvidence:
     Attributes
     ----------
     of : dict of str to KnownRows
-        By partition, of those that were read.
+        By partition, of those that were added.
     """
 
     def __init__(self, project: Project, task: str) -> None:
         self.project, self.task, self.settings, self.functions = project, task, project.task(task), 0
         self.of: dict[str, KnownRows] = {}
 
-    def read(self, partition: str, keys: pa.ChunkedArray, times: pa.ChunkedArray, votes: Votes) -> Ints:
-        """Keep the known rows of a partition; returns where they stand."""
-        classes, since = known_labels(self.project, self.task, partition, keys, times)
-        places, self.functions = np.flatnonzero(classes != UNKNOWN), votes.shape[1]
-        parts = parts_of(self.project, self.settings.label_model, partition, keys, places)
-        self.of[partition] = KnownRows(KnownVotes(votes[places], classes[places], parts), since[places], places)
-        return places
+    def add(self, partition: str, rows: KnownRows) -> None:
+        """Keep the known rows of a partition."""
+        self.of[partition], self.functions = rows, rows.known.votes.shape[1]
 
     def by(self, time: int, seen: Sequence[str]) -> KnownVotes:
         """The rows of these partitions that were known before a time (microseconds since 1970)."""

@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, TypeVar
 
 from weakfish.contracts.gate import EVENTS, partition_hashes, require_open
-from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
-from weakfish.contracts.pointers import whole_tables
+from weakfish.contracts.pointers import listed, whole_tables
 from weakfish.contracts.reports import LabelsReport, write_report
-from weakfish.contracts.tables import TIME, UNDATED, by_period, partitions, period_of, read_partition
-from weakfish.contracts.votes_file import Votes, fingerprint
+from weakfish.contracts.tables import UNDATED, by_period, folder, open_partition, partitions, period_of
+from weakfish.engine import fleet
+from weakfish.engine.local import Seconds
 from weakfish.errors import LabelingFunctionError, ParamsError
-from weakfish.labeling.choice import Chosen, Maker, alone, choose
-from weakfish.labeling.dev_gold import (
-    DevCounts,
-    compare,
-    decided,
-    dev_labels,
-    snapshot,
-)
-from weakfish.labeling.known_rows import TaskEvidence
-from weakfish.labeling.label_model import Patterns, Probabilities, batches, covered, decide, majority
+from weakfish.files import read_json, write_json
+from weakfish.labeling import label_work
+from weakfish.labeling.choice import Chosen, Maker, choose
+from weakfish.labeling.dev_gold import compare, gold_place, snapshot
+from weakfish.labeling.histories import TOGETHER, WORTH_PROCESSES, VoteHistory, delete
+from weakfish.labeling.known_rows import KnownRows, TaskEvidence
 from weakfish.labeling.label_summary import VoteCounts, WrittenPart, summary
-from weakfish.labeling.learning import Floats
-from weakfish.labeling.matrix import VotesOfPartition, votes_of
-from weakfish.labeling.reading import Read, TaskReader, fits_of, rests_on
-from weakfish.labeling.row_reader import FOLDS, Bools, Ints, RowReader, joined
-from weakfish.labeling.row_texts import RowHashes
-from weakfish.labeling.slice_counts import SliceCounts, Slices
+from weakfish.labeling.lessons import PlacedLesson, Read, Taught, Teachers
+from weakfish.labeling.reading import AT_ONCE, TaskReader, fits_of
+from weakfish.labeling.row_reader import RowReader
+from weakfish.labeling.slice_counts import Slices
 from weakfish.labeling.tally import VoteTally
 from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
+from weakfish.project.runs import temporary_folder
 from weakfish.rules.loading import load_functions
+from weakfish.rules.slices import SLICES
 from weakfish.rules.snorkel_functions import LabelingFunction
+
+T = TypeVar("T")
 
 MIN_HISTORY = 100
 """Covered rows that a model which is to stand for good must have seen."""
@@ -54,15 +49,15 @@ MIN_HISTORY = 100
 PACKAGES = ("duckdb", "ibis-framework", "numpy", "snorkel", "torch")
 """Packages on whose version the labels depend."""
 
-WORKERS = 2
-"""Partitions that are in memory at once."""
+BYTES_A_SECOND, VOTES_A_SECOND, TEXTS_A_SECOND, READ_A_SECOND = 60e6, 20e6, 100.0, 2e6
+"""Of columns that are hashed, votes that are counted or weighed, texts that are embedded, and columns that a reader
+reads; roughly, only the estimate of what is worth other processes depends on them."""
 
-KEPT, KEY_BYTES = 1 << 28, 48
-"""Bytes that stay in memory from the first pass to the second, so that small projects read votes once; and how many of
-them the key and time of an event take."""
+READERS_SECONDS = 3.0
+"""About how long one is fitted."""
 
 
-def label(project: Project) -> list[str]:
+def label(project: Project, worth: float = WORTH_PROCESSES) -> list[str]:
     """Fit the label models of each task and write its labels.
 
     ``data/labels/<task>``: the events' key and time, per class ``p_<class>`` (the chosen method) and
@@ -73,7 +68,9 @@ def label(project: Project) -> list[str]:
     ``known`` is the known class, null elsewhere, which is also the ``label`` and what it ``rests_on``; the
     probabilities of the row are then those of models and readers that have seen no known row of its part, so that
     figures on known rows are out of fold. What was fitted lies beside the labels, in ``<task>.fits``, and embeddings in
-    ``<task>.embeddings``. Raises `CheckFailed` when the gate of the events is shut.
+    ``<task>.embeddings``. Label models are fitted here, one after the other, unless there are several and the first
+    shows that the others will take ``worth`` seconds: then workers fit them. Raises `CheckFailed` when the gate of the
+    events is shut.
 
     Returns sentences: what the labels are worth on dev gold, and what changed since the last run.
     """
@@ -81,14 +78,18 @@ def label(project: Project) -> list[str]:
     summaries: dict[str, dict[str, Any]] = {}
     remembered: dict[str, dict[str, Any]] = {}
     slices = Slices(project)
-    with whole_tables(project.data / "labels") as folder, ThreadPoolExecutor(WORKERS) as pool:
-        hashes = pool.submit(partition_hashes, project, EVENTS)
+    with (
+        whole_tables(project.data / "labels") as labels,
+        temporary_folder(project.temporary, "label") as scratch,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        hashes = pool.submit(partition_hashes, project, EVENTS)  # while others work
         for task in project.params.tasks:
-            work = _Task(project, task, pool, slices)
-            summaries[task] = work.write(folder / task)
-            work.write_fits(folder)
+            work = _Task(project, task, scratch / task, slices, worth)
+            summaries[task] = work.write(labels / task)
+            work.write_fits(labels)
             manifest = work.manifest(hashes.result())
-            write_manifest(folder, task, manifest)
+            write_manifest(labels, task, manifest)
             identities = {name: function.identity for name, function in manifest.functions.items()}
             remembered[task] = snapshot(summaries[task], identities, work.labelled)
     write_report(project, LabelsReport, summaries)
@@ -149,83 +150,48 @@ def schedule(parts: Mapping[str, Sequence[str]], ends: Sequence[str]) -> list[Fi
     return [Fit(sees, of([end]) if place else rest) for place, (sees, end) in enumerate(zip(seen, ends, strict=True))]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The votes on a partition, pattern by pattern; ``checked`` raises `TableError` where they are on other events."""
-
-    checked: Callable[[str], None]
-    batches: list[tuple[slice, Patterns]]
-
-    @staticmethod
-    def of(read: VotesOfPartition) -> _Part:
-        """The patterns of votes, which are let go."""
-        return _Part(replace(read, votes=np.empty((0, 0), np.int8)).check, list(batches(read.votes)))
-
-    def at(self, rows: Ints, functions: int) -> Votes:
-        """The votes on some rows, (rows, functions)."""
-        found = np.empty((len(rows), functions), np.int8)
-        for place, patterns in self.batches:
-            mine = np.flatnonzero((rows >= place.start) & (rows < place.stop))
-            found[mine] = patterns.votes[patterns.inverse[rows[mine] - place.start]]
-        return found
-
-    @property
-    def nbytes(self) -> int:
-        """What it takes in memory, the keys and times of its events included, roughly."""
-        return sum(each.votes.nbytes + each.inverse.nbytes + KEY_BYTES * len(each.inverse) for _, each in self.batches)
-
-
 class _Task:
-    """The labels of one task."""
+    """The labels of one task: what workers do for them, and what is put together here."""
 
-    def __init__(self, project: Project, task: str, pool: ThreadPoolExecutor, slices: Slices) -> None:
-        self.project, self.task, self.pool, self.slices = project, task, pool, slices
-        self.settings, self.contract = project.task(task), project.params.events
+    def __init__(self, project: Project, task: str, scratch: Path, slices: Slices, worth: float) -> None:
+        self.project, self.task, self.scratch, self.slices, self.worth = project, task, scratch, slices, worth
+        self.settings = project.task(task)
+        self.model, self.classes = self.settings.label_model, self.settings.classes
         self.fitted = fits_of(project, task)
         self.functions: list[LabelingFunction] = load_functions(project, task)
         self.names = [function.name for function in self.functions]
-        self.kept: dict[str, _Part] = {}
-        self.reading = None
-        if self.settings.label_model.reader != "off":
-            self.reading = TaskReader(project, task, self.fitted)
-        self.contents: dict[str, RowHashes] = {}
-        self.known = None
-        if self.settings.label_model.known != "none":
-            self.known = TaskEvidence(project, task)
+        self.reading = None if self.model.reader == "off" else TaskReader(project, task)
+        self.known = None if self.model.known == "none" else TaskEvidence(project, task)
+        self.teachers, self.embeddings = Teachers(len(self.classes)), dict[str, list[str]]()
         self.labelled: Counter[str] = Counter()
-        self.tally, self.faults = VoteTally.none(len(self.names), len(self.settings.classes)), [0] * len(self.names)
+        self.tally, self.faults = VoteTally.none(len(self.names), len(self.classes)), [0] * len(self.names)
         self.counted: dict[str, VoteCounts] = {}
-        self.events: dict[str, Future[pa.Table]] = {}
-        self.partitions = tuple(partitions(project.table("events")))
+        self.files = partitions(project.table("events"))
+        self.periods = by_period({name: name for name in self.files})
+        scratch.mkdir(parents=True)
+        write_json(scratch / "names.json", {"functions": self.names, "slices": slices.names})
         fitted = dict(self._fitted())
-        self.fits, self.chosen = schedule(self._periods, list(fitted)), list(fitted.values())
-        self.read = list(self._readers())
+        self.fits, self.chosen = schedule(self.periods, list(fitted)), list(fitted.values())
+        if self.reading:
+            self._embed(self.reading)
+        self.read = self._readers() if self.reading else [None] * len(self.fits)
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the labels of all partitions into ``folder``; returns the summary of the task."""
         folder.mkdir()
-        by_name = {
-            name: (chosen, read.reader if read and read.used else None)
-            for fit, chosen, read in zip(self.fits, self.chosen, self.read, strict=True)
-            for name in fit.labels
-        }
-        last = self.chosen[-1]
-        judged = self.pool.submit(lambda: last.signals)
-        written = self.pool.map(lambda name: self._label(folder, name, *by_name[name]), self.partitions)
-        parts = dict(zip(self.partitions, written, strict=True))
-        for part in parts.values():
-            self.labelled.update(part.labels)
-        judged.result()
+        parts: dict[str, WrittenPart] = {}
+        items, seconds = self._label_items(folder), partial(self._seconds, READ_A_SECOND)
+        for item, _ in zip(items, self._run("labelled", items, "labels", seconds), strict=True):
+            parts[item["partition"]] = WrittenPart.from_json(self._taken(item["written"], read_json))
+            self.labelled.update(parts[item["partition"]].labels)
         self.fitted.drop_unused()
         if self.reading:
-            self.reading.drop_unused()
-        why = self._why()
-        found = summary(
-            self.settings, self.functions, self.tally, self.counted, self.faults, parts, replace(last, why=why)
-        )
+            self.reading.pieces.drop_unused()
+        chosen = replace(self.chosen[-1], why=self._why())
+        found = summary(self.settings, self.functions, self.tally, self.counted, self.faults, parts, chosen)
         if self.slices.names:
             sliced = {name: part.slices for name, part in parts.items()}
-            found["slices"] = self.slices.summary(sliced, self.names, self.settings.classes)
+            found["slices"] = self.slices.summary(sliced, self.names, self.classes)
         return found | {"labelled": self.labelled.total()} | ({"known": self.known.counts()} if self.known else {})
 
     def write_fits(self, folder: Path) -> None:
@@ -241,13 +207,7 @@ class _Task:
 
     def manifest(self, events: dict[str, str]) -> LabelsManifest:
         """What made the labels; the parameters of a model stand in the order of its ``functions``."""
-        seed, last = self.settings.label_model.seed, self.chosen[-1]
-        makers = [
-            Maker.of(chosen, self.names, list(by_period(dict.fromkeys(fit.labels))), seed)
-            for fit, chosen in zip(self.fits, self.chosen, strict=True)
-        ]
-        model = self.settings.label_model
-        read = [{"reader": read.to_json(model, f"{self.task}.fits")} if read else {} for read in self.read]
+        read = [{"reader": read.to_json(self.model, f"{self.task}.fits")} if read else {} for read in self.read]
         return LabelsManifest(
             task=self.task,
             functions=read_manifest(self.project, VotesManifest, f"votes/{self.task}").functions,
@@ -256,214 +216,211 @@ class _Task:
             versions={
                 package: version(package) for package in [*PACKAGES, *(self.reading.packages if self.reading else ())]
             },
-            method=last.method,
+            method=self.chosen[-1].method,
             why=self._why(),
-            models=[maker.to_json() | own for maker, own in zip(makers, read, strict=True)],
+            models=[maker.to_json() | own for maker, own in zip(self._makers, read, strict=True)],
             known=self.known.counts() if self.known else {},
         )
 
-    def _tally(self, partition: str) -> tuple[VoteTally, list[int]]:
-        read = votes_of(self.project, self.task, self.names, partition)
-        part = _Part.of(read)
-        if part.nbytes + sum(kept.nbytes for kept in list(self.kept.values())) <= KEPT:
-            self.kept[partition] = part
-        taught = covered(read.votes)
-        if self.known:
-            rows = self._events(partition, part.checked)
-            taught[self.known.read(partition, rows[self.contract.key], rows[self.contract.time], read.votes)] = True
-        if self.reading:
-            self.contents[partition] = self.reading.contents(partition, taught)
-        return VoteTally.of(read.votes, len(self.settings.classes), part.batches), read.faults
-
-    def _events(self, partition: str, check: Callable[[str], None]) -> pa.Table:
-        """The keys and times of a partition, about which its votes must be."""
-        file = self.project.table("events") / f"{partition}.parquet"
-        rows = read_partition(file, [self.contract.key, self.contract.time])
-        check(fingerprint(rows[self.contract.key]))
-        return rows
-
     @property
-    def _periods(self) -> dict[str, list[str]]:
-        return by_period({name: name for name in self.partitions})
+    def _makers(self) -> list[Maker]:
+        periods = [list(by_period(dict.fromkeys(fit.labels))) for fit in self.fits]
+        return [
+            Maker.of(chosen, self.names, own, self.model.seed) for chosen, own in zip(self.chosen, periods, strict=True)
+        ]
+
+    # --- What workers do ----------------------------------------------------------------------------------------------
+
+    def _run(
+        self, work: str, items: Sequence[fleet.Item], what: str, seconds: Seconds | None = None
+    ) -> Iterator[fleet.Receipt]:
+        """Receipts in the order of items."""
+        return fleet.in_order(self.project, f"{label_work.__name__}:{work}", items, f"label: {what}", seconds)
+
+    def _seconds(self, speed: float, _: Project) -> float:
+        """About how long one process takes for all votes, and what a reader reads at this speed in bytes a second."""
+        sizes = [_sizes(file, self.reading.columns if self.reading else ()) for file in self.files.values()]
+        return sum(rows * len(self.names) / VOTES_A_SECOND + size / speed for rows, size in sizes)
+
+    def _named(self, file: Path) -> str:
+        return fleet.relative(self.project, file)
+
+    def _item(self, partition: str) -> dict[str, Any]:
+        """What all work on a partition needs: where everything lies that it reads."""
+        gold, votes = gold_place(self.project, partition), self.project.table("votes")
+        return {
+            "task": self.task,
+            "partition": partition,
+            "names": self._named(self.scratch / "names.json"),
+            "events": self._named(self.files[partition]),
+            "votes": [self._named(votes / of / f"{partition}.parquet") for of in (self.task, SLICES)],
+            "gold": gold,
+            "dev": [self._named(file) for file in listed(folder(self.project, self.task, "dev"), gold or "*")],
+        }
+
+    def _taken(self, file: str, read: Callable[[Path], T]) -> T:
+        """What a worker wrote for this process, which deletes it."""
+        found = read(self.project.root / file)
+        (self.project.root / file).unlink()
+        return found
 
     def _fitted(self) -> Iterator[tuple[str, Chosen]]:
         """What each fit comes to, by the last period that it sees.
 
-        Partitions are added up in the order of their names: a fit sees all so far. What was counted of one is let go.
+        Partitions are added up in the order of their names, as workers count them: a fit sees all so far.
         """
-        settings, tallies = self.settings.label_model, self._tallies()
-        wanted = candidates(settings, list(self._periods), self.task)
-        enough = MIN_HISTORY if settings.refit == "monthly" else 0
-        for period, parts in self._periods.items():
-            for name in parts:
-                self._add(name, *next(tallies))
-            if period in wanted and (self.tally.sums.covered >= enough or period == wanted[-1]):
-                yield period, self._choose(period)
+        items = [self._item(name) | {"to": self._named(self.scratch / name)} for name in self.files]
+        seconds = partial(self._seconds, BYTES_A_SECOND)
+        counted = zip(items, self._run("counted", items, "votes of partitions", seconds), strict=True)
+        wanted = candidates(self.model, list(self.periods), self.task)
+        enough = MIN_HISTORY if self.model.refit == "monthly" else 0
+        ahead: list[fleet.Item] | None = None
+        size, left = 0, len(wanted)
+        for period, parts in self.periods.items():
+            for item, receipt in islice(counted, len(parts)):
+                self._add(item, receipt)
+            if period not in wanted or (self.tally.sums.covered < enough and period != wanted[-1]):
+                continue
+            history, left = self._history(period), left - 1
+            if ahead is None:
+                begun = time.monotonic()
+                yield period, self._choose(history)
+                ahead = [] if left and (time.monotonic() - begun) * left >= self.worth else None
+                continue
+            ahead.append({"task": self.task, **history.write(self.project, self.scratch / f"{period}.history")})
+            size += history.tally.nbytes
+            if size >= TOGETHER or period == wanted[-1]:
+                yield from self._chosen_ahead(ahead)
+                ahead, size = [], 0
+        list(counted)  # nothing is left, but the job has an end of its own
 
-    def _add(self, partition: str, tally: VoteTally, faults: Sequence[int]) -> None:
-        """Count a partition."""
-        period, counted = period_of(partition), VoteCounts.of(tally)
-        self.tally += tally
-        self.counted[period] = self.counted[period] + counted if period in self.counted else counted
-        self.faults = [one + more for one, more in zip(self.faults, faults, strict=True)]
-        if partition in self.kept:
-            # A fit keeps one processor busy; meanwhile the events are read beside which the votes will stand.
-            self.events[partition] = self.pool.submit(self._events, partition, self.kept[partition].checked)
+    def _history(self, through: str) -> VoteHistory:
+        """All that was counted, and what is known of it."""
+        sees = [name for name in self.files if period_of(name) <= through]
+        return VoteHistory(through, self.tally, self.known.of_fit(sees) if self.known else None)
 
-    def _tallies(self) -> Iterator[tuple[VoteTally, list[int]]]:
-        """Tally and faults of each partition; no more than `WORKERS` are made before they are asked for."""
-        waiting, running = iter(self.partitions), deque[Future[tuple[VoteTally, list[int]]]]()
-        while True:
-            running += [self.pool.submit(self._tally, name) for name in islice(waiting, WORKERS - len(running))]
-            if not running:
-                return
-            yield running.popleft().result()
+    def _chosen_ahead(self, items: Sequence[fleet.Item]) -> Iterator[tuple[str, Chosen]]:
+        """What fits on histories come to that workers make."""
+        for _ in self._run("fitted", items, "label models"):
+            pass
+        for item in items:
+            yield item["through"], self._choose(VoteHistory.read(self.project, item))
+        delete(self.project, items)
 
-    def _choose(self, through: str) -> Chosen:
-        """What a fit on the partitions that were counted comes to; ``through`` is the last period."""
+    def _choose(self, history: VoteHistory) -> Chosen:
+        """What a fit comes to, from the cache if it was made before."""
+        sums, patterns, through = history.tally.sums, history.tally.patterns, history.through
         try:
-            sums, patterns = self.tally.sums, self.tally.patterns
-            sees = [name for name in self.partitions if period_of(name) <= through]
-            known = self.known.of_fit(sees) if self.known else None
-            return choose(sums, patterns, self.settings, None, through, self.fitted, self.names, known)
+            return choose(sums, patterns, self.settings, None, through, self.fitted, self.names, history.known)
         except LabelingFunctionError as error:
             raise LabelingFunctionError(f"Task {self.task}: {error}") from error
 
-    def _readers(self) -> Iterator[Read | None]:
-        """What each fit makes of reading; None without a reader."""
-        for fit, chosen in zip(self.fits, self.chosen, strict=True):
-            if self.reading is None:
-                yield None
-                continue
+    def _add(self, item: fleet.Item, receipt: fleet.Receipt) -> None:
+        """Take in what a worker counted of a partition."""
+        partition, to = item["partition"], item["to"]
+        tally = self._taken(f"{to}/tally.npz", VoteTally.read)
+        period, counted = period_of(partition), VoteCounts.of(tally)
+        self.tally += tally
+        self.counted[period] = self.counted[period] + counted if period in self.counted else counted
+        self.faults = [one + more for one, more in zip(self.faults, receipt["faults"], strict=True)]
+        if self.known:
+            self.known.add(partition, KnownRows.read(self.project.root / to / "known.npz"))
+        if self.reading:
+            taught = self._taken(f"{to}/taught.npz", Taught.read)
+            self.teachers.add(partition, taught, self.known.of[partition].rows if self.known else None)
+            self.embeddings[partition] = receipt["embeddings"]
 
-            def posterior(partition: str, rows: Ints, chosen: Chosen = chosen) -> Probabilities:
-                votes = self._part(partition).at(rows, len(self.names))
-                if not self.known:
-                    return chosen.probabilities(votes)
-                return np.stack([chosen.apart(part).probabilities(votes) for part in range(FOLDS)])
+    def _embed(self, reading: TaskReader) -> None:
+        """Have the embeddings computed that are not there."""
+        there = {key for keys in self.embeddings.values() for key in keys if reading.pieces.brought(key)}
+        lacking = {name: len(set(keys) - there) for name, keys in self.embeddings.items() if set(keys) - there}
+        items = [self._item(name) | {"embeddings": self._pieces(reading, [name])} for name in lacking]
 
-            rows = {name: each.rows for name, each in self.contents.items()}
+        def seconds(_: Project) -> float:
+            return sum(lacking.values()) * AT_ONCE / TEXTS_A_SECOND
+
+        for _ in self._run("embedded", items, "embeddings of partitions", seconds):
+            pass
+
+    def _pieces(self, reading: TaskReader | None, names: Sequence[str]) -> list[str]:
+        """The files of the embeddings of partitions, which lie in the cache."""
+        keys = dict.fromkeys(key for name in names for key in self.embeddings.get(name, ()))
+        return [self._named(reading.pieces.file(key)) for key in keys] if reading else []
+
+    def _readers(self) -> list[Read]:
+        """What each fit makes of reading; workers fit the readers that were not fitted before."""
+        rows = {name: each.contents.rows for name, each in self.teachers.of.items()}
+        keys, items = [], {}
+        for number, (fit, chosen) in enumerate(zip(self.fits, self.chosen, strict=True)):
             known = self.known.of_reader(fit.sees, rows) if self.known else None
-            yield self.reading.fit(self.contents, posterior, fit.sees, known)
+            posterior = chosen.by_part if self.known else chosen.probabilities
+            placed = PlacedLesson.of(self.teachers.of, posterior, fit.sees, len(self.classes), known)
+            keys.append(placed.lesson.key(self.model))
+            if self.fitted.get(keys[-1]) is None:
+                items[keys[-1]] = self._lesson_item(placed, self.scratch / f"lesson.{number}")
+        why = {}
 
-    def _part(self, partition: str) -> _Part:
-        known = self.kept.get(partition)
-        return _Part.of(votes_of(self.project, self.task, self.names, partition)) if known is None else known
+        def seconds(_: Project) -> float:
+            return READERS_SECONDS * len(items)
 
-    def _label(self, folder: Path, partition: str, chosen: Chosen, reader: RowReader | None) -> WrittenPart:
-        """Write the labels of a partition batch by batch; the same votes, rows and models give the same bytes."""
-        part = self._part(partition)
-        self.kept.pop(partition, None)
-        events = (
-            self.events.pop(partition).result() if partition in self.events else self._events(partition, part.checked)
-        )
-        nothing = (slice(0, 0), Patterns.none(len(self.names)))
-        classes, labels = self.settings.classes, Counter[str]()
-        gold = dev_labels(self.project, self.task, partition, events[self.contract.key])
-        dev = DevCounts.of(gold[:0], gold[:0], nothing[1].votes, classes)
-        members = self.slices.of(partition, fingerprint(events[self.contract.key]) if self.slices.names else None)
-        sliced = [SliceCounts.none(len(self.names), classes)] * len(self.slices.names)
-        rows, total = 0, np.zeros(len(classes))
-        writer: pq.ParquetWriter | None = None
-        said = self.reading.added(partition, reader) if self.reading and reader else None
-        given = self.known.of[partition] if self.known else None
-        for place, patterns in part.batches or [nothing]:
-            if said or given:  # rows of one pattern differ
-                rows_of = np.arange(len(patterns.inverse))
-                patterns = Patterns(patterns.votes[patterns.inverse], np.ones_like(rows_of), rows_of)
-            posterior, seen = chosen.probabilities(patterns.votes), covered(patterns.votes)
-            known, told_by = np.zeros_like(seen), None
-            if given:
-                stand, of_class, parts = given.within(place)
-                told_by = np.full(len(seen), UNKNOWN)
-                told_by[stand] = of_class
-                for number in np.unique(parts):
-                    mine = stand[parts == number]
-                    posterior[mine] = chosen.apart(number).probabilities(patterns.votes[mine])
-            if said:
-                more, known = _next(said, place, len(classes))
-                posterior = joined(posterior, more)
-            table = self._table(place, patterns, events, posterior, seen, known, told_by)
-            writer = writer or self._writer(folder / f"{partition}.parquet", table.schema)
-            writer.write_table(table)
-            told = np.flatnonzero(gold[place] != UNKNOWN)
-            at = patterns.inverse[told]
-            dev += DevCounts.of(gold[place][told], decided(posterior, seen | known)[at], patterns.votes[at], classes)
-            if sliced:
-                own = SliceCounts.each(members[place], patterns, posterior, seen | known, gold[place], classes)
-                sliced = [one + more for one, more in zip(sliced, own, strict=True)]
-            labels.update({each["values"]: each["counts"] for each in table["label"].value_counts().to_pylist()})
-            rows += int(patterns.counts[seen].sum())
-            total += (posterior * (patterns.counts * seen)[:, None]).sum(axis=0)
-        if writer is not None:
-            writer.close()
-        mean = {name: float(sum_) / rows if rows else None for name, sum_ in zip(classes, total, strict=True)}
-        del labels[None]  # rows of which nothing is known
-        by_one = alone(self.chosen[-1], sum((patterns for _, patterns in part.batches), nothing[1]))
-        return WrittenPart({"rows": events.num_rows, "covered": rows, "mean": mean}, labels, dev, sliced, by_one)
+        for (key, item), receipt in zip(
+            items.items(), self._run("learned", list(items.values()), "readers", seconds), strict=True
+        ):
+            why[key] = receipt["nothing"]
+            if why[key] is None:
+                self.fitted.put(key, self._taken(item["to"], Path.read_bytes))
+        return [self._read_by(key, why.get(key)) for key in keys]
 
-    def _table(
-        self,
-        place: slice,
-        patterns: Patterns,
-        events: pa.Table,
-        posterior: Probabilities,
-        seen: Bools,
-        known: Bools,
-        given: Ints | None,
-    ) -> pa.Table:
-        """The labels of a batch, of which ``posterior`` goes by pattern, and whether votes or reader know of it.
+    def _lesson_item(self, placed: PlacedLesson, to: Path) -> fleet.Item:
+        """An item for whoever fits a reader."""
+        placed.write(to.with_suffix(f"{to.suffix}.npz"))
+        return {
+            "task": self.task,
+            "lesson": self._named(to.with_suffix(f"{to.suffix}.npz")),
+            "partitions": placed.names,
+            "events": [self._named(self.files[name]) for name in placed.names],
+            "embeddings": self._pieces(self.reading, placed.names),
+            "to": self._named(to),
+        }
 
-        ``given`` are known classes, `UNKNOWN` elsewhere; None in a task without.
-        """
-        here = events.slice(place.start, place.stop - place.start)
-        keys, times = here[self.contract.key], here[self.contract.time]
-        classes, rows = self.settings.classes, pa.array(patterns.inverse)
+    def _read_by(self, key: str, nothing: str | None) -> Read:
+        content = self.fitted.get(key)
+        if nothing is not None or content is None:
+            return Read.of(self.model, nothing or "")
+        found = content.to_pybytes()
+        return Read.of(self.model, RowReader.from_bytes(found), found, key)
 
-        def spread(values: npt.NDArray[Any]) -> pa.Array:
-            return pa.array(np.ascontiguousarray(values)).take(rows)
-
-        most = majority(patterns.votes, len(classes))
-        columns = {self.contract.key: keys, self.contract.time: times.cast(TIME)}
-        columns |= {f"p_{name}": spread(shares) for name, shares in zip(classes, posterior.T, strict=True)}
-        columns |= {f"majority_{name}": spread(shares) for name, shares in zip(classes, most.T, strict=True)}
-        columns["covered"] = spread(seen)
-        columns["n_votes"] = spread((patterns.votes >= 0).sum(axis=1).astype(np.int32))
-        won = decide(posterior, keys, self.settings.label_model.seed, patterns.inverse)
-        of_row = (seen | known)[patterns.inverse]
-        is_given = None if given is None else given != UNKNOWN
-        if given is not None and is_given is not None:
-            won, of_row = np.where(is_given, given, won), of_row | is_given
-        indices = pa.array(won.astype(np.int8), mask=~of_row)
-        columns["label"] = pa.array(classes).take(indices)
-        if self.settings.label_model.origins:
-            columns["rests_on"] = rests_on(seen, known, is_given).take(rows)
-        if given is not None and is_given is not None:
-            columns["known"] = pa.array(classes).take(pa.array(given.astype(np.int8), mask=~is_given))
-        return pa.table(columns)
-
-    def _writer(self, file: Path, schema: pa.Schema) -> pq.ParquetWriter:
-        """Few distinct values but for keys and times, for which a dictionary or statistics would be made in vain."""
-        key, time = self.contract.key, self.contract.time
-        return pq.ParquetWriter(
-            file,
-            schema,
-            compression={name: "lz4" if name == key else "zstd" for name in schema.names},
-            compression_level={name: 1 for name in schema.names if name != key},
-            use_dictionary=[name for name in schema.names if name not in (key, time)],
-            column_encoding={time: "DELTA_BINARY_PACKED"},
-            write_statistics=[key, time],
-            write_page_checksum=True,
-        )
+    def _label_items(self, folder: Path) -> list[dict[str, Any]]:
+        """An item for the labels of each partition, in their order."""
+        made: dict[str, dict[str, Any]] = {}
+        for number, (fit, maker, read) in enumerate(zip(self.fits, self._makers, self.read, strict=True)):
+            by, reader = self.scratch / f"{number}.maker", None
+            write_json(by, {"maker": maker.to_json(), "seed": maker.seed})
+            if read and read.used:
+                reader = self.scratch / f"{number}.reader"
+                reader.write_bytes(read.content)
+            own = {"maker": self._named(by), "reader": self._named(reader) if reader else None}
+            made |= dict.fromkeys(fit.labels, own)
+        last = self._named(self.scratch / f"{len(self.fits) - 1}.maker")
+        return [
+            self._item(name)
+            | made[name]
+            | {
+                "last": last,
+                "known": self._named(self.scratch / name / "known.npz") if self.known else None,
+                "embeddings": self._pieces(self.reading, [name]) if made[name]["reader"] else [],
+                "to": self._named(folder / f"{name}.parquet"),
+                "written": self._named(self.scratch / name / "written.json"),
+            }
+            for name in self.files
+        ]
 
 
-def _next(said: Iterator[tuple[int, Floats, Bools]], place: slice, classes: int) -> tuple[Floats, Bools]:
-    """What reading adds in the rows of a batch, (rows, classes), and where anything is known; takes them off."""
-    found, known = np.zeros((place.stop - place.start, classes)), np.zeros(place.stop - place.start, bool)
-    while place.start < place.stop:
-        start, more, own = next(said)
-        rows = slice(start - place.start, start - place.start + len(own))
-        found[rows], known[rows] = more, own
-        if start + len(own) >= place.stop:
-            break
-    return found, known
+def _sizes(file: Path, columns: Sequence[str]) -> tuple[int, int]:
+    """The rows of a partition, and the bytes of some of its columns."""
+    metadata = open_partition(file).metadata
+    groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
+    chunks = (group.column(place) for group in groups for place in range(group.num_columns))
+    return metadata.num_rows, sum(
+        chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.partition(".")[0] in columns
+    )

@@ -9,6 +9,9 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+import numpy as np
+
+from weakfish.contracts.gold import Confusion
 from weakfish.contracts.tables import totals
 from weakfish.contracts.votes_file import table_json
 from weakfish.labeling.choice import Alone, Chosen
@@ -49,6 +52,36 @@ class WrittenPart:
         slices = [one + more for one, more in zip(self.slices, other.slices, strict=True)]
         settled = self.settled + other.settled
         return WrittenPart(counts, self.labels + other.labels, self.dev + other.dev, slices, settled)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON, exactly; for whoever puts partitions together."""
+        slices = [_plain(each) for each in self.slices]
+        own = {"dev": _plain(self.dev), "slices": slices, "settled": _plain(self.settled)}
+        return {"counts": self.counts, "labels": dict(self.labels), **own}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> WrittenPart:
+        """What `to_json` made."""
+        dev, settled = DevCounts(**_counted(content["dev"])), Alone(**_counted(content["settled"]))
+        slices = [SliceCounts(**_counted(each)) for each in content["slices"]]
+        return WrittenPart(content["counts"], Counter(content["labels"]), dev, slices, settled)
+
+
+def _plain(counts: DevCounts | SliceCounts | Alone) -> dict[str, Any]:
+    """The fields of counts: arrays as lists, a `Confusion` as its own fields."""
+    fields = vars(counts).items()
+    return {
+        name: each.tolist() if isinstance(each, np.ndarray) else vars(each) if isinstance(each, Confusion) else each
+        for name, each in fields
+    }
+
+
+def _counted(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What `_plain` made of, for the constructor."""
+    return {
+        name: np.array(each) if isinstance(each, list) else Confusion(**each) if isinstance(each, dict) else each
+        for name, each in plain.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -4,44 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from weakfish.contracts.figures import percent
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
-from weakfish.labeling import embedding, learning, row_texts
+from weakfish.labeling import embedding, learning
 from weakfish.labeling.choice import Chosen
-from weakfish.labeling.known import weight
 from weakfish.labeling.label_model import BATCH, Probabilities, covered
 from weakfish.labeling.learning import Floats, NothingToLearn, word_counts, words_of
+from weakfish.labeling.lessons import PACKAGES, Lesson, PlacedLesson, Read
 from weakfish.labeling.matrix import rows_at
 from weakfish.labeling.row_reader import (
     FOLDS,
-    LEAST_GAIN,
-    STRENGTH,
-    STRENGTH_OF_EMBEDDINGS,
     Bools,
     Ints,
     RowReader,
-    fit_reader,
     folds_of,
     hashes_of,
     joined,
 )
 from weakfish.labeling.row_texts import Readable, RowHashes, Texts, refuse_columns
-from weakfish.project.cache import Cache, key_of
 from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
-from weakfish.project.versioned import Versioned, file_of
+from weakfish.project.versioned import Versioned
 
 AT_ONCE, CHARACTERS_AT_ONCE = 1 << 13, 1 << 22
 """Rows that are read together, and about how many characters they may have."""
@@ -49,62 +42,8 @@ AT_ONCE, CHARACTERS_AT_ONCE = 1 << 13, 1 << 22
 TOLD = 5
 """Words that an explanation names."""
 
-PACKAGES = ("numpy", "scikit-learn", "scipy", "weakfish")
-"""Packages on which a reader depends."""
-
 RESTS = ("votes", "row", "both", "known")
 """What a label may rest on; a known one rests on nothing else."""
-
-
-@dataclass(frozen=True)
-class Read:
-    """What a fit made of reading.
-
-    Attributes
-    ----------
-    reader : RowReader or None
-        None where there was nothing to learn.
-    used : bool
-        Whether labels rest on it.
-    why : str
-        A sentence.
-    content, key : bytes, str
-        The reader as a file, and what it was fitted on.
-    """
-
-    reader: RowReader | None
-    used: bool
-    why: str
-    content: bytes = field(default=b"", repr=False)
-    key: str = ""
-
-    @classmethod
-    def of(cls, settings: LabelModelParams, reader: RowReader | str, content: bytes = b"", key: str = "") -> Read:
-        """The reader, or why there is none, and whether it is used by the settings."""
-        columns = [*settings.reads, *(f"{name} as a whole" for name in settings.embeds)]
-        what = f"The reader of {', '.join(columns)}"
-        if isinstance(reader, str):
-            return cls(None, False, f"{what} is left out, so the labels are those of the votes alone. {reader}")
-        known = f"{what} knows {percent(reader.gain)} of what can be known of votes that it has not seen"
-        if settings.reader == "on":
-            why = f"{known}; params.yaml asks for it: label_model.reader is on (power {reader.power.mean():.2f})."
-            return cls(reader, True, why, content, key)
-        if reader.helps:
-            why = f"{known}, so labels rest on it as well (power {reader.power.mean():.2f})."
-            return cls(reader, True, why, content, key)
-        why = f"{known}, less than {percent(LEAST_GAIN)}, so the labels are those of the votes alone."
-        return cls(reader, False, why, content, key)
-
-    def to_json(self, settings: LabelModelParams, folder: str) -> dict[str, Any]:
-        """As the manifest of labels has it; ``folder`` is that of the file that holds the reader."""
-        found: dict[str, Any] = {"used": self.used, "why": self.why, "columns": list(settings.reads)}
-        found |= {"embeds": list(settings.embeds)} if settings.embeds else {}
-        if self.reader is not None:
-            file = f"{folder}/{file_of(self.key, self.content)}"
-            found |= {"file": file, "sha256": hashlib.sha256(self.content).hexdigest()}
-            found |= {"power": float(self.reader.power.mean()), "gain": self.reader.gain}
-            found |= {"share": self.reader.share.mean(axis=0).tolist()}
-        return found
 
 
 def fits_of(project: Project, task: str) -> Versioned:
@@ -115,9 +54,9 @@ def fits_of(project: Project, task: str) -> Versioned:
 class TaskReader:
     """What is read of a task's events."""
 
-    def __init__(self, project: Project, task: str, cache: Cache) -> None:
+    def __init__(self, project: Project, task: str) -> None:
         self.settings, self.classes = project.task(task).label_model, len(project.task(task).classes)
-        self.files, self.cache = partitions(project.table("events")), cache
+        self.files = partitions(project.table("events"))
         self.pieces = Versioned(project, f"embeddings/{task}", f"labels/{task}.embeddings")
         setting, reads, embeds = f"label_models.{task}", self.settings.reads, self.settings.embeds
         refuse_columns(schema_of(project.table("events")), reads, embeds, setting)
@@ -129,10 +68,6 @@ class TaskReader:
     def packages(self) -> tuple[str, ...]:
         """Packages on which what it says depends, those aside on which all labels do."""
         return PACKAGES[1:3] + (embedding.PACKAGES if self.settings.embeds else ())
-
-    def drop_unused(self) -> None:
-        """Delete the embeddings that nobody asked this object for."""
-        self.pieces.drop_unused()
 
     def whole(self) -> StoredTexts:
         """What is read of all events, which is hashed and let go."""
@@ -167,50 +102,30 @@ class TaskReader:
                 first += number
             start += batch.num_rows
 
-    def contents(self, partition: str, taught: Bools) -> RowHashes:
-        """Those of the rows of a partition that teach, where ``taught`` (rows,) says so."""
-        nothing = np.zeros(0, np.int64)
+    def contents(self, partition: str, taught: Bools) -> tuple[RowHashes, list[str]]:
+        """Those of the rows of a partition that teach, where ``taught`` (rows,) says so; the keys of all embeddings."""
+        nothing, keys = np.zeros(0, np.int64), list[str]()
         found = [RowHashes(nothing.astype(np.uint64), nothing, nothing)]
         for start, texts in self.texts(partition):
             rows = np.flatnonzero(taught[start : start + len(texts)])
             found.append(RowHashes.of(texts.at(rows), rows + start))
-        return RowHashes.together(found)
+            keys += [embedding.Distinct.of(column).key for column in texts.wholes]
+        return RowHashes.together(found), keys
 
-    def fit(
-        self,
-        contents: Mapping[str, RowHashes],
-        posterior: Callable[[str, Ints], Probabilities],
-        seen: Sequence[str],
-        known: Mapping[str, Ints] | None = None,
-    ) -> Read:
-        """The reader of a fit, which learns from rows of the partitions ``seen``.
+    def of_lesson(self, placed: PlacedLesson) -> Texts:
+        """What is read of the rows of a lesson, one at least, in its order."""
+        parts, order = list[Texts](), []
+        for number in np.unique(placed.places):
+            mine = np.flatnonzero(placed.places == number)
+            mine = mine[np.argsort(placed.rows[mine], kind="stable")]
+            parts += self.at(placed.names[number], placed.rows[mine])
+            order.append(mine)
+        return Texts.together(parts).at(np.argsort(np.concatenate(order), kind="stable"))
 
-        ``contents`` are those of rows that teach by partition, and ``posterior`` what the votes make of rows of one, by
-        part of the rows where there are known ones: ``known`` is the class of each row of ``contents``, `UNKNOWN` where
-        it is not. Which rows teach, and in which order, follows from what stands in them.
-        """
-        whole = RowHashes.together([contents[name] for name in seen])
-        places = np.repeat(np.arange(len(seen)), [len(contents[name].rows) for name in seen])
-        classes = None if known is None else np.concatenate([known[name] for name in seen])
-        taught = whole.lowest(self.classes, None if classes is None else classes != UNKNOWN)
-        chosen, places = whole.at(taught), places[taught]
-        soft = np.zeros((*([FOLDS] if known else []), len(taught), self.classes))
-        for number in np.unique(places):
-            mine = np.flatnonzero(places == number)
-            soft[..., mine, :] = posterior(seen[number], chosen.rows[mine])
-
-        def texts() -> Texts:
-            parts, order = list[Texts](), []
-            for number in np.unique(places):
-                mine = np.flatnonzero(places == number)
-                mine = mine[np.argsort(chosen.rows[mine], kind="stable")]
-                parts += self.at(seen[number], chosen.rows[mine])
-                order.append(mine)
-            return Texts.together(parts).at(np.argsort(np.concatenate(order), kind="stable"))
-
-        return learned(
-            self.settings, chosen.hashes, soft, texts, self.cache, None if classes is None else classes[taught]
-        )
+    def embed(self, partition: str) -> None:
+        """Compute the embeddings of a partition that are not there."""
+        for _, texts in self.texts(partition):
+            texts.embedded(self.pieces)
 
     def added(self, partition: str, reader: RowReader) -> Iterator[tuple[int, Floats, Bools]]:
         """What reading adds, the place of the first row before it, and which rows have anything that is known."""
@@ -257,55 +172,6 @@ class StoredTexts:
 
     def __len__(self) -> int:
         return len(self.places)
-
-
-def learned(
-    settings: LabelModelParams,
-    hashes: npt.NDArray[np.uint64],
-    soft: Probabilities,
-    texts: Callable[[], Texts],
-    cache: Cache | None = None,
-    known: Ints | None = None,
-) -> Read:
-    """What a reader learns from soft labels of rows, see `fit_reader`; one that lies in ``cache`` is read.
-
-    ``hashes`` are those of the contents of ``texts``. ``known`` are classes of rows, `UNKNOWN` where votes alone tell;
-    a known row teaches its class, and more than others, see `weight`.
-    """
-    weights, is_known = np.ones(len(hashes)), None if known is None else known != UNKNOWN
-    if known is not None and is_known is not None and is_known.any():
-        soft = soft.copy()
-        soft[..., is_known, :] = np.eye(soft.shape[-1])[known[is_known]]
-        weights[is_known] = weight(int(is_known.sum()), int((~is_known).sum()))
-    digest = hashlib.sha256(hashes.tobytes() + soft.tobytes())
-    digest.update(b"" if is_known is None else weights.tobytes() + is_known.tobytes())
-    constants: list[Any] = [FOLDS, STRENGTH, STRENGTH_OF_EMBEDDINGS, embedding.MODEL, embedding.SCALE]
-    constants += [learning.HASHED, learning.MIN_ROWS, learning.ITERATIONS, learning.GRADIENT]
-    constants += [row_texts.VALUES, row_texts.ROWS_OF_VALUE, row_texts.LONGEST]
-    columns, versions = [len(settings.reads), len(settings.embeds)], [version(name) for name in PACKAGES]
-    key = key_of("reader", digest.hexdigest(), soft.shape, columns, constants, versions)
-    found = cache.get(key) if cache else None
-    if found is not None:
-        content = found.to_pybytes()
-        return Read.of(settings, RowReader.from_bytes(content), content, key)
-    try:
-        reader = _fitted(texts, folds_of(hashes), soft, weights, is_known)
-    except NothingToLearn as error:
-        return Read.of(settings, str(error))
-    content = reader.to_bytes()
-    if cache:
-        cache.put(key, content)
-    return Read.of(settings, reader, content, key)
-
-
-def _fitted(
-    texts: Callable[[], Texts], folds: Ints, soft: Probabilities, weights: Floats, known: Bools | None
-) -> RowReader:
-    if not len(folds):
-        raise NothingToLearn("No row has a vote, so there is nothing to learn from.")
-    read = texts().embedded()
-    apart = read.categories()
-    return fit_reader(read.counts(apart), folds, soft, weights, known, read.vectors, apart)
 
 
 def added(reader: RowReader, texts: Texts) -> tuple[Floats, Bools]:
@@ -371,13 +237,16 @@ def labels_of(
     soft = all_of_it[contents.rows]
     if classes is not None:
         soft = np.stack([chosen.apart(part).probabilities(votes[contents.rows]) for part in range(FOLDS)])
-    read = learned(settings, contents.hashes, soft, lambda: texts.at(contents.rows).loaded(), known=classes)
     found, told = all_of_it[rows], voted[rows]
-    if read.reader is None or not read.used:
+    try:
+        reader = Lesson.of(contents.hashes, soft, classes).learned(lambda: texts.at(contents.rows).loaded())
+    except NothingToLearn:
+        return found, told
+    if not Read.of(settings, reader).used:
         return found, told
     for start in range(0, len(rows), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        more, own = added(read.reader, texts.at(rows[part]).loaded())
+        more, own = added(reader, texts.at(rows[part]).loaded())
         found[part] = joined(found[part], more)
         told[part] |= own
     return found, told
@@ -416,7 +285,7 @@ def read_row(project: Project, task: str, made: Mapping[str, Any], partition: st
     """What the reader of which a manifest says ``made`` reads of an event, with the embedding that its label has."""
     (reads, embeds), settings, place = columns_of(made), project.task(task).label_model, np.array([row])
     if embeds and (list(settings.reads), list(settings.embeds)) == (reads, embeds):
-        (texts,) = TaskReader(project, task, fits_of(project, task)).at(partition, place)
+        (texts,) = TaskReader(project, task).at(partition, place)
         return texts
     return read_rows(project, partition, reads, embeds, place)
 

@@ -265,6 +265,15 @@ class RowHashes:
         fields = ("hashes", "characters", "rows")
         return RowHashes(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
+    def may_teach(self, classes: int, first: Bools) -> Ints:
+        """Where those stand, in their order, among which `lowest` chooses if these are some of the rows that there are.
+
+        ``first`` (rows,) are all that may come first.
+        """
+        others = np.flatnonzero(~first)
+        low = others[np.argsort(self.hashes[others], kind="stable")[: ROWS // classes]]
+        return np.sort(np.concatenate([np.flatnonzero(first), low]))
+
     def lowest(self, classes: int, first: Bools | None = None) -> Ints:
         """Where those stand that a reader learns from, in the order of their hashes; ``first`` (rows,) come first."""
         others = np.zeros(len(self.hashes), bool) if first is None else ~first

@@ -24,6 +24,20 @@ from weakfish.rules.snorkel_functions import wrapped
 Bools = npt.NDArray[np.bool_]
 
 
+def members_of(project: Project, names: Sequence[str], partition: str, fingerprint: str | None = None) -> Bools:
+    """Which rows of a partition are in which of these slices, (rows, slices).
+
+    Raises `TableError` where votes are missing, cut off, or about other events than those whose keys have the
+    ``fingerprint``, if there is one.
+    """
+    if not names:
+        return np.zeros((0, 0), bool)
+    read = votes_of(project, SLICES, names, partition)
+    if fingerprint is not None:
+        read.check(fingerprint)
+    return read.votes >= 0
+
+
 class Slices:
     """The slices of a project."""
 
@@ -32,22 +46,11 @@ class Slices:
         self._functions = {name: voter.function for name, voter in load_slices(project).items()}
         self.names = list(self._functions)
 
-    def of(self, partition: str, fingerprint: str | None = None) -> Bools:
-        """Which rows of a partition are in which slice, (rows, slices).
-
-        Raises `TableError` where votes are missing, cut off, or about other events than those whose keys have the
-        ``fingerprint``, if there is one.
-        """
-        if not self.names:
-            return np.zeros((0, 0), bool)
-        read = votes_of(self._project, SLICES, self.names, partition)
-        if fingerprint is not None:
-            read.check(fingerprint)
-        return read.votes >= 0
-
     def everywhere(self) -> dict[str, Bools]:
         """Which rows of all partitions, in the order of their names, are in each slice."""
-        parts = [self.of(partition) for partition in partitions(self._project.table("events"))]
+        parts = [
+            members_of(self._project, self.names, partition) for partition in partitions(self._project.table("events"))
+        ]
         return {name: np.concatenate([part[:, place] for part in parts]) for place, name in enumerate(self.names)}
 
     def summary(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakfish.contracts.votes_file import Votes
-from weakfish.files import whole_file
+from weakfish.files import read_arrays, write_arrays
 from weakfish.labeling.label_model import Patterns, Sums, batches
 from weakfish.labeling.vote_pairs import Counts, VotePairs
 
@@ -76,24 +76,26 @@ class VoteTally:
         return sum(parts, VoteTally.none(functions, cardinality))
 
     def write(self, file: Path) -> None:
-        """Write the tally as a file of NumPy's, for another process."""
+        """Write the tally for another process, each array in the narrowest integers that hold it."""
         sums, pairs = self.sums, self.sums.voted
         of = [sums.rows, sums.covered, pairs.functions, pairs.classes]
         arrays = {"of": np.array(of), "columns": pairs.columns, "voted": pairs.votes}
         arrays |= {} if pairs.counts is None else {"pairs": pairs.counts}
-        arrays |= {"patterns": self.patterns.votes, "counts": self.patterns.counts}
+        arrays |= {"counts": self.patterns.counts}
         arrays |= {name: getattr(self, name) for name in COUNTED}
-        with whole_file(file) as part, part.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
+        narrow = {name: array.astype(np.min_scalar_type(array.max(initial=0))) for name, array in arrays.items()}
+        write_arrays(file, **narrow | {"patterns": self.patterns.votes})
 
     @staticmethod
     def read(file: Path) -> VoteTally:
         """The tally that `write` wrote."""
-        with np.load(file) as found:
-            rows, covered, functions, classes = found["of"].tolist()
-            voted = VotePairs(functions, classes, found["columns"], found["voted"], found.get("pairs"))
-            patterns = Patterns(found["patterns"], found["counts"])
-            return VoteTally(Sums(rows, voted, covered), patterns, *(found[name] for name in COUNTED))
+        stored = read_arrays(file)
+        patterns = stored.pop("patterns")
+        found = {name: array.astype(np.int64) for name, array in stored.items()}
+        rows, covered, functions, classes = found["of"].tolist()
+        voted = VotePairs(functions, classes, found["columns"], found["voted"], found.get("pairs"))
+        counted = (found[name] for name in COUNTED)
+        return VoteTally(Sums(rows, voted, covered), Patterns(patterns, found["counts"]), *counted)
 
     @property
     def nbytes(self) -> int:

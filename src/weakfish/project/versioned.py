@@ -51,6 +51,13 @@ class Versioned(Cache):
             return here
         return pa.py_buffer(content) if digits and digits_of(content) == digits else here
 
+    def brought(self, key: str) -> bool:
+        """Whether a piece is there; one of the last version then lies in the cache too, where all workers find it."""
+        content, here = self.get(key), super().get(key)
+        if content is not None and (here is None or here != content):
+            super().put(key, content)
+        return content is not None
+
     def put(self, key: str, content: bytes | pa.Buffer) -> None:
         """Keep a piece."""
         self._asked.add(key)
