@@ -18,7 +18,7 @@ from sklearn.ensemble._hist_gradient_boosting.binning import _find_binning_thres
 from weakfish.contracts.gold import UNKNOWN, Confusion, gold_labels
 from weakfish.errors import TableError
 from weakfish.evaluation import evaluate as plots
-from weakfish.evaluation.aligned import Aligned, ReadTexts, numbers
+from weakfish.evaluation.aligned import Aligned, Periods, ReadNumbers, ReadTexts, numbers
 from weakfish.evaluation.classifiers import cuts, learn_numbers, learn_words, vote_shares, word_features
 from weakfish.evaluation.evaluate import assess, empirical, positive_class
 from weakfish.evaluation.measures import (
@@ -70,6 +70,11 @@ def held(*columns: Sequence[str]) -> ReadTexts:
     return lambda rows: [[column[row] for row in np.flatnonzero(rows)] for column in columns]
 
 
+def as_read(features: np.ndarray) -> ReadNumbers:
+    """Features that need not be read."""
+    return lambda rows: features[rows]
+
+
 def inputs(classes: list[str], rows: int = 240, seed: int = 3, with_features: bool = False) -> Aligned:
     """Events whose words tell their class, five functions that are mostly right, one month of dev and one of test.
 
@@ -95,9 +100,9 @@ def inputs(classes: list[str], rows: int = 240, seed: int = 3, with_features: bo
         test=np.where(earlier, UNKNOWN, gold),
         earlier=earlier,
         days=np.arange(rows) / 4,
-        partitions=["2024-01" if before else "2024-02" for before in earlier],
+        periods=Periods.of(["2024-01" if before else "2024-02" for before in earlier]),
         texts=held(words),
-        features=known(gold, generator) if with_features else None,
+        features=as_read(known(gold, generator)) if with_features else None,
     )
 
 
@@ -385,7 +390,7 @@ def test_features_become_numbers_and_counts_of_nothing_are_zero() -> None:
             "name": ["a", "b"],
         }
     )
-    found = numbers(features.schema, features.num_rows, features.column)
+    found = numbers(features)
     assert found[0].tolist() == [3, 0.5, 1]
     assert found[1, [0, 2]].tolist() == [0, 0]
     assert np.isnan(found[1, 1])
@@ -410,7 +415,7 @@ def test_late_examples_count_more_than_early_ones() -> None:
 
 
 def test_a_training_set_without_numbers_gives_the_reason() -> None:
-    rows = replace(inputs(BINARY), features=np.zeros((240, 0)))
+    rows = replace(inputs(BINARY), features=as_read(np.zeros((240, 0))))
     found = assess(rows, task(BINARY), SETTINGS).metrics["models"]
     assert "no feature" in found["features_weak"]["auc"]["reason"]
     assert found["both_weak"]["auc"]["value"] > 0.8  # it still has text
@@ -422,7 +427,7 @@ def test_text_in_both_is_not_trusted_for_what_it_knows_by_heart() -> None:
     gold = np.where(rows.earlier, rows.dev, rows.test)
     told = np.where(generator.random(240) < 0.9, gold, 1 - gold)[:, None].astype(float)
     names = [f"{number:x}" * 40 for number in generator.integers(16**6, size=240)]  # they tell nothing of other rows
-    found = assess(replace(rows, texts=held(names), features=told), task(BINARY), SETTINGS).metrics["models"]
+    found = assess(replace(rows, texts=held(names), features=as_read(told)), task(BINARY), SETTINGS).metrics["models"]
     assert found["features_gold"]["accuracy"]["value"] > 0.85
     assert found["both_gold"]["accuracy"]["value"] > 0.85
 

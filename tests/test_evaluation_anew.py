@@ -10,7 +10,7 @@ from test_evaluation import BINARY, held
 
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.tables import UNDATED
-from weakfish.evaluation.aligned import Aligned
+from weakfish.evaluation.aligned import Aligned, Periods
 from weakfish.evaluation.at_work import learned_anew
 from weakfish.evaluation.classifiers import Classifiers, Stretch, stretches
 from weakfish.evaluation.measures import Predictions
@@ -42,7 +42,7 @@ def events(rows: int = 1600) -> Aligned:
         test=np.where(month == 0, UNKNOWN, gold),
         earlier=month == 0,
         days=np.arange(rows) / 10,
-        partitions=[MONTHS[of] for of in month],
+        periods=Periods.of([MONTHS[of] for of in month]),
         texts=held(words),
     )
 
@@ -56,7 +56,7 @@ def of_text(rows: Aligned) -> Predictions:
 def test_a_classifier_has_learned_from_all_periods_before_those_that_it_judges() -> None:
     rows = events()
     found = stretches(rows)
-    months = np.array(rows.partitions)
+    months = np.array(rows.periods.of_rows())
     assert [sorted(set(months[of.test])) for of in found] == [[month] for month in MONTHS[1:]]
     assert [sorted(set(months[of.earlier])) for of in found] == [MONTHS[:1], MONTHS[:2], MONTHS[:3]]
     gold, last = rows.test[rows.test != UNKNOWN], months[rows.test != UNKNOWN] == MONTHS[3]
@@ -69,13 +69,13 @@ def test_a_classifier_has_learned_from_all_periods_before_those_that_it_judges()
 
 def test_nothing_later_has_a_part_in_what_is_said_of_a_period() -> None:
     rows = events()
-    last = np.array(rows.partitions) == MONTHS[3]
+    last = np.array(rows.periods.of_rows()) == MONTHS[3]
     votes = rows.votes.copy()
     votes[last] = 1 - votes[last]
     turned = replace(rows, votes=votes)
     before, after = of_text(rows).probabilities, of_text(turned).probabilities
     assert np.array_equal(before, after)
-    third = np.array(rows.partitions) == MONTHS[2]
+    third = np.array(rows.periods.of_rows()) == MONTHS[2]
     votes[third] = 1 - votes[third]
     again = of_text(replace(rows, votes=votes)).probabilities
     own = last[rows.test != UNKNOWN]
@@ -86,9 +86,9 @@ def test_nothing_later_has_a_part_in_what_is_said_of_a_period() -> None:
 def test_few_rows_of_a_period_are_judged_with_the_period_before() -> None:
     rows = events()
     test = rows.test.copy()
-    test[np.flatnonzero(np.array(rows.partitions) == MONTHS[2])[20:]] = UNKNOWN
+    test[np.flatnonzero(np.array(rows.periods.of_rows()) == MONTHS[2])[20:]] = UNKNOWN
     found = stretches(replace(rows, test=test))
-    months = np.array(rows.partitions)
+    months = np.array(rows.periods.of_rows())
     assert [sorted(set(months[of.test])) for of in found] == [[MONTHS[1]], MONTHS[2:]]
 
 
@@ -98,7 +98,7 @@ def test_gold_that_time_does_not_split_is_judged_at_once(partitions: list[str] |
     gold = np.where(rows.earlier, rows.dev, rows.test)
     drawn = np.random.default_rng(1).random(len(gold)) < 0.5
     apart = replace(rows, dev=np.where(drawn, UNKNOWN, gold), test=np.where(drawn, gold, UNKNOWN), earlier=~drawn)
-    apart = replace(apart, partitions=partitions or rows.partitions)
+    apart = replace(apart, periods=Periods.of(partitions) if partitions else rows.periods)
     (only,) = stretches(apart)
     assert np.array_equal(only.test, drawn)
     assert np.array_equal(only.earlier, ~drawn)
@@ -106,7 +106,7 @@ def test_gold_that_time_does_not_split_is_judged_at_once(partitions: list[str] |
 
 def test_every_test_row_is_judged_once_those_without_a_time_among_them() -> None:
     rows = events()
-    partitions = [UNDATED if row % 97 == 0 else name for row, name in enumerate(rows.partitions)]
-    found = stretches(replace(rows, partitions=partitions))
+    partitions = [UNDATED if row % 97 == 0 else name for row, name in enumerate(rows.periods.of_rows())]
+    found = stretches(replace(rows, periods=Periods.of(partitions)))
     assert len(found) > 1
     assert np.array_equal(sum(of.test.astype(int) for of in found), rows.test != UNKNOWN)

@@ -16,12 +16,12 @@ from test_evaluation import BINARY, SETTINGS, THREE, certain, drawn, inputs, tas
 
 from weakfish.contracts.gold import ROWS, UNKNOWN
 from weakfish.contracts.gold import ROWS_OF_CLASS as OF_CLASS
-from weakfish.contracts.tables import write_partition
+from weakfish.contracts.tables import UNDATED, write_partition
 from weakfish.errors import TableError
 from weakfish.evaluation import classifiers as models_module
 from weakfish.evaluation import evaluate as plots
 from weakfish.evaluation import measures as spread
-from weakfish.evaluation.aligned import Aligned, texts_of
+from weakfish.evaluation.aligned import Aligned, Periods, features_of, texts_of
 from weakfish.evaluation.classifiers import sample
 from weakfish.evaluation.evaluate import Evaluation, assess
 from weakfish.evaluation.measures import MEASURES, Predictions, Support
@@ -171,7 +171,7 @@ def test_without_text_and_features_the_labels_alone_are_measured() -> None:
 
 def test_events_without_times_have_no_shares_over_time_and_count_alike_in_training() -> None:
     rows = inputs(BINARY, with_features=True)
-    undated = replace(rows, days=np.zeros(240), partitions=["undated"] * 240)
+    undated = replace(rows, days=np.zeros(240), periods=Periods.of(["undated"] * 240))
     found = assess(undated, task(BINARY), SETTINGS)
     assert found.plots["share_over_time"] == []
     assert found.metrics["left_out"] == {"share_over_time": "No event has a time."}
@@ -199,7 +199,9 @@ def test_calibration_of_many_classes_is_of_the_decided_class() -> None:
 def test_shares_over_time_are_of_the_six_largest_of_many_classes() -> None:
     gold = np.repeat(np.arange(10), np.arange(1, 11) * 4)
     points = plots.share_over_time(
-        ["2024-01"] * len(gold), [("gold", np.ones(len(gold), dtype=bool), np.eye(10)[gold])], list("abcdefghij")
+        Periods.of(["2024-01"] * len(gold)),
+        [("gold", np.ones(len(gold), dtype=bool), lambda rows: np.eye(10)[gold[rows]])],
+        list("abcdefghij"),
     )
     assert [point["class"] for point in points] == list("efghij")
     assert points[-1]["share"] == pytest.approx(40 / len(gold), abs=1e-6)
@@ -276,6 +278,44 @@ def test_texts_are_read_of_the_rows_that_are_asked_for_and_of_no_others(
     wanted = np.isin(np.arange(30), [0, 1, 9, 12, 13, 29])
     assert texts_of(Project(tmp_path))(wanted) == [["", "note 1", "note 9", "note 12", "note 13", "note 29"]]
     assert sum(taken) == 6
+
+
+def test_features_are_read_of_the_rows_that_are_asked_for_and_of_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "params.yaml", ORDERS)
+    counts = [row if row % 5 else None for row in range(30)]
+    for part, start in enumerate((0, 10, 20), 1):
+        here = slice(start, start + 10)
+        rows = pa.table({"order_id": list("abcdefghij"), "covered": [True] * 10, "n_votes": pa.array([1] * 10)})
+        rows = rows.append_column("orders_7d", pa.array(counts[here])).append_column("amount", [[0.5] * 10])
+        write_partition(tmp_path / "data/training/fraud", f"2024-01~{part:04}", rows)
+    taken: list[int] = []
+
+    def counted(file: Path, columns: Sequence[str], places: np.ndarray) -> Iterator[pa.Table]:
+        for rows in rows_at(file, columns, places):
+            taken.append(rows.num_rows)
+            yield rows
+
+    monkeypatch.setattr("weakfish.evaluation.aligned.rows_at", counted)
+    read = features_of(Project(tmp_path), "fraud")
+    assert read
+    found = read(np.isin(np.arange(30), [0, 1, 9, 12, 13, 29]))
+    assert found.tolist() == [[count, 0.5] for count in (0, 1, 9, 12, 13, 29)]
+    assert sum(taken) == 6
+
+
+def test_a_period_that_lies_in_parts_is_one_and_undated_rows_have_none() -> None:
+    names = ["2024-02", "2024-01", UNDATED, "2024-02", "2024-01"]
+    parts = [Periods.of(names[:2]), Periods.of([]), Periods.of(names[2:])]
+    found = Periods.together(parts)
+    assert found.of_rows() == names
+    assert [(name, rows.tolist()) for name, rows in found.rows()] == [
+        ("2024-01", [1, 4]),
+        ("2024-02", [0, 3]),
+        (UNDATED, [2]),
+    ]
+    assert found.is_dated().tolist() == [True, True, False, True, True]
 
 
 @pytest.mark.parametrize(

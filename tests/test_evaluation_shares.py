@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve
-from test_evaluation import BINARY, SETTINGS, THREE, held
+from test_evaluation import BINARY, SETTINGS, THREE, as_read, held
 
 from weakfish.contracts.gold import UNKNOWN
-from weakfish.evaluation.aligned import Aligned
+from weakfish.evaluation.aligned import Aligned, Periods
 from weakfish.evaluation.classifiers import Classifiers
 from weakfish.evaluation.evaluate import Evaluation, assess
 from weakfish.evaluation.measures import Predictions
@@ -62,9 +62,9 @@ def events(before: float, after: float, rows: int = 3000, seed: int = 1, functio
         test=np.where(earlier, UNKNOWN, gold),
         earlier=earlier,
         days=np.arange(rows) / 100,
-        partitions=["2024-01" if of else "2024-02" for of in earlier],
+        periods=Periods.of(["2024-01" if of else "2024-02" for of in earlier]),
         texts=held(words),
-        features=(gold + random.standard_normal(rows))[:, None],
+        features=as_read((gold + random.standard_normal(rows))[:, None]),
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from weakfish.contracts.gold import ROWS_OF_CLASS, UNKNOWN
-from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.votes_file import ABSTAIN, Votes
 from weakfish.engine.portable import exp, log
 from weakfish.evaluation.aligned import Aligned
@@ -69,28 +68,24 @@ RETRAINED = 1 / 6
 """The share of the test rows after which a classifier is trained anew, at the next period."""
 
 
-AFTER = "~"
-"""Sorts after all periods, `UNDATED` among them, whose test rows are judged last."""
-
-
 def stretches(inputs: Aligned) -> list[Stretch]:
     """The test rows in order of time, each with the rows of earlier periods; one where time does not split gold.
 
     Weak labels cost nothing, so that whoever uses them trains anew on those of new rows.
     """
-    test, periods = inputs.test != UNKNOWN, np.array(inputs.partitions)
+    test, periods, names = inputs.test != UNKNOWN, inputs.periods.codes, inputs.periods.names
     whole = [Stretch(test, inputs.earlier)]
-    before = inputs.days[inputs.earlier & (periods != UNDATED)]
+    before = inputs.days[inputs.earlier & inputs.periods.is_dated()]
     if not test.any() or not len(before) or before.max() > inputs.days[test].min():
         return whole
-    names, counts = np.unique(periods[test], return_counts=True)
-    found, first, held = [], names[0], 0
-    for name, rows in zip(names, counts.tolist(), strict=True):
+    tested, counts = np.unique(periods[test], return_counts=True)
+    found, first, held = [], tested[0], 0
+    for period, rows in zip(tested, counts.tolist(), strict=True):
         if held >= RETRAINED * test.sum():
-            found.append((first, name))
-            first, held = name, 0
+            found.append((first, period))
+            first, held = period, 0
         held += rows
-    found.append((first, AFTER))
+    found.append((first, len(names)))
     return [
         Stretch(test & (periods >= since) & (periods < until), inputs.earlier | (periods < since))
         for since, until in found
@@ -115,20 +110,20 @@ def vote_shares(votes: Votes, cardinality: int) -> Predictions:
     return Predictions(shares, (votes != ABSTAIN).any(axis=1))
 
 
-def label_models(inputs: Aligned, task: TaskParams, seeds: Sequence[int]) -> BySeed:
-    """The labels of all rows: as published; where seeds have a part in them, made anew for others of the same votes."""
+def label_models(inputs: Aligned, task: TaskParams, seeds: Sequence[int], rows: Bools) -> BySeed:
+    """The labels of some rows: as published; where seeds have a part in them, made anew for others of all votes."""
     votes, published = inputs.votes, task.label_model.seed
 
     def again(seed: int) -> Predictions:
-        known, rows = inputs.known, np.arange(len(votes))
-        of = learn(votes, task, seed, None if known is None else known.of(votes, rows >= 0))
+        known = inputs.known
+        of = learn(votes, task, seed, None if known is None else known.of(votes, np.ones(len(votes), bool)))
         if inputs.read is None:
-            return Predictions(of.probabilities(votes), covered(votes))
+            return Predictions(of.probabilities(votes[rows]), covered(votes[rows]))
         classes = None if known is None else known.classes
-        return Predictions(*labels_of(of, votes, inputs.read, task.label_model, rows, classes))
+        return Predictions(*labels_of(of, votes, inputs.read, task.label_model, np.flatnonzero(rows), classes))
 
     drawn = task.label_model.method == DRAWN
-    return {seed: again(seed) if drawn and seed != published else inputs.published for seed in seeds}
+    return {seed: again(seed) if drawn and seed != published else inputs.published.at(rows) for seed in seeds}
 
 
 DRAWN = "snorkel"
@@ -184,11 +179,12 @@ class Classifiers:
         needed = np.logical_or.reduce([self._gold, self._test, *map(self._taught, self.stretches)])
         self._read = np.ones_like(needed) if whole else needed
         self._place = np.cumsum(self._read) - 1
+        self._number, self._numbers = np.cumsum(needed) - 1, inputs.features(needed) if inputs.features else None
         self._counts = word_counts(inputs.texts(self._read)) if inputs.texts else None
         # Readers are fitted anew for each stretch, on the same texts.
         read = inputs.read
         self._texts = read.loaded().counted() if read is not None and len(read) <= HELD else read
-        of_text, of_features = self._counts is not None, inputs.features is not None
+        of_text, of_features = self._counts is not None, self._numbers is not None
         self._kinds = ["text"] * of_text + ["features"] * of_features + ["both"] * (of_text and of_features)
 
     def _taught(self, stretch: Stretch) -> Bools:
@@ -259,7 +255,8 @@ class Classifiers:
         counts, judged = self._counts, stretch.test
         # Neither is None for a kind that reads it.
         words: Any = None if counts is None else word_features(counts, stretch.earlier[self._read])
-        known: Any = self._inputs.features
+        known: Any = self._numbers
+        learning, said_of = self._number[rows], self._number[judged]
         days = self._inputs.days[rows]
         distinct = {id(labels): labels for labels in soft.values()}
 
@@ -281,11 +278,11 @@ class Classifiers:
             return said
 
         def features(seed: int) -> Floats:
-            return learn_numbers(known[rows], soft[seed], days, seed, known[judged])
+            return learn_numbers(known[learning], soft[seed], days, seed, known[said_of])
 
         def both(seed: int) -> Floats:
             said, own = text(id(soft[seed])), text_out_of_fold(id(soft[seed]))
-            train, test = (np.hstack([_log_odds(of), known[at]]) for of, at in ((own, rows), (said, judged)))
+            train, test = (np.hstack([_log_odds(of), known[at]]) for of, at in ((own, learning), (said, said_of)))
             stacked = learn_numbers(train, soft[seed], days, seed, test)
             # The geometric mean with text alone holds where entities are new and only text can tell.
             mean = exp((_logs(stacked) + _logs(said)) / 2)

@@ -6,8 +6,9 @@ one, of more about all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.reports import Metrics, write_report
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.votes_file import ABSTAIN, Votes
-from weakfish.evaluation.aligned import Aligned, read_inputs
+from weakfish.evaluation.aligned import Aligned, Periods, read_inputs
 from weakfish.evaluation.at_work import learned_anew
 from weakfish.evaluation.classifiers import BySeed, label_models, sample, vote_shares
 from weakfish.evaluation.measures import (
@@ -39,6 +40,7 @@ from weakfish.evaluation.measures import (
 )
 from weakfish.evaluation.shares import MovedShares
 from weakfish.files import write_json
+from weakfish.labeling.label_model import covered
 from weakfish.project.params import EvaluateParams, TaskParams
 from weakfish.project.paths import Project
 
@@ -158,13 +160,10 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams, asked: s
     positive, why = positive_class(inputs.dev, classes, asked) if len(classes) == 2 else (1, None)
     support = Support.of(gold, classes, positive)
     enough = support.lacks_rows() is None
-    everywhere: dict[str, BySeed] = {
-        "majority_vote": {seed: vote_shares(inputs.votes, len(classes))},
-        "label_model": label_models(inputs, task, seeds if enough else [seed]),
-    }
+    labels = label_models(inputs, task, seeds if enough else [seed], test)
     on_test: dict[str, BySeed | str] = {
-        name: {number: predictions.at(test) for number, predictions in by_seed.items()}
-        for name, by_seed in everywhere.items()
+        "majority_vote": {seed: vote_shares(inputs.votes[test], len(classes))},
+        "label_model": labels,
     }
     share: MovedShares | None = None
     uncorrected: dict[str, dict[str, Any]] = {}
@@ -203,8 +202,8 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams, asked: s
             classes,
             positive,
         )
-    plots = _plots(kept, {name: of[seed] for name, of in everywhere.items()}, measured, positive)
-    if set(inputs.partitions) <= {UNDATED}:
+    plots = _plots(kept, measured, positive)
+    if set(inputs.periods.names) <= {UNDATED}:
         left_out["share_over_time"] = "No event has a time."
     if lacking := support.lacks_rows():
         left_out |= {"calibration": lacking, "roc": lacking}
@@ -214,7 +213,7 @@ def assess(inputs: Aligned, task: TaskParams, settings: EvaluateParams, asked: s
     metrics = {
         "dev_rows": sum(dev),
         "test_rows": len(gold),
-        "confusion": Confusion.of(gold, everywhere["label_model"][seed].at(test).decided(), classes).to_json(),
+        "confusion": Confusion.of(gold, labels[seed].decided(), classes).to_json(),
         "models": models,
         "functions": empirical(inputs.functions, inputs.votes, {"dev": inputs.dev, "test": inputs.test}),
     }
@@ -260,21 +259,28 @@ def empirical(names: Sequence[str], votes: Votes, gold: Mapping[str, Ints]) -> d
     return found
 
 
-def _plots(
-    inputs: Aligned, everywhere: Mapping[str, Predictions], on_test: Mapping[str, Predictions], positive: int
-) -> dict[str, Points]:
-    """The points of each plot; ``everywhere`` are predictions of all rows, ``on_test`` of test rows."""
+def _plots(inputs: Aligned, on_test: Mapping[str, Predictions], positive: int) -> dict[str, Points]:
+    """The points of each plot; ``on_test`` are predictions of test rows. Votes and labels are plotted of all rows."""
     test, classes = inputs.test != UNKNOWN, inputs.classes
     gold = np.where(test, inputs.test, inputs.dev)
-    known = gold != UNKNOWN
-    shares = [("gold", known, np.eye(len(classes))[gold[known]])]
-    shares += [(name, of.covered, of.probabilities[of.covered]) for name, of in everywhere.items()]
-    shares += [(name, test, of.probabilities) for name, of in on_test.items() if name not in everywhere]
+    place, published, votes = np.cumsum(test) - 1, inputs.published, inputs.votes
+    shares: list[Shares] = [
+        ("gold", gold != UNKNOWN, lambda rows: np.eye(len(classes))[gold[rows]]),
+        ("majority_vote", covered(votes), lambda rows: vote_shares(votes[rows], len(classes)).probabilities),
+        ("label_model", published.covered, lambda rows: published.probabilities[rows]),
+    ]
+    learned = [(name, of) for name, of in on_test.items() if name not in ("majority_vote", "label_model")]
+    shares += [(name, test, partial(_at_places, of, place)) for name, of in learned]
     return {
         "calibration": calibration(inputs.test[test], on_test, positive),
         "roc": roc(inputs.test[test], on_test, Support.of(inputs.test[test], classes, positive).scored),
-        "share_over_time": share_over_time(inputs.partitions, shares, classes, positive),
+        "share_over_time": share_over_time(inputs.periods, shares, classes, positive),
     }
+
+
+def _at_places(predictions: Predictions, places: Ints, rows: Ints) -> Floats:
+    """Probabilities of rows of which ``places`` says where they stand among those of ``predictions``."""
+    return predictions.probabilities[places[rows]]
 
 
 def roc(gold: Ints, models: Mapping[str, Predictions], scored: Sequence[int] | None = None) -> Points:
@@ -325,9 +331,13 @@ def calibration(gold: Ints, models: Mapping[str, Predictions], positive: int = 1
     return points
 
 
+Shares = tuple[str, Bools, Callable[[Ints], Floats]]
+"""A model's name, on which rows it says something (rows,), and what gives the probabilities of some of these rows."""
+
+
 def share_over_time(
-    partitions: Sequence[str],
-    shares: Iterable[tuple[str, Bools, Floats]],
+    periods: Periods,
+    shares: Sequence[Shares],
     classes: Sequence[str] = ("", ""),
     positive: int = 1,
 ) -> Points:
@@ -337,27 +347,29 @@ def share_over_time(
 
     Parameters
     ----------
-    partitions
-        The partition of each row.
+    periods
+        Those of the rows.
     shares
-        Of each model: its name, on which rows it says something, and their probabilities (rows, classes).
+        Of each model.
     classes
         Their names.
     """
-    of_row, found = np.asarray(partitions), list(shares)
-    if set(partitions) <= {UNDATED}:
+    if set(periods.names) <= {UNDATED}:
         return []
     shown = [positive]
     if len(classes) > 2:
-        first = next((values for _, known, values in found if known.any()), np.zeros((1, len(classes))))
+        told = (values(np.flatnonzero(known)) for _, known, values in shares if known.any())
+        first = next(told, np.zeros((1, len(classes))))
         shown = sorted(np.argsort(-first.mean(axis=0), kind="stable")[:SHOWN].tolist())
-    points: Points = []
-    for label in shown:
-        about = {"class": classes[label]} if len(classes) > 2 else {}
-        for model, known, values in found:
-            of_known = of_row[known]
-            for partition in sorted(set(of_known.tolist())):
-                rows = of_known == partition
-                share = {"share": rounded(values[rows, label].mean()), "rows": int(rows.sum())}
-                points.append({"model": model, **about, "partition": partition, **share})
-    return points
+    points: dict[int, Points] = {label: [] for label in shown}
+    by_period = periods.rows()
+    for model, known, values in shares:
+        for period, rows in by_period:
+            if not len(rows := rows[known[rows]]):
+                continue
+            said = values(rows)
+            for label in shown:
+                about = {"class": classes[label]} if len(classes) > 2 else {}
+                share = {"share": rounded(said[:, label].copy().mean()), "rows": len(rows)}
+                points[label].append({"model": model, **about, "partition": period, **share})
+    return [point for of_class in points.values() for point in of_class]

@@ -23,7 +23,6 @@ from weakfish.labeling.learning import Floats, NothingToLearn, word_counts, word
 from weakfish.labeling.lessons import PACKAGES, Lesson, PlacedLesson, Read
 from weakfish.labeling.matrix import rows_at
 from weakfish.labeling.row_reader import (
-    FOLDS,
     Bools,
     Ints,
     RowReader,
@@ -228,16 +227,16 @@ def labels_of(
     known : (all rows,), optional
         The class of each row, `UNKNOWN` where it is not; the reader learns from these too.
     """
-    voted, all_of_it = covered(votes), chosen.probabilities(votes)
+    voted, number = covered(votes), len(chosen.model.class_balance)
     taught = np.flatnonzero(voted if known is None else voted | (known != UNKNOWN))
     classes = None if known is None else known[taught]
     contents = RowHashes.of(texts.at(taught), taught)
-    places = contents.lowest(all_of_it.shape[1], None if classes is None else classes != UNKNOWN)
+    places = contents.lowest(number, None if classes is None else classes != UNKNOWN)
     contents, classes = contents.at(places), None if classes is None else classes[places]
-    soft = all_of_it[contents.rows]
+    soft = chosen.probabilities(votes[contents.rows])
     if classes is not None:
-        soft = np.stack([chosen.apart(part).probabilities(votes[contents.rows]) for part in range(FOLDS)])
-    found, told = all_of_it[rows], voted[rows]
+        soft = chosen.by_part(votes[contents.rows])
+    found, told = chosen.probabilities(votes[rows]), voted[rows]
     try:
         reader = Lesson.of(contents.hashes, soft, classes).learned(lambda: texts.at(contents.rows).loaded())
     except NothingToLearn:
