@@ -143,6 +143,15 @@ def test_shards_leave_what_one_process_leaves_though_each_is_tried_twice(
     assert not list(again.temporary.glob("*"))
 
 
+def test_few_rows_stay_with_the_driver_whatever_the_engine(
+    project: Project, store: redis.Redis, monkeypatch: pytest.MonkeyPatch, worked: list[str]
+) -> None:
+    monkeypatch.setattr(fleet, "is_elsewhere", lambda project: True)
+    assert publish(project)
+    assert audit(project).passed
+    assert not worked
+
+
 def test_shards_are_published_to_a_cluster(
     project: Project,
     store: redis.Redis,

@@ -37,7 +37,7 @@ ROWS = 5_000
 SHARD_ROWS = 1_000_000
 """Stored rows of a shard, about."""
 
-ALONE = 10_000
+ALONE = 200_000
 """Stored rows up to which they are not spread: one process has done sooner than others begin."""
 
 OFFLINE_STORE = "weakfish.feast.offline.AsOfOfflineStore"
