@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -100,8 +100,11 @@ def run(
 
 def in_order(
     project: Project, work: str, items: Sequence[Item], what: str, seconds: Seconds | None = None
-) -> Iterator[Receipt]:
-    """As `run`, the receipts in the order of items, each as soon as it and all before it are there."""
+) -> Generator[Receipt, None, None]:
+    """As `run`, the receipts in the order of items, each as soon as it and all before it are there.
+
+    Who ends before the last closes it, so that the work that is left ends, too.
+    """
     early: dict[int, Receipt] = {}
     following = 0
     for place, receipt in run(project, work, items, what, seconds):

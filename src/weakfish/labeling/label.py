@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -233,7 +234,7 @@ class _Task:
 
     def _run(
         self, work: str, items: Sequence[fleet.Item], what: str, seconds: Seconds | None = None
-    ) -> Iterator[fleet.Receipt]:
+    ) -> Generator[fleet.Receipt, None, None]:
         """Receipts in the order of items."""
         return fleet.in_order(self.project, f"{label_work.__name__}:{work}", items, f"label: {what}", seconds)
 
@@ -264,35 +265,38 @@ class _Task:
         (self.project.root / file).unlink()
         return found
 
-    def _fitted(self) -> Iterator[tuple[str, Chosen]]:
-        """What each fit comes to, by the last period that it sees.
-
-        Partitions are added up in the order of their names, as workers count them: a fit sees all so far.
-        """
+    def _counted(self) -> Generator[str, None, None]:
+        """Each period when its partitions have been added up, in the order of their names, as workers count them."""
         items = [self._item(name) | {"to": self._named(self.scratch / name)} for name in self.files]
-        seconds = partial(self._seconds, BYTES_A_SECOND)
-        counted = zip(items, self._run("counted", items, "votes of partitions", seconds), strict=True)
+        with closing(self._run("counted", items, "votes of partitions", partial(self._seconds, BYTES_A_SECOND))) as run:
+            done = zip(items, run, strict=True)
+            for period, parts in self.periods.items():
+                for item, receipt in islice(done, len(parts)):
+                    self._add(item, receipt)
+                yield period
+            list(done)  # nothing is left, but the job has an end of its own
+
+    def _fitted(self) -> Iterator[tuple[str, Chosen]]:
+        """What each fit comes to, by the last period that it sees: all so far."""
         wanted = candidates(self.model, list(self.periods), self.task)
         enough = MIN_HISTORY if self.model.refit == "monthly" else 0
         ahead: list[fleet.Item] | None = None
         size, left = 0, len(wanted)
-        for period, parts in self.periods.items():
-            for item, receipt in islice(counted, len(parts)):
-                self._add(item, receipt)
-            if period not in wanted or (self.tally.sums.covered < enough and period != wanted[-1]):
-                continue
-            history, left = self._history(period), left - 1
-            if ahead is None:
-                begun = time.monotonic()
-                yield period, self._choose(history)
-                ahead = [] if left and (time.monotonic() - begun) * left >= self.worth else None
-                continue
-            ahead.append({"task": self.task, **history.write(self.project, self.scratch / f"{period}.history")})
-            size += history.tally.nbytes
-            if size >= TOGETHER or period == wanted[-1]:
-                yield from self._chosen_ahead(ahead)
-                ahead, size = [], 0
-        list(counted)  # nothing is left, but the job has an end of its own
+        with closing(self._counted()) as periods:
+            for period in periods:
+                if period not in wanted or (self.tally.sums.covered < enough and period != wanted[-1]):
+                    continue
+                history, left = self._history(period), left - 1
+                if ahead is None:
+                    begun = time.monotonic()
+                    yield period, self._choose(history)
+                    ahead = [] if left and (time.monotonic() - begun) * left >= self.worth else None
+                    continue
+                ahead.append({"task": self.task, **history.write(self.project, self.scratch / f"{period}.history")})
+                size += history.tally.nbytes
+                if size >= TOGETHER or period == wanted[-1]:
+                    yield from self._chosen_ahead(ahead)
+                    ahead, size = [], 0
 
     def _history(self, through: str) -> VoteHistory:
         """All that was counted, and what is known of it."""
