@@ -31,6 +31,9 @@ Line = dict[str, Any]
 
 UP_TO_FEATURES = [["fetch"], ["ingest"], ["validate", "events"], ["accept"], ["vote"], ["label"], ["features"]]
 UP_TO_VOTES = UP_TO_FEATURES[:5]
+UP_TO_TRAINING = [command for command in stages(VIEWS, TASK) if command[0] not in ("publish", "evaluate", "report")][
+    :-2
+]
 
 
 def pipeline(root: Path, events: int, limit: float) -> Iterator[Line]:
@@ -78,12 +81,19 @@ def entities(root: Path, number: int, limit: float) -> Iterator[Line]:
     yield from _lines("entities", root, number, UP_TO_FEATURES, limit)
 
 
+def skew(root: Path, percent: int, limit: float) -> Iterator[Line]:
+    """A million events, so many per cent of which are of one customer."""
+    make(root, Shape(1_000_000, share=percent / 100))
+    yield from _lines("skew", root, percent, UP_TO_TRAINING, limit)
+
+
 GROWS: dict[str, tuple[Callable[[Path, int, float], Iterator[Line]], Sequence[int]]] = {
     "pipeline": (pipeline, SIZES),
     "partitions": (partitions, (100, 1_000, 10_000)),
     "functions": (functions, (10, 100, 1_000)),
     "classes": (classes, (2, 10, 50)),
     "entities": (entities, (100_000, 1_000_000)),
+    "skew": (skew, (0, 30)),
 }
 
 

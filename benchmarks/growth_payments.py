@@ -88,12 +88,16 @@ batch_engine: {type: weakfish.feast.materialize.ColumnarComputeEngine}
 
 @dataclass(frozen=True)
 class Shape:
-    """How many events there are in the first year or, by day, in as many days; how many customers; extra functions."""
+    """How many events there are in the first year or, by day, in as many days; how many customers; extra functions.
+
+    One customer has the ``share`` of the events beside its own.
+    """
 
     events: int
     customers: int | None = None
     days: int | None = None
     functions: int = 0
+    share: float = 0.0
 
     @property
     def periods(self) -> list[tuple[np.datetime64, np.datetime64]]:
@@ -166,6 +170,8 @@ def payments(number: int, rows: int, shape: Shape, start: np.datetime64, end: np
         customer = np.arange(rows) + number * rows
     else:
         customer = (rng.random(rows) ** 2 * customers).astype(np.int64)
+    if shape.share:
+        customer = np.where(np.random.default_rng([number, 1]).random(rows) < shape.share, 0, customer)
     merchants = rng.integers(max(10, shape.events // 5000), size=rows)
     judged = pa.array(np.where(fraud, "fraud", "fine"), mask=rng.random(rows) >= GOLD)
     return pa.table(

@@ -21,7 +21,7 @@ from weakfish.features.history import Limits
 from weakfish.features.months import Part
 
 NAMES = ["2024-03", "2024-04", "2024-05", "2024-06", "2024-07"]
-AMPLE, TINY = Limits(), Limits(batch=30, cells=2000, rows=20, history=0)
+AMPLE, TINY = Limits(), Limits(batch=30, cells=2000, values=3, rows=20, history=0)
 GOES_ON = Limits(history=0)
 
 

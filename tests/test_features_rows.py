@@ -304,4 +304,4 @@ def test_buckets_and_slices_give_the_rows_of_one() -> None:
     ]
     history = History(events, [], 1)
     whole = built(history)
-    assert built(history, limits=Limits(cells=20_000, rows=50)).equals(whole)
+    assert built(history, limits=Limits(cells=20_000, values=40, rows=50)).equals(whole)

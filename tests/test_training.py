@@ -22,7 +22,7 @@ from projects import contents, replace, tiny, write
 from weakfish.contracts.tables import TIME, partition_names, read_table, write_partition
 from weakfish.errors import TableError, TrainingError, UnknownName, UserError
 from weakfish.project.paths import Project
-from weakfish.training import sets
+from weakfish.training.joins import JoinLimits
 from weakfish.training.sets import build_training_sets
 
 START = datetime(2024, 1, 31, 20, tzinfo=UTC)
@@ -184,8 +184,8 @@ def project(
     return Project(root)
 
 
-def trained(made: Project) -> list[dict[str, Any]]:
-    build_training_sets(made)
+def trained(made: Project, limits: JoinLimits | None = None) -> list[dict[str, Any]]:
+    build_training_sets(made, limits)
     found: list[dict[str, Any]] = read_table(made.table("training/fraud")).to_pylist()
     return found
 
@@ -297,7 +297,7 @@ spines = st.lists(st.tuples(hours, st.none() | names), min_size=1, max_size=12)
 def test_random_histories_agree_with_brute_force(history: list[dict[str, Any]], spine: list[Any]) -> None:
     events = [event(number, time, name) for number, (time, name) in enumerate(spine)]
     with tempfile.TemporaryDirectory() as folder:
-        rows = trained(project(Path(folder) / "p", events, history, SHOPS))
+        rows = trained(project(Path(folder) / "p", events, history, SHOPS), JoinLimits(batch=2, stretch=3, bucket=5))
     wanted = [{"first_seen_at": None, "gift_share": None, "is_regular": None, "tier": None} | row for row in history]
     assert features(rows) == expected(events, wanted, SHOPS)
 
@@ -395,20 +395,11 @@ def test_a_feature_that_the_parquet_lacks_is_named(made: Project) -> None:
     refused(made, TrainingError, "shop_activity", "orders")
 
 
-def test_rows_that_come_a_few_at_a_time_make_the_same_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events = [event(number, 300 * number) for number in range(9)]  # of several months
-    events += [event(10 + number, number, "bob", "west") for number in range(4)]
-    made = project(tmp_path / "p", events, CUSTOMERS, SHOPS)
-    rows = trained(made)
-    assert len(list(made.table("training/fraud").glob("*.parquet"))) > 2
-    monkeypatch.setattr(sets, "BATCH", 2)
-    assert trained(made) == rows
-    assert features(rows) == expected(events, CUSTOMERS, SHOPS)
-
-
 def test_rows_among_which_nothing_can_choose_are_refused(made: Project) -> None:
     write_view(made.root, "shop_activity", [*SHOPS, shop("east", 0, orders=7)])
     refused(made, TrainingError, "features/shop_activity", "several rows")
+    with pytest.raises(TrainingError, match="several rows"):
+        build_training_sets(made, JoinLimits(bucket=1))
 
 
 def test_a_feature_service_that_does_not_exist_is_answered_with_those_that_do(made: Project) -> None:

@@ -275,7 +275,7 @@ class OpenProject:
         import pandas as pd
 
         from weakfish.feast.registry import historical_store
-        from weakfish.training.sets import describe, retrieve
+        from weakfish.training.asked import describe, retrieve
 
         given = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
         name = self._task(task)

@@ -101,7 +101,8 @@ class AsOfJoin:
 
     def _match(self) -> None:
         """Make the table of places: for each entity row that has an answer, where the answer stands."""
-        keys, names = self._spine_keys(), [self.source.column(key) for key in self.view.keys]
+        kinds = {key: self.source.type(key) for key in self.view.keys}
+        keys, names = spine_keys(self.view, self.spine, kinds), [self.source.column(key) for key in self.view.keys]
         # Entities are numbered: whole numbers are quicker to join by than what they stand for, and INTEGER than BIGINT.
         kind = "INTEGER" if self.spine.rows < 2**31 else "BIGINT"
         distinct = ", ".join(f"{key} AS k{number}" for number, key in enumerate(keys)) or "true AS nobody"
@@ -199,30 +200,31 @@ class AsOfJoin:
             found += [f"{day} {comparison} CAST(to_timestamp({time // second}) AS DATE)" for comparison, time in bounds]
         return " AND ".join(found)
 
-    def _spine_keys(self) -> list[str]:
-        """The key columns of the spine ``s`` as ones to compare with the view's, which have types of their own.
 
-        Raises
-        ------
-        UserError
-            When one is text and the other is not.
-        """
-        found = []
-        for key, of in self.view.keys.items():
-            (name, kind), wanted = self.spine.keys[of], self.source.type(key)
-            column = f"s.{name}"
-            if kind == '"NULL"':
-                column = f"CAST({column} AS {wanted})"
-            elif wanted in WHOLE and (kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL")):
-                # Whole numbers that came as floats, as pandas has them beside nulls, are whole numbers again.
-                column = f"CASE WHEN {column} = trunc({column}) THEN TRY_CAST({column} AS {wanted}) END"
-            elif kind.startswith(TEXT) != wanted.startswith(TEXT) and "UUID" not in (kind, wanted):
-                raise UserError(
-                    f"Column {of!r} of the entity rows is {kind}, which view {self.view.name!r} keeps as {wanted}; "
-                    "convert one of them."
-                )
-            found.append(column)
-        return found
+def spine_keys(view: ViewColumns, spine: Numbered, kinds: Mapping[str, str]) -> list[str]:
+    """The key columns of the spine ``s`` as ones to compare with the view's, whose types, ``kinds``, may differ.
+
+    Raises
+    ------
+    UserError
+        When one is text and the other is not.
+    """
+    found = []
+    for key, of in view.keys.items():
+        (name, kind), wanted = spine.keys[of], kinds[key]
+        column = f"s.{name}"
+        if kind == '"NULL"':
+            column = f"CAST({column} AS {wanted})"
+        elif wanted in WHOLE and (kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL")):
+            # Whole numbers that came as floats, as pandas has them beside nulls, are whole numbers again.
+            column = f"CASE WHEN {column} = trunc({column}) THEN TRY_CAST({column} AS {wanted}) END"
+        elif kind.startswith(TEXT) != wanted.startswith(TEXT) and "UUID" not in (kind, wanted):
+            raise UserError(
+                f"Column {of!r} of the entity rows is {kind}, which view {view.name!r} keeps as {wanted}; "
+                "convert one of them."
+            )
+        found.append(column)
+    return found
 
 
 def _ticks(age: timedelta, unit: str) -> int:

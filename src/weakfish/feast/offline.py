@@ -123,6 +123,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
             metadata=retrieval.metadata,
             on_demand=on_demand,
             full_feature_names=full_feature_names,
+            retrieval=retrieval,
         )
 
     @staticmethod
@@ -184,6 +185,8 @@ class ArrowJob(RetrievalJob):
     on_demand : list of OnDemandFeatureView
         Views that are computed of what is read, batch by batch.
     full_feature_names : bool
+    retrieval : weakfish.feast.retrieval.Retrieval or None
+        What is read, where it is that.
     repo : Path or None
         The Feast repository, from which relative paths start.
     """
@@ -196,8 +199,10 @@ class ArrowJob(RetrievalJob):
         metadata: RetrievalMetadata | None = None,
         on_demand: list[Any] | None = None,
         full_feature_names: bool = False,
+        retrieval: Any = None,
     ) -> None:
         super().__init__()
+        self.retrieval = retrieval
         self._read, self._repo, self._metadata = read, repo, metadata
         self._on_demand = on_demand or []
         self._full_feature_names = full_feature_names
@@ -236,8 +241,8 @@ class ArrowJob(RetrievalJob):
             return found
         held = ExitStack()
         held.callback(found.close)
-        schema = self._computed(found.schema.empty_table()).schema
-        pieces = (self._computed(pa.Table.from_batches([part])).select(schema.names) for part in found)
+        schema = self.computed(found.schema.empty_table()).schema
+        pieces = (self.computed(pa.Table.from_batches([part])).select(schema.names) for part in found)
         batches = (batch for piece in pieces for batch in piece.combine_chunks().to_batches())
         return _duckdb("retrieval").held_reader(schema, batches, held, "An on-demand view")
 
@@ -286,7 +291,7 @@ class ArrowJob(RetrievalJob):
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return frame(self._to_arrow_internal(timeout))
 
-    def _computed(self, table: pa.Table) -> pa.Table:
+    def computed(self, table: pa.Table) -> pa.Table:
         """A batch with the features of on-demand views, in the types that they declare."""
         asked, kinds, computed = set(self._metadata.features) if self._metadata else set(), {}, table
         if table.num_rows:  # Feast computes them, of a job that reads this batch alone

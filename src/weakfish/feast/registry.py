@@ -70,6 +70,30 @@ def historical_store(project: Project) -> Iterator[FeatureStore]:
         yield _applied(project, folder / "registry.db", online=False)
 
 
+def offline_config(project: Project) -> RepoConfig:
+    """Feast's settings for reading history: those of the project, without an online store."""
+    repo = repository(project)
+    config = load_repo_config(repo, repo / "feature_store.yaml")
+    return RepoConfig(
+        project=config.project,
+        provider=config.provider,
+        registry=str(config.registry.path),
+        offline_store=config.offline_config,
+        online_store=None,
+        entity_key_serialization_version=config.entity_key_serialization_version,
+        repo_path=repo,
+    )
+
+
+def store_on(project: Project, registry: Path) -> FeatureStore:
+    """The Feast store of `historical_store` in another process, on the registry that it made."""
+    _import_from(project)  # for what functions of on-demand views import
+    with quiet():
+        config = offline_config(project)
+        config.registry.path = str(registry)
+        return FeatureStore(config=config)
+
+
 def open_store(project: Project, *, online_only: bool = False) -> FeatureStore:
     """Feast on the registry that was published; raises `StoreError` when there is none that it can read.
 
@@ -128,17 +152,7 @@ def _applied(source: Project, registry: Path, *, online: bool = True) -> Feature
     objects, repo = definitions(source), repository(source)
     with quiet():
         try:
-            config = load_repo_config(repo, repo / "feature_store.yaml")
-            if not online:
-                config = RepoConfig(
-                    project=config.project,
-                    provider=config.provider,
-                    registry=str(registry),
-                    offline_store=config.offline_config,
-                    online_store=None,
-                    entity_key_serialization_version=config.entity_key_serialization_version,
-                    repo_path=repo,
-                )
+            config = load_repo_config(repo, repo / "feature_store.yaml") if online else offline_config(source)
             config.registry.path = str(registry)
             store = FeatureStore(config=config)
             store.apply(objects)

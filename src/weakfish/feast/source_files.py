@@ -9,7 +9,7 @@ import glob
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,29 +274,46 @@ def open_source(opened: Session, source: Any, *, mapped: bool) -> StoredRows:
     UserError
         When the source is none of local Parquet.
     """
+    stored = names_of(source)
+    return open_files(opened, source.path, f"source {source.name!r}", stored if mapped else {})
+
+
+def names_of(source: Any) -> dict[str, str]:
+    """The stored names of columns by those that Feast uses; raises `UserError` where a source is none of Parquet."""
     if not isinstance(source, FileSource):
         raise UserError(
             f"Source {source.name!r} is a {type(source).__name__}; this offline store reads FileSource only."
         )
     if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
         raise UserError(f"Source {source.name!r} is not of Parquet; this offline store reads nothing else.")
-    stored = {new: old for old, new in (source.field_mapping or {}).items()} if mapped else {}
-    return open_files(opened, source.path, f"source {source.name!r}", stored)
+    return {new: old for old, new in (source.field_mapping or {}).items()}
 
 
 def open_files(opened: Session, path: str, what: str, stored: Mapping[str, str] | None = None) -> StoredRows:
     """The Parquet below a path; raises `TableError` or `UserError` as `open_source` does."""
-    found = files(path, opened.repo, what)
-    scan = _scan(found, resolved(path, opened.repo))
+    return open_listed(opened, files(path, opened.repo, what), what, stored, resolved(path, opened.repo))
+
+
+def open_listed(
+    opened: Session,
+    found: Sequence[Path],
+    what: str,
+    stored: Mapping[str, str] | None = None,
+    root: Path | None = None,
+) -> StoredRows:
+    """Files of Parquet, below ``root`` in folders that may be columns; raises as `open_source` does."""
+    there = all_local(found)
+    scan = _scan(there, root or there[0])
     try:
         described = opened.connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()  # noqa: S608
     except duckdb.Error as error:
-        raise TableError(f"{what} at {path} is not readable Parquet ({first_line(error)}); write it again.") from error
+        where = root or found[0].parent
+        raise TableError(f"{what} at {where} is not readable Parquet ({first_line(error)}); write it again.") from error
     types = {str(name): str(kind) for name, kind, *_ in described}
     for name in VIRTUAL:
         if name in types:
             raise UserError(f"Column {name!r} of {what} has a name that DuckDB keeps for itself; rename it.")
-    return StoredRows(what, found, scan, types, stored or {})
+    return StoredRows(what, there, scan, types, stored or {})
 
 
 def resolved(path: str, repo: Path | None) -> Path:

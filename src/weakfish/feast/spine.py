@@ -54,7 +54,7 @@ class TableSpine:
         opened.connection.register("entity_rows", pa.table(columns))
         types = opened.types("FROM entity_rows", READING)
         source = StoredRows("the entity rows", [], "entity_rows", types, {**stored, self.time: "t"})
-        return _numbered(opened, source, "f.row", self.time, keys)
+        return spine_of_files(opened, source, "f.row", self.time, keys)
 
     def batches(self, opened: Session, rows: int) -> tuple[pa.Schema, Iterator[pa.Table]]:
         """All columns of all rows, in order, in pieces of about ``rows`` rows; and their schema."""
@@ -70,11 +70,11 @@ class FileSpine:
         self.time = time_column({name: kind.startswith("TIMESTAMP") for name, kind in source.types.items()})
         self.source = source
         starts = np.cumsum([0, *(pq.read_metadata(file).num_rows for file in source.files[:-1])]).tolist()
-        self._row = f"CAST({starts} AS BIGINT[])[CAST(f.file_index AS BIGINT) + 1] + f.file_row_number"
+        self._row = row_number(starts)
 
     def number(self, opened: Session, keys: Sequence[str]) -> Numbered:
         """See `TableSpine`."""
-        return _numbered(opened, self.source, self._row, self.time, keys)
+        return spine_of_files(opened, self.source, self._row, self.time, keys)
 
     def batches(self, opened: Session, rows: int) -> tuple[pa.Schema, Iterator[pa.Table]]:
         """See `TableSpine`."""
@@ -99,20 +99,30 @@ class FileSpine:
         return table.set_column(table.column_names.index(self.time), self.time, utc(table[self.time]))
 
 
+def row_number(starts: Sequence[int]) -> str:
+    """The SQL of the numbers of rows ``f`` of files, given those of the first rows of each."""
+    return f"CAST({list(starts)} AS BIGINT[])[CAST(f.file_index AS BIGINT) + 1] + f.file_row_number"
+
+
 Spine = TableSpine | FileSpine
 Open = Callable[[Session], Spine]
 
 
-def _numbered(opened: Session, source: StoredRows, row: str, time: str, keys: Sequence[str]) -> Numbered:
+def spine_of_files(opened: Session, source: StoredRows, row: str, time: str, keys: Sequence[str]) -> Numbered:
     """The relation ``spine`` over rows, given the SQL of their numbers."""
     instant = source.instant(time)
     columns = "".join(f", {source.column(key)} AS c{number}" for number, key in enumerate(keys))
     made = f"SELECT {row} AS row, {instant.sql} AS t{columns} FROM {source.scan} f"  # noqa: S608
-    opened.run(f"CREATE OR REPLACE TEMP VIEW spine AS {made}", READING)
+    return numbered(opened, made, instant.unit, keys)
+
+
+def numbered(opened: Session, made: str, unit: str, keys: Sequence[str]) -> Numbered:
+    """The relation ``spine`` of rows that are made with its columns."""
+    opened.run(f"CREATE OR REPLACE VIEW spine AS {made}", READING)
     rows, first, last = opened.run("SELECT count(*), min(t), max(t) FROM spine", READING)[0]
     types = opened.types("FROM spine", READING)
     found = {key: (f"c{number}", types[f"c{number}"]) for number, key in enumerate(keys)}
-    return Numbered(rows, instant.unit, first, last, found)
+    return Numbered(rows, unit, first, last, found)
 
 
 def file_spine(opened: Session, path: str) -> FileSpine:

@@ -25,6 +25,7 @@ from weakfish.features.changes import (
     ENTITY,
     SLOT,
     SLOTS,
+    VALUE,
     Inflow,
     Relations,
     Span,
@@ -57,6 +58,8 @@ class Limits:
         Events that are regrouped at a time.
     cells : int
         Changes times measures of a bucket, about.
+    values : int
+        Values of a column whose different ones are counted, of a bucket: about, if no value has most of them.
     rows : int
         Feature rows that are put in order at a time.
     history : int
@@ -65,6 +68,7 @@ class Limits:
 
     batch: int = 1 << 19
     cells: int = 1 << 23
+    values: int = 1 << 22
     rows: int = 1 << 19
     history: int = 1 << 17
 
@@ -230,10 +234,24 @@ class History:
                 if before is not None:
                     earlier = within(slots, self.engine.read(before[column]))
                     occurred = occurred.union(earlier.select(occurred.columns))
-                pairs = self.engine.keep(neighbours(occurred))
-                changes += map(self.engine.keep, inflow.distinct_changes(column, pairs, span))
+                for some in self._by_value(occurred):
+                    with self.engine.scratch():
+                        pairs = self.engine.keep(neighbours(some))
+                        found = [self.engine.run(each) for each in inflow.distinct_changes(column, pairs, span)]
+                    changes += map(self.engine.lend, found)
                 remembered[column] = inflow.remembered(column, occurred, span.end)
         return changes, remembered
+
+    def _by_value(self, occurred: ir.Table) -> Iterator[ir.Table]:
+        """Occurrences in parts by their values, so that those of an entity that has most are not in memory at once."""
+        count, parts = self.engine.run(occurred.aggregate(rows=occurred.count()))["rows"][0].as_py(), 1
+        while count > parts * self.limits.values and parts < SLOTS:
+            parts *= 2
+        if parts == 1:
+            yield occurred
+            return
+        part = occurred[VALUE].hash() & (parts - 1)
+        yield from (occurred.filter(part == number) for number in range(parts))
 
     def _features(self, table: pa.Table, span: Span) -> ir.Table:
         """The features at each boundary of a span: entity, boundary, features, in the order of boundaries."""
