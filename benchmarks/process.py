@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,11 @@ def run(side: str, **arguments: Any) -> Done:
 
 def descendants(pid: int) -> list[int]:
     """Processes below ``pid``, on Linux; elsewhere they are not counted."""
-    found = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
+    found = list[int]()
+    with suppress(OSError):  # it has ended
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
             children = [int(child) for child in file.read_text().split()]
-        except OSError:
-            continue
-        found += [below for child in children for below in (child, *descendants(child))]
+            found += [below for child in children for below in (child, *descendants(child))]
     return found
 
 
