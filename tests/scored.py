@@ -103,6 +103,13 @@ def digests() -> dict[str, str]:
         gains(pretrained.posterior, bayes, known),
         [from_log_odds(log_odds(snorkel, row)) for row in given[:50]],
     )
+    soft = probabilities_by("dawid-skene", models["dawid-skene"], given)
+    counts, folds = read.counts(by.apart), folds_of(read.hashes)
+    for name, words in {"words": counts, "embeddings alone": []}.items():
+        vectors = None if name == "words" else read.vectors
+        found[f"fit of a reader of {name}"] = fit_reader(words, folds, soft, np.ones(ROWS), None, vectors).to_bytes()
+    both = fit_reader(counts, folds, soft, np.ones(ROWS), None, read.vectors, by.apart)
+    found["fit of a reader of words and embeddings"] = both.to_bytes()
     task = TaskParams.model_validate(TASK | {"label_model": {"class_balance": [0.2, 0.3, 0.5], "method": "auto"}})
     chosen = learn(given, task, known=known)
     found["auto"] = (chosen.why, chosen.probabilities(given), alone(chosen, patterns))
@@ -110,17 +117,10 @@ def digests() -> dict[str, str]:
 
 
 def refits() -> dict[str, list[float]]:
-    """What Snorkel's fit and that of a reader find, which round by the processor."""
-    given, read = votes(), texts()
+    """What Snorkel's fit finds, which rounds by the processor."""
     settings = {"class_balance": [0.2, 0.3, 0.5], "n_epochs": 100, "method": "snorkel"}
     task = TaskParams.model_validate(TASK | {"label_model": settings})
-    model = fit(Sums.of(given, CLASSES), task)
-    apart = read.categories()
-    counts, folds = read.counts(apart), folds_of(read.hashes)
-    soft = probabilities_by("dawid-skene", dawid_skene.fit(Patterns.of(given), model.class_balance, ROWS), given)
-    fitted = fit_reader(counts, folds, soft, np.ones(ROWS), None, read.vectors, apart)
-    said = fitted.log_odds(counts, folds, read.vectors)
-    return {"snorkel": model.mu.ravel().tolist(), "reader": said.ravel().tolist()}
+    return {"snorkel": fit(Sums.of(votes(), CLASSES), task).mu.ravel().tolist()}
 
 
 def _bytes(value: object) -> bytes:

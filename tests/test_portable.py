@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from itertools import pairwise
 
 import mpmath
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weakfish.engine import portable
-from weakfish.engine.portable import Floats, exp, log, power_of_two, product, sums_by_row
+from weakfish.engine.portable import Floats, exp, log, power_of_two, product, rounded, sums_by_row
 
 NUMBERS = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=40)
 NORMAL = float(np.finfo(np.float64).tiny)
@@ -89,3 +90,15 @@ def test_powers_of_two_are_products() -> None:
     values = np.array([0.3, 0.7])
     assert power_of_two(values, 2).tolist() == ((values * values) * (values * values)).tolist()
     assert power_of_two(values, 0).tolist() == values.tolist()
+
+
+@given(NUMBERS, NUMBERS)
+def test_products_of_rounded_values_are_exact(some: list[float], others: list[float]) -> None:
+    left, right = (np.clip(of, -1e100, 1e100) for of in (some, others))
+    left, right = (np.where(np.abs(of) < 1e-100, 0.0, of) for of in (left, right))
+    short, long = rounded(left, 24), rounded(right, 29)
+    assert (np.abs(short - left) <= np.abs(left) * 2.0**-24).all()
+    assert (np.abs(long - right) <= np.abs(right) * 2.0**-29).all()
+    for one in short.tolist():
+        for other in long.tolist():
+            assert Fraction(one) * Fraction(other) == Fraction(one * other)

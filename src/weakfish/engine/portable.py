@@ -86,6 +86,16 @@ def product(left: npt.ArrayLike, right: npt.ArrayLike) -> Floats:
     return found
 
 
+def rounded(values: Floats, bits: int) -> Floats:
+    """Values to so many bits each, as T. J. Dekker splits them.
+
+    The product of values of 24 and 29 bits is exact, so a sum of such products is the same whether a processor rounds
+    each product or fuses it with the sum.
+    """
+    scaled = values * (2.0 ** (53 - bits) + 1)
+    return scaled - (scaled - values)
+
+
 def power_of_two(values: Floats, doublings: int) -> Floats:
     """Values to the power of 2 to the ``doublings``."""
     return reduce(lambda found, _: found * found, range(doublings), values)

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from weakfish.engine.portable import exp, log, product, sums_by_row
+from weakfish.engine.descent import least
+from weakfish.engine.portable import exp, log, product, rounded, sums_by_row
 
 Floats = npt.NDArray[np.float64]
 Columns = list[Any]
@@ -199,6 +200,9 @@ ITERATIONS = 200
 GRADIENT = 1e-4
 """Fits end when no parameter's gradient, per example, is larger; probabilities have settled to some 1e-3 then."""
 
+FEATURE_BITS, WEIGHT_BITS = 24, 29
+"""Bits of features, and of what they are multiplied with, in a fit: see `weakfish.engine.portable.rounded`."""
+
 
 @dataclass(frozen=True)
 class SoftRegression:
@@ -226,8 +230,7 @@ class SoftRegression:
         NothingToLearn
             When there are no features, or the examples are of one class only.
         """
-        from scipy.optimize import minimize  # type: ignore[import-untyped]
-        from scipy.sparse import issparse
+        from scipy.sparse import csr_array
 
         if not examples.shape[1]:
             raise NothingToLearn("The training rows share no words, so there is nothing to learn from.")
@@ -235,24 +238,24 @@ class SoftRegression:
         if seen.sum() < 2:
             raise NothingToLearn("The training rows are of one class only, so there is nothing to learn.")
         total, shape = soft.sum(), (examples.shape[1] + 1, classes)
-        turned = examples.T.tocsr() if issparse(examples) else examples.T
+        rows = csr_array(examples)  # SciPy adds in order; the products are exact, whatever it fuses
+        rows = csr_array((rounded(rows.data, FEATURE_BITS), rows.indices, rows.indptr), shape=rows.shape)
+        turned = rows.T.tocsr()
 
         def loss(flat: Floats) -> tuple[float, Floats]:
-            held = flat.reshape(shape)
-            logs = examples @ held[:-1] + held[-1]
+            held = rounded(flat.reshape(shape), WEIGHT_BITS)
+            logs = rows @ held[:-1] + held[-1]
             logs -= logs.max(axis=1, keepdims=True)
             logs -= log(exp(logs).sum(axis=1, keepdims=True))
             wrong = exp(logs) * soft.sum(axis=1, keepdims=True) - soft
-            gradient = np.concatenate([turned @ wrong + held[:-1] / strength, wrong.sum(axis=0, keepdims=True)])
+            gradient = turned @ rounded(wrong, WEIGHT_BITS) + held[:-1] / strength
+            whole = np.concatenate([gradient, wrong.sum(axis=0, keepdims=True)])
             value = -(soft * logs).sum() + (held[:-1] ** 2).sum() / (2 * strength)
-            return value / total, (gradient / total).ravel()
+            return value / total, (whole / total).ravel()
 
         start = np.zeros(shape)
         start[-1] = log(np.maximum(soft.sum(axis=0) / total, NEGLIGIBLE))
-        with threadpool_limits(1):  # sums in one order
-            found = minimize(
-                loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "gtol": GRADIENT}
-            ).x.reshape(shape)
+        found = least(loss, start.ravel(), GRADIENT, ITERATIONS).reshape(shape)
         return cls(found[:-1], found[-1])
 
     def logs(self, rows: Any) -> Floats:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from weakfish.contracts.figures import percent
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.votes_file import Votes
+from weakfish.engine import descent
 from weakfish.files import read_arrays, write_arrays
 from weakfish.labeling import embedding, learning, row_texts
 from weakfish.labeling.known import weight
@@ -177,6 +178,7 @@ class Lesson:
         digest.update(b"" if self.known is None else self.weights.tobytes() + self.known.tobytes())
         constants: list[Any] = [FOLDS, STRENGTH, STRENGTH_OF_EMBEDDINGS, embedding.MODEL, embedding.SCALE]
         constants += [learning.HASHED, learning.MIN_ROWS, learning.ITERATIONS, learning.GRADIENT]
+        constants += [learning.FEATURE_BITS, learning.WEIGHT_BITS, descent.PAIRS, descent.LESS, descent.FLATTER]
         constants += [row_texts.VALUES, row_texts.ROWS_OF_VALUE, row_texts.LONGEST]
         columns, versions = [len(settings.reads), len(settings.embeds)], [version(name) for name in PACKAGES]
         return key_of("reader", digest.hexdigest(), self.soft.shape, columns, constants, versions)
