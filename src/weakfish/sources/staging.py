@@ -97,6 +97,7 @@ FOUND = "found.json"
 def read_split(project: Project, item: fleet.Item) -> fleet.Receipt:
     """Put the rows of some files on disk by period; the receipt has the size of each."""
     reader, to = source(project), project.root / item["to"]
+    to.parent.mkdir(parents=True, exist_ok=True)  # an executor may have a folder of its own
     with TemporaryDirectory(dir=to.parent) as scratch:
         part = Path(scratch) / "rows"
         rows = reader.read_split(project.data / "raw", item["split"])
