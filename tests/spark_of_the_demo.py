@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ STAGES = (
     ("vote",),
     ("label",),
     ("features",),
+    ("training-set",),
     ("validate", "events"),
     ("validate", "labels/spam"),
     ("validate", "features/relay_activity"),
@@ -87,7 +88,12 @@ class _Killer(threading.Thread):
 
 def executors() -> list[psutil.Process]:
     """The executors of the server that this process started."""
-    return [each for each in psutil.Process().children(recursive=True) if EXECUTOR in each.cmdline()]
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if EXECUTOR in each.cmdline():
+                found.append(each)
+    return found
 
 
 @contextmanager
