@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from in_process import run_here
 from made_projects import init
 from projects import contents, replace, write
 
+from weakfish.contracts.tables import partitions, read_partition
 from weakfish.engine import local
 from weakfish.errors import CheckFailed
 from weakfish.files import read_json
@@ -40,6 +42,37 @@ FILES = {
     "c.csv": HEADER.replace("note", "remark") + rows(40, 20) + "yesterday,c1,1.5,x,\n",
     "d.csv": HEADER + rows(0, 40) + 20 * "2024-02-01T10:00:00Z,c3,1.5,again,\n" + LATER,
 }
+
+
+KEYED = """
+import pyarrow as pa
+import pyarrow.csv
+from weakfish.sources import Source
+
+class Keyed(Source):
+    schema = pa.schema({"id": "string", "at": pa.timestamp("us", "UTC"), "who": "string"})
+
+    def splits(self, raw):
+        return [[file.name] for file in sorted(raw.glob("*.csv"))]
+
+    def read_split(self, raw, split):
+        for name in split:
+            yield from pa.csv.read_csv(raw / name).cast(self.schema).to_batches()
+
+    def read(self, raw):
+        for split in Keyed.splits(self, raw):
+            yield from self.read_split(raw, split)
+
+class InOnePass(Keyed):
+    def splits(self, raw):
+        return []
+"""
+
+
+def keyed(first: int, count: int) -> str:
+    """Orders with keys of their own, which end with a number."""
+    lines = (f"ORD-{n},2024-{n % 2 + 1:02}-0{n % 9 + 1}T10:00:00Z,c{n % 3}\n" for n in range(first, first + count))
+    return "id,at,who\n" + "".join(lines)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +140,38 @@ def test_it_is_the_same_however_many_files_and_periods_go_together(
     assert ingested(project) == together
 
 
+@pytest.mark.parametrize("most", [10, 1_000])
+def test_keys_of_the_rows_stay_as_they_are_and_copies_are_found_in_other_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    for name, (first, count) in {"a": (0, 40), "b": (40, 20), "c": (30, 20)}.items():
+        write(tmp_path / f"files/{name}.csv", keyed(first, count))
+    project = tmp_path / "project"
+    init(str(project), "--from", str(tmp_path / "files/*.csv"), "--id", "id", "--time", "at", "--yes")
+    run_here(project, ["fetch"])
+    monkeypatch.setattr(parts, "ROWS_IN_A_PART", most)
+    monkeypatch.setattr(parts, "ROWS_IN_A_GROUP", 4)
+    together = ingested(project)
+    ids = [key for file in partitions(Project(project).staged("events")).values() for key in ids_of(file)]
+    assert sorted(ids) == sorted(f"ORD-{n}" for n in range(60))
+    assert read_json(project / "reports/ledger/ingest.json")["copies"] == 20
+    apart(monkeypatch)
+    assert ingested(project) == together
+    write(project / "sources/keyed.py", KEYED)
+    for reader in ("Keyed", "InOnePass"):
+        params = (project / "params.yaml").read_text()
+        write(project / "params.yaml", re.sub(r"reader: sources\S+", f"reader: sources.keyed:{reader}", params))
+        run_here(project, ["ingest"])
+        again = [key for file in partitions(Project(project).staged("events")).values() for key in ids_of(file)]
+        assert again == ids
+        assert read_json(project / "reports/ledger/ingest.json")["copies"] == 20
+
+
+def ids_of(file: Path) -> list[str]:
+    found: list[str] = read_partition(file, ["id"])["id"].to_pylist()
+    return found
+
+
 def test_rejects_that_are_not_kept_are_counted_the_same(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("KEPT", "KEPT_LINES", "KEPT_VALUES"):
         monkeypatch.setattr(pieces, limit, 3)
@@ -120,6 +185,8 @@ def test_copies_that_are_refused_are_named_the_same(
 ) -> None:
     project, said = tmp_path / "project", []
     shutil.copytree(made, project)
+    write(project / "data/quarantine/raw/before.txt", "as it was")
+    before = contents(project / "data")
     replace(project / "params.yaml", "on_duplicate: keep_first", "on_duplicate: refuse")
     for _ in range(2):
         with pytest.raises(CheckFailed) as raised:
@@ -128,6 +195,7 @@ def test_copies_that_are_refused_are_named_the_same(
         apart(monkeypatch)
     assert said[0] == said[1]
     assert "exact copies" in said[0]
+    assert contents(project / "data") == before
 
 
 def test_bad_rows_are_set_aside_the_same_in_several_processes(

@@ -55,13 +55,13 @@ def ingest(project: Project) -> None:
     with (
         whole_tables(project.data / "gold") as gold,
         whole_tables(project.staged("events")) as staged,
+        whole_tables(project.data / "quarantine" / "raw") as aside,  # empty where the source sets no rows aside
         temporary_folder(project.temporary, "ingest") as scratch,
     ):
         for part in get_args(Part):
             (gold / part).mkdir()
         spilled = read_all(project, reader, scratch)
-        with whole_tables(project.data / "quarantine" / "raw") as folder:  # empty where the source sets no rows aside
-            rejected = reader.set_aside(folder) if reader.sets_aside else None
+        rejected = reader.set_aside(aside) if reader.sets_aside else None
         for sentence in reader.remarks():
             print(f"ingest: {sentence}", file=sys.stderr)
         written = write_periods(project, spilled, staged, gold)

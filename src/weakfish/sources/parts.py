@@ -112,7 +112,7 @@ class Period:
     makes_keys
         Whether keys are made, so that equal rows differ in the number behind them.
     numbered
-        Whether these numbers count in all files; else in each alone.
+        Whether these numbers count in all files; else in each alone, and they are counted anew.
     """
 
     contract: Contract
@@ -130,11 +130,15 @@ class Period:
         """
         if self.size.is_one_partition:
             rows = pa.concat_tables(self._read())
-            if not self.numbered:
+            if self._renumbers:
                 rows = _with(rows, self.contract.key, numbered(rows[self.contract.key]))
             yield PartitionRows(self.name, self.contract.in_order(rows))
         else:
             yield from self._parts(Streams(scratch))
+
+    @property
+    def _renumbers(self) -> bool:
+        return self.makes_keys and not self.numbered
 
     def _read(self) -> Iterator[pa.Table]:
         return streamed(self.files)
@@ -146,7 +150,7 @@ class Period:
         for rows in self._read():
             end = start + rows.num_rows
             own = numbers[start:end]
-            if not self.numbered:
+            if self._renumbers:
                 rows = _with(rows, self.contract.key, keys.slice(start, rows.num_rows).cast(pa.string()))
             for number in np.unique(own):
                 waiting.add(str(number), rows.filter(pa.array(own == number)))
@@ -166,7 +170,7 @@ class Period:
             tables.append(rows.select([key, time]).take(pa.array(np.arange(rows.num_rows))))
         rows = pa.concat_tables(tables)
         keys = rows[key].cast(pa.large_string())
-        return (keys if self.numbered else numbered(keys)), rows[time], np.concatenate(sizes)
+        return (numbered(keys) if self._renumbers else keys), rows[time], np.concatenate(sizes)
 
     def _places(self, keys: pa.ChunkedArray, times: pa.ChunkedArray, sizes: Sizes) -> tuple[Sizes, Sizes, list[bool]]:
         """The piece of each row, as they were added; of each piece its part, and whether it goes on."""
