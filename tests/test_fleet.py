@@ -331,13 +331,19 @@ def test_processes_and_executors_that_do_not_see_the_project_label_with_the_same
         ),
         (
             {"WEAKFISH_ENGINE": "spark", "SPARK_MASTER": "nowhere;token=secret"},
-            "The Spark cluster at nowhere cannot be used: ",
+            "nowhere is not the address of a Spark master; give one such as spark://host:7077",
+        ),
+        (
+            {"WEAKFISH_ENGINE": "spark", "SPARK_MASTER": "spark://me:secret@127.0.0.1:9"},
+            "No Spark master answers at spark://127.0.0.1:9 (ConnectionRefusedError: ",
+        ),
+        (
+            {"WEAKFISH_ENGINE": "spark", "SPARK_REMOTE": "http://host;token=secret"},
+            "http://host is not the address of a Spark Connect server; it begins with sc://",
         ),
     ],
 )
 def test_an_engine_that_cannot_be_used_is_one_sentence(project: Path, environment: dict[str, str], said: str) -> None:
-    if "SPARK_MASTER" in environment:
-        require_java()
     ended: subprocess.CompletedProcess[str] = command(
         project, "python", "calls.py", json.dumps([["squares", items(), ""]]), **environment
     )
@@ -358,16 +364,26 @@ def test_the_engine_is_named_in_a_file_that_git_ignores(project: Path) -> None:
     ("content", "said"),
     [
         ("engine: [", "cannot be read"),
-        ("- spark", "what it holds: Input should be"),
-        ("master: spark://a:7077", "engine: Field required"),
-        ("{engine: spark, foo: 1}", "foo: Extra inputs are not permitted"),
-        ("{engine: spark, master: 7}", "master: Input should be a valid string"),
-        ("{engine: spark, conf: x}", "conf: Input should be a valid dictionary"),
-        ("engine: ray", "engine: Input should be 'local' or 'spark'"),
+        ("- spark", "has no settings; let it say `engine: spark`"),
+        ("", "has no settings; let it say `engine: spark`"),
+        ("master: spark://a:7077", "engine is missing; correct it there"),
+        ("{engine: spark, foo: 1}", "foo is no setting, there are engine, remote, master and conf"),
+        ("{engine: spark, master: 7}", "master has to be a text"),
+        ("{engine: spark, conf: x}", "conf has to have settings of Spark by name"),
+        ("{engine: spark, conf: {a.b: [1]}}", "conf.a.b has to be a text"),
+        ("engine: ray", "engine has to be local or spark"),
     ],
 )
 def test_a_malformed_file_of_the_engine_is_one_sentence(project: Path, content: str, said: str) -> None:
     write(project / ".weakfish/engine.yaml", content)
     with pytest.raises(UserError, match=re.escape(said)) as raised:
-        fleet.chosen(Project(project))
+        list(fleet.run(Project(project), "sources.working:squares", [], "nothing"))  # although there is nothing to do
     assert "engine.yaml" in str(raised.value)
+
+
+def test_the_environment_chooses_where_the_file_names_settings_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project / ".weakfish/engine.yaml", "conf: {spark.executor.cores: 4}\n")
+    monkeypatch.setenv("WEAKFISH_ENGINE", "spark")
+    assert fleet.chosen(Project(project)).conf == {"spark.executor.cores": 4}

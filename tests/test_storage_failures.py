@@ -164,6 +164,16 @@ def test_a_service_that_does_not_answer_is_told_with_its_address(monkeypatch: py
     assert SECRET not in str(found.value)
 
 
+def test_a_folder_that_takes_nothing_is_told_with_the_reason_and_not_as_a_network(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.write_bytes(b"x")
+    with pytest.raises(
+        StorageError, match=r"file:///dev/fd cannot be used \([A-Z][a-z ]+\); free some space"
+    ) as raised:
+        Storage("file:///dev/fd").put("a/b", given, create=True)
+    assert "network" not in str(raised.value)
+
+
 def test_missing_and_refused_credentials_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(403, 0, b"") as endpoint:
         named(monkeypatch, endpoint)

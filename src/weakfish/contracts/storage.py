@@ -69,6 +69,9 @@ _OF_FOLDER = re.compile(r"file://(?:/[^/\x00-\x1f\x7f]+)+")
 
 _NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|latest/api/token|metadata\.google|credential", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.IGNORECASE)
+_OF_SYSTEM = re.compile(r"Generic LocalFileSystem error: .*\(os error (\d+)\)")
+"""What is said of a folder of this machine."""
+
 _WHY = re.compile(r"status code: (\d+ [A-Za-z ]+)|(error [a-z ]+|operation timed out)")
 """What may be repeated of an error: the rest of it may hold a header or a signed address."""
 
@@ -332,6 +335,11 @@ class Storage:
             return UserError(
                 f"{self.uri} {'refuses these credentials' if refused else 'needs credentials'}; set those of its "
                 "service in the environment (AWS_*, GOOGLE_* or AZURE_*)."
+            )
+        if known := _OF_SYSTEM.search(said):
+            return StorageError(
+                f"{self.uri} cannot be used ({os.strerror(int(known[1]))}); free some space there or make it writable, "
+                "and run this again: what was finished is kept."
             )
         known = _WHY.search(said)
         why = known[1] or known[2] if known else kind

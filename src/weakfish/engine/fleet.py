@@ -41,6 +41,18 @@ class EngineSettings(BaseModel):
     conf: dict[str, str | int | float | bool] = {}
 
 
+WRONG = {
+    "missing": "is missing",
+    "extra_forbidden": "is no setting, there are engine, remote, master and conf",
+    "literal_error": "has to be local or spark",
+    "dict_type": "has to have settings of Spark by name",
+    "string_type": "has to be a text",
+    "int_type": "has to be a text, a number, true or false",
+    "bool_type": "has to be a text, a number, true or false",
+}
+"""What is wrong with a setting, by the kind of error that Pydantic has."""
+
+
 def chosen(project: Project) -> EngineSettings:
     """The engine by `ENGINE`, or else by `SETTINGS`; processes of this machine where neither names one.
 
@@ -55,11 +67,14 @@ def chosen(project: Project) -> EngineSettings:
     if not file.exists():
         return EngineSettings(engine="spark" if named == "spark" else "local")
     try:
-        found = EngineSettings.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise UserError(f"{file} has no settings; let it say `engine: spark`, for instance, or delete it.")
+        found = EngineSettings.model_validate({"engine": named, **content} if named else content)
     except ValidationError as error:
         wrong = error.errors()[0]
-        where = ".".join(map(str, wrong["loc"])) or "what it holds"
-        raise UserError(f"{file}: {where}: {wrong['msg']}; correct it there (docs/scale.md), or delete it.") from None
+        where, what = ".".join(map(str, wrong["loc"][:2])), WRONG.get(wrong["type"], wrong["msg"])
+        raise UserError(f"{file}: {where} {what}; correct it there (docs/scale.md), or delete it.") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{file} cannot be read ({reason(error)}); correct it (docs/scale.md), or delete it.") from None
     return found.model_copy(update={"engine": named}) if named else found
@@ -89,10 +104,10 @@ def run(
     WeakfishError
         Of the kind that the work raised; or when a worker ended before its work.
     """
+    engine = chosen(project)
     if not items:
         return iter(())
     job, texts = Job(work, project.root), [json.dumps(item) for item in items]
-    engine = chosen(project)
     if engine.engine == "spark":
         return _parsed(spark.run(job, texts, what, engine.model_dump()))
     return _parsed(local.run(job, texts, seconds))

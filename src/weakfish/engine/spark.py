@@ -13,6 +13,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -52,8 +53,8 @@ SHARED = ("data", "reports", ".weakfish")
 QUIET = {"spark.log.level": "ERROR", "spark.ui.showConsoleProgress": "false", "spark.ui.enabled": "false"}
 """What Spark is told where it runs in this process, unless ``conf`` says otherwise."""
 
-PORT, SECONDS_TO_CONNECT = 15_002, 10.0
-"""Of a Spark Connect server, where its URL names none, and how long it may take to answer."""
+PORT, MASTER_PORT, SECONDS_TO_CONNECT = 15_002, 7_077, 10.0
+"""Of a Spark Connect server and a master, where a URL names none, and how long they may take to answer."""
 
 LARGEST = 64 << 20
 """Bytes of a project's other files up to which they travel with a job."""
@@ -202,6 +203,11 @@ def _explained(error: BaseException) -> BaseException:
             "The executors' Python has no weakfish; install this project's requirements there, or point "
             "spark.pyspark.python at an environment that has them (docs/scale.md)."
         )
+    if program := re.search(r'Cannot run program "([^"]+)"', said):
+        return UserError(
+            f"Executors have no {program[1]}; let spark.pyspark.python name a Python that is on every machine "
+            "(docs/scale.md)."
+        )
     last = next((line.strip() for line in reversed(said.splitlines()) if "Error" in line or "Exception" in line), said)
     return WeakfishError(
         f"Spark gave a job up: {reason(Exception(last)).partition(': ')[2]}; see its log, and run again."
@@ -230,6 +236,7 @@ def _session(settings: Mapping[str, Any]) -> Any:
             f"The engine is spark, but no cluster is named; set {REMOTE} (sc://host:15002) or {MASTER} "
             f"(spark://host:7077), or `remote` or `master` in {SETTINGS}."
         )
+    _check(remote, master)
     builder, conf = SparkSession.builder.appName("weakfish"), settings.get("conf") or {}
     for name, value in conf.items():
         builder = builder.config(name, str(value))
@@ -256,9 +263,44 @@ def _session(settings: Mapping[str, Any]) -> Any:
     return found
 
 
+MASTERS = re.compile(r"local(\[.+\])?|local-cluster\[.+\]|spark://.+|yarn|k8s://.+")
+"""Masters' URLs as Spark knows them."""
+
+
+def _check(remote: object, master: object) -> None:
+    """Refuse addresses that cannot be ones, and a master that does not answer, of which Spark tells little."""
+    if remote and not str(remote).startswith("sc://"):
+        raise UserError(
+            f"{_plain(remote)} is not the address of a Spark Connect server; it begins with sc://, as sc://host:15002 "
+            f"does ({REMOTE}, or `remote` in {SETTINGS})."
+        )
+    if remote or not master:
+        return
+    if not MASTERS.fullmatch(str(master)):
+        raise UserError(
+            f"{_plain(master)} is not the address of a Spark master; give one such as spark://host:7077, yarn or "
+            f"k8s://https://host:6443 ({MASTER}, or `master` in {SETTINGS})."
+        )
+    if not str(master).startswith("spark://"):
+        return
+    why = ""
+    for each in str(master).removeprefix("spark://").split(","):
+        at = urlsplit(f"//{each}")
+        try:
+            socket.create_connection((at.hostname or "", at.port or MASTER_PORT), SECONDS_TO_CONNECT).close()
+        except (OSError, ValueError) as error:
+            why = reason(error)
+        else:
+            return
+    raise WeakfishError(
+        f"No Spark master answers at {_plain(master)} ({why}); start it, or correct {MASTER} or `master` in {SETTINGS}."
+    )
+
+
 def _plain(address: object) -> str:
     """An address without its parameters, among which a token may be."""
-    return str(address).partition(";")[0].rpartition("@")[2]
+    start, at, rest = str(address).partition(";")[0].rpartition("@")
+    return f"{start.partition('://')[0]}://{rest}" if at and "://" in start else rest
 
 
 def _stop(session: Any) -> None:
