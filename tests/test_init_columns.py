@@ -18,7 +18,8 @@ from made_projects import init, refused, settings
 from weakfish.project import params
 from weakfish.project.paths import Project
 from weakfish.scaffold.write import read_record
-from weakfish.sources.ingest import fetch, ingest
+from weakfish.sources.fetching import fetch
+from weakfish.sources.ingest import ingest
 from weakfish.sources.tabular import TabularSource
 from weakfish.sources.tabular.raw_files import find
 

@@ -23,7 +23,8 @@ from weakfish.scaffold.label_values import classes_of
 from weakfish.scaffold.proposal import balance, split_day
 from weakfish.scaffold.roles import Wishes, choose
 from weakfish.scaffold.write import read_record
-from weakfish.sources.ingest import fetch, ingest
+from weakfish.sources.fetching import fetch
+from weakfish.sources.ingest import ingest
 from weakfish.sources.tabular import TabularSource, infer
 from weakfish.sources.tabular.raw_files import find
 

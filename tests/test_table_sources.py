@@ -26,7 +26,8 @@ from weakfish.contracts.ledgers import read_ledger
 from weakfish.contracts.tables import read_table
 from weakfish.errors import ParamsError, ServiceError, SourceError, UserError
 from weakfish.project.paths import Project
-from weakfish.sources.ingest import fetch, ingest, look
+from weakfish.sources.fetching import fetch, look
+from weakfish.sources.ingest import ingest
 from weakfish.sources.lake import snapshot, warehouse
 
 UTC, BERLIN = dt.UTC, dt.timezone(dt.timedelta(hours=1))

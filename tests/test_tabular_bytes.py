@@ -13,7 +13,8 @@ from made_projects import init, refused
 from tabular import put
 
 from weakfish.project.paths import Project
-from weakfish.sources.ingest import fetch, ingest
+from weakfish.sources.fetching import fetch
+from weakfish.sources.ingest import ingest
 from weakfish.sources.tabular import TabularSource
 
 RUSSIAN = ("карта не принята банком", "клиент просит вернуть деньги", "добрый день где мой заказ")

@@ -28,6 +28,7 @@ import shutil
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -180,6 +181,12 @@ def is_down(error: BaseException) -> bool:
 
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def require(package: str) -> None:
+    """Raise `ModuleNotFoundError` where a package is not installed, before anything else that would be in the way."""
+    if find_spec(package) is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
 def reason(error: BaseException, longest: int = 300) -> str:

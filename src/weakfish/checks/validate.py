@@ -29,7 +29,7 @@ from weakfish.contracts.manifests import TrainingManifest, read_manifest
 from weakfish.contracts.verdicts import Check, Verdict, write_verdict
 from weakfish.engine import fleet
 from weakfish.engine.profile import profile_of, write_profile
-from weakfish.errors import UnknownName, UserError
+from weakfish.errors import UnknownName, UserError, require
 from weakfish.files import sha256
 from weakfish.project.cache import Cache
 from weakfish.project.paths import Project
@@ -51,6 +51,7 @@ def validate(project: Project, table: str) -> Verdict:
     TableError
         When the table is missing or cut off.
     """
+    require("ibis")
     if table.startswith("evaluation/"):
         return validate_evaluation(project, table.removeprefix("evaluation/"))
     expectations = suite(project, table)

@@ -139,12 +139,12 @@ def status(as_json: bool) -> None:
 @click.option("--look", is_flag=True, help="Only list the files that the source would read, in data/files.json.")
 def fetch(look: bool) -> None:
     """Fetch the raw data into data/raw."""
-    from weakfish.sources import ingest as sources
+    from weakfish.sources import fetching
 
     if look:
-        sources.look(Project.find())
+        fetching.look(Project.find())
     else:
-        _stage("fetch", sources.fetch)
+        _stage("fetch", fetching.fetch)
 
 
 @cli.command()

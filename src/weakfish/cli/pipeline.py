@@ -24,7 +24,7 @@ from weakfish.checks import outputs
 from weakfish.cli import dvc_process
 from weakfish.cli.dvc_process import SECONDS_TO_END
 from weakfish.contracts.ledgers import read_runs
-from weakfish.errors import CheckFailed, Interrupted, UserError, WeakfishError, of_system
+from weakfish.errors import CheckFailed, Interrupted, UserError, WeakfishError, of_system, require
 from weakfish.project.paths import Project
 from weakfish.project.preflight import check_configuration
 from weakfish.project.runs import (
@@ -100,6 +100,7 @@ def run(project: Project, stages: Sequence[str], options: Sequence[str] = ()) ->
     Interrupted
         When a signal ended the run; DVC and its stage have ended then, too.
     """
+    require("dvc")
     with locked(project, "run"):
         _await_others(project)
         stages = list(_named(project, stages))
@@ -147,6 +148,7 @@ def status(project: Project, as_json: bool) -> None:
 
     As JSON: ``{"stale": {stage: [why]}, "verdict": str, "sentences": [str]}``.
     """
+    require("dvc")
     check_configuration(project)  # a malformed file is our sentence, not DVC's
     streams = (subprocess.PIPE, subprocess.PIPE)
     dvc = _dvc(project, [sys.executable, "-m", "dvc", "status", "--json"], streams)

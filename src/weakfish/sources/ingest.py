@@ -6,8 +6,7 @@ Every row that the source yields comes out once; what is in memory at once is bo
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import get_args
 
 import pyarrow as pa
 
@@ -15,34 +14,11 @@ from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.pointers import whole_tables
 from weakfish.contracts.tables import TIME, Part
 from weakfish.errors import CheckFailed, ParamsError, UnknownName
-from weakfish.files import whole_folder, write_json
 from weakfish.project.paths import Project
 from weakfish.project.runs import temporary_folder
 from weakfish.sources import Source
 from weakfish.sources.declared import source
 from weakfish.sources.staging import read_all, write_periods
-
-
-def fetch(project: Project) -> None:
-    """Fill ``data/raw``; a failed fetch leaves nothing behind."""
-    reader = source(project)
-    with whole_folder(project.data / "raw") as raw:
-        reader.fetch(raw)
-    write_ledger(project, "fetch", rows_in=None, rows_out=None, fetched=reader.fetched() or None)
-
-
-def look(project: Project) -> None:
-    """Write ``data/files.json``: which files the source would read now, and how large and old they are.
-
-    Of a source that reads a table with versions it says which, and of any other when it was asked, so that fetch runs
-    each time.
-    """
-    reader = source(project)
-    found: dict[str, Any] = dict(reader.newest())
-    for file in reader.files():
-        state = file.stat()
-        found[str(file)] = {"size": state.st_size, "modified_ns": state.st_mtime_ns}
-    write_json(project.data / "files.json", found or {"asked_at": datetime.now(UTC).isoformat()})
 
 
 def ingest(project: Project) -> None:
