@@ -258,14 +258,9 @@ def test_every_measure_has_a_reason_where_it_has_no_value() -> None:
         assert (support.lacks_rows() is None) == (sum(count) >= ROWS)
 
 
-def test_texts_are_read_of_the_rows_that_are_asked_for_and_of_no_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path / "params.yaml", ORDERS)
-    notes = [f"note {row}" if row % 5 else None for row in range(30)]
-    for part, start in enumerate((0, 10, 20), 1):
-        rows = pa.table({"order_id": notes[start : start + 10], "note": notes[start : start + 10]})
-        write_partition(tmp_path / "data/events", f"2024-01~{part:04}", rows)
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows are read of those that are asked for, by batch."""
     taken: list[int] = []
 
     def counted(file: Path, columns: Sequence[str], places: np.ndarray) -> Iterator[pa.Table]:
@@ -274,6 +269,17 @@ def test_texts_are_read_of_the_rows_that_are_asked_for_and_of_no_others(
             yield rows
 
     monkeypatch.setattr("weakfish.evaluation.aligned.rows_at", counted)
+    return taken
+
+
+def test_texts_are_read_of_the_rows_that_are_asked_for_and_of_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: list[int]
+) -> None:
+    write(tmp_path / "params.yaml", ORDERS)
+    notes = [f"note {row}" if row % 5 else None for row in range(30)]
+    for part, start in enumerate((0, 10, 20), 1):
+        rows = pa.table({"order_id": notes[start : start + 10], "note": notes[start : start + 10]})
+        write_partition(tmp_path / "data/events", f"2024-01~{part:04}", rows)
     monkeypatch.setattr("weakfish.labeling.matrix.EVENTS_BATCH", 4)
     wanted = np.isin(np.arange(30), [0, 1, 9, 12, 13, 29])
     assert texts_of(Project(tmp_path))(wanted) == [["", "note 1", "note 9", "note 12", "note 13", "note 29"]]
@@ -281,7 +287,7 @@ def test_texts_are_read_of_the_rows_that_are_asked_for_and_of_no_others(
 
 
 def test_features_are_read_of_the_rows_that_are_asked_for_and_of_no_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: list[int]
 ) -> None:
     write(tmp_path / "params.yaml", ORDERS)
     counts = [row if row % 5 else None for row in range(30)]
@@ -290,14 +296,6 @@ def test_features_are_read_of_the_rows_that_are_asked_for_and_of_no_others(
         rows = pa.table({"order_id": list("abcdefghij"), "covered": [True] * 10, "n_votes": pa.array([1] * 10)})
         rows = rows.append_column("orders_7d", pa.array(counts[here])).append_column("amount", [[0.5] * 10])
         write_partition(tmp_path / "data/training/fraud", f"2024-01~{part:04}", rows)
-    taken: list[int] = []
-
-    def counted(file: Path, columns: Sequence[str], places: np.ndarray) -> Iterator[pa.Table]:
-        for rows in rows_at(file, columns, places):
-            taken.append(rows.num_rows)
-            yield rows
-
-    monkeypatch.setattr("weakfish.evaluation.aligned.rows_at", counted)
     read = features_of(Project(tmp_path), "fraud")
     assert read
     found = read(np.isin(np.arange(30), [0, 1, 9, 12, 13, 29]))

@@ -381,6 +381,13 @@ def test_a_malformed_file_of_the_engine_is_one_sentence(project: Path, content: 
     assert "engine.yaml" in str(raised.value)
 
 
+def test_a_python_that_executors_do_not_have_is_named(project: Path) -> None:
+    require_java()
+    write(project / ".weakfish/engine.yaml", "engine: spark\nconf: {spark.pyspark.python: /nowhere/python}\n")
+    ((kind, message), _) = calls(project, {**CLUSTER, "SPARK_MASTER": "local[1]"}, ["squares", items(), ""])
+    assert (kind, message[:36]) == ("UserError", "Executors have no /nowhere/python; l")
+
+
 def test_the_environment_chooses_where_the_file_names_settings_alone(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

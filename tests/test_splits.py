@@ -14,7 +14,7 @@ from projects import contents, replace, write
 
 from weakfish.contracts.tables import partitions, read_partition
 from weakfish.engine import local
-from weakfish.errors import CheckFailed
+from weakfish.errors import CheckFailed, SourceError
 from weakfish.files import read_json
 from weakfish.project.paths import Project
 from weakfish.sources import parts, staging
@@ -165,6 +165,15 @@ def test_keys_of_the_rows_stay_as_they_are_and_copies_are_found_in_other_files(
         again = [key for file in partitions(Project(project).staged("events")).values() for key in ids_of(file)]
         assert again == ids
         assert read_json(project / "reports/ledger/ingest.json")["copies"] == 20
+
+
+def test_a_source_that_does_not_say_how_a_split_is_read_is_told(made: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(made, project)
+    write(project / "sources/keyed.py", KEYED.replace("def read_split", "def read_other"))
+    replace(project / "params.yaml", "reader: sources.events:Events", "reader: sources.keyed:Keyed")
+    with pytest.raises(SourceError, match="Keyed has splits, and does not say how one is read; write read_split"):
+        run_here(project, ["ingest"])
 
 
 def ids_of(file: Path) -> list[str]:

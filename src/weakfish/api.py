@@ -17,7 +17,15 @@ from weakfish.contracts.figures import counted
 from weakfish.contracts.pointers import listed
 from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.contracts.reports import Metrics, read_report
-from weakfish.contracts.tables import by_period, folder, open_partition, partitions, read_partition, schema_of
+from weakfish.contracts.tables import (
+    by_period,
+    folder,
+    open_partition,
+    partitions,
+    read_partition,
+    row_count,
+    schema_of,
+)
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.project.paths import Project
 
@@ -93,7 +101,7 @@ class StoredTable:
 
     def __len__(self) -> int:
         """The number of rows, from the files' metadata."""
-        return sum(open_partition(file).metadata.num_rows for file in self._files().values())
+        return sum(row_count(file) for file in self._files().values())
 
     def batches(self, columns: Sequence[str] | None = None, partition: str | None = None) -> Iterator[pa.Table]:
         """The rows one file after the other, so that the whole never has to fit into memory.

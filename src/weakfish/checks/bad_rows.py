@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from weakfish.checks.patches import digest
 from weakfish.contracts.gate import EVENTS
 from weakfish.contracts.ledgers import ingested
-from weakfish.contracts.tables import UNDATED, is_dated, open_partition, period_of, read_partition
+from weakfish.contracts.tables import UNDATED, is_dated, open_partition, period_of, read_partition, row_count
 from weakfish.contracts.verdicts import MASK, Check, Mask, Rows, Status, Verdict, mask_file, mask_writer, read_verdict
 from weakfish.errors import TableError, UserError
 from weakfish.files import read_json, write_json
@@ -293,7 +293,7 @@ class QuarantinedRows:
     def _require_same(self, files: Mapping[str, Path], partition: str, lines: pa.Table) -> None:
         """The mask speaks of positions, which hold only while the staged rows are those that were validated."""
         rows: Rows = lines["row"].to_numpy()
-        total = open_partition(files[partition]).metadata.num_rows if partition in files else 0
+        total = row_count(files[partition]) if partition in files else 0
         if rows.max() >= total or not names_of(self.project, files[partition], rows).equals(
             lines["key"].combine_chunks()
         ):

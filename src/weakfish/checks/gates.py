@@ -14,11 +14,18 @@ import pyarrow.compute as pc
 
 from weakfish.checks.bad_rows import together
 from weakfish.checks.patches import digest
-from weakfish.checks.repairs import row_count, staged_files
+from weakfish.checks.repairs import staged_files
 from weakfish.contracts.gate import Gate, data_version, failure, other_data, write_gate
 from weakfish.contracts.ledgers import Ledger, write_ledger
 from weakfish.contracts.pointers import copy_partition, listed, whole_tables
-from weakfish.contracts.tables import open_partition, partition_writer, pieces_of, read_partition, write_partition
+from weakfish.contracts.tables import (
+    open_partition,
+    partition_writer,
+    pieces_of,
+    read_partition,
+    row_count,
+    write_partition,
+)
 from weakfish.contracts.verdicts import Check, Mask, Outcome, Status, Verdict, read_verdict, verdict_files
 from weakfish.engine import fleet
 from weakfish.errors import CheckFailed, TableError, UnknownName, WeakfishError
@@ -250,15 +257,15 @@ def accept(project: Project, table: str = "events") -> None:
         shared = {"good": fleet.relative(project, good), "bad": fleet.relative(project, bad)}
         items: list[fleet.Item] = []
         for name, file in files.items():
-            staged += row_count(file)
-            lines = mask.of(name)
+            rows, lines = row_count(file), mask.of(name)
+            staged += rows
             if lines.num_rows:
                 write_partition(scratch, name, lines)
                 places = {"file": file, "lines": scratch / f"{name}.parquet"}
                 items.append({**shared, **{what: fleet.relative(project, place) for what, place in places.items()}})
             else:
                 copy_partition(file, good)
-                progress.add(row_count(file))
+                progress.add(rows)
         for _, receipt in fleet.run(project, f"{__name__}:split", items, f"accept {table}: partitions", seconds):
             aside += receipt["aside"]
             progress.add(receipt["rows"])

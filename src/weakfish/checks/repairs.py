@@ -30,7 +30,6 @@ from weakfish.checks.bad_rows import (
 )
 from weakfish.checks.patches import Patch, digest, read_patches
 from weakfish.contracts.gate import version_of
-from weakfish.contracts.pointers import pointer_of
 from weakfish.contracts.tables import (
     Contract,
     by_period,
@@ -38,6 +37,7 @@ from weakfish.contracts.tables import (
     partitions,
     period_of,
     read_partition,
+    row_count,
     schema_of,
     write_partition,
 )
@@ -327,12 +327,6 @@ def _rewrite(file: Path | None, name: str, contract: Contract, repaired: Mapping
         place = rows[_PLACE].to_numpy()
         moved = np.flatnonzero(np.isin(place, list(hashes)))
         keep_names(folder / f"{name}.parquet", {int(row): hashes[place[row]] for row in moved})
-
-
-def row_count(file: Path) -> int:
-    """The rows of a partition, by its pointer or its footer."""
-    pointer = pointer_of(file)
-    return pointer.rows if pointer else int(open_partition(file).metadata.num_rows)
 
 
 Places = Mapping[str, Rows]

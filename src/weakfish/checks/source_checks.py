@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 from weakfish.checks.bad_rows import names_of
 from weakfish.checks.baseline import Entry
 from weakfish.checks.gates import REJECTED
-from weakfish.checks.repairs import row_count
 from weakfish.contracts.figures import percent
 from weakfish.contracts.ledgers import Ledger, MissingColumn
-from weakfish.contracts.tables import TIME, is_dated, partition_names, period_of, read_partition, schema_of
+from weakfish.contracts.tables import TIME, is_dated, partition_names, period_of, read_partition, row_count, schema_of
 from weakfish.contracts.verdicts import Check, Rows, Severity, Status, measured
 from weakfish.project.paths import Project
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from weakfish.contracts.pointers import listed, local
+from weakfish.contracts.pointers import listed, local, pointer_of
 from weakfish.contracts.record import Rooted
 from weakfish.errors import TableError
 from weakfish.files import whole_file
@@ -159,6 +159,12 @@ def open_partition(file: Path, buffer: int = 0) -> pq.ParquetFile:
         raise TableError(f"{file} does not exist; run `dvc repro`, which makes it.") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(file, error) from error
+
+
+def row_count(file: Path) -> int:
+    """The rows of a partition, by its footer, or by its pointer where its bytes lie in storage; raises `TableError`."""
+    pointer = pointer_of(file)
+    return pointer.rows if pointer else int(open_partition(file).metadata.num_rows)
 
 
 def read_partition(file: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -28,6 +28,9 @@ TRIES = 30
 
 Function = Callable[[Floats], tuple[float, Floats]]
 
+Pairs = deque[tuple[Floats, Floats, float]]
+"""Steps, how the gradient changed on each, and the scalar product of the two."""
+
 
 def least(function: Function, start: Floats, gradient: float, steps: int) -> Floats:
     """Where a function of numbers (n,) is least, which returns its value and its gradient there, (n,).
@@ -36,7 +39,7 @@ def least(function: Function, start: Floats, gradient: float, steps: int) -> Flo
     the value.
     """
     at, (value, slopes) = start, function(start)
-    pairs: deque[tuple[Floats, Floats]] = deque(maxlen=PAIRS)
+    pairs: Pairs = deque(maxlen=PAIRS)
     for _ in range(steps):
         if np.abs(slopes).max() <= gradient:
             break
@@ -47,8 +50,8 @@ def least(function: Function, start: Floats, gradient: float, steps: int) -> Flo
         moved, value, new = found
         step, change = moved - at, new - slopes
         at, slopes = moved, new
-        if dot(step, change) > 0:
-            pairs.append((step, change))
+        if (bend := dot(step, change)) > 0:
+            pairs.append((step, change, bend))
     return at
 
 
@@ -57,17 +60,17 @@ def dot(one: Floats, other: Floats) -> float:
     return float((one * other).sum())
 
 
-def _way(slopes: Floats, pairs: deque[tuple[Floats, Floats]]) -> Floats:
+def _way(slopes: Floats, pairs: Pairs) -> Floats:
     """The direction of a step: against the gradient, as far as earlier steps tell how that changes."""
     way, shares = -slopes, list[float]()
-    for step, change in reversed(pairs):
-        shares.append(dot(step, way) / dot(step, change))
+    for step, change, bend in reversed(pairs):
+        shares.append(dot(step, way) / bend)
         way = way - shares[-1] * change
     if pairs:
-        step, change = pairs[-1]
-        way = way * (dot(step, change) / dot(change, change))
-    for (step, change), share in zip(pairs, reversed(shares), strict=True):
-        way = way + (share - dot(change, way) / dot(step, change)) * step
+        _, change, bend = pairs[-1]
+        way = way * (bend / dot(change, change))
+    for (step, change, bend), share in zip(pairs, reversed(shares), strict=True):
+        way = way + (share - dot(change, way) / bend) * step
     return way
 
 

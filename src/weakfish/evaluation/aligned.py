@@ -18,10 +18,10 @@ from weakfish.contracts.tables import (
     Part,
     folder,
     in_test,
-    open_partition,
     partition_names,
     partitions,
     read_partition,
+    row_count,
     schema_of,
 )
 from weakfish.contracts.votes_file import Votes
@@ -243,7 +243,7 @@ def texts_of(project: Project) -> ReadTexts:
         texts: list[list[str]] = [[] for _ in columns]
         start = 0
         for file in partitions(events).values():
-            size = open_partition(file).metadata.num_rows
+            size = row_count(file)
             for part in rows_at(file, columns, np.flatnonzero(rows[start : start + size])):
                 for column, name in zip(texts, columns, strict=True):
                     column += pc.fill_null(part[name], "").to_pylist()
@@ -264,7 +264,7 @@ def features_of(project: Project, task: str) -> ReadNumbers | None:
     def read(rows: Bools) -> Floats:
         found, start, done = np.empty((int(rows.sum()), len(columns))), 0, 0
         for file in partitions(table).values() if columns else ():
-            size = open_partition(file).metadata.num_rows
+            size = row_count(file)
             for part in rows_at(file, columns, np.flatnonzero(rows[start : start + size])):
                 found[done : done + part.num_rows] = numbers(part)
                 done += part.num_rows

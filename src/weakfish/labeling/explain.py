@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from weakfish.contracts.hashes import hashes_of
 from weakfish.contracts.manifests import LabelsManifest, Made, parse_manifest, read_manifest
-from weakfish.contracts.tables import by_period, open_partition, partitions, read_partition, schema_of
+from weakfish.contracts.tables import by_period, partitions, read_partition, row_count, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Votes, fingerprint, print_of, read_votes, votes_file
 from weakfish.engine.portable import exp, log
 from weakfish.errors import TableError, UserError
@@ -396,7 +396,7 @@ class _Diff:
         files = {part: self.project.data / path for part, path in paths.items()}
         hashes = hashes_of({part: files[part] for part in now})
         same = {part for part in {*was} & {*now} if hashes[part] == self.revision.sha256(paths[part])}
-        number = sum(open_partition(files[part]).metadata.num_rows for part in same)
+        number = sum(row_count(files[part]) for part in same)
         self.rows = {side: count + number for side, count in self.rows.items()}
         old = self._side({part: self.revision.parquet(paths[part]) for part in was if part not in same}, self.old)
         new = self._side({part: read_partition(files[part]) for part in now if part not in same}, self.new)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from weakfish.contracts.gold import UNKNOWN
-from weakfish.contracts.tables import open_partition, partitions, read_partition, schema_of
+from weakfish.contracts.tables import open_partition, partitions, read_partition, row_count, schema_of
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
 from weakfish.labeling import embedding, learning
@@ -163,7 +163,7 @@ class StoredTexts:
         order = np.argsort(self.places, kind="stable")
         places, parts, start = self.places[order], list[Texts](), 0
         for name, file in self.reader.files.items():
-            end = start + open_partition(file).metadata.num_rows
+            end = start + row_count(file)
             if len(mine := places[(places >= start) & (places < end)]):
                 parts += self.reader.at(name, mine - start)
             start = end

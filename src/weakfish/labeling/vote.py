@@ -25,7 +25,7 @@ from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import Made, VotesManifest, write_manifest
 from weakfish.contracts.pointers import whole_tables
 from weakfish.contracts.reports import VotesReport, write_report
-from weakfish.contracts.tables import open_partition, partitions, schema_of
+from weakfish.contracts.tables import open_partition, partitions, row_count, schema_of
 from weakfish.contracts.votes_file import ABSTAIN, Faults, put_together, read_faults, read_piece, write_piece
 from weakfish.errors import LabelingFunctionError, WeakfishError
 from weakfish.files import read_json, sha256, whole_file, write_json
@@ -111,7 +111,7 @@ def vote(project: Project) -> None:
             _put_together(folder / task, wanted)
     tell(project, shared)
     cache.bound(project.params.votes.max_cache_megabytes)
-    rows = sum(open_partition(file).metadata.num_rows for file in events.values())
+    rows = sum(row_count(file) for file in events.values())
     write_ledger(project, "vote", rows_in=rows, rows_out=rows)
 
 

@@ -87,8 +87,15 @@ class Source(ABC):
         return []
 
     def read_split(self, raw: Path, split: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of one group of `splits`; other files may not be there. Raises as `read` does."""
-        raise NotImplementedError(f"{type(self).__name__}.read_split")
+        """Yield the rows of one group of `splits`; other files may not be there.
+
+        Raises
+        ------
+        SourceError
+            As `read` does; and in a source that has `splits` and does not say how one is read.
+        """
+        name = type(self).__name__
+        raise SourceError(f"{name} has splits, and does not say how one is read; write read_split, or drop splits.")
 
     def found(self) -> Mapping[str, Any]:
         """What `read_split` found beside rows, of what JSON has, for `take` where all is put together."""

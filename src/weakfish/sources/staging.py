@@ -35,6 +35,9 @@ WRITTEN_BYTES = 150e6
 TOGETHER = 1 << 26
 """Bytes of periods that are written as one piece of work, unless one has more."""
 
+FOUND = "found.json"
+"""What reading a split found beside its rows."""
+
 
 @dataclass(frozen=True)
 class Spilled:
@@ -88,10 +91,6 @@ def read_all(project: Project, reader: Source, scratch: Path) -> Spilled:
     for folder in folders:
         reader.take(read_json(folder / FOUND))
     return _together(zip(folders, sizes, strict=True), numbered=len(splits) == 1)
-
-
-FOUND = "found.json"
-"""What reading a split found beside its rows."""
 
 
 def read_split(project: Project, item: fleet.Item) -> fleet.Receipt:
@@ -154,13 +153,13 @@ def write_periods(project: Project, spilled: Spilled, staged: Path, gold: Path) 
     def seconds(_: Project) -> float:
         return sum(size.bytes for size in sizes.values()) / WRITTEN_BYTES
 
-    receipts = fleet.receipts(project, f"{__name__}:write_split", items, "ingest: periods", seconds)
+    receipts = fleet.receipts(project, f"{__name__}:write_some", items, "ingest: periods", seconds)
     written = [Staged(**receipt) for receipt in receipts]
     first = next((each.first for each in written if each.copies), None)
     return Staged(sum(each.rows for each in written), sum(each.copies for each in written), first)
 
 
-def write_split(project: Project, item: fleet.Item) -> fleet.Receipt:
+def write_some(project: Project, item: fleet.Item) -> fleet.Receipt:
     """Write some periods; the receipt has the fields of `Staged`."""
     reader, contract = source(project), events_contract(project)
     rows, copies = 0, list[str]()

@@ -11,10 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from weakfish.contracts.pointers import named, pointer_of
-from weakfish.contracts.tables import partitions
+from weakfish.contracts.pointers import named
+from weakfish.contracts.tables import partitions, row_count
 from weakfish.engine import fleet
 from weakfish.project.paths import Project
 from weakfish.training.asked import bounded, explained, refuse_ties
@@ -76,7 +74,7 @@ def stretches(files: Mapping[str, Path], most: int) -> Iterator[EventStretch]:
     held: dict[str, Path] = {}
     starts, end = list[int](), 0
     for name, file in files.items():
-        rows = rows_of(file)
+        rows = row_count(file)
         if held and end - starts[0] + rows > most:
             yield EventStretch(held, starts, end)
             held, starts = {}, []
@@ -84,12 +82,6 @@ def stretches(files: Mapping[str, Path], most: int) -> Iterator[EventStretch]:
         starts.append(end)
         end += rows
     yield EventStretch(held, starts, end)
-
-
-def rows_of(file: Path) -> int:
-    """How many rows a partition has, without fetching one that lies in storage."""
-    pointer = pointer_of(file)
-    return pointer.rows if pointer else int(pq.read_metadata(file).num_rows)
 
 
 class Joins:
@@ -149,7 +141,7 @@ class _OfView:
     @cached_property
     def buckets(self) -> int:
         """How many there are: one where a worker holds all, so that no row has to be put into buckets before."""
-        every = self.stretches[-1].end + sum(map(rows_of, self.rows))
+        every = self.stretches[-1].end + sum(map(row_count, self.rows))
         return max(1, -(-every // self.most))
 
     def joined(self) -> list[list[str]]:

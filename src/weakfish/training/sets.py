@@ -30,7 +30,7 @@ from weakfish.contracts.record import EVENT_TIMESTAMP
 from weakfish.contracts.tables import TIME, partitions, read_partition, schema_of, write_partition
 from weakfish.engine import fleet
 from weakfish.errors import TableError, TrainingError
-from weakfish.files import part_folder, sha256
+from weakfish.files import sha256
 from weakfish.project.paths import Project
 from weakfish.project.runs import Progress, temporary_folder
 from weakfish.training.asked import WHERE, Asked, describe, explained, job, table_of, table_of_source, typed
@@ -195,9 +195,7 @@ def _write(project: Project, folder: Path, part: LabelledPart, features: pa.Tabl
         raise TrainingError(f"Feature {shared[0]!r} has the name of a column of the labels; rename it in its view.")
     for field in features.schema:
         table = table.append_column(field, features[field.name])
-    with part_folder(folder / part.name) as part_of:  # a worker may be tried twice, even at once
-        write_partition(part_of, part.name, table.sort_by(order))
-        (part_of / f"{part.name}.parquet").replace(folder / f"{part.name}.parquet")
+    write_partition(folder, part.name, table.sort_by(order))
 
 
 # --- Labels and events -----------------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ class TabularSource(Source):
         yield from self.read_files(listed(raw))
 
     def splits(self, raw: Path) -> list[list[str]]:
-        """Files that follow each other, as many as have `SPLIT` bytes together."""
+        """Files that follow each other, as many as have `SPLIT` bytes together; what was found before is forgotten."""
         self._begin()
         self._files = {file.name: file for file in listed(raw)}
         ends = accumulate(file.path.stat().st_size for file in self._files.values())
