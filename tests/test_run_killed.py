@@ -7,19 +7,31 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import duckdb
 import psutil
 import pytest
 from projects import BIN, command, git, replace, tiny, weakfish, write
 
+from weakfish.contracts.ledgers import read_run
 from weakfish.errors import Busy
 from weakfish.files import drop_parts, existed, part_folder, whole_folder
 from weakfish.project.paths import Project
-from weakfish.project.runs import DVC, await_end, lock_file, locked, mend_locks_of_dvc, sweep_project
+from weakfish.project.runs import (
+    DVC,
+    INTERRUPTED,
+    await_end,
+    lock_file,
+    locked,
+    mend_locks_of_dvc,
+    run_recorded,
+    sweep_project,
+)
 
 HOLD = """
   hold:
@@ -192,3 +204,19 @@ def test_folders_of_killed_processes_go_with_the_next_for_the_same_target(tmp_pa
     assert (tmp_path / "a/made").exists()
     drop_parts(tmp_path)
     assert {each.name for each in tmp_path.iterdir()} == {"a", f".a.part-x-{os.getpid()}"}
+
+
+def test_an_interrupt_amid_a_query_is_recorded_as_one(tmp_path: Path) -> None:
+    project = Project(tiny(tmp_path / "orders"))
+
+    def work(_: Project) -> None:
+        with duckdb.connect() as engine:
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+            engine.execute("select sum(a.range * b.range % 7) from range(100000) a, range(100000) b").fetchall()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_recorded(project, "vote", work)
+    run = read_run(project, "vote")
+    assert run is not None
+    assert (run.exit_code, run.message) == (INTERRUPTED, "It was interrupted.")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -26,10 +26,12 @@ import errno
 import re
 import shutil
 import signal
-from collections.abc import Iterable
-from contextlib import suppress
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 
 class WeakfishError(Exception):
@@ -132,6 +134,29 @@ SYSTEM = {
 """What the system refuses, by its number: no defect of Weakfish, and nothing that `--debug` would explain."""
 
 OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise `KeyboardInterrupt` for whatever a library makes of an interrupt: DuckDB makes a ``RuntimeError`` of it."""
+    usual, interrupts = signal.getsignal(signal.SIGINT), []
+    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if interrupts:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def of_system(error: OSError, folder: Path) -> WeakfishError | None:

@@ -19,7 +19,16 @@ import click
 
 from weakfish import __version__
 from weakfish.cli.help import WholeHelp
-from weakfish.errors import Busy, CheckFailed, TableError, UnknownName, UserError, WeakfishError, of_system
+from weakfish.errors import (
+    Busy,
+    CheckFailed,
+    TableError,
+    UnknownName,
+    UserError,
+    WeakfishError,
+    interruptible,
+    of_system,
+)
 from weakfish.project.paths import Project
 from weakfish.project.stages import QUIET, UNDER_RUN, VERBOSE, stage_of
 
@@ -416,7 +425,8 @@ def main() -> None:
     """Entry point: errors become one sentence on stderr and an exit code; ``--debug`` shows tracebacks."""
     debug = "--debug" in sys.argv[1:]
     try:
-        cli.main(prog_name="weakfish", standalone_mode=False)
+        with interruptible():
+            cli.main(prog_name="weakfish", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = 2

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from weakfish.contracts.ledgers import Run, read_run, read_runs, run_file, write_run
-from weakfish.errors import Busy, UserError, WeakfishError, of_system
+from weakfish.errors import Busy, UserError, WeakfishError, interruptible, of_system
 from weakfish.files import drop_parts, existed
 from weakfish.project.paths import Project
 from weakfish.project.sharing import leave_mark
@@ -70,7 +70,8 @@ def run_recorded(project: Project, stage: str, work: Callable[[Project], object]
         message: str | None = "It was interrupted."
         try:
             leave_mark(project)
-            idle = work(project) is False
+            with interruptible():
+                idle = work(project) is False
             code, message = 0, None
         except WeakfishError as error:
             code, message = error.exit_code, str(error)
