@@ -23,6 +23,7 @@ ORDER = (
     "sources",
     "rules",
     "labeling",
+    "reviews",
     "features",
     "checks",
     "feast",

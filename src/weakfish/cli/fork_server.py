@@ -36,6 +36,7 @@ PRELOADED: Mapping[str, tuple[str, ...]] = {
     "validate": ("weakfish.checks.validate", "weakfish.checks.gx:import_gx"),
     "accept": ("weakfish.checks.gates", "weakfish.report.page"),
     "gate": ("weakfish.checks.gates", "weakfish.report.page"),
+    "gather-reviews": ("weakfish.reviews.gathering",),
     "vote": ("weakfish.labeling.vote",),
     "label": ("weakfish.labeling.label", "weakfish.labeling.snorkel_model"),
     "features": ("weakfish.features.build", "weakfish.labeling.snorkel_model"),

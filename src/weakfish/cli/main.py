@@ -79,7 +79,7 @@ SECTIONS = {
     "Online services": ("serve", "online", "audit"),
     "DataOps": ("report", "gate", "quarantine", "accept-baseline", "gc"),
     "Stages of dvc.yaml": (
-        *("fetch", "ingest", "validate", "accept", "vote", "label", "features"),
+        *("fetch", "ingest", "validate", "accept", "gather-reviews", "vote", "label", "features"),
         *("publish", "training-set", "evaluate"),
     ),
 }
@@ -182,6 +182,18 @@ def accept() -> None:
     from weakfish.checks import gates
 
     _stage("accept", gates.accept, always_render=True)
+
+
+@cli.command()
+def gather_reviews() -> None:
+    """Take what reviewers answered, below reviews/, as gold of its side, into data/reviews."""
+    from weakfish.reviews.gathering import gather as work
+
+    def gather_and_say(project: Project) -> None:
+        for line in work(project):
+            click.echo(line)
+
+    _stage("gather_reviews", gather_and_say)
 
 
 @cli.command()

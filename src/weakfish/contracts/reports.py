@@ -313,9 +313,61 @@ class Metrics:
     tasks: dict[str, TaskMetrics]
 
 
-R = TypeVar("R", LabelsReport, VotesReport, Metrics)
+@dataclass(frozen=True)
+class SomeRows:
+    """How many rows something is so of, and the keys of the first."""
 
-_FILES: dict[Any, str] = {LabelsReport: "labeling_functions", VotesReport: "votes", Metrics: "metrics"}
+    rows: int = 0
+    keys: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class TaskReviews:
+    """One task of ``reports/reviews.json``.
+
+    Attributes
+    ----------
+    answers, rows
+        Lines of all files, and the rows of which a class counts, ``by_purpose`` and ``by_class``.
+    skipped, unsure
+        Last words of a reviewer that name no class.
+    disputed, unknown
+        Rows on which reviewers disagree without a resolution, and rows that are no accepted events: they do not count.
+    half_lines
+        Lines that a kill cut off.
+    agreement
+        What `weakfish.reviews.agreement` says of rows that several reviewers answered; None where there are none.
+    """
+
+    answers: int = 0
+    rows: int = 0
+    reviewers: Sequence[str] = ()
+    by_purpose: Mapping[str, int] = field(default_factory=dict)
+    by_class: Mapping[str, int] = field(default_factory=dict)
+    skipped: int = 0
+    unsure: int = 0
+    resolved: int = 0
+    disputed: SomeRows = field(default_factory=SomeRows)
+    unknown: SomeRows = field(default_factory=SomeRows)
+    half_lines: Sequence[str] = ()
+    agreement: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ReviewsReport:
+    """``reports/reviews.json``."""
+
+    tasks: Mapping[str, TaskReviews] = field(default_factory=dict)
+
+
+R = TypeVar("R", LabelsReport, VotesReport, Metrics, ReviewsReport)
+
+_FILES: dict[Any, str] = {
+    LabelsReport: "labeling_functions",
+    VotesReport: "votes",
+    Metrics: "metrics",
+    ReviewsReport: "reviews",
+}
 
 
 def report_file(project: Rooted, kind: Any) -> Path:

@@ -273,6 +273,11 @@ def folder(project: Rooted, task: str, part: Part) -> Path:
     return project.root / "data" / "gold" / part / task
 
 
+def reviewed(project: Rooted, task: str, part: Literal["dev", "test"]) -> Path:
+    """The folder of what reviewers answered about a task's rows of a part, as gold labels; it need not exist."""
+    return project.root / "data" / "reviews" / part / task
+
+
 def in_test(settings: Split, keys: pa.ChunkedArray, times: pa.ChunkedArray) -> pa.ChunkedArray:
     """Whether each row lies in the test part.
 

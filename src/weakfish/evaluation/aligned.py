@@ -21,13 +21,14 @@ from weakfish.contracts.tables import (
     partition_names,
     partitions,
     read_partition,
+    reviewed,
     row_count,
     schema_of,
 )
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
 from weakfish.evaluation.measures import Bools, Floats, Ints, Predictions
-from weakfish.labeling.dev_gold import gold_place, known_labels, microseconds
+from weakfish.labeling.dev_gold import corrected, gold_place, known_labels, microseconds
 from weakfish.labeling.known import KnownVotes
 from weakfish.labeling.matrix import LabelMatrix, label_matrix, rows_at
 from weakfish.labeling.reading import TaskReader, parts_of
@@ -206,7 +207,11 @@ def _read(project: Project, task: str, functions: Sequence[str], partition: str,
     found["covered"] = (pc.is_valid(labels["rests_on"]) if rests else labels["covered"]).to_numpy()
     for part in ("dev", "test"):
         where: Part = "dev" if part == "dev" else "test"
-        found[part] = gold_labels(folder(project, task, where), key, matrix.keys, classes, gold)
+        labels = gold_labels(folder(project, task, where), key, matrix.keys, classes, gold)
+        for side in ("dev", "test"):  # reviews have sides of their own
+            said = gold_labels(reviewed(project, task, side), key, matrix.keys, classes, partition)
+            labels = corrected(labels, said)
+        found[part] = labels
     found["earlier"] = pc.equal(late, False).fill_null(False).to_numpy()
     found["periods"] = Periods.of(partition_names(matrix.times, params.events.partition).to_pylist())
     if settings.known != "none":

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from weakfish.contracts.gold import UNKNOWN, Confusion, Ints, gold_labels, gold_times
 from weakfish.contracts.ledgers import ledger_file, read_ledger
 from weakfish.contracts.record import EPOCH
-from weakfish.contracts.tables import TIME, folder
+from weakfish.contracts.tables import TIME, folder, reviewed
 from weakfish.contracts.votes_file import Votes
 from weakfish.errors import TableError
 from weakfish.files import read_json, write_json
@@ -32,9 +32,29 @@ TIE = 1e-12
 
 
 def dev_labels(project: Project, task: str, partition: str | None, keys: pa.ChunkedArray) -> Ints:
-    """The dev gold of a partition's events, see `gold_labels`; other partitions have it where a repair moved rows."""
+    """The dev gold of a partition's events, see `gold_labels`; other partitions have it where a repair moved rows.
+
+    Where a reviewer says otherwise, the review counts. Rows that were only reviewed are not among them: they were
+    chosen, so that figures on them would say nothing of others.
+    """
     where, classes = folder(project, task, "dev"), project.task(task).classes
-    return gold_labels(where, project.params.events.key, keys, classes, gold_place(project, partition))
+    gold = gold_labels(where, project.params.events.key, keys, classes, gold_place(project, partition))
+    return corrected(gold, _reviewed(project, task, partition, keys)[0])
+
+
+def corrected(gold: Ints, reviews: Ints) -> Ints:
+    """Gold labels, of which a review counts instead where there is one too; both (rows,), `UNKNOWN` without."""
+    found: Ints = np.where((gold != UNKNOWN) & (reviews != UNKNOWN), reviews, gold)
+    return found
+
+
+def _reviewed(
+    project: Project, task: str, partition: str | None, keys: pa.ChunkedArray
+) -> tuple[Ints, pa.ChunkedArray]:
+    """What reviewers answered of dev rows, and when."""
+    where, key = reviewed(project, task, "dev"), project.params.events.key
+    labels = gold_labels(where, key, keys, project.task(task).classes, partition)
+    return labels, gold_times(where, key, keys, partition)
 
 
 def gold_place(project: Project, partition: str | None) -> str | None:
@@ -63,8 +83,9 @@ def known_labels(
 ) -> tuple[Ints, Ints]:
     """What is evidence of a partition's events, or those of all: the known class of each, and since when it is known.
 
-    Dev gold, where the task says ``known: dev``: from its own ``known_at`` on, which is never before the event, else
-    from the event's time plus the labeling delay. Test gold never is.
+    Dev gold and reviews of dev rows, where the task says ``known: dev``: from their own ``known_at`` on, which is never
+    before the event, else from the event's time plus the labeling delay. A review counts instead of gold, from when it
+    was given; before, nothing is known of its row. Test gold and reviews that estimate never are.
 
     Returns
     -------
@@ -75,12 +96,18 @@ def known_labels(
     """
     if project.task(task).label_model.known == "none":
         return np.full(len(keys), UNKNOWN), np.full(len(keys), NEVER)
-    said = gold_times(folder(project, task, "dev"), project.params.events.key, keys, gold_place(project, partition))
+    key, classes, gold = project.params.events.key, project.task(task).classes, folder(project, task, "dev")
+    place = gold_place(project, partition)
+    labels, (answers, answered) = (
+        gold_labels(gold, key, keys, classes, place),
+        _reviewed(project, task, partition, keys),
+    )
+    said = pc.coalesce(answered, gold_times(gold, key, keys, place))
     given, at = (column.cast(pa.int64()) for column in (said, times.cast(TIME)))  # Arrow has no maximum of times
     delay = project.params.features.labeling_delay // timedelta(microseconds=1)
     since = pc.if_else(pc.is_valid(given), pc.max_element_wise(given, at), pc.add(at, delay))
     numbers: Ints = pc.fill_null(since, NEVER).to_numpy()
-    return dev_labels(project, task, partition, keys), numbers
+    return np.where(answers != UNKNOWN, answers, labels), numbers
 
 
 def decided(posterior: Probabilities, covered: Any) -> Ints:

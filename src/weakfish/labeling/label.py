@@ -19,7 +19,7 @@ from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.manifests import LabelsManifest, VotesManifest, read_manifest, write_manifest
 from weakfish.contracts.pointers import listed, whole_tables
 from weakfish.contracts.reports import LabelsReport, write_report
-from weakfish.contracts.tables import UNDATED, by_period, folder, open_partition, partitions, period_of
+from weakfish.contracts.tables import UNDATED, by_period, folder, open_partition, partitions, period_of, reviewed
 from weakfish.engine import fleet
 from weakfish.engine.local import Seconds
 from weakfish.errors import LabelingFunctionError, ParamsError
@@ -257,6 +257,7 @@ class _Task:
             "votes": [self._named(votes / of / f"{partition}.parquet") for of in (self.task, SLICES)],
             "gold": gold,
             "dev": [self._named(file) for file in listed(folder(self.project, self.task, "dev"), gold or "*")],
+            "reviews": [self._named(file) for file in listed(reviewed(self.project, self.task, "dev"), gold or "*")],
         }
 
     def _taken(self, file: str, read: Callable[[Path], T]) -> T:

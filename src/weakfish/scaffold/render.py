@@ -269,6 +269,7 @@ ALWAYS = {
     "reports/README.md": "reports.md.j2",
     "reports/gates/features/.gitkeep": "folder_kept.j2",
     "requirements.txt": "requirements.txt.j2",
+    "reviews/README.md": "reviews.md.j2",
     "sources/__init__.py": "sources.py.j2",
     "sources/events.py": "events_source.py.j2",
     "tests/test_labeling_functions.py": "tests.py.j2",
