@@ -7,11 +7,14 @@ Answers about dev rows may teach, those about test rows judge. Gold may be split
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import mmh3
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+Keys: TypeAlias = pa.ChunkedArray | pa.Array | Sequence[str]
 
 SALT = 0x72657669
 """Of the hash, so that the side says nothing of how gold is split by a hash of the same key."""
@@ -20,7 +23,7 @@ HALF = 1 << 31
 """Of the hashes that there are."""
 
 
-def is_dev(keys: pa.ChunkedArray | pa.Array | Sequence[str]) -> npt.NDArray[np.bool_]:
+def is_dev(keys: Keys) -> npt.NDArray[np.bool_]:
     """Whether each row is on the dev side, (rows,); the others are on the test side.
 
     It depends on nothing but the key, so a row keeps its side whatever else changes.
