@@ -112,7 +112,7 @@ def test_a_killed_executor_changes_no_byte(demo: Path, tmp_path: Path, connected
     root = Path(shutil.copytree(demo, tmp_path / "weakfish", ignore=shutil.ignore_patterns("online", "locks")))
     before = tables(root), verdicts(root)
     for stage in STAGES:
-        shutil.rmtree(root / ".weakfish/cache")  # so that it has all of its work to do
+        shutil.rmtree(root / ".weakfish/cache", ignore_errors=True)  # so that it has all of its work to do
         with killing(root) as killer:
             ended = weakfish(root, *stage, **connected)
         assert ended.returncode == 0, ended.stdout + ended.stderr
