@@ -68,6 +68,7 @@ _WITHOUT_CUDA = (
 
 MODULES = {
     **{"explain": "labels", "export": "export", "labels": "labels", "lf": "lf", "quarantine": "quarantine"},
+    **{"review": "review"},
     **{"init": "scaffold", "upgrade": "scaffold", "online": "store", "serve": "store", "gc": "collect"},
 }
 """Where the other commands are; a module is imported when one of its commands is named."""

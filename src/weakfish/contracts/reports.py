@@ -273,6 +273,15 @@ class ShareReport:
 
 
 @dataclass(frozen=True)
+class ReviewFigures:
+    """What answers of reviewers say of labels, see `weakfish.reviews.measuring`; they are those of no other figure."""
+
+    estimates: Mapping[str, Any] | None = None
+    slices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    gold: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TaskMetrics:
     """One task of ``reports/metrics.json``; ``left_out`` says by plot why it cannot be had.
 
@@ -286,6 +295,8 @@ class TaskMetrics:
         By model, a sentence if it decides no better than always answering one class.
     slices
         The same models on the test rows of each slice.
+    reviews
+        What answers of reviewers say; None where there are none.
     confusion
         Of the labels on test, what `weakfish.contracts.gold.Confusion.to_json` made.
     """
@@ -304,6 +315,7 @@ class TaskMetrics:
     functions: Mapping[str, dict[str, Empirical]] = field(default_factory=dict)
     slices: Mapping[str, SliceMetrics] = field(default_factory=dict)
     confusion: Any = None
+    reviews: ReviewFigures | None = None
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ from weakfish.files import write_json
 from weakfish.labeling.label_model import covered
 from weakfish.project.params import EvaluateParams, TaskParams
 from weakfish.project.paths import Project
+from weakfish.reviews.measuring import reviewed_figures
 
 Points = list[dict[str, Any]]
 
@@ -106,9 +107,12 @@ def headline(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, flo
 
 
 def evaluate_task(project: Project, task: str) -> Evaluation:
-    """Evaluate one task; writes nothing. See `assess`, and `read_inputs` for what it raises."""
+    """Evaluate one task; writes nothing. See `assess`, `reviewed_figures`, and `read_inputs` for what it raises."""
     settings = project.params.evaluate
-    return assess(read_inputs(project, task), project.task(task), settings, settings.positive.get(task))
+    inputs = read_inputs(project, task)
+    found = assess(inputs, project.task(task), settings, settings.positive.get(task))
+    reviews = reviewed_figures(project, task, inputs.slices)
+    return found if reviews is None else replace(found, metrics=found.metrics | {"reviews": reviews})
 
 
 def positive_class(gold: Ints, classes: Sequence[str], asked: str | None = None) -> tuple[int, str]:

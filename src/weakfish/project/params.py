@@ -383,7 +383,10 @@ class StorageParams(Section):
 
 
 class Params(Section):
-    """All of ``params.yaml``. ``views`` are the feature views; None in projects that do not list them."""
+    """All of ``params.yaml``. ``views`` are the feature views; None in projects that do not list them.
+
+    ``meanings`` say by task and class what a class means, for those who review rows; no stage reads them.
+    """
 
     events: EventsParams
     fetch: FetchParams = FetchParams()
@@ -393,6 +396,7 @@ class Params(Section):
     tasks: dict[Name, TaskParams] = Field(min_length=1)
     label_models: dict[Name, LabelModelParams] = {}
     feature_services: dict[Name, Name] = {}
+    meanings: dict[Name, dict[Name, str]] = {}
     views: list[Name] | None = None
     votes: VotesParams = VotesParams()
     features: FeaturesParams = FeaturesParams()
@@ -411,6 +415,12 @@ class Params(Section):
         for section in ("label_models", "feature_services"):
             if strange := getattr(self, section).keys() - self.tasks.keys():
                 raise ValueError(f"{section} names {min(strange)!r}, which is not one of the tasks")
+        for name, meanings in self.meanings.items():
+            if name not in self.tasks:
+                raise ValueError(f"meanings names {name!r}, which is not one of the tasks")
+            known = self.tasks[name].classes
+            if others := meanings.keys() - set(known):
+                raise ValueError(f"meanings.{name} names {min(others)!r}, which is no class ({', '.join(known)})")
         if strange := self.validation.slices.keys() - self.tasks.keys():
             raise ValueError(f"validation.slices names {min(strange)!r}, which is not one of the tasks")
         for name, positive in self.evaluate.positive.items():

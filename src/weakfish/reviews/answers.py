@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,13 +24,17 @@ from weakfish.reviews.sides import is_dev
 Purpose = Literal["estimate", "learn", "audit"]
 """Why a row was asked: to measure labels, to teach the label model, or to look at what one function decides alone."""
 
+Kind = Literal["estimate", "learn", "audit", "resolve"]
+"""What a session is for: one purpose, or to resolve what reviewers disagree on."""
+
 Said = Literal["class", "unsure", "skip", "undone"]
 """What an answer is: a class, that the reviewer cannot say, that the row was passed over, or that nothing is said."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.]*")
 """Names of reviewers: without a hyphen, which ends them in the names of files."""
 
-SESSION = re.compile(r"(estimate|learn|audit)-\d{8}T\d{6}-[0-9a-f]{4}")
+SESSION = re.compile(r"(estimate|learn|audit|resolve)-\d{8}T\d{6}-[0-9a-f]{4}")
+"""Names of sessions: what they are for, when they began (UTC), and four digits that no other machine draws."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,20 @@ def file_of(project: Project, task: str, reviewer: str, session: str) -> Path:
     return folder_of(project, task) / f"{reviewer}-{session}.jsonl"
 
 
-def new_session(purpose: Purpose, now: datetime) -> str:
+def frame_file(project: Project, task: str, session: str) -> Path:
+    """The file that says how the rows of a session of *estimate* were drawn; raises `TableError` when it is missing."""
+    file = folder_of(project, task) / f"{session}.frame.json"
+    if not file.exists():
+        raise TableError(
+            f"{_named(project, file)} is missing, which says how the rows of the session were drawn; get it back from "
+            "git, or from who began the session."
+        )
+    return file
+
+
+def new_session(kind: Kind, now: datetime) -> str:
     """A name for a session that begins now: no other machine has the same."""
-    return f"{purpose}-{now.astimezone(UTC):%Y%m%dT%H%M%S}-{os.urandom(2).hex()}"
+    return f"{kind}-{now.astimezone(UTC):%Y%m%dT%H%M%S}-{os.urandom(2).hex()}"
 
 
 class AnswersFile:
@@ -240,9 +255,6 @@ def _named(project: Project, file: Path) -> str:
     return file.relative_to(project.root).as_posix()
 
 
-PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
-
-
 @dataclass(frozen=True)
 class Settled:
     """What all reviewers together say of a row.
@@ -305,3 +317,12 @@ def settle(answers: Sequence[Placed]) -> dict[str, Settled]:
         label = deciding.answer.label if resolution else agreed
         found[key] = Settled(label, deciding.answer.time, last.answer.purpose, named, resolution is not None)
     return found
+
+
+def draws(answers: Sequence[Placed]) -> list[tuple[str, str, str | None]]:
+    """Of each row that was drawn for *estimate*: its session, its key, and the class that counts; None without one."""
+    settled = settle(answers)
+    drawn = {
+        (each.session, each.answer.key) for each in last_words(answers).values() if each.answer.purpose == "estimate"
+    }
+    return [(session, key, settled[key].label if key in settled else None) for session, key in sorted(drawn)]

@@ -11,17 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.ledgers import write_ledger
 from weakfish.contracts.pointers import whole_tables
 from weakfish.contracts.reports import ReviewsReport, write_report
 from weakfish.contracts.tables import GOLD_LABEL, KNOWN_AT, TIME, partitions, read_partition, write_partition
-from weakfish.errors import TableError
 from weakfish.files import read_json, write_json
 from weakfish.project.paths import Project
-from weakfish.reviews.answers import Answers, Settled, folder_of, last_words, read_answers, settle
+from weakfish.reviews.agreement import Agreement
+from weakfish.reviews.answers import Answers, Settled, draws, frame_file, last_words, read_answers, settle
 
 NAMED = 20
 """Keys that the report names of each kind; of more it has the number."""
@@ -51,8 +53,8 @@ def gather(project: Project) -> list[str]:
         for name, task in tasks.items():
             task.write(folder / "dev" / name, where, test=False)
             task.write(folder / "test" / name, where, test=True)
-            if task.drawn:
-                write_json(folder / "test" / f"{name}.json", task.estimate())
+            if (estimate := task.estimate())["draws"]:
+                write_json(folder / "test" / f"{name}.json", estimate)
     reports = {name: task.report(where) for name, task in tasks.items()}
     write_report(project, ReviewsReport, reports)
     asked = sum(task.rows for task in tasks.values())
@@ -80,7 +82,6 @@ class _Task:
         self.project, self.task, self.read = project, task, read
         self.last = last_words(read.answers)
         self.settled = settle(read.answers)
-        self.drawn = [placed for placed in self.last.values() if placed.answer.purpose == "estimate"]
         self.rows = len({key for key, _ in self.last})
 
     def write(self, folder: Path, where: Mapping[str, tuple[str, Any]], test: bool) -> None:
@@ -105,29 +106,14 @@ class _Task:
 
     def estimate(self) -> dict[str, Any]:
         """The frames of the sessions of *estimate*, and what counts of each row drawn, null where nothing does."""
-        sessions = sorted({placed.session for placed in self.drawn})
-        draws = {
-            (placed.session, placed.answer.key): {
-                "session": placed.session,
-                "stratum": placed.answer.stratum,
-                "key": placed.answer.key,
-                "label": self.settled[placed.answer.key].label if placed.answer.key in self.settled else None,
-            }
-            for placed in self.drawn
-        }
+        drawn = draws(self.read.answers)
         return {
-            "frames": {session: read_json(self._frame(session)) for session in sessions},
-            "draws": [draw for _, draw in sorted(draws.items())],
+            "frames": {
+                session: read_json(frame_file(self.project, self.task, session))
+                for session in sorted({each[0] for each in drawn})
+            },
+            "draws": [dict(zip(("session", "key", "label"), each, strict=True)) for each in drawn],
         }
-
-    def _frame(self, session: str) -> Path:
-        file = folder_of(self.project, self.task) / f"{session}.frame.json"
-        if not file.exists():
-            raise TableError(
-                f"reviews/{self.task}/{file.name} is missing, which says how the rows of the session were drawn; get "
-                "it back from git, or from who began the session."
-            )
-        return file
 
     def report(self, where: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
         """What `weakfish.contracts.reports.TaskReviews` says."""
@@ -149,7 +135,21 @@ class _Task:
             "disputed": {"rows": len(disputed), "keys": disputed[:NAMED]},
             "unknown": {"rows": len(unknown), "keys": unknown[:NAMED]},
             "half_lines": list(self.read.halves),
+            "agreement": self._agreement(),
         }
+
+    def _agreement(self) -> dict[str, Any] | None:
+        """How far reviewers agree on rows that several of them answered."""
+        classes = self.project.task(self.task).classes
+        rows, reviewers = ({each[side]: 0 for each in sorted(self.last)} for side in (0, 1))
+        for places in (rows, reviewers):
+            places |= {name: place for place, name in enumerate(sorted(places))}
+        answers = np.full((len(rows), len(reviewers)), UNKNOWN)
+        for (key, who), placed in self.last.items():
+            if placed.answer.label is not None:
+                answers[rows[key], reviewers[who]] = classes.index(placed.answer.label)
+        found = Agreement.of(answers, len(classes))
+        return found.to_json() if found else None
 
     def sentences(self, where: Mapping[str, tuple[str, Any]]) -> list[str]:
         """What a person who answered would miss, in a sentence for each kind."""

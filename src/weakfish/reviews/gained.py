@@ -1,0 +1,84 @@
+"""What answers have bought so far: the interval of the accuracy, shares of classes, labels that would change."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from weakfish.contracts.gold import UNKNOWN
+from weakfish.files import read_json
+from weakfish.labeling.choice import Chosen, choose
+from weakfish.labeling.dev_gold import decided
+from weakfish.labeling.known import KnownVotes
+from weakfish.labeling.label_model import covered
+from weakfish.labeling.row_reader import FOLDS
+from weakfish.labeling.tally import VoteTally
+from weakfish.reviews.answers import draws, frame_file, settle
+from weakfish.reviews.estimating import ReviewEstimates
+from weakfish.reviews.measuring import Gauge, answered, frame_of
+from weakfish.reviews.session import Session
+
+
+class Gained:
+    """What the answers about a task have bought, those of a session included, as they are given."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._labelled = session, session.labelled
+        self._frames: dict[str, Any] = {}
+
+    @cached_property
+    def _gauge(self) -> Gauge:
+        return Gauge(self._labelled)
+
+    def estimates(self) -> ReviewEstimates | None:
+        """What all answers to *estimate* say of today's labels; None without any."""
+        session = self._session
+        drawn = draws(session.answers)
+        for name in {each[0] for each in drawn} - self._frames.keys():
+            file = frame_file(session.project, session.task, name)
+            self._frames[name] = frame_of(read_json(file), file.name)
+        named = {name for name, *_ in drawn}
+        frames = {name: frame for name, frame in self._frames.items() if name in named}
+        return self._gauge.measure(answered(frames, drawn, session.classes)) if drawn else None
+
+    def changing(self) -> dict[str, int]:
+        """Of answers that may teach: ``answered`` rows, those whose label is ``other`` than the answer, and ``moved``.
+
+        The last are rows whose label by the votes alone would be another if the label model knew all these answers: a
+        reader may still say otherwise, and without ``known: dev`` it does not know them.
+        """
+        of, classes = self._labelled, self._session.classes
+        found = settle(self._session.answers)
+        taught = {
+            key: each.label for key, each in found.items() if each.label is not None and each.purpose != "estimate"
+        }
+        places = of.places(list(taught))
+        there = places != UNKNOWN
+        rows, labels = places[there], np.array([classes.index(label) for label in taught.values()], np.int64)[there]
+        other = int((of.labels[rows] != labels).sum())
+        parts = np.arange(len(rows)) % FOLDS
+        return {"answered": len(rows), "other": other, "moved": self._moved(KnownVotes(of.votes[rows], labels, parts))}
+
+    @cached_property
+    def _tally(self) -> VoteTally:
+        return VoteTally.of(self._labelled.votes, len(self._session.classes))
+
+    def _chosen(self, known: KnownVotes) -> Chosen:
+        task, tally = self._session.project.task(self._session.task), self._tally
+        return choose(tally.sums, tally.patterns, task, known=known, apart=False)
+
+    @cached_property
+    def _before(self) -> Any:
+        return self._by(self._chosen(KnownVotes.together([], self._labelled.votes.shape[1])))
+
+    def _by(self, chosen: Chosen) -> Any:
+        votes = self._tally.patterns.votes
+        return decided(chosen.probabilities(votes), covered(votes))
+
+    def _moved(self, known: KnownVotes) -> int:
+        if not len(known):
+            return 0
+        counts = self._tally.patterns.counts
+        return int(counts[self._by(self._chosen(known)) != self._before].sum())
