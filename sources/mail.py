@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from sources.mail_message import read_message
 from weakfish.errors import ParamsError, SourceError
-from weakfish.sources import Source
+from weakfish.sources import RawPlace, Source
 from weakfish.sources.npm import NpmPackage, members
 
 BATCH_ROWS = 500
@@ -104,6 +104,15 @@ class MailSource(Source):
         ordered = sorted(whole, key=itemgetter("message_id"))
         for start in range(0, len(ordered), BATCH_ROWS):
             yield pa.RecordBatch.from_pylist(ordered[start : start + BATCH_ROWS], schema=self.schema)
+
+    def places(self, raw: Path, keys: Collection[str]) -> dict[str, list[RawPlace]]:
+        """The file of each message in the package, whose name holds the message's key."""
+        wanted = re.compile(rf"package/data/[^/]+/\d+\.({'|'.join(map(re.escape, keys))})\.json")
+        found: dict[str, list[RawPlace]] = {}
+        for name, _ in members(raw / self.package.filename, wanted):
+            key = name.split(".")[-2]
+            found.setdefault(key, []).append(RawPlace(f"{self.package.filename}/{name}"))
+        return found
 
     def _message(self, raw: bytes) -> dict[str, Any]:
         return read_message(raw, self._salt, self.settings["body_characters"])

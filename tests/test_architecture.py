@@ -30,6 +30,7 @@ ORDER = (
     "training",
     "evaluation",
     "exports",
+    "tracing",
     "api",
     "report",
     "scaffold",

@@ -8,7 +8,8 @@ the engine's business.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +18,15 @@ import pyarrow as pa
 from weakfish.contracts.ledgers import Reading
 from weakfish.errors import SourceError
 
-__all__ = ["Source"]
+__all__ = ["RawPlace", "Source"]
+
+
+@dataclass(frozen=True)
+class RawPlace:
+    """Where a row stands in the raw data: a file, and the line (of Parquet the row) in it, from 1, if it has lines."""
+
+    file: str
+    line: int | None = None
 
 
 class Source(ABC):
@@ -103,6 +112,16 @@ class Source(ABC):
 
     def take(self, found: Mapping[str, Any]) -> None:  # noqa: B027  a default that does nothing
         """Add what reading a group found, group by group in their order, to what `remarks` and others tell."""
+
+    def places(self, raw: Path, keys: Collection[str]) -> Mapping[str, Sequence[RawPlace]] | None:
+        """Where in ``raw`` the rows with these keys stand, without keys that are not there; None where it cannot say.
+
+        Raises
+        ------
+        SourceError
+            As `read` does.
+        """
+        return None
 
     def files(self) -> list[Path]:
         """The files that `fetch` would put into ``data/raw`` now; none for a source that reads no files."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -25,7 +25,7 @@ from weakfish.contracts.tables import TIME
 from weakfish.errors import SourceError
 from weakfish.project import params
 from weakfish.project.paths import Project
-from weakfish.sources import Source
+from weakfish.sources import RawPlace, Source
 from weakfish.sources.lake import TableAt, open_table, save
 from weakfish.sources.tabular.infer import READERS
 from weakfish.sources.tabular.pieces import Keys, Piece, Rejects, Tally
@@ -53,6 +53,9 @@ REMARKS = 10
 
 SPLIT = 1 << 25
 """Bytes of files that are read together, unless one has more."""
+
+MADE_LENGTH = 32
+"""Characters of a made key without a number."""
 
 WORST = 5
 """The most columns that are named of those with values that became null."""
@@ -183,6 +186,34 @@ class TabularSource(Source):
             for piece in reader(file, self.options, self.rejects, tally):
                 if piece.rows:
                     yield self._batch(piece, file, keys)
+
+    def places(self, raw: Path, keys: Collection[str]) -> dict[str, list[RawPlace]]:
+        """The file and line (of Parquet the row) of each row with one of these keys, of which there may be several.
+
+        Of equal rows, to which made keys give numbers, it is the one of that number.
+        """
+        found: dict[str, list[RawPlace]] = {}
+        wanted = pa.array({key.partition("-")[0] for key in keys} if self.makes_keys else set(keys), pa.string())
+        for name, line, key in self._keyed(listed(raw), wanted):
+            found.setdefault(key, []).append(RawPlace(name, line))
+        if not self.makes_keys:
+            return found
+        numbered = {key: (key.partition("-")[0], int(key.partition("-")[2] or 1)) for key in keys}
+        return {key: found[own][number - 1 : number] for key, (own, number) in numbered.items() if own in found}
+
+    def _keyed(self, files: Iterable[RawFile], wanted: pa.Array) -> Iterator[tuple[str, int, str]]:
+        """File, line and key of the rows with these keys; made keys without their numbers."""
+        self._begin()
+        key = self.options.key
+        alone = self.options.model_copy(update={"columns": {key: "string"}}) if key else self.options
+        for file in files:
+            self._files[file.name] = file
+            for piece in READERS[format_of(file, self.options.file_format)](file, alone, self.rejects, Tally()):
+                if piece.rows:
+                    keys = self._column(key, piece, file) if key else self._batch(piece, file, Keys())[MADE_KEY]
+                    keys = keys if key else pc.utf8_slice_codeunits(keys, 0, MADE_LENGTH)
+                    rows = pc.indices_nonzero(pc.is_in(keys, wanted)).to_pylist()
+                    yield from ((file.name, int(piece.lines[row]), keys[row].as_py()) for row in rows)
 
     def set_aside(self, folder: Path) -> int:
         """Write `rejects` and return how many records became no row."""
