@@ -20,7 +20,7 @@ from weakfish.labeling import dawid_skene, hyper
 from weakfish.labeling import label_model as label_model_module
 from weakfish.labeling import vote_pairs as pairs_module
 from weakfish.labeling.choice import DAWID_SKENE, HYPER, MAJORITY, SNORKEL, Chosen, Maker, choose, learn
-from weakfish.labeling.explain import Cause, Edits, causes
+from weakfish.labeling.flips import Cause, Edits, causes
 from weakfish.labeling.hyper import HyperModel
 from weakfish.labeling.kinship import Kinship
 from weakfish.labeling.label_model import FittedModel, Patterns, Sums, majority

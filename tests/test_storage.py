@@ -25,7 +25,7 @@ from weakfish.exports.exporting import Format, export
 from weakfish.feast.offline import require_open_source
 from weakfish.feast.source_files import Session, files, open_files
 from weakfish.files import sha256
-from weakfish.labeling.explain import diff
+from weakfish.labeling.flips import diff
 from weakfish.project.paths import Project
 
 FUNCTIONS = "labeling_functions/orders.py"

@@ -20,7 +20,7 @@ from weakfish.contracts.pointers import listed, local, pointer_of, settle
 from weakfish.contracts.storage import ENDED, FLEET, NOTES, RUNNING, Storage, storage_of
 from weakfish.contracts.tables import partitions, read_table, write_partition
 from weakfish.errors import Busy, StorageError, UserError
-from weakfish.labeling.explain import diff
+from weakfish.labeling.flips import diff
 from weakfish.project.garbage import Collected, collect
 from weakfish.project.paths import Project
 

@@ -207,6 +207,7 @@ def _setting(value: Any) -> str:
 
 KINDS = {
     "events": "the events changed",
+    "reviews": "a reviewer's answer that came, left or changed",
     "known": "a known label that came, left or changed",
     "reader": "the reader, which learned anew",
     "several": "several edits together",
@@ -313,7 +314,7 @@ def labels() -> None:
 @AS_JSON
 def diff(revision: str, task: str | None, as_json: bool) -> None:
     """Show which labels differ from those at REV, any git revision, and which edit moved them."""
-    from weakfish.labeling.explain import diff as work
+    from weakfish.labeling.flips import diff as work
 
     project = Project.find()
     found = work(project, task_of(project, task), revision)

@@ -30,7 +30,7 @@ class Revision:
     Attributes
     ----------
     name, commit : str
-        The revision as it was given, and the commit that it is.
+        The revision as it was given, or ``called``, and the commit that it is.
 
     Raises
     ------
@@ -39,14 +39,14 @@ class Revision:
         the methods, when a table was not tracked then, or neither cache nor remote still have it.
     """
 
-    def __init__(self, project: Project, name: str) -> None:
+    def __init__(self, project: Project, name: str, called: str | None = None) -> None:
         from dvc.api import DVCFileSystem
         from dvc.exceptions import NotDvcRepoError
         from dvc.fs import GitFileSystem
         from dvc.repo import Repo
         from dvc.scm import SCM, SCMError, resolve_rev
 
-        self.name, self._project = name, project
+        self.name, self._project = called or name, project
         try:
             scm = SCM(str(project.root))
             self.commit: str = resolve_rev(scm, f"{name}^{{commit}}")
@@ -85,7 +85,7 @@ class Revision:
         partition = PurePosixPath(path).with_suffix(".parquet")
         pointer = self._pointer(str(partition))
         if pointer is None:
-            raise self._lost(path)
+            raise self._lost(f"data/{path}")
         return fetched(self._project.root, pointer, partition.name)
 
     def sha256(self, path: str) -> str:
@@ -114,8 +114,12 @@ class Revision:
         folder = str(PurePosixPath(f"data/{path}").parent)
         if not any(PurePosixPath(found).name == PurePosixPath(path).name for found in self._list(folder)):
             raise UserError(f"At {self.name} dvc.lock has no data/{path}; {_LATER}")
+        return self.content(f"data/{path}")
+
+    def content(self, path: str) -> builtins.bytes:
+        """The bytes of a file of an out, by its path from the project's root."""
         try:
-            content: bytes = self._files.read_bytes(str(self._root / "data" / path))
+            content: bytes = self._files.read_bytes(str(self._root / path))
         except Exception as error:
             raise self._lost(path) from error
         return content
@@ -123,12 +127,15 @@ class Revision:
     def files(self, folder: str) -> list[str]:
         """All files below a folder of ``data/``, by their paths below ``data/``."""
         self._list(f"data/{folder}")
-        base = self._root / "data"
+        return [path.removeprefix("data/") for path in self.below(f"data/{folder}")]
+
+    def below(self, path: str) -> list[str]:
+        """The files of an out, or the one that it is, by their paths from the project's root."""
         try:
-            found = self._files.find(str(base / folder))
+            found = self._files.find(str(self._root / path))
         except Exception as error:
-            raise self._lost(folder) from error
-        return sorted(PurePosixPath(path).relative_to(base).as_posix() for path in found)
+            raise self._lost(path) from error
+        return sorted(PurePosixPath(path).relative_to(self._root).as_posix() for path in found)
 
     def sources(self, pattern: str) -> dict[str, builtins.bytes]:
         """The files in git whose paths from the project's root match a pattern (``folder/*.py``), by path."""
@@ -143,12 +150,12 @@ class Revision:
         except FileNotFoundError as error:
             raise UserError(f"At {self.name} dvc.lock has no {folder}; {_LATER}") from error
         except Exception as error:
-            raise self._lost(folder.removeprefix("data/")) from error
+            raise self._lost(folder) from error
         return found
 
     def _lost(self, path: str) -> UserError:
         return UserError(
-            f"DVC's cache no longer holds data/{path} of {self.name} ({self.commit[:7]}), nor does a remote; "
+            f"DVC's cache no longer holds {path} of {self.name} ({self.commit[:7]}), nor does a remote; "
             "check that revision out and run `dvc repro` to make it again, or name another."
         )
 

@@ -16,25 +16,26 @@ def locked_files(root: Path, folder: str) -> dict[str, Path]:
     wanted, stages = PurePosixPath(folder), read_yaml(root / "dvc.lock").get("stages") or {}
     outs = [out for stage in stages.values() for out in stage.get("outs") or ()]
     holding = [out for out in outs if wanted.is_relative_to(out["path"]) and str(out.get("md5", "")).endswith(".dir")]
-    cache = _cache(root) if holding else None
+    cache = cache_of(root) if holding else None
     if cache is None:
         return {}
     found: dict[str, Path] = {}
     for out in holding:
         try:
-            listed = json.loads(_cached(cache, out["md5"]).read_text(encoding="utf-8"))
+            listed = json.loads(cached(cache, out["md5"]).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         files = [(PurePosixPath(out["path"]) / each["relpath"], each["md5"]) for each in listed]
-        found |= {path.name: _cached(cache, md5) for path, md5 in files if path.parent == wanted}
+        found |= {path.name: cached(cache, md5) for path, md5 in files if path.parent == wanted}
     return found
 
 
-def _cached(cache: Path, md5: str) -> Path:
+def cached(cache: Path, md5: str) -> Path:
+    """Where DVC's cache has, or would have, the file with an MD5."""
     return cache / "files" / "md5" / md5[:2] / md5[2:]
 
 
-def _cache(root: Path) -> Path | None:
+def cache_of(root: Path) -> Path | None:
     """The folder of DVC's cache; None in no repository of DVC."""
     from dvc.config import Config
 
