@@ -33,6 +33,7 @@ ORDER = (
     "tracing",
     "api",
     "report",
+    "diffing",
     "scaffold",
     "cli",
 )

@@ -68,7 +68,7 @@ _WITHOUT_CUDA = (
 
 MODULES = {
     **{"explain": "labels", "export": "export", "labels": "labels", "lf": "lf", "quarantine": "quarantine"},
-    **{"review": "review", "trace": "trace"},
+    **{"review": "review", "trace": "trace", "diff": "compare"},
     **{"init": "scaffold", "upgrade": "scaffold", "online": "store", "serve": "store", "gc": "collect"},
 }
 """Where the other commands are; a module is imported when one of its commands is named."""
@@ -76,7 +76,7 @@ MODULES = {
 
 SECTIONS = {
     "Data engineers": ("init", "run", "status", "upgrade"),
-    "Data scientists": ("lf", "explain", "labels", "trace", "export"),
+    "Data scientists": ("lf", "diff", "explain", "labels", "trace", "export"),
     "Online services": ("serve", "online", "audit"),
     "DataOps": ("report", "gate", "quarantine", "accept-baseline", "gc"),
     "Stages of dvc.yaml": (

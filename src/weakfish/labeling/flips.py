@@ -47,7 +47,7 @@ from weakfish.labeling.choice import Maker, maker_of, makers_of
 from weakfish.labeling.reading import added, columns_of, read_rows, reader_of
 from weakfish.labeling.row_reader import RowReader
 from weakfish.labeling.row_texts import Texts
-from weakfish.project.laid_out import Version, laid_out, work_tree
+from weakfish.project.laid_out import ProjectVersion, laid_out, work_tree
 from weakfish.project.params import LabelModelParams
 from weakfish.project.paths import Project
 
@@ -170,12 +170,16 @@ def diff(project: Project, task: str, name: str) -> dict[str, Any]:
         When labels or votes in the work tree are missing or do not fit together.
     """
     with laid_out(project, name, WANTED) as version:
-        return flips(version, work_tree(project), task)
+        return _Flips(version, work_tree(project), task).run()
 
 
-def flips(old: Version, new: Version, task: str) -> dict[str, Any]:
-    """The labels of a task in one version of a project against those in an earlier one, as `diff` returns them."""
-    return _Flips(old, new, task).run()
+def flips(old: ProjectVersion, new: ProjectVersion, task: str) -> dict[str, Any]:
+    """The labels of a task in one version of a project against those in an earlier one, as `diff` returns them.
+
+    Beside that ``classes`` of both, and ``rewritten``: partitions whose bytes differ, for a label or a probability.
+    """
+    found = _Flips(old, new, task)
+    return {**found.run(), "classes": found.classes, "rewritten": found.rewritten}
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ class _Side:
 class _Flips:
     """The labels of a task in two versions of a project."""
 
-    def __init__(self, before: Version, now: Version, task: str) -> None:
+    def __init__(self, before: ProjectVersion, now: ProjectVersion, task: str) -> None:
         self.before, self.now, self.task = before, now, task
         self.old, self.new = (read_manifest(side.project, LabelsManifest, f"labels/{task}") for side in (before, now))
         self.classes = list(dict.fromkeys([*self.old.classes, *self.new.classes]))
@@ -212,7 +216,7 @@ class _Flips:
         self.edits = None if self.unknown else Edits.between(self.old.functions, self.new.functions)
         self.readers: dict[str, RowReader] = {}
         self.counts, self.examples = Counter[Group](), defaultdict[Group, list[Any]](list)
-        self.rows = {"old": 0, "new": 0}
+        self.rows, self.rewritten = {"old": 0, "new": 0}, list[str]()
         self.key = now.project.params.events.key
 
     def run(self) -> dict[str, Any]:
@@ -260,12 +264,13 @@ class _Flips:
         """Compare the parts of a period, between which rows may have moved; what is the same on both sides counts."""
         before, after = (hashes_of({file.stem: file for file in files}) for files in (was, now))
         same = {part for part, found in after.items() if before.get(part) == found}
+        self.rewritten += sorted({*before, *after} - same)
         number = sum(row_count(file) for file in now if file.stem in same)
         self.rows = {side: count + number for side, count in self.rows.items()}
         parts = ({file.stem: read_partition(file) for file in files if file.stem not in same} for files in (was, now))
         old, new = (self._side(of, made) for of, made in zip(parts, (self.old, self.new), strict=True))
         self.rows = {"old": self.rows["old"] + len(old.keys), "new": self.rows["new"] + len(new.keys)}
-        into_new = _positions(old.keys, new.keys)
+        into_new = positions(old.keys, new.keys)
         both = np.flatnonzero(into_new >= 0)
         moved = both[old.labels[both] != new.labels[into_new[both]]]
         found = self._causes(old, new, moved, into_new[moved]) if len(moved) else []
@@ -276,7 +281,7 @@ class _Flips:
             self._add(old.keys[place], old.labels[place], new.labels[into_new[place]], why)
         for place in np.flatnonzero((into_new < 0) & (old.labels >= 0)).tolist():
             self._add(old.keys[place], old.labels[place], ABSTAIN, Cause("events"))
-        for place in np.flatnonzero((_positions(new.keys, old.keys) < 0) & (new.labels >= 0)).tolist():
+        for place in np.flatnonzero((positions(new.keys, old.keys) < 0) & (new.labels >= 0)).tolist():
             self._add(new.keys[place], ABSTAIN, new.labels[place], Cause("events"))
 
     def _side(self, parts: Mapping[str, pa.Table], manifest: LabelsManifest) -> _Side:
@@ -327,7 +332,7 @@ class _Flips:
             texts.append(read_rows(project, part, *columns_of(made), mine - begin))
         return added(self.readers[made["sha256"]], Texts.together(texts).at(np.argsort(order, kind="stable")))
 
-    def _votes(self, side: _Side, maker: Maker, of: Version) -> Votes:
+    def _votes(self, side: _Side, maker: Maker, of: ProjectVersion) -> Votes:
         parts = [
             _votes(of, self.task, part, maker.names, side.keys[begin:end]) for part, (begin, end) in side.spans.items()
         ]
@@ -342,7 +347,7 @@ class _Flips:
             self.examples[group].append(key.as_py())
 
 
-def _votes(version: Version, task: str, partition: str, names: Sequence[str], keys: pa.ChunkedArray) -> Votes:
+def _votes(version: ProjectVersion, task: str, partition: str, names: Sequence[str], keys: pa.ChunkedArray) -> Votes:
     """The votes of functions on a partition (rows, functions); raises `TableError` where they are about others."""
     file = votes_file(version.project, task, partition)
     if exists(file):
@@ -369,7 +374,7 @@ def _reviews(project: Project, task: str, key: str) -> dict[Any, Any]:
     return dict(zip(found[key].to_pylist(), found[GOLD_LABEL].to_pylist(), strict=True))
 
 
-def _positions(keys: pa.ChunkedArray, among: pa.ChunkedArray) -> Positions:
+def positions(keys: pa.ChunkedArray, among: pa.ChunkedArray) -> Positions:
     """Where each key stands among others, -1 where it does not."""
     if not len(keys) or not len(among):
         return np.full(len(keys), -1, np.int64)

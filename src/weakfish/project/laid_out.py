@@ -24,7 +24,7 @@ WORK_TREE = "the work tree"
 
 
 @dataclass(frozen=True)
-class Version:
+class ProjectVersion:
     """A project as it was at a revision, or as it is in the work tree.
 
     Attributes
@@ -49,9 +49,9 @@ class Version:
         return (self.project.root / path).exists()
 
 
-def work_tree(project: Project) -> Version:
+def work_tree(project: Project) -> ProjectVersion:
     """The project as it lies there."""
-    return Version(WORK_TREE, None, project)
+    return ProjectVersion(WORK_TREE, None, project)
 
 
 def commit_of(project: Project, name: str) -> str:
@@ -70,7 +70,7 @@ def commit_of(project: Project, name: str) -> str:
 
 
 @contextmanager
-def laid_out(project: Project, name: str, wanted: Sequence[str]) -> Iterator[Version]:
+def laid_out(project: Project, name: str, wanted: Sequence[str]) -> Iterator[ProjectVersion]:
     """Yield the project as it was at a revision, with those of its outs that lie in, or below, ``wanted`` paths.
 
     What the cache lacks comes from DVC's default remote, where there is one.
@@ -89,7 +89,7 @@ def laid_out(project: Project, name: str, wanted: Sequence[str]) -> Iterator[Ver
             files.extractall(root, filter="data")
         if done.returncode or not all((root / mark).is_file() for mark in MARKS):
             raise UserError(f"At {name} the project had no DVC pipeline yet; name a later revision.")
-        version = Version(name, commit, Project(root))
+        version = ProjectVersion(name, commit, Project(root))
         _link_outs(project, version, wanted)
         kept = project.root / ".weakfish" / "objects"  # what pointers stand for, fetched once for all versions
         kept.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def laid_out(project: Project, name: str, wanted: Sequence[str]) -> Iterator[Ver
         yield version
 
 
-def _link_outs(project: Project, version: Version, wanted: Sequence[str]) -> None:
+def _link_outs(project: Project, version: ProjectVersion, wanted: Sequence[str]) -> None:
     """Link the files of a version's outs to where the cache has them; raises `UserError`."""
     outs = [out for out in _outs(version.project.root) if _is_wanted(out["path"], wanted)]
     if not outs:
@@ -146,7 +146,7 @@ def _link(path: Path, file: Path) -> None:
     path.symlink_to(file.absolute())
 
 
-def _fetch(project: Project, version: Version, paths: Sequence[str]) -> None:
+def _fetch(project: Project, version: ProjectVersion, paths: Sequence[str]) -> None:
     """Write what the cache has lost and a remote has; raises `UserError`."""
     from weakfish.project.dvc import Revision
 
