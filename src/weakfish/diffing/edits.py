@@ -79,15 +79,23 @@ def edits(old: ProjectVersion, new: ProjectVersion) -> tuple[list[Edit], list[st
     """All edits in the order of their areas, and the files in which only comments, layout or local names changed."""
     found, idle = [*_settings(old, new), *_pins(old, new), *_pipeline(old, new)], list[str]()
     before, now = (_files(side.project.root) for side in (old, new))
+    engine = list[str]()
     for path in sorted({*before, *now}):
         one, other = (files[path].read_bytes() if path in files else None for files in (before, now))
         if one == other or path == BASELINE:
             continue
         edit = _of_file(path, one, other)
-        if edit:
+        if edit and edit.area == "engine":
+            engine.append(path)
+        elif edit:
             found.append(edit)
         else:
             idle.append(path)
+    if engine:
+        more = f" and {len(engine) - 1} more files" if engine[1:] else ""
+        found.append(
+            Edit("engine", f"the engine's own code was edited (`{engine[0]}`{more})", "src/weakfish", tuple(engine))
+        )
     for name in ("params.yaml", "dvc.yaml"):
         texts = [(side.project.root / name).read_bytes() for side in (old, new)]
         if texts[0] != texts[1] and not any(edit.path == name for edit in found):
@@ -128,7 +136,7 @@ def _of_file(path: str, old: bytes | None, new: bytes | None) -> Edit | None:
         return None
     parts = [f"{_code(name)} {_did(name in before, name in now)}" for name in defined[:3]]
     more = f" and {len(defined) - 3} more" if defined[3:] else ""
-    return Edit(area, f"{_and(parts)}{more} in {path}", path, tuple(defined))
+    return Edit(area, f"{_and(parts)}{more} in `{path}`", path, tuple(defined))
 
 
 def _did(before: bool, now: bool) -> str:
@@ -193,7 +201,7 @@ def _pins(old: ProjectVersion, new: ProjectVersion) -> Iterator[Edit]:
         if names:
             parts = [f"`{name}` went from {before.get(name, 'none')} to {now.get(name, 'none')}" for name in names[:3]]
             more = f" and {len(names) - 3} more packages changed" if names[3:] else ""
-            yield Edit("dependencies", f"{_and(parts)}{more} in {file}", file, tuple(names))
+            yield Edit("dependencies", f"{_and(parts)}{more} in `{file}`", file, tuple(names))
 
 
 def _pinned(file: Path) -> dict[str, str]:

@@ -36,7 +36,7 @@ def markdown(found: Mapping[str, Any], longest: int = LONGEST) -> str:
 
 
 def _section(section: ReportPart) -> str:
-    body = "\n".join([*_lines(section.lines), *(line for table in section.tables for line in _table(table))])
+    body = "\n".join([*_lines(section.lines[1:]), *(line for table in section.tables for line in _table(table))])
     return f"\n<details><summary>{_summary(section)}</summary>\n\n{body}\n\n</details>\n"
 
 

@@ -188,7 +188,7 @@ def _is_number(kind: pa.DataType) -> bool:
 def _examples(con: Any, kind: str, keys: Sequence[str]) -> list[str]:
     by = ", ".join(map(quoted, keys))
     found = con.execute(f"SELECT {by} FROM joined WHERE kind = ? ORDER BY {by} LIMIT {EXAMPLES}", [kind])
-    return [" at ".join(map(str, row)) for row in found.fetchall()]
+    return [" at ".join(str(value).removesuffix(":00+00:00") for value in row) for row in found.fetchall()]
 
 
 def scanned(files: Iterable[Path]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import comb
 from typing import Any
 
 from weakfish.report.wording import MINUS, NONE, count, figure, percent
@@ -192,15 +193,26 @@ def _metrics(task: str, metrics: Mapping[str, Any]) -> ReportPart:
         for name, called in names.items()
         if old.get(name) is not None or new.get(name) is not None
     ]
-    fixed, broken = metrics["fixed"], metrics["broken"]
-    line = f"Of the rows with gold {fixed:,} became right and {broken:,} are no longer right"
-    verdict = "" if fixed == broken else ", so the labels are better" if fixed > broken else ", so the labels are worse"
-    doubt = " (so few may be chance)" if 0 < fixed + broken < 10 else ""
+    line = _verdict(metrics["fixed"], metrics["broken"])
     return ReportPart(
         f"Metrics of {task} on dev",
-        [f"{line}{verdict}{doubt}."],
+        [line],
         [_table(("measure", "before", "now", "change"), rows, 1)],
     )
+
+
+CHANCE = 0.05
+"""How often chance alone may turn so many more rows one way than the other, for the labels to count as better."""
+
+
+def _verdict(fixed: int, broken: int) -> str:
+    """Whether labels are better, by a sign test on the rows of dev gold that turned."""
+    said = f"Of the rows with gold {fixed:,} became right and {broken:,} became wrong"
+    number, less = fixed + broken, min(fixed, broken)
+    chance = min(1.0, 2 * sum(comb(number, rows) for rows in range(less + 1)) / 2**number) if number else 1.0
+    if chance > CHANCE:
+        return f"{said}: that does not tell better from worse." if number else f"{said}."
+    return f"{said}: the labels are {'better' if fixed > broken else 'worse'}."
 
 
 def _features(view: str, change: Mapping[str, Any]) -> ReportPart:

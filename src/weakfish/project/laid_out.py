@@ -42,7 +42,8 @@ class ProjectVersion:
     project: Project
 
     def __str__(self) -> str:
-        return self.name if self.commit is None else f"{self.name} ({self.commit[:7]})"
+        named = self.commit is None or self.commit.startswith(self.name)
+        return self.name if named else f"{self.name} ({str(self.commit)[:7]})"
 
     def has(self, path: str) -> bool:
         """Whether a file or a folder is there, by its path from the project's root."""
