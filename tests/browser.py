@@ -60,12 +60,24 @@ class Browser:
         self, file: Path, width: int = 1280, height: int = 900, scheme: Literal["light", "dark"] = "light"
     ) -> None:
         """Load a local file and wait until it is complete."""
+        self._load(file.resolve().as_uri(), width, height, scheme)
+
+    def visit(
+        self, address: str, width: int = 1280, height: int = 900, scheme: Literal["light", "dark"] = "light"
+    ) -> None:
+        """Load a page of a server on this machine; no other is reached."""
+        self.call(
+            "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
+        self._load(address, width, height, scheme)
+
+    def _load(self, address: str, width: int, height: int, scheme: str) -> None:
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.call("Page.navigate", url=address)
         self._wait(lambda message: message.get("method") == "Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:

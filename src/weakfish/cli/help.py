@@ -16,8 +16,10 @@ class WholeHelp(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in (self.sections or {"Commands": self.list_commands(ctx)}).items():
             commands = [(name, self.get_command(ctx, name)) for name in names]
-            with formatter.section(title):
-                formatter.write_dl([(name, _first_paragraph(command)) for name, command in commands if command])
+            lines = [(name, _first_paragraph(command)) for name, command in commands if command]
+            if lines:
+                with formatter.section(title):
+                    formatter.write_dl(lines)
 
 
 def _first_paragraph(command: click.Command) -> str:

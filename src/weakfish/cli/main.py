@@ -76,7 +76,7 @@ MODULES = {
 
 SECTIONS = {
     "Data engineers": ("init", "run", "status", "upgrade"),
-    "Data scientists": ("lf", "diff", "explain", "labels", "trace", "export"),
+    "Data scientists": ("lf", "explain", "labels", "diff", "review", "trace", "export"),
     "Online services": ("serve", "online", "audit"),
     "DataOps": ("report", "gate", "quarantine", "accept-baseline", "gc"),
     "Stages of dvc.yaml": (

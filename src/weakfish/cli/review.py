@@ -76,11 +76,11 @@ def _serve(
     opens: bool,
 ) -> None:
     from weakfish.project.runs import locked
-    from weakfish.reviews.server import ReviewServer
-    from weakfish.reviews.session import Session
+    from weakfish.reviews.review_server import ReviewServer
+    from weakfish.reviews.session import ReviewSession
 
     click.echo("Reading labels and votes...", err=True)
-    session = Session(project, task, kind, reviewer, name, rows, function)  # type: ignore[arg-type]
+    session = ReviewSession(project, task, kind, reviewer, name, rows, function)  # type: ignore[arg-type]
     with locked(project, f"review {session.file.stem}"):
         server = ReviewServer(session, port)
         click.echo(server.address)

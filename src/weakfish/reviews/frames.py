@@ -71,7 +71,7 @@ class Strata:
 
 
 @dataclass(frozen=True)
-class Question:
+class DrawnRow:
     """A row to ask about, its stratum, and the probability with which it is in the whole sample."""
 
     key: str
@@ -119,11 +119,11 @@ class Frame:
         """The probability with which a row of each stratum is in the whole sample, (strata,)."""
         return np.asarray(self.asked / np.maximum(self.rows, 1))
 
-    def questions(self) -> Iterator[Question]:
+    def questions(self) -> Iterator[DrawnRow]:
         """Those to ask, in their order."""
         probabilities = self.probabilities.tolist()
         for key, place in zip(self.keys, self.places, strict=True):
-            yield Question(key, place, probabilities[place])
+            yield DrawnRow(key, place, probabilities[place])
 
     def to_json(self) -> dict[str, Any]:
         """For a file."""

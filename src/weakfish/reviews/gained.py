@@ -18,13 +18,13 @@ from weakfish.labeling.tally import VoteTally
 from weakfish.reviews.answers import draws, frame_file, settle
 from weakfish.reviews.estimating import ReviewEstimates
 from weakfish.reviews.measuring import Gauge, answered, frame_of
-from weakfish.reviews.session import Session
+from weakfish.reviews.session import ReviewSession
 
 
 class Gained:
     """What the answers about a task have bought, those of a session included, as they are given."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ReviewSession) -> None:
         self._session, self._labelled = session, session.labelled
         self._frames: dict[str, Any] = {}
 

@@ -32,7 +32,7 @@ DIGITS = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class LabelledRows:
     """Rows are events, in the order of ``data/labels``.
 
     Attributes
@@ -103,7 +103,7 @@ class Labelled:
 _NONE = pa.array([], pa.string())
 
 
-def read_labelled(project: Project, task: str) -> Labelled:
+def read_labelled(project: Project, task: str) -> LabelledRows:
     """Read the labels of a task; raises `TableError` when they are missing or cut off."""
     table, key, classes = project.table(f"labels/{task}"), project.params.events.key, project.task(task).classes
     known = ["known"] if "known" in schema_of(table).names else []
@@ -118,7 +118,7 @@ def read_labelled(project: Project, task: str) -> Labelled:
         shares.append(np.stack([rows[f"p_{name}"].to_numpy() for name in classes], axis=1))
         is_known.append(rows["known"].is_valid().to_numpy() if known else np.zeros(rows.num_rows, bool))
         sizes.append(rows.num_rows)
-    return Labelled(
+    return LabelledRows(
         project,
         task,
         pa.chunked_array(keys, pa.string()),

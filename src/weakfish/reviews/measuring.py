@@ -18,7 +18,7 @@ from weakfish.files import read_json
 from weakfish.project.paths import Project
 from weakfish.reviews.estimating import FrameAnswers, LabelsToday, ReviewEstimates, estimates
 from weakfish.reviews.frames import Frame, Strata
-from weakfish.reviews.labelled import Bools, Labelled, read_labelled
+from weakfish.reviews.labelled import Bools, LabelledRows, read_labelled
 
 NAMED = 20
 """Rows that are named on which gold and reviews differ; of more there is the number."""
@@ -59,7 +59,7 @@ class Gauge:
         The rows of a slice.
     """
 
-    def __init__(self, labelled: Labelled, within: Bools | None = None) -> None:
+    def __init__(self, labelled: LabelledRows, within: Bools | None = None) -> None:
         classes = labelled.project.task(labelled.task).classes
         self._counts = ~labelled.is_known & (True if within is None else within)
         labels, certainty = labelled.labels, labelled.certainty

@@ -50,7 +50,7 @@ WHY = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedRow:
     """A row that is asked about.
 
     Attributes
@@ -72,7 +72,7 @@ class Asked:
     said: Mapping[str, str] = field(default_factory=dict)
 
 
-class Session:
+class ReviewSession:
     """The rows that one reviewer is asked about for one purpose. Threads may share it.
 
     Parameters
@@ -113,9 +113,10 @@ class Session:
             for (key, who), placed in last_words(self._others).items()
             if who == reviewer and placed.session == self.name
         }
+        self._carried: list[tuple[AskedRow, str | None]] = []
         self._given: list[Placed] = []
-        self._done: list[Asked] = []
-        self._waiting: list[Asked] = []
+        self._done: list[AskedRow] = []
+        self._waiting: list[AskedRow] = []
         self._lock = threading.RLock()
         self._versions = versions(project, task)
         self.questions: int | None = None
@@ -124,6 +125,8 @@ class Session:
         if self._current is None:
             raise UserError(self._nothing())
         self._open = AnswersFile(self.file)
+        for asked, label in self._carried:
+            self._append(asked, "class", label, None)
 
     def close(self) -> None:
         """Close the file of answers."""
@@ -131,19 +134,17 @@ class Session:
 
     # --- What is asked ------------------------------------------------------------------------------------------------
 
-    def _begun(self, name: str | None, questions: int) -> Iterator[Asked]:
+    def _begun(self, name: str | None, questions: int) -> Iterator[AskedRow]:
         if self.kind == "estimate":
             frame = self._frame(name, questions)
             self.questions = len(frame.keys)
-            names = frame.strata.names()
-            return (
-                Asked(each.key, "estimate", WHY["estimate"], each.probability, names[each.stratum])
-                for each in frame.questions()
-            )
+            return self._new(frame)
         if self.kind == "resolve":
             disputed = {key: found for key, found in settle(self._others).items() if found.is_disputed}
             self.questions = len(disputed)
-            return (Asked(key, of.purpose, WHY["resolve"], said=of.by_reviewer) for key, of in sorted(disputed.items()))
+            return (
+                AskedRow(key, of.purpose, WHY["resolve"], said=of.by_reviewer) for key, of in sorted(disputed.items())
+            )
         if name is not None and (same := self._of_others(name)):
             self.questions = len(same)
             return iter(same)
@@ -173,21 +174,21 @@ class Session:
     def _seed(self) -> int:
         return int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4], "big")
 
-    def _of_others(self, name: str) -> list[Asked]:
+    def _of_others(self, name: str) -> list[AskedRow]:
         """What anybody was asked in a session that is no estimate, in that order."""
-        found: dict[str, Asked] = {}
+        found: dict[str, AskedRow] = {}
         for placed in self._others:
             of = placed.answer
             if placed.session == name and not of.resolves:
-                found.setdefault(of.key, Asked(of.key, of.purpose, WHY[of.purpose], function=of.function))
+                found.setdefault(of.key, AskedRow(of.key, of.purpose, WHY[of.purpose], function=of.function))
         return list(found.values())
 
-    def _picked(self) -> Iterator[Asked]:
+    def _picked(self) -> Iterator[AskedRow]:
         """Rows to learn from, or those that a function decides, some at a time."""
         while batch := self._batch():
             keys = self.labelled.keys.take([each.row for each in batch]).to_pylist()
             for key, each in zip(keys, batch, strict=True):
-                yield Asked(key, each.purpose, each.reason, function=self.function)
+                yield AskedRow(key, each.purpose, each.reason, function=self.function)
 
     def _batch(self) -> list[Picked]:
         so_far = self._so_far()
@@ -225,9 +226,27 @@ class Session:
         there: Ints = found[found != UNKNOWN]
         return there
 
-    def _next(self) -> Asked | None:
+    def _next(self) -> AskedRow | None:
         done = self._before | {asked.key for asked in self._done}
         return next((asked for asked in self._source if asked.key not in done and len(self._place(asked.key))), None)
+
+    def _new(self, frame: Frame) -> Iterator[AskedRow]:
+        """The questions of a frame; what this reviewer answered in an earlier session of *estimate* counts here too."""
+        earlier = {
+            key: placed.answer.label
+            for (key, who), placed in last_words(self._others).items()
+            if who == self.reviewer and placed.session != self.name and placed.answer.label is not None
+        }
+        names = frame.strata.names()
+        every = [
+            AskedRow(each.key, "estimate", WHY["estimate"], each.probability, names[each.stratum])
+            for each in frame.questions()
+        ]
+        self._carried = [
+            (asked, earlier[asked.key]) for asked in every if asked.key in earlier and asked.key not in self._before
+        ]
+        self._before |= {asked.key for asked, _ in self._carried}
+        return iter(every)
 
     def _nothing(self) -> str:
         reasons = {
@@ -236,7 +255,8 @@ class Session:
             "audit": f"{self.function} decides no row of the dev side alone that is not answered",
             "resolve": "reviewers disagree on no row",
         }
-        return f"There is nothing to ask about {self.task}: {reasons[self.kind]}."
+        done = f"{self.reviewer} has answered every row of it"
+        return f"There is nothing to ask about {self.task}: {done if self._before else reasons[self.kind]}."
 
     # --- What is answered ---------------------------------------------------------------------------------------------
 
@@ -246,7 +266,7 @@ class Session:
         return [*self._others, *self._given]
 
     @property
-    def current(self) -> Asked | None:
+    def current(self) -> AskedRow | None:
         """The row that is asked now; None when none is left."""
         return self._current
 
@@ -284,7 +304,7 @@ class Session:
                 self._waiting.append(self._current)
             self._current = asked
 
-    def _append(self, asked: Asked, said: Said, label: str | None, note: str | None) -> None:
+    def _append(self, asked: AskedRow, said: Said, label: str | None, note: str | None) -> None:
         answer = Answer(
             asked.key,
             said,
@@ -300,13 +320,3 @@ class Session:
         )
         self._open.append(answer)
         self._given.append(Placed(answer, self.reviewer, self.name, self.file.name, len(self._given) + 1))
-
-    def _carry(self) -> None:
-        """What this reviewer said of rows of the frame in earlier sessions of *estimate* counts here too."""
-        earlier = {
-            key: placed.answer.label
-            for (key, who), placed in last_words(self._others).items()
-            if who == self.reviewer and placed.session != self.name and placed.answer.label is not None
-        }
-        while self._current is not None and self.kind == "estimate" and self._current.key in earlier:
-            self.answer(self._current.key, "class", earlier.pop(self._current.key))

@@ -16,7 +16,7 @@ from weakfish.contracts.votes_file import ABSTAIN
 from weakfish.labeling.explain import explain
 from weakfish.labeling.matrix import rows_at
 from weakfish.reviews.answers import settle
-from weakfish.reviews.session import Asked, Session
+from weakfish.reviews.session import AskedRow, ReviewSession
 
 LONG = 120
 """Characters from which a value is shown as a text, not among the short ones."""
@@ -31,10 +31,10 @@ EXCERPT = 160
 class Shown:
     """The rows of a session as a page shows them, as JSON."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ReviewSession) -> None:
         self._session, self._labelled = session, session.labelled
 
-    def row(self, asked: Asked) -> dict[str, Any]:
+    def row(self, asked: AskedRow) -> dict[str, Any]:
         """A row that is asked about: its ``texts`` and short ``values`` by column, and what is ``like`` it."""
         place = int(self._labelled.places([asked.key])[0])
         columns = self._columns(place)
@@ -51,7 +51,7 @@ class Shown:
             "like": self._like(place),
         }
 
-    def why(self, asked: Asked) -> dict[str, Any]:
+    def why(self, asked: AskedRow) -> dict[str, Any]:
         """What the label is, how sure, and what each vote and word adds to it, the weightiest first."""
         found = explain(self._session.project, self._session.task, asked.key)
         probabilities = sorted(found["probabilities"].items(), key=lambda each: -each[1])

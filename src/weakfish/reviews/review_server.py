@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from weakfish.errors import UserError, WeakfishError
 from weakfish.reviews.gained import Gained
-from weakfish.reviews.session import Session
+from weakfish.reviews.session import ReviewSession
 from weakfish.reviews.showing import Shown
 
 HOST = "127.0.0.1"
@@ -50,7 +50,7 @@ class ReviewServer:
         When another program listens on the port.
     """
 
-    def __init__(self, session: Session, port: int = 0) -> None:
+    def __init__(self, session: ReviewSession, port: int = 0) -> None:
         self.session, self.shown, self.gained = session, Shown(session), Gained(session)
         self.token = secrets.token_urlsafe(24)
         self._explaining = threading.Lock()
