@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import diff_project
 from benchmarks.diff_project import COLUMNS, MONTHS, read_rows, write_rows
+from weakfish.reviews.answers import Answer, Purpose
+from weakfish.reviews.sides import is_dev
 
 FUNCTIONS, TRANSFORMS = "labeling_functions/payments.py", "feature_repo/transforms.py"
 
@@ -256,6 +258,19 @@ def gold_changed(root: Path, draw: Draw) -> Truth:
     return Truth("gold", "gold labels changed")
 
 
+def reviewed(root: Path, draw: Draw) -> Truth:
+    """A reviewer's answers about rows without gold: what is quiet so far is fraud."""
+    rows = [row for month in MONTHS[:3] for row in read_rows(root / f"raw/{month}.csv") if not row["judged"]]
+    asked = [row for row in rows if is_dev([row["payment_id"]])[0]][: int(draw.integers(10, 30))]
+    time = datetime(2024, 4, 1, tzinfo=UTC)
+    purpose: Purpose = "learn"
+    answers = [Answer(row["payment_id"], "class", purpose, time, pick(draw, "fraud", "fine")) for row in asked]
+    file = root / f"reviews/fraud/ada-learn-20240401T000000-{draw.integers(1 << 16):04x}.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"".join(answer.line() for answer in answers))
+    return Truth("reviews", "answers of reviewers came")
+
+
 def gold_split(root: Path, draw: Draw) -> Truth:
     replace(root, "params.yaml", '"2024-04-01"', f'"2024-0{draw.integers(2, 4)}-1{draw.integers(10)}"')
     return Truth("gold", "gold.split")
@@ -315,7 +330,7 @@ EDITS: Mapping[str, Kind] = {
         *(rule_bound, rule_words, rule_removed, rule_added, rule_class, rule_in_python, helper, label_setting),
         *(class_balance, labeling_delay, boundary, window, transform, feature_added, feature_removed, entity_key),
         *(column_renamed, duplicated_file, dropped_month, dropped_rows, shifted_clock, new_category, other_unit),
-        *(emptied, edited_values, new_month, gold_changed, gold_split, expectation, patched, dependency),
+        *(emptied, edited_values, new_month, gold_changed, gold_split, reviewed, expectation, patched, dependency),
         *(functions_of_task, type_changed, publication),
     )
 }

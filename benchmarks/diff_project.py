@@ -180,6 +180,8 @@ PIPELINE = """stages:
       - data/staged
       - data/gold/dev
       - data/gold/test
+      - data/reviews/dev
+      - data/reviews/test
       - data/events
       - data/quarantine/raw
       - data/quarantine/events
@@ -225,6 +227,7 @@ STAGES: Sequence[Sequence[str]] = (
     ["ingest"],
     ["validate", "events"],
     ["accept"],
+    ["gather-reviews"],
     ["vote"],
     ["label"],
     ["validate", "labels/fraud"],

@@ -79,7 +79,7 @@ def edits(old: ProjectVersion, new: ProjectVersion) -> tuple[list[Edit], list[st
     """All edits in the order of their areas, and the files in which only comments, layout or local names changed."""
     found, idle = [*_settings(old, new), *_pins(old, new), *_pipeline(old, new)], list[str]()
     before, now = (_files(side.project.root) for side in (old, new))
-    engine = list[str]()
+    engine, answers = list[str](), dict[str, int]()
     for path in sorted({*before, *now}):
         one, other = (files[path].read_bytes() if path in files else None for files in (before, now))
         if one == other or path == BASELINE:
@@ -87,6 +87,8 @@ def edits(old: ProjectVersion, new: ProjectVersion) -> tuple[list[Edit], list[st
         edit = _of_file(path, one, other)
         if edit and edit.area == "engine":
             engine.append(path)
+        elif edit and edit.area == "reviews":
+            answers[path] = (other or b"").count(b"\n") - (one or b"").count(b"\n") if path.endswith(".jsonl") else 0
         elif edit:
             found.append(edit)
         else:
@@ -96,6 +98,8 @@ def edits(old: ProjectVersion, new: ProjectVersion) -> tuple[list[Edit], list[st
         found.append(
             Edit("engine", f"the engine's own code was edited (`{engine[0]}`{more})", "src/weakfish", tuple(engine))
         )
+    if answers:
+        found.append(_of_reviews(answers))
     for name in ("params.yaml", "dvc.yaml"):
         texts = [(side.project.root / name).read_bytes() for side in (old, new)]
         if texts[0] != texts[1] and not any(edit.path == name for edit in found):
@@ -114,6 +118,18 @@ def _files(root: Path) -> dict[str, Path]:
     for file in (root / "src/weakfish").rglob("*.py"):
         found[file.relative_to(root).as_posix()] = file
     return found
+
+
+def _of_reviews(answers: Mapping[str, int]) -> Edit:
+    """What people answered, by the lines that each file has more."""
+    first, number = next((path for path in answers if answers[path]), next(iter(answers))), sum(answers.values())
+    did = (
+        f"{abs(number):,} answers of reviewers {'came' if number > 0 else 'went'}"
+        if number
+        else "answers of reviewers changed"
+    )
+    more = f" and {len(answers) - 1} more files" if answers.keys() - {first} else ""
+    return Edit("reviews", f"{did} in `{first}`{more}", "reviews", tuple(answers))
 
 
 def _area(path: str) -> Area:

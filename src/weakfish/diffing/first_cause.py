@@ -47,8 +47,10 @@ def ranked(edits: Sequence[Edit], found: Mapping[str, Any]) -> list[RankedCause]
     """
     read_otherwise = any(edit.area == "source" for edit in edits)
     kept = [edit for edit in edits if not (edit.area == "data" and read_otherwise)]
-    if any(edit.area in ("data", "source") for edit in kept):  # gold comes with the rows that it is about
-        kept = [edit for edit in kept if edit.area != "gold" or edit.path != "data/gold"]
+    areas = {edit.area for edit in kept if not edit.path.startswith("data/")}
+    kept = [edit for edit in kept if not edit.path.startswith("data/") or edit.area not in areas]
+    if {edit.area for edit in kept} & {"data", "source"}:  # gold comes with the rows that it is about
+        kept = [edit for edit in kept if edit.path != "data/gold"]
     causes = [_cause(edit, found) for edit in kept]
 
     def importance(cause: RankedCause) -> tuple[Any, ...]:
