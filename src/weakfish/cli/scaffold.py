@@ -12,10 +12,17 @@ from weakfish.errors import ParamsError, UserError
 from weakfish.project.paths import Project
 
 if TYPE_CHECKING:
-    from weakfish.scaffold.proposal import Proposal
+    from weakfish.scaffold.proposal import Host, Proposal
     from weakfish.scaffold.roles import Roles, Wishes
     from weakfish.scaffold.write import State
     from weakfish.sources.tabular import Inferred
+
+
+CI = click.option(
+    "--ci",
+    type=click.Choice(["github", "gitlab"]),
+    help="Add a workflow that comments on changes with `weakfish diff`.",
+)
 
 
 @click.command()
@@ -69,8 +76,11 @@ if TYPE_CHECKING:
     "--null", "nulls", multiple=True, metavar="[COLUMN=]TEXT", help="A text that means null, instead of the guess."
 )
 @click.option("--leave-out", "without", multiple=True, metavar="COLUMN", help="A column to ignore.")
+@CI
 @click.option("--yes", is_flag=True, help="Accept every proposal and ask nothing.")
-def init(folder: str, more: tuple[str, ...], files: str, name: str | None, yes: bool, **said: Any) -> None:
+def init(
+    folder: str, more: tuple[str, ...], files: str, name: str | None, ci: Host | None, yes: bool, **said: Any
+) -> None:
     """Make a complete project in DIR from files of events: CSV, JSON Lines or Parquet, compressed or not.
 
     It looks at the files, proposes what each column is for, and asks; flags answer beforehand, and --yes takes what is
@@ -96,6 +106,7 @@ def init(folder: str, more: tuple[str, ...], files: str, name: str | None, yes: 
     inferred = infer(where.given, Path("/"), said["kind"], _dialect(said))
     roles = _roles(inferred, wishes, yes)
     proposal, said_of_it = propose(named, inferred, roles, where)
+    proposal = proposal.model_copy(update={"ci": ci})
     click.echo("\n".join(said_of_it))
     state = write(root, proposal)
     click.echo(_account(root, folder, proposal, state))
@@ -105,7 +116,8 @@ def init(folder: str, more: tuple[str, ...], files: str, name: str | None, yes: 
 @click.option("--diff", "only_diff", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @click.option("--take", multiple=True, metavar="PATH", help="Where both changed a line of this file, take Weakfish's.")
-def upgrade(only_diff: bool, yes: bool, take: tuple[str, ...]) -> None:
+@CI
+def upgrade(only_diff: bool, yes: bool, take: tuple[str, ...], ci: Host | None) -> None:
     """Bring a project that `weakfish init` made to the installed version.
 
     Each file is merged as git merges: what the team wrote stays, and what Weakfish changed arrives. The diff is shown
@@ -113,7 +125,7 @@ def upgrade(only_diff: bool, yes: bool, take: tuple[str, ...]) -> None:
     """
     from weakfish.scaffold.upgrade import upgrade as work
 
-    work(Project.find(), only_diff=only_diff, yes=yes, take=take)
+    work(Project.find(), only_diff=only_diff, yes=yes, take=take, ci=ci)
 
 
 _CHARACTERS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " ", "none": None}

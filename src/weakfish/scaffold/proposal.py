@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -44,13 +44,18 @@ class TaskProposal(Section):
     has_dev: bool = False
 
 
+Host = Literal["github", "gitlab"]
+"""Where a team's repository is, for the workflow that comments on changes."""
+
+
 class Proposal(Section):
     """A whole project, before it is written.
 
     ``path`` is ``source.path``; ``source`` the section of ``params.yaml`` without ``reader``; ``columns`` are those of
     the events, in order, without gold and what is made. ``fetch_dep`` is the file or folder that the fetch stage has to
     watch, null where that cannot be, since it holds the project itself. ``identifiers`` are columns that tell rows
-    apart beside the key; nothing is made of them. ``rules`` (by task) are the example functions.
+    apart beside the key; nothing is made of them. ``rules`` (by task) are the example functions. ``ci`` is
+    where changes are proposed, if a workflow is to comment on them there.
     """
 
     name: Name
@@ -70,6 +75,7 @@ class Proposal(Section):
     gold_split: str | None = None
     rules: dict[str, tuple[Example, ...]]
     suites: Suite
+    ci: Host | None = None
 
     @property
     def events_key(self) -> str:

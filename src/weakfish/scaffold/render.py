@@ -14,7 +14,7 @@ from weakfish.rules.rule import module_source
 from weakfish.scaffold import literals
 from weakfish.scaffold.examples import Example
 from weakfish.scaffold.literals import slug, unused
-from weakfish.scaffold.proposal import Proposal, TaskProposal
+from weakfish.scaffold.proposal import Host, Proposal, TaskProposal
 from weakfish.scaffold.survey import ColumnFacts
 
 MOST = 8
@@ -279,6 +279,12 @@ ALWAYS = {
 }
 """Files that every project has, and the template of each."""
 
+WORKFLOWS: Mapping[Host, tuple[str, str]] = {
+    "github": (".github/workflows/weakfish-diff.yml", "github.yml.j2"),
+    "gitlab": (".gitlab-ci.yml", "gitlab.yml.j2"),
+}
+"""The file that comments on changes, by where they are proposed, and its template."""
+
 
 def render(proposal: Proposal, requirements: str) -> dict[str, str]:
     """The files of a project, by path; ``requirements`` is the text of requirements.txt."""
@@ -313,6 +319,9 @@ def render(proposal: Proposal, requirements: str) -> dict[str, str]:
         for folder in ("labels", "training"):
             files[f"validation/{folder}/{name}.py"] = _made(f"{folder}_suite.py.j2", **suite)
         files[f"labeling_functions/{name}.py"] = _functions(name, task.classes, proposal.rules.get(name, ()))
+    if proposal.ci:
+        path, template = WORKFLOWS[proposal.ci]
+        files[path] = _made(template)
     return dict(sorted(files.items()))
 
 

@@ -30,6 +30,7 @@ from weakfish.project.runs import lock_file, locked, require_no_dvc, temporary_f
 from weakfish.project.stages import named_stage, stages_of
 from weakfish.scaffold.asking import on_terminal
 from weakfish.scaffold.literals import yaml_value
+from weakfish.scaffold.proposal import Host
 from weakfish.scaffold.render import render
 from weakfish.scaffold.write import (
     BASE,
@@ -73,10 +74,11 @@ class FileChange:
         return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
-def upgrade(project: Project, *, only_diff: bool, yes: bool, take: Sequence[str] = ()) -> None:
+def upgrade(project: Project, *, only_diff: bool, yes: bool, take: Sequence[str] = (), ci: Host | None = None) -> None:
     """Show what differs, and bring it to this version.
 
-    ``take`` are files in which this version's lines win where the team changed the same ones.
+    ``take`` are files in which this version's lines win where the team changed the same ones. With ``ci`` the project
+    gets the workflow that comments on changes there.
 
     Raises
     ------
@@ -90,7 +92,8 @@ def upgrade(project: Project, *, only_diff: bool, yes: bool, take: Sequence[str]
     record = read_record(project.root)
     base = read_base(project.root, record)
     requirements = installed()
-    made = render(record.proposal, requirements.text)
+    proposal = record.proposal.model_copy(update={"ci": ci}) if ci else record.proposal
+    made = render(proposal, requirements.text)
     if record.version == __version__ and (project.root / BASE).is_dir():
         made[REQUIREMENTS] = base[REQUIREMENTS] or ""  # pins change with the version, not with the environment
     if strange := [path for path in take if path not in made]:
@@ -115,7 +118,7 @@ def upgrade(project: Project, *, only_diff: bool, yes: bool, take: Sequence[str]
         if made[REQUIREMENTS] == requirements.text:
             requirements.copy_wheel(project.root)
         write_base(project.root, made)
-        write_record(project.root, ProjectRecord(version=__version__, proposal=record.proposal))
+        write_record(project.root, ProjectRecord(version=__version__, proposal=proposal))
         if migration:
             migration.finish()
     _say(changes, migration.notes if migration else [])
