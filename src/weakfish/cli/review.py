@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import json
 import re
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 import click
 
@@ -116,3 +120,102 @@ def _reviewer(project: Project, given: str | None) -> str:
         return given
     name = (git_output(project.root, "config", "user.name") or "").strip() or getpass.getuser()
     return re.sub(r"[^a-z0-9_.]+", "_", name.lower()).strip("_.") or NOBODY
+
+
+NOT_HERE = "nobody"
+"""Whose session an export is: answers are of whoever gives them elsewhere."""
+
+FORMATS = {"label-studio": "label_studio", "argilla": "argilla_records", "csv": "answers_csv"}
+"""The module of each format."""
+
+TASK = click.option("--task", help="The task; needed where there are several.")
+FORMAT = click.option("--format", "kind", type=click.Choice([*FORMATS]), help="Of FILE.  [default: csv of a .csv]")
+
+
+@review.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@FORMAT
+@TASK
+@click.option(
+    "--purpose",
+    type=click.Choice(["estimate", "learn", "audit"]),
+    required=True,
+    help="What answers will be for: to measure labels, to teach the label model, or to see what --function decides.",
+)
+@click.option("--function", metavar="NAME", help="The labeling function of --purpose audit.")
+@click.option("--rows", type=click.IntRange(1, 100_000), default=200, show_default=True, help="Rows, at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def export(
+    file: Path, kind: str | None, task: str | None, purpose: str, function: str | None, rows: int, as_json: bool
+) -> None:
+    """Write rows to ask about into FILE, for Label Studio, Argilla or a spreadsheet.
+
+    They are chosen as the page chooses them, and come with the label that they have now as a suggestion. Each names its
+    session, by which `weakfish review import` knows what the answer is for.
+    """
+    if (purpose == "audit") != (function is not None):
+        raise click.UsageError("--function goes with --purpose audit, which needs it.")
+    from weakfish.reviews.other_tools import export_rows
+    from weakfish.reviews.session import ReviewSession
+
+    project, write = Project.find(), _format(file, kind).write
+    if file.exists():
+        raise UserError(f"{file} is there already, and may hold answers; name another file.")
+    session = ReviewSession(project, _task(project, task), purpose, NOT_HERE, None, rows, function)  # type: ignore[arg-type]
+    done = export_rows(session, rows, file, write)
+    if as_json:
+        files = [str(each) for each in done.files]
+        click.echo(json.dumps({"rows": done.rows, "session": done.session, "files": files}, indent=2))
+        return
+    click.echo(f"{done.rows:,} rows of session {done.session} in {', '.join(map(str, done.files))}.")
+    if purpose == "estimate":
+        click.echo(f"Commit reviews/{session.task}/{done.session}.frame.json: it says how the rows were drawn.")
+
+
+@review.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@FORMAT
+@TASK
+@click.option("--reviewer", metavar="NAME", help="Who answered, where FILE does not say or all answers are of one.")
+@click.option(
+    "--purpose",
+    type=click.Choice(["learn", "audit"]),
+    help="What answers are for that name no session, since they were not exported here.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def import_(
+    file: Path, kind: str | None, task: str | None, reviewer: str | None, purpose: str | None, as_json: bool
+) -> None:
+    """Take the answers in FILE, of Label Studio, Argilla or a spreadsheet, into reviews/.
+
+    Rows read = taken + rejected; each rejected row is a sentence on stderr. Taking a file twice adds nothing.
+    """
+    from weakfish.reviews.other_tools import import_answers
+
+    project = Project.find()
+    rows = _format(file, kind).read(file)
+    found = import_answers(project, _task(project, task), rows, reviewer, purpose)  # type: ignore[arg-type]
+    for sentence in found.rejected:
+        click.echo(sentence, err=True)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+        return
+    rejected = found.read - found.taken
+    of_these = [f"{found.unanswered:,} without an answer"] * bool(found.unanswered)
+    of_these += [f"{found.known:,} that were here already"] * bool(found.known)
+    and_more = ", ".join(of_these)
+    click.echo(
+        f"{found.read:,} rows read = {found.taken:,} taken + {rejected:,} rejected{' ' * bool(of_these)}"
+        f"{f'({and_more})' if of_these else ''}."
+    )
+    if found.files:
+        click.echo(f"Commit {', '.join(found.files)}, then `weakfish run`.")
+
+
+def _format(file: Path, kind: str | None) -> ModuleType:
+    """What reads and writes the format of a file."""
+    if kind is None and file.suffix.lower() == ".csv":
+        kind = "csv"
+    if kind is None:
+        raise click.UsageError(f"Say what {file.name} is: --format {', '.join(FORMATS)}.")
+    return import_module(f"weakfish.reviews.{FORMATS[kind]}")

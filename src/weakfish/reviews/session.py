@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -124,9 +125,12 @@ class ReviewSession:
         self._current = self._next()
         if self._current is None:
             raise UserError(self._nothing())
-        self._open = AnswersFile(self.file)
         for asked, label in self._carried:
             self._append(asked, "class", label, None)
+
+    @cached_property
+    def _open(self) -> AnswersFile:
+        return AnswersFile(self.file)
 
     def close(self) -> None:
         """Close the file of answers."""
@@ -183,21 +187,35 @@ class ReviewSession:
                 found.setdefault(of.key, AskedRow(of.key, of.purpose, WHY[of.purpose], function=of.function))
         return list(found.values())
 
+    def rows(self, most: int) -> list[AskedRow]:
+        """Rows to ask about, at most so many, where no answer comes back before all are asked."""
+        if self.questions is None:
+            return self._batch(most)
+        first = [self._current] if self._current else []
+        rest = (asked for asked in self._source if asked.key not in self._before and len(self._place(asked.key)))
+        return [*first, *islice(rest, most - 1)]
+
     def _picked(self) -> Iterator[AskedRow]:
         """Rows to learn from, or those that a function decides, some at a time."""
-        while batch := self._batch():
-            keys = self.labelled.keys.take([each.row for each in batch]).to_pylist()
-            for key, each in zip(keys, batch, strict=True):
-                yield AskedRow(key, each.purpose, each.reason, function=self.function)
+        while batch := self._batch(AT_ONCE):
+            yield from batch
 
-    def _batch(self) -> list[Picked]:
+    def _batch(self, most: int) -> list[AskedRow]:
+        picked = self._pick(most)
+        keys = self.labelled.keys.take([each.row for each in picked]).to_pylist()
+        return [
+            AskedRow(key, each.purpose, each.reason, function=self.function)
+            for key, each in zip(keys, picked, strict=True)
+        ]
+
+    def _pick(self, most: int) -> list[Picked]:
         so_far = self._so_far()
         if self.kind == "learn":
-            return learn(self._pickable, so_far, AT_ONCE, self._seed)
+            return learn(self._pickable, so_far, most, self._seed)
         names = list(self._pickable.functions)
         if self.function not in names:
             raise UnknownName("labeling function", str(self.function), names, f"task {self.task}")
-        return audit(self._pickable, names.index(self.function), self._by_votes, so_far, AT_ONCE, self._seed)
+        return audit(self._pickable, names.index(self.function), self._by_votes, so_far, most, self._seed)
 
     @cached_property
     def _pickable(self) -> PickableRows:
