@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from projects import contents, git, weakfish
 
@@ -126,6 +127,20 @@ def test_two_revisions_are_compared_without_the_work_tree(changed: Path, tmp_pat
     assert {**found, "from": None} == {**{of: expected[of] for of in found}, "from": None} | {
         "labels": {"fraud": {**expected["labels"]["fraud"], "revision": "HEAD~1"}}
     }
+
+
+def test_answers_of_reviewers_are_named_as_what_moved_the_labels_that_they_are_about(project: Path) -> None:
+    EDITS["reviewed"](project, np.random.default_rng(5))
+    (file,) = (project / "reviews/fraud").iterdir()
+    asked = {json.loads(line)["key"] for line in file.read_text().splitlines()}
+    run(project)
+    found = diff(Project(project), "HEAD")
+    assert found["sentence"].startswith(
+        f"{len(asked)} answers of reviewers came in `reviews/fraud/{file.name}`: of the labels"
+    )
+    told = [group for group in found["labels"]["fraud"]["groups"] if group["cause"]["kind"] == "reviews"]
+    assert {key for group in told for key in group["examples"]} <= asked
+    assert 0 < found["causes"][0]["labels"] == sum(group["count"] for group in told)
 
 
 def test_the_same_version_is_nothing(base: Path) -> None:

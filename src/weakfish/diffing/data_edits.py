@@ -8,7 +8,7 @@ from typing import Any
 
 from weakfish.contracts.ledgers import ingested
 from weakfish.contracts.tables import TIME
-from weakfish.diffing.edits import Edit
+from weakfish.diffing.edits import Edit, code
 from weakfish.diffing.rows import Differing, TableChange, quoted, scanned, session
 from weakfish.project.laid_out import ProjectVersion
 
@@ -16,6 +16,9 @@ RAW = "the raw data"
 
 FEW = 50
 """Distinct values up to which a column of texts is one of categories."""
+
+LONGEST = 40
+"""Characters of a value that names a category; longer ones are text, which stays in the data."""
 
 SHOWN = 3
 """How many columns, files or values a sentence names."""
@@ -133,7 +136,7 @@ def _categories(con: Any, column: str) -> list[str]:
         return []
     before = f"SELECT {name} FROM before WHERE {name} IS NOT NULL"
     came = f"SELECT DISTINCT CAST({name} AS VARCHAR) v FROM now WHERE {name} NOT IN ({before}) ORDER BY v"
-    return [f"`{value}`" for (value,) in con.execute(came).fetchall()]
+    return [code(value) for (value,) in con.execute(came).fetchall() if len(value) <= LONGEST]
 
 
 def _is_number(kind: Any) -> bool:

@@ -160,7 +160,13 @@ def _did(before: bool, now: bool) -> str:
 
 
 def _code(name: str) -> str:
-    return f"`{name}`" if re.fullmatch(r"[\w./@-]+", name) else f"the {name.strip('()')}"
+    return f"the {name.strip('()')}" if name == STATEMENTS or name.startswith("import of ") else code(name)
+
+
+def code(text: object) -> str:
+    """A name, a key or a value as code in a sentence, on one line, whatever it holds."""
+    shown = "".join(sign if sign.isprintable() else " " for sign in str(text).replace("`", "'"))
+    return f"`{shown.strip() or ' '}`"
 
 
 def _and(parts: list[str]) -> str:

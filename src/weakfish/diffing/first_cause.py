@@ -116,8 +116,15 @@ def sentence(old: ProjectVersion, new: ProjectVersion, causes: Sequence[RankedCa
     told = first.what[0].upper() + first.what[1:]
     others = f"; {count(len(causes) - 1, 'other edit')} besides" if causes[1:] else ""
     if not moved:
-        return f"{told}; no row, vote, label or feature moved{others}."
+        again = "; if the pipeline has not run since, `weakfish run` does that" if _may_wait(first, new) else ""
+        return f"{told}, and no row, vote, label or feature moved{others}{again}."
     return f"{told}: {_listed(moved[:MOST])}{others}."
+
+
+def _may_wait(cause: RankedCause, new: ProjectVersion) -> bool:
+    """Whether an edit that moved nothing may not have come through the pipeline of the work tree yet."""
+    waits = ("source", "gold", "reviews", "functions", "labels", "features", "checks", "patches", "training")
+    return new.commit is None and cause.area in waits
 
 
 def effects(found: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import comb
 from typing import Any
 
+from weakfish.diffing.edits import code
 from weakfish.report.wording import MINUS, NONE, count, figure, percent
 
 
@@ -61,7 +62,7 @@ def sections(found: Mapping[str, Any]) -> Iterator[ReportPart]:
     if found["served"]:
         yield _served(found["served"])
     if found["idle"] and not found["nothing"]:
-        named = ", ".join(f"`{path}`" for path in found["idle"])
+        named = ", ".join(map(code, found["idle"]))
         yield ReportPart("Not counted", [f"Only comments, layout or names of locals changed in {named}."])
 
 
@@ -81,7 +82,7 @@ def _data(data: Mapping[str, Any]) -> ReportPart:
         lines += _periods(change["partitions"])
         lines += _columns(change)
         lines += [
-            f"`{name}` moved in {count(number, 'event')}." for name, number in list(change["values"].items())[:MOST]
+            f"{code(name)} moved in {count(number, 'event')}." for name, number in list(change["values"].items())[:MOST]
         ]
         lines += _examples(change)
     if counts := data.get("counts"):
@@ -113,16 +114,16 @@ def _columns(change: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, (before, now) in list(change["columns"].items())[:MOST]:
         if before is None or now is None:
-            lines.append(f"Column `{name}` {f'came ({now})' if before is None else f'went ({before})'}.")
+            lines.append(f"Column {code(name)} {f'came ({now})' if before is None else f'went ({before})'}.")
         else:
-            lines.append(f"Column `{name}` is {now}, it was {before}.")
+            lines.append(f"Column {code(name)} is {now}, it was {before}.")
     return lines
 
 
 def _examples(change: Mapping[str, Any]) -> list[str]:
     called = {"added": "That came", "removed": "That went", "moved": "With other values"}
     return [
-        f"{called[kind]}, for example: {', '.join(f'`{key}`' for key in keys)}."
+        f"{called[kind]}, for example: {', '.join(map(code, keys))}."
         for kind, keys in change["examples"].items()
         if keys
     ]
@@ -133,7 +134,7 @@ def _functions(task: str, functions: Sequence[Mapping[str, Any]]) -> ReportPart:
     for each in functions[:MOST]:
         sums = [sum(each["votes"][side].values()) for side in ("old", "new")]
         change = "stopped voting" if each["stopped"] else each["change"] or "same code"
-        rows.append((f"`{each['name']}`", change, f"{each['moved']:,}", *(f"{total:,}" for total in sums)))
+        rows.append((code(each["name"]), change, f"{each['moved']:,}", *(f"{total:,}" for total in sums)))
     lines = [f"{len(functions) - MOST} more moved less."] if functions[MOST:] else []
     titles = ("function", "change", "votes that moved", "votes before", "votes now")
     return ReportPart(f"Labeling functions of {task}", lines, [_table(titles, rows, 2)])
@@ -158,7 +159,7 @@ def _labels(task: str, labels: Mapping[str, Any]) -> ReportPart:
             group["from"] or NONE,
             group["to"] or NONE,
             _because(group["cause"]),
-            " ".join(f"`{key}`" for key in group["examples"]),
+            " ".join(map(code, group["examples"])),
         )
         for group in sorted(labels["groups"], key=lambda group: -group["count"])[:MOST]
     ]
@@ -182,7 +183,7 @@ def _labels(task: str, labels: Mapping[str, Any]) -> ReportPart:
 def _because(cause: Mapping[str, Any] | None) -> str:
     if cause is None:
         return "not known"
-    return KINDS.get(cause["kind"]) or " or ".join(f"`{name}`" for name in cause["functions"])
+    return KINDS.get(cause["kind"]) or " or ".join(map(code, cause["functions"]))
 
 
 def _metrics(task: str, metrics: Mapping[str, Any]) -> ReportPart:
@@ -217,7 +218,7 @@ def _verdict(fixed: int, broken: int) -> str:
 
 def _features(view: str, change: Mapping[str, Any]) -> ReportPart:
     before, now = change["entity"]
-    lines = [f"Its entity is `{now}`; it was `{before}`."] if before and now and before != now else []
+    lines = [f"Its entity is {code(now)}; it was {code(before)}."] if before and now and before != now else []
     lines += [f"{change['rows'][1]:,} rows, {change['rows'][0]:,} before; {_moves(change, 'row')}."]
     lines += _periods(change["partitions"]) + _columns(change) + _examples(change)
     rows = []
@@ -230,14 +231,14 @@ def _features(view: str, change: Mapping[str, Any]) -> ReportPart:
             for of in (old, new)
         ]
         means = [_figure(of.get("mean")) for of in (old, new)]
-        rows.append((f"`{name}`", f"{change['values'].get(name, 0):,}", *means, *spread))
+        rows.append((code(name), f"{change['values'].get(name, 0):,}", *means, *spread))
     titles = ("feature", "values that moved", "mean before", "mean now", "10 / 50 / 90 % before", "10 / 50 / 90 % now")
     return ReportPart(f"Features of {view}", lines, [_table(titles, rows, 1)] if rows else [])
 
 
 def _training(task: str, change: Mapping[str, Any]) -> ReportPart:
     lines = [f"{change['rows'][1]:,} rows, {change['rows'][0]:,} before; {_moves(change, 'row')}."]
-    rows = [(f"`{name}`", f"{number:,}") for name, number in list(change["values"].items())[:MOST]]
+    rows = [(code(name), f"{number:,}") for name, number in list(change["values"].items())[:MOST]]
     tables = [_table(("column", "values that moved"), rows, 1)] if rows else []
     return ReportPart(f"Training set of {task}", [*lines, *_columns(change)], tables)
 
@@ -245,11 +246,11 @@ def _training(task: str, change: Mapping[str, Any]) -> ReportPart:
 def _served(served: Mapping[str, Any]) -> ReportPart:
     rows = [
         (
-            f"`{view}`",
+            code(view),
             f"{of['moved']:,} of {of['entities'][1]:,}",
             f"{of['added']:,}",
             f"{of['removed']:,}",
-            " ".join(f"`{key}`" for key in of["examples"]),
+            " ".join(map(code, of["examples"])),
         )
         for view, of in served.items()
     ]
