@@ -22,6 +22,7 @@ from weakfish.contracts.tables import partitions, read_table
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.features.views import View, declared_views
 from weakfish.project.paths import Project
+from weakfish.reviews.sides import is_dev
 from weakfish.sources.tabular.source import TabularSource
 from weakfish.tracing.feature_trace import trace_feature
 from weakfish.tracing.label_trace import trace_label
@@ -173,6 +174,24 @@ def test_the_parts_of_a_label_add_up_to_it_again(
     for function in found["functions"]:
         if function["vote"] is not None:
             assert f"{function['name']} {function['file']}:{function['line']}" in printed
+
+
+def test_what_reviewers_said_of_a_label_is_told_with_its_line(
+    orders: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = orders.root / "reviews/fraud/ada-learn-20260501T120000-00aa.jsonl"
+    key = next(key for key in ("o20", "o21", "o22", "o23") if is_dev([key])[0])
+    assert trace_label(orders, "fraud", key)["review"] is None
+    line = {"key": key, "said": "unsure", "purpose": "learn", "time": "2026-05-01T12:00:00Z"}
+    later = line | {"said": "class", "label": "fraud", "time": "2026-05-01T12:00:01Z"}
+    write(file, f"{json.dumps(line)}\n{json.dumps(later)}\n")
+    found = trace_label(orders, "fraud", key)
+    assert found["review"]["label"] == "fraud"
+    assert (found["review"]["answers"][-1]["line"], found["review"]["answers"][-1]["reviewer"]) == (2, "ada")
+    print_label(found)
+    printed = capsys.readouterr().out
+    assert "fraud by ada (learn), reviews/fraud/ada-learn-20260501T120000-00aa.jsonl:2" in printed
+    assert "of which counts: fraud" in printed
 
 
 def at(text: str) -> datetime:

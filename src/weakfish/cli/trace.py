@@ -186,6 +186,12 @@ def print_label(found: dict[str, Any], file: TextIO | None = None) -> None:
     if found["gold"]:
         used = "evidence" if found["gold"]["is_evidence"] else "not evidence in this task"
         lines.append(f"Gold      {found['gold']['label']} (dev), {used}")
+    for each in (found["review"] or {}).get("answers", ()):
+        place = f"{each['file']}:{each['line']}"
+        lines.append(f"Review    {each['said']} by {each['reviewer']} ({each['purpose']}), {place}")
+    if found["review"]:
+        counts = found["review"]["label"] or ("nothing, they disagree" if found["review"]["is_disputed"] else "nothing")
+        lines.append(f"          of which counts: {counts}")
     voted = [f"{each['name']} {_place(each)}" for each in found["functions"] if each["vote"] is not None]
     lines += [f"{'' if number else 'Functions':9} {place}" for number, place in enumerate(voted or ["none voted"])]
     for kind in ("labels", "votes"):

@@ -22,6 +22,7 @@ from weakfish.errors import TableError
 from weakfish.labeling.dev_gold import dev_labels
 from weakfish.labeling.explain import explain
 from weakfish.project.paths import Project
+from weakfish.reviews.answers import read_answers, settle
 from weakfish.tracing.made_by import code_place, raw_data, revision
 
 TOLERANCE = 1e-9
@@ -65,6 +66,7 @@ def trace_label(project: Project, task: str, key: str) -> dict[str, Any]:
             "raw_unknown": raw.unknown,
         },
         "gold": _dev_gold(project, task, partition, keys, position),
+        "review": _review(project, task, str(key)),
         "functions": [
             {**each, **code_place(project.root, each["module"], each["name"])} for each in found["functions"]
         ],
@@ -103,6 +105,27 @@ def _dev_gold(
         return None
     settings = project.task(task)
     return {"label": settings.classes[gold], "is_evidence": settings.label_model.known != "none"}
+
+
+def _review(project: Project, task: str, key: str) -> dict[str, Any] | None:
+    """What reviewers said of the event, line by line, and what counts; None where nobody answered."""
+    of_event = [placed for placed in read_answers(project, task).answers if placed.answer.key == key]
+    if not of_event:
+        return None
+    counts = settle(of_event).get(key)
+    said = [
+        {
+            "file": placed.file,
+            "line": placed.line,
+            "reviewer": placed.reviewer,
+            "said": placed.answer.label or placed.answer.said,
+            "purpose": placed.answer.purpose,
+            "time": placed.answer.time.isoformat(),
+            "resolves": placed.answer.resolves,
+        }
+        for placed in of_event
+    ]
+    return {"label": counts and counts.label, "is_disputed": bool(counts and counts.is_disputed), "answers": said}
 
 
 def _hash(file: Any) -> dict[str, str]:
