@@ -269,27 +269,29 @@ def audit(
     read : (rows,), optional
         Of which rows a reader knows something; others are undecided without votes.
     """
-    alone = decided_by(rows, function, by_votes, read)
-    free = np.array([row for row in alone if rows.dev[row] and not so_far.shown[row]], np.int64)
+    alone, without = decided_by(rows, function, by_votes, read)
+    free = np.flatnonzero(rows.dev[alone] & ~so_far.shown[alone])
     chosen = np.random.default_rng([seed, int(so_far.shown.sum())]).permutation(free)[:questions]
     name = rows.functions[function]
-    return [
-        Picked(int(row), "audit", f"only {name} says {rows.classes[rows.votes[row, function]]}; {alone[row]}")
-        for row in chosen.tolist()
-    ]
+
+    def reason(place: int) -> str:
+        else_ = "undecided" if without[place] == UNKNOWN else rows.classes[without[place]]
+        return f"only {name} says {rows.classes[rows.votes[alone[place], function]]}; without it {else_}"
+
+    return [Picked(int(alone[place]), "audit", reason(place)) for place in chosen.tolist()]
 
 
 def decided_by(
     rows: PickableRows, function: int, by_votes: Callable[[Votes], Floats], read: Bools | None = None
-) -> dict[int, str]:
-    """The rows of which a function alone decides the label, and what there would be without its vote."""
+) -> tuple[Ints, Ints]:
+    """The rows of which a function alone decides the label, and the label without its vote, `UNKNOWN` if undecided."""
     voted = np.flatnonzero(rows.votes[:, function] != ABSTAIN)
     _, first, which = np.unique(rows.patterns[0][voted], return_index=True, return_inverse=True)
     votes = rows.votes[voted[first]]
     without = votes.copy()
     without[:, function] = ABSTAIN
     if not len(votes):
-        return {}
+        return voted, voted
     before, after = (np.log(np.maximum(by_votes(each), FLOOR)) for each in (votes, without))
     logs = np.log(np.maximum(rows.posterior[voted], FLOOR))
     then = logs + (after - before)[which]
@@ -298,7 +300,4 @@ def decided_by(
     undecided = ~rest | (order[:, -1] - order[:, -2] < FLOOR)
     said, said_before = then.argmax(axis=1), logs.argmax(axis=1)
     mine = np.flatnonzero((undecided | (said != said_before)) & (said_before == rows.votes[voted, function]))
-    return {
-        int(voted[each]): "without it undecided" if undecided[each] else f"without it {rows.classes[said[each]]}"
-        for each in mine.tolist()
-    }
+    return voted[mine], np.where(undecided, UNKNOWN, said)[mine]
