@@ -72,6 +72,7 @@ class Reviewed:
         self.task = TaskParams(classes=self.classes)._with(model, None)
         words = word_features([*self.of.counts], np.ones(len(self.truth), bool))
         self.words, self.test_words = words, self.of.of_test
+        self.without = self.made(np.zeros(len(self.truth), bool))
 
     def made(self, told: Any) -> Made:
         """What the engine makes of votes, texts, and the classes of the rows that are ``told``, (rows,)."""
@@ -107,9 +108,8 @@ class Reviewed:
             told[np.random.default_rng([seed, int(told.sum())]).choice(free, number, replace=False)] = True
             return told
         size = len(self.truth)
-        where = (["all"], np.zeros(size, np.int64), lambda rows: self.of.examples[rows])
         functions = [f"function_{place}" for place in range(self.votes.shape[1])]
-        rows = PickableRows(self.classes, functions, self.votes, labels, self.dev, *where)
+        rows = PickableRows(self.classes, functions, self.votes, labels, self.dev, ["all"], np.zeros(size, np.int64))
         while number > 0:
             so_far = AnsweredSoFar(np.where(told, self.truth, UNKNOWN), told)
             picked = [each.row for each in pick(rows, so_far, min(BATCH, number), seed)]
@@ -119,8 +119,7 @@ class Reviewed:
 
     def course(self, way: str, answers: Sequence[int], seed: int) -> Iterator[dict[str, float]]:
         """The figures at each number of answers."""
-        told = np.zeros(len(self.truth), bool)
-        made = self.made(told)
+        told, made = np.zeros(len(self.truth), bool), self.without
         for number in answers:
             more, wrong = number - int(told.sum()), 0.0
             if more:
@@ -133,7 +132,10 @@ class Reviewed:
 
     def lines(self, way: str, answers: Sequence[int], seeds: int) -> Iterator[dict[str, Any]]:
         """A line for each number of answers."""
-        found = [list(self.course(way, answers, seed)) for seed in range(1, seeds + 1)]
+        found = []
+        for seed in range(1, seeds + 1):
+            found.append(list(self.course(way, answers, seed)))
+            print(json.dumps([self.of.name, way, seed, found[-1]]), file=sys.stderr, flush=True)
         for place, number in enumerate(answers):
             mine = [course[place] for course in found]
             means = {name: round(float(np.mean([each[name] for each in mine])), 2) for name in mine[0]}
@@ -143,7 +145,7 @@ class Reviewed:
 
     def intervals(self, questions: int, repeats: int) -> Iterator[dict[str, Any]]:
         """A line for each estimate of the labels without answers."""
-        made = self.made(np.zeros(len(self.truth), bool))
+        made = self.without
         decided = winners(made.labels).sum(axis=1) == 1
         labels, certainty = np.where(decided, made.labels.argmax(axis=1), UNKNOWN), made.labels.max(axis=1)
         true, place = self._true(labels), {key: row for row, key in enumerate(self.keys)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from weakfish.contracts.votes_file import Votes
 from weakfish.reviews.picking import AnsweredSoFar, PickableRows, Picked, audit, learn
@@ -149,12 +148,3 @@ def test_rows_that_were_shown_are_not_audited_again() -> None:
     so_far.shown[:7] = True
     assert sorted(each.row for each in audit(rows, 2, posterior_of, so_far, 10, seed=1)) == [7, 8, 9]
     assert audit(rows, 0, posterior_of, so_far, 10, seed=1) == []
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_batch_is_of_rows_that_say_different_things_where_they_are_read(seed: int) -> None:
-    rows = made((TORN, 100))
-    words = np.concatenate([np.repeat([0], 90), np.arange(1, 11)])
-    read = replace(rows, features=lambda of: np.eye(11)[words[of]])
-    said = [words[each.row] for each in learn(read, nothing(rows), 11, seed)]
-    assert len(set(said)) == 11

@@ -37,6 +37,10 @@ at most, and as one at least."""
 LEAST = 1e-6
 """Probabilities below this count as this, where their logarithm is taken."""
 
+MISTAKEN = 0.01
+"""How often a known class may be any other by mistake, where methods are judged: else one row of a class that other
+parts lack could weigh more than all others."""
+
 
 @dataclass(frozen=True, eq=False)
 class KnownVotes:
@@ -164,7 +168,8 @@ def clearly_more(gained: Floats) -> bool:
 
 
 def _log_likelihood(probabilities: Probabilities, classes: Ints) -> Floats:
-    found: Floats = log(np.maximum(probabilities[np.arange(len(classes)), classes], LEAST))
+    of_class = probabilities[np.arange(len(classes)), classes]
+    found: Floats = log((1 - MISTAKEN) * of_class + MISTAKEN / probabilities.shape[1])
     return found
 
 

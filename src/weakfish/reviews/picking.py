@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,6 @@ from weakfish.contracts.votes_file import ABSTAIN, Votes
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-Features = Callable[[Ints], Any]
-"""Gives what is read of the rows that are asked for, (rows, features), as an array, sparse or not; `RowReader.rows`."""
 
 DOUBT = 2.0
 """The power of the doubt about a row's label, by which the row is more likely to be picked."""
@@ -35,9 +32,6 @@ NEW = 2.0
 
 PRIOR = 2.0
 """Answers to rows with the same votes that are worth as much as the posterior."""
-
-CANDIDATES = 4000
-"""Rows at most whose features are read, and compared, for a batch."""
 
 SAME = 0.01
 """The share of all rows from which on a pattern of votes is called frequent."""
@@ -70,8 +64,6 @@ class PickableRows:
         Names of partitions.
     partition : numpy.ndarray, int64, (rows,)
         The one of each row, by its place in ``periods``.
-    features : Features, optional
-        Lets a batch be of rows that differ from each other and from those that are answered.
     """
 
     classes: Sequence[str]
@@ -81,7 +73,6 @@ class PickableRows:
     dev: Bools
     periods: Sequence[str]
     partition: Ints
-    features: Features | None = None
 
     @cached_property
     def patterns(self) -> tuple[Ints, Ints]:
@@ -125,25 +116,19 @@ class AnsweredSoFar:
 
 
 def learn(rows: PickableRows, so_far: AnsweredSoFar, questions: int, seed: int) -> list[Picked]:
-    """The next rows to ask about so that labels become better, the best mixture first; none twice.
+    """The next rows to ask about so that labels become better, in the order of the draw.
 
     They are drawn at random, each with a chance that grows with the doubt about its label, given the answers so far to
-    rows with the same votes; and more of a rare class, or of a partition that has no answers yet. Rows that resemble
-    those that are answered or picked already, in what they say and in what is doubted of them, have less of a chance
-    (as in BADGE, Ash et al. 2020). The rows that are doubted most would do worse than a draw: they are no picture of
-    the rest, and functions would be judged by where they fail. The same arguments pick the same rows.
+    rows with the same votes; so patterns that many rows have come more often. Chances are higher for a rare class and
+    for a partition without answers. To ask about the rows that are doubted most would do worse than a draw: they are no
+    picture of the rest, and functions would be judged by where they fail; docs/reviews.md has the figures. The same
+    arguments pick the same rows.
     """
     free = np.flatnonzero(rows.dev & ~so_far.shown & (so_far.classes == UNKNOWN))
     random = np.random.default_rng([seed, int(so_far.shown.sum())])
     shares = _shares(rows, so_far)
     weights = shares.doubt[free] ** DOUBT * shares.more[free] + FLOOR
-    if rows.features is None or not len(free):
-        places = _drawn(weights, questions, random)
-    else:
-        some = _drawn(np.sqrt(weights), CANDIDATES, random) if len(free) > CANDIDATES else np.arange(len(free))
-        own = weights[some] / (np.sqrt(weights[some]) if len(free) > CANDIDATES else 1)
-        answered = np.flatnonzero(so_far.classes != UNKNOWN)[-CANDIDATES:]
-        places = some[_spread(rows, rows.features, free[some], own, answered, questions, random)]
+    places = _drawn(weights, questions, random)
     return [Picked(int(row), "learn", shares.reason(int(row))) for row in free[places]]
 
 
@@ -153,49 +138,6 @@ def _drawn(weights: Floats, number: int, random: np.random.Generator) -> Ints:
     number = min(number, len(late))
     first = np.argpartition(late, number - 1)[:number] if number else np.zeros(0, np.int64)
     found: Ints = first[np.argsort(late[first], kind="stable")]
-    return found
-
-
-def _spread(
-    rows: PickableRows,
-    features: Features,
-    places: Ints,
-    weights: Floats,
-    answered: Ints,
-    number: int,
-    random: np.random.Generator,
-) -> Ints:
-    """As `_drawn`, but what is like what was drawn before, or like ``answered``, has less of a chance."""
-    from sklearn.preprocessing import normalize
-
-    every = np.concatenate([places, answered])
-    content, doubts = normalize(features(every)), _residuals(rows.posterior[every])
-    size, left, found = len(places), weights.copy(), list[int]()
-
-    def likeness(place: int) -> Floats:
-        same = content[:size] @ content[[place]].T
-        same = np.asarray(same.todense() if hasattr(same, "todense") else same).ravel()
-        found: Floats = np.clip(same, 0, 1) * np.clip(doubts[:size] @ doubts[place], 0, 1)
-        return found
-
-    for place in range(size, len(every)):
-        left = np.minimum(left, weights * (1 - likeness(place)))
-    while len(found) < min(number, size):
-        left[found] = 0
-        total = left.sum()
-        if total <= 0:
-            rest = np.setdiff1d(np.arange(size), found)
-            return np.array([*found, *random.permutation(rest)[: number - len(found)]], np.int64)
-        found.append(int(np.searchsorted(np.cumsum(left), random.random() * total, "right").clip(0, size - 1)))
-        left = np.minimum(left, weights * (1 - likeness(found[-1])))
-    return np.array(found, np.int64)
-
-
-def _residuals(posterior: Floats) -> Floats:
-    """What is doubted of each row: its probabilities less its most probable class, of length 1, (rows, classes)."""
-    found = posterior.copy()
-    found[np.arange(len(found)), found.argmax(axis=1)] -= 1
-    found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), FLOOR)
     return found
 
 
