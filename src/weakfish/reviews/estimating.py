@@ -19,6 +19,10 @@ SHRINK = 1.5
 """Rows with the share of all strata that are added to each before its variance is taken, which would be too small where
 few are answered."""
 
+UNSEEN = 0.75
+"""Observations of either kind that are assumed beside the answers. Jeffreys' half is too little where what is rare is
+found in few rows that stand for many: it covered a recall of TREC in 91 to 93 of 100 draws."""
+
 TAIL = 0.025
 """Of the intervals, on either side."""
 
@@ -162,8 +166,8 @@ def estimates(answers: FrameAnswers, today: LabelsToday, within: Bools | None = 
     -----
     Rows are post-stratified by today's labels: each answer counts by its weight among those of its stratum, and a
     stratum by its rows. So labels may change after the frame was drawn, and sessions add up. Intervals of shares are
-    beta with the mean and variance of a Jeffreys posterior, of which half an observation on each side is spread over
-    the strata by their rows, with a finite-population correction and the t quantile (Korn and Graubard 1998). A recall
+    beta with the mean and variance of a posterior, of which `UNSEEN` observations on either side are spread over the
+    strata by their rows, with a finite-population correction and the t quantile (Korn and Graubard 1998). A recall
     is a ratio of two independent totals, whose intervals are joined on the logarithm of the odds (Zou and Donner 2008).
     """
     here = (today.of_answers != UNKNOWN) & (True if within is None else within)
@@ -237,12 +241,12 @@ class _Cells:
         if not rows.sum():
             return None
         q, any_ = rows / rows.sum(), worth > 0
-        pooled = (counts.sum() + 0.5) / (worth.sum() + 1)
+        pooled = (counts.sum() + UNSEEN) / (worth.sum() + 2 * UNSEEN)
         point = np.where(any_, counts / np.maximum(worth, TINY), pooled)
         more = SHRINK * (1 - q)
-        shrunk = (counts + 0.5 * q + more * pooled) / (worth + q + more)
+        shrunk = (counts + UNSEEN * q + more * pooled) / (worth + 2 * UNSEEN * q + more)
         left = 1 - np.minimum(worth / rows, 1)
-        expected = np.where(any_, (counts + 0.5 * q) / (worth + q), pooled)
+        expected = np.where(any_, (counts + UNSEEN * q) / (worth + 2 * UNSEEN * q), pooled)
         middle = float(q @ (point + left * (expected - point)))
         variance = float(q**2 @ (left * shrunk * (1 - shrunk) / np.maximum(worth + 2 * q, 1)))
         freedom = worth.sum() - any_.sum() if len(rows) > 1 else np.inf
