@@ -122,7 +122,7 @@ def test_dev_answers_are_evidence_since_they_were_given_and_test_answers_never(o
     assert classes.tolist() == [1, -1]
     assert since[0] == NOW.timestamp() * 1e6
     assert read_table(orders.root / "data/reviews/test/fraud")["order_id"].to_pylist() == [test]
-    ledger = read_ledger(orders, "reviews")
+    ledger = read_ledger(orders, "gather_reviews")
     assert (ledger.rows_in, ledger.rows_out, ledger.rejected) == (2, 2, 0)
 
 
@@ -178,7 +178,7 @@ def test_a_row_that_is_no_event_is_told_and_does_not_count(orders: Project) -> N
     strange = next(key for key in (f"gone-{number}" for number in range(9)) if is_dev([key])[0])
     say(orders, learned(strange), learned(keys(dev=True)[0]))
     assert gather(orders) == [f"fraud: 1 reviewed rows are no accepted events ({strange!r}); they do not count."]
-    ledger = read_ledger(orders, "reviews")
+    ledger = read_ledger(orders, "gather_reviews")
     assert (ledger.rows_in, ledger.rows_out, ledger.rejected) == (2, 1, 1)
 
 

@@ -19,7 +19,7 @@ from weakfish.contracts.ledgers import LEDGERS, RUNS, Ledger, Run
 from weakfish.contracts.manifests import FEATURES, TRAINING, FeaturesManifest, TrainingManifest
 from weakfish.contracts.publications import PUBLICATIONS, Publication
 from weakfish.contracts.record import Stored
-from weakfish.contracts.reports import LabelsReport, Metrics, VotesReport, report_file
+from weakfish.contracts.reports import LabelsReport, Metrics, ReviewsReport, VotesReport, report_file
 from weakfish.contracts.tables import UNDATED
 from weakfish.contracts.verdicts import VERDICTS, Verdict
 from weakfish.errors import WeakfishError
@@ -147,6 +147,7 @@ class RunRecords:
     gates: dict[str, Gate]
     labels: LabelsReport
     votes: VotesReport
+    reviews: ReviewsReport
     metrics: Metrics
     plots: dict[str, list[dict[str, Any]]]
     features: dict[str, FeaturesManifest]
@@ -368,6 +369,7 @@ def read(root: Path, changed: Mapping[str, str] | None = None) -> RunRecords:
         gates=every(GATES),
         labels=one(report_file(project, LabelsReport), LabelsReport) or LabelsReport(tasks={}),
         votes=one(report_file(project, VotesReport), VotesReport) or VotesReport(),
+        reviews=one(report_file(project, ReviewsReport), ReviewsReport) or ReviewsReport(),
         metrics=one(report_file(project, Metrics), Metrics) or Metrics(tasks={}),
         plots=every(PLOTS),
         features=every(FEATURES),

@@ -59,7 +59,7 @@ def gather(project: Project) -> list[str]:
     write_report(project, ReviewsReport, reports)
     asked = sum(task.rows for task in tasks.values())
     kept = sum(report["rows"] for report in reports.values())
-    write_ledger(project, "reviews", rows_in=asked, rows_out=kept, rejected=asked - kept)
+    write_ledger(project, "gather_reviews", rows_in=asked, rows_out=kept, rejected=asked - kept)
     return [line for task in tasks.values() for line in task.sentences(where)]
 
 
