@@ -143,6 +143,15 @@ def test_answers_of_reviewers_are_named_as_what_moved_the_labels_that_they_are_a
     assert 0 < found["causes"][0]["labels"] == sum(group["count"] for group in told)
 
 
+def test_data_that_only_grew_come_after_what_people_edited(project: Path) -> None:
+    EDITS["new_month"](project, np.random.default_rng(1))
+    EDITS["rule_bound"](project, np.random.default_rng(1))
+    run(project)
+    found = diff(Project(project), "HEAD")
+    assert [cause["area"] for cause in found["causes"]] == ["functions", "data"]
+    assert found["data"]["staged"]["partitions"] == {"added": ["2024-05"]}
+
+
 def test_the_same_version_is_nothing(base: Path) -> None:
     found = diff(Project(base), "HEAD")
     assert found["nothing"]
@@ -191,6 +200,13 @@ def test_without_git_or_an_accepted_version_it_says_what_to_do(project: Path) ->
     shutil.rmtree(project / ".git")
     assert "is in no git repository" in refused(project)
     assert "is in no git repository" in refused(project, "HEAD")
+
+
+def test_an_edit_that_has_not_run_yet_is_said_to_have_moved_nothing(project: Path) -> None:
+    EDITS["rule_words"](project, np.random.default_rng(1))
+    found = diff(Project(project), "HEAD")
+    assert not found["causes"][0]["effective"]
+    assert found["sentence"].endswith("if the pipeline has not run since, `weakfish run` does that.")
 
 
 def test_the_last_accepted_version_is_what_a_project_is_compared_with(project: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +13,9 @@ import pyarrow.types as types
 
 from weakfish.contracts.manifests import FEATURES, FeaturesManifest, read_manifest
 from weakfish.contracts.pointers import listed
-from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP
+from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP, utc
 from weakfish.diffing.rows import EXAMPLES, Differing, compare, differ, differing, form, quoted, scanned, session
+from weakfish.errors import ParamsError
 from weakfish.project.laid_out import ProjectVersion
 
 MOST = 12
@@ -159,8 +161,9 @@ def served_changes(old: ProjectVersion, new: ProjectVersion, view: str) -> dict[
 
 def _as_of(version: ProjectVersion) -> datetime | None:
     """The time that the store answers for; of ``now`` that of the last event, so that the clock makes no difference."""
-    setting = version.project.params.publish.as_of
-    if isinstance(setting, datetime):
-        return setting
+    with suppress(ParamsError):  # of an earlier version, whose settings are no longer understood
+        setting = version.project.params.publish.as_of
+        if isinstance(setting, datetime):
+            return utc(setting)
     known = [made.as_of for view in views(version) if (made := _manifest(version, view)) and made.as_of]
     return max(known, default=None)
