@@ -23,8 +23,8 @@ def function_changes(old: ProjectVersion, new: ProjectVersion, task: str, classe
     """The functions of a task that differ, those first whose votes moved on most rows.
 
     Each has ``name``, ``module``, ``change`` (``added``, ``removed``, ``edited`` or None), ``votes`` (``old`` and
-    ``new``, by class; over the partitions that differ, and over all in ``total``), ``moved`` (rows of both versions on
-    which its vote is another), and ``stopped``: it voted before and votes nowhere now.
+    ``new``, by class, over the partitions that differ), ``moved`` (rows of both versions on which its vote is another),
+    and ``stopped``: it voted before and votes nowhere now.
     """
     before, now = (read_manifest(side.project, VotesManifest, f"votes/{task}").functions for side in (old, new))
     edits = Edits.between(before, now)
