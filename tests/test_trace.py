@@ -16,16 +16,20 @@ import pyarrow.parquet as pq
 import pytest
 from in_process import own_modules, run_here
 from projects import replace, tiny, weakfish, write
+from told_orders import MONTHS
+from told_orders import labels as make_labels
+from told_orders import project as made_project
 
 from weakfish.cli.trace import print_feature, print_label
 from weakfish.contracts.tables import partitions, read_table
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.features.views import View, declared_views
+from weakfish.labeling.explain import explain
 from weakfish.project.paths import Project
 from weakfish.reviews.sides import is_dev
 from weakfish.sources.tabular.source import TabularSource
 from weakfish.tracing.feature_trace import trace_feature
-from weakfish.tracing.label_trace import trace_label
+from weakfish.tracing.label_trace import added_up, trace_label
 from weakfish.tracing.past import EntityAt
 from weakfish.tracing.recompute import recomputed
 
@@ -252,6 +256,40 @@ def test_a_row_that_is_missing_is_told(orders: Project) -> None:
 def test_an_edited_transform_is_told(orders: Project) -> None:
     replace(orders.root / "feature_repo/transforms.py", "What was known", "All that was known")
     assert trace_feature(orders, "note", "book", FEATURE)["transform"]["edited_since"]
+
+
+def test_only_partitions_and_row_groups_within_the_window_are_read(orders: Project) -> None:
+    view = declared_views(orders)["kind_activity"]
+    asked = [EntityAt("book", at("2024-02-20"))]
+    whole = recomputed(orders, view, asked, ["orders_7d", "amount_mean_7d"])
+    february = orders.table("events") / "2024-02.parquet"
+    pq.write_table(pq.read_table(february), february, row_group_size=2)
+    (orders.table("events") / "2024-01.parquet").write_bytes(b"damaged")
+    assert recomputed(orders, view, asked, ["orders_7d", "amount_mean_7d"]) == whole
+    with pytest.raises(TableError, match="is not readable Parquet"):
+        recomputed(orders, view, asked, ["last_seen_at"])
+    content, first = bytearray(february.read_bytes()), pq.read_metadata(february).row_group(0)
+    for place in (first.column(number).data_page_offset for number in range(first.num_columns)):
+        content[place : place + 8] = b"damaged!"
+    february.write_bytes(content)  # the first days of the month, before the window
+    assert recomputed(orders, view, asked, ["orders_7d", "amount_mean_7d"]) == whole
+    with pytest.raises(TableError, match=r"2024-02\.parquet is not readable Parquet"):
+        recomputed(orders, view, [EntityAt("book", at("2024-02-05"))], ["orders_7d"])
+
+
+METHODS = ("snorkel", "hyper", "naive-bayes", "dawid-skene", "majority")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("reader", ["off", "on"])
+def test_labels_of_every_method_are_the_sum_of_their_parts(tmp_path: Path, method: str, reader: str) -> None:
+    root = made_project(tmp_path / "orders", f"reader: {reader}, reads: [note], known: dev", *MONTHS[:2])
+    replace(root / "params.yaml", "method: snorkel", f"method: {method}")
+    with own_modules():
+        make_labels(root)
+        for key in read_table(root / "data/labels/fraud")["order_id"].to_pylist()[:400:40]:
+            found = explain(Project(root), "fraud", key)
+            assert added_up(found) == pytest.approx(found["probabilities"], abs=1e-9)
 
 
 def test_bad_questions_are_a_sentence_each(orders: Project) -> None:

@@ -141,7 +141,7 @@ class _Trace:
         return {
             "feature": f"{self.view.name}{SEPARATOR}{self.name}",
             "view": self.view.name,
-            "entity": {self.view.entity: self.entity},
+            "entity": {self.view.entity: plain(self.entity)},
             "asked_at": plain(self.at),
             "value": plain(stored),
             "row": {"at": plain(self.row.at), "file": f"data/features/{self.view.name}/{self.row.partition}.parquet"},
@@ -304,5 +304,7 @@ def _as_served(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value of what JSON has: times as ISO, UTC."""
-    return utc(value).astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+    """A value of what JSON has: times as ISO, UTC, and as text what has no kind of its own there."""
+    if isinstance(value, datetime):
+        return utc(value).astimezone(UTC).isoformat()
+    return value if isinstance(value, bool | int | float | str | None) else str(value)

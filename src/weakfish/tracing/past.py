@@ -7,6 +7,7 @@ before it than the longest window that was asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from weakfish.contracts.record import microseconds
 from weakfish.contracts.tables import KNOWN_AT, TIME, is_dated, open_partition, partition_span, partitions
-from weakfish.errors import TableError
+from weakfish.errors import TableError, reason
 from weakfish.features.views import Measure, View
 from weakfish.project.paths import Project
 
@@ -126,7 +127,9 @@ class _Picking:
                     f"data/known_labels/{task} has no partition {partition}, which data/events has; run "
                     "`dvc repro features`."
                 )
-            parts.append(self._asked(self._known(rows, open_partition(files[partition])), KNOWN_AT))
+            with _readable(files[partition]):
+                known = self._known(rows, open_partition(files[partition]))
+            parts.append(self._asked(known, KNOWN_AT))
         return pa.concat_tables(parts)
 
     def _known(self, rows: pa.Table, labels: pq.ParquetFile) -> pa.Table:
@@ -144,16 +147,23 @@ class _Picking:
 
     def _of_entities(self, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
         """By partition, the events of the entities that any question may rest on; of the first one, if empty, too."""
-        split = self.project.params.events.partition
         named = [*dict.fromkeys([*columns, self.entity])]
-        for place, (name, file) in enumerate(_dated(self.project).items()):
-            begins, ends = partition_span(name, split)
-            rows, parquet = list[pa.Table](), open_partition(file)
-            if begins < self.until and (self.since is None or ends > self.since):
+        for place, (name, file) in enumerate(self._in_time().items()):
+            parquet = open_partition(file)
+            with _readable(file):
                 rows = list(self._groups(name, parquet, named))
             if rows or place == 0:
                 empty = _placed(parquet.schema_arrow.remove_metadata().empty_table().select(named), name, [])
                 yield name, pa.concat_tables([empty, *rows])
+
+    def _in_time(self) -> dict[str, Path]:
+        """The partitions that may hold such events; the first of all where none does."""
+        dated, found = _dated(self.project), dict[str, Path]()
+        for name, file in dated.items():
+            begins, ends = partition_span(name, self.project.params.events.partition)
+            if begins < self.until and (self.since is None or ends > self.since):
+                found[name] = file
+        return found or dict([next(iter(dated.items()))])
 
     def _groups(self, partition: str, parquet: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.Table]:
         """The rows of each row group that has any."""
@@ -202,6 +212,15 @@ def _dated(project: Project) -> dict[str, Path]:
     if not dated:
         raise TableError("No event in data/events has a time, so no feature has a past.")
     return dated
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """What Arrow says of a damaged file becomes a `TableError`."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableError(f"{file} is not readable Parquet ({reason(error)}); delete it and run `dvc repro`.") from error
 
 
 def _placed(rows: pa.Table, partition: str, positions: Any) -> pa.Table:
