@@ -94,6 +94,7 @@ def test_the_last_word_of_a_reviewer_counts_and_an_undone_one_does_not(orders: P
     )
     found = settle(read_answers(orders, "fraud").answers)
     assert {key: settled.label for key, settled in found.items()} == {first: "fine"}
+    assert gather(orders) == ["fraud: 2 rows were answered again by who had answered them; the last word counts."]
 
 
 def test_reviewers_who_disagree_settle_nothing_until_a_resolution_does(orders: Project) -> None:

@@ -345,6 +345,8 @@ class TaskReviews:
         Last words of a reviewer that name no class.
     disputed, unknown
         Rows on which reviewers disagree without a resolution, and rows that are no accepted events: they do not count.
+    answered_again
+        Rows that a reviewer answered again without taking the first answer back; the last counts.
     half_lines
         Lines that a kill cut off.
     agreement
@@ -361,6 +363,7 @@ class TaskReviews:
     resolved: int = 0
     disputed: SomeRows = field(default_factory=SomeRows)
     unknown: SomeRows = field(default_factory=SomeRows)
+    answered_again: int = 0
     half_lines: Sequence[str] = ()
     agreement: Mapping[str, Any] | None = None
 

@@ -134,9 +134,20 @@ class _Task:
             "resolved": sum(found.resolved for found in kept),
             "disputed": {"rows": len(disputed), "keys": disputed[:NAMED]},
             "unknown": {"rows": len(unknown), "keys": unknown[:NAMED]},
+            "answered_again": self._answered_again(),
             "half_lines": list(self.read.halves),
             "agreement": self._agreement(),
         }
+
+    def _answered_again(self) -> int:
+        """Rows that a reviewer answered again without taking the answer before back."""
+        stands, again = dict[tuple[str, str], bool](), set[str]()
+        for placed in self.read.answers:
+            place = placed.answer.key, placed.reviewer
+            if stands.get(place) and placed.answer.said != "undone" and not placed.answer.resolves:
+                again.add(placed.answer.key)
+            stands[place] = placed.answer.said != "undone"
+        return len(again)
 
     def _agreement(self) -> dict[str, Any] | None:
         """How far reviewers agree on rows that several of them answered."""
@@ -156,6 +167,10 @@ class _Task:
         report, lines = self.report(where), []
         if halves := report["half_lines"]:
             lines.append(f"{', '.join(halves)}: half a line, of an answer that was never acknowledged; it is not read.")
+        if again := report["answered_again"]:
+            lines.append(
+                f"{self.task}: {again:,} rows were answered again by who had answered them; the last word counts."
+            )
         if unknown := report["unknown"]["rows"]:
             first = report["unknown"]["keys"][0]
             lines.append(

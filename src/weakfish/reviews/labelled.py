@@ -86,9 +86,17 @@ class LabelledRows:
         return np.concatenate([each.votes for each in parts])
 
     def places(self, keys: Sequence[str]) -> Ints:
-        """Where each key stands, `UNKNOWN` of those that no row has."""
-        found: Ints = pc.fill_null(pc.index_in(pa.array(keys, pa.string()), self.keys), UNKNOWN).to_numpy()
-        return found.astype(np.int64)
+        """Where each key stands, `UNKNOWN` of those that no row has; a key is looked for once."""
+        if new := sorted(set(keys) - self._found.keys()):
+            among = pc.index_in(self.keys, pa.array(new, pa.string()))
+            rows = np.flatnonzero(among.is_valid().to_numpy())
+            self._found.update(dict.fromkeys(new, UNKNOWN))
+            self._found.update(zip((new[each] for each in among.take(rows).to_pylist()), rows.tolist(), strict=True))
+        return np.array([self._found[key] for key in keys], np.int64)
+
+    @cached_property
+    def _found(self) -> dict[str, int]:
+        return {}
 
     @cached_property
     def is_tested(self) -> Bools:
