@@ -400,6 +400,15 @@ def docstring(root: Path, draw: Draw) -> None:
     replace(root, path, old, f"{old[:-1]}, said {draw.integers(99)} people.")
 
 
+def moved_function(root: Path, draw: Draw) -> None:
+    name = pick(draw, "is_large", "is_small")
+    text = (root / FUNCTIONS).read_text(encoding="utf-8")
+    line = re.findall(rf"^{name} = .*$", text, flags=re.MULTILINE)[0]
+    (root / FUNCTIONS).write_text(text.replace(f"{line}\n", ""), encoding="utf-8")
+    head = '"""Sums."""\n\nfrom weakfish.rules import threshold\n\nFINE = 0\nFRAUD = 1\n\n'
+    (root / "labeling_functions/sums.py").write_text(f"{head}{line}\n", encoding="utf-8")
+
+
 def read_me(root: Path, draw: Draw) -> None:
     (root / "README.md").write_text(f"Payments, edition {draw.integers(99)}.\n", encoding="utf-8")
 
@@ -408,7 +417,7 @@ NOTHING: Mapping[str, Callable[[Path, Draw], None]] = {
     of.__name__: of
     for of in (
         *(comment, comment_inside, order, order_of_functions, renamed_local, yaml_layout, yaml_order, python_layout),
-        *(docstring, read_me),
+        *(docstring, moved_function, read_me),
     )
 }
 """Kinds of edits that change nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -80,11 +80,12 @@ def edits(old: ProjectVersion, new: ProjectVersion) -> tuple[list[Edit], list[st
     found, idle = [*_settings(old, new), *_pins(old, new), *_pipeline(old, new)], list[str]()
     before, now = (_files(side.project.root) for side in (old, new))
     engine, answers = list[str](), dict[str, int]()
+    kept = _kept(before, now)
     for path in sorted({*before, *now}):
         one, other = (files[path].read_bytes() if path in files else None for files in (before, now))
         if one == other or path == BASELINE:
             continue
-        edit = _of_file(path, one, other)
+        edit = _of_file(path, one, other, kept)
         if edit and edit.area == "engine":
             engine.append(path)
         elif edit and edit.area == "reviews":
@@ -136,8 +137,29 @@ def _area(path: str) -> Area:
     return next(area for folder, area in FOLDERS.items() if path == folder or path.startswith(f"{folder}/"))
 
 
-def _of_file(path: str, old: bytes | None, new: bytes | None) -> Edit | None:
-    """The edit of a file; None where it changes no meaning."""
+def _kept(before: Mapping[str, Path], now: Mapping[str, Path]) -> set[tuple[str, str]]:
+    """What modules of labeling functions define, by name and form, before and now, be it in another module."""
+    sides = [
+        {
+            one
+            for path, file in files.items()
+            if path.endswith(".py") and _area(path) == "functions"
+            for one in _definitions(file.read_bytes()).items()
+        }
+        for files in (before, now)
+    ]
+    return sides[0] & sides[1]
+
+
+def _definitions(text: bytes | None) -> dict[str, str]:
+    return definitions((text or b"").decode("utf-8", "replace"))
+
+
+def _of_file(path: str, old: bytes | None, new: bytes | None, kept: Collection[tuple[str, str]]) -> Edit | None:
+    """The edit of a file; None where it changes no meaning.
+
+    An import that comes or goes changes none by itself, nor does a definition that is ``kept`` in another.
+    """
     area = _area(path)
     if path.endswith((".yaml", ".yml")) and old and new and _yaml(old) == _yaml(new):
         return None
@@ -145,8 +167,14 @@ def _of_file(path: str, old: bytes | None, new: bytes | None) -> Edit | None:
         return None
     if not path.endswith(".py"):
         return Edit(area, f"{_code(path)} {_did(old is not None, new is not None)}", path)
-    before, now = (definitions((text or b"").decode("utf-8", "replace")) for text in (old, new))
-    names = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+    before, now = map(_definitions, (old, new))
+    names = [
+        name
+        for name in dict.fromkeys([*now, *before])
+        if before.get(name) != now.get(name)
+        and not (name.startswith("import of ") and not (name in before and name in now))
+        and not {(name, form) for side in (before, now) if (form := side.get(name))} & {*kept}
+    ]
     defined = [name for name in names if name != STATEMENTS and not name.startswith("import of ")] or names
     if not names:
         return None
