@@ -197,7 +197,8 @@ def snapshot(summary: Mapping[str, Any], hashes: Mapping[str, str], labels: Mapp
     figures = {name: dev.get(name) for name in ("accuracy", "f1", "coverage")}
     counts = {name: summary[name] for name in ("rows", "covered")}
     of_dev = {"dev_rows": dev.get("rows", 0), "positive": dev.get("positive"), **figures}
-    return {**counts, **of_dev, "functions": dict(hashes), "labels": dict(labels)}
+    known = sum(summary.get("known", {}).values())
+    return {**counts, **of_dev, "functions": dict(hashes), "labels": dict(labels), "known": known}
 
 
 def _sentences(task: str, now: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
@@ -236,6 +237,8 @@ def _changes(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]
             plural = "s" if len(names) > 1 else ""
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             yield f"{len(names)} function{plural} {verb} ({', '.join(names[:NAMED])}{more})"
+    if moved := now["known"] - before.get("known", 0):
+        yield f"{abs(moved):,} {'more' if moved > 0 else 'fewer'} known labels, of dev gold and reviews"
     for label in dict.fromkeys([*now["labels"], *before["labels"]]):
         if moved := now["labels"].get(label, 0) - before["labels"].get(label, 0):
             yield f"{abs(moved):,} {'more' if moved > 0 else 'fewer'} rows labeled {label}"
