@@ -14,9 +14,13 @@ import pyarrow.types as types
 from weakfish.contracts.manifests import FEATURES, FeaturesManifest, read_manifest
 from weakfish.contracts.pointers import listed
 from weakfish.contracts.record import CREATED, EVENT_TIMESTAMP, utc
+from weakfish.contracts.tables import row_count
 from weakfish.diffing.rows import EXAMPLES, Differing, compare, differ, differing, form, quoted, scanned, session
 from weakfish.errors import ParamsError
 from weakfish.project.laid_out import ProjectVersion
+
+SAMPLE = 1_000_000
+"""Rows, about, from which quantiles are taken; chosen by a hash of their times."""
 
 MOST = 12
 """Features of a view whose distributions are told: those that moved most."""
@@ -77,13 +81,15 @@ def _distributions(found: Differing, names: Sequence[str]) -> dict[str, dict[str
 def _summaries(files: Mapping[str, Path], schema: Any, names: Sequence[str]) -> dict[str, Any]:
     """Of each column the share of nulls and, of numbers, mean, tenth, middle and ninetieth of a hundred."""
     asked, shape = list[str](), list[tuple[str, bool]]()
+    share = -(-sum(map(row_count, files.values())) // SAMPLE)
+    sampled = f" FILTER (hash({EVENT_TIMESTAMP}) % {share} = 0)" if share > 1 else ""
     for name in names:
         kind, column = schema.field(name).type, quoted(name)
         numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
         asked.append(f"1 - count({column}) / count(*)")
         if numeric:
             value = f"CAST({column} AS DOUBLE)"
-            asked += [f"avg({value})", *(f"quantile_disc({value}, {q})" for q in (0.1, 0.5, 0.9))]
+            asked += [f"avg({value})", *(f"quantile_disc({value}, {q}){sampled}" for q in (0.1, 0.5, 0.9))]
         shape.append((name, numeric))
     if not asked:
         return {}

@@ -5,6 +5,7 @@ Partitions whose bytes are the same on both sides are not read.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import pyarrow as pa
 from weakfish.contracts.hashes import hashes_of
 from weakfish.contracts.pointers import all_local, listed
 from weakfish.contracts.tables import open_partition, period_of, row_count
+from weakfish.diffing.in_place import NOISE, is_number, moved_in_place
 from weakfish.engine.duckdb import connect
 
 EXAMPLES = 10
@@ -105,15 +107,44 @@ def compare(found: Differing, keys: Sequence[str], *, fitted: bool = False) -> T
     if not found or not set(keys) <= set(found.shared):
         return changed
     values = [name for name in found.shared if name not in keys]
+    both = {
+        name: moved
+        for name in sorted({*found.old} & {*found.new})
+        if (moved := moved_in_place(found.old[name], found.new[name], keys, values, fitted, EXAMPLES)) is not None
+    }
+    old, new = ({name: file for name, file in side.items() if name not in both} for side in (found.old, found.new))
+    counts, by_column, examples = _joined(found, old, new, keys, values, fitted) if old or new else ({}, Counter(), {})
+    for moved in both.values():
+        counts["moved"] = counts.get("moved", 0) + moved.rows
+        by_column.update(moved.columns)
+        examples["moved"] = [*examples.get("moved", []), *map(_named, moved.examples)][:EXAMPLES]
+    return TableChange(
+        changed.rows,
+        changed.columns,
+        changed.partitions,
+        **{kind: counts.get(kind, 0) for kind in ("added", "removed", "moved")},
+        values=dict(sorted(((name, of) for name, of in by_column.items() if of), key=lambda item: -item[1])),
+        examples={kind: keys for kind, keys in examples.items() if keys},
+    )
+
+
+def _joined(
+    found: Differing,
+    old: Mapping[str, Path],
+    new: Mapping[str, Path],
+    keys: Sequence[str],
+    values: Sequence[str],
+    fitted: bool,
+) -> tuple[dict[str, int], Counter[str], dict[str, list[str]]]:
+    """Rows that came, went or moved between files, moved values by column, and keys of some rows of each kind."""
     with session() as con:
         forms = [form(name, *(schema.field(name).type for schema in found.schemas)) for name in values]
-        _side(con, "o", found.old or found.new, keys, forms, nothing=not found.old)
-        _side(con, "n", found.new or found.old, keys, forms, nothing=not found.new)
+        _side(con, "o", old or new, keys, forms, nothing=not old)
+        _side(con, "n", new or old, keys, forms, nothing=not new)
         match = " AND ".join(f"o.{quoted(key)} = n.{quoted(key)}" for key in keys) + " AND o.nth = n.nth"
         differs = [differ(f"o.h{place}", f"n.h{place}", one, fitted) for place, one in enumerate(forms)]
-        first, last = f"o.{quoted(keys[0])}", f"n.{quoted(keys[0])}"
         kind = (
-            f"CASE WHEN {first} IS NULL THEN 'added' WHEN {last} IS NULL THEN 'removed' "
+            f"CASE WHEN o.nth IS NULL THEN 'added' WHEN n.nth IS NULL THEN 'removed' "
             f"WHEN {' OR '.join(differs) or 'false'} THEN 'moved' END"
         )
         named = ", ".join(f"coalesce(n.{quoted(key)}, o.{quoted(key)}) AS {quoted(key)}" for key in keys)
@@ -122,19 +153,11 @@ def compare(found: Differing, keys: Sequence[str], *, fitted: bool = False) -> T
             f"CREATE TEMP TABLE joined AS SELECT * FROM (SELECT {named}, {kind} AS kind{each} "
             f"FROM o FULL JOIN n ON {match}) WHERE kind IS NOT NULL"
         )
-        counts = dict(con.execute("SELECT kind, count(*) FROM joined GROUP BY kind").fetchall())
+        counts = dict(con.execute("SELECT kind, count(*) FROM joined GROUP BY kind ORDER BY kind").fetchall())
         sums = "".join(f", count(*) FILTER (d{place})" for place in range(len(values)))
         moved = con.execute(f"SELECT 0{sums} FROM joined WHERE kind = 'moved'").fetchone() or ()
         examples = {kind: _examples(con, kind, keys) for kind in counts}
-    by_column = {name: count for name, count in zip(values, moved[1:], strict=True) if count}
-    return TableChange(
-        changed.rows,
-        changed.columns,
-        changed.partitions,
-        **{kind: counts.get(kind, 0) for kind in ("added", "removed", "moved")},
-        values=dict(sorted(by_column.items(), key=lambda item: -item[1])),
-        examples=examples,
-    )
+    return counts, Counter(dict(zip(values, moved[1:], strict=True))), examples
 
 
 def _periods(found: Differing) -> dict[str, list[str]]:
@@ -161,14 +184,10 @@ def _side(
         con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {again}")
 
 
-NOISE = 1e-6
-"""By how much a number, or a share of it above one, may differ where fits of the same votes round otherwise."""
-
-
 def form(name: str, old: pa.DataType, new: pa.DataType) -> str:
     """What is compared of a value, in SQL: a number itself, of all else a hash, so that no text is held in memory."""
     column = quoted(name)
-    if all(map(_is_number, (old, new))) and any(map(pa.types.is_floating, (old, new))):
+    if all(map(is_number, (old, new))) and any(map(pa.types.is_floating, (old, new))):
         return f"CAST({column} AS DOUBLE)"
     return f"hash({column})" if old == new else f"hash(CAST({column} AS VARCHAR))"
 
@@ -181,14 +200,15 @@ def differ(one: str, other: str, formed: str, fitted: bool) -> str:
     return f"({one} IS DISTINCT FROM {other} AND NOT coalesce({near}, false))"
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
 def _examples(con: Any, kind: str, keys: Sequence[str]) -> list[str]:
     by = ", ".join(map(quoted, keys))
     found = con.execute(f"SELECT {by} FROM joined WHERE kind = ? ORDER BY {by} LIMIT {EXAMPLES}", [kind])
-    return [" at ".join(str(value).removesuffix(":00+00:00") for value in row) for row in found.fetchall()]
+    return list(map(_named, found.fetchall()))
+
+
+def _named(row: Sequence[Any]) -> str:
+    """A row by its keys, such as an entity and a time."""
+    return " at ".join(str(value).removesuffix(":00+00:00") for value in row)
 
 
 def scanned(files: Iterable[Path]) -> str:

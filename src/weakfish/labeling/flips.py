@@ -378,5 +378,7 @@ def positions(keys: pa.ChunkedArray, among: pa.ChunkedArray) -> Positions:
     """Where each key stands among others, -1 where it does not."""
     if not len(keys) or not len(among):
         return np.full(len(keys), -1, np.int64)
+    if keys.equals(among):
+        return np.arange(len(keys))
     found = pc.fill_null(pc.index_in(keys, value_set=among.combine_chunks()), -1)
     return np.asarray(found.to_numpy(), np.int64)
