@@ -47,7 +47,10 @@ def feature_changes(old: ProjectVersion, new: ProjectVersion, view: str) -> dict
     if not found or (not found.old and not found.new and entities[0] == entities[1]):
         return None
     change = compare(
-        found, [name for name in (entities[1] or "", EVENT_TIMESTAMP) if name in found.schemas[1].names], fitted=True
+        found,
+        [name for name in (entities[1] or "", EVENT_TIMESTAMP) if name in found.schemas[1].names],
+        fitted=True,
+        unique=True,
     )
     values = {name: count for name, count in change.values.items() if name != CREATED}
     came = change.added or change.removed or change.columns

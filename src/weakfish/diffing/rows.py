@@ -92,10 +92,11 @@ def _schema(files: Mapping[str, Path]) -> pa.Schema:
     return open_partition(first).schema_arrow.remove_metadata() if first else pa.schema([])
 
 
-def compare(found: Differing, keys: Sequence[str], *, fitted: bool = False) -> TableChange:
+def compare(found: Differing, keys: Sequence[str], *, fitted: bool = False, unique: bool = False) -> TableChange:
     """The rows of the files that differ, compared by their ``keys``, which both sides have.
 
-    In tables that follow from fits, numbers that differ by less than `NOISE` count as equal.
+    Of tables that follow from ``fitted`` parameters, numbers that differ by less than `NOISE` count as equal; keys that
+    are known to be ``unique`` need no look at each other.
     """
     types = [{column.name: str(column.type) for column in schema} for schema in found.schemas]
     columns = {
@@ -113,7 +114,9 @@ def compare(found: Differing, keys: Sequence[str], *, fitted: bool = False) -> T
         if (moved := moved_in_place(found.old[name], found.new[name], keys, values, fitted, EXAMPLES)) is not None
     }
     old, new = ({name: file for name, file in side.items() if name not in both} for side in (found.old, found.new))
-    counts, by_column, examples = _joined(found, old, new, keys, values, fitted) if old or new else ({}, Counter(), {})
+    counts, by_column, examples = (
+        _joined(found, old, new, keys, values, fitted, unique) if old or new else ({}, Counter(), {})
+    )
     for moved in both.values():
         counts["moved"] = counts.get("moved", 0) + moved.rows
         by_column.update(moved.columns)
@@ -135,12 +138,15 @@ def _joined(
     keys: Sequence[str],
     values: Sequence[str],
     fitted: bool,
+    unique: bool,
 ) -> tuple[dict[str, int], Counter[str], dict[str, list[str]]]:
     """Rows that came, went or moved between files, moved values by column, and keys of some rows of each kind."""
     with session() as con:
         forms = [form(name, *(schema.field(name).type for schema in found.schemas)) for name in values]
         _side(con, "o", old or new, keys, forms, nothing=not old)
         _side(con, "n", new or old, keys, forms, nothing=not new)
+        for side in () if unique else ("o", "n"):
+            _number_repeats(con, side, keys, forms)
         match = " AND ".join(f"o.{quoted(key)} = n.{quoted(key)}" for key in keys) + " AND o.nth = n.nth"
         differs = [differ(f"o.h{place}", f"n.h{place}", one, fitted) for place, one in enumerate(forms)]
         kind = (
@@ -173,12 +179,16 @@ def _side(
     hashed = "".join(f", {one} AS h{place}" for place, one in enumerate(forms))
     by, scan = ", ".join(map(quoted, keys)), f"{scanned(files.values())}{' LIMIT 0' if nothing else ''}"
     con.execute(f"CREATE TEMP TABLE {name} AS SELECT {by}, 1::BIGINT AS nth{hashed} FROM {scan}")
-    known = " AND ".join(f"{quoted(key)} IS NOT NULL" for key in keys)
+
+
+def _number_repeats(con: Any, name: str, keys: Sequence[str], forms: Sequence[str]) -> None:
+    """Where a key stands on several rows, the first is compared with the first, and so on."""
+    by, known = ", ".join(map(quoted, keys)), " AND ".join(f"{quoted(key)} IS NOT NULL" for key in keys)
     every, distinct = con.execute(f"SELECT count(*), count(DISTINCT ({by})) FROM {name} WHERE {known}").fetchone() or (
         0,
         0,
     )
-    if every != distinct:  # a key stands on several rows: the first is compared with the first
+    if every != distinct:
         order = ", ".join([by, *(f"h{place}" for place in range(len(forms)))])
         again = f"SELECT * REPLACE (row_number() OVER (PARTITION BY {by} ORDER BY {order}) AS nth) FROM {name}"
         con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {again}")
