@@ -415,11 +415,12 @@ def test_no_acknowledged_answer_is_lost_when_the_process_is_killed(orders: Proje
     assert acknowledged
 
 
-def test_an_interrupt_ends_the_page_and_says_what_to_do(orders: Project) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_page_and_says_what_to_do(orders: Project, number: signal.Signals) -> None:
     process, address = started(orders.root, "--purpose", "estimate", "--rows", "10", "--reviewer", "ada")
     state = ask(address, "GET", "/state")
     ask(address, "POST", "/answer", {"key": state["asked"]["key"], "said": "unsure"})
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert "1 rows answered. Commit reviews/fraud, then `weakfish run`." in out

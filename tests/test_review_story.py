@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,8 +43,10 @@ def reviewing(root: Path, purpose: str) -> Iterator[str]:
         assert process.stdout
         address = process.stdout.readline().strip()
         assert address, process.stderr and process.stderr.read()
-        yield address
-        process.send_signal(signal.SIGINT)
+        try:
+            yield address
+        finally:
+            process.terminate()
         assert "Commit reviews/spam" in process.stdout.read()
 
 

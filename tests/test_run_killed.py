@@ -206,6 +206,15 @@ def test_folders_of_killed_processes_go_with_the_next_for_the_same_target(tmp_pa
     assert {each.name for each in tmp_path.iterdir()} == {"a", f".a.part-x-{os.getpid()}"}
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """What a shell has in the background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_amid_a_query_is_recorded_as_one(tmp_path: Path) -> None:
     project = Project(tiny(tmp_path / "orders"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import re
+import signal
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -87,6 +88,8 @@ def _serve(
     session = ReviewSession(project, task, kind, reviewer, name, rows, function)  # type: ignore[arg-type]
     with locked(project, f"review {session.file.stem}"):
         server = ReviewServer(session, port)
+        for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has this in the background
+            signal.signal(number, signal.default_int_handler)
         click.echo(server.address)
         click.echo(f"Answers go into {session.file.relative_to(project.root)}; Ctrl-C ends the page.", err=True)
         if opens:
