@@ -28,7 +28,7 @@ from weakfish.contracts.gold import UNKNOWN
 from weakfish.errors import UnknownName, UserError
 from weakfish.files import read_json
 from weakfish.project.paths import Project
-from weakfish.reviews.answers import read_answers, settle
+from weakfish.reviews.answers import draws, read_answers, settle
 from weakfish.reviews.gathering import gather
 from weakfish.reviews.measuring import reviewed_figures
 from weakfish.reviews.review_server import HOST, TOKEN, ReviewServer
@@ -190,6 +190,11 @@ def test_what_was_answered_for_an_estimate_counts_in_the_next_without_being_aske
     answer_all(again, (again.questions or 0) - carried)
     again.close()
     assert len([placed for placed in read_answers(orders, "fraud").answers if placed.session == again.name]) == 220
+    drawn = draws(read_answers(orders, "fraud").answers)
+    assert {name: sum(each[0] == name for each in drawn) for name in (session.name, again.name)} == {
+        session.name: 220,
+        again.name: 220,
+    }
     with pytest.raises(UserError, match="ada has answered every row of it"):
         ReviewSession(orders, "fraud", "estimate", "ada", name=again.name)
 

@@ -320,9 +320,14 @@ def settle(answers: Sequence[Placed]) -> dict[str, Settled]:
 
 
 def draws(answers: Sequence[Placed]) -> list[tuple[str, str, str | None]]:
-    """Of each row that was drawn for *estimate*: its session, its key, and the class that counts; None without one."""
+    """Of each row that a session of *estimate* drew and somebody answered there: session, key, and what counts of it.
+
+    A row that several sessions drew is in each; the class is None where none counts.
+    """
+    by_session: dict[str, list[Placed]] = {}
+    for placed in answers:
+        if placed.answer.purpose == "estimate":
+            by_session.setdefault(placed.session, []).append(placed)
     settled = settle(answers)
-    drawn = {
-        (each.session, each.answer.key) for each in last_words(answers).values() if each.answer.purpose == "estimate"
-    }
+    drawn = {(session, key) for session, of in by_session.items() for key, _ in last_words(of)}
     return [(session, key, settled[key].label if key in settled else None) for session, key in sorted(drawn)]

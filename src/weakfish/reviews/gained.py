@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from weakfish.contracts.gold import UNKNOWN
+from weakfish.contracts.gold import UNKNOWN, Ints
 from weakfish.files import read_json
-from weakfish.labeling.choice import Chosen, choose
+from weakfish.labeling.choice import choose
 from weakfish.labeling.dev_gold import decided
 from weakfish.labeling.known import KnownVotes
 from weakfish.labeling.label_model import covered
@@ -58,27 +58,31 @@ class Gained:
         there = places != UNKNOWN
         rows, labels = places[there], np.array([classes.index(label) for label in taught.values()], np.int64)[there]
         other = int((of.labels[rows] != labels).sum())
-        parts = np.arange(len(rows)) % FOLDS
-        return {"answered": len(rows), "other": other, "moved": self._moved(KnownVotes(of.votes[rows], labels, parts))}
+        return {"answered": len(rows), "other": other, "moved": self._moved(rows, labels) if len(rows) else 0}
 
     @cached_property
     def _tally(self) -> VoteTally:
         return VoteTally.of(self._labelled.votes, len(self._session.classes))
 
-    def _chosen(self, known: KnownVotes) -> Chosen:
+    def _decided(self, known: Ints) -> Ints:
+        """What the label model decides of each pattern of votes, given the known class of each row, or `UNKNOWN`."""
+        rows = np.flatnonzero(known != UNKNOWN)
+        of_rows = KnownVotes(self._labelled.votes[rows], known[rows], np.arange(len(rows)) % FOLDS)
         task, tally = self._session.project.task(self._session.task), self._tally
-        return choose(tally.sums, tally.patterns, task, known=known, apart=False)
+        chosen = choose(tally.sums, tally.patterns, task, known=of_rows, apart=False)
+        return decided(chosen.probabilities(tally.patterns.votes), covered(tally.patterns.votes))
 
     @cached_property
-    def _before(self) -> Any:
-        return self._by(self._chosen(KnownVotes.together([], self._labelled.votes.shape[1])))
+    def _known(self) -> Ints:
+        """The class of each row that is known already."""
+        found: Ints = np.where(self._labelled.is_known, self._labelled.labels, UNKNOWN)
+        return found
 
-    def _by(self, chosen: Chosen) -> Any:
-        votes = self._tally.patterns.votes
-        return decided(chosen.probabilities(votes), covered(votes))
+    @cached_property
+    def _before(self) -> Ints:
+        return self._decided(self._known)
 
-    def _moved(self, known: KnownVotes) -> int:
-        if not len(known):
-            return 0
-        counts = self._tally.patterns.counts
-        return int(counts[self._by(self._chosen(known)) != self._before].sum())
+    def _moved(self, rows: Ints, labels: Ints) -> int:
+        known = self._known.copy()
+        known[rows] = labels
+        return int(self._tally.patterns.counts[self._decided(known) != self._before].sum())
