@@ -28,7 +28,7 @@ from weakfish.contracts.gold import UNKNOWN
 from weakfish.errors import UnknownName, UserError
 from weakfish.files import read_json
 from weakfish.project.paths import Project
-from weakfish.reviews.answers import draws, read_answers, settle
+from weakfish.reviews.answers import draws, last_words, read_answers, settle
 from weakfish.reviews.gathering import gather
 from weakfish.reviews.measuring import reviewed_figures
 from weakfish.reviews.review_server import HOST, TOKEN, ReviewServer
@@ -107,6 +107,17 @@ def test_learn_never_asks_about_rows_with_test_gold(orders: Project) -> None:
     write_partition(folder(orders, "fraud", "test"), MONTHS[0], gold)
     session = ReviewSession(orders, "fraud", "learn", "ada")
     assert all(key.startswith(MONTHS[1]) for key in answer_all(session, 30))
+    session.close()
+
+
+def test_when_every_row_is_answered_none_is_asked(orders: Project) -> None:
+    session = ReviewSession(orders, "fraud", "learn", "ada")
+    answer_all(session, len(np.flatnonzero(session.labelled.is_dev)))
+    assert session.current is None
+    with pytest.raises(UserError, match="not asked now"):
+        session.answer("2024-01-000", "skip")
+    session.undo()
+    assert session.current is not None
     session.close()
 
 
@@ -398,12 +409,13 @@ def ask(address: str, method: str, path: str, content: Any = None) -> Any:
 
 
 def test_no_acknowledged_answer_is_lost_when_the_process_is_killed(orders: Project) -> None:
-    acknowledged: dict[str, str] = {}
+    acknowledged: dict[tuple[str, str], str] = {}
     seed = secrets.randbelow(1 << 30)
     print(f"seed {seed}")
     chance = random.Random(seed)  # noqa: S311
-    for _ in range(KILLS):
-        process, address = started(orders.root, "--purpose", "learn", "--reviewer", "ada")
+    for number in range(KILLS):
+        reviewer = f"ada{number}"
+        process, address = started(orders.root, "--purpose", "estimate", "--reviewer", reviewer)
         killer = threading.Timer(chance.random() * 0.4, process.kill)
         state = ask(address, "GET", "/state")
         killer.start()
@@ -413,10 +425,10 @@ def test_no_acknowledged_answer_is_lost_when_the_process_is_killed(orders: Proje
                 state = ask(
                     address, "POST", "/answer", {"key": key, "said": "class", "label": label, "note": "n" * 999}
                 )
-                acknowledged[key] = label
+                acknowledged[key, reviewer] = label
         killer.join()
-        found = settle(read_answers(orders, "fraud").answers)
-        assert acknowledged.items() <= {key: each.label for key, each in found.items()}.items()
+        found = last_words(read_answers(orders, "fraud").answers)
+        assert acknowledged.items() <= {place: each.answer.label for place, each in found.items()}.items()
     assert acknowledged
 
 

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from weakfish.contracts.gold import UNKNOWN, Ints
 from weakfish.contracts.manifests import LabelsManifest, read_manifest
@@ -202,7 +203,7 @@ class ReviewSession:
 
     def _batch(self, most: int) -> list[AskedRow]:
         picked = self._pick(most)
-        keys = self.labelled.keys.take([each.row for each in picked]).to_pylist()
+        keys = self.labelled.keys.take(pa.array([each.row for each in picked], pa.int64())).to_pylist()
         return [
             AskedRow(key, each.purpose, each.reason, function=self.function)
             for key, each in zip(keys, picked, strict=True)
