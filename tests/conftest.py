@@ -33,6 +33,7 @@ EARLY = ("test_labeling_functions_agree", "test_own_data", "test_gates", "test_b
 LONG = (
     *("test_replay", "test_demo", "test_documents", "test_features_rows", "test_benchmarks_store", "test_quickstart"),
     *("test_features_stream", "test_stages", "test_labels_diff", "test_bad_input", "test_init"),
+    *("test_review_story", "test_diff", "test_trace", "test_review_page"),
 )
 """Files that take longest of the others: none of them is left for the end, when one process would wait for it."""
 
