@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sources import mail_text
 from sources.mail import MailSource
 from sources.mail_message import read_message
 from sources.mail_text import HtmlText, decode_text, decode_words
@@ -452,7 +453,7 @@ def test_html_twice_as_long_is_twice_the_work(begin: str, unit: str, monkeypatch
 
         return measured
 
-    monkeypatch.setattr("sources.mail_text.UNFINISHED_WORK", 20_000)
+    monkeypatch.setattr(mail_text, "UNFINISHED_WORK", 20_000)
     for name in ("starttag", "endtag", "comment", "html_declaration", "bogus_comment", "pi"):
         monkeypatch.setattr(HtmlText, f"parse_{name}", counted(getattr(HtmlText, f"parse_{name}")))
 
