@@ -180,6 +180,20 @@ def test_what_the_cache_lost_is_one_sentence_and_what_is_there_stays(project: Pa
     assert contents(project / "data") == before
 
 
+def test_a_revision_whose_outs_leave_the_project_is_refused(project: Path, tmp_path: Path) -> None:
+    lock = (project / "dvc.lock").read_text()
+    (project / "dvc.lock").write_text(
+        lock.replace("path: data/quarantine/events", "path: data/quarantine/../../../left")
+    )
+    git(project, "commit", "--quiet", "--all", "--message", "Leave")
+    before = contents(project / ".weakfish")
+    assert "names data/quarantine/../../../left, which is not in the project; do not trust it." in refused(
+        project, "HEAD"
+    )
+    assert contents(project / ".weakfish") == before
+    assert not list(tmp_path.rglob("left"))
+
+
 def test_a_project_that_never_ran_is_one_sentence(project: Path) -> None:
     shutil.rmtree(project / "data")
     assert "There are no events in the work tree: the pipeline has not run there" in refused(project, "HEAD")

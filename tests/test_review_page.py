@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from browser import Browser, browse
 from in_process import own_modules
-from projects import BIN, replace, write
-from told_orders import MONTHS, labels, project
+from projects import BIN
+from told_orders import MONTHS, labels, learning, project
 
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.errors import UnknownName, UserError
@@ -36,7 +36,7 @@ from weakfish.reviews.session import ReviewSession
 from weakfish.reviews.sides import is_dev
 
 KILLS = int(os.environ.get("WEAKFISH_KILLS", "3"))
-"""Times that the process is killed; `make test-kills` takes more."""
+"""Times that the process is killed; ``WEAKFISH_KILLS=50`` is what docs/reviews.md speaks of."""
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +47,7 @@ def own_functions() -> Iterator[None]:
 
 @pytest.fixture
 def orders(tmp_path: Path) -> Project:
-    root = project(tmp_path / "orders", "known: dev", *MONTHS[:2])
-    replace(root / "params.yaml", "method: snorkel", "method: auto")
+    root = learning(tmp_path / "orders")
     with (root / "params.yaml").open("a") as params:
         params.write("meanings:\n  fraud: {fine: paid as it should be, fraud: somebody else's money}\n")
     labels(root)
@@ -119,6 +118,12 @@ def test_when_every_row_is_answered_none_is_asked(orders: Project) -> None:
     session.undo()
     assert session.current is not None
     session.close()
+
+
+def test_a_session_without_answers_leaves_no_file_of_them(orders: Project) -> None:
+    session = ReviewSession(orders, "fraud", "learn", "ada")
+    session.close()
+    assert not session.file.exists()
 
 
 def test_audit_asks_about_rows_that_one_function_decides(orders: Project) -> None:
@@ -466,7 +471,6 @@ def test_misuse_is_one_sentence(orders: Project, arguments: list[str], said: str
 
 def test_without_labels_it_says_what_makes_them(tmp_path: Path) -> None:
     root = project(tmp_path / "orders", "known: dev", *MONTHS[:1])
-    write(root / "labels.txt", "")
     command = [BIN / "weakfish", "review", "--no-open", "--purpose", "learn"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from in_process import own_modules
-from projects import contents, replace, write
-from test_labels_reader import MONTHS, labels, project, rows, truth_of
+from projects import contents, write
+from told_orders import MONTHS, labels, learning, rows, truth_of
 
 from weakfish.contracts.ledgers import read_ledger
 from weakfish.contracts.reports import ReviewsReport, read_report
@@ -43,9 +43,7 @@ def own_functions() -> Iterator[None]:
 
 @pytest.fixture
 def orders(tmp_path: Path) -> Project:
-    root = project(tmp_path / "orders", "known: dev", *MONTHS[:2])
-    replace(root / "params.yaml", "method: snorkel", "method: auto")
-    return Project(root)
+    return Project(learning(tmp_path / "orders"))
 
 
 def keys(dev: bool, month: str = MONTHS[0]) -> list[str]:
@@ -157,6 +155,18 @@ def test_a_review_counts_instead_of_gold_but_adds_no_row_to_what_is_measured(ord
     inputs = read_inputs(orders, "fraud")
     assert (inputs.dev >= 0).sum() == 1
     assert inputs.dev[inputs.dev >= 0].tolist() == [1]
+
+
+def test_a_row_that_teaches_measures_nothing_though_it_has_test_gold(orders: Project) -> None:
+    first, second = keys(dev=True)[:2]
+    gold = pa.table({"order_id": [first, second], "label": ["fine", "fine"]})
+    write_partition(folder(orders, "fraud", "test"), MONTHS[0], gold)
+    say(orders, learned(first))
+    gather(orders)
+    labels(orders.root)
+    test = read_inputs(orders, "fraud").test
+    assert (test >= 0).sum() == 1
+    assert rows(orders.root)["order_id"][test >= 0].tolist() == [second]
 
 
 def test_half_a_line_is_told_and_the_next_answer_stands_on_a_line_of_its_own(orders: Project) -> None:

@@ -73,6 +73,13 @@ def project(root: Path, settings: str, *months: str, **how: Any) -> Path:
 ON = "reader: on, reads: [note]"
 
 
+def learning(root: Path) -> Path:
+    """Orders of two months whose labels `auto` makes, with what is known of them."""
+    made = project(root, "known: dev", *MONTHS[:2])
+    replace(made / "params.yaml", "method: snorkel", "method: auto")
+    return made
+
+
 def labels(root: Path) -> dict[str, bytes]:
     label(Project(root))
     return contents(root / "data/labels")

@@ -47,6 +47,7 @@ SETTINGS: Mapping[str, Area] = {
     **{"events": "source", "fetch": "source", "source": "source", "storage": "source", "gold": "gold"},
     **{"validation": "checks", "tasks": "functions", "label_models": "labels", "views": "features"},
     **{"features": "features", "feature_services": "training", "publish": "publish", "evaluate": "evaluate"},
+    "meanings": "reviews",
 }
 """What the sections of params.yaml are about."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ from weakfish.contracts.gold import UNKNOWN, gold_labels
 from weakfish.contracts.pointers import listed
 from weakfish.contracts.tables import (
     UNDATED,
-    Part,
     folder,
     in_test,
     partition_names,
@@ -190,6 +189,10 @@ ROWS = ("covered", "dev", "test", "earlier", "classes", "parts")
 """What is read of each row of a partition, beside votes, probabilities and times; the last two are of known rows."""
 
 
+SIDES: tuple[Literal["dev", "test"], ...] = ("dev", "test")
+"""Of gold, and of reviews."""
+
+
 def _read(project: Project, task: str, functions: Sequence[str], partition: str, has_set: bool) -> dict[str, Any]:
     """What stands in a partition, by row."""
     params, classes = project.params, project.task(task).classes
@@ -205,13 +208,14 @@ def _read(project: Project, task: str, functions: Sequence[str], partition: str,
     found = {"votes": matrix.votes, "since": since}
     found["published"] = np.stack([labels[name].to_numpy() for name in shares], axis=1)
     found["covered"] = (pc.is_valid(labels["rests_on"]) if rests else labels["covered"]).to_numpy()
-    for part in ("dev", "test"):
-        where: Part = "dev" if part == "dev" else "test"
-        labels = gold_labels(folder(project, task, where), key, matrix.keys, classes, gold)
-        for side in ("dev", "test"):  # reviews have sides of their own
-            said = gold_labels(reviewed(project, task, side), key, matrix.keys, classes, partition)
+    reviews = [gold_labels(reviewed(project, task, side), key, matrix.keys, classes, partition) for side in SIDES]
+    for part in SIDES:
+        labels = gold_labels(folder(project, task, part), key, matrix.keys, classes, gold)
+        for said in reviews:  # a review's side is not that of gold
             labels = corrected(labels, said)
         found[part] = labels
+    if settings.known != "none":
+        found["test"][reviews[0] != UNKNOWN] = UNKNOWN  # what teaches measures nothing
     found["earlier"] = pc.equal(late, False).fill_null(False).to_numpy()
     found["periods"] = Periods.of(partition_names(matrix.times, params.events.partition).to_pylist())
     if settings.known != "none":

@@ -6,6 +6,7 @@ So whatever reads a project reads a revision of it too. The work tree, git and t
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -115,7 +116,7 @@ def _link_outs(project: Project, version: ProjectVersion, wanted: Sequence[str])
             continue
         for path, file in files.items():
             if file.is_file():
-                _link(version.project.root / path, file)
+                _link(_within(version, path), file)
             else:
                 lost.append(path)
     if lost:
@@ -123,8 +124,21 @@ def _link_outs(project: Project, version: ProjectVersion, wanted: Sequence[str])
 
 
 def _outs(root: Path) -> list[Mapping[str, Any]]:
+    """The outs that dvc.lock names by path and MD5; what is no MD5 names nothing in the cache."""
     stages = read_yaml(root / "dvc.lock").get("stages") or {}
-    return [out for stage in stages.values() for out in stage.get("outs") or () if out.get("md5")]
+    outs = [out for stage in stages.values() for out in stage.get("outs") or ()]
+    return [out for out in outs if _MD5.fullmatch(str(out.get("md5")))]
+
+
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+def _within(version: ProjectVersion, path: str) -> Path:
+    """A path of a revision's outs; raises `UserError` for one that leaves the project, which nothing that ran wrote."""
+    asked = PurePosixPath(path)
+    if asked.is_absolute() or ".." in asked.parts:
+        raise UserError(f"dvc.lock of {version.name} names {path}, which is not in the project; do not trust it.")
+    return version.project.root / path
 
 
 def _is_wanted(path: str, wanted: Sequence[str]) -> bool:
@@ -139,7 +153,9 @@ def _files(cache: Path, out: Mapping[str, Any]) -> dict[str, Path] | None:
         listed = json.loads(cached(cache, out["md5"]).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return {f"{out['path']}/{each['relpath']}": cached(cache, each["md5"]) for each in listed}
+    return {
+        f"{out['path']}/{each['relpath']}": cached(cache, each["md5"]) for each in listed if _MD5.fullmatch(each["md5"])
+    }
 
 
 def _link(path: Path, file: Path) -> None:
@@ -154,6 +170,6 @@ def _fetch(project: Project, version: ProjectVersion, paths: Sequence[str]) -> N
     with closing(Revision(project, version.commit or "", version.name)) as revision:
         for path in paths:
             for file in revision.below(path):
-                place = version.project.root / file
+                place = _within(version, file)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(revision.content(file))

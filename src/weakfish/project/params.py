@@ -383,10 +383,7 @@ class StorageParams(Section):
 
 
 class Params(Section):
-    """All of ``params.yaml``. ``views`` are the feature views; None in projects that do not list them.
-
-    ``meanings`` say by task and class what a class means, for those who review rows; no stage reads them.
-    """
+    """All of ``params.yaml``; ``views`` is None in projects that do not list them, ``meanings`` is for reviewers."""
 
     events: EventsParams
     fetch: FetchParams = FetchParams()
@@ -412,17 +409,13 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _tasks_are_whole(self) -> Params:
-        for section in ("label_models", "feature_services"):
-            if strange := getattr(self, section).keys() - self.tasks.keys():
+        sections = {name: getattr(self, name) for name in ("label_models", "feature_services", "meanings")}
+        for section, of in {**sections, "validation.slices": self.validation.slices}.items():
+            if strange := of.keys() - self.tasks.keys():
                 raise ValueError(f"{section} names {min(strange)!r}, which is not one of the tasks")
         for name, meanings in self.meanings.items():
-            if name not in self.tasks:
-                raise ValueError(f"meanings names {name!r}, which is not one of the tasks")
-            known = self.tasks[name].classes
-            if others := meanings.keys() - set(known):
+            if others := meanings.keys() - set(known := self.tasks[name].classes):
                 raise ValueError(f"meanings.{name} names {min(others)!r}, which is no class ({', '.join(known)})")
-        if strange := self.validation.slices.keys() - self.tasks.keys():
-            raise ValueError(f"validation.slices names {min(strange)!r}, which is not one of the tasks")
         for name, positive in self.evaluate.positive.items():
             classes = self.tasks[name].classes if name in self.tasks else None
             if classes is None:

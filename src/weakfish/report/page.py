@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from jinja2 import Environment
+from markupsafe import Markup
 
 import weakfish
 from weakfish.checks.outputs import write_junit
@@ -28,6 +27,7 @@ from weakfish.report import (
     wording,
 )
 from weakfish.report.inputs import RunRecords, read
+from weakfish.report.markup import environment
 
 FOLDER = Path(__file__).parent / "templates"
 STYLES = ("page.css", "checks.css", "charts.css", "phone.css")
@@ -90,19 +90,13 @@ def _context(records: RunRecords) -> dict[str, Any]:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("weakfish", "report/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    found = environment("report/templates")
     styles, script = (
         [(FOLDER / name).read_text(encoding="utf-8") for name in names] for names in (STYLES, ["search.js"])
     )
     # A content security policy lets the script with this hash run and no other; it is of all between the script's tags.
     digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
-    environment.globals |= {
+    found.globals |= {
         "css": Markup("\n".join(styles)),  # noqa: S704  our own files
         "script": {"text": Markup(script[0]), "source": Markup(f"'sha256-{digest}'")},  # noqa: S704  our own file
         "charts": charts,
@@ -117,15 +111,5 @@ def _environment() -> Environment:
     }
     words = {name: word for name, word in vars(wording).items() if callable(word)}
     aliases = {"count": wording.integer, "share": wording.percent, "number": wording.decimal}
-    environment.filters |= {**words, **aliases, "code": _code, "breakable": _breakable, "at": charts.place}
-    return environment
-
-
-def _code(sentence: str) -> Markup:
-    """Escape a sentence, then set what stands between backticks as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704  escaped above
-
-
-def _breakable(name: str) -> Markup:
-    """Escape a name, and let it break after underscores and brackets."""
-    return Markup(re.sub(r"([_(/])", r"\1<wbr>", str(escape(name))))  # noqa: S704  escaped above
+    found.filters |= {**words, **aliases, "at": charts.place}
+    return found

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from weakfish.files import write_json
-from weakfish.reviews.label_studio import OURS, read_list
-from weakfish.reviews.other_tools import Incoming, Outgoing
+from weakfish.reviews.other_tools import Incoming, Outgoing, marks_among, read_list
 
 QUESTION = "label"
 """The name of the question that the answer is given to."""
@@ -31,7 +30,7 @@ def _record(row: Outgoing) -> dict[str, Any]:
     return {
         "id": row.marks["key"],
         "fields": dict(row.columns),
-        "metadata": {f"{OURS}{name}": value for name, value in row.marks.items()},
+        "metadata": row.named_marks,
         "suggestions": {QUESTION: suggestion} if row.label is not None else {},
         "responses": {},
         "vectors": {},
@@ -55,11 +54,7 @@ def read(file: Path) -> Iterator[Incoming]:
         if not isinstance(record, dict) or not isinstance(record.get("metadata"), dict):
             yield Incoming(where, wrong="is no record with metadata; write records with `dataset.records.to_json`")
             continue
-        marks = {
-            name.removeprefix(OURS): str(value)
-            for name, value in record["metadata"].items()
-            if name.startswith(OURS) and value is not None
-        }
+        marks = marks_among(record["metadata"])
         marks.setdefault("key", str(record.get("id") or ""))
         responses = (record.get("responses") or {}).get(QUESTION) or []
         if not responses:

@@ -7,18 +7,13 @@ Studio returns as it was given.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from weakfish.errors import UserError
 from weakfish.files import whole_file, write_json
-from weakfish.reviews.other_tools import WORDS, Incoming, Outgoing, as_time
-
-OURS = "weakfish_"
-"""Before the names of marks among the columns of a task."""
+from weakfish.reviews.other_tools import OURS, WORDS, Incoming, Outgoing, as_time, marks_among, read_list
 
 CHOICES = "label"
 """The name of the control tag that the answer is given by."""
@@ -48,7 +43,7 @@ def configuration(columns: Sequence[str], classes: Sequence[str]) -> str:
 
 
 def _task(row: Outgoing, about: str) -> dict[str, Any]:
-    data = {**row.columns, **{f"{OURS}{name}": value for name, value in row.marks.items()}}
+    data = {**row.columns, **row.named_marks}
     if row.label is None:
         return {"data": data, "predictions": []}
     region = {"from_name": CHOICES, "to_name": about, "type": "choices", "value": {"choices": [row.label]}}
@@ -69,11 +64,7 @@ def read(file: Path) -> Iterator[Incoming]:
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             yield Incoming(where, wrong="has no data; export as JSON, not as JSON-MIN or CSV")
             continue
-        marks = {
-            name.removeprefix(OURS): str(value)
-            for name, value in task["data"].items()
-            if name.startswith(OURS) and value is not None
-        }
+        marks = marks_among(task["data"])
         if "key" not in marks:
             yield Incoming(where, wrong=f"has no {OURS}key in its data; only rows that were exported here come back")
             continue
@@ -107,16 +98,3 @@ def _who(completed_by: Any) -> str | None:
     if completed_by is None:
         return None
     return f"label_studio.{completed_by}" if isinstance(completed_by, int) else str(completed_by)
-
-
-def read_list(file: Path, what: str) -> list[Any]:
-    """The list in a JSON file; raises `UserError` where the file is not a whole one."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}); correct the name.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not whole JSON ({error}), so nothing of it is taken; export it again.") from error
-    if not isinstance(found, list):
-        raise UserError(f"{file} is not {what}: that is a list, and this is of another kind; export it again.")
-    return found

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,10 @@ from weakfish.contracts.gold import UNKNOWN, Ints
 from weakfish.contracts.hashes import hashes_of
 from weakfish.contracts.manifests import manifest_file
 from weakfish.contracts.pointers import listed
-from weakfish.contracts.tables import folder, partitions, read_partition, schema_of
+from weakfish.contracts.tables import folder, open_partition, partitions, read_partition, schema_of
 from weakfish.contracts.votes_file import Votes
 from weakfish.files import sha256
-from weakfish.labeling.matrix import votes_of
+from weakfish.labeling.matrix import rows_at, votes_of
 from weakfish.project.paths import Project
 from weakfish.reviews.sides import is_dev
 from weakfish.rules.loading import load_functions
@@ -93,6 +94,19 @@ class LabelledRows:
             self._found.update(dict.fromkeys(new, UNKNOWN))
             self._found.update(zip((new[each] for each in among.take(rows).to_pylist()), rows.tolist(), strict=True))
         return np.array([self._found[key] for key in keys], np.int64)
+
+    def events(self, places: Ints) -> dict[int, dict[str, str | None]]:
+        """All columns of the events at places, as text, by place; no more of a partition is read than holds them."""
+        files, found = partitions(self.project.table("events")), dict[int, dict[str, str | None]]()
+        starts = [0, *accumulate(self.sizes)]
+        for code in np.unique(self.codes[places]):
+            file = files[self.partitions[code]]
+            here = np.unique(places[self.codes[places] == code])
+            names = open_partition(file).schema_arrow.names
+            rows = (row for table in rows_at(file, names, here - starts[code]) for row in table.to_pylist())
+            for place, row in zip(here.tolist(), rows, strict=True):
+                found[place] = {name: None if value is None else str(value) for name, value in row.items()}
+        return found
 
     @cached_property
     def _found(self) -> dict[str, int]:

@@ -6,23 +6,19 @@ session says with which probability the row was drawn.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import numpy as np
+from typing import Any, get_args
 
 from weakfish.contracts.gold import UNKNOWN
-from weakfish.contracts.tables import open_partition, partitions
 from weakfish.errors import UserError, WeakfishError
 from weakfish.files import read_json, whole_file
-from weakfish.labeling.matrix import rows_at
 from weakfish.project.paths import Project
 from weakfish.project.runs import locked
 from weakfish.reviews.answers import (
@@ -39,13 +35,17 @@ from weakfish.reviews.answers import (
     read_answers,
 )
 from weakfish.reviews.frames import Frame
-from weakfish.reviews.labelled import LabelledRows, read_labelled, versions
+from weakfish.reviews.labelled import read_labelled
 from weakfish.reviews.measuring import frame_of
 from weakfish.reviews.session import AskedRow, ReviewSession
 from weakfish.reviews.sides import is_dev
 
 WORDS: dict[str, Said] = {"(unsure)": "unsure", "(skip)": "skip"}
 """What a tool says where a reviewer names no class."""
+
+
+OURS = "weakfish_"
+"""Before the names of marks among those that a tool or a team has."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,20 @@ class Outgoing:
     columns: Mapping[str, str]
     label: str | None
     share: float | None
+
+    @property
+    def named_marks(self) -> dict[str, str]:
+        """The marks by names that are ours, see `marks_among`."""
+        return {f"{OURS}{name}": value for name, value in self.marks.items()}
+
+
+def marks_among(found: Mapping[str, Any]) -> dict[str, str]:
+    """The marks among what came back of a row."""
+    return {
+        name.removeprefix(OURS): str(value)
+        for name, value in found.items()
+        if name.startswith(OURS) and value is not None
+    }
 
 
 @dataclass(frozen=True)
@@ -129,9 +143,7 @@ class Imported:
         return {**vars(self), "rejected": list(self.rejected), "files": list(self.files)}
 
 
-Format = Literal["label-studio", "argilla", "csv"]
 Writer = Callable[[Path, Sequence[Outgoing], Sequence[str]], list[Path]]
-Reader = Callable[[Path], Iterator[Incoming]]
 
 
 def export_rows(session: ReviewSession, rows: int, file: Path, write: Writer) -> RowsOut:
@@ -151,31 +163,17 @@ def export_rows(session: ReviewSession, rows: int, file: Path, write: Writer) ->
 
 def _outgoing(session: ReviewSession, asked: Sequence[AskedRow]) -> Iterator[Outgoing]:
     labelled, classes = session.labelled, session.classes
-    shown = versions(session.project, session.task)
     places = labelled.places([each.key for each in asked])
-    columns = _columns(labelled, places)
+    events = labelled.events(places)
     for each, place in zip(asked, places.tolist(), strict=True):
-        of = {"function": each.function, "probability": each.probability, "stratum": each.stratum, **shown}
+        of = {"function": each.function, "probability": each.probability, "stratum": each.stratum}
         marks = {"key": each.key, "session": session.name}
-        marks |= {name: str(value) for name, value in of.items() if value is not None}
+        marks |= {name: str(value) for name, value in (of | session.versions).items() if value is not None}
         label = int(labelled.labels[place])
         decided = label != UNKNOWN
         share = float(labelled.shares[place, label]) if decided else None
-        yield Outgoing(marks, columns[place], classes[label] if decided else None, share)
-
-
-def _columns(labelled: LabelledRows, places: Any) -> dict[int, dict[str, str]]:
-    """All columns of events as text, by their places among the labels."""
-    files, found = partitions(labelled.project.table("events")), dict[int, dict[str, str]]()
-    starts = [0, *accumulate(labelled.sizes)]
-    for code in np.unique(labelled.codes[places]):
-        file = files[labelled.partitions[code]]
-        here = np.sort(places[labelled.codes[places] == code])
-        names = open_partition(file).schema_arrow.names
-        rows = (row for table in rows_at(file, names, here - starts[code]) for row in table.to_pylist())
-        for place, row in zip(here.tolist(), rows, strict=True):
-            found[place] = {name: "" if value is None else str(value) for name, value in row.items()}
-    return found
+        columns = {name: value or "" for name, value in events[place].items()}
+        yield Outgoing(marks, columns, classes[label] if decided else None, share)
 
 
 def import_answers(
@@ -349,3 +347,16 @@ def as_time(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def read_list(file: Path, what: str) -> list[Any]:
+    """The list in a JSON file; raises `UserError` where the file is not a whole one."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); correct the name.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not whole JSON ({error}), so nothing of it is taken; export it again.") from error
+    if not isinstance(found, list):
+        raise UserError(f"{file} is not {what}: that is a list, and this is of another kind; export it again.")
+    return found

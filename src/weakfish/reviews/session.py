@@ -120,7 +120,7 @@ class ReviewSession:
         self._done: list[AskedRow] = []
         self._waiting: list[AskedRow] = []
         self._lock = threading.RLock()
-        self._versions = versions(project, task)
+        self.versions = versions(project, task)
         self.questions: int | None = None
         self._source = self._begun(name, questions)
         self._current = self._next()
@@ -134,8 +134,9 @@ class ReviewSession:
         return AnswersFile(self.file)
 
     def close(self) -> None:
-        """Close the file of answers."""
-        self._open.close()
+        """Close the file of answers, if there is any."""
+        if "_open" in vars(self):
+            self._open.close()
 
     # --- What is asked ------------------------------------------------------------------------------------------------
 
@@ -168,7 +169,7 @@ class ReviewSession:
             self.classes,
             questions,
             task=self.task,
-            version=versions(self.project, self.task)["labels"],
+            version=self.versions["labels"],
             seed=self._seed,
         )
         if frame.keys:
@@ -333,7 +334,7 @@ class ReviewSession:
             asked.probability,
             asked.stratum,
             asked.function,
-            self._versions,
+            self.versions,
             note or None,
             self.kind == "resolve",
         )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from weakfish.contracts.gold import UNKNOWN
 from weakfish.contracts.reports import LabelsReport, read_report
-from weakfish.contracts.tables import open_partition, partitions
 from weakfish.contracts.votes_file import ABSTAIN
 from weakfish.labeling.explain import explain
-from weakfish.labeling.matrix import rows_at
 from weakfish.reviews.answers import settle
 from weakfish.reviews.session import AskedRow, ReviewSession
 
@@ -86,17 +83,10 @@ class Shown:
         functions = read_report(self._session.project, LabelsReport).tasks[self._session.task].functions
         return {function.name: function.doc for function in functions}
 
-    @cached_property
-    def _starts(self) -> Sequence[int]:
-        return [0, *accumulate(self._labelled.sizes)]
-
     def _columns(self, place: int) -> dict[str, str]:
-        """The values of an event as text, of all its columns; missing ones are left out."""
-        of = int(self._labelled.codes[place])
-        file = partitions(self._session.project.table("events"))[self._labelled.partitions[of]]
-        names = open_partition(file).schema_arrow.names
-        table = next(iter(rows_at(file, names, np.array([place - self._starts[of]]))))
-        return {name: str(value) for name, value in table.to_pylist()[0].items() if value is not None}
+        """The values of an event as text; missing ones are left out."""
+        (event,) = self._labelled.events(np.array([place])).values()
+        return {name: value for name, value in event.items() if value is not None}
 
     def _like(self, place: int) -> list[dict[str, str]]:
         """Rows with most of the same votes whose class somebody named, the most alike first."""
