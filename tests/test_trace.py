@@ -21,11 +21,12 @@ from told_orders import labels as make_labels
 from told_orders import project as made_project
 
 from weakfish.cli.trace import print_feature, print_label
-from weakfish.contracts.tables import partitions, read_table
+from weakfish.contracts.tables import folder, partitions, read_table, write_partition
 from weakfish.errors import TableError, UnknownName, UserError
 from weakfish.features.views import View, declared_views
 from weakfish.labeling.explain import explain
 from weakfish.project.paths import Project
+from weakfish.reviews.gathering import gather
 from weakfish.reviews.sides import is_dev
 from weakfish.sources.tabular.source import TabularSource
 from weakfish.tracing.feature_trace import trace_feature
@@ -196,6 +197,11 @@ def test_what_reviewers_said_of_a_label_is_told_with_its_line(
     printed = capsys.readouterr().out
     assert "fraud by ada (learn), reviews/fraud/ada-learn-20260501T120000-00aa.jsonl:2" in printed
     assert "of which counts: fraud" in printed
+    gold = pa.table({"order_id": [key], "label": ["fine"]})
+    write_partition(folder(orders, "fraud", "dev"), Path(found["event"]["file"]).stem, gold)
+    gather(orders)
+    found = trace_label(orders, "fraud", key)
+    assert (found["gold"]["label"], found["review"]["label"]) == ("fine", "fraud")
 
 
 def at(text: str) -> datetime:

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weakfish.contracts.gate import partition_hashes, table_version
-from weakfish.contracts.gold import UNKNOWN
+from weakfish.contracts.gold import UNKNOWN, gold_labels
 from weakfish.contracts.hashes import hashes_of
 from weakfish.contracts.manifests import TRAINING
-from weakfish.contracts.tables import partitions, read_partition
+from weakfish.contracts.tables import folder, partitions, read_partition
 from weakfish.contracts.votes_file import votes_file
 from weakfish.engine.portable import exp
 from weakfish.errors import TableError
-from weakfish.labeling.dev_gold import dev_labels
+from weakfish.labeling.dev_gold import gold_place
 from weakfish.labeling.explain import explain
 from weakfish.project.paths import Project
 from weakfish.reviews.answers import read_answers, settle
@@ -99,11 +99,12 @@ def added_up(found: dict[str, Any]) -> dict[str, float]:
 def _dev_gold(
     project: Project, task: str, partition: str, keys: pa.ChunkedArray, position: int
 ) -> dict[str, Any] | None:
-    """The event's gold label of the dev side, and whether it is evidence; that of the test side stays sealed."""
-    gold = int(dev_labels(project, task, partition, keys.slice(position, 1))[0])
+    """The event's gold label of the dev side as it was given, and whether the task learns of such; test is sealed."""
+    settings, key = project.task(task), project.params.events.key
+    where, place = folder(project, task, "dev"), gold_place(project, partition)
+    gold = int(gold_labels(where, key, keys.slice(position, 1), settings.classes, place)[0])
     if gold == UNKNOWN:
         return None
-    settings = project.task(task)
     return {"label": settings.classes[gold], "is_evidence": settings.label_model.known != "none"}
 
 
